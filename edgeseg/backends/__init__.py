@@ -1,0 +1,1 @@
+"""What runs a model file on this machine, one short file each."""

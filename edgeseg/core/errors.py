@@ -1,0 +1,83 @@
+"""The error tree: one class for each kind of thing that goes wrong, each with a hint.
+
+EdgesegError
+├── DataError       labelled images cannot be used as they are
+├── RunError        a run folder is missing, unfinished or of another version
+├── ModelFileError  a model file cannot be loaded or trusted
+├── RecipeError     a recipe asks for what cannot be done
+├── UnknownNameError  no recipe, board, source or class of that name
+├── SourceError     frames cannot be read
+├── BackendError    a model file cannot be run here
+├── OutputError     a result cannot be written
+└── MissingExtraError  a package that this command needs is not installed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EdgesegError(Exception):
+    """Something went wrong that a person can act on.
+
+    Args:
+        message: One sentence with what was expected and what came.
+        hint: What to do next.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class DataError(EdgesegError):
+    """Labelled images cannot be used as they are."""
+
+
+class RunError(EdgesegError):
+    """A run folder is missing, unfinished or of another version."""
+
+
+class ModelFileError(EdgesegError):
+    """A model file cannot be loaded or trusted."""
+
+
+class RecipeError(EdgesegError):
+    """A recipe asks for what cannot be done."""
+
+
+class SourceError(EdgesegError):
+    """Frames cannot be read."""
+
+
+class BackendError(EdgesegError):
+    """A model file cannot be run here."""
+
+
+class OutputError(EdgesegError):
+    """A result cannot be written."""
+
+
+class MissingExtraError(EdgesegError):
+    """A package that this command needs is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"Expected the package {package}, which is not installed here.",
+            f"Install it with: pip install 'edgeseg[{extra}]'",
+        )
+
+
+class UnknownNameError(EdgesegError):
+    """A name is not among the known ones; the message lists them and the nearest."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        candidates = sorted(known)
+        nearest = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
+        guess = f"Did you mean {nearest[0]}? " if nearest else ""
+        super().__init__(
+            f"Expected the name of a {kind}, got {name!r}.",
+            f"{guess}Known: {', '.join(candidates) or 'none'}.",
+        )

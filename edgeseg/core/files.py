@@ -1,0 +1,117 @@
+"""Write results so that nothing half-made ever stands under a final name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgeseg.core.errors import OutputError
+
+PARTIAL_SUFFIX = ".partial"
+OLD_SUFFIX = ".old"
+
+
+def partial_path(out: Path) -> Path:
+    """Name the folder in which a result grows until it is whole."""
+    return out.with_name(out.name + PARTIAL_SUFFIX)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    with explained_writes(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o666 & ~_umask())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def staged_folder(out: Path, overwrite: bool = False, keep_partial: bool = False) -> Iterator[Path]:
+    """Let a result folder grow beside its final place and move it there when it is whole.
+
+    What stood at `out` before stays until the new folder is complete, so an interrupted overwrite loses nothing.
+
+    Args:
+        out: The final folder.
+        overwrite: Whether a folder that is already there may be replaced.
+        keep_partial: Whether an interrupted result stays under its partial name.
+
+    Yields:
+        The folder to write into.
+    """
+    refuse_existing(out, overwrite)
+    partial = partial_path(out)
+    with explained_writes(partial):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            _swap(partial, out)
+        except BaseException:
+            if not keep_partial:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def refuse_existing(out: Path, overwrite: bool) -> None:
+    """Refuse a folder that is already there unless it may be replaced, and never replace a file."""
+    if out.is_file():
+        raise OutputError(f"Expected a folder to write, got the file {out}.", "Name another --out.")
+    if out.exists() and not overwrite and any(out.iterdir()):
+        raise OutputError(
+            f"The output folder {out} is already there and not empty.",
+            "Name another --out, or replace it with --overwrite (it stays until the new one is whole).",
+        )
+    if overwrite and out.resolve() in (Path.cwd(), *Path.cwd().parents, Path.home()):
+        raise OutputError(f"Refusing to replace {out}: it holds the folder you work in.", "Name another --out.")
+
+
+@contextmanager
+def explained_writes(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"Writing {path} failed: {error.strerror or error}.",
+            "Check that the disk has room and that you may write there.",
+        ) from error
+
+
+def _swap(new: Path, out: Path) -> None:
+    old = out.with_name(out.name + OLD_SUFFIX)
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

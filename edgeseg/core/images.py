@@ -1,0 +1,51 @@
+"""Read and write single images, and notice those that are damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.core.errors import DataError
+from edgeseg.core.files import write_bytes
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+_ENDINGS = {".png": b"IEND\xaeB`\x82", ".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9"}
+_TAIL_BYTES = 4096
+
+
+def list_images(folder: Path) -> list[Path]:
+    """List the images of a folder by name."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
+def read_image(path: Path, colour: bool = False) -> NDArray[Any]:
+    """Read an image as grey or, on request, as BGR, with its own bit depth.
+
+    OpenCV fills what a truncated file does not hold with grey and says nothing, so the file's end is checked first.
+    """
+    data = path.read_bytes()
+    ending = _ENDINGS.get(path.suffix.lower())
+    if ending is not None and ending not in data[-_TAIL_BYTES:]:
+        raise DataError(f"Expected a whole image, got the truncated file {path}.", "Copy the file again or remove it.")
+    flag = cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_ANYDEPTH) if data else None
+    if image is None:
+        raise DataError(f"Expected an image, got the unreadable file {path}.", "Copy the file again or remove it.")
+    return np.asarray(image)
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """Encode a grey or BGR image as PNG."""
+    _, buffer = cv2.imencode(".png", image)
+    return bytes(buffer)
+
+
+def write_image(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write an image as PNG, whole or not at all."""
+    write_bytes(path, encode_png(image))

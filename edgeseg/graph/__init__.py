@@ -1,0 +1,1 @@
+"""What stands inside a flatbuffer: operators, sizes and whether a target takes them."""
