@@ -1,0 +1,1 @@
+"""How fast a model file is on this machine."""

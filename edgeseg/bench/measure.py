@@ -1,0 +1,128 @@
+"""Time model files on this machine: stage by stage, several in turn, so that drift hits all alike."""
+
+from __future__ import annotations
+
+import platform
+import resource
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import edgeseg
+from edgeseg.core.modelfile import read_model
+from edgeseg.core.progress import ignore
+from edgeseg.core.schema import to_plain
+from edgeseg.core.stats import Percentiles, summarise_times
+from edgeseg.data.phantom import render_case
+from edgeseg.runtime.latency import STAGES
+from edgeseg.runtime.segmenter import Segmenter, StageTimes
+
+BLOCK = 10
+FRAME_SIZE = (480, 640)
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What one model file takes on this machine."""
+
+    model: str
+    backend: str
+    threads: int
+    runs: int
+    latency_ms: dict[str, Percentiles]
+    load_ms: float
+    first_inference_ms: float
+    peak_rss_mb: float
+    host: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the result as a JSON table."""
+        table: dict[str, Any] = to_plain(self)
+        return table
+
+
+def bench_models(
+    paths: Sequence[Path], requested: str, threads: int, runs: int, on_block: Callable[[str], None] = ignore
+) -> list[BenchResult]:
+    """Time several model files in one run.
+
+    Args:
+        paths: The files.
+        requested: "auto" or the name of a backend.
+        threads: CPU threads each model may use.
+        runs: How many frames each model is timed on.
+        on_block: Told after each block of frames.
+    """
+    loaded = [_load(path, requested, threads) for path in paths]
+    times = time_segmenters([segmenter for segmenter, _, _ in loaded], runs, on_block)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return [
+        BenchResult(
+            model=path.name,
+            backend=segmenter.selection.backend.name,
+            threads=threads,
+            runs=runs,
+            latency_ms=latency,
+            load_ms=round(load_ms, 3),
+            first_inference_ms=round(first_ms, 3),
+            peak_rss_mb=round(peak, 1),
+            host=describe_host(segmenter.selection.backend.detail),
+        )
+        for path, (segmenter, load_ms, first_ms), latency in zip(paths, loaded, times, strict=True)
+    ]
+
+
+def _load(path: Path, requested: str, threads: int) -> tuple[Segmenter, float, float]:
+    start = perf_counter()
+    segmenter = Segmenter(read_model(path), requested, threads)
+    load_ms = 1e3 * (perf_counter() - start)
+    return segmenter, load_ms, segmenter.warm_up()
+
+
+def time_segmenters(
+    segmenters: Sequence[Segmenter], runs: int, on_block: Callable[[str], None] = ignore
+) -> list[dict[str, Percentiles]]:
+    """Time models in turn, in blocks; the first frame of a block warms the caches and is not counted."""
+    taken: list[list[StageTimes]] = [[] for _ in segmenters]
+    for _ in range(count_blocks(runs)):
+        for segmenter, times in zip(segmenters, taken, strict=True):
+            frame = make_frame(segmenter.card.input.channels)
+            times += [segmenter.segment(frame).times for _ in range(BLOCK + 1)][1:]
+        on_block("")
+    return [{stage: summarise_times([getattr(t, stage) for t in times[:runs]]) for stage in STAGES} for times in taken]
+
+
+def count_blocks(runs: int) -> int:
+    """Count the blocks that hold so many runs."""
+    return -(-runs // BLOCK)
+
+
+@lru_cache(maxsize=2)
+def make_frame(channels: int) -> NDArray[np.uint8]:
+    """Make a frame of a camera's size."""
+    grey = render_case(seed=0, size=FRAME_SIZE).image
+    return grey if channels == 1 else np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+
+
+def describe_host(runtime: str) -> dict[str, Any]:
+    """Describe this machine as far as it matters for speed; no name, no address."""
+    return {
+        "machine": platform.machine(),
+        "cpu": _read_cpu_model(),
+        "python": platform.python_version(),
+        "edgeseg": edgeseg.__version__,
+        "runtime": runtime,
+    }
+
+
+def _read_cpu_model() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model"))]
+    return names[0] if names else "unknown"

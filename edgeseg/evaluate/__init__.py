@@ -1,0 +1,1 @@
+"""How good a mask is: metrics, intervals and pictures; no TensorFlow here."""

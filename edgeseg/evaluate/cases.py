@@ -1,0 +1,53 @@
+"""Pick the cases a model may be judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeseg.core.card import Card
+from edgeseg.core.errors import DataError, UnknownNameError
+from edgeseg.data.dataset import Case, fingerprint_dataset, open_dataset, read_case
+from edgeseg.data.split import PARTS, split_cases
+
+
+@dataclass(frozen=True)
+class PickedCases:
+    """Cases to judge on, and the name of the part they are."""
+
+    part: str
+    cases: tuple[Case, ...]
+
+
+def pick_cases(card: Card, root: Path, part: str | None) -> PickedCases:
+    """Pick cases: on the data the model was trained on its own test part, on other data all of them.
+
+    Args:
+        card: The model's card, which says how its data were divided.
+        root: The data folder.
+        part: train, val, test or all; None leaves it open.
+    """
+    if part is not None and part not in PARTS:
+        raise UnknownNameError("part", part, PARTS)
+    dataset = open_dataset(root)
+    _check_classes(card, len(dataset.classes), root)
+    own = fingerprint_dataset(dataset) == card.provenance.data_fingerprint
+    chosen = part or ("test" if own else "all")
+    if chosen == "all":
+        return PickedCases("all", dataset.cases)
+    if not own:
+        raise DataError(
+            f"Expected the data the model was trained on for the part {chosen}, got other data in {root}.",
+            "Judge on all of it: --split all",
+        )
+    empty = {case.stem: not read_case(case).labels.any() for case in dataset.cases}
+    return PickedCases(chosen, split_cases(dataset.cases, empty, card.provenance.split).part(chosen))
+
+
+def _check_classes(card: Card, found: int, root: Path) -> None:
+    wanted = [spec.name for spec in card.output.classes]
+    if found != len(wanted):
+        raise DataError(
+            f"Expected masks of {len(wanted)} classes ({', '.join(wanted)}) in {root}, got {found}.",
+            "Give data with one masks folder per class of the model.",
+        )

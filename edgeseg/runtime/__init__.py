@@ -1,0 +1,1 @@
+"""The live side: frames in, masks out, latency told."""

@@ -1,0 +1,81 @@
+"""Keep what each frame took, and say whether the budget was held."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.core.stats import Percentiles, summarise_times
+from edgeseg.runtime.segmenter import StageTimes
+
+KEPT = 65536
+STAGES = ("preprocess", "invoke", "postprocess", "total")
+
+
+class TimeSeries:
+    """The newest values of one measurement, in a memory that does not grow."""
+
+    def __init__(self) -> None:
+        self._values: NDArray[np.float64] = np.zeros(KEPT)
+        self.count = 0
+
+    def add(self, milliseconds: float) -> None:
+        """Keep one value; the oldest goes when the memory is full."""
+        self._values[self.count % KEPT] = milliseconds
+        self.count += 1
+
+    def newest(self, number: int = KEPT) -> NDArray[np.float64]:
+        """Take the newest values, in no particular order once the memory has wrapped."""
+        held = min(self.count, KEPT)
+        taken = min(number, held)
+        return self._values[np.arange(self.count - taken, self.count) % KEPT]
+
+
+@dataclass(frozen=True)
+class LatencyReport:
+    """Percentiles of a run, and how often the budget was missed."""
+
+    latency_ms: dict[str, Percentiles]
+    frame_age_ms: Percentiles
+    first_inference_ms: float
+    budget_ms: float
+    late: int
+    misses: float
+    """Share of the frames whose age was over the budget."""
+
+
+class LatencyRecorder:
+    """Collects times while frames are processed; readable from another thread at any moment."""
+
+    def __init__(self, budget_ms: float, first_inference_ms: float) -> None:
+        self.budget_ms = budget_ms
+        self._series = {stage: TimeSeries() for stage in STAGES}
+        self._ages = TimeSeries()
+        self._first = first_inference_ms
+        self._late = 0
+        self._lock = threading.Lock()
+
+    def record(self, times: StageTimes, age_ms: float) -> None:
+        """Keep one frame's times."""
+        with self._lock:
+            for stage in STAGES:
+                self._series[stage].add(getattr(times, stage))
+            self._ages.add(age_ms)
+            self._late += age_ms > self.budget_ms
+
+    def report(self, window: int = KEPT) -> LatencyReport:
+        """Summarise the newest frames."""
+        with self._lock:
+            stages = {stage: series.newest(window) for stage, series in self._series.items()}
+            ages, late, count = self._ages.newest(window), self._late, self._ages.count
+        return LatencyReport(
+            latency_ms={stage: summarise_times(values) for stage, values in stages.items()},
+            frame_age_ms=summarise_times(ages),
+            first_inference_ms=round(self._first, 4),
+            budget_ms=self.budget_ms,
+            late=late,
+            misses=round(late / count, 5) if count else 0.0,
+        )

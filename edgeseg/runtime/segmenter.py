@@ -1,0 +1,102 @@
+"""One frame in, one mask out: the model file with everything its card says to do around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.backends.select import Selection, select_backend
+from edgeseg.core.card import Card
+from edgeseg.core.errors import ModelFileError
+from edgeseg.core.frame import (
+    frame_to_pixels,
+    labels_on_frame,
+    pixels_to_tensor,
+    place_frame,
+    scores_to_labels,
+    tensor_to_scores,
+)
+from edgeseg.core.modelfile import ModelFile
+
+WARM_UP_RUNS = 5
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """What each stage of one frame took, in milliseconds."""
+
+    preprocess: float
+    invoke: float
+    postprocess: float
+
+    @property
+    def total(self) -> float:
+        """Add the stages up."""
+        return self.preprocess + self.invoke + self.postprocess
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The mask of one frame at the frame's size (0 background, k the k-th class), and what it took."""
+
+    labels: NDArray[np.uint8]
+    times: StageTimes
+
+
+class Segmenter:
+    """A model file on a backend, ready for frames."""
+
+    def __init__(self, model: ModelFile, requested: str = "auto", threads: int = 1) -> None:
+        """Load a model file.
+
+        Args:
+            model: The file, read and verified.
+            requested: "auto" or the name of a backend.
+            threads: How many threads a CPU backend may use.
+        """
+        self.card: Card = model.card
+        self.selection: Selection = select_backend(model.flatbuffer, requested, threads)
+        _check_ends(model, self.selection)
+
+    def segment(self, frame: NDArray[Any]) -> Segmentation:
+        """Draw the mask of one frame."""
+        card, size = self.card, (frame.shape[0], frame.shape[1])
+        start = perf_counter()
+        tensor = pixels_to_tensor(frame_to_pixels(frame, card.input), card.input_quantisation)
+        ready = perf_counter()
+        output = self.selection.backend.invoke(tensor)
+        done = perf_counter()
+        placement = place_frame(card.input, *size)
+        scores = tensor_to_scores(output, card.output_quantisation)
+        inner = scores_to_labels(scores, placement, (card.input.height, card.input.width), card.output)
+        labels = labels_on_frame(inner, placement, *size)
+        end = perf_counter()
+        return Segmentation(labels, StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (end - done)))
+
+    def warm_up(self) -> float:
+        """Draw a few blank frames, since the first inference is no steady state.
+
+        Returns:
+            What the first inference took, in milliseconds.
+        """
+        spec = self.card.input
+        blank = np.zeros((spec.height, spec.width, spec.channels), np.uint8)
+        first = self.segment(blank).times.invoke
+        for _ in range(WARM_UP_RUNS):
+            self.segment(blank)
+        return first
+
+
+def _check_ends(model: ModelFile, selection: Selection) -> None:
+    card, backend = model.card, selection.backend
+    wanted = (1, card.input.height, card.input.width, card.input.channels)
+    if backend.input.shape != wanted or backend.output.shape[-1] != card.output.channels:
+        raise ModelFileError(
+            f"Expected the model in {model.path} to take {wanted} and give {card.output.channels} channels as its "
+            f"card says, got {backend.input.shape} and {backend.output.shape}.",
+            "Write the file again with edgeseg compress.",
+        )
