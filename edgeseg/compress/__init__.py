@@ -1,0 +1,1 @@
+"""From a run to smaller files that are proven to draw the same masks."""

@@ -1,0 +1,61 @@
+"""Decide which file is chosen, and whether the promise was held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgeseg.compress.variant import Variant
+
+SAME_SPEED = 1.10
+"""Files within this factor of the fastest count as equally fast; the validation Dice decides between them."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The promise: how much Dice may be lost at the interval's bad end, and how long a frame may take."""
+
+    max_drop: float = 0.01
+    budget_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.max_drop <= 1.0:
+            raise ValueError(f"expected --max-drop from 0 to 1, got {self.max_drop}")
+        if self.budget_ms is not None and self.budget_ms <= 0:
+            raise ValueError(f"expected --budget-ms above 0, got {self.budget_ms}")
+
+    def admits(self, variant: Variant) -> bool:
+        """Say whether a variant keeps the promise."""
+        return self.keeps_accuracy(variant) and self.keeps_budget(variant)
+
+    def keeps_accuracy(self, variant: Variant) -> bool:
+        """Judge the drop at the bad end of its interval."""
+        return variant.dice_drop.ci95[1] <= self.max_drop
+
+    def keeps_budget(self, variant: Variant) -> bool:
+        """Judge the 99th percentile of the latency."""
+        return self.budget_ms is None or variant.latency_ms.p99 <= self.budget_ms
+
+
+def choose_variant(variants: Sequence[Variant], gate: Gate) -> tuple[Variant, bool]:
+    """Choose a variant, and say whether the gate held: the fastest that is admitted, else the most accurate."""
+    admitted = [variant for variant in variants if gate.admits(variant)]
+    if not admitted:
+        return min(variants, key=lambda variant: variant.dice_drop.mean), False
+    fastest = min(variant.latency_ms.p50 for variant in admitted)
+    quick = [variant for variant in admitted if variant.latency_ms.p50 <= fastest * SAME_SPEED]
+    return max(quick, key=lambda variant: variant.validation_dice), True
+
+
+def explain_gate(chosen: Variant, gate: Gate) -> str:
+    """Say why the gate did not hold and what to try, in one sentence."""
+    if not gate.keeps_accuracy(chosen):
+        drop = chosen.dice_drop
+        return (
+            f"No file keeps the drop within {gate.max_drop}: the best, {chosen.name}, loses {drop.mean:.4f} "
+            f"(up to {drop.ci95[1]:.4f}); train longer, take a larger model, or raise --max-drop."
+        )
+    return (
+        f"No accurate file stays within {gate.budget_ms} ms: {chosen.name} needs {chosen.latency_ms.p99:.2f} ms (p99); "
+        "train a smaller model or size, use more --threads, or raise --budget-ms."
+    )

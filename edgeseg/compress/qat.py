@@ -1,0 +1,113 @@
+"""Quantisation-aware training: the network learns to live with int8 before it is converted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.compress.recipe import QatStep
+from edgeseg.core.errors import RecipeError
+from edgeseg.core.quiet import quiet_native_output
+from edgeseg.model.keras import keras, tf
+from edgeseg.model.losses import bce_dice_loss
+from edgeseg.train.arrays import GridArrays, to_reals
+from edgeseg.train.augment import AugmentSpec
+from edgeseg.train.pipeline import build_pipeline
+from edgeseg.train.trainer import BestKeeper, build_optimizer, fit_model
+
+with quiet_native_output():
+    import tensorflow_model_optimization as tfmot
+
+BATCH = 16
+_CALIBRATION_IMAGES = 64
+
+
+def train_quantised(
+    parent: Any, step: QatStep, train: GridArrays, validation: GridArrays, folder: Path, seed: int
+) -> Any:
+    """Train a quantisation-aware copy of a float model.
+
+    The untrained copy takes part in the judgement, so the result is never worse than it on validation cases.
+
+    Args:
+        parent: The float model; it stays as it is and gives the masks to follow.
+        step: How long, how fast, and how much of the loss follows the parent.
+        train: Cases to train on.
+        validation: Cases that decide which epoch is kept.
+        folder: Where the best weights are kept meanwhile.
+        seed: Shuffles the cases.
+    """
+    model = quantise_model(parent)
+    set_ranges(model, parent, to_reals(train.images[:_CALIBRATION_IMAGES]))
+    pipeline = follow_parent(build_pipeline(train, BATCH, seed, AugmentSpec()), parent)
+    model.compile(
+        build_optimizer(step.learning_rate, step.epochs * len(pipeline)), distillation_loss(step.distillation)
+    )
+    keeper = BestKeeper("Training for int8", model, validation, folder / "qat.h5")
+    keeper.judge(0, float("nan"))
+    fit_model(model, pipeline, keeper, step.epochs)
+    return model
+
+
+def quantise_model(parent: Any) -> Any:
+    """Wrap a float model's layers with fake quantisation; the weights are copied."""
+    copy = keras.models.clone_model(parent)
+    copy.set_weights(parent.get_weights())
+    try:
+        return tfmot.quantization.keras.quantize_model(copy)
+    except (ValueError, RuntimeError) as error:
+        raise RecipeError(
+            f"Expected layers that tfmot can quantise, got its refusal: {error}.",
+            "Use Conv2D, BatchNormalization, ReLU, MaxPool2D, bilinear UpSampling2D, Add or Concatenate, "
+            "or take the recipe int8-ptq.",
+        ) from error
+
+
+def set_ranges(model: Any, parent: Any, images: NDArray[np.float32]) -> None:
+    """Start every activation's range where the float model's activations lie.
+
+    tfmot starts at -6 to 6 and moves by a thousandth per step: in a short training the ranges would never arrive.
+    """
+    ranges = measure_ranges(parent, images)
+    for layer in model.layers:
+        limits = {weight.name.rsplit("/", 1)[-1].split(":")[0]: weight for weight in layer.weights}
+        source = "image" if layer.name == "quantize_layer" else layer.name.removeprefix("quant_")
+        for name, weight in limits.items():
+            if source in ranges and name.endswith(("output_min", "activation_min", "quantize_layer_min")):
+                weight.assign(ranges[source][0])
+            if source in ranges and name.endswith(("output_max", "activation_max", "quantize_layer_max")):
+                weight.assign(ranges[source][1])
+
+
+def measure_ranges(parent: Any, images: NDArray[np.float32]) -> dict[str, tuple[float, float]]:
+    """Measure each layer's smallest and largest output; the image itself always spans 0 to 1."""
+    inner = [layer for layer in parent.layers if not isinstance(layer, keras.layers.InputLayer)]
+    outputs = keras.Model(parent.input, [layer.output for layer in inner]).predict(images, batch_size=8, verbose=0)
+    ranges = {
+        layer.name: (min(float(output.min()), 0.0), float(output.max()))
+        for layer, output in zip(inner, outputs, strict=True)
+    }
+    return ranges | {"image": (0.0, 1.0)}
+
+
+def follow_parent(pipeline: Any, parent: Any) -> Any:
+    """Append the parent's masks to the true ones, as further channels."""
+
+    def append(images: Any, masks: Any) -> tuple[Any, Any]:
+        return images, tf.concat([masks, parent(images, training=False)], axis=-1)
+
+    return pipeline.map(append, num_parallel_calls=1).prefetch(1)
+
+
+def distillation_loss(share: float) -> Any:
+    """Build the loss that mixes true masks and the parent's."""
+
+    def loss(truth: Any, predicted: Any) -> Any:
+        masks, wanted = tf.split(truth, 2, axis=-1)
+        follow = tf.reduce_mean(keras.losses.binary_crossentropy(wanted, predicted), axis=(1, 2))
+        return (1.0 - share) * bce_dice_loss(masks, predicted) + share * follow
+
+    return loss

@@ -1,0 +1,58 @@
+"""Make the card and the golden pairs of a new model file."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.backends.cpu import CpuBackend
+from edgeseg.core.card import Card, Provenance
+from edgeseg.core.frame import InputSpec, OutputSpec, frame_to_pixels, pixels_to_tensor, tensor_to_scores
+from edgeseg.core.modelfile import GoldenPair
+from edgeseg.data.phantom import render_case
+from edgeseg.graph.lint import lint_graph
+from edgeseg.graph.operators import read_graph
+
+GOLDEN_SEED = 20
+GOLDEN_CANDIDATES = 12
+GOLDEN_PAIRS = 2
+
+
+def build_card(flatbuffer: bytes, name: str, ends: tuple[InputSpec, OutputSpec], provenance: Provenance) -> Card:
+    """Build the card of a new flatbuffer; what can be read off the flatbuffer is read off it."""
+    backend, graph = CpuBackend(flatbuffer), read_graph(flatbuffer)
+    return Card(
+        name=name,
+        input=ends[0],
+        input_quantisation=backend.input.quantisation,
+        output=ends[1],
+        output_quantisation=backend.output.quantisation,
+        provenance=provenance,
+        parameters=graph.parameters,
+        macs=graph.macs,
+        lint=lint_graph(graph),
+    )
+
+
+def make_golden(flatbuffer: bytes, card: Card) -> tuple[GoldenPair, ...]:
+    """Make golden pairs from phantom images, so that no patient's image ever travels inside a model file.
+
+    Of a dozen phantoms those are kept whose masks are fullest, since an empty mask proves little.
+    """
+    backend = CpuBackend(flatbuffer)
+    pairs = []
+    for index in range(GOLDEN_CANDIDATES):
+        tensor = pixels_to_tensor(_phantom_pixels(card.input, index), card.input_quantisation)
+        pairs.append(GoldenPair(tensor, backend.invoke(tensor).copy()))
+    return tuple(sorted(pairs, key=lambda pair: -_covered(pair, card))[:GOLDEN_PAIRS])
+
+
+def _phantom_pixels(spec: InputSpec, index: int) -> NDArray[np.uint8]:
+    image = render_case(GOLDEN_SEED, index, (spec.height, spec.width)).image
+    frame = image if spec.channels == 1 else np.repeat(image[:, :, np.newaxis], 3, axis=2)
+    return frame_to_pixels(frame, InputSpec(spec.height, spec.width, spec.colour, spec.resize))
+
+
+def _covered(pair: GoldenPair, card: Card) -> float:
+    scores = tensor_to_scores(pair.output, card.output_quantisation)
+    return float(np.mean(scores.max(axis=2) > 256 * card.output.threshold))

@@ -1,0 +1,42 @@
+"""Close a run: its float32 file with card and golden pairs, judged on the test cases through the device's runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeseg.convert.package import build_card, make_golden
+from edgeseg.convert.tflite import convert_model
+from edgeseg.core.card import Metrics
+from edgeseg.core.modelfile import read_model, write_model
+from edgeseg.core.stats import Estimate
+from edgeseg.data.dataset import LabelledImage
+from edgeseg.evaluate.score import score_cases, summarise_cases
+from edgeseg.runtime.segmenter import Segmenter
+from edgeseg.train.run import MODEL, RunRecord
+
+NO_DROP = Estimate(0.0, 0.0, (0.0, 0.0))
+
+
+def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[LabelledImage]) -> RunRecord:
+    """Write the run's float32 file and judge it.
+
+    Args:
+        folder: The run folder.
+        model: The Keras model with its best weights.
+        record: The run so far.
+        test: Cases that took no part in the training.
+
+    Returns:
+        The record with the evaluation.
+    """
+    path = folder / MODEL
+    flatbuffer = convert_model(model, "float32")
+    card = build_card(flatbuffer, record.name, (record.input, record.output), record.provenance("float32"))
+    write_model(path, flatbuffer, card)
+    evaluation = summarise_cases(score_cases(Segmenter(read_model(path)), test), card.output.classes)
+    metrics = Metrics(evaluation.cases, evaluation.dice, evaluation.dice, NO_DROP)
+    write_model(path, flatbuffer, dataclasses.replace(card, metrics=metrics), make_golden(flatbuffer, card))
+    return dataclasses.replace(record, evaluation=evaluation.to_json())

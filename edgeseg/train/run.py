@@ -1,0 +1,115 @@
+"""The run folder: what a training leaves behind, and how it is read again.
+
+RUN/run.json      everything needed to repeat the training, and how it went
+RUN/weights.h5    the best weights
+RUN/model.tflite  the float32 model with its card: evaluate, bench and stream take it
+RUN/history.csv   one line per epoch
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeseg.core.card import Provenance, SplitSpec
+from edgeseg.core.errors import RunError
+from edgeseg.core.files import partial_path, write_json
+from edgeseg.core.frame import InputSpec, OutputSpec
+from edgeseg.core.schema import MisfitError, from_plain, to_plain
+from edgeseg.model.spec import UNetSpec
+
+SCHEMA = 1
+RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
+TRAINING, FINISHED = "training", "finished"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the user chose for a training."""
+
+    model: str = "small"
+    size: int = 128
+    epochs: int = 60
+    batch: int = 16
+    learning_rate: float = 2e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"expected at least 1 epoch, got {self.epochs}")
+        if not 32 <= self.size <= 1024:
+            raise ValueError(f"expected a size from 32 to 1024, got {self.size}")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The content of run.json."""
+
+    name: str
+    status: str
+    data: str
+    data_fingerprint: str
+    split: SplitSpec
+    input: InputSpec
+    output: OutputSpec
+    spec: UNetSpec
+    options: TrainOptions
+    libraries: dict[str, str]
+    edgeseg: str
+    best_epoch: int = 0
+    validation_dice: float = 0.0
+    evaluation: dict[str, Any] | None = None
+    schema: int = SCHEMA
+
+    def provenance(self, recipe: str) -> Provenance:
+        """Say where a file made from this run comes from; the data's path stays behind."""
+        return Provenance(
+            data_fingerprint=self.data_fingerprint,
+            split=self.split,
+            seed=self.options.seed,
+            recipe=recipe,
+            model=self.options.model,
+            edgeseg=self.edgeseg,
+            libraries=self.libraries,
+        )
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write run.json."""
+    write_json(folder / RECORD, to_plain(record))
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read a finished run and refuse what is none."""
+    path = folder / RECORD
+    if not path.is_file():
+        raise _no_run(folder)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data.get("schema") != SCHEMA:
+            raise MisfitError(f"expected schema {SCHEMA}, got {data.get('schema')!r}")
+        record = from_plain(RunRecord, data)
+    except ValueError as error:
+        raise RunError(f"Expected a complete {path}, got a damaged one: {error}.", "Train again.") from error
+    if record.status != FINISHED:
+        raise RunError(
+            f"Expected a finished run in {folder}, got one whose training was interrupted.",
+            "Train again with edgeseg train.",
+        )
+    missing = [name for name in (WEIGHTS, MODEL) if not (folder / name).is_file()]
+    if missing:
+        raise RunError(f"Expected {missing[0]} in the run {folder}, got none.", "Train again with edgeseg train.")
+    return record
+
+
+def _no_run(folder: Path) -> RunError:
+    if partial_path(folder).is_dir():
+        return RunError(
+            f"Expected a finished run in {folder}, got only {partial_path(folder)}, whose training was interrupted.",
+            "Train again with edgeseg train.",
+        )
+    return RunError(
+        f"Expected a run folder with {RECORD}, got {folder}.", "Make one with: edgeseg train DATA --out RUN"
+    )
