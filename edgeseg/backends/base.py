@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from edgeseg.core.frame import Quantisation
+from edgeseg.core.spec import Quantisation
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from edgeseg.backends.base import Backend, Probe, TensorInfo
 from edgeseg.core.errors import BackendError
-from edgeseg.core.frame import Quantisation
 from edgeseg.core.quiet import quiet_native_output
+from edgeseg.core.spec import Quantisation
 
 RUNTIMES = {
     "ai_edge_litert.interpreter": "LiteRT",
@@ -78,10 +79,10 @@ class CpuBackend(Backend):
 def find_runtime() -> tuple[str, Any]:
     """Find the best installed TFLite runtime: its name and its interpreter module."""
     for path, library in RUNTIMES.items():
+        if find_spec(path.split(".")[0]) is None:
+            continue
         try:
             module = importlib.import_module(path)
-        except ModuleNotFoundError:
-            continue
         except ImportError as error:
             raise BackendError(
                 f"Expected {library} to load, got: {error}.", f"Repair that package, or: {_HINT}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +27,14 @@ from edgeseg.core.modelfile import ModelFile, read_model, write_model
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import to_plain
 from edgeseg.core.stats import Percentiles
-from edgeseg.data.dataset import fingerprint_dataset
+from edgeseg.data.dataset import Case, fingerprint_dataset
 from edgeseg.evaluate.score import ScoredCase, estimate_drop, score_cases, summarise_cases
 from edgeseg.graph.operators import measure_sparsity
 from edgeseg.model.keras import keras
 from edgeseg.model.unet import build_unet
 from edgeseg.runtime.segmenter import Segmenter
 from edgeseg.train.arrays import GridArrays, to_grid, to_reals
-from edgeseg.train.run import MODEL, WEIGHTS, RunRecord, read_run
+from edgeseg.train.run import MODEL, RECORD, WEIGHTS, RunRecord, read_run
 from edgeseg.train.trainer import LoadedData, load_data
 
 PARENT = "float32"
@@ -58,6 +59,23 @@ class CompressReport:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """The report, and each test case's Dice with the float parent and with the chosen file, for pictures."""
+
+    report: CompressReport
+    cases: tuple[ComparedCase, ...]
+
+
+@dataclass(frozen=True)
+class ComparedCase:
+    """One test case with something to find."""
+
+    case: Case
+    parent_dice: float
+    chosen_dice: float
+
+
+@dataclass(frozen=True)
 class Workshop:
     """A run opened for compression: its record, model and data."""
 
@@ -69,7 +87,7 @@ class Workshop:
     validation: GridArrays
 
 
-def compress_run(run: Path, folder: Path, recipes: Sequence[Recipe], gate: Gate, threads: int = 1) -> CompressReport:
+def compress_run(run: Path, folder: Path, recipes: Sequence[Recipe], gate: Gate, threads: int = 1) -> Outcome:
     """Make every recipe's file and compare them with the float parent.
 
     Args:
@@ -86,7 +104,7 @@ def compress_run(run: Path, folder: Path, recipes: Sequence[Recipe], gate: Gate,
             _make_file(shop, recipe, folder)
             advance(recipe.name)
     names = [PARENT, *(recipe.name for recipe in recipes)]
-    variants = _judge_files(shop, {name: folder / f"{name}.tflite" for name in names}, threads)
+    variants, scored = _judge_files(shop, {name: folder / f"{name}.tflite" for name in names}, threads)
     chosen, held = choose_variant(variants[1:], gate)
     report = CompressReport(
         run=shop.record.name,
@@ -96,16 +114,32 @@ def compress_run(run: Path, folder: Path, recipes: Sequence[Recipe], gate: Gate,
         threads=threads,
     )
     write_json(folder / RESULT, report.to_json())
-    return report
+    return Outcome(report, _compare_cases(shop, scored[PARENT], scored[chosen.name]))
+
+
+def _compare_cases(
+    shop: Workshop, parent: Sequence[ScoredCase], chosen: Sequence[ScoredCase]
+) -> tuple[ComparedCase, ...]:
+    return tuple(
+        ComparedCase(shop.data.images[before.stem].case, before.mean("dice"), after.mean("dice"))
+        for before, after in zip(parent, chosen, strict=True)
+        if not before.empty
+    )
 
 
 def open_run(run: Path) -> Workshop:
     """Open a finished run with the data it was trained on; changed data are refused."""
     record = read_run(run)
-    data = load_data(Path(record.data), record.split)
+    root = Path(os.path.normpath(run / record.data))
+    if not root.is_dir():
+        raise DataError(
+            f"Expected the data that {run} was trained on at {root}, got nothing there.",
+            f'Move the folder back, or correct "data" in {run / RECORD}.',
+        )
+    data = load_data(root, record.split)
     if fingerprint_dataset(data.dataset) != record.data_fingerprint:
         raise DataError(
-            f"Expected the data that {run} was trained on, got a changed folder {record.data}.",
+            f"Expected the data that {run} was trained on, got a changed folder {root}.",
             "Restore the folder, or train again on the changed one.",
         )
     keras.utils.set_random_seed(record.options.seed)
@@ -116,17 +150,17 @@ def open_run(run: Path) -> Workshop:
 
 
 def _make_file(shop: Workshop, recipe: Recipe, folder: Path) -> None:
-    flatbuffer = _make_flatbuffer(shop, recipe, folder)
+    flatbuffer = _make_flatbuffer(shop, recipe)
     record = shop.record
     name = f"{record.name}-{recipe.name}"
     card = build_card(flatbuffer, name, (record.input, record.output), record.provenance(recipe.name))
     write_model(folder / f"{recipe.name}.tflite", flatbuffer, card, make_golden(flatbuffer, card))
 
 
-def _make_flatbuffer(shop: Workshop, recipe: Recipe, folder: Path) -> bytes:
+def _make_flatbuffer(shop: Workshop, recipe: Recipe) -> bytes:
     if recipe.qat is not None:
         seed = shop.record.options.seed
-        model = train_quantised(shop.model, recipe.qat, shop.train, shop.validation, folder, seed)
+        model = train_quantised(shop.model, recipe.qat, shop.train, shop.validation, seed)
         return convert_model(model, recipe.precision)
     calibration = pick_calibration(shop.train, recipe.calibration_images) if recipe.precision == "int8" else None
     return convert_model(shop.model, recipe.precision, calibration)
@@ -142,7 +176,9 @@ def pick_calibration(train: GridArrays, count: int) -> NDArray[np.float32]:
     return images
 
 
-def _judge_files(shop: Workshop, files: dict[str, Path], threads: int) -> list[Variant]:
+def _judge_files(
+    shop: Workshop, files: dict[str, Path], threads: int
+) -> tuple[list[Variant], dict[str, list[ScoredCase]]]:
     models = {name: read_model(path) for name, path in files.items()}
     segmenters = {name: Segmenter(model, "cpu", threads) for name, model in models.items()}
     test, validation = shop.data.part("test"), shop.data.part("val")
@@ -157,7 +193,7 @@ def _judge_files(shop: Workshop, files: dict[str, Path], threads: int) -> list[V
     for (name, model), timed in zip(models.items(), times, strict=True):
         metrics = _write_metrics(model, scored[PARENT], scored[name])
         variants.append(_describe(name, model, metrics, kept[name], timed["invoke"]))
-    return variants
+    return variants, scored
 
 
 def _write_metrics(model: ModelFile, parent: list[ScoredCase], child: list[ScoredCase]) -> Metrics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,7 @@ BATCH = 16
 _CALIBRATION_IMAGES = 64
 
 
-def train_quantised(
-    parent: Any, step: QatStep, train: GridArrays, validation: GridArrays, folder: Path, seed: int
-) -> Any:
+def train_quantised(parent: Any, step: QatStep, train: GridArrays, validation: GridArrays, seed: int) -> Any:
     """Train a quantisation-aware copy of a float model.
 
     The untrained copy takes part in the judgement, so the result is never worse than it on validation cases.
@@ -37,7 +36,6 @@ def train_quantised(
         step: How long, how fast, and how much of the loss follows the parent.
         train: Cases to train on.
         validation: Cases that decide which epoch is kept.
-        folder: Where the best weights are kept meanwhile.
         seed: Shuffles the cases.
     """
     model = quantise_model(parent)
@@ -46,9 +44,10 @@ def train_quantised(
     model.compile(
         build_optimizer(step.learning_rate, step.epochs * len(pipeline)), distillation_loss(step.distillation)
     )
-    keeper = BestKeeper("Training for int8", model, validation, folder / "qat.h5")
-    keeper.judge(0, float("nan"))
-    fit_model(model, pipeline, keeper, step.epochs)
+    with tempfile.TemporaryDirectory() as folder:
+        keeper = BestKeeper("Training for int8", model, validation, Path(folder) / "best.h5")
+        keeper.judge(0, float("nan"))
+        fit_model(model, pipeline, keeper, step.epochs)
     return model
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeseg.core.errors import ModelFileError
-from edgeseg.core.frame import InputSpec, OutputSpec, Quantisation
 from edgeseg.core.schema import MisfitError, from_plain, to_plain
+from edgeseg.core.spec import InputSpec, OutputSpec, Quantisation
 from edgeseg.core.stats import Estimate
 
 SCHEMA = 1

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
-from edgeseg.core.frame import ClassSpec
 from edgeseg.core.images import list_images, read_image
+from edgeseg.core.spec import ClassSpec
 
 PALETTE = ((255, 176, 0), (0, 200, 255), (255, 90, 140), (120, 220, 90), (180, 140, 255))
 _LAYOUT = "Expected are images/NAME.png and masks/NAME.png (several classes: masks_CLASS/NAME.png)."

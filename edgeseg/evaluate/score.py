@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.frame import ClassSpec
 from edgeseg.core.schema import to_plain
+from edgeseg.core.spec import ClassSpec
 from edgeseg.core.stats import Estimate, estimate_mean
 from edgeseg.data.dataset import LabelledImage
 from edgeseg.evaluate.metrics import CaseScore, score_mask

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.frame import ClassSpec
+from edgeseg.core.spec import ClassSpec
 
 OPACITY = 0.30
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.frame import InputSpec, frame_to_pixels, mask_to_grid
+from edgeseg.core.frame import frame_to_pixels, mask_to_grid
+from edgeseg.core.spec import InputSpec
 from edgeseg.data.dataset import Case, LabelledImage, read_cases
 
 

@@ -16,8 +16,8 @@ from typing import Any
 from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
-from edgeseg.core.frame import InputSpec, OutputSpec
 from edgeseg.core.schema import MisfitError, from_plain, to_plain
+from edgeseg.core.spec import InputSpec, OutputSpec
 from edgeseg.model.spec import UNetSpec
 
 SCHEMA = 1
@@ -50,6 +50,7 @@ class RunRecord:
     name: str
     status: str
     data: str
+    """The data folder as seen from the run folder, so that both can be moved together."""
     data_fingerprint: str
     split: SplitSpec
     input: InputSpec

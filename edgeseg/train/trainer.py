@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,8 +18,8 @@ import edgeseg
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
 from edgeseg.core.files import staged_folder, write_text
-from edgeseg.core.frame import InputSpec, OutputSpec
 from edgeseg.core.progress import Advance, ignore, progress_bar
+from edgeseg.core.spec import InputSpec, OutputSpec
 from edgeseg.data.dataset import Dataset, LabelledImage, fingerprint_dataset, open_dataset, read_cases
 from edgeseg.data.split import Split, split_cases
 from edgeseg.model.keras import keras
@@ -70,7 +71,7 @@ def train_run(data: Path, out: Path, options: TrainOptions, overwrite: bool = Fa
         overwrite: Whether a run that stands there may be replaced.
     """
     loaded = load_data(data, SplitSpec(options.seed, VALIDATION_SHARE, TEST_SHARE))
-    record = _begin_record(loaded, options)
+    record = _begin_record(loaded, os.path.relpath(data, out), options)
     with staged_folder(out, overwrite, keep_partial=True) as folder:
         write_record(folder, record)
         keras.utils.set_random_seed(options.seed)
@@ -96,13 +97,13 @@ def load_data(root: Path, split_spec: SplitSpec) -> LoadedData:
     return LoadedData(dataset, split_cases(dataset.cases, empty, split_spec), split_spec, images)
 
 
-def _begin_record(loaded: LoadedData, options: TrainOptions) -> RunRecord:
+def _begin_record(loaded: LoadedData, path: str, options: TrainOptions) -> RunRecord:
     size, classes = options.size, loaded.dataset.classes
     output = OutputSpec(classes)
     return RunRecord(
         name=f"{loaded.dataset.root.resolve().name}-{options.model}",
         status=TRAINING,
-        data=str(loaded.dataset.root.resolve()),
+        data=path,
         data_fingerprint=fingerprint_dataset(loaded.dataset),
         split=loaded.split_spec,
         input=InputSpec(size, size),

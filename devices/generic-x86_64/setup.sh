@@ -1,0 +1,9 @@
+#!/bin/sh
+# Sets up: Any 64-bit PC with Linux. Options: sh setup.sh --help
+set -u
+BOARD=generic-x86_64
+MACHINES="x86_64 AMD64"
+SYSTEM_PACKAGES="python3-venv"
+
+. "$(dirname "$0")/../setup-common.sh"
+set_up "$@"

@@ -1,0 +1,110 @@
+# What every board's setup.sh does after it has named its board. Sourced, not run; POSIX sh, needs no edgeseg.
+# The board's script sets: BOARD, MACHINES (what `uname -m` may say), SYSTEM_PACKAGES (Debian names, may be empty).
+
+usage() {
+    cat <<USAGE
+Usage: sh setup.sh [--dry-run] [--as-root] [--package WHAT] [FOLDER]
+
+Makes a Python environment for edgeseg on the board $BOARD and installs the light install into it.
+Running it again changes nothing that is already in place.
+
+  FOLDER          where the environment goes (default: ~/edgeseg)
+  --package WHAT  a wheel file or a requirement for pip (default: edgeseg)
+  --as-root       also run the steps that need root (with sudo): system packages, the group video
+  --dry-run       print the commands and run none
+USAGE
+}
+
+fail() {
+    echo "setup: $1" >&2
+    exit 1
+}
+
+read_arguments() {
+    folder='' package=edgeseg as_root=no dry_run=no
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --dry-run) dry_run=yes ;;
+            --as-root) as_root=yes ;;
+            --package) [ $# -ge 2 ] || fail "Expected a wheel or a requirement after --package."; package=$2; shift ;;
+            -h | --help) usage; exit 0 ;;
+            -*) fail "Expected one of the options that --help lists, got $1." ;;
+            *) [ -z "$folder" ] || fail "Expected one folder, got $folder and $1."; folder=$1 ;;
+        esac
+        shift
+    done
+    [ -n "$folder" ] || folder=${HOME:?setup: HOME is not set, name a folder}/edgeseg
+}
+
+run() {
+    echo "+ $*"
+    [ "$dry_run" = yes ] || "$@" || fail "This command failed: $*"
+}
+
+run_as_root() {
+    if [ "$as_root" = yes ] && [ "$(id -u)" = 0 ]; then
+        run "$@"
+    elif [ "$as_root" = yes ]; then
+        run sudo "$@"
+    else
+        echo "left out, needs root (--as-root runs it): sudo $*"
+    fi
+}
+
+check_machine() {
+    machine=$(uname -m)
+    case " $MACHINES " in
+        *" $machine "*) ;;
+        *) fail "Expected a machine of the kind $MACHINES for $BOARD, got $machine. Use another board's setup.sh." ;;
+    esac
+}
+
+# A 64-bit Python from 3.10 to 3.13 that can make environments; the newest wins.
+find_python() {
+    for python in python3.13 python3.12 python3.11 python3.10 python3; do
+        if command -v "$python" >/dev/null 2>&1 && "$python" -c 'import ensurepip, sys, venv
+sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32))' 2>/dev/null; then
+            return 0
+        fi
+    done
+    fail "Expected a 64-bit Python 3.10 to 3.13 with venv, got none. On Debian: sudo apt-get install python3-venv"
+}
+
+install_system_packages() {
+    command -v dpkg >/dev/null 2>&1 || return 0
+    for name in $SYSTEM_PACKAGES; do
+        if dpkg -s "$name" >/dev/null 2>&1; then
+            echo "already there: $name"
+        else
+            run_as_root apt-get install -y --no-install-recommends "$name"
+        fi
+    done
+}
+
+join_video_group() {
+    user=$(id -un)
+    if [ "$user" = root ] || id -nG | tr ' ' '\n' | grep -qx video; then
+        echo "already there: the right to open cameras"
+    else
+        run_as_root usermod -aG video "$user"
+    fi
+}
+
+make_environment() {
+    if [ -x "$folder/bin/python" ]; then
+        echo "already there: $folder"
+    else
+        run "$python" -m venv "$folder"
+    fi
+    run "$folder/bin/python" -m pip install "$package"
+}
+
+set_up() {
+    read_arguments "$@"
+    check_machine
+    install_system_packages
+    find_python
+    join_video_group
+    make_environment
+    echo "Next: $folder/bin/edgeseg doctor --device $BOARD"
+}

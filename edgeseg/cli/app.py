@@ -1,0 +1,68 @@
+"""The command line's entrance: registers the commands and turns errors into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import typer
+
+from edgeseg.cli import (
+    bench,
+    compress,
+    data,
+    demo,
+    devices,
+    doctor,
+    evaluate,
+    inspect,
+    stream,
+    train,
+)
+from edgeseg.core.errors import EdgesegError
+
+app = typer.Typer(
+    name="edgeseg",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Train, compress and stream ultrasound segmentation on small boards.\n\n"
+    "The usual road: `edgeseg train DATA --out RUN`, `edgeseg compress RUN --out DIR`, copy the chosen .tflite to the "
+    "board, `edgeseg stream MODEL --source 0`. Without data of your own: `edgeseg demo`.\n\n"
+    "Exit codes: 0 done; 1 failed, with a sentence; 2 wrong usage; 3 it ran, and a gate did not hold.\n\n"
+    "Research software, no medical device: not for diagnosis or treatment.",
+)
+app.command("demo")(demo.demo)
+app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("compress")(compress.compress)
+app.command("evaluate")(evaluate.evaluate)
+app.command("inspect")(inspect.inspect)
+app.command("bench")(bench.bench)
+app.command("stream")(stream.stream)
+app.command("devices")(devices.devices)
+app.command("doctor")(doctor.doctor)
+
+FAILED = 1
+
+
+def main() -> None:
+    """Run the command line; EDGESEG_DEBUG=1 shows the traceback of what went wrong."""
+    try:
+        app()
+    except EdgesegError as error:
+        _fail(error, error.message, error.hint)
+    except OSError as error:
+        _fail(error, f"The operating system refused: {error}.", "Check the path, its rights and the room on the disk.")
+    except Exception as error:  # noqa: BLE001 - the last resort: a sentence for the person, the trace on request
+        _fail(error, f"Unexpected {type(error).__name__}: {error}", "This is a defect; EDGESEG_DEBUG=1 shows where.")
+
+
+def _fail(error: Exception, message: str, hint: str) -> None:
+    if os.environ.get("EDGESEG_DEBUG"):
+        traceback.print_exception(error)
+    print(f"edgeseg: {message}", file=sys.stderr)
+    if hint:
+        print(f"  {hint}", file=sys.stderr)
+    sys.exit(FAILED)

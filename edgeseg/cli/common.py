@@ -1,0 +1,47 @@
+"""What several commands share: exit codes, common options and checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgeseg.core.errors import MissingExtraError
+from edgeseg.core.files import write_json
+
+GATE_NOT_HELD = 3
+
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="F", help="Write the figures to this file as JSON.", show_default=False)
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what stands at --out; it stays until the new one is whole.")
+]
+ThreadsOption = Annotated[int, typer.Option(help="CPU threads the model may use.", min=1)]
+BackendOption = Annotated[str, typer.Option(help="What runs the model: auto or cpu.")]
+
+
+def need_training_packages() -> None:
+    """Stop with a sentence where the workstation's packages are not installed."""
+    for module, package in (("tensorflow", "tensorflow"), ("tf_keras", "tf_keras")):
+        if find_spec(module) is None:
+            raise MissingExtraError(package, "train")
+
+
+def save_json(path: Path | None, value: Mapping[str, Any]) -> None:
+    """Write a command's figures where the user asked for them."""
+    if path is not None:
+        write_json(path, value)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turn an option that does not check out into wrong usage (exit code 2)."""
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error

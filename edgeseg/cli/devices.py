@@ -1,0 +1,96 @@
+"""`edgeseg devices`: which boards are known, and what is proved about each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgeseg.cli.common import JsonOption, save_json
+from edgeseg.core.board import Board, load_board, name_board
+from edgeseg.core.catalog import find_board, list_boards
+from edgeseg.core.schema import to_plain
+
+SETUP_SCRIPT = "setup.sh"
+
+
+def devices(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A board's name, or the path of a profile.toml.", show_default=False)
+    ] = "",
+    json_out: JsonOption = None,
+) -> None:
+    """List the boards that edgeseg knows, or show one board's profile.
+
+    A profile says what to start from on a board, what was verified there and what was not.
+
+    Example: `edgeseg devices generic-aarch64`
+    """
+    boards = {name_board(known): load_board(known) for known in ([name] if name else list_boards())}
+    save_json(json_out, {"boards": [describe_board(known, board) for known, board in boards.items()]})
+    if name:
+        print_profile(name_board(name), load_board(name), find_board(name).parent / SETUP_SCRIPT)
+    else:
+        print_boards(boards)
+
+
+def describe_board(name: str, board: Board) -> dict[str, Any]:
+    """Put a board into plain values for JSON."""
+    return {"name": name, "status": judge_verification(board), **to_plain(board)}
+
+
+def judge_verification(board: Board) -> str:
+    """Say whether all, some or nothing of what the profile lists was verified on such a machine."""
+    if not board.verified:
+        return "no"
+    return "partly" if board.not_verified else "yes"
+
+
+def print_boards(boards: dict[str, Board]) -> None:
+    """Print one row for each board."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "title", "recipe", "backends", "budget", "verified", box=box.SIMPLE_HEAD)
+    table.columns[0].no_wrap = True
+    for name, board in boards.items():
+        use = board.recommended
+        table.add_row(
+            name,
+            board.title,
+            use.recipes[0],
+            ", ".join(use.backends),
+            f"{use.budget_ms:g} ms",
+            judge_verification(board),
+        )
+    Console(highlight=False).print(table)
+    typer.echo("Show one: edgeseg devices NAME")
+
+
+def print_profile(name: str, board: Board, setup: Path) -> None:
+    """Print everything that a profile says."""
+    use = board.recommended
+    lines = {
+        "machine": ", ".join(board.machine),
+        "python": ", ".join(board.python),
+        "memory": f"at least {board.min_memory_mb} MB",
+        "recipe": ", ".join(use.recipes),
+        "backends": ", ".join(use.backends),
+        "threads": str(use.threads),
+        "budget": f"{use.budget_ms:g} ms per frame (an aim, not a measurement)",
+        "source": use.source,
+        "setup": str(setup) if setup.is_file() else "no setup.sh in this board's folder",
+    }
+    typer.echo(f"{name}: {board.title}\n")
+    for label, text in lines.items():
+        typer.echo(f"  {label:<9} {text}")
+    _print_list("verified", board.verified)
+    _print_list("not verified", board.not_verified)
+
+
+def _print_list(title: str, entries: tuple[str, ...]) -> None:
+    typer.echo(f"\n  {title}")
+    for entry in entries or ("nothing",):
+        typer.echo(f"    - {entry}")

@@ -1,0 +1,47 @@
+"""`edgeseg evaluate`: how good a model's masks are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeseg.cli.common import BackendOption, JsonOption, ThreadsOption, save_json
+from edgeseg.cli.tables import print_evaluation
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A .tflite file, or a run folder.", metavar="RUN|MODEL")],
+    data: Annotated[Path, typer.Argument(help="Folder with images/ and masks/.")],
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, val, test or all; test on the model's own data, else all.", show_default=False),
+    ] = None,
+    backend: BackendOption = "auto",
+    threads: ThreadsOption = 1,
+    json_out: JsonOption = None,
+) -> None:
+    """Judge a model on labelled images, through the same runtime as on the device.
+
+    Dice, IoU, precision, recall and the 95% surface distance, each with a bootstrap interval over groups. On the data
+    it was trained on, only the test cases count; on other data, all of them.
+
+    Example: `edgeseg evaluate runs/first data/phantom`
+    """
+    from edgeseg.core.modelfile import read_model
+    from edgeseg.core.progress import progress_bar
+    from edgeseg.data.dataset import read_cases
+    from edgeseg.evaluate.cases import pick_cases
+    from edgeseg.evaluate.score import score_cases, summarise_cases
+    from edgeseg.runtime.segmenter import Segmenter
+
+    file = read_model(model / "model.tflite" if model.is_dir() else model)
+    segmenter = Segmenter(file, backend, threads)
+    picked = pick_cases(file.card, data, split)
+    colour = file.card.input.channels == 3
+    with progress_bar("Judging", len(picked.cases)) as advance:
+        scored = score_cases(segmenter, read_cases(picked.cases, colour, advance))
+    table = summarise_cases(scored, file.card.output.classes).to_json()
+    print_evaluation(f"{file.card.name} on {picked.part} cases of {data.name}", table)
+    save_json(json_out, {"model": file.card.name, "split": picked.part} | table)

@@ -1,0 +1,79 @@
+"""`edgeseg stream`: frames in, masks out, inside the budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeseg.cli.common import GATE_NOT_HELD, BackendOption, JsonOption, ThreadsOption, save_json, usage_errors
+from edgeseg.cli.tables import print_stream
+
+if TYPE_CHECKING:
+    from edgeseg.runtime.latency import LatencyRecorder
+    from edgeseg.runtime.segmenter import Segmenter
+    from edgeseg.runtime.sinks import Sink
+
+VIEWS = ("web", "none")
+
+
+def stream(
+    model: Annotated[Path, typer.Argument(help="A .tflite file that edgeseg wrote.")],
+    source: Annotated[
+        str, typer.Option(help="phantom://, a camera's index or /dev/video0, a video file, or a folder of images.")
+    ] = "phantom://",
+    backend: BackendOption = "auto",
+    threads: ThreadsOption = 1,
+    view: Annotated[str, typer.Option(help="web shows a page on this machine; none shows nothing.")] = "web",
+    port: Annotated[int, typer.Option(help="Port of the page; 0 takes any free one.")] = 8765,
+    budget_ms: Annotated[float, typer.Option(help="How old a frame may be when its mask is ready.")] = 50.0,
+    max_miss: Annotated[float, typer.Option(help="Share of frames that may be later than that.")] = 0.01,
+    frames: Annotated[int | None, typer.Option(help="Stop after so many masks.", show_default=False)] = None,
+    json_out: JsonOption = None,
+) -> None:
+    """Segment a live or recorded source, always the newest frame, and say whether the budget was held.
+
+    What the model is too slow for is dropped and counted; no frame waits in a queue. Nothing is stored, and the page
+    is served to this machine only. Ctrl-C ends the stream with its figures. Exit code 3 when the budget was missed.
+
+    Example: `edgeseg stream runs/demo/int8-qat.tflite --source phantom:// --frames 300`
+    """
+    from edgeseg.core.errors import UnknownNameError
+    from edgeseg.core.modelfile import read_model
+    from edgeseg.runtime.latency import LatencyRecorder
+    from edgeseg.runtime.segmenter import Segmenter
+    from edgeseg.runtime.sources.choose import open_source
+    from edgeseg.runtime.stream import StreamOptions, run_stream
+
+    if view not in VIEWS:
+        raise UnknownNameError("view", view, VIEWS)
+    with usage_errors():
+        options = StreamOptions(budget_ms, max_miss, frames)
+    segmenter = Segmenter(read_model(model), backend, threads)
+    recorder = LatencyRecorder(budget_ms, segmenter.warm_up())
+    opened = open_source(source, segmenter.card.input.channels == 3)
+    sinks = [_open_page(segmenter, source, recorder, port)] if view == "web" else []
+    report = run_stream(segmenter, opened, recorder, options, sinks, source)
+    save_json(json_out, report.to_json())
+    print_stream(report)
+    if report.verdict != "held":
+        raise typer.Exit(GATE_NOT_HELD)
+
+
+def _open_page(segmenter: Segmenter, source: str, recorder: LatencyRecorder, port: int) -> Sink:
+    from edgeseg.runtime.sinks import StreamInfo
+    from edgeseg.runtime.viewer import WebViewer
+
+    selection = segmenter.selection
+    info = StreamInfo(
+        model=segmenter.card.name,
+        source=source,
+        backend=selection.backend.name,
+        requested=selection.requested,
+        fallback_reason=selection.fallback_reason,
+        recorder=recorder,
+    )
+    viewer = WebViewer(info, segmenter.card.output.classes, port)
+    print(f"Open {viewer.url} in a browser on this machine; Ctrl-C ends the stream.", flush=True)
+    return viewer

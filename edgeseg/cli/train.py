@@ -1,0 +1,39 @@
+"""`edgeseg train`: from labelled images to a finished run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeseg.cli.common import OverwriteOption, need_training_packages, usage_errors
+from edgeseg.cli.tables import print_evaluation
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="Folder with images/ and masks/ (same names).")],
+    out: Annotated[Path, typer.Option(help="The run folder to make.")],
+    model: Annotated[str, typer.Option(help="Size of the U-Net: nano, micro, small or base.")] = "small",
+    size: Annotated[int, typer.Option(help="Height and width of the network's input.")] = 128,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 60,
+    seed: Annotated[int, typer.Option(help="Divides the cases and starts the network.")] = 0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Train a compact U-Net on a folder of labelled images.
+
+    The cases are divided by group (groups.csv with the columns stem and group, where there is one) into training,
+    validation and test cases. The run folder appears when the training is finished; until then it grows as
+    OUT.partial.
+
+    Example: `edgeseg train data/phantom --out runs/first --epochs 30`
+    """
+    need_training_packages()
+    from edgeseg.train.run import TrainOptions
+    from edgeseg.train.trainer import train_run
+
+    with usage_errors():
+        options = TrainOptions(model=model, size=size, epochs=epochs, seed=seed)
+    record = train_run(data, out, options, overwrite)
+    print(f"{out}: best after epoch {record.best_epoch}, validation Dice {record.validation_dice:.3f}")
+    print_evaluation("Test cases, float32", record.evaluation or {})

@@ -1,0 +1,92 @@
+"""What the card says about both ends of a network: the specs that the frame's code follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+COLOURS = {"grey": 1, "rgb": 3}
+RESIZES = ("letterbox", "stretch")
+ACTIVATIONS = ("sigmoid", "softmax")
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of the frame, in the frame's own pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if min(self.x, self.y) < 0 or min(self.width, self.height) < 1:
+            raise ValueError(f"expected a region x,y,width,height with x,y >= 0 and a size of at least 1, got {self}")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a frame is turned into before the network sees it."""
+
+    height: int
+    width: int
+    colour: str = "grey"
+    resize: str = "letterbox"
+    region: Region | None = None
+    white: int = 65535
+    """The value of a 16-bit frame that is shown as white."""
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 16:
+            raise ValueError(f"expected an input of at least 16x16, got {self.height}x{self.width}")
+        if self.colour not in COLOURS:
+            raise ValueError(f"expected colour to be one of {', '.join(COLOURS)}, got {self.colour!r}")
+        if self.resize not in RESIZES:
+            raise ValueError(f"expected resize to be one of {', '.join(RESIZES)}, got {self.resize!r}")
+        if not 255 <= self.white <= 65535:
+            raise ValueError(f"expected white from 255 to 65535, got {self.white}")
+
+    @property
+    def channels(self) -> int:
+        """Count the channels of the input tensor."""
+        return COLOURS[self.colour]
+
+
+@dataclass(frozen=True)
+class ClassSpec:
+    """One thing to be found, and the RGB colour it is drawn in."""
+
+    name: str
+    colour: tuple[int, int, int] = (255, 176, 0)
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """How the network's output is read."""
+
+    classes: tuple[ClassSpec, ...]
+    activation: str = "sigmoid"
+    threshold: float = 0.5
+    smallest_region: int = 0
+    """Regions with fewer pixels than this on the network's own grid are dropped."""
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise ValueError("expected at least one class, got none")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"expected activation to be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
+        if not 0.0 < self.threshold < 1.0:
+            raise ValueError(f"expected a threshold between 0 and 1, got {self.threshold}")
+
+    @property
+    def channels(self) -> int:
+        """Count the channels of the output tensor; softmax has one more, for the background."""
+        return len(self.classes) + (self.activation == "softmax")
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """How a tensor's numbers stand for real ones: real = scale * (number - zero_point)."""
+
+    dtype: str = "float32"
+    scale: float = 0.0
+    zero_point: int = 0

@@ -1,0 +1,72 @@
+"""The demo: the whole road once, from phantom images to a live stream, with the library's own pieces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeseg.bench.measure import bench_models, count_blocks
+from edgeseg.compress.gate import Gate
+from edgeseg.compress.plan import CompressReport, compress_run
+from edgeseg.compress.recipe import load_recipe
+from edgeseg.core.files import refuse_existing, staged_folder, write_json
+from edgeseg.core.modelfile import read_model
+from edgeseg.core.progress import progress_bar
+from edgeseg.data.phantom.synth import SynthOptions, write_phantom_set
+from edgeseg.report.compression import write_compression_report
+from edgeseg.runtime.latency import LatencyRecorder
+from edgeseg.runtime.segmenter import Segmenter
+from edgeseg.runtime.sources.choose import open_source
+from edgeseg.runtime.stream import StreamOptions, StreamReport, run_stream
+from edgeseg.train.run import TrainOptions
+from edgeseg.train.trainer import train_run
+
+DATA = SynthOptions(cases=280, seed=7, size=(160, 160), clips=1, clip_frames=60)
+TRAINING = TrainOptions(model="micro", size=128, epochs=40, seed=1)
+RECIPES = ("float16", "int8-ptq", "int8-qat")
+BENCH_RUNS = 200
+STREAM = "phantom://?seed=3&frames=300"
+STREAM_OPTIONS = StreamOptions(budget_ms=50.0)
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo found out."""
+
+    compression: CompressReport
+    stream: StreamReport
+    chosen_file: str
+
+
+def run_demo(out: Path, overwrite: bool = False) -> DemoResult:
+    """Run everything once and leave the files in `out`."""
+    refuse_existing(out, overwrite)
+    with staged_folder(out, overwrite) as folder:
+        _render(folder / "phantom")
+        train_run(folder / "phantom", folder / "run", TRAINING)
+        outcome = compress_run(folder / "run", folder, [load_recipe(name) for name in RECIPES], Gate())
+        report = outcome.report
+        chosen = next(variant.file for variant in report.variants if variant.name == report.chosen)
+        _bench(folder, [variant.file for variant in report.variants])
+        stream = _stream(folder / chosen)
+        write_json(folder / "stream.json", stream.to_json())
+        write_compression_report(folder, folder / "run", outcome, stream)
+    return DemoResult(report, stream, chosen)
+
+
+def _render(folder: Path) -> None:
+    folder.mkdir()
+    with progress_bar("Rendering phantoms", DATA.cases + DATA.clips) as advance:
+        write_phantom_set(folder, DATA, lambda _: advance(""))
+
+
+def _bench(folder: Path, files: list[str]) -> None:
+    with progress_bar("Timing", count_blocks(BENCH_RUNS)) as advance:
+        results = bench_models([folder / file for file in files], "cpu", 1, BENCH_RUNS, advance)
+    write_json(folder / "bench.json", {"results": [result.to_json() for result in results]})
+
+
+def _stream(path: Path) -> StreamReport:
+    segmenter = Segmenter(read_model(path))
+    recorder = LatencyRecorder(STREAM_OPTIONS.budget_ms, segmenter.warm_up())
+    return run_stream(segmenter, open_source(STREAM), recorder, STREAM_OPTIONS, name=STREAM)

@@ -1,0 +1,104 @@
+"""The page that says what compression cost and gained: table, figures and pictures in one file."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.compress.plan import PARENT, ComparedCase, CompressReport, Outcome
+from edgeseg.core.files import write_text
+from edgeseg.core.images import encode_png
+from edgeseg.core.modelfile import read_model
+from edgeseg.data.dataset import read_case
+from edgeseg.report.page import render_page
+from edgeseg.report.plots import draw_front, draw_history
+from edgeseg.runtime.overlay import draw_overlay, to_bgr
+from edgeseg.runtime.segmenter import Segmenter
+from edgeseg.runtime.stream import StreamReport
+from edgeseg.train.run import read_run
+from edgeseg.train.trainer import read_history
+
+REPORT = "report.html"
+SHOWN_WIDTH = 256
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """One case: why it is shown, and its pictures as data addresses."""
+
+    caption: str
+    pictures: tuple[tuple[str, str], ...]
+
+
+def write_compression_report(folder: Path, run: Path, outcome: Outcome, stream: StreamReport | None = None) -> None:
+    """Write report.html.
+
+    Args:
+        folder: Where the files of the report lie; the page goes there too.
+        run: The run they were made from.
+        outcome: What compress found out.
+        stream: How a stream with the chosen file went, where there was one.
+    """
+    report = outcome.report
+    page = render_page(
+        title=f"{report.run}: compression",
+        report=report,
+        record=read_run(run),
+        history=draw_history(read_history(run)),
+        front=draw_front(report.variants, report.chosen),
+        rows=draw_cases(folder, report, outcome.cases),
+        stream=stream,
+    )
+    write_text(folder / REPORT, page)
+
+
+def draw_cases(folder: Path, report: CompressReport, cases: Sequence[ComparedCase]) -> list[PictureRow]:
+    """Draw telling test cases: truth, float mask and chosen mask side by side."""
+    parent = Segmenter(read_model(folder / f"{PARENT}.tflite"))
+    chosen = Segmenter(read_model(folder / f"{report.chosen}.tflite"))
+    return [_draw_case(caption, case, parent, chosen, report.chosen) for caption, case in pick_cases(cases)]
+
+
+def pick_cases(cases: Sequence[ComparedCase]) -> list[tuple[str, ComparedCase]]:
+    """Pick the cases worth looking at: worst, median, best, and the one that lost most; each once."""
+    if not cases:
+        return []
+    ranked = sorted(cases, key=lambda case: case.chosen_dice)
+    lost = max(cases, key=lambda case: case.parent_dice - case.chosen_dice)
+    picked = [
+        ("Worst case", ranked[0]),
+        ("Second worst", ranked[min(1, len(ranked) - 1)]),
+        ("Largest loss from float", lost),
+        ("Median case", ranked[len(ranked) // 2]),
+        ("Best case", ranked[-1]),
+    ]
+    seen: dict[str, tuple[str, ComparedCase]] = {}
+    for caption, case in picked:
+        seen.setdefault(case.case.stem, (caption, case))
+    return list(seen.values())
+
+
+def _draw_case(
+    caption: str, compared: ComparedCase, parent: Segmenter, chosen: Segmenter, chosen_name: str
+) -> PictureRow:
+    image, classes = read_case(compared.case, parent.card.input.channels == 3), parent.card.output.classes
+    masks = {
+        "truth": image.labels,
+        f"float32, Dice {compared.parent_dice:.3f}": parent.segment(image.frame).labels,
+        f"{chosen_name}, Dice {compared.chosen_dice:.3f}": chosen.segment(image.frame).labels,
+    }
+    pictures = [("image", _to_address(to_bgr(image.frame)))]
+    pictures += [(label, _to_address(draw_overlay(image.frame, mask, classes))) for label, mask in masks.items()]
+    return PictureRow(caption, tuple(pictures))
+
+
+def _to_address(image: NDArray[np.uint8]) -> str:
+    height = round(image.shape[0] * SHOWN_WIDTH / image.shape[1])
+    small = np.asarray(cv2.resize(image, (SHOWN_WIDTH, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return "data:image/png;base64," + base64.b64encode(encode_png(small)).decode("ascii")

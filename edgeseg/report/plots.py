@@ -1,0 +1,76 @@
+"""Draw figures as SVG text that stands inside a page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")
+
+from matplotlib.figure import Figure
+
+from edgeseg.compress.variant import Variant
+from edgeseg.train.trainer import EpochResult
+
+INK, ACCENT, SOFT = "#1b2a33", "#c2410c", "#0f766e"
+_STYLE = {
+    "axes.edgecolor": "#94a3b8",
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 10,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "edgeseg",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def draw_history(history: Sequence[EpochResult]) -> str:
+    """Draw how training loss and validation Dice went."""
+
+    def paint(figure: Figure) -> None:
+        left = figure.subplots()
+        epochs = [row.epoch for row in history]
+        left.plot(epochs, [row.loss for row in history], color=INK)
+        left.set(xlabel="epoch", ylabel="training loss")
+        right = left.twinx()
+        right.plot(epochs, [row.validation_dice for row in history], color=ACCENT)
+        right.set(ylim=(0, 1))
+        right.set_ylabel("validation Dice", color=ACCENT)
+
+    return _draw(paint)
+
+
+def draw_front(variants: Sequence[Variant], chosen: str) -> str:
+    """Draw Dice against latency, each with its spread."""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        for variant in variants:
+            colour = ACCENT if variant.name == chosen else SOFT
+            dice, times = variant.dice, variant.latency_ms
+            axes.plot(times.p50, dice.mean, "o", color=colour)
+            axes.vlines(times.p50, *dice.ci95, color=colour)
+            axes.hlines(dice.mean, times.p50, times.p90, color=colour)
+            axes.annotate(variant.name, (times.p50, dice.mean), (6, 6), textcoords="offset points", color=colour)
+        axes.set(xlabel="ms per inference (median, bar to the 90th percentile)", ylabel="Dice, 95% interval")
+        axes.set_xlim(left=0)
+        axes.margins(x=0.2)
+
+    return _draw(paint)
+
+
+def _draw(paint: Callable[[Figure], None]) -> str:
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+        paint(figure)
+        buffer = io.StringIO()
+        metadata: dict[str, Any] = {"Date": None, "Creator": None}
+        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

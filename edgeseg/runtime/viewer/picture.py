@@ -1,0 +1,82 @@
+"""The picture as a browser shows it without a script: one JPEG after another in a response that does not end."""
+
+from __future__ import annotations
+
+import math
+import select
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from urllib.parse import parse_qsl
+
+import cv2
+
+from edgeseg.core.spec import ClassSpec
+from edgeseg.runtime.overlay import OPACITY, draw_overlay
+from edgeseg.runtime.sinks import Result
+from edgeseg.runtime.viewer.hub import Hub
+
+JPEG_QUALITY = 88
+FASTEST_FPS = 60.0
+LOOK_UP_SECONDS = 0.5
+
+CONTENT_TYPE = "multipart/x-mixed-replace; boundary=frame"
+PART_HEAD = b"--frame\r\nContent-Type: image/jpeg\r\n\r\n"
+PART_END = b"\r\n" + PART_HEAD
+LAST_END = b"\r\n--frame--\r\n"
+
+
+@dataclass(frozen=True)
+class PictureWish:
+    """How a client wants its picture."""
+
+    opacity: float = OPACITY
+    fps: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.opacity <= 1.0:
+            raise ValueError(f"expected opacity from 0 to 1, got {self.opacity}")
+        if not (math.isfinite(self.fps) and 0.0 < self.fps <= FASTEST_FPS):
+            raise ValueError(f"expected fps above 0 and up to {FASTEST_FPS:g}, got {self.fps}")
+
+
+def read_wish(query: str) -> PictureWish:
+    """Read a wish from the part of an address after the question mark.
+
+    Raises:
+        ValueError: A value is no number or out of range.
+    """
+    given = {name: float(value) for name, value in parse_qsl(query) if name in ("opacity", "fps")}
+    return PictureWish(**given)
+
+
+def stream_parts(hub: Hub, classes: Sequence[ClassSpec], wish: PictureWish, client: socket.socket) -> Iterator[bytes]:
+    """Give the bytes of the response until the stream ends or the client hangs up.
+
+    Every part ends with the head of the next one: Chromium shows a part only when it has read that.
+    """
+    yield PART_HEAD
+    seen = 0
+    while not has_hung_up(client):
+        shown = hub.wait_newer(seen, LOOK_UP_SECONDS)
+        if shown is not None:
+            due, seen = monotonic() + 1.0 / wish.fps, shown.number
+            yield encode_picture(shown.result, classes, wish.opacity) + PART_END
+            hub.wait_end(max(0.0, due - monotonic()))
+        elif hub.ended:
+            yield LAST_END
+            return
+
+
+def encode_picture(result: Result, classes: Sequence[ClassSpec], opacity: float) -> bytes:
+    """Draw a result and make a JPEG of it."""
+    image = draw_overlay(result.frame.image, result.segmentation.labels, classes, opacity)
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return encoded.tobytes()
+
+
+def has_hung_up(client: socket.socket) -> bool:
+    """Say whether a client that has nothing left to send became readable, which means that it left."""
+    readable, _, _ = select.select([client], [], [], 0)
+    return bool(readable)

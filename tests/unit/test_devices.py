@@ -1,0 +1,129 @@
+"""The boards: a folder is all it takes, and each one's setup.sh is harmless until it is told otherwise."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from edgeseg.cli.devices import devices
+from edgeseg.core.board import find_nearest_board, load_board
+from edgeseg.core.catalog import catalog_folder, list_boards, list_recipes
+from edgeseg.core.errors import EdgesegError, UnknownNameError
+
+BOARDS = sorted(list_boards())
+SCRIPTS = sorted(catalog_folder("devices").rglob("*.sh"))
+
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command()(devices)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy the boards and add one of our own."""
+    folder = tmp_path / "devices"
+    shutil.copytree(catalog_folder("devices"), folder)
+    shutil.copytree(folder / "generic-aarch64", folder / "made-up-3")
+    profile = folder / "made-up-3" / "profile.toml"
+    profile.write_text('device_tree = ["Made-up Board"]\n' + profile.read_text())
+    monkeypatch.setattr("edgeseg.core.catalog.catalog_folder", lambda _name: folder)
+    return folder
+
+
+@pytest.mark.usefixtures("catalog")
+def test_table_lists_a_board_added_as_a_folder() -> None:
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == 0
+    assert all(name in result.output for name in (*BOARDS, "made-up-3", "int8-qat", "partly"))
+
+
+@pytest.mark.usefixtures("catalog")
+def test_device_tree_wins_over_the_generic_profile() -> None:
+    assert find_nearest_board("Made-up Board 3 Rev 2", "aarch64") == "made-up-3"
+    assert find_nearest_board("Another Board", "aarch64") == "generic-aarch64"
+    assert find_nearest_board("", "riscv64") is None
+
+
+def test_one_board_shows_what_is_and_is_not_verified(catalog: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    result = CliRunner().invoke(app, ["generic-x86_64", "--json", str(out)])
+    assert result.exit_code == 0
+    assert str(catalog / "generic-x86_64" / "setup.sh") in result.output
+    board = load_board("generic-x86_64")
+    assert all(f"- {entry}" in result.output for entry in board.verified + board.not_verified)
+    (entry,) = json.loads(out.read_text())["boards"]
+    assert entry["name"] == "generic-x86_64"
+    assert entry["recommended"]["recipes"] == list(board.recommended.recipes)
+
+
+def test_unknown_name_lists_the_known_ones() -> None:
+    result = CliRunner().invoke(app, ["generic-x86"])
+    assert isinstance(result.exception, UnknownNameError)
+    assert result.exception.hint.startswith("Did you mean generic-x86_64?")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("threads = 2", "", "missing field recommended.threads"),
+        ("threads = 2", "threads = 0", "above 0"),
+        ('backends = ["cpu"]', "backends = []", "at least one name"),
+        ("title", "colour = 1\ntitle", "unknown field colour"),
+    ],
+)
+def test_incomplete_profile_is_refused(catalog: Path, old: str, new: str, words: str) -> None:
+    profile = catalog / "made-up-3" / "profile.toml"
+    profile.write_text(profile.read_text().replace(old, new))
+    with pytest.raises(EdgesegError, match=words):
+        load_board("made-up-3")
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_board_folder_is_complete(name: str) -> None:
+    folder = list_boards()[name].parent
+    assert set(load_board(name).recommended.recipes) <= set(list_recipes())
+    assert f"BOARD={name}\n" in (folder / "setup.sh").read_text()
+    assert (folder / "README.md").read_text().startswith(f"# {name}")
+    assert f"({name}/README.md)" in (folder.parent / "README.md").read_text()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_setup_script_parses(script: Path) -> None:
+    subprocess.run(["sh", "-n", str(script)], check=True)
+
+
+def run_setup(name: str, tmp_path: Path, machine: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a board's setup.sh in an empty home, on what claims to be that machine."""
+    tools, home = tmp_path / "tools", tmp_path / "home"
+    tools.mkdir()
+    home.mkdir()
+    (tools / "uname").write_text(f"#!/bin/sh\necho {machine}\n")
+    (tools / "uname").chmod(0o755)
+    environment = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(home)}
+    script = list_boards()[name].parent / "setup.sh"
+    command = ["sh", str(script), *arguments]
+    return subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_dry_run_prints_the_steps_and_changes_nothing(name: str, tmp_path: Path) -> None:
+    result = run_setup(name, tmp_path, load_board(name).machine[0], "--dry-run", "--package", "./edgeseg.whl")
+    assert result.returncode == 0, result.stderr
+    assert f"{tmp_path}/home/edgeseg/bin/python -m pip install ./edgeseg.whl" in result.stdout
+    assert f"edgeseg doctor --device {name}" in result.stdout
+    assert "+ sudo" not in result.stdout
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_setup_refuses_another_machine(name: str, tmp_path: Path) -> None:
+    result = run_setup(name, tmp_path, "riscv64")
+    assert result.returncode == 1
+    assert "got riscv64" in result.stderr
+    assert list((tmp_path / "home").iterdir()) == []

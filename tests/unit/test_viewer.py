@@ -1,0 +1,292 @@
+"""The viewer as a browser meets it: a real server on a free port, real requests."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from time import monotonic
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgeseg.core.errors import OutputError
+from edgeseg.core.spec import ClassSpec
+from edgeseg.runtime.latency import LatencyRecorder
+from edgeseg.runtime.segmenter import Segmentation, StageTimes
+from edgeseg.runtime.sinks import Result, StreamInfo
+from edgeseg.runtime.sources.base import Frame
+from edgeseg.runtime.viewer import WebViewer
+from edgeseg.runtime.viewer.audience import SEATS
+
+SECONDS = 10
+CLASSES = (ClassSpec("lesion", (255, 176, 0)), ClassSpec("vessel", (64, 180, 230)))
+MASK = (slice(100, 200), slice(200, 400))
+
+
+def make_info() -> StreamInfo:
+    reason = "cuda is not here."
+    return StreamInfo("small", "phantom:linear", "cpu", "cuda", reason, LatencyRecorder(50.0, 80.0))
+
+
+def make_result(age_ms: float = 20.0) -> Result:
+    labels = np.zeros((480, 640), np.uint8)
+    labels[MASK] = 1
+    image = np.full((480, 640), 100, np.uint8)
+    return Result(Frame(image, 0, monotonic()), Segmentation(labels, StageTimes(1.0, 10.0, 2.0)), age_ms)
+
+
+@pytest.fixture
+def viewer() -> Iterator[WebViewer]:
+    viewer = WebViewer(make_info(), CLASSES, port=0)
+    yield viewer
+    viewer.close()
+
+
+def port_of(viewer: WebViewer) -> int:
+    return int(viewer.url.rstrip("/").rsplit(":", 1)[1])
+
+
+def ask(
+    viewer: WebViewer, path: str, method: str = "GET", host: str | None = None
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    with closing(http.client.HTTPConnection("127.0.0.1", port_of(viewer), timeout=SECONDS)) as connection:
+        connection.request(method, path, headers={} if host is None else {"Host": host})
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+
+
+def ask_numbers(viewer: WebViewer, query: str = "") -> dict[str, Any]:
+    status, headers, body = ask(viewer, f"/numbers{query}")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    numbers: dict[str, Any] = json.loads(body)
+    return numbers
+
+
+class PictureClient:
+    """Reads the picture as a browser does, one part at a time."""
+
+    def __init__(self, viewer: WebViewer, query: str = "") -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port_of(viewer), timeout=SECONDS)
+        self._connection.request("GET", f"/picture{query}")
+        self.answer = self._connection.getresponse()
+
+    def read_image(self) -> NDArray[np.uint8]:
+        assert self._read_until(b"\r\n\r\n") == b"--frame\r\nContent-Type: image/jpeg\r\n\r\n"
+        return self.read_next()
+
+    def read_next(self) -> NDArray[np.uint8]:
+        end = b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n"
+        jpeg = self._read_until(end).removesuffix(end)
+        image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+        return np.asarray(image, dtype=np.uint8)
+
+    def read_rest(self) -> bytes:
+        return self.answer.read()
+
+    def close(self) -> None:
+        self.answer.close()
+        self._connection.close()
+
+    def _read_until(self, mark: bytes) -> bytes:
+        data = b""
+        while not data.endswith(mark):
+            byte = self.answer.read(1)
+            assert byte, f"expected {mark!r} before the end, got {data[-80:]!r}"
+            data += byte
+        return data
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "part"),
+    [
+        ("/", "text/html", b"Research software, no medical device: not for diagnosis or treatment."),
+        ("/page.css", "text/css", b"prefers-color-scheme: light"),
+        ("/page.js", "text/javascript", b"The stream has ended."),
+    ],
+)
+def test_page_is_served_with_headers_that_keep_it_here(viewer: WebViewer, path: str, kind: str, part: bytes) -> None:
+    status, headers, body = ask(viewer, path)
+    assert status == 200
+    assert headers["Content-Type"].startswith(kind)
+    assert part in body
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_page_has_nothing_inline_that_the_policy_refuses(viewer: WebViewer) -> None:
+    page = ask(viewer, "/")[2].decode()
+    assert "style=" not in page
+    assert "<style" not in page
+    assert "onclick" not in page
+    assert page.count("<script") == page.count("<script src=") == 1
+    assert "//" not in page.removeprefix("<!doctype html>")
+
+
+def test_numbers_before_the_first_frame(viewer: WebViewer) -> None:
+    numbers = ask_numbers(viewer)
+    assert (numbers["frames"], numbers["fps"], numbers["ages_ms"]) == (0, 0.0, [])
+    assert numbers["idle_ms"] is None
+    assert numbers["frame_px"] is None
+    assert numbers["ended"] is False
+
+
+def test_numbers_say_what_was_published() -> None:
+    info = make_info()
+    with closing(WebViewer(info, CLASSES, port=0)) as viewer:
+        for age in (20.0, 30.0, 70.0, 20.0):
+            result = make_result(age)
+            info.recorder.record(result.segmentation.times, age)
+            viewer.publish(result)
+        numbers = ask_numbers(viewer)
+    assert numbers["frames"] == 4
+    assert numbers["fps"] > 0
+    assert numbers["ages_ms"] == [20.0, 30.0, 70.0, 20.0]
+    assert numbers["frame_age_ms"]["p50"] == 25.0
+    assert numbers["latency_ms"]["invoke"]["p99"] == 10.0
+    assert (numbers["budget_ms"], numbers["late"], numbers["misses"]) == (50.0, 1, 0.25)
+    assert numbers["backend"] == {"name": "cpu", "requested": "cuda", "fallback_reason": "cuda is not here."}
+    assert (numbers["model"], numbers["source"]) == ("small", "phantom:linear")
+    assert numbers["frame_px"] == [640, 480]
+    assert numbers["classes"] == [
+        {"name": "lesion", "colour": "#ffb000", "area_px": 20000},
+        {"name": "vessel", "colour": "#40b4e6", "area_px": 0},
+    ]
+
+
+def test_picture_shows_the_colour_where_the_mask_is(viewer: WebViewer) -> None:
+    viewer.publish(make_result())
+    with closing(PictureClient(viewer, "?opacity=1")) as client:
+        assert client.answer.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=frame"
+        image = client.read_image()
+    assert image.shape == (480, 640, 3)
+    np.testing.assert_allclose(image[150, 300], (0, 176, 255), atol=8)
+    np.testing.assert_allclose(image[400, 100], (100, 100, 100), atol=8)
+
+
+def test_picture_follows_the_newest_result_and_ends_with_the_stream(viewer: WebViewer) -> None:
+    viewer.publish(make_result())
+    with closing(PictureClient(viewer, "?fps=60")) as client:
+        client.read_image()
+        viewer.publish(make_result())
+        assert client.read_next().shape == (480, 640, 3)
+        viewer.close()
+        assert client.read_rest() == b"\r\n--frame--\r\n"
+
+
+@pytest.mark.parametrize("query", ["opacity=2", "opacity=nan", "opacity=x", "fps=0", "fps=inf", "fps=-1"])
+def test_picture_that_cannot_be_drawn_is_refused(viewer: WebViewer, query: str) -> None:
+    status, _, body = ask(viewer, f"/picture?{query}")
+    assert status == 400
+    assert body.startswith(b"The picture cannot be drawn like that: ")
+
+
+def test_more_windows_than_seats_are_refused_and_a_left_seat_is_free_again(viewer: WebViewer) -> None:
+    viewer.publish(make_result())
+    clients = [PictureClient(viewer) for _ in range(SEATS)]
+    status, _, body = ask(viewer, "/picture")
+    assert (status, body) == (503, b"8 windows are watching already: close one first.\n")
+    before = set(client_threads())
+    clients.pop().close()
+    wait_for_one_gone(before)
+    clients.append(PictureClient(viewer))
+    assert clients[-1].answer.status == 200
+    for client in clients:
+        client.close()
+
+
+def client_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "edgeseg-viewer-client"]
+
+
+def wait_for_one_gone(threads: set[threading.Thread]) -> None:
+    """Wait for any of the threads; none of them is fed, so the viewer must find out by itself."""
+    deadline = monotonic() + SECONDS
+    while all(thread.is_alive() for thread in threads):
+        assert monotonic() < deadline
+        for thread in threads:
+            thread.join(0.01)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "0.0.0.0", ""])
+@pytest.mark.parametrize("path", ["/", "/numbers", "/picture"])
+def test_foreign_host_is_refused(viewer: WebViewer, path: str, host: str) -> None:
+    assert ask(viewer, path, host=host)[0] == 403
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9000", "127.0.0.1"])
+def test_own_host_is_answered_also_through_a_tunnel(viewer: WebViewer, host: str) -> None:
+    assert ask(viewer, "/", host=host)[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/page.html", "/../viewer.py", "/server.py", "//numbers/"])
+def test_unknown_path_is_not_found(viewer: WebViewer, path: str) -> None:
+    assert ask(viewer, path)[0] == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
+def test_only_get_is_answered(viewer: WebViewer, method: str) -> None:
+    status, headers, _ = ask(viewer, "/numbers", method)
+    assert status == 501
+    assert "Content-Security-Policy" in headers
+
+
+def test_port_in_use_is_said_in_a_sentence(viewer: WebViewer) -> None:
+    port = port_of(viewer)
+    with pytest.raises(OutputError, match=f"on port {port} of this machine") as caught:
+        WebViewer(make_info(), CLASSES, port)
+    assert "another port" in caught.value.hint
+
+
+def test_client_that_reads_nothing_does_not_hold_up_the_stream(viewer: WebViewer) -> None:
+    result = make_result()
+    with socket.create_connection(("127.0.0.1", port_of(viewer)), timeout=SECONDS) as idle:
+        idle.sendall(b"GET /picture?fps=60 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert idle.recv(12) == b"HTTP/1.0 200"
+        for _ in range(200):
+            viewer.publish(result)
+        assert ask_numbers(viewer)["frames"] == 200
+        viewer.close()
+
+
+def test_close_leaves_no_thread_behind_and_may_be_called_twice() -> None:
+    before = set(threading.enumerate())
+    viewer = WebViewer(make_info(), CLASSES, port=0)
+    waiting = PictureClient(viewer)
+    with socket.create_connection(("127.0.0.1", port_of(viewer)), timeout=SECONDS) as silent:
+        assert waiting.answer.status == 200
+        assert ask(viewer, "/")[0] == 200  # connections are taken in order, so the silent one was taken before
+        viewer.close()
+        viewer.close()
+        assert silent.recv(1) == b""
+    waiting.close()
+    assert set(threading.enumerate()) == before
+
+
+def test_open_page_hears_of_the_end_before_the_server_goes(viewer: WebViewer) -> None:
+    viewer.publish(make_result())
+    assert ask_numbers(viewer, "?page=one")["ended"] is False
+    closer = threading.Thread(target=viewer.close)
+    closer.start()
+    deadline = monotonic() + SECONDS
+    while not ask_numbers(viewer, "?page=one")["ended"]:
+        assert monotonic() < deadline
+    closer.join(SECONDS)
+    assert not closer.is_alive()
+
+
+def test_16_bit_and_colour_frames_are_shown(viewer: WebViewer) -> None:
+    plain = make_result()
+    for image in (np.full((480, 640), 100 << 8, np.uint16), np.full((480, 640, 3), 100, np.uint8)):
+        viewer.publish(Result(Frame(image, 0, monotonic()), plain.segmentation, 20.0))
+        with closing(PictureClient(viewer)) as client:
+            np.testing.assert_allclose(client.read_image()[400, 100], (100, 100, 100), atol=8)
