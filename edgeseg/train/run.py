@@ -22,6 +22,8 @@ from edgeseg.model.spec import UNetSpec
 
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
+SIZE_STEP = 16
+"""The named models halve the resolution four times."""
 TRAINING, FINISHED = "training", "finished"
 
 
@@ -39,8 +41,8 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"expected at least 1 epoch, got {self.epochs}")
-        if not 32 <= self.size <= 1024:
-            raise ValueError(f"expected a size from 32 to 1024, got {self.size}")
+        if not 32 <= self.size <= 1024 or self.size % SIZE_STEP:
+            raise ValueError(f"expected a size from 32 to 1024 that {SIZE_STEP} divides, got {self.size}")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from edgeseg.runtime.latency import LatencyRecorder
 from edgeseg.runtime.segmenter import Segmentation, StageTimes
 from edgeseg.runtime.sinks import Result, StreamInfo
 from edgeseg.runtime.sources.base import Frame
-from edgeseg.runtime.viewer import WebViewer
+from edgeseg.runtime.viewer import WebViewer, audience
 from edgeseg.runtime.viewer.audience import SEATS
 
 SECONDS = 10
@@ -272,7 +272,9 @@ def test_close_leaves_no_thread_behind_and_may_be_called_twice() -> None:
     assert set(threading.enumerate()) == before
 
 
-def test_open_page_hears_of_the_end_before_the_server_goes(viewer: WebViewer) -> None:
+def test_open_page_hears_of_the_end_before_the_server_goes(viewer: WebViewer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audience, "FAREWELL_SECONDS", SECONDS)
+    monkeypatch.setattr(audience, "GONE_AFTER_SECONDS", SECONDS)
     viewer.publish(make_result())
     assert ask_numbers(viewer, "?page=one")["ended"] is False
     closer = threading.Thread(target=viewer.close)

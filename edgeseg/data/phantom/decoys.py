@@ -11,8 +11,8 @@ from edgeseg.data.phantom.structures import Blob, draw_blob, is_clear
 from edgeseg.data.phantom.texture import draw_sheets, shine_at_zero
 from edgeseg.data.phantom.tissue import Tissue, line_thickness
 
-LOBULE_DB = (-19.0, -11.0)
-MOST_LOBULES = 5
+LOBULE_DB = (-24.0, -14.0)
+FEWEST_LOBULES, MOST_LOBULES = 2, 6
 RIB_SHARE = 0.7
 BONE_SHARE = 0.25
 PLATE_SHARE = 0.3
@@ -25,7 +25,7 @@ BONE_LOSS_DB = 28.0
 def paint_decoys(rng: np.random.Generator, tissue: Tissue, geometry: ScanGeometry, avoid: Blob | None) -> None:
     """Paint a random choice of decoys, lobules clear of the lesion."""
     depth = geometry.depth_mm
-    for _ in range(int(rng.integers(1, MOST_LOBULES + 1))):
+    for _ in range(int(rng.integers(FEWEST_LOBULES, MOST_LOBULES + 1))):
         paint_lobule(rng, tissue, geometry, avoid)
     floor = 0.0 if avoid is None else avoid.center_mm[1] + 1.2 * max(avoid.axes_mm)
     if rng.random() < BONE_SHARE and floor < HIGHEST_BONE * depth:
@@ -54,8 +54,8 @@ def paint_lobule(rng: np.random.Generator, tissue: Tissue, geometry: ScanGeometr
     """Paint a flat dark lobule, crossed by fibres and held between bright septa."""
     grid, depth = tissue.grid, geometry.depth_mm
     row, column = (int(rng.uniform(0.15, 0.9) * side) for side in geometry.x_mm.shape)
-    length = depth * rng.uniform(0.14, 0.32)
-    axes = (length, length / rng.uniform(2.8, 4.5))
+    length = depth * rng.uniform(0.16, 0.34)
+    axes = (length, length / rng.uniform(2.4, 3.6))
     center = (float(geometry.x_mm[row, column]), float(geometry.z_mm[row, column]))
     blob = draw_blob(rng, center, axes, 0.14)
     if not is_clear(blob, avoid, 0.02 * depth):
@@ -66,7 +66,7 @@ def paint_lobule(rng: np.random.Generator, tissue: Tissue, geometry: ScanGeometr
     tissue.mix_echo(share, float(rng.uniform(*LOBULE_DB)))
     bed = np.asarray(grid.depth_mm - math.tan(blob.tilt) * grid.x_mm, dtype=np.float32)
     fibres = draw_sheets(rng, grid, bed, (0.035 * depth, 0.2 * depth), line)
-    tissue.sheets[:] += 1.8 * share * fibres + 1.1 * shine_at_zero(grid, gap, line)
+    tissue.sheets[:] += 0.9 * share * fibres + 1.1 * shine_at_zero(grid, gap, line)
 
 
 def paint_plate(tissue: Tissue, at_mm: tuple[float, float], width_mm: float, loss_db: float, depth_mm: float) -> None:

@@ -12,7 +12,7 @@ from edgeseg.data.phantom.structures import Blob, draw_blob
 from edgeseg.data.phantom.texture import draw_mottle, shine_at_zero
 from edgeseg.data.phantom.tissue import Tissue, line_thickness
 
-AREA_SHARE = (0.02, 0.09)
+AREA_SHARE = (0.02, 0.085)
 CYST_DB = -42.0
 # A lesion is set off against nearly the darkest (or brightest) of its surroundings, so no side of it is lost.
 DARK_SIDE, BRIGHT_SIDE = 0.25, 0.8
@@ -40,7 +40,7 @@ class LesionKind:
 
 
 LESION_KINDS: dict[str, LesionKind] = {
-    "hypoechoic": LesionKind(0.45, (-14.0, -8.0), (0.03, 0.1), (-4.0, 7.0), 0.25, 0.12),
+    "hypoechoic": LesionKind(0.45, (-13.0, -7.5), (0.03, 0.1), (-4.0, 7.0), 0.25, 0.12),
     "cyst": LesionKind(0.15, (0.0, 0.0), (0.02, 0.04), (-12.0, -7.0), 0.7, 0.05),
     "hyperechoic": LesionKind(0.15, (8.0, 11.0), (0.03, 0.08), (0.0, 4.0), 0.0, 0.12),
     "faint": LesionKind(0.15, (-6.5, -5.0), (0.04, 0.1), (-2.0, 2.0), 0.6, 0.08),

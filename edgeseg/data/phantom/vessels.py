@@ -14,8 +14,8 @@ from edgeseg.data.phantom.tissue import Tissue, line_thickness
 
 LUMEN_DB = -38.0
 PLACING_TRIES = 30
-TUBE_SHARE = 0.45
-PAIR_SHARE = 0.6
+TUBE_SHARE = 0.5
+PAIR_SHARE = 0.75
 ENHANCEMENT_DB = 5.0
 
 
@@ -65,8 +65,8 @@ def _draw_pair(
         x, z = float(geometry.x_mm[row, column]), float(geometry.z_mm[row, column])
         artery = Blob((x, z), (radius, 0.94 * radius))
         side = rng.choice((-1.0, 1.0))
-        flat = rng.uniform(0.45, 0.8)
-        vein = Blob((x + side * radius * 2.6, z + rng.uniform(-0.6, 0.3) * radius), (1.25 * radius, flat * radius))
+        flat = rng.uniform(0.7, 1.0)
+        vein = Blob((x + side * radius * 3.1, z + rng.uniform(-0.6, 0.3) * radius), (1.8 * radius, flat * radius))
         clear = is_clear(artery, avoid, 2 * radius) and is_clear(vein, avoid, 2 * radius)
         if clear and all(is_clear(other, part, radius) for other in others for part in (artery, vein)):
             return [Vessel(artery, radius, True), Vessel(vein, radius, False)]

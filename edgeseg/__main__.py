@@ -1,0 +1,5 @@
+"""Run the command line with `python -m edgeseg`."""
+
+from edgeseg.cli.app import main
+
+main()

@@ -1,0 +1,87 @@
+"""The built wheel without extras, in an environment of its own and outside the checkout: the device side must work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HEAVY = ("tensorflow", "tf_keras", "tensorflow_model_optimization", "matplotlib", "jinja2")
+IMPORT_BUDGET_MODULES = ("edgeseg.runtime.stream", "edgeseg.evaluate.score", "edgeseg.bench.measure", "edgeseg.cli.app")
+
+
+@pytest.fixture(scope="session")
+def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel and install it alone; gives the environment's folder of programs."""
+    folder = tmp_path_factory.mktemp("light")
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
+    (wheel,) = folder.glob("edgeseg-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    pip = [folder / "venv/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "venv" / "bin"
+
+
+@pytest.fixture
+def run_light(light: Path, tmp_path: Path) -> Any:
+    """Give a function that runs the installed command in an empty folder."""
+
+    def run(*arguments: str | Path) -> str:
+        command = [str(light / "edgeseg"), *map(str, arguments)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode in (0, 3), done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_nothing_heavy_is_installed(light: Path) -> None:
+    code = f"import importlib.util as u; print([n for n in {HEAVY} if u.find_spec(n)])"
+    done = subprocess.run([light / "python", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_device_commands_run(run_light: Any, int8_model: Path, trained_data: Path, tmp_path: Path) -> None:
+    assert "frames captured" in run_light(
+        "stream", int8_model, "--source", "phantom://?frames=20&size=96", "--view", "none", "--json", "s.json"
+    )
+    assert json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["frames"]["captured"] == 20
+    assert "invoke" in run_light("bench", int8_model, "--runs", "10")
+    assert "Dice" in run_light("evaluate", int8_model, trained_data)
+    assert "CONV_2D" in run_light("inspect", int8_model)
+
+
+def test_catalog_came_along(run_light: Any) -> None:
+    assert "generic-aarch64" in run_light("devices")
+    assert "int8" in run_light("devices", "generic-x86_64")
+
+
+def test_doctor_judges_the_machine(run_light: Any, tmp_path: Path) -> None:
+    run_light("doctor", "--json", "d.json")
+    table = json.loads((tmp_path / "d.json").read_text(encoding="utf-8"))
+    states = {check["name"]: check["state"] for check in table["checks"]}
+    assert "problem" not in {state for name, state in states.items() if "runtime" in name.lower()}
+    assert any("xnnpack" in name.lower() for name in states)
+
+
+def test_training_asks_for_the_extra(light: Path, tmp_path: Path) -> None:
+    command = [light / "edgeseg", "train", tmp_path, "--out", tmp_path / "run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'edgeseg[train]'" in done.stderr
+
+
+@pytest.mark.parametrize("module", IMPORT_BUDGET_MODULES)
+def test_device_side_never_imports_tensorflow(module: str) -> None:
+    code = f"import sys, {module}; print([n for n in {HEAVY} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,91 @@
+"""Results appear whole or not at all, and an interrupted overwrite leaves the old one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgeseg.core.errors import OutputError
+from edgeseg.core.files import explained_writes, partial_path, staged_folder, write_bytes, write_json
+
+
+def interrupt_while_writing(path: Path) -> None:
+    path.write_text("half", encoding="utf-8")
+    raise KeyboardInterrupt
+
+
+def test_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with staged_folder(out) as folder:
+        (folder / "a.txt").write_text("a", encoding="utf-8")
+        assert not out.exists()
+    assert (out / "a.txt").read_text(encoding="utf-8") == "a"
+    assert not partial_path(out).exists()
+
+
+def test_existing_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "old.txt").write_text("old", encoding="utf-8")
+    with pytest.raises(OutputError, match="already there") as caught, staged_folder(tmp_path):
+        pytest.fail("must not get here")
+    assert "--overwrite" in caught.value.hint
+
+
+def test_interrupted_overwrite_leaves_the_old_folder_whole(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "old.txt").write_text("old", encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt), staged_folder(out, overwrite=True) as folder:
+        interrupt_while_writing(folder / "new.txt")
+    assert [p.name for p in out.iterdir()] == ["old.txt"]
+    assert not partial_path(out).exists()
+
+
+def test_finished_overwrite_replaces_everything(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in ("old", "new"):
+        with staged_folder(out, overwrite=True) as folder:
+            (folder / name).touch()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert [p.name for p in out.iterdir()] == ["new"]
+
+
+def test_interrupted_training_can_be_kept(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt), staged_folder(out, keep_partial=True) as folder:
+        interrupt_while_writing(folder / "weights")
+    assert (partial_path(out) / "weights").is_file()
+    assert not out.exists()
+
+
+def test_the_folder_one_works_in_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "precious").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="folder you work in"), staged_folder(tmp_path, overwrite=True):
+        pytest.fail("must not get here")
+
+
+def test_unwritable_place_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"failed: (Not a directory|File exists)"):
+        write_bytes(tmp_path / "file" / "below.txt", b"x")
+
+
+def test_full_disk_is_a_sentence() -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    with (
+        pytest.raises(OutputError, match="No space left"),
+        explained_writes(full),
+        full.open("wb", buffering=0) as file,
+    ):
+        file.write(b"x")
+
+
+def test_json_never_holds_what_others_cannot_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    write_json(tmp_path / "a.json", {"x": [1, 2]})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"x": [1, 2]}

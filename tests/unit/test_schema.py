@@ -1,0 +1,51 @@
+"""Tables become dataclasses, or a sentence says which field does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from edgeseg.core.schema import MisfitError, from_plain, to_plain
+
+
+@dataclass(frozen=True)
+class Inner:
+    size: tuple[int, int]
+    name: str = "x"
+
+
+@dataclass(frozen=True)
+class Outer:
+    rate: float
+    inner: Inner
+    many: tuple[Inner, ...] = ()
+    maybe: Inner | None = None
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+PLAIN = {"rate": 1, "inner": {"size": [2, 3]}, "many": [{"size": [4, 5], "name": "y"}], "notes": {"a": "b"}}
+
+
+def test_round_trip() -> None:
+    value = from_plain(Outer, PLAIN)
+    assert value == Outer(1.0, Inner((2, 3)), (Inner((4, 5), "y"),), None, {"a": "b"})
+    assert from_plain(Outer, to_plain(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"rate": "fast"}, "expected float for rate, got 'fast'"),
+        ({"rate": True}, "expected float for rate, got True"),
+        ({"inner": {}}, "missing field inner.size"),
+        ({"inner": {"size": [1]}}, "expected 2 values for inner.size, got 1"),
+        ({"inner": {"size": [1, "b"]}}, r"expected int for inner.size\[1\], got 'b'"),
+        ({"inner": 5}, "expected a table for inner, got 5"),
+        ({"many": {}}, "expected a list for many"),
+        ({"epochs": 5}, "unknown field epochs"),
+    ],
+)
+def test_misfits_name_the_field(change: dict[str, object], sentence: str) -> None:
+    with pytest.raises(MisfitError, match=sentence):
+        from_plain(Outer, PLAIN | change)
