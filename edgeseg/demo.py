@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeseg.bench.measure import bench_models, count_blocks
+from edgeseg.bench.measure import bench_models, count_blocks, load_models
 from edgeseg.compress.gate import Gate
 from edgeseg.compress.plan import CompressReport, compress_run
 from edgeseg.compress.recipe import load_recipe
@@ -61,8 +61,9 @@ def _render(folder: Path) -> None:
 
 
 def _bench(folder: Path, files: list[str]) -> None:
+    loaded = load_models([folder / file for file in files], "cpu", threads=1)
     with progress_bar("Timing", count_blocks(BENCH_RUNS)) as advance:
-        results = bench_models([folder / file for file in files], "cpu", 1, BENCH_RUNS, advance)
+        results = bench_models(loaded, 1, BENCH_RUNS, advance)
     write_json(folder / "bench.json", {"results": [result.to_json() for result in results]})
 
 

@@ -47,42 +47,61 @@ class BenchResult:
         return table
 
 
-def bench_models(
-    paths: Sequence[Path], requested: str, threads: int, runs: int, on_block: Callable[[str], None] = ignore
-) -> list[BenchResult]:
-    """Time several model files in one run.
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model file ready to be timed, and what it took to get there."""
+
+    path: Path
+    segmenter: Segmenter
+    load_ms: float
+    first_inference_ms: float
+
+
+def load_models(paths: Sequence[Path], requested: str, threads: int) -> list[LoadedModel]:
+    """Load model files for timing.
 
     Args:
         paths: The files.
         requested: "auto" or the name of a backend.
         threads: CPU threads each model may use.
-        runs: How many frames each model is timed on.
-        on_block: Told after each block of frames.
     """
-    loaded = [_load(path, requested, threads) for path in paths]
-    times = time_segmenters([segmenter for segmenter, _, _ in loaded], runs, on_block)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return [
-        BenchResult(
-            model=path.name,
-            backend=segmenter.selection.backend.name,
-            threads=threads,
-            runs=runs,
-            latency_ms=latency,
-            load_ms=round(load_ms, 3),
-            first_inference_ms=round(first_ms, 3),
-            peak_rss_mb=round(peak, 1),
-            host=describe_host(segmenter.selection.backend.detail),
-        )
-        for path, (segmenter, load_ms, first_ms), latency in zip(paths, loaded, times, strict=True)
-    ]
+    return [_load(path, requested, threads) for path in paths]
 
 
-def _load(path: Path, requested: str, threads: int) -> tuple[Segmenter, float, float]:
+def _load(path: Path, requested: str, threads: int) -> LoadedModel:
     start = perf_counter()
     segmenter = Segmenter(read_model(path), requested, threads)
     load_ms = 1e3 * (perf_counter() - start)
-    return segmenter, load_ms, segmenter.warm_up()
+    return LoadedModel(path, segmenter, round(load_ms, 3), round(segmenter.warm_up(), 3))
+
+
+def bench_models(
+    models: Sequence[LoadedModel], threads: int, runs: int, on_block: Callable[[str], None] = ignore
+) -> list[BenchResult]:
+    """Time several models in one run.
+
+    Args:
+        models: The models, loaded.
+        threads: CPU threads they were loaded with.
+        runs: How many frames each model is timed on.
+        on_block: Told after each block of frames.
+    """
+    times = time_segmenters([model.segmenter for model in models], runs, on_block)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return [
+        BenchResult(
+            model=model.path.name,
+            backend=model.segmenter.selection.backend.name,
+            threads=threads,
+            runs=runs,
+            latency_ms=latency,
+            load_ms=model.load_ms,
+            first_inference_ms=model.first_inference_ms,
+            peak_rss_mb=round(peak, 1),
+            host=describe_host(model.segmenter.selection.backend.detail),
+        )
+        for model, latency in zip(models, times, strict=True)
+    ]
 
 
 def time_segmenters(

@@ -25,11 +25,12 @@ def bench(
 
     Example: `edgeseg bench runs/demo/float32.tflite runs/demo/int8-qat.tflite`
     """
-    from edgeseg.bench.measure import bench_models, count_blocks
+    from edgeseg.bench.measure import bench_models, count_blocks, load_models
     from edgeseg.core.progress import progress_bar
 
+    loaded = load_models(models, backend, threads)
     with progress_bar("Timing", count_blocks(runs)) as advance:
-        results = bench_models(models, backend, threads, runs, advance)
+        results = bench_models(loaded, threads, runs, advance)
     first = results[0].latency_ms["invoke"].p50
     rows = [
         (

@@ -25,7 +25,15 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
     (wheel,) = folder.glob("edgeseg-*.whl")
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    pip = [folder / "venv/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)]
+    pip = [
+        str(folder / "venv/bin/python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        str(wheel),
+    ]
     done = subprocess.run(pip, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "venv" / "bin"
@@ -74,7 +82,7 @@ def test_doctor_judges_the_machine(run_light: Any, tmp_path: Path) -> None:
 
 
 def test_training_asks_for_the_extra(light: Path, tmp_path: Path) -> None:
-    command = [light / "edgeseg", "train", tmp_path, "--out", tmp_path / "run"]
+    command = [str(light / "edgeseg"), "train", str(tmp_path), "--out", "run"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "pip install 'edgeseg[train]'" in done.stderr

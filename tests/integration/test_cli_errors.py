@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgeseg.cli.app import main
 from edgeseg.core.images import write_image
 
 pytestmark = pytest.mark.integration
 
-
-def fail(*arguments: str | Path, debug: bool = False) -> tuple[int, str]:
-    """Run the command line and give its exit code and what it said on stderr."""
-    environment = os.environ | {"EDGESEG_DEBUG": "1" if debug else "", "COLUMNS": "200"}
-    command = [sys.executable, "-m", "edgeseg", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
-    return done.returncode, done.stderr
+Fail = Callable[..., tuple[int, str]]
 
 
-def test_missing_data_folder(tmp_path: Path) -> None:
+class CommandLine:
+    """Runs commands inside this process, so that TensorFlow is imported once and not once per sentence."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def fail(self, *arguments: str | Path) -> tuple[int, str]:
+        """Run a command that must not succeed; gives its exit code and what it said on stderr."""
+        self._monkeypatch.setattr("sys.argv", ["edgeseg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert isinstance(caught.value.code, int)
+        return caught.value.code, self._capsys.readouterr().err
+
+
+@pytest.fixture
+def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fail:
+    monkeypatch.setenv("COLUMNS", "200")
+    return CommandLine(monkeypatch, capsys).fail
+
+
+def test_missing_data_folder(fail: Fail, tmp_path: Path) -> None:
     code, said = fail("train", tmp_path / "none", "--out", tmp_path / "run")
     assert code == 1
     assert said.startswith("edgeseg: Expected a data folder at ")
@@ -32,14 +48,15 @@ def test_missing_data_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    code, said = fail("evaluate", tmp_path / "none.tflite", tmp_path, debug=True)
+def test_debug_shows_the_traceback(fail: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGESEG_DEBUG", "1")
+    code, said = fail("evaluate", tmp_path / "none.tflite", tmp_path)
     assert code == 1
     assert "Traceback" in said
     assert "FileNotFoundError" in said
 
 
-def test_image_without_mask_stops_the_training_before_it_begins(disc_data: Path, tmp_path: Path) -> None:
+def test_image_without_mask_stops_the_training_before_it_begins(fail: Fail, disc_data: Path, tmp_path: Path) -> None:
     (disc_data / "masks" / "case_01.png").unlink()
     code, said = fail("train", disc_data, "--out", tmp_path / "run")
     assert (code, "image case_01" in said) == (1, True)
@@ -47,14 +64,14 @@ def test_image_without_mask_stops_the_training_before_it_begins(disc_data: Path,
     assert not (tmp_path / "run.partial").exists()
 
 
-def test_data_without_anything_marked(disc_data: Path, tmp_path: Path) -> None:
+def test_data_without_anything_marked(fail: Fail, disc_data: Path, tmp_path: Path) -> None:
     for path in (disc_data / "masks").iterdir():
         write_image(path, np.zeros((72, 96), np.uint8))
     code, said = fail("train", disc_data, "--out", tmp_path / "run")
     assert (code, "only empty ones" in said) == (1, True)
 
 
-def test_existing_run_is_not_replaced(disc_data: Path, tmp_path: Path) -> None:
+def test_existing_run_is_not_replaced(fail: Fail, disc_data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "precious.txt").write_text("keep me", encoding="utf-8")
@@ -63,38 +80,38 @@ def test_existing_run_is_not_replaced(disc_data: Path, tmp_path: Path) -> None:
     assert (run / "precious.txt").read_text(encoding="utf-8") == "keep me"
 
 
-def test_unknown_model_size(disc_data: Path, tmp_path: Path) -> None:
+def test_unknown_model_size(fail: Fail, disc_data: Path, tmp_path: Path) -> None:
     code, said = fail("train", disc_data, "--out", tmp_path / "run", "--model", "smal")
     assert (code, "Did you mean small?" in said) == (1, True)
 
 
 @pytest.mark.parametrize("option", [("--epochs", "0"), ("--size", "100"), ("--size", "5"), ("--nonsense",)])
-def test_wrong_usage_is_exit_code_2(disc_data: Path, tmp_path: Path, option: tuple[str, ...]) -> None:
+def test_wrong_usage_is_exit_code_2(fail: Fail, disc_data: Path, tmp_path: Path, option: tuple[str, ...]) -> None:
     code, _ = fail("train", disc_data, "--out", tmp_path / "run", *option)
     assert code == 2
 
 
-def test_compress_of_what_is_no_run(tmp_path: Path) -> None:
+def test_compress_of_what_is_no_run(fail: Fail, tmp_path: Path) -> None:
     code, said = fail("compress", tmp_path, "--out", tmp_path / "out")
     assert (code, "Expected a run folder" in said) == (1, True)
     assert not (tmp_path / "out").exists()
 
 
-def test_unknown_recipe_and_board(tmp_path: Path) -> None:
+def test_unknown_recipe_and_board(fail: Fail, tmp_path: Path) -> None:
     code, said = fail("compress", tmp_path, "--out", tmp_path / "out", "--recipe", "int8-qta")
     assert (code, "Did you mean int8-qat?" in said) == (1, True)
     code, said = fail("compress", tmp_path, "--out", tmp_path / "out", "--device", "generic-aarch46")
     assert (code, "Did you mean generic-aarch64?" in said) == (1, True)
 
 
-def test_unknown_source_and_view(int8_model: Path) -> None:
+def test_unknown_source_and_view(fail: Fail, int8_model: Path) -> None:
     code, said = fail("stream", int8_model, "--source", "phantom", "--view", "none")
     assert (code, "name of a source" in said) == (1, True)
     code, said = fail("stream", int8_model, "--view", "holo")
     assert (code, "name of a view" in said) == (1, True)
 
 
-def test_every_kind_of_wrong_model_file(tmp_path: Path, int8_model: Path) -> None:
+def test_every_kind_of_wrong_model_file(fail: Fail, tmp_path: Path, int8_model: Path) -> None:
     whole = int8_model.read_bytes()
     cases = {"text": b"no model at all", "bare": whole[:4000], "empty": b""}
     for name, data in cases.items():
@@ -105,7 +122,7 @@ def test_every_kind_of_wrong_model_file(tmp_path: Path, int8_model: Path) -> Non
             assert (code, said.startswith("edgeseg: Expected")) == (1, True), (name, command, said)
 
 
-def test_run_folder_of_an_interrupted_training(tmp_path: Path) -> None:
+def test_run_folder_of_an_interrupted_training(fail: Fail, tmp_path: Path) -> None:
     (tmp_path / "run.partial").mkdir()
     (tmp_path / "run.partial" / "run.json").write_text(
         json.dumps({"schema": 1, "status": "training"}), encoding="utf-8"
@@ -114,6 +131,13 @@ def test_run_folder_of_an_interrupted_training(tmp_path: Path) -> None:
     assert (code, "interrupted" in said) == (1, True)
 
 
-def test_part_of_other_data(int8_model: Path, disc_data: Path) -> None:
+def test_part_of_other_data(fail: Fail, int8_model: Path, disc_data: Path) -> None:
     code, said = fail("evaluate", int8_model, disc_data, "--split", "test")
     assert (code, "--split all" in said) == (1, True)
+
+
+def test_the_installed_command_says_the_same(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edgeseg", "inspect", str(tmp_path / "none.tflite")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("edgeseg: Expected a model file at ")
