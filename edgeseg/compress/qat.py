@@ -24,6 +24,7 @@ with quiet_native_output():
 
 BATCH = 16
 _CALIBRATION_IMAGES = 64
+_ACTIVATIONS = ("quantize_layer", "output", "post_activation", "pre_activation")
 
 
 def train_quantised(parent: Any, step: QatStep, train: GridArrays, validation: GridArrays, seed: int) -> Any:
@@ -66,19 +67,22 @@ def quantise_model(parent: Any) -> Any:
 
 
 def set_ranges(model: Any, parent: Any, images: NDArray[np.float32]) -> None:
-    """Start every activation's range where the float model's activations lie.
+    """Start every range where the float model's weights and activations lie.
 
     tfmot starts at -6 to 6 and moves by a thousandth per step: in a short training the ranges would never arrive.
     """
     ranges = measure_ranges(parent, images)
     for layer in model.layers:
-        limits = {weight.name.rsplit("/", 1)[-1].split(":")[0]: weight for weight in layer.weights}
+        weights = {weight.name.rsplit("/", 1)[-1].split(":")[0]: weight for weight in layer.weights}
         source = "image" if layer.name == "quantize_layer" else layer.name.removeprefix("quant_")
-        for name, weight in limits.items():
-            if source in ranges and name.endswith(("output_min", "activation_min", "quantize_layer_min")):
-                weight.assign(ranges[source][0])
-            if source in ranges and name.endswith(("output_max", "activation_max", "quantize_layer_max")):
-                weight.assign(ranges[source][1])
+        for end, place in (("min", 0), ("max", 1)):
+            for name in _ACTIVATIONS:
+                if f"{name}_{end}" in weights and source in ranges:
+                    weights[f"{name}_{end}"].assign(ranges[source][place])
+        if "kernel_max" in weights:
+            largest = tf.reduce_max(tf.abs(weights["kernel"]), axis=(0, 1, 2))
+            weights["kernel_min"].assign(-largest)
+            weights["kernel_max"].assign(largest)
 
 
 def measure_ranges(parent: Any, images: NDArray[np.float32]) -> dict[str, tuple[float, float]]:

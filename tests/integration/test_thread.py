@@ -34,7 +34,7 @@ def test_training_finds_the_discs(trained_run: Path) -> None:
     record = json.loads((trained_run / "run.json").read_text(encoding="utf-8"))
     assert record["status"] == "finished"
     assert record["evaluation"]["dice"]["mean"] > 0.8
-    assert (trained_run / "history.csv").read_text(encoding="utf-8").count("\n") == 13
+    assert (trained_run / "history.csv").read_text(encoding="utf-8").count("\n") == 31
 
 
 def test_keras_and_tflite_draw_the_same_masks(trained_run: Path, trained_data: Path) -> None:
@@ -58,7 +58,7 @@ def test_every_variant_is_there_and_keeps_the_dice(compressed: tuple[Path, Outco
     assert tuple(v["name"] for v in report["variants"]) == VARIANTS
     for variant in report["variants"]:
         assert variant["bytes"] == (folder / variant["file"]).stat().st_size
-        assert abs(variant["dice_drop"]["mean"]) < 0.03
+        assert variant["dice_drop"]["mean"] < 0.03
     assert report["chosen"] in VARIANTS[1:]
     assert report["gate"]["held"] is True
     assert len(outcome.cases) > 0
