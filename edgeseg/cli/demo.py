@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
+from shutil import which
 from typing import Annotated
 
 import typer
@@ -28,6 +31,12 @@ def demo(
     result = run_demo(out, overwrite)
     print_variants(result.compression.variants, result.compression.chosen)
     print_stream(result.stream)
+    command = name_command()
     print(f"Look at it:      {out / 'report.html'}")
-    print(f"Watch it live:   edgeseg stream {out / result.chosen_file} --source phantom://")
-    print("On your data:    edgeseg train DATA --out RUN, then edgeseg compress RUN --out DIR")
+    print(f"Watch it live:   {command} stream {out / result.chosen_file} --source phantom://")
+    print(f"On your data:    {command} train DATA --out RUN, then {command} compress RUN --out DIR")
+
+
+def name_command() -> str:
+    """Name the command as it was called, so that the next one can be copied from the screen."""
+    return "edgeseg" if which("edgeseg") == sys.argv[0] else os.path.relpath(sys.argv[0])
