@@ -24,7 +24,6 @@ with quiet_native_output():
 
 BATCH = 16
 _CALIBRATION_IMAGES = 64
-_ACTIVATIONS = ("quantize_layer", "output", "post_activation", "pre_activation")
 
 
 def train_quantised(parent: Any, step: QatStep, train: GridArrays, validation: GridArrays, seed: int) -> Any:
@@ -74,15 +73,13 @@ def set_ranges(model: Any, parent: Any, images: NDArray[np.float32]) -> None:
     ranges = measure_ranges(parent, images)
     for layer in model.layers:
         weights = {weight.name.rsplit("/", 1)[-1].split(":")[0]: weight for weight in layer.weights}
-        source = "image" if layer.name == "quantize_layer" else layer.name.removeprefix("quant_")
-        for end, place in (("min", 0), ("max", 1)):
-            for name in _ACTIVATIONS:
-                if f"{name}_{end}" in weights and source in ranges:
-                    weights[f"{name}_{end}"].assign(ranges[source][place])
-        if "kernel_max" in weights:
-            largest = tf.reduce_max(tf.abs(weights["kernel"]), axis=(0, 1, 2))
-            weights["kernel_min"].assign(-largest)
-            weights["kernel_max"].assign(largest)
+        source = "image" if layer.name.startswith("quantize_layer") else layer.name.removeprefix("quant_")
+        for name, weight in weights.items():
+            if name.startswith("kernel_"):
+                largest = tf.reduce_max(tf.abs(weights["kernel"]), axis=(0, 1, 2))
+                weight.assign(largest if name == "kernel_max" else -largest)
+            elif name.endswith(("_min", "_max")) and source in ranges:
+                weight.assign(ranges[source][name.endswith("_max")])
 
 
 def measure_ranges(parent: Any, images: NDArray[np.float32]) -> dict[str, tuple[float, float]]:
