@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
+
+from tests.discs import make_disc_data
 
 if TYPE_CHECKING:
     from edgeseg.compress.plan import Outcome
@@ -16,38 +16,10 @@ if TYPE_CHECKING:
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 
-def write_case(root: Path, stem: str, frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
-    """Write one labelled image in the plain layout."""
-    from edgeseg.core.images import write_image
-
-    write_image(root / "images" / f"{stem}.png", frame)
-    write_image(root / "masks" / f"{stem}.png", mask)
-
-
-def draw_case(seed: int, size: tuple[int, int] = (72, 96)) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw a noisy frame with a bright disc, and the disc's mask."""
-    rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[: size[0], : size[1]]
-    middle = rng.uniform(0.35, 0.65, 2) * size
-    disc = (rows - middle[0]) ** 2 + (columns - middle[1]) ** 2 < rng.uniform(12, 20) ** 2
-    frame = np.clip(60 + 120 * disc + rng.normal(0, 12, size), 0, 255).astype(np.uint8)
-    return frame, np.where(disc, np.uint8(255), np.uint8(0))
-
-
 @pytest.fixture
 def disc_data(tmp_path: Path) -> Path:
     """Make a small data folder of bright discs."""
     return make_disc_data(tmp_path / "discs", 10)
-
-
-def make_disc_data(root: Path, cases: int) -> Path:
-    """Make a data folder of bright discs; every fifth image has none."""
-    for number in range(cases):
-        frame, mask = draw_case(number)
-        if number % 5 == 4:
-            frame, mask = np.full_like(frame, 60), np.zeros_like(mask)
-        write_case(root, f"case_{number:02d}", frame, mask)
-    return root
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +35,7 @@ def trained_run(trained_data: Path) -> Path:
     from edgeseg.train.trainer import train_run
 
     out = trained_data.parent / "run"
-    train_run(trained_data, out, TrainOptions(model="nano", size=64, epochs=30, seed=3))
+    train_run(trained_data, out, TrainOptions(model="nano", size=64, stem="full", epochs=30, seed=3))
     return out
 
 

@@ -15,8 +15,11 @@ def train(
     data: Annotated[Path, typer.Argument(help="Folder with images/ and masks/ (same names).")],
     out: Annotated[Path, typer.Option(help="The run folder to make.")],
     model: Annotated[str, typer.Option(help="Size of the U-Net: nano, micro, small or base.")] = "small",
-    size: Annotated[int, typer.Option(help="Height and width of the network's input.")] = 128,
-    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 60,
+    size: Annotated[int, typer.Option(help="Height and width of the network's input.")] = 256,
+    stem: Annotated[
+        str, typer.Option(help="half draws the mask at half resolution, several times faster; full at full resolution.")
+    ] = "half",
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 150,
     seed: Annotated[int, typer.Option(help="Divides the cases and starts the network.")] = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -33,7 +36,7 @@ def train(
     from edgeseg.train.trainer import train_run
 
     with usage_errors():
-        options = TrainOptions(model=model, size=size, epochs=epochs, seed=seed)
+        options = TrainOptions(model=model, size=size, stem=stem, epochs=epochs, seed=seed)
     record = train_run(data, out, options, overwrite)
     print(f"{out}: best after epoch {record.best_epoch}, validation Dice {record.validation_dice:.3f}")
     print_evaluation("Test cases, float32", record.evaluation or {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ from numpy.typing import NDArray
 from edgeseg.compress.recipe import QatStep
 from edgeseg.core.errors import RecipeError
 from edgeseg.core.quiet import quiet_native_output
+from edgeseg.data.augment import AugmentSpec
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import bce_dice_loss
 from edgeseg.train.arrays import GridArrays, to_reals
-from edgeseg.train.augment import AugmentSpec
-from edgeseg.train.pipeline import build_pipeline
-from edgeseg.train.trainer import BestKeeper, build_optimizer, fit_model
+from edgeseg.train.pipeline import Feed
+from edgeseg.train.trainer import Judge, build_optimizer, fit_model
 
 with quiet_native_output():
     import tensorflow_model_optimization as tfmot
@@ -40,14 +41,12 @@ def train_quantised(parent: Any, step: QatStep, train: GridArrays, validation: G
     """
     model = quantise_model(parent)
     set_ranges(model, parent, to_reals(train.images[:_CALIBRATION_IMAGES]))
-    pipeline = follow_parent(build_pipeline(train, BATCH, seed, AugmentSpec()), parent)
-    model.compile(
-        build_optimizer(step.learning_rate, step.epochs * len(pipeline)), distillation_loss(step.distillation)
-    )
+    feed = Feed(train, BATCH, seed, train.masks.shape[1] // parent.output_shape[1], AugmentSpec())
+    model.compile(build_optimizer(step.learning_rate, step.epochs * feed.steps), distillation_loss(step.distillation))
     with tempfile.TemporaryDirectory() as folder:
-        keeper = BestKeeper("Training for int8", model, validation, Path(folder) / "best.h5")
-        keeper.judge(0, float("nan"))
-        fit_model(model, pipeline, keeper, step.epochs)
+        judge = Judge("Training for int8", model, validation, Path(folder) / "best.h5")
+        judge.judge(0, float("nan"))
+        fit_model(model, feed, judge, step.epochs, partial(follow_parent, parent=parent))
     return model
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 Advance = Callable[[str], None]
+LINES = 10
 
 
 def ignore(note: str) -> None:
@@ -14,11 +17,19 @@ def ignore(note: str) -> None:
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Advance]:
-    """Show a bar on stderr while the block runs; the yielded call moves it one step on and says what is new."""
+    """Show progress on stderr while the block runs; the yielded call goes one step on and says what is new.
+
+    A terminal gets a bar with the time left; a log file gets a line for every tenth of the way.
+    """
+    with _draw_bar(title, total) if sys.stderr.isatty() else _write_lines(title, total) as advance:
+        yield advance
+
+
+@contextmanager
+def _draw_bar(title: str, total: int) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(bar_width=30),
@@ -26,10 +37,20 @@ def progress_bar(title: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, refresh_per_second=5) as progress:
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=5) as progress:
         task = progress.add_task(title, total=total, note="")
+        yield lambda note: progress.update(task, advance=1, note=note)
 
-        def advance(note: str = "") -> None:
-            progress.update(task, advance=1, note=note)
 
-        yield advance
+@contextmanager
+def _write_lines(title: str, total: int) -> Iterator[Advance]:
+    done, start = 0, monotonic()
+
+    def advance(note: str) -> None:
+        nonlocal done
+        done += 1
+        if done * LINES // total > (done - 1) * LINES // total:
+            seconds = monotonic() - start
+            print(f"{title}: {done}/{total} after {seconds:.0f} s  {note}".rstrip(), file=sys.stderr, flush=True)
+
+    yield advance

@@ -1,7 +1,8 @@
 """Build a U-Net from its spec, of layers that tfmot, LiteRT and the Edge TPU all take.
 
 Each stage up brings the channels down with a 1x1 convolution before the bilinear resize, so that the resize and the
-addition of the skip run on few channels.
+addition of the skip run on few channels. The half stem leaves full resolution with its first convolution, where a
+U-Net spends most of its time; the mask is then drawn at half resolution and resized with the frame's own arithmetic.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ BATCH_NORM_MOMENTUM = 0.9
 def build_unet(spec: UNetSpec) -> Any:
     """Build the Keras model of a spec."""
     image = keras.Input((spec.height, spec.width, spec.channels), name="image")
-    x, skips = image, []
+    x: Any = image
+    if spec.stem == "half":
+        x = _conv(x, spec.widths[0], 3, "stem", strides=2)
+    skips = []
     for stage, width in enumerate(spec.widths):
         if stage:
             x = layers.MaxPool2D(name=f"down{stage}_pool")(x)
@@ -45,7 +49,10 @@ def _conv_pair(x: Any, width: int, name: str) -> Any:
     return _conv(_conv(x, width, 3, f"{name}_a"), width, 3, f"{name}_b")
 
 
-def _conv(x: Any, width: int, kernel: int, name: str) -> Any:
-    x = layers.Conv2D(width, kernel, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
+def _conv(x: Any, width: int, kernel: int, name: str, strides: int = 1) -> Any:
+    convolution = layers.Conv2D(
+        width, kernel, strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
+    )
+    x = convolution(x)
     x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm")(x)
     return layers.ReLU(6.0, name=f"{name}_relu")(x)

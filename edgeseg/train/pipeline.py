@@ -1,21 +1,74 @@
-"""Feed the training step: shuffled, augmented in parallel and fetched ahead."""
+"""Feed the training step: shuffled, varied in parallel and fetched ahead.
+
+The order of an epoch and the look of every image depend on seed, epoch and number only, whatever thread made them: a
+training that is continued sees what it would have seen.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.data.augment import AugmentSpec, augment_case
 from edgeseg.model.keras import tf
 from edgeseg.train.arrays import GridArrays
-from edgeseg.train.augment import AugmentSpec, augment_batch
+
+_ORDER_STREAM, _IMAGE_STREAM = 1, 2
 
 
-def build_pipeline(arrays: GridArrays, batch: int, seed: int, augment: AugmentSpec | None) -> Any:
-    """Build the tf.data pipeline of a set of arrays; it keeps them in memory as bytes."""
-    data = tf.data.Dataset.from_tensor_slices((arrays.images, arrays.masks))
-    data = data.shuffle(len(arrays), seed=seed).batch(batch)
+@dataclass(frozen=True)
+class Feed:
+    """What is fed: cases on the grid, in batches, varied or not, with masks as coarse as the network draws them."""
 
-    def prepare(images: Any, masks: Any) -> tuple[Any, Any]:
-        reals, truth = tf.cast(images, tf.float32) / 255.0, tf.cast(masks, tf.float32)
-        return (reals, truth) if augment is None else augment_batch(reals, truth, augment)
+    arrays: GridArrays
+    batch: int
+    seed: int
+    shrink: int
+    augment: AugmentSpec | None
 
-    return data.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    @property
+    def steps(self) -> int:
+        """Count the batches of an epoch."""
+        return -(-len(self.arrays) // self.batch)
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Shuffle the cases for an epoch."""
+        return np.random.default_rng((self.seed, _ORDER_STREAM, epoch)).permutation(len(self.arrays))
+
+    def make_case(self, epoch: int, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Make one image from 0 to 1 and its masks, for one epoch."""
+        image, masks = self.arrays.images[number], self.arrays.masks[number]
+        if self.augment is not None:
+            random = np.random.default_rng((self.seed, _IMAGE_STREAM, epoch, number))
+            image, masks = augment_case(image, masks, self.augment, random)
+        return image.astype(np.float32) / np.float32(255), shrink_masks(masks, self.shrink)
+
+
+def shrink_masks(masks: NDArray[np.uint8], shrink: int) -> NDArray[np.float32]:
+    """Average masks (..., height, width, classes) over squares; an outline becomes a share between 0 and 1."""
+    *front, height, width, classes = masks.shape
+    squares = masks.reshape(*front, height // shrink, shrink, width // shrink, shrink, classes)
+    return np.asarray(squares.mean(axis=(-4, -2), dtype=np.float32))
+
+
+def build_pipeline(feed: Feed, epochs: int, first_epoch: int = 0) -> Any:
+    """Build the tf.data pipeline of all epochs from the first one on."""
+
+    def list_epoch(epoch: Any) -> Any:
+        order = tf.numpy_function(feed.order, [epoch], tf.int64)
+        cases = tf.data.Dataset.from_tensor_slices(order).map(
+            lambda number: make_case(epoch, number), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        return cases.batch(feed.batch)
+
+    def make_case(epoch: Any, number: Any) -> tuple[Any, Any]:
+        image, masks = tf.numpy_function(feed.make_case, [epoch, number], (tf.float32, tf.float32))
+        return tf.ensure_shape(image, image_shape), tf.ensure_shape(masks, mask_shape)
+
+    height, width, channels = feed.arrays.images.shape[1:]
+    image_shape = (height, width, channels)
+    mask_shape = (height // feed.shrink, width // feed.shrink, feed.arrays.masks.shape[-1])
+    return tf.data.Dataset.range(first_epoch, epochs).flat_map(list_epoch).prefetch(tf.data.AUTOTUNE)

@@ -18,12 +18,12 @@ from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
 from edgeseg.core.schema import MisfitError, from_plain, to_plain
 from edgeseg.core.spec import InputSpec, OutputSpec
-from edgeseg.model.spec import UNetSpec
+from edgeseg.model.spec import STEMS, UNetSpec
 
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
-SIZE_STEP = 16
-"""The named models halve the resolution four times."""
+SIZE_STEP = 32
+"""The named models halve the resolution up to five times."""
 TRAINING, FINISHED = "training", "finished"
 
 
@@ -32,8 +32,9 @@ class TrainOptions:
     """What the user chose for a training."""
 
     model: str = "small"
-    size: int = 128
-    epochs: int = 60
+    size: int = 256
+    stem: str = "half"
+    epochs: int = 150
     batch: int = 16
     learning_rate: float = 2e-3
     seed: int = 0
@@ -41,6 +42,8 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"expected at least 1 epoch, got {self.epochs}")
+        if self.stem not in STEMS:
+            raise ValueError(f"expected stem to be one of {', '.join(STEMS)}, got {self.stem!r}")
         if not 32 <= self.size <= 1024 or self.size % SIZE_STEP:
             raise ValueError(f"expected a size from 32 to 1024 that {SIZE_STEP} divides, got {self.size}")
 

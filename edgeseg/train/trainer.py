@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from edgeseg.core.errors import DataError
 from edgeseg.core.files import staged_folder, write_text
 from edgeseg.core.progress import Advance, ignore, progress_bar
 from edgeseg.core.spec import InputSpec, OutputSpec
+from edgeseg.data.augment import AugmentSpec
 from edgeseg.data.dataset import Dataset, LabelledImage, fingerprint_dataset, open_dataset, read_cases
 from edgeseg.data.split import Split, split_cases
 from edgeseg.model.keras import keras
@@ -27,14 +28,15 @@ from edgeseg.model.losses import bce_dice_loss
 from edgeseg.model.spec import UNetSpec, find_size
 from edgeseg.model.unet import build_unet
 from edgeseg.train.arrays import GridArrays, grid_dice, to_grid, to_reals
-from edgeseg.train.augment import AugmentSpec
+from edgeseg.train.average import WeightAverage
 from edgeseg.train.export import export_run
-from edgeseg.train.pipeline import build_pipeline
+from edgeseg.train.pipeline import Feed, build_pipeline, shrink_masks
 from edgeseg.train.run import FINISHED, HISTORY, TRAINING, WEIGHTS, RunRecord, TrainOptions, write_record
 
 VALIDATION_SHARE, TEST_SHARE = 0.15, 0.2
 WARM_UP_SHARE = 0.1
 WEIGHT_DECAY = 1e-4
+MASK_THRESHOLD = 0.5
 LIBRARIES = ("tensorflow", "tf_keras", "numpy", "opencv-python-headless")
 
 
@@ -97,6 +99,10 @@ def load_data(root: Path, split_spec: SplitSpec) -> LoadedData:
     return LoadedData(dataset, split_cases(dataset.cases, empty, split_spec), split_spec, images)
 
 
+def _as_it_is(pipeline: Any) -> Any:
+    return pipeline
+
+
 def _begin_record(loaded: LoadedData, path: str, options: TrainOptions) -> RunRecord:
     size, classes = options.size, loaded.dataset.classes
     output = OutputSpec(classes)
@@ -108,7 +114,7 @@ def _begin_record(loaded: LoadedData, path: str, options: TrainOptions) -> RunRe
         split=loaded.split_spec,
         input=InputSpec(size, size),
         output=output,
-        spec=UNetSpec(size, size, 1, output.channels, output.activation, find_size(options.model)),
+        spec=UNetSpec(size, size, 1, output.channels, output.activation, find_size(options.model), stem=options.stem),
         options=options,
         libraries={name: version(name) for name in LIBRARIES},
         edgeseg=edgeseg.__version__,
@@ -118,21 +124,32 @@ def _begin_record(loaded: LoadedData, path: str, options: TrainOptions) -> RunRe
 def _train_from_scratch(model: Any, loaded: LoadedData, record: RunRecord, folder: Path) -> EpochResult:
     options = record.options
     train, validation = (to_grid(loaded.part(part), record.input) for part in ("train", "val"))
-    pipeline = build_pipeline(train, options.batch, options.seed, AugmentSpec())
-    model.compile(build_optimizer(options.learning_rate, options.epochs * len(pipeline)), bce_dice_loss)
-    keeper = BestKeeper("Training", model, validation, folder / WEIGHTS)
-    best = fit_model(model, pipeline, keeper, options.epochs)
-    _write_history(folder, keeper.history)
+    feed = Feed(train, options.batch, options.seed, record.spec.shrink, AugmentSpec())
+    model.compile(build_optimizer(options.learning_rate, options.epochs * feed.steps), bce_dice_loss)
+    judge = Judge("Training", model, validation, folder / WEIGHTS)
+    best = fit_model(model, feed, judge, options.epochs)
+    _write_history(folder, judge.history)
     return best
 
 
-def fit_model(model: Any, pipeline: Any, keeper: BestKeeper, epochs: int) -> EpochResult:
-    """Train a compiled model and leave it with the weights of its best epoch."""
-    with progress_bar(keeper.title, epochs) as advance:
-        keeper.on_epoch = advance
-        model.fit(pipeline, epochs=epochs, verbose=0, callbacks=[keeper.as_callback()])
-    model.load_weights(keeper.path)
-    return keeper.best
+def fit_model(
+    model: Any, feed: Feed, judge: Judge, epochs: int, follow: Callable[[Any], Any] = _as_it_is
+) -> EpochResult:
+    """Train a compiled model and leave it with the averaged weights of its best epoch.
+
+    Args:
+        model: The model.
+        feed: What it is trained on.
+        judge: Decides which epoch is best.
+        epochs: How many.
+        follow: Changes the pipeline, for a model that follows another one.
+    """
+    pipeline = follow(build_pipeline(feed, epochs))
+    with progress_bar(judge.title, epochs) as advance:
+        judge.on_epoch = advance
+        model.fit(pipeline, epochs=epochs, steps_per_epoch=feed.steps, verbose=0, callbacks=[judge.as_callback()])
+    model.load_weights(judge.path)
+    return judge.best
 
 
 def build_optimizer(learning_rate: float, steps: int) -> Any:
@@ -144,8 +161,8 @@ def build_optimizer(learning_rate: float, steps: int) -> Any:
     return keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
 
 
-class BestKeeper:
-    """Judges the model on validation cases after every epoch and keeps the best weights on disk."""
+class Judge:
+    """Judges the averaged weights on validation cases after every epoch and keeps the best ones on disk."""
 
     def __init__(self, title: str, model: Any, validation: GridArrays, path: Path) -> None:
         """Prepare to judge a model.
@@ -157,25 +174,30 @@ class BestKeeper:
             path: Where the best weights are kept.
         """
         self.title, self.path = title, path
-        self._model = model
+        self._model, self._average = model, WeightAverage(model)
         self._images: NDArray[np.float32] = to_reals(validation.images)
-        self._masks = validation.masks
+        shrink = validation.masks.shape[1] // model.output_shape[1]
+        self._masks = (shrink_masks(validation.masks, shrink) > MASK_THRESHOLD).astype(np.uint8)
         self.on_epoch: Advance = ignore
         self.history: list[EpochResult] = []
         self.best = EpochResult(0, float("inf"), -1.0)
 
     def as_callback(self) -> Any:
         """Give the callback for Keras."""
-        return keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self.judge(epoch + 1, logs["loss"]))
+        return keras.callbacks.LambdaCallback(
+            on_batch_end=lambda batch, logs: self._average.update(),  # noqa: ARG005 - Keras names them
+            on_epoch_end=lambda epoch, logs: self.judge(epoch + 1, logs["loss"]),
+        )
 
     def judge(self, epoch: int, loss: float) -> None:
-        """Judge the model as it is now, and keep it when it is the best so far."""
-        dice = grid_dice(self._model.predict(self._images, verbose=0), self._masks)
-        result = EpochResult(epoch, float(loss), dice)
-        self.history.append(result)
-        if dice > self.best.validation_dice:
-            self.best = result
-            self._model.save_weights(self.path)
+        """Judge the averaged weights as they are now, and keep them when they are the best so far."""
+        with self._average.applied():
+            dice = grid_dice(self._model.predict(self._images, verbose=0), self._masks)
+            result = EpochResult(epoch, float(loss), dice)
+            self.history.append(result)
+            if dice > self.best.validation_dice:
+                self.best = result
+                self._model.save_weights(self.path)
         self.on_epoch(f"loss {result.loss:.3f}  Dice {dice:.3f}  best {self.best.validation_dice:.3f}")
 
 

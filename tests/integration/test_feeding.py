@@ -1,0 +1,57 @@
+"""What the training step is fed with: every case once an epoch, the same again when a training is continued."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeseg.data.augment import AugmentSpec
+from edgeseg.train.arrays import GridArrays
+from edgeseg.train.average import WeightAverage
+from edgeseg.train.pipeline import Feed, build_pipeline, shrink_masks
+
+pytestmark = pytest.mark.integration
+
+
+def make_feed(augment: AugmentSpec | None) -> Feed:
+    images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1) * np.ones((1, 32, 32, 1), np.uint8)
+    masks = np.zeros((10, 32, 32, 1), np.uint8)
+    masks[:, 8:24, 8:24] = 1
+    return Feed(GridArrays(images, masks), batch=4, seed=1, shrink=2, augment=augment)
+
+
+def test_every_case_comes_once_an_epoch_in_another_order() -> None:
+    feed = make_feed(None)
+    batches = [np.asarray(images)[:, 0, 0, 0] * 255 for images, _ in build_pipeline(feed, epochs=2)]
+    assert [len(batch) for batch in batches] == [4, 4, 2] * 2
+    first, second = np.concatenate(batches[:3]), np.concatenate(batches[3:])
+    assert sorted(first.round()) == sorted(second.round()) == list(range(10))
+    assert first.tolist() != second.tolist()
+
+
+def test_a_continued_training_sees_what_it_would_have_seen() -> None:
+    feed = make_feed(AugmentSpec())
+    whole = [np.asarray(images) for images, _ in build_pipeline(feed, epochs=3)]
+    rest = [np.asarray(images) for images, _ in build_pipeline(feed, epochs=3, first_epoch=2)]
+    assert all(np.array_equal(a, b) for a, b in zip(whole[6:], rest, strict=True))
+
+
+def test_masks_are_as_coarse_as_the_network_draws_them() -> None:
+    masks = np.zeros((1, 4, 4, 1), np.uint8)
+    masks[0, 0, 0, 0] = masks[0, :2, 2:, 0] = 1
+    assert shrink_masks(masks, 2)[0, :, :, 0].tolist() == [[0.25, 1.0], [0.0, 0.0]]
+    _, batch = next(iter(build_pipeline(make_feed(None), epochs=1)))
+    assert batch.shape == (4, 16, 16, 1)
+
+
+def test_averaged_weights_are_steadier_and_the_own_ones_come_back() -> None:
+    from edgeseg.model.keras import keras
+
+    model = keras.Sequential([keras.layers.Dense(1, use_bias=False, input_shape=(1,))])
+    average, weight = WeightAverage(model), model.weights[0]
+    for step in range(400):
+        weight.assign([[10.0 if step % 2 else -10.0]])
+        average.update()
+    with average.applied():
+        assert abs(float(weight.numpy()[0, 0])) < 1.0
+    assert float(weight.numpy()[0, 0]) == 10.0
