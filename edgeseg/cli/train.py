@@ -7,17 +7,25 @@ from typing import Annotated
 
 import typer
 
-from edgeseg.cli.common import OverwriteOption, need_training_packages, usage_errors
+from edgeseg.cli.common import (
+    GroupPatternOption,
+    LayoutOption,
+    OverwriteOption,
+    need_training_packages,
+    usage_errors,
+)
 from edgeseg.cli.tables import print_evaluation
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder with images/ and masks/ (same names).")],
+    data: Annotated[Path, typer.Argument(help="Folder of labelled images, in any known layout.")],
     out: Annotated[Path, typer.Option(help="The run folder to make.")],
     model: Annotated[str, typer.Option(help="Size of the U-Net: nano, micro, small or base.")] = "small",
     size: Annotated[int, typer.Option(help="Height and width of the network's input.")] = 128,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 60,
     seed: Annotated[int, typer.Option(help="Divides the cases and starts the network.")] = 0,
+    layout: LayoutOption = None,
+    group_pattern: GroupPatternOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train a compact U-Net on a folder of labelled images.
@@ -34,6 +42,6 @@ def train(
 
     with usage_errors():
         options = TrainOptions(model=model, size=size, epochs=epochs, seed=seed)
-    record = train_run(data, out, options, overwrite)
+    record = train_run(data, out, options, overwrite, layout, group_pattern)
     print(f"{out}: best after epoch {record.best_epoch}, validation Dice {record.validation_dice:.3f}")
     print_evaluation("Test cases, float32", record.evaluation or {})

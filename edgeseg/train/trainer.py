@@ -16,11 +16,17 @@ from numpy.typing import NDArray
 
 import edgeseg
 from edgeseg.core.card import SplitSpec
-from edgeseg.core.errors import DataError
 from edgeseg.core.files import staged_folder, write_text
 from edgeseg.core.progress import Advance, ignore, progress_bar
 from edgeseg.core.spec import InputSpec, OutputSpec
-from edgeseg.data.dataset import Dataset, LabelledImage, fingerprint_dataset, open_dataset, read_cases
+from edgeseg.data.dataset import (
+    Dataset,
+    LabelledImage,
+    find_empty_classes,
+    fingerprint_dataset,
+    open_dataset,
+    read_cases,
+)
 from edgeseg.data.split import Split, split_cases
 from edgeseg.model.keras import keras
 from edgeseg.model.losses import bce_dice_loss
@@ -61,7 +67,14 @@ class LoadedData:
         return [self.images[case.stem] for case in self.split.part(name)]
 
 
-def train_run(data: Path, out: Path, options: TrainOptions, overwrite: bool = False) -> RunRecord:
+def train_run(
+    data: Path,
+    out: Path,
+    options: TrainOptions,
+    overwrite: bool = False,
+    layout: str | None = None,
+    group_pattern: str | None = None,
+) -> RunRecord:
     """Train on a data folder; the run folder appears when the training is finished.
 
     Args:
@@ -69,8 +82,10 @@ def train_run(data: Path, out: Path, options: TrainOptions, overwrite: bool = Fa
         out: The run folder to make.
         options: Model, size, epochs and seed.
         overwrite: Whether a run that stands there may be replaced.
+        layout: How the files lie; None finds out.
+        group_pattern: What finds the group in each name, where it is not groups.csv.
     """
-    loaded = load_data(data, SplitSpec(options.seed, VALIDATION_SHARE, TEST_SHARE))
+    loaded = load_data(data, SplitSpec(options.seed, VALIDATION_SHARE, TEST_SHARE, layout, group_pattern))
     record = _begin_record(loaded, os.path.relpath(data, out), options)
     with staged_folder(out, overwrite, keep_partial=True) as folder:
         write_record(folder, record)
@@ -86,14 +101,12 @@ def train_run(data: Path, out: Path, options: TrainOptions, overwrite: bool = Fa
 
 def load_data(root: Path, split_spec: SplitSpec) -> LoadedData:
     """Read all cases of a folder into memory and divide them."""
-    dataset = open_dataset(root)
+    dataset = open_dataset(root, split_spec.layout, split_spec.group_pattern)
     with progress_bar("Reading images", len(dataset.cases)) as advance:
         images = {image.case.stem: image for image in read_cases(dataset.cases, on_case=advance)}
+    for defect in find_empty_classes(dataset, images.values()):
+        raise defect
     empty = {stem: not image.labels.any() for stem, image in images.items()}
-    if all(empty.values()):
-        raise DataError(
-            f"Expected something marked in the masks of {root}, got only empty ones.", "Check the masks' folder."
-        )
     return LoadedData(dataset, split_cases(dataset.cases, empty, split_spec), split_spec, images)
 
 
