@@ -28,7 +28,7 @@ GroupPatternOption = Annotated[
     str | None,
     typer.Option(
         metavar="REGEX",
-        help="Finds the group (patient, exam, clip) in each image's name: its first parentheses, instead of groups.csv.",
+        help="Finds each image's group (patient, exam, clip) in its name: in its parentheses; instead of groups.csv.",
         show_default=False,
     ),
 ]

@@ -79,8 +79,8 @@ def survey_dataset(root: Path, layout: str | None = None, group_pattern: str | N
     if not found.cases and not found.defects:
         raise DataError(f"Expected labelled images in {root}, got none.", f"{chosen.name} expects {chosen.expects}.")
     classes = tuple(ClassSpec(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(found.classes))
-    cases = group_cases(found.cases, root, group_pattern)
-    return Survey(Dataset(root, cases, classes, chosen.name), found.defects)
+    cases, ungrouped = group_cases(found.cases, root, group_pattern)
+    return Survey(Dataset(root, cases, classes, chosen.name), (*found.defects, *ungrouped))
 
 
 def read_case(case: Case, colour: bool = False) -> LabelledImage:

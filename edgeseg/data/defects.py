@@ -94,6 +94,25 @@ def nothing_marked(root: Path, name: str) -> DefectError:
     )
 
 
+def missing_rows(path: Path, stems: Sequence[str]) -> DefectError:
+    """Say that groups.csv does not tell the group of every image."""
+    return DefectError(
+        "image-without-group",
+        f"Expected a row for every image in {path}, got none for {_count(stems, 'image')}.",
+        "Add the rows, or remove the file to let every image be its own group.",
+        stems,
+    )
+
+
+def parted_groups(groups: Sequence[str]) -> DefectError:
+    """Say that given parts share a group."""
+    return DefectError(
+        "parted-group",
+        f"Expected every group in one of the given parts, got several parts for {_count(groups, 'group')}.",
+        "Correct the column part or the column group of groups.csv.",
+    )
+
+
 def _count(stems: Sequence[str], noun: str) -> str:
     more = f" and {len(stems) - 1} more" if len(stems) > 1 else ""
     return f"{noun} {stems[0]}{more}"

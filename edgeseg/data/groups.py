@@ -13,6 +13,7 @@ from pathlib import Path
 from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_text
 from edgeseg.data.case import GIVEN_PARTS, Case
+from edgeseg.data.defects import DefectError, missing_rows
 
 GROUPS = "groups.csv"
 COLUMNS = ("stem", "group", "part", "pixel_size_mm", "head_circumference_mm")
@@ -28,15 +29,19 @@ class GroupRow:
     head_circumference_mm: float | None
 
 
-def group_cases(cases: Sequence[Case], root: Path, pattern: str | None) -> tuple[Case, ...]:
-    """Put cases into the groups of groups.csv and, where one is given, of a pattern."""
-    rows = read_groups(root / GROUPS)
+def group_cases(
+    cases: Sequence[Case], root: Path, pattern: str | None
+) -> tuple[tuple[Case, ...], tuple[DefectError, ...]]:
+    """Put cases into the groups of groups.csv and, where one is given, of a pattern; also tell what is missing."""
+    path = root / GROUPS
+    rows = read_groups(path)
     described = [_describe(case, rows.get(case.stem)) for case in cases]
+    without = [case.stem for case in cases if rows and case.stem not in rows and pattern is None]
     if pattern is not None:
         expression = _compile(pattern)
         described = [dataclasses.replace(case, group=_match(expression, case.stem)) for case in described]
     _check_parts(described, root)
-    return tuple(described)
+    return tuple(described), (missing_rows(path, without),) if without else ()
 
 
 def read_groups(path: Path) -> dict[str, GroupRow]:

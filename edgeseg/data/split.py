@@ -10,6 +10,7 @@ import numpy as np
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
 from edgeseg.data.case import GIVEN_PARTS, Case
+from edgeseg.data.defects import parted_groups
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def split_cases(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSpe
         empty: For each stem, whether its masks are all empty.
         spec: The seed and the shares.
     """
+    _check_given(cases)
     given = {case.part for case in cases} - {""}
     kept = given if given == set(GIVEN_PARTS) else given - {"train"}
     wanted = [part for part in GIVEN_PARTS if part not in kept]
@@ -70,6 +72,15 @@ def fold_cases(cases: Sequence[Case], empty: Mapping[str, bool], folds: int, see
         )
         for number in range(folds)
     )
+
+
+def _check_given(cases: Sequence[Case]) -> None:
+    parts: dict[str, set[str]] = {}
+    for case in cases:
+        parts.setdefault(case.group, set()).add(case.part)
+    parted = sorted(group for group, found in parts.items() if len(found) > 1)
+    if parted:
+        raise parted_groups(parted)
 
 
 def _gather_groups(cases: Sequence[Case], needed: int, purpose: str) -> dict[str, list[Case]]:
