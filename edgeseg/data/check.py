@@ -8,12 +8,11 @@ from functools import partial
 import numpy as np
 
 from edgeseg.core.card import SplitSpec
-from edgeseg.core.errors import DataError
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.data.case import Case
 from edgeseg.data.check_report import CaseFacts, CheckReport
-from edgeseg.data.dataset import Dataset, LabelledImage, Survey, read_case
-from edgeseg.data.defects import DefectError, nothing_marked
+from edgeseg.data.dataset import LabelledImage, Survey, find_empty_classes, read_case
+from edgeseg.data.defects import DefectError
 from edgeseg.data.duplicates import DuplicatePair, find_duplicates, make_thumbnail
 from edgeseg.data.layouts.base import or_defect
 from edgeseg.data.split import split_cases
@@ -32,7 +31,10 @@ def check_survey(survey: Survey, on_case: Advance = ignore) -> CheckReport:
     results = [or_defect(partial(_read_facts, on_case=on_case), case) for case in survey.dataset.cases]
     facts = tuple(result for result in results if isinstance(result, CaseFacts))
     unreadable = [result for result in results if isinstance(result, DefectError)]
-    defects = (*survey.defects, *unreadable, *_find_empty(survey.dataset, facts), *_try_split(facts))
+    overall = (
+        [*find_empty_classes(survey.dataset, (fact.marked for fact in facts)), *_try_split(facts)] if facts else []
+    )
+    defects = (*survey.defects, *unreadable, *overall)
     return CheckReport(survey.dataset, facts, defects, tuple(_compare(facts)))
 
 
@@ -51,25 +53,17 @@ def describe_image(image: LabelledImage) -> CaseFacts:
         bits=frame.dtype.itemsize * 8,
         low=int(frame.min()),
         high=int(frame.max()),
-        marked=tuple(int(np.count_nonzero(mask)) for mask in image.masks),
+        marked=image.marked,
         thumbnail=make_thumbnail(frame),
     )
-
-
-def _find_empty(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[DefectError]:
-    return [
-        nothing_marked(dataset.root, spec.name)
-        for number, spec in enumerate(dataset.classes)
-        if not any(fact.marked[number] for fact in facts)
-    ]
 
 
 def _try_split(facts: Sequence[CaseFacts]) -> list[DefectError]:
     empty = {fact.case.stem: not any(fact.marked) for fact in facts}
     try:
         split_cases([fact.case for fact in facts], empty, ANY_SPLIT)
-    except DataError as error:
-        return [DefectError("groups", error.message, error.hint)]
+    except DefectError as error:
+        return [error]
     return []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,11 @@ class LabelledImage:
     case: Case
     frame: NDArray[Any]
     masks: tuple[NDArray[np.uint8], ...]
+
+    @property
+    def marked(self) -> tuple[int, ...]:
+        """Count the pixels of each class."""
+        return tuple(int(np.count_nonzero(mask)) for mask in self.masks)
 
     @property
     def labels(self) -> NDArray[np.uint8]:
@@ -98,11 +103,16 @@ def read_cases(
             on_case(case.stem)
 
 
-def find_empty_classes(dataset: Dataset, images: Iterable[LabelledImage]) -> list[DefectError]:
-    """Find the classes that are marked in none of the images."""
-    marked = {number for image in images for number, mask in enumerate(image.masks) if mask.any()}
+def find_empty_classes(dataset: Dataset, marked: Iterable[Sequence[int]]) -> list[DefectError]:
+    """Find the classes that no case shows.
+
+    Args:
+        dataset: Whose classes are asked for.
+        marked: For each case, how many pixels each class has.
+    """
+    seen = {number for counts in marked for number, count in enumerate(counts) if count}
     return [
-        nothing_marked(dataset.root, spec.name) for number, spec in enumerate(dataset.classes) if number not in marked
+        nothing_marked(dataset.root, spec.name) for number, spec in enumerate(dataset.classes) if number not in seen
     ]
 
 

@@ -104,6 +104,15 @@ def missing_rows(path: Path, stems: Sequence[str]) -> DefectError:
     )
 
 
+def too_few_groups(needed: int, purpose: str, got: int) -> DefectError:
+    """Say that there are fewer groups than parts."""
+    return DefectError(
+        "groups",
+        f"Expected at least {needed} groups to divide into {purpose}, got {got}.",
+        "Give more patients or clips, or name the groups in groups.csv.",
+    )
+
+
 def parted_groups(groups: Sequence[str]) -> DefectError:
     """Say that given parts share a group."""
     return DefectError(

@@ -64,7 +64,7 @@ def write_groups(path: Path, cases: Sequence[Case]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(kept)
-    writer.writerows([_format(getattr(case, name)) for name in kept] for case in cases)
+    writer.writerows([getattr(case, name) for name in kept] for case in cases)
     write_text(path, text.getvalue())
 
 
@@ -149,7 +149,3 @@ def _check_parts(cases: Sequence[Case], root: Path) -> None:
             f"Expected a given part for all images of {root} or for none, got none for {free[0]}.",
             "Fill the column part of groups.csv, or remove it.",
         )
-
-
-def _format(value: str | float | None) -> str:
-    return "" if value is None else value if isinstance(value, str) else f"{value:.9g}"

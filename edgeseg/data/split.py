@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeseg.core.card import SplitSpec
-from edgeseg.core.errors import DataError
 from edgeseg.data.case import GIVEN_PARTS, Case
-from edgeseg.data.defects import parted_groups
+from edgeseg.data.defects import parted_groups, too_few_groups
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,7 @@ def _gather_groups(cases: Sequence[Case], needed: int, purpose: str) -> dict[str
     for case in cases:
         members.setdefault(case.group, []).append(case)
     if len(members) < needed:
-        raise DataError(
-            f"Expected at least {needed} groups to divide into {purpose}, got {len(members)}.",
-            "Give more patients or clips, or name the groups in groups.csv.",
-        )
+        raise too_few_groups(needed, purpose, len(members))
     return members
 
 

@@ -104,7 +104,7 @@ def load_data(root: Path, split_spec: SplitSpec) -> LoadedData:
     dataset = open_dataset(root, split_spec.layout, split_spec.group_pattern)
     with progress_bar("Reading images", len(dataset.cases)) as advance:
         images = {image.case.stem: image for image in read_cases(dataset.cases, on_case=advance)}
-    for defect in find_empty_classes(dataset, images.values()):
+    for defect in find_empty_classes(dataset, (image.marked for image in images.values())):
         raise defect
     empty = {stem: not image.labels.any() for stem, image in images.items()}
     return LoadedData(dataset, split_cases(dataset.cases, empty, split_spec), split_spec, images)
