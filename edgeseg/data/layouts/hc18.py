@@ -19,6 +19,8 @@ from edgeseg.data.reading import Mask, Reading, read_mask
 FOLDER = "training_set"
 TABLE = "training_set_pixel_size_and_HC.csv"
 PIXEL_SIZE, CIRCUMFERENCE = "pixel size(mm)", "head circumference (mm)"
+CLOSED_SHARE = 0.9
+"""A closed outline fills about its hull, an open one little more than itself."""
 _IMAGE = re.compile(r"^(\d+)_\d*HC$")
 _ENDING = "_Annotation"
 
@@ -52,12 +54,15 @@ def read_outlined(case: Case, colour: bool) -> Reading:
 
 
 def fill_outline(outline: Mask) -> Mask:
-    """Fill a convex outline, also one that the image's border cuts open."""
+    """Fill an ellipse's outline; one that the image's border cuts open is filled to its convex hull."""
     points = cv2.findNonZero(outline)
-    filled = np.zeros_like(outline)
-    if points is not None:
-        cv2.fillConvexPoly(filled, cv2.convexHull(points), 1)
-    return filled
+    if points is None:
+        return np.zeros_like(outline)
+    contours, _ = cv2.findContours(outline, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled, hull = np.zeros_like(outline), np.zeros_like(outline)
+    cv2.drawContours(filled, contours, -1, 1, cv2.FILLED)
+    cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
+    return filled if np.count_nonzero(filled) > CLOSED_SHARE * np.count_nonzero(hull) else hull
 
 
 def _make_case(image: Path, outline: Path, sizes: tuple[float, float] | None) -> Case:
