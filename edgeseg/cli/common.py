@@ -21,6 +21,17 @@ JsonOption = Annotated[
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace what stands at --out; it stays until the new one is whole.")
 ]
+LayoutOption = Annotated[
+    str | None, typer.Option(help="How the files lie; found by itself where only one layout fits.", show_default=False)
+]
+GroupPatternOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX",
+        help="Finds each image's group (patient, exam, clip) in its name: in its parentheses; instead of groups.csv.",
+        show_default=False,
+    ),
+]
 ThreadsOption = Annotated[int, typer.Option(help="CPU threads the model may use.", min=1)]
 BackendOption = Annotated[str, typer.Option(help="What runs the model: auto or cpu.")]
 

@@ -1,4 +1,4 @@
-"""`edgeseg data`: make phantom data to try everything on."""
+"""`edgeseg data`: make phantoms, import public layouts, and look at data before training on them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import Annotated
 
 import typer
 
-from edgeseg.cli.common import OverwriteOption
+from edgeseg.cli.common import (
+    GATE_NOT_HELD,
+    GroupPatternOption,
+    JsonOption,
+    LayoutOption,
+    OverwriteOption,
+    save_json,
+)
+from edgeseg.cli.tables import print_check
 
-app = typer.Typer(no_args_is_help=True, help="Make labelled images to try everything on, with no patient behind them.")
-
-
-@app.callback()
-def data() -> None:
-    """Make labelled images to try everything on, with no patient behind them."""
+app = typer.Typer(no_args_is_help=True, help="Make, import and check labelled images.")
 
 
 @app.command()
@@ -42,3 +45,77 @@ def synth(
     with staged_folder(out, overwrite) as folder, progress_bar("Rendering phantoms", cases + clips) as advance:
         write_phantom_set(folder, options, lambda _: advance(""))
     print(f"{out}: {cases} images with masks, {clips} clips of {clip_frames} frames")
+
+
+@app.command("import")
+def import_data(
+    source: Annotated[Path, typer.Argument(help="Labelled images in any known layout.", metavar="SRC")],
+    out: Annotated[Path, typer.Argument(help="The data folder to make.")],
+    layout: LayoutOption = None,
+    group_pattern: GroupPatternOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write labelled images in the plain layout: images/, masks/ or masks_CLASS/, and groups.csv.
+
+    groups.csv keeps the groups, given parts and pixel sizes. Where the images come from is yours to note, in SOURCE.md.
+
+    Example: `edgeseg data import Dataset_BUSI_with_GT data/busi`
+    """
+    from edgeseg.core.files import staged_folder
+    from edgeseg.core.progress import progress_bar
+    from edgeseg.data.dataset import open_dataset
+    from edgeseg.data.importer import import_dataset
+
+    dataset = open_dataset(source, layout, group_pattern)
+    with staged_folder(out, overwrite) as folder, progress_bar("Importing", len(dataset.cases)) as advance:
+        import_dataset(dataset, folder, advance)
+    groups = len({case.group for case in dataset.cases})
+    print(f"{out}: {len(dataset.cases)} images in {groups} groups, from the layout {dataset.layout}")
+
+
+@app.command()
+def check(
+    source: Annotated[Path, typer.Argument(help="Labelled images in any known layout.", metavar="DATA")],
+    layout: LayoutOption = None,
+    group_pattern: GroupPatternOption = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="F.png", help="Draw a contact sheet with outlines.", show_default=False)
+    ] = None,
+    groups_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--write-groups",
+            metavar="F.csv",
+            help="Write groups that hold near-duplicates together.",
+            show_default=False,
+        ),
+    ] = None,
+    json_out: JsonOption = None,
+) -> None:
+    """Look at labelled images before training on them: sizes, classes, defects, near-duplicates, a contact sheet.
+
+    Exit code 3 where a training would be refused, or where near-duplicates stand in different groups.
+
+    Example: `edgeseg data check data/busi --sheet busi.png`
+    """
+    from edgeseg.core.images import write_image
+    from edgeseg.core.progress import progress_bar
+    from edgeseg.data.check import check_survey
+    from edgeseg.data.check_report import READY
+    from edgeseg.data.dataset import survey_dataset
+    from edgeseg.data.duplicates import join_groups
+    from edgeseg.data.groups import write_groups
+    from edgeseg.data.sheet import draw_sheet
+
+    survey = survey_dataset(source, layout, group_pattern)
+    with progress_bar("Reading images", len(survey.dataset.cases)) as advance:
+        report = check_survey(survey, advance)
+    print_check(source.name, report)
+    cases = [facts.case for facts in report.facts]
+    if sheet is not None and cases:
+        write_image(sheet, draw_sheet(cases, survey.dataset.classes))
+    if groups_out is not None:
+        write_groups(groups_out, join_groups(cases, report.pairs))
+    save_json(json_out, report.to_json())
+    if report.verdict != READY:
+        raise typer.Exit(GATE_NOT_HELD)

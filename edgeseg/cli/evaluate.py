@@ -7,17 +7,19 @@ from typing import Annotated
 
 import typer
 
-from edgeseg.cli.common import BackendOption, JsonOption, ThreadsOption, save_json
+from edgeseg.cli.common import BackendOption, GroupPatternOption, JsonOption, LayoutOption, ThreadsOption, save_json
 from edgeseg.cli.tables import print_evaluation
 
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A .tflite file, or a run folder.", metavar="RUN|MODEL")],
-    data: Annotated[Path, typer.Argument(help="Folder with images/ and masks/.")],
+    data: Annotated[Path, typer.Argument(help="Folder of labelled images, in any known layout.")],
     split: Annotated[
         str | None,
         typer.Option(help="train, val, test or all; test on the model's own data, else all.", show_default=False),
     ] = None,
+    layout: LayoutOption = None,
+    group_pattern: GroupPatternOption = None,
     backend: BackendOption = "auto",
     threads: ThreadsOption = 1,
     json_out: JsonOption = None,
@@ -38,7 +40,7 @@ def evaluate(
 
     file = read_model(model / "model.tflite" if model.is_dir() else model)
     segmenter = Segmenter(file, backend, threads)
-    picked = pick_cases(file.card, data, split)
+    picked = pick_cases(file.card, data, split, layout, group_pattern)
     colour = file.card.input.channels == 3
     with progress_bar("Judging", len(picked.cases)) as advance:
         scored = score_cases(segmenter, read_cases(picked.cases, colour, advance))

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeseg.compress.variant import Variant
+    from edgeseg.data.check_report import CheckReport
     from edgeseg.runtime.stream import StreamReport
 
 PIPED_WIDTH = 140
+SHOWN_DEFECTS, SHOWN_PAIRS, SHOWN_VALUES = 20, 5, 4
 MEASURES = (
     ("dice", "Dice"),
     ("iou", "IoU"),
@@ -82,3 +84,48 @@ def print_stream(report: StreamReport) -> None:
         f"{counts.captured} frames captured, {counts.processed} processed, {counts.dropped} dropped, {counts.late} "
         f"later than {report.budget_ms:g} ms ({report.misses:.1%}): budget {report.verdict}."
     )
+
+
+def print_check(title: str, report: CheckReport) -> None:
+    """Print what a data folder holds, what is wrong with it, and the verdict."""
+    table = report.to_json()
+    twins = table["near_duplicates"]
+    rows = [
+        ("layout", table["layout"]),
+        ("readable cases", str(table["cases"])),
+        ("groups", str(table["groups"])),
+        ("given parts", _list_counts(table["parts"])),
+        ("sizes", _list_counts(table["sizes"])),
+        ("bits", _list_counts(table["bits"])),
+        ("darkest pixel", _show_span(table["darkest"])),
+        ("brightest pixel", _show_span(table["brightest"])),
+        ("mm per pixel", f"known for {table['pixel_size_mm']['known']}"),
+        ("with nothing marked", str(table["empty"])),
+        ("near-duplicates", f"{twins['within']} pairs within groups, {twins['across']} across"),
+    ]
+    print_table(title, ("data", ""), rows)
+    shares = [(c.name, str(c.cases), f"{c.case_share:.1%}", f"{c.pixel_share:.2%}") for c in report.balance]
+    print_table("Classes", ("class", "cases", "of all cases", "of all pixels"), shares)
+    _print_some([f"{defect.message}\n  {defect.hint}" for defect in report.defects], SHOWN_DEFECTS, "defects")
+    pairs = [f"{p.first.stem} and {p.second.stem}: correlation {p.correlation:.3f}" for p in report.leaks]
+    _print_some(pairs, SHOWN_PAIRS, "pairs across groups")
+    print(table["sentence"])
+
+
+def _print_some(lines: Sequence[str], shown: int, what: str) -> None:
+    for line in lines[:shown]:
+        print(line)
+    if len(lines) > shown:
+        print(f"... and {len(lines) - shown} more {what}; --json lists all.")
+    if lines:
+        print()
+
+
+def _list_counts(counts: Mapping[str, int]) -> str:
+    listed = [f"{value}: {count}" for value, count in counts.items()]
+    more = f" and {len(listed) - SHOWN_VALUES} more" if len(listed) > SHOWN_VALUES else ""
+    return (", ".join(listed[:SHOWN_VALUES]) or "none") + more
+
+
+def _show_span(span: Mapping[str, float] | None) -> str:
+    return f"{span['low']:g} to {span['high']:g}, median {span['median']:g}" if span else "none"

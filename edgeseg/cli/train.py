@@ -7,12 +7,18 @@ from typing import Annotated
 
 import typer
 
-from edgeseg.cli.common import OverwriteOption, need_training_packages, usage_errors
+from edgeseg.cli.common import (
+    GroupPatternOption,
+    LayoutOption,
+    OverwriteOption,
+    need_training_packages,
+    usage_errors,
+)
 from edgeseg.cli.tables import print_evaluation
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder with images/ and masks/ (same names).")],
+    data: Annotated[Path, typer.Argument(help="Folder of labelled images, in any known layout.")],
     out: Annotated[Path, typer.Option(help="The run folder to make.")],
     model: Annotated[str, typer.Option(help="Size of the U-Net: nano, micro, small or base.")] = "small",
     size: Annotated[int, typer.Option(help="Height and width of the network's input.")] = 256,
@@ -21,6 +27,11 @@ def train(
     ] = "half",
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 150,
     seed: Annotated[int, typer.Option(help="Divides the cases and starts the network.")] = 0,
+    layout: LayoutOption = None,
+    group_pattern: GroupPatternOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted training, with the options it was begun with.")
+    ] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train a compact U-Net on a folder of labelled images.
@@ -33,10 +44,10 @@ def train(
     """
     need_training_packages()
     from edgeseg.train.run import TrainOptions
-    from edgeseg.train.trainer import train_run
+    from edgeseg.train.trainer import resume_run, train_run
 
     with usage_errors():
         options = TrainOptions(model=model, size=size, stem=stem, epochs=epochs, seed=seed)
-    record = train_run(data, out, options, overwrite)
+    record = resume_run(data, out) if resume else train_run(data, out, options, overwrite, layout, group_pattern)
     print(f"{out}: best after epoch {record.best_epoch}, validation Dice {record.validation_dice:.3f}")
     print_evaluation("Test cases, float32", record.evaluation or {})

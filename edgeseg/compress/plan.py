@@ -34,8 +34,8 @@ from edgeseg.model.keras import keras
 from edgeseg.model.unet import build_unet
 from edgeseg.runtime.segmenter import Segmenter
 from edgeseg.train.arrays import GridArrays, to_grid, to_reals
+from edgeseg.train.loading import LoadedData, load_data
 from edgeseg.train.run import MODEL, RECORD, WEIGHTS, RunRecord, read_run
-from edgeseg.train.trainer import LoadedData, load_data
 
 PARENT = "float32"
 RESULT = "compress.json"

@@ -17,8 +17,9 @@ from edgeseg.data.augment import AugmentSpec
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import bce_dice_loss
 from edgeseg.train.arrays import GridArrays, to_reals
+from edgeseg.train.fit import build_optimizer, fit_model
+from edgeseg.train.judge import Judge
 from edgeseg.train.pipeline import Feed
-from edgeseg.train.trainer import Judge, build_optimizer, fit_model
 
 with quiet_native_output():
     import tensorflow_model_optimization as tfmot

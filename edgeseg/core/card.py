@@ -23,6 +23,10 @@ class SplitSpec:
     seed: int
     validation: float
     test: float
+    layout: str | None = None
+    """How the files lay, where it was named."""
+    group_pattern: str | None = None
+    """What found the group in each name, where it was not groups.csv."""
 
 
 @dataclass(frozen=True)

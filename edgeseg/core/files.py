@@ -50,7 +50,9 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def staged_folder(out: Path, overwrite: bool = False, keep_partial: bool = False) -> Iterator[Path]:
+def staged_folder(
+    out: Path, overwrite: bool = False, keep_partial: bool = False, go_on: bool = False
+) -> Iterator[Path]:
     """Let a result folder grow beside its final place and move it there when it is whole.
 
     What stood at `out` before stays until the new folder is complete, so an interrupted overwrite loses nothing.
@@ -59,6 +61,7 @@ def staged_folder(out: Path, overwrite: bool = False, keep_partial: bool = False
         out: The final folder.
         overwrite: Whether a folder that is already there may be replaced.
         keep_partial: Whether an interrupted result stays under its partial name.
+        go_on: Whether to go on with what an interruption left there.
 
     Yields:
         The folder to write into.
@@ -66,8 +69,9 @@ def staged_folder(out: Path, overwrite: bool = False, keep_partial: bool = False
     refuse_existing(out, overwrite)
     partial = partial_path(out)
     with explained_writes(partial):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        if not go_on:
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True, exist_ok=go_on)
         try:
             yield partial
             _swap(partial, out)

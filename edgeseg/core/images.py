@@ -40,12 +40,12 @@ def read_image(path: Path, colour: bool = False) -> NDArray[Any]:
     return np.asarray(image)
 
 
-def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """Encode a grey or BGR image as PNG."""
+def encode_png(image: NDArray[Any]) -> bytes:
+    """Encode a grey or BGR image of 8 or 16 bit as PNG."""
     _, buffer = cv2.imencode(".png", image)
     return bytes(buffer)
 
 
-def write_image(path: Path, image: NDArray[np.uint8]) -> None:
+def write_image(path: Path, image: NDArray[Any]) -> None:
     """Write an image as PNG, whole or not at all."""
     write_bytes(path, encode_png(image))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgeseg.core.card import SplitSpec
-from edgeseg.core.errors import DataError
-from edgeseg.data.dataset import Case
+from edgeseg.data.case import GIVEN_PARTS, Case
+from edgeseg.data.defects import parted_groups, too_few_groups
 
 
 @dataclass(frozen=True)
@@ -28,52 +28,117 @@ class Split:
         return parts[name]
 
 
-PARTS = ("train", "val", "test", "all")
+PARTS = (*GIVEN_PARTS, "all")
 
 
 def split_cases(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSpec) -> Split:
-    """Divide cases by group, with about the same share of empty ones in every part.
+    """Divide cases by group, with about the same share of empty ones in every part; parts that were given are kept.
 
     Args:
         cases: The cases.
         empty: For each stem, whether its masks are all empty.
         spec: The seed and the shares.
     """
+    _check_given(cases)
+    given = {case.part for case in cases} - {""}
+    kept = given if given == set(GIVEN_PARTS) else given - {"train"}
+    wanted = [part for part in GIVEN_PARTS if part not in kept]
+    members = _gather_groups([case for case in cases if case.part not in kept], len(wanted), ", ".join(wanted))
+    part_of = _assign_groups(members, empty, spec, wanted)
+    parts = {case.stem: case.part if case.part in kept else part_of[case.group] for case in cases}
+    return Split(*(tuple(case for case in cases if parts[case.stem] == part) for part in GIVEN_PARTS))
+
+
+def fold_cases(cases: Sequence[Case], empty: Mapping[str, bool], folds: int, seed: int) -> tuple[Split, ...]:
+    """Divide cases into folds by group, each with about the same share of empty ones; given parts do not count.
+
+    In the k-th split the k-th fold is the test part, the next one validates, and the others train.
+
+    Args:
+        cases: The cases.
+        empty: For each stem, whether its masks are all empty.
+        folds: How many folds.
+        seed: Another seed gives other folds.
+    """
+    if folds < 3:
+        raise ValueError(f"expected at least 3 folds, one each to train, validate and test, got {folds}")
+    fold_of = _assign_folds(_gather_groups(cases, folds, f"{folds} folds"), empty, folds, seed)
+    return tuple(
+        Split(
+            train=tuple(c for c in cases if fold_of[c.group] not in (number, (number + 1) % folds)),
+            validation=tuple(c for c in cases if fold_of[c.group] == (number + 1) % folds),
+            test=tuple(c for c in cases if fold_of[c.group] == number),
+        )
+        for number in range(folds)
+    )
+
+
+def _check_given(cases: Sequence[Case]) -> None:
+    parts: dict[str, set[str]] = {}
+    for case in cases:
+        parts.setdefault(case.group, set()).add(case.part)
+    parted = sorted(group for group, found in parts.items() if len(found) > 1)
+    if parted:
+        raise parted_groups(parted)
+
+
+def _gather_groups(cases: Sequence[Case], needed: int, purpose: str) -> dict[str, list[Case]]:
     members: dict[str, list[Case]] = {}
     for case in cases:
         members.setdefault(case.group, []).append(case)
-    if len(members) < 3:
-        raise DataError(
-            f"Expected at least 3 groups to divide into training, validation and test, got {len(members)}.",
-            "Give more patients or clips, or name the groups in groups.csv.",
-        )
-    part_of = _assign_groups(members, empty, spec)
-    return Split(*(tuple(c for c in cases if part_of[c.group] == part) for part in ("train", "val", "test")))
+    if len(members) < needed:
+        raise too_few_groups(needed, purpose, len(members))
+    return members
 
 
-def _assign_groups(members: Mapping[str, list[Case]], empty: Mapping[str, bool], spec: SplitSpec) -> dict[str, str]:
-    rng = np.random.default_rng(spec.seed)
-    part_of: dict[str, str] = {}
+def _shuffle_groups(members: Mapping[str, list[Case]], empty: Mapping[str, bool], seed: int) -> Iterator[list[str]]:
+    """Shuffle the groups with nothing to find, then the others."""
+    rng = np.random.default_rng(seed)
     for wanted in (True, False):
         groups = sorted(g for g, cases in members.items() if all(empty[c.stem] for c in cases) is wanted)
-        shuffled = [groups[i] for i in rng.permutation(len(groups))]
-        sizes = [len(members[group]) for group in shuffled]
-        part_of |= dict(zip(shuffled, _fill_parts(sizes, spec), strict=True))
-    for part in ("test", "val", "train"):
+        yield [groups[i] for i in rng.permutation(len(groups))]
+
+
+def _assign_groups(
+    members: Mapping[str, list[Case]], empty: Mapping[str, bool], spec: SplitSpec, wanted: Sequence[str]
+) -> dict[str, str]:
+    shares = {"val": spec.validation, "test": spec.test}
+    test, validation = (shares[part] if part in wanted else 0.0 for part in ("test", "val"))
+    part_of: dict[str, str] = {}
+    for groups in _shuffle_groups(members, empty, spec.seed):
+        sizes = [len(members[group]) for group in groups]
+        part_of |= dict(zip(groups, _fill_parts(sizes, test, validation), strict=True))
+    for part in reversed(wanted):
         if part not in part_of.values():
-            _give_one(part_of, part)
+            _give_one(part_of, part, wanted)
     return part_of
 
 
-def _fill_parts(sizes: list[int], spec: SplitSpec) -> list[str]:
+def _assign_folds(
+    members: Mapping[str, list[Case]], empty: Mapping[str, bool], folds: int, seed: int
+) -> dict[str, int]:
+    """Give the largest groups first, each to the fold with the fewest cases of its kind."""
+    fold_of: dict[str, int] = {}
+    total = [0] * folds
+    for groups in _shuffle_groups(members, empty, seed):
+        taken = [0] * folds
+        for group in sorted(groups, key=lambda group: -len(members[group])):
+            fold = min(range(folds), key=lambda number: (taken[number], total[number]))
+            fold_of[group] = fold
+            taken[fold] += len(members[group])
+            total[fold] += len(members[group])
+    return fold_of
+
+
+def _fill_parts(sizes: list[int], test: float, validation: float) -> list[str]:
     total, taken, parts = sum(sizes), 0, []
     for size in sizes:
         middle = (taken + size / 2) / total
-        parts.append("test" if middle < spec.test else "val" if middle < spec.test + spec.validation else "train")
+        parts.append("test" if middle < test else "val" if middle < test + validation else "train")
         taken += size
     return parts
 
 
-def _give_one(part_of: dict[str, str], part: str) -> None:
-    largest = max(("train", "val", "test"), key=list(part_of.values()).count)
+def _give_one(part_of: dict[str, str], part: str, wanted: Sequence[str]) -> None:
+    largest = max(wanted, key=list(part_of.values()).count)
     part_of[min(group for group, p in part_of.items() if p == largest)] = part

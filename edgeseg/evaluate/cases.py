@@ -19,19 +19,25 @@ class PickedCases:
     cases: tuple[Case, ...]
 
 
-def pick_cases(card: Card, root: Path, part: str | None) -> PickedCases:
+def pick_cases(
+    card: Card, root: Path, part: str | None, layout: str | None = None, group_pattern: str | None = None
+) -> PickedCases:
     """Pick cases: on the data the model was trained on its own test part, on other data all of them.
 
     Args:
         card: The model's card, which says how its data were divided.
         root: The data folder.
         part: train, val, test or all; None leaves it open.
+        layout: How the files lie; None finds out.
+        group_pattern: What finds the group in each name; on the model's own data what the card says comes first.
     """
     if part is not None and part not in PARTS:
         raise UnknownNameError("part", part, PARTS)
-    dataset = open_dataset(root)
+    dataset = open_dataset(root, layout, group_pattern)
     _check_classes(card, len(dataset.classes), root)
     own = fingerprint_dataset(dataset) == card.provenance.data_fingerprint
+    if own:
+        dataset = open_dataset(root, layout, card.provenance.split.group_pattern)
     chosen = part or ("test" if own else "all")
     if chosen == "all":
         return PickedCases("all", dataset.cases)

@@ -21,8 +21,8 @@ from edgeseg.report.plots import draw_front, draw_history
 from edgeseg.runtime.overlay import draw_overlay, to_bgr
 from edgeseg.runtime.segmenter import Segmenter
 from edgeseg.runtime.stream import StreamReport
+from edgeseg.train.judge import read_history
 from edgeseg.train.run import read_run
-from edgeseg.train.trainer import read_history
 
 REPORT = "report.html"
 SHOWN_WIDTH = 256

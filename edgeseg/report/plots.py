@@ -13,7 +13,7 @@ mpl.use("svg")
 from matplotlib.figure import Figure
 
 from edgeseg.compress.variant import Variant
-from edgeseg.train.trainer import EpochResult
+from edgeseg.train.judge import EpochResult
 
 INK, ACCENT, SOFT = "#1b2a33", "#c2410c", "#0f766e"
 _OFFSET: dict[str, Any] = {"textcoords": "offset points"}

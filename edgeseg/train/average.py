@@ -18,6 +18,7 @@ class WeightAverage:
         self._weights = model.weights
         self._average = [tf.Variable(weight, trainable=False) for weight in model.weights]
         self._steps = tf.Variable(0.0, trainable=False)
+        self.state = tf.train.Checkpoint(average=self._average, steps=self._steps)
         self._update = tf.function(self._take_step)
 
     def update(self) -> None:

@@ -89,20 +89,11 @@ def write_record(folder: Path, record: RunRecord) -> None:
 
 def read_run(folder: Path) -> RunRecord:
     """Read a finished run and refuse what is none."""
-    path = folder / RECORD
-    if not path.is_file():
-        raise _no_run(folder)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data.get("schema") != SCHEMA:
-            raise MisfitError(f"expected schema {SCHEMA}, got {data.get('schema')!r}")
-        record = from_plain(RunRecord, data)
-    except ValueError as error:
-        raise RunError(f"Expected a complete {path}, got a damaged one: {error}.", "Train again.") from error
+    record = _read_record(folder)
     if record.status != FINISHED:
         raise RunError(
             f"Expected a finished run in {folder}, got one whose training was interrupted.",
-            "Train again with edgeseg train.",
+            "Continue it with: edgeseg train DATA --out RUN --resume",
         )
     missing = [name for name in (WEIGHTS, MODEL) if not (folder / name).is_file()]
     if missing:
@@ -110,11 +101,31 @@ def read_run(folder: Path) -> RunRecord:
     return record
 
 
+def read_interrupted(folder: Path) -> RunRecord:
+    """Read the record of an interrupted training, to continue it."""
+    if not (folder / RECORD).is_file():
+        raise RunError(f"Expected an interrupted training in {folder}, got none.", "Train without --resume.")
+    return _read_record(folder)
+
+
+def _read_record(folder: Path) -> RunRecord:
+    path = folder / RECORD
+    if not path.is_file():
+        raise _no_run(folder)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data.get("schema") != SCHEMA:
+            raise MisfitError(f"expected schema {SCHEMA}, got {data.get('schema')!r}")
+        return from_plain(RunRecord, data)
+    except ValueError as error:
+        raise RunError(f"Expected a complete {path}, got a damaged one: {error}.", "Train again.") from error
+
+
 def _no_run(folder: Path) -> RunError:
     if partial_path(folder).is_dir():
         return RunError(
             f"Expected a finished run in {folder}, got only {partial_path(folder)}, whose training was interrupted.",
-            "Train again with edgeseg train.",
+            "Continue it with: edgeseg train DATA --out RUN --resume",
         )
     return RunError(
         f"Expected a run folder with {RECORD}, got {folder}.", "Make one with: edgeseg train DATA --out RUN"

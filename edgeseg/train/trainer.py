@@ -2,68 +2,44 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 import edgeseg
 from edgeseg.core.card import SplitSpec
-from edgeseg.core.errors import DataError
-from edgeseg.core.files import staged_folder, write_text
-from edgeseg.core.progress import Advance, ignore, progress_bar
+from edgeseg.core.errors import DataError, RunError
+from edgeseg.core.files import partial_path, staged_folder
 from edgeseg.core.spec import InputSpec, OutputSpec
 from edgeseg.data.augment import AugmentSpec
-from edgeseg.data.dataset import Dataset, LabelledImage, fingerprint_dataset, open_dataset, read_cases
-from edgeseg.data.split import Split, split_cases
+from edgeseg.data.dataset import fingerprint_dataset
 from edgeseg.model.keras import keras
 from edgeseg.model.losses import bce_dice_loss
 from edgeseg.model.spec import UNetSpec, find_size
 from edgeseg.model.unet import build_unet
-from edgeseg.train.arrays import GridArrays, grid_dice, to_grid, to_reals
-from edgeseg.train.average import WeightAverage
+from edgeseg.train.arrays import to_grid
+from edgeseg.train.checkpoint import Checkpoint
 from edgeseg.train.export import export_run
-from edgeseg.train.pipeline import Feed, build_pipeline, shrink_masks
-from edgeseg.train.run import FINISHED, HISTORY, TRAINING, WEIGHTS, RunRecord, TrainOptions, write_record
+from edgeseg.train.fit import build_optimizer, fit_model
+from edgeseg.train.judge import EpochResult, Judge
+from edgeseg.train.loading import LoadedData, load_data
+from edgeseg.train.pipeline import Feed
+from edgeseg.train.run import FINISHED, TRAINING, WEIGHTS, RunRecord, TrainOptions, read_interrupted, write_record
 
 VALIDATION_SHARE, TEST_SHARE = 0.15, 0.2
-WARM_UP_SHARE = 0.1
-WEIGHT_DECAY = 1e-4
-MASK_THRESHOLD = 0.5
 LIBRARIES = ("tensorflow", "tf_keras", "numpy", "opencv-python-headless")
 
 
-@dataclass(frozen=True)
-class EpochResult:
-    """One line of the history."""
-
-    epoch: int
-    loss: float
-    validation_dice: float
-
-
-@dataclass(frozen=True)
-class LoadedData:
-    """A data folder in memory, divided."""
-
-    dataset: Dataset
-    split: Split
-    split_spec: SplitSpec
-    images: dict[str, LabelledImage]
-
-    def part(self, name: str) -> list[LabelledImage]:
-        """Take the images of a part."""
-        return [self.images[case.stem] for case in self.split.part(name)]
-
-
-def train_run(data: Path, out: Path, options: TrainOptions, overwrite: bool = False) -> RunRecord:
+def train_run(
+    data: Path,
+    out: Path,
+    options: TrainOptions,
+    overwrite: bool = False,
+    layout: str | None = None,
+    group_pattern: str | None = None,
+) -> RunRecord:
     """Train on a data folder; the run folder appears when the training is finished.
 
     Args:
@@ -71,36 +47,41 @@ def train_run(data: Path, out: Path, options: TrainOptions, overwrite: bool = Fa
         out: The run folder to make.
         options: Model, size, epochs and seed.
         overwrite: Whether a run that stands there may be replaced.
+        layout: How the files lie; None finds out.
+        group_pattern: What finds the group in each name, where it is not groups.csv.
     """
-    loaded = load_data(data, SplitSpec(options.seed, VALIDATION_SHARE, TEST_SHARE))
+    _keep_interrupted(out, overwrite)
+    loaded = load_data(data, SplitSpec(options.seed, VALIDATION_SHARE, TEST_SHARE, layout, group_pattern))
     record = _begin_record(loaded, os.path.relpath(data, out), options)
     with staged_folder(out, overwrite, keep_partial=True) as folder:
         write_record(folder, record)
-        keras.utils.set_random_seed(options.seed)
-        model = build_unet(record.spec)
-        best = _train_from_scratch(model, loaded, record, folder)
-        record = dataclasses.replace(record, best_epoch=best.epoch, validation_dice=best.validation_dice)
-        record = export_run(folder, model, record, loaded.part("test"))
-        record = dataclasses.replace(record, status=FINISHED)
-        write_record(folder, record)
-    return record
+        return _train(loaded, record, folder)
 
 
-def load_data(root: Path, split_spec: SplitSpec) -> LoadedData:
-    """Read all cases of a folder into memory and divide them."""
-    dataset = open_dataset(root)
-    with progress_bar("Reading images", len(dataset.cases)) as advance:
-        images = {image.case.stem: image for image in read_cases(dataset.cases, on_case=advance)}
-    empty = {stem: not image.labels.any() for stem, image in images.items()}
-    if all(empty.values()):
+def resume_run(data: Path, out: Path) -> RunRecord:
+    """Continue an interrupted training with the options it was begun with.
+
+    Args:
+        data: The labelled images it was begun on.
+        out: The run folder it was to make.
+    """
+    record = read_interrupted(partial_path(out))
+    loaded = load_data(data, record.split)
+    if fingerprint_dataset(loaded.dataset) != record.data_fingerprint:
         raise DataError(
-            f"Expected something marked in the masks of {root}, got only empty ones.", "Check the masks' folder."
+            f"Expected the data that the training of {out} was begun on, got a changed folder {data}.",
+            "Restore the folder, or begin again with --overwrite.",
         )
-    return LoadedData(dataset, split_cases(dataset.cases, empty, split_spec), split_spec, images)
+    with staged_folder(out, keep_partial=True, go_on=True) as folder:
+        return _train(loaded, record, folder)
 
 
-def _as_it_is(pipeline: Any) -> Any:
-    return pipeline
+def _keep_interrupted(out: Path, overwrite: bool) -> None:
+    if partial_path(out).is_dir() and not overwrite:
+        raise RunError(
+            f"Expected no interrupted training at {out}, got {partial_path(out)}.",
+            "Continue it with --resume, or throw it away and begin again with --overwrite.",
+        )
 
 
 def _begin_record(loaded: LoadedData, path: str, options: TrainOptions) -> RunRecord:
@@ -121,96 +102,24 @@ def _begin_record(loaded: LoadedData, path: str, options: TrainOptions) -> RunRe
     )
 
 
-def _train_from_scratch(model: Any, loaded: LoadedData, record: RunRecord, folder: Path) -> EpochResult:
+def _train(loaded: LoadedData, record: RunRecord, folder: Path) -> RunRecord:
+    keras.utils.set_random_seed(record.options.seed)
+    model = build_unet(record.spec)
+    best = _fit(model, loaded, record, folder)
+    record = dataclasses.replace(record, best_epoch=best.epoch, validation_dice=best.validation_dice)
+    record = export_run(folder, model, record, loaded.part("test"))
+    record = dataclasses.replace(record, status=FINISHED)
+    write_record(folder, record)
+    return record
+
+
+def _fit(model: Any, loaded: LoadedData, record: RunRecord, folder: Path) -> EpochResult:
     options = record.options
     train, validation = (to_grid(loaded.part(part), record.input) for part in ("train", "val"))
     feed = Feed(train, options.batch, options.seed, record.spec.shrink, AugmentSpec())
     model.compile(build_optimizer(options.learning_rate, options.epochs * feed.steps), bce_dice_loss)
     judge = Judge("Training", model, validation, folder / WEIGHTS)
-    best = fit_model(model, feed, judge, options.epochs)
-    _write_history(folder, judge.history)
+    checkpoint = Checkpoint(folder, model, judge.average)
+    best = fit_model(model, feed, judge, options.epochs, checkpoint=checkpoint)
+    checkpoint.forget()
     return best
-
-
-def fit_model(
-    model: Any, feed: Feed, judge: Judge, epochs: int, follow: Callable[[Any], Any] = _as_it_is
-) -> EpochResult:
-    """Train a compiled model and leave it with the averaged weights of its best epoch.
-
-    Args:
-        model: The model.
-        feed: What it is trained on.
-        judge: Decides which epoch is best.
-        epochs: How many.
-        follow: Changes the pipeline, for a model that follows another one.
-    """
-    pipeline = follow(build_pipeline(feed, epochs))
-    with progress_bar(judge.title, epochs) as advance:
-        judge.on_epoch = advance
-        model.fit(pipeline, epochs=epochs, steps_per_epoch=feed.steps, verbose=0, callbacks=[judge.as_callback()])
-    model.load_weights(judge.path)
-    return judge.best
-
-
-def build_optimizer(learning_rate: float, steps: int) -> Any:
-    """Build AdamW with a warm-up and a cosine that ends at zero."""
-    warm_up = max(1, int(steps * WARM_UP_SHARE))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        learning_rate / 20, steps - warm_up, warmup_target=learning_rate, warmup_steps=warm_up
-    )
-    return keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
-
-
-class Judge:
-    """Judges the averaged weights on validation cases after every epoch and keeps the best ones on disk."""
-
-    def __init__(self, title: str, model: Any, validation: GridArrays, path: Path) -> None:
-        """Prepare to judge a model.
-
-        Args:
-            title: What the progress bar says.
-            model: The model in training.
-            validation: The cases to judge it on.
-            path: Where the best weights are kept.
-        """
-        self.title, self.path = title, path
-        self._model, self._average = model, WeightAverage(model)
-        self._images: NDArray[np.float32] = to_reals(validation.images)
-        shrink = validation.masks.shape[1] // model.output_shape[1]
-        self._masks = (shrink_masks(validation.masks, shrink) > MASK_THRESHOLD).astype(np.uint8)
-        self.on_epoch: Advance = ignore
-        self.history: list[EpochResult] = []
-        self.best = EpochResult(0, float("inf"), -1.0)
-
-    def as_callback(self) -> Any:
-        """Give the callback for Keras."""
-        return keras.callbacks.LambdaCallback(
-            on_batch_end=lambda batch, logs: self._average.update(),  # noqa: ARG005 - Keras names them
-            on_epoch_end=lambda epoch, logs: self.judge(epoch + 1, logs["loss"]),
-        )
-
-    def judge(self, epoch: int, loss: float) -> None:
-        """Judge the averaged weights as they are now, and keep them when they are the best so far."""
-        with self._average.applied():
-            dice = grid_dice(self._model.predict(self._images, verbose=0), self._masks)
-            result = EpochResult(epoch, float(loss), dice)
-            self.history.append(result)
-            if dice > self.best.validation_dice:
-                self.best = result
-                self._model.save_weights(self.path)
-        self.on_epoch(f"loss {result.loss:.3f}  Dice {dice:.3f}  best {self.best.validation_dice:.3f}")
-
-
-def _write_history(folder: Path, history: Sequence[EpochResult]) -> None:
-    lines = ["epoch,loss,validation_dice"]
-    lines += [f"{row.epoch},{row.loss:.5f},{row.validation_dice:.5f}" for row in history]
-    write_text(folder / HISTORY, "\n".join(lines) + "\n")
-
-
-def read_history(folder: Path) -> list[EpochResult]:
-    """Read the history of a run."""
-    with (folder / HISTORY).open(newline="", encoding="utf-8") as file:
-        return [
-            EpochResult(int(row["epoch"]), float(row["loss"]), float(row["validation_dice"]))
-            for row in csv.DictReader(file)
-        ]

@@ -11,6 +11,7 @@ from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
 from edgeseg.core.images import write_image
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset, read_case
+from edgeseg.data.layouts.choose import LAYOUTS
 from edgeseg.data.split import split_cases
 
 SPLIT = SplitSpec(seed=0, validation=0.2, test=0.2)
@@ -40,11 +41,14 @@ def test_missing_folder(tmp_path: Path) -> None:
 
 
 def test_folder_without_images(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Expected a folder images/"):
+    with pytest.raises(DataError, match="none of the known layouts") as caught:
         open_dataset(tmp_path)
+    assert all(layout.name in caught.value.hint for layout in LAYOUTS)
+    with pytest.raises(DataError, match="Expected a folder images/"):
+        open_dataset(tmp_path, "plain")
     (tmp_path / "images").mkdir()
     with pytest.raises(DataError, match="got an empty folder"):
-        open_dataset(tmp_path)
+        open_dataset(tmp_path, "plain")
 
 
 def test_image_without_mask(disc_data: Path) -> None:

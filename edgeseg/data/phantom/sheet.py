@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import DataError
 from edgeseg.data.phantom.scene import LABELS, PhantomFrame, render_case
 from edgeseg.data.phantom.synth import write_image
+from edgeseg.data.sheet import lay_tiles, outline_mask
 
 OUTLINES_BGR = {"lesion": (96, 220, 96), "vessel": (60, 150, 255)}
-GAP_PIXELS = 4
 SHEET_SEED = 7
 SHEET_COLUMNS = 6
 SHEET_ROWS = 3
@@ -29,22 +28,14 @@ def contact_sheet(frames: Sequence[PhantomFrame], columns: int) -> NDArray[np.ui
             f"Expected at least one frame and one column, got {len(frames)} and {columns}.",
             "Render some cases first.",
         )
-    height, width = frames[0].image.shape
-    rows = math.ceil(len(frames) / columns)
-    sheet = np.zeros((rows * (height + GAP_PIXELS), columns * (width + GAP_PIXELS), 3), np.uint8)
-    for number, frame in enumerate(frames):
-        top, left = number // columns * (height + GAP_PIXELS), number % columns * (width + GAP_PIXELS)
-        sheet[top : top + height, left : left + width] = outline_labels(frame)
-    return sheet[: rows * (height + GAP_PIXELS) - GAP_PIXELS, : columns * (width + GAP_PIXELS) - GAP_PIXELS]
+    return lay_tiles([outline_labels(frame) for frame in frames], columns)
 
 
 def outline_labels(frame: PhantomFrame) -> NDArray[np.uint8]:
     """Return the image in colour with a thin outline around each label."""
     tile = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
     for name, colour in OUTLINES_BGR.items():
-        region = (frame.labels == LABELS.index(name)).astype(np.uint8)
-        contours, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(tile, contours, -1, colour, 1)
+        outline_mask(tile, (frame.labels == LABELS.index(name)).astype(np.uint8), colour)
     return tile
 
 

@@ -1,0 +1,73 @@
+"""Look at labelled images before a training does: read every file once and collect all that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from edgeseg.core.card import SplitSpec
+from edgeseg.core.progress import Advance, ignore
+from edgeseg.data.case import Case
+from edgeseg.data.check_report import CaseFacts, CheckReport
+from edgeseg.data.dataset import LabelledImage, Survey, find_empty_classes, read_case
+from edgeseg.data.defects import DefectError
+from edgeseg.data.duplicates import DuplicatePair, find_duplicates, make_thumbnail
+from edgeseg.data.layouts.base import or_defect
+from edgeseg.data.split import split_cases
+
+ANY_SPLIT = SplitSpec(seed=0, validation=0.2, test=0.2)
+"""Whether data can be divided does not depend on the shares."""
+
+
+def check_survey(survey: Survey, on_case: Advance = ignore) -> CheckReport:
+    """Read all cases of a survey and report on them.
+
+    Args:
+        survey: The folder's cases, and the defects of its listing.
+        on_case: Told each case's name when it was read.
+    """
+    results = [or_defect(partial(_read_facts, on_case=on_case), case) for case in survey.dataset.cases]
+    facts = tuple(result for result in results if isinstance(result, CaseFacts))
+    unreadable = [result for result in results if isinstance(result, DefectError)]
+    overall = (
+        [*find_empty_classes(survey.dataset, (fact.marked for fact in facts)), *_try_split(facts)] if facts else []
+    )
+    defects = (*survey.defects, *unreadable, *overall)
+    return CheckReport(survey.dataset, facts, defects, tuple(_compare(facts)))
+
+
+def _read_facts(case: Case, on_case: Advance) -> CaseFacts:
+    on_case(case.stem)
+    return describe_image(read_case(case))
+
+
+def describe_image(image: LabelledImage) -> CaseFacts:
+    """Measure a case in memory."""
+    frame = image.frame
+    return CaseFacts(
+        case=image.case,
+        height=frame.shape[0],
+        width=frame.shape[1],
+        bits=frame.dtype.itemsize * 8,
+        low=int(frame.min()),
+        high=int(frame.max()),
+        marked=image.marked,
+        thumbnail=make_thumbnail(frame),
+    )
+
+
+def _try_split(facts: Sequence[CaseFacts]) -> list[DefectError]:
+    empty = {fact.case.stem: not any(fact.marked) for fact in facts}
+    try:
+        split_cases([fact.case for fact in facts], empty, ANY_SPLIT)
+    except DefectError as error:
+        return [error]
+    return []
+
+
+def _compare(facts: Sequence[CaseFacts]) -> list[DuplicatePair]:
+    if not facts:
+        return []
+    return find_duplicates([fact.case for fact in facts], np.stack([fact.thumbnail for fact in facts]))

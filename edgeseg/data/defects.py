@@ -1,0 +1,136 @@
+"""The one definition of what can be wrong with labelled images, for `data check` and for training alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeseg.core.errors import DataError
+
+
+class DefectError(DataError):
+    """One thing that is wrong with the data: raised by what cannot go on, collected by `data check`."""
+
+    def __init__(self, kind: str, message: str, hint: str, stems: Sequence[str] = ()) -> None:
+        super().__init__(message, hint)
+        self.kind = kind
+        self.stems = tuple(stems)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the defect as a JSON table."""
+        return {"kind": self.kind, "message": self.message, "hint": self.hint, "cases": list(self.stems)}
+
+
+def as_defect(error: DataError, stem: str) -> DefectError:
+    """Name the case that an error is about; a file that cannot be read is a defect of its own kind."""
+    kind = error.kind if isinstance(error, DefectError) else "unreadable"
+    return DefectError(kind, error.message, error.hint, (stem,))
+
+
+def missing_masks(folder: Path, stems: Sequence[str]) -> DefectError:
+    """Say that images have no mask."""
+    return DefectError(
+        "image-without-mask",
+        f"Expected a mask for every image, got none for {_count(stems, 'image')} in {folder}.",
+        "Add the masks (an empty one where there is nothing to find) or remove the images.",
+        stems,
+    )
+
+
+def missing_images(folder: Path, stems: Sequence[str]) -> DefectError:
+    """Say that masks have no image."""
+    return DefectError(
+        "mask-without-image",
+        f"Expected an image for every mask, got none for {_count(stems, 'mask')} of {folder}.",
+        "Add the images or remove the masks.",
+        stems,
+    )
+
+
+def repeated_names(folder: Path, stems: Sequence[str]) -> DefectError:
+    """Say that files differ only in their ending, so that nobody knows which one is meant."""
+    return DefectError(
+        "repeated-name",
+        f"Expected one file for each name in {folder}, got several for {_count(stems, 'name')}.",
+        "Keep one of the files that differ only in their ending.",
+        stems,
+    )
+
+
+def wrong_size(where: str, size: Sequence[int], got: Sequence[int]) -> DefectError:
+    """Say that a mask is not of its image's size."""
+    return DefectError(
+        "mask-size",
+        f"Expected the mask {where} to have its image's size {_size(size)}, got {_size(got)}.",
+        "Export the mask again at the image's size.",
+    )
+
+
+def stray_values(where: str, values: Iterable[Any]) -> DefectError:
+    """Say that a mask is not made of 0 and one other value."""
+    return DefectError(
+        "mask-values",
+        f"Expected 0 and one other value in the mask {where}, got {_list_values(values)}.",
+        "Save masks without loss (PNG), 0 outside and 255 inside; several classes: one folder for each, or label maps.",
+    )
+
+
+def stray_labels(where: str, values: Iterable[Any], highest: str) -> DefectError:
+    """Say that label maps hold other values than those of the classes."""
+    return DefectError(
+        "label-values",
+        f"Expected the label values 0 to {highest} without a gap in {where}, got {_list_values(values)}.",
+        "Write label maps as grey images: 0 for background, 1, 2, ... for the classes.",
+    )
+
+
+def nothing_marked(root: Path, name: str) -> DefectError:
+    """Say that a class has not a single pixel."""
+    return DefectError(
+        "empty-class",
+        f"Expected something marked for the class {name} in the masks of {root}, got only empty ones.",
+        "Check the masks, or leave the class out.",
+    )
+
+
+def missing_rows(path: Path, stems: Sequence[str]) -> DefectError:
+    """Say that groups.csv does not tell the group of every image."""
+    return DefectError(
+        "image-without-group",
+        f"Expected a row for every image in {path}, got none for {_count(stems, 'image')}.",
+        "Add the rows, or remove the file to let every image be its own group.",
+        stems,
+    )
+
+
+def too_few_groups(needed: int, purpose: str, got: int) -> DefectError:
+    """Say that there are fewer groups than parts."""
+    return DefectError(
+        "groups",
+        f"Expected at least {needed} groups to divide into {purpose}, got {got}.",
+        "Give more patients or clips, or name the groups in groups.csv.",
+    )
+
+
+def parted_groups(groups: Sequence[str]) -> DefectError:
+    """Say that given parts share a group."""
+    return DefectError(
+        "parted-group",
+        f"Expected every group in one of the given parts, got several parts for {_count(groups, 'group')}.",
+        "Correct the column part or the column group of groups.csv.",
+    )
+
+
+def _count(stems: Sequence[str], noun: str) -> str:
+    more = f" and {len(stems) - 1} more" if len(stems) > 1 else ""
+    return f"{noun} {stems[0]}{more}"
+
+
+def _size(shape: Sequence[int]) -> str:
+    return "x".join(str(side) for side in (shape[1], shape[0], *shape[2:])) if len(shape) > 1 else str(tuple(shape))
+
+
+def _list_values(values: Iterable[Any]) -> str:
+    listed = [f"{value:g}" for value in values]
+    return ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")

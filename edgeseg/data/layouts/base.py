@@ -1,0 +1,125 @@
+"""What every layout gives: cases, classes and what is wrong; and how images find their masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from edgeseg.core.errors import DataError
+from edgeseg.core.images import list_images
+from edgeseg.data.case import Case
+from edgeseg.data.defects import DefectError, as_defect, missing_images, missing_masks, repeated_names
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a layout found in a folder; a case with a defect that shows in the listing is left out of `cases`."""
+
+    cases: tuple[Case, ...]
+    classes: tuple[str, ...]
+    defects: tuple[DefectError, ...] = ()
+
+
+class Layout(Protocol):
+    """One way labelled images lie on disk."""
+
+    name: str
+    expects: str
+    """What the layout looks for, for the sentence that lists the layouts."""
+
+    def fits(self, root: Path) -> bool:
+        """Tell from the names alone whether a folder looks like this layout."""
+
+    def find(self, root: Path) -> Found:
+        """Find the cases of a folder."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """The files of one folder by name, and the names that stand for several of them."""
+
+    files: dict[str, Path]
+    defects: tuple[DefectError, ...]
+
+
+def name_files(folder: Path, files: Iterable[Path]) -> Named:
+    """Index files by their names without ending."""
+    named: dict[str, Path] = {}
+    repeated = []
+    for path in files:
+        if path.stem in named:
+            repeated.append(path.stem)
+        named.setdefault(path.stem, path)
+    return Named(named, (repeated_names(folder, repeated),) if repeated else ())
+
+
+def compare_names(images: Collection[str], masks: Collection[str], folder: Path) -> tuple[DefectError, ...]:
+    """Tell which images have no mask in a folder, and which of its masks have no image."""
+    missing, orphans = sorted(set(images) - set(masks)), sorted(set(masks) - set(images))
+    defects = [missing_masks(folder, missing)] if missing else []
+    return (*defects, missing_images(folder, orphans)) if orphans else tuple(defects)
+
+
+def collect_cases(cases: Iterable[Case], complete: Callable[[Case], Case]) -> tuple[list[Case], list[DefectError]]:
+    """Complete cases with what their files say, and collect what cannot be read."""
+    tried = [or_defect(complete, case) for case in cases]
+    done = [result for result in tried if not isinstance(result, DefectError)]
+    return done, [result for result in tried if isinstance(result, DefectError)]
+
+
+def or_defect(act: Callable[[Case], T], case: Case) -> T | DefectError:
+    """Do something with a case, or give what is wrong with it."""
+    try:
+        return act(case)
+    except DataError as error:
+        return as_defect(error, case.stem)
+
+
+def mask_folders(root: Path) -> list[Path]:
+    """List masks/ and masks_CLASS/ of a folder."""
+    return [p for p in sorted(root.iterdir()) if p.is_dir() and (p.name == "masks" or p.name.startswith("masks_"))]
+
+
+def pair_files(root: Path, images: Named) -> Found:
+    """Pair images with the files of the same names in masks/ and masks_CLASS/."""
+    folders = mask_folders(root)
+    if not folders:
+        raise DataError(f"Expected a folder masks/ in {root}, got none.", "Several classes: masks_CLASS/ for each.")
+    masks = [name_files(folder, list_images(folder)) for folder in folders]
+    defects = list(images.defects)
+    for folder, named in zip(folders, masks, strict=True):
+        defects += (*named.defects, *compare_names(images.files, named.files, folder))
+    cases = tuple(
+        Case(stem, path, tuple(named.files[stem] for named in masks), stem)
+        for stem, path in images.files.items()
+        if all(stem in named.files for named in masks)
+    )
+    return Found(cases, tuple(class_name(folder) for folder in folders), tuple(defects))
+
+
+def list_folder(root: Path, name: str) -> list[Path]:
+    """List the images of a folder that must be there and hold some."""
+    folder = root / name
+    if not folder.is_dir():
+        raise DataError(f"Expected a folder {name}/ in {root}, got none.", "Name another folder or another layout.")
+    images = list_images(folder)
+    if not images:
+        raise DataError(f"Expected images in {folder}, got an empty folder.", "Name another folder or another layout.")
+    return images
+
+
+UNNAMED_CLASS = "target"
+
+
+def class_name(folder: Path) -> str:
+    """Name the class that a folder of masks is for."""
+    return folder.name.removeprefix("masks_") if folder.name != "masks" else UNNAMED_CLASS
+
+
+def class_folder(name: str) -> str:
+    """Name the folder of masks for a class."""
+    return f"masks_{name}" if name != UNNAMED_CLASS else "masks"

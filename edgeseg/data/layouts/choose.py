@@ -1,0 +1,52 @@
+"""Which layout a folder has: found by itself or named; what fits none or several is refused with the whole list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeseg.core.errors import DataError, UnknownNameError
+from edgeseg.data.layouts.arrays import ArraysLayout
+from edgeseg.data.layouts.base import Layout
+from edgeseg.data.layouts.busi import BusiLayout
+from edgeseg.data.layouts.camus import CamusLayout
+from edgeseg.data.layouts.dicom import DicomLayout
+from edgeseg.data.layouts.hc18 import Hc18Layout
+from edgeseg.data.layouts.labelmap import LabelMapLayout
+from edgeseg.data.layouts.nerve import NerveLayout
+from edgeseg.data.layouts.plain import PlainLayout
+
+LAYOUTS: tuple[Layout, ...] = (
+    PlainLayout(),
+    LabelMapLayout(),
+    BusiLayout(),
+    Hc18Layout(),
+    NerveLayout(),
+    CamusLayout(),
+    ArraysLayout(),
+    DicomLayout(),
+)
+
+
+def choose_layout(root: Path, name: str | None) -> Layout:
+    """Take the named layout, or the only one that a folder fits."""
+    if not root.is_dir():
+        raise DataError(f"Expected a data folder at {root}, got none.", _list_layouts(LAYOUTS))
+    if name is not None:
+        known = {layout.name: layout for layout in LAYOUTS}
+        if name not in known:
+            raise UnknownNameError("layout", name, known)
+        return known[name]
+    fitting = [layout for layout in LAYOUTS if layout.fits(root)]
+    if not fitting:
+        raise DataError(f"Expected labelled images in {root}, got none of the known layouts.", _list_layouts(LAYOUTS))
+    if len(fitting) > 1:
+        raise DataError(
+            f"Expected one layout in {root}, got {len(fitting)} that fit: name one with --layout.",
+            _list_layouts(fitting),
+        )
+    return fitting[0]
+
+
+def _list_layouts(layouts: Sequence[Layout]) -> str:
+    return "Layouts:\n" + "\n".join(f"    {layout.name:<9} {layout.expects}" for layout in layouts)

@@ -1,0 +1,68 @@
+"""Many labelled images at a glance: a person should judge them before a network does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.core.spec import ClassSpec
+from edgeseg.data.case import Case
+from edgeseg.data.dataset import LabelledImage, read_case
+
+TILE, GAP = 192, 4
+COLUMNS, ROWS = 8, 6
+
+Picture = NDArray[np.uint8]
+
+
+def pick_evenly(cases: Sequence[Case], count: int = COLUMNS * ROWS) -> list[Case]:
+    """Pick cases evenly from first to last."""
+    return [cases[i] for i in np.linspace(0, len(cases) - 1, min(count, len(cases))).astype(int)]
+
+
+def draw_sheet(cases: Sequence[Case], classes: Sequence[ClassSpec]) -> Picture:
+    """Draw a contact sheet (BGR) of some cases, each with its masks outlined."""
+    tiles = [draw_tile(read_case(case), classes) for case in pick_evenly(cases)]
+    return lay_tiles(tiles, min(COLUMNS, math.ceil(math.sqrt(len(tiles)) * COLUMNS / ROWS)))
+
+
+def draw_tile(image: LabelledImage, classes: Sequence[ClassSpec]) -> Picture:
+    """Draw one case into a square tile; 16-bit frames are stretched to their own brightest pixel."""
+    height, width = image.frame.shape[:2]
+    factor = TILE / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    grey = cv2.resize(_to_bytes(image.frame), size, interpolation=cv2.INTER_AREA)
+    tile = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
+    for mask, spec in zip(image.masks, classes, strict=True):
+        small = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+        outline_mask(tile, np.asarray(small, dtype=np.uint8), spec.colour[::-1])
+    top, left = (TILE - size[1]) // 2, (TILE - size[0]) // 2
+    return np.pad(tile, ((top, TILE - size[1] - top), (left, TILE - size[0] - left), (0, 0)))
+
+
+def outline_mask(picture: Picture, mask: Picture, colour: tuple[int, ...]) -> None:
+    """Draw a thin outline of a mask into a BGR picture."""
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, contours, -1, colour, 1)
+
+
+def lay_tiles(tiles: Sequence[Picture], columns: int) -> Picture:
+    """Lay tiles of one size out in rows, with a gap between them."""
+    height, width = tiles[0].shape[:2]
+    rows = math.ceil(len(tiles) / columns)
+    sheet = np.zeros((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), np.uint8)
+    for number, tile in enumerate(tiles):
+        top, left = number // columns * (height + GAP), number % columns * (width + GAP)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet
+
+
+def _to_bytes(frame: NDArray[Any]) -> Picture:
+    if frame.dtype == np.uint8:
+        return frame
+    return np.asarray(frame * (255.0 / max(int(frame.max()), 1)), dtype=np.uint8)

@@ -1,0 +1,36 @@
+"""Read a data folder into memory, checked and divided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeseg.core.card import SplitSpec
+from edgeseg.core.progress import progress_bar
+from edgeseg.data.dataset import Dataset, LabelledImage, find_empty_classes, open_dataset, read_cases
+from edgeseg.data.split import Split, split_cases
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """A data folder in memory, divided."""
+
+    dataset: Dataset
+    split: Split
+    split_spec: SplitSpec
+    images: dict[str, LabelledImage]
+
+    def part(self, name: str) -> list[LabelledImage]:
+        """Take the images of a part."""
+        return [self.images[case.stem] for case in self.split.part(name)]
+
+
+def load_data(root: Path, split_spec: SplitSpec) -> LoadedData:
+    """Read all cases of a folder into memory and divide them."""
+    dataset = open_dataset(root, split_spec.layout, split_spec.group_pattern)
+    with progress_bar("Reading images", len(dataset.cases)) as advance:
+        images = {image.case.stem: image for image in read_cases(dataset.cases, on_case=advance)}
+    for defect in find_empty_classes(dataset, (image.marked for image in images.values())):
+        raise defect
+    empty = {stem: not image.labels.any() for stem, image in images.items()}
+    return LoadedData(dataset, split_cases(dataset.cases, empty, split_spec), split_spec, images)

@@ -1,0 +1,80 @@
+"""Data that do not look alike, and every way they can be damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.core.images import write_image
+from tests.discs import draw_case, write_case
+from tests.layouts import SIZE
+
+EMPTY = np.zeros(SIZE, np.uint8)
+Damage = Callable[[Path], None]
+
+
+def make_varied_data(root: Path) -> Path:
+    """Make six images that do not look alike."""
+    for number in range(6):
+        frame, mask = draw_case(number)
+        coarse = np.random.default_rng(number).integers(0, 120, (6, 8)).astype(np.uint8)
+        large = np.asarray(cv2.resize(coarse, SIZE[::-1]), dtype=np.uint8)
+        write_case(root, f"case_{number:02d}", large + frame // 4, mask)
+    return root
+
+
+def remove(name: str) -> Damage:
+    return lambda root: (root / name).unlink()
+
+
+def write(name: str, values: NDArray[Any]) -> Damage:
+    return lambda root: write_image(root / name, values)
+
+
+def cut(root: Path) -> None:
+    path = root / "images" / "case_01.png"
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def clear_masks(root: Path) -> None:
+    for path in (root / "masks").iterdir():
+        write_image(path, EMPTY)
+
+
+def save_jpeg(root: Path) -> None:
+    cv2.imwrite(str(root / "masks" / "case_01.jpg"), draw_case(1)[1])
+    (root / "masks" / "case_01.png").unlink()
+
+
+def forget_group(root: Path) -> None:
+    (root / "groups.csv").write_text("stem,group\ncase_00,a\n", encoding="utf-8")
+
+
+def one_group(root: Path) -> None:
+    rows = "".join(f"case_{number:02d},a\n" for number in range(6))
+    (root / "groups.csv").write_text("stem,group\n" + rows, encoding="utf-8")
+
+
+def part_group(root: Path) -> None:
+    rows = "".join(f"case_{number:02d},a,{'train' if number else 'test'}\n" for number in range(6))
+    (root / "groups.csv").write_text("stem,group,part\n" + rows, encoding="utf-8")
+
+
+DAMAGES: dict[str, tuple[str, Damage]] = {
+    "image without mask": ("image-without-mask", remove("masks/case_01.png")),
+    "mask without image": ("mask-without-image", remove("images/case_01.png")),
+    "two files of one name": ("repeated-name", write("images/case_01.bmp", EMPTY)),
+    "mask of another size": ("mask-size", write("masks/case_01.png", np.zeros((50, 60), np.uint8))),
+    "many values in a mask": ("mask-values", write("masks/case_01.png", draw_case(1)[0])),
+    "jpeg mask": ("mask-values", save_jpeg),
+    "truncated image": ("unreadable", cut),
+    "nothing marked": ("empty-class", clear_masks),
+    "image without group": ("image-without-group", forget_group),
+    "one group only": ("groups", one_group),
+    "group in two parts": ("parted-group", part_group),
+}
