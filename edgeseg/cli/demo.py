@@ -39,4 +39,6 @@ def demo(
 
 def name_command() -> str:
     """Name the command as it was called, so that the next one can be copied from the screen."""
+    if Path(sys.argv[0]).name == "__main__.py":
+        return "python -m edgeseg"
     return "edgeseg" if which("edgeseg") == sys.argv[0] else os.path.relpath(sys.argv[0])

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from time import monotonic
 
 Advance = Callable[[str], None]
-LINES = 10
+LINES, LINE_SECONDS = 10, 2.0
 
 
 def ignore(note: str) -> None:
@@ -19,7 +19,7 @@ def ignore(note: str) -> None:
 def progress_bar(title: str, total: int) -> Iterator[Advance]:
     """Show progress on stderr while the block runs; the yielded call goes one step on and says what is new.
 
-    A terminal gets a bar with the time left; a log file gets a line for every tenth of the way.
+    A terminal gets a bar with the time left; a log file gets a line for every tenth of the way, where that takes long.
     """
     with _draw_bar(title, total) if sys.stderr.isatty() else _write_lines(title, total) as advance:
         yield advance
@@ -44,13 +44,13 @@ def _draw_bar(title: str, total: int) -> Iterator[Advance]:
 
 @contextmanager
 def _write_lines(title: str, total: int) -> Iterator[Advance]:
-    done, start = 0, monotonic()
+    done, start, last = 0, monotonic(), monotonic()
 
     def advance(note: str) -> None:
-        nonlocal done
+        nonlocal done, last
         done += 1
-        if done * LINES // total > (done - 1) * LINES // total:
-            seconds = monotonic() - start
-            print(f"{title}: {done}/{total} after {seconds:.0f} s  {note}".rstrip(), file=sys.stderr, flush=True)
+        if done * LINES // total > (done - 1) * LINES // total and monotonic() - last > LINE_SECONDS:
+            last = monotonic()
+            print(f"{title}: {done}/{total} after {last - start:.0f} s  {note}".rstrip(), file=sys.stderr, flush=True)
 
     yield advance

@@ -12,11 +12,11 @@ MOMENTUM = 0.998
 
 
 class WeightAverage:
-    """A moving average of all weights, batch normalisation's statistics included."""
+    """A moving average of all weights, batch normalisation's statistics included; counters stay as they are."""
 
     def __init__(self, model: Any) -> None:
-        self._weights = model.weights
-        self._average = [tf.Variable(weight, trainable=False) for weight in model.weights]
+        self._weights = [weight for weight in model.weights if weight.dtype.is_floating]
+        self._average = [tf.Variable(weight, trainable=False) for weight in self._weights]
         self._steps = tf.Variable(0.0, trainable=False)
         self.state = tf.train.Checkpoint(average=self._average, steps=self._steps)
         self._update = tf.function(self._take_step)
