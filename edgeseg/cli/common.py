@@ -22,13 +22,17 @@ OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace what stands at --out; it stays until the new one is whole.")
 ]
 LayoutOption = Annotated[
-    str | None, typer.Option(help="How the files lie; found by itself where only one layout fits.", show_default=False)
+    str | None,
+    typer.Option(
+        help="How the files lie: plain, labelmap, busi, hc18, nerve, camus, arrays or dicom; found by itself.",
+        show_default=False,
+    ),
 ]
 GroupPatternOption = Annotated[
     str | None,
     typer.Option(
         metavar="REGEX",
-        help="Finds each image's group (patient, exam, clip) in its name: in its parentheses; instead of groups.csv.",
+        help="What its first parentheses match in an image's name is the image's group; goes before groups.csv.",
         show_default=False,
     ),
 ]

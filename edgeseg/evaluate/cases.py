@@ -36,7 +36,7 @@ def pick_cases(
     dataset = open_dataset(root, layout, group_pattern)
     _check_classes(card, len(dataset.classes), root)
     own = fingerprint_dataset(dataset) == card.provenance.data_fingerprint
-    if own:
+    if own and group_pattern != card.provenance.split.group_pattern:
         dataset = open_dataset(root, layout, card.provenance.split.group_pattern)
     chosen = part or ("test" if own else "all")
     if chosen == "all":

@@ -138,6 +138,28 @@ def test_hc18_fills_outlines_and_keeps_exams_together(make: Make) -> None:
     assert filled.sum() == pytest.approx(np.pi * 30 * 20, rel=0.05)
 
 
+@pytest.mark.parametrize("length", ["0", "-1", "nan", "none"])
+def test_hc18_table_with_impossible_lengths(make: Make, length: str) -> None:
+    root = make("hc18")
+    table = root / "training_set_pixel_size_and_HC.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("44.3", length), encoding="utf-8")
+    with pytest.raises(DataError, match=r"head circumference \(mm\) with numbers"):
+        open_dataset(root)
+
+
+def test_groups_file_with_impossible_values(make: Make) -> None:
+    root = make("plain")
+    for line, said in (("p0,g,x", "number above 0"), ("p0,g,-1", "number above 0"), ("p0,,1", "none for p0")):
+        (root / "groups.csv").write_text(f"stem,group,pixel_size_mm\n{line}\n", encoding="utf-8")
+        with pytest.raises(DataError, match=said):
+            open_dataset(root)
+    for parts, said in ((("practice",) * 4, "to be one of"), (("train", "val", "test", ""), "for all images")):
+        rows = "".join(f"p{number},g{number},{part}\n" for number, part in enumerate(parts))
+        (root / "groups.csv").write_text("stem,group,part\n" + rows, encoding="utf-8")
+        with pytest.raises(DataError, match=said):
+            open_dataset(root)
+
+
 def test_outline_cut_by_the_border_is_filled() -> None:
     outline, whole = np.zeros((80, 100), np.uint8), np.zeros((80, 100), np.uint8)
     cv2.ellipse(outline, (85, 40), (30, 20), 0, 0, 360, 1, 1)

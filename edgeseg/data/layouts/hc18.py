@@ -79,9 +79,16 @@ def _read_table(path: Path) -> dict[str, tuple[float, float]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     try:
-        return {row["filename"]: (float(row[PIXEL_SIZE]), float(row[CIRCUMFERENCE])) for row in rows}
+        return {row["filename"]: (_read_length(row[PIXEL_SIZE]), _read_length(row[CIRCUMFERENCE])) for row in rows}
     except (KeyError, ValueError) as error:
         raise DataError(
             f"Expected the columns filename, {PIXEL_SIZE} and {CIRCUMFERENCE} with numbers in {path}, got {error}.",
             "Copy the published table again.",
         ) from error
+
+
+def _read_length(text: str) -> float:
+    length = float(text)
+    if not 0 < length < float("inf"):
+        raise ValueError(f"the length {text}")
+    return length
