@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from edgeseg.compress.variant import Variant
     from edgeseg.data.check_report import CheckReport
     from edgeseg.runtime.stream import StreamReport
+    from edgeseg.train.folds import FoldSummary
 
 PIPED_WIDTH = 140
 SHOWN_DEFECTS, SHOWN_PAIRS, SHOWN_VALUES = 20, 5, 4
@@ -50,6 +51,13 @@ def print_evaluation(title: str, evaluation: Mapping[str, Any]) -> None:
     if empty["cases"]:
         rate = empty["false_positive_rate"]
         print(f"Of {empty['cases']} cases with nothing to find, {rate:.0%} were marked all the same.")
+
+
+def print_folds(summary: FoldSummary) -> None:
+    """Print how the folds of a cross-validation came out."""
+    rows = [(f"fold {number}", f"{dice:.4f}") for number, dice in enumerate(summary.dice, start=1)]
+    rows.append(("mean and spread", f"{summary.mean:.4f} +- {summary.std:.4f}"))
+    print_table("Cross-validation", ("test cases of", "Dice"), rows)
 
 
 def print_variants(variants: Sequence[Variant], chosen: str) -> None:

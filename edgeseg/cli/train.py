@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from edgeseg.cli.common import (
     need_training_packages,
     usage_errors,
 )
-from edgeseg.cli.tables import print_evaluation
+from edgeseg.cli.tables import print_evaluation, print_folds
 
 
 def train(
@@ -26,9 +27,18 @@ def train(
         str, typer.Option(help="half draws the mask at half resolution, several times faster; full at full resolution.")
     ] = "half",
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 150,
+    loss: Annotated[
+        str, typer.Option(help="bce, dice, bce-dice, focal-tversky, boundary or l1-gradient.")
+    ] = "bce-dice",
     seed: Annotated[int, typer.Option(help="Divides the cases and starts the network.")] = 0,
     layout: LayoutOption = None,
     group_pattern: GroupPatternOption = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Cross-validate: one run per fold, by group.", min=3, show_default=False)
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Start the encoder from this finished run.", show_default=False)
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted training, with the options it was begun with.")
     ] = False,
@@ -43,11 +53,17 @@ def train(
     Example: `edgeseg train data/phantom --out runs/first --epochs 30`
     """
     need_training_packages()
+    from edgeseg.train.folds import train_folds
     from edgeseg.train.run import TrainOptions
-    from edgeseg.train.trainer import resume_run, train_run
+    from edgeseg.train.trainer import plain_split, resume_run, train_run
 
     with usage_errors():
-        options = TrainOptions(model=model, size=size, stem=stem, epochs=epochs, seed=seed)
-    record = resume_run(data, out) if resume else train_run(data, out, options, overwrite, layout, group_pattern)
+        options = TrainOptions(model=model, size=size, stem=stem, epochs=epochs, seed=seed, loss=loss)
+    split = plain_split(seed, layout, group_pattern)
+    if folds:
+        print_folds(train_folds(data, out, options, folds, split, overwrite))
+        return
+    begin = partial(train_run, data, out, options, overwrite, split, init)
+    record = resume_run(data, out) if resume else begin()
     print(f"{out}: best after epoch {record.best_epoch}, validation Dice {record.validation_dice:.3f}")
     print_evaluation("Test cases, float32", record.evaluation or {})

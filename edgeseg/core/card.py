@@ -27,6 +27,10 @@ class SplitSpec:
     """How the files lay, where it was named."""
     group_pattern: str | None = None
     """What found the group in each name, where it was not groups.csv."""
+    folds: int = 0
+    """Into how many folds the cases were divided for cross-validation; 0 for a plain split."""
+    fold: int = 0
+    """Which fold tests, counted from 0."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,13 @@ class Split:
 PARTS = (*GIVEN_PARTS, "all")
 
 
+def divide_cases(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSpec) -> Split:
+    """Divide cases as a spec says: into folds, of which one tests, or once."""
+    if spec.folds:
+        return fold_cases(cases, empty, spec.folds, spec.seed)[spec.fold]
+    return split_cases(cases, empty, spec)
+
+
 def split_cases(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSpec) -> Split:
     """Divide cases by group, with about the same share of empty ones in every part; parts that were given are kept.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgeseg.core.card import Card
 from edgeseg.core.errors import DataError, UnknownNameError
 from edgeseg.data.dataset import Case, fingerprint_dataset, open_dataset, read_case
-from edgeseg.data.split import PARTS, split_cases
+from edgeseg.data.split import PARTS, divide_cases
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def pick_cases(
             "Judge on all of it: --split all",
         )
     empty = {case.stem: not read_case(case).labels.any() for case in dataset.cases}
-    return PickedCases(chosen, split_cases(dataset.cases, empty, card.provenance.split).part(chosen))
+    return PickedCases(chosen, divide_cases(dataset.cases, empty, card.provenance.split).part(chosen))
 
 
 def _check_classes(card: Card, found: int, root: Path) -> None:

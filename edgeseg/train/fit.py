@@ -12,7 +12,7 @@ from edgeseg.train.judge import EpochResult, Judge
 from edgeseg.train.pipeline import Feed, build_pipeline
 
 WARM_UP_SHARE = 0.1
-WEIGHT_DECAY = 1e-4
+WEIGHT_DECAY = 0.02
 
 
 def build_optimizer(learning_rate: float, steps: int) -> Any:

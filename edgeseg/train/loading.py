@@ -8,7 +8,7 @@ from pathlib import Path
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.progress import progress_bar
 from edgeseg.data.dataset import Dataset, LabelledImage, find_empty_classes, open_dataset, read_cases
-from edgeseg.data.split import Split, split_cases
+from edgeseg.data.split import Split, divide_cases
 
 
 @dataclass(frozen=True)
@@ -33,4 +33,4 @@ def load_data(root: Path, split_spec: SplitSpec) -> LoadedData:
     for defect in find_empty_classes(dataset, (image.marked for image in images.values())):
         raise defect
     empty = {stem: not image.labels.any() for stem, image in images.items()}
-    return LoadedData(dataset, split_cases(dataset.cases, empty, split_spec), split_spec, images)
+    return LoadedData(dataset, divide_cases(dataset.cases, empty, split_spec), split_spec, images)

@@ -38,6 +38,7 @@ class TrainOptions:
     batch: int = 16
     learning_rate: float = 2e-3
     seed: int = 0
+    loss: str = "bce-dice"
 
     def __post_init__(self) -> None:
         if self.epochs < 1:

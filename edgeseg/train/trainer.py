@@ -16,20 +16,32 @@ from edgeseg.core.spec import InputSpec, OutputSpec
 from edgeseg.data.augment import AugmentSpec
 from edgeseg.data.dataset import fingerprint_dataset
 from edgeseg.model.keras import keras
-from edgeseg.model.losses import bce_dice_loss
+from edgeseg.model.losses import find_loss
 from edgeseg.model.spec import UNetSpec, find_size
 from edgeseg.model.unet import build_unet
 from edgeseg.train.arrays import to_grid
 from edgeseg.train.checkpoint import Checkpoint
 from edgeseg.train.export import export_run
 from edgeseg.train.fit import build_optimizer, fit_model
+from edgeseg.train.init import start_from
 from edgeseg.train.judge import EpochResult, Judge
 from edgeseg.train.loading import LoadedData, load_data
 from edgeseg.train.pipeline import Feed
 from edgeseg.train.run import FINISHED, TRAINING, WEIGHTS, RunRecord, TrainOptions, read_interrupted, write_record
 
-VALIDATION_SHARE, TEST_SHARE = 0.15, 0.2
+VALIDATION_SHARE, TEST_SHARE = 0.12, 0.15
 LIBRARIES = ("tensorflow", "tf_keras", "numpy", "opencv-python-headless")
+
+
+def plain_split(seed: int, layout: str | None = None, group_pattern: str | None = None) -> SplitSpec:
+    """Say how cases are divided when nothing else is asked for.
+
+    Args:
+        seed: Another seed divides them in another way.
+        layout: How the files lie; None finds out.
+        group_pattern: What finds the group in each name, where it is not groups.csv.
+    """
+    return SplitSpec(seed, VALIDATION_SHARE, TEST_SHARE, layout, group_pattern)
 
 
 def train_run(
@@ -37,8 +49,8 @@ def train_run(
     out: Path,
     options: TrainOptions,
     overwrite: bool = False,
-    layout: str | None = None,
-    group_pattern: str | None = None,
+    split: SplitSpec | None = None,
+    init: Path | None = None,
 ) -> RunRecord:
     """Train on a data folder; the run folder appears when the training is finished.
 
@@ -47,15 +59,16 @@ def train_run(
         out: The run folder to make.
         options: Model, size, epochs and seed.
         overwrite: Whether a run that stands there may be replaced.
-        layout: How the files lie; None finds out.
-        group_pattern: What finds the group in each name, where it is not groups.csv.
+        split: How the cases are divided; None divides them once, with the options' seed.
+        init: A finished run whose encoder the new one starts from.
     """
+    find_loss(options.loss)
     _keep_interrupted(out, overwrite)
-    loaded = load_data(data, SplitSpec(options.seed, VALIDATION_SHARE, TEST_SHARE, layout, group_pattern))
+    loaded = load_data(data, split or plain_split(options.seed))
     record = _begin_record(loaded, os.path.relpath(data, out), options)
     with staged_folder(out, overwrite, keep_partial=True) as folder:
         write_record(folder, record)
-        return _train(loaded, record, folder)
+        return _train(loaded, record, folder, init)
 
 
 def resume_run(data: Path, out: Path) -> RunRecord:
@@ -102,9 +115,11 @@ def _begin_record(loaded: LoadedData, path: str, options: TrainOptions) -> RunRe
     )
 
 
-def _train(loaded: LoadedData, record: RunRecord, folder: Path) -> RunRecord:
+def _train(loaded: LoadedData, record: RunRecord, folder: Path, init: Path | None = None) -> RunRecord:
     keras.utils.set_random_seed(record.options.seed)
     model = build_unet(record.spec)
+    if init is not None:
+        start_from(model, init)
     best = _fit(model, loaded, record, folder)
     record = dataclasses.replace(record, best_epoch=best.epoch, validation_dice=best.validation_dice)
     record = export_run(folder, model, record, loaded.part("test"))
@@ -117,7 +132,7 @@ def _fit(model: Any, loaded: LoadedData, record: RunRecord, folder: Path) -> Epo
     options = record.options
     train, validation = (to_grid(loaded.part(part), record.input) for part in ("train", "val"))
     feed = Feed(train, options.batch, options.seed, record.spec.shrink, AugmentSpec())
-    model.compile(build_optimizer(options.learning_rate, options.epochs * feed.steps), bce_dice_loss)
+    model.compile(build_optimizer(options.learning_rate, options.epochs * feed.steps), find_loss(options.loss))
     judge = Judge("Training", model, validation, folder / WEIGHTS)
     checkpoint = Checkpoint(folder, model, judge.average)
     best = fit_model(model, feed, judge, options.epochs, checkpoint=checkpoint)

@@ -1,0 +1,74 @@
+"""Every loss falls from a wrong mask over a coarse one to the true one, and lets training follow it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeseg.core.errors import RunError, UnknownNameError
+from edgeseg.model.keras import tf
+from edgeseg.model.losses import LOSSES, bce_dice_loss, find_loss
+from edgeseg.model.spec import UNetSpec, find_size
+from edgeseg.model.unet import build_unet
+from edgeseg.train.init import start_from
+
+pytestmark = pytest.mark.integration
+
+TRUTH = np.zeros((2, 32, 32, 1), np.float32)
+TRUTH[0, 8:24, 8:24] = 1
+
+
+def predict(rows: slice, columns: slice) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    predicted = np.full_like(TRUTH, 0.02)
+    predicted[0, rows, columns] = 0.98
+    return predicted
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_better_masks_have_lower_losses(name: str) -> None:
+    loss = find_loss(name)
+    right, near, wrong = (
+        loss(TRUTH, predict(*place)).numpy()
+        for place in ((slice(8, 24), slice(8, 24)), (slice(10, 26), slice(8, 24)), (slice(0, 8), slice(24, 32)))
+    )
+    assert right.shape == (2,)
+    assert right[0] < near[0] < wrong[0]
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_gradients_are_finite_and_not_zero(name: str) -> None:
+    predicted = tf.Variable(predict(slice(10, 26), slice(8, 24)))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(find_loss(name)(TRUTH, predicted))
+    gradient = tape.gradient(loss, predicted).numpy()
+    assert np.isfinite(gradient).all()
+    assert np.abs(gradient).max() > 0
+
+
+def test_empty_truth_prefers_an_empty_mask() -> None:
+    empty, blob = np.full_like(TRUTH, 0.01), predict(slice(8, 24), slice(8, 24))
+    nothing = np.zeros_like(TRUTH)
+    assert bce_dice_loss(nothing, empty).numpy()[0] < bce_dice_loss(nothing, blob).numpy()[0]
+
+
+def test_unknown_loss_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        find_loss("dise")
+    assert "Did you mean dice?" in caught.value.hint
+
+
+def test_encoder_starts_from_another_run_and_the_rest_does_not(trained_run: Path) -> None:
+    spec = UNetSpec(96, 96, 1, 2, "sigmoid", find_size("nano"))
+    model = build_unet(spec)
+    head, encoder = model.get_layer("head").get_weights()[0], model.get_layer("down1_a").get_weights()[0]
+    assert start_from(model, trained_run) > 10
+    assert not np.array_equal(model.get_layer("down1_a").get_weights()[0], encoder)
+    assert np.array_equal(model.get_layer("head").get_weights()[0], head)
+
+
+def test_encoder_that_does_not_fit_is_refused(trained_run: Path) -> None:
+    model = build_unet(UNetSpec(64, 64, 1, 1, "sigmoid", find_size("small")))
+    with pytest.raises(RunError, match="differs at the layer down1_a"):
+        start_from(model, trained_run)
