@@ -20,6 +20,8 @@ MEASURES = (
     ("precision", "precision"),
     ("recall", "recall"),
     ("hd95_px", "HD95 (px)"),
+    ("hd95_mm", "HD95 (mm)"),
+    ("circumference_error_mm", "circumference error (mm)"),
 )
 
 
@@ -44,6 +46,8 @@ def print_evaluation(title: str, evaluation: Mapping[str, Any]) -> None:
     rows = []
     for key, label in MEASURES:
         value = evaluation[key]
+        if value is None:
+            continue
         low, high = value["ci95"]
         rows.append((label, f"{value['mean']:.4f}", f"{low:.4f} to {high:.4f}", f"{value['median']:.4f}"))
     print_table(title, (f"{evaluation['cases']} cases", "mean", "95% interval", "median"), rows)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.dataset import Case, LabelledImage
+from edgeseg.evaluate.head import ellipse_circumference, measure_circumference
 from edgeseg.evaluate.metrics import score_mask
-from edgeseg.evaluate.score import estimate_drop, score_labels, summarise_cases
+from edgeseg.evaluate.score import estimate_drop, score_labels, summarise_cases, write_cases
 
 CLASSES = (ClassSpec("a"), ClassSpec("b"))
 
@@ -83,3 +85,44 @@ def test_drop_is_paired() -> None:
     drop = estimate_drop(parent, child)
     assert drop.mean == pytest.approx(0.05, abs=0.01)
     assert drop.ci95[1] - drop.ci95[0] < 0.01
+
+
+def test_circumference_of_a_drawn_ellipse() -> None:
+    mask = np.zeros((300, 400), np.uint8)
+    cv2.ellipse(mask, (200, 150), (120, 80), 25, 0, 360, 1, -1)
+    assert measure_circumference(mask, 0.5) == pytest.approx(0.5 * ellipse_circumference(120, 80), rel=0.01)
+    assert measure_circumference(np.zeros((30, 30), np.uint8), 0.5) == 0.0
+
+
+def test_circumference_of_a_circle_and_of_a_line() -> None:
+    assert ellipse_circumference(10, 10) == pytest.approx(2 * np.pi * 10)
+    assert ellipse_circumference(10, 0) == pytest.approx(40, rel=0.01)
+
+
+def test_millimetres_come_where_the_pixel_size_is_known() -> None:
+    truth = draw_square(10)
+    case = Case("head", Path("head"), (), "g", pixel_size_mm=0.5, head_circumference_mm=40.0)
+    image = LabelledImage(case, np.zeros((60, 60), np.uint8), (truth,))
+    scored = [score_labels(draw_square(20), image, CLASSES[:1])]
+    evaluation = summarise_cases(scored, CLASSES[:1])
+    assert evaluation.hd95_mm is not None
+    assert evaluation.hd95_mm.mean == pytest.approx(evaluation.hd95_px.mean * 0.5)
+    assert evaluation.circumference_error_mm is not None
+    assert evaluation.circumference_error_mm.mean < 15
+
+
+def test_no_millimetres_without_a_pixel_size() -> None:
+    scored = [score_labels(draw_square(10), make_image("x", draw_square(10)), CLASSES[:1])]
+    evaluation = summarise_cases(scored, CLASSES[:1])
+    assert evaluation.hd95_mm is None
+    assert evaluation.circumference_error_mm is None
+
+
+def test_every_case_gets_its_line(tmp_path: Path) -> None:
+    empty, full = np.zeros((60, 60), np.uint8), draw_square(10)
+    scored = [score_labels(full, make_image("hit", full, empty), CLASSES)]
+    scored.append(score_labels(full, make_image("false alarm", empty, empty), CLASSES))
+    write_cases(tmp_path / "cases.csv", scored)
+    lines = (tmp_path / "cases.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[1].startswith("hit,hit,a,1.00000")
+    assert lines[2] == "false alarm,false alarm,a (not there)"

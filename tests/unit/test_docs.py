@@ -1,0 +1,53 @@
+"""The documentation speaks of what is there: every command, every link, every recipe and board."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from edgeseg.cli.app import app
+from edgeseg.core.catalog import list_boards, list_recipes
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("quantize/*.md"), *ROOT.glob("devices/*.md")]
+)
+
+
+def list_commands() -> dict[str, str]:
+    """List every command with its help."""
+    group = typer.main.get_command(app)
+    found: dict[str, str] = {}
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            found[name] = command.help or ""
+        else:
+            found |= {f"{name} {sub}": step.help or "" for sub, step in inner.items()}
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(list_commands()))
+def test_every_command_is_documented_and_has_an_example(name: str) -> None:
+    assert f"edgeseg {name}" in (ROOT / "docs/reference/commands.md").read_text(encoding="utf-8")
+    assert f"Example: `edgeseg {name}" in list_commands()[name]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_recipe_and_board_is_listed() -> None:
+    recipes = (ROOT / "quantize/README.md").read_text(encoding="utf-8")
+    boards = (ROOT / "devices/README.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in recipes for name in list_recipes())
+    assert all(name in boards for name in list_boards())
+
+
+def test_it_is_said_that_this_is_no_medical_device() -> None:
+    assert "no medical device" in (ROOT / "README.md").read_text(encoding="utf-8")
