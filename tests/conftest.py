@@ -35,7 +35,7 @@ def trained_run(trained_data: Path) -> Path:
     from edgeseg.train.trainer import train_run
 
     out = trained_data.parent / "run"
-    train_run(trained_data, out, TrainOptions(model="nano", size=64, stem="full", epochs=30, seed=3))
+    train_run(trained_data, out, TrainOptions(model="nano", size=64, epochs=40, seed=3))
     return out
 
 

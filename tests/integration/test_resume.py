@@ -19,7 +19,7 @@ from tests.discs import make_disc_data
 
 pytestmark = pytest.mark.integration
 
-OPTIONS = ["--model", "nano", "--size", "32", "--stem", "full", "--epochs", "14", "--seed", "5"]
+OPTIONS = ["--model", "nano", "--size", "32", "--stem", "full", "--epochs", "40", "--seed", "5"]
 SAME_DICE = 0.05
 """Dropout is drawn anew after an interruption, so the two are not equal to the digit."""
 
@@ -42,12 +42,12 @@ def read_dice(run: Path) -> float:
 
 
 def test_killed_training_is_continued(tmp_path: Path) -> None:
-    data = make_disc_data(tmp_path / "discs", 30)
+    data = make_disc_data(tmp_path / "discs", 40)
     subprocess.run(train(data, "--out", tmp_path / "whole", *OPTIONS), check=True, capture_output=True)
 
     killed = tmp_path / "killed"
     process = subprocess.Popen(train(data, "--out", killed, *OPTIONS), stderr=subprocess.DEVNULL)
-    wait_for_epoch(tmp_path / "killed.partial", 5)
+    wait_for_epoch(tmp_path / "killed.partial", 12)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not killed.exists()
@@ -56,7 +56,7 @@ def test_killed_training_is_continued(tmp_path: Path) -> None:
     assert (again.returncode, "Continue it with --resume" in again.stderr) == (1, True)
 
     subprocess.run(train(data, "--out", killed, "--resume"), check=True, capture_output=True)
-    assert len((killed / "history.csv").read_text(encoding="utf-8").splitlines()) == 15
+    assert len((killed / "history.csv").read_text(encoding="utf-8").splitlines()) == 41
     assert not (tmp_path / "killed.partial").exists()
     assert not (killed / "checkpoint").exists()
     assert read_dice(killed) == pytest.approx(read_dice(tmp_path / "whole"), abs=SAME_DICE)
@@ -65,7 +65,7 @@ def test_killed_training_is_continued(tmp_path: Path) -> None:
 def test_nothing_to_continue_and_changed_data_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgeseg.train import trainer
 
-    data = make_disc_data(tmp_path / "discs", 30)
+    data = make_disc_data(tmp_path / "discs", 40)
     with pytest.raises(RunError, match="got none"):
         trainer.resume_run(data, tmp_path / "run")
 

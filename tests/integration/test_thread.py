@@ -34,7 +34,7 @@ def test_training_finds_the_discs(trained_run: Path) -> None:
     record = json.loads((trained_run / "run.json").read_text(encoding="utf-8"))
     assert record["status"] == "finished"
     assert record["evaluation"]["dice"]["mean"] > 0.8
-    assert (trained_run / "history.csv").read_text(encoding="utf-8").count("\n") == 31
+    assert (trained_run / "history.csv").read_text(encoding="utf-8").count("\n") == 41
 
 
 def test_keras_and_tflite_draw_the_same_masks(trained_run: Path, trained_data: Path) -> None:
