@@ -21,8 +21,8 @@ from edgeseg.runtime.stream import StreamOptions, StreamReport, run_stream
 from edgeseg.train.run import TrainOptions
 from edgeseg.train.trainer import train_run
 
-DATA = SynthOptions(cases=300, seed=7, size=(160, 160), clips=1, clip_frames=60)
-TRAINING = TrainOptions(model="small", size=128, stem="full", epochs=45, seed=1)
+DATA = SynthOptions(cases=340, seed=7, size=(160, 160), clips=1, clip_frames=60)
+TRAINING = TrainOptions(model="small", size=128, stem="full", epochs=50, seed=1)
 RECIPES = ("float16", "int8-ptq", "int8-qat")
 BENCH_RUNS = 200
 STREAM = "phantom://?seed=3&frames=300"
