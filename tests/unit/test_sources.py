@@ -69,6 +69,11 @@ def test_video_that_is_none_is_refused(tmp_path: Path) -> None:
         open_source(str(path))
 
 
+def test_missing_video_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such file"):
+        open_source(str(tmp_path / "clip.mp4"))
+
+
 def test_folder_plays_in_order(disc_data: Path) -> None:
     assert count_frames(open_source(str(disc_data / "images"))) == 10
     assert count_frames(open_source(str(disc_data))) == 10
@@ -84,7 +89,7 @@ def test_absent_camera_is_refused() -> None:
         open_source("/dev/video99")
 
 
-@pytest.mark.parametrize("text", ["camera", "clip.mp4", "ftp://x/y"])
+@pytest.mark.parametrize("text", ["camera", "clip.txt", "ftp://x/y"])
 def test_unknown_source_lists_the_kinds(text: str) -> None:
     with pytest.raises(UnknownNameError, match="name of a source") as caught:
         open_source(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeseg.core.errors import UnknownNameError
+from edgeseg.core.errors import SourceError, UnknownNameError
 from edgeseg.runtime.sources.base import Source
 from edgeseg.runtime.sources.camera import CameraSource
 from edgeseg.runtime.sources.folder import FolderSource
@@ -35,6 +35,8 @@ def _find_opener(text: str, colour: bool) -> Callable[[], Source]:
         return lambda: CameraSource(text)
     if path.is_dir():
         return lambda: FolderSource(path, colour)
-    if path.is_file() and path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in SUFFIXES and not path.is_file():
+        raise SourceError(f"Expected a video at {path}, got no such file.", "Check the path.")
+    if path.suffix.lower() in SUFFIXES:
         return lambda: VideoSource(path)
     raise UnknownNameError("source", text, KINDS)
