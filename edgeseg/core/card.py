@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from edgeseg.core.errors import ModelFileError
@@ -74,7 +74,6 @@ class Card:
     schema: int = SCHEMA
     intended_use: str = INTENDED_USE
     disclaimer: str = DISCLAIMER
-    notes: dict[str, str] = field(default_factory=dict)
 
 
 def card_to_json(card: Card) -> str:

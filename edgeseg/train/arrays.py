@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgeseg.core.frame import frame_to_pixels, mask_to_grid
 from edgeseg.core.spec import InputSpec
-from edgeseg.data.dataset import Case, LabelledImage, read_cases
+from edgeseg.data.dataset import LabelledImage
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,8 @@ class GridArrays:
         return int(self.images.shape[0])
 
 
-def load_grid(cases: Sequence[Case], spec: InputSpec) -> GridArrays:
-    """Read cases and bring them onto the grid."""
-    return to_grid(list(read_cases(cases, colour=spec.channels == 3)), spec)
-
-
 def to_grid(images: Sequence[LabelledImage], spec: InputSpec) -> GridArrays:
-    """Bring cases in memory onto the grid."""
+    """Bring cases onto the grid."""
     return GridArrays(
         np.stack([frame_to_pixels(image.frame, spec) for image in images]),
         np.stack([np.stack([mask_to_grid(mask, spec) for mask in image.masks], axis=-1) for image in images]),

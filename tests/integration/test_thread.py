@@ -40,13 +40,13 @@ def test_training_finds_the_discs(trained_run: Path) -> None:
 def test_keras_and_tflite_draw_the_same_masks(trained_run: Path, trained_data: Path) -> None:
     from edgeseg.backends.cpu import CpuBackend
     from edgeseg.model.unet import build_unet
-    from edgeseg.train.arrays import load_grid, to_reals
+    from edgeseg.train.arrays import to_grid, to_reals
     from edgeseg.train.run import WEIGHTS, read_run
 
     record, model = read_run(trained_run), read_model(trained_run / "model.tflite")
     keras_model = build_unet(record.spec)
     keras_model.load_weights(trained_run / WEIGHTS)
-    images = to_reals(load_grid(open_dataset(trained_data).cases[:4], record.input).images)
+    images = to_reals(to_grid([read_case(case) for case in open_dataset(trained_data).cases[:4]], record.input).images)
     backend = CpuBackend(model.flatbuffer)
     for image, expected in zip(images, keras_model.predict(images, verbose=0), strict=True):
         np.testing.assert_allclose(backend.invoke(image[np.newaxis])[0], expected, atol=1e-4)
@@ -225,13 +225,13 @@ def test_interrupted_training_is_told(trained_run: Path, tmp_path: Path) -> None
 def test_quantised_copy_starts_where_the_float_model_is(trained_run: Path, trained_data: Path) -> None:
     from edgeseg.compress.qat import quantise_model, set_ranges
     from edgeseg.model.unet import build_unet
-    from edgeseg.train.arrays import load_grid, to_reals
+    from edgeseg.train.arrays import to_grid, to_reals
     from edgeseg.train.run import WEIGHTS, read_run
 
     record = read_run(trained_run)
     parent = build_unet(record.spec)
     parent.load_weights(trained_run / WEIGHTS)
-    images = to_reals(load_grid(open_dataset(trained_data).cases[:16], record.input).images)
+    images = to_reals(to_grid([read_case(case) for case in open_dataset(trained_data).cases[:16]], record.input).images)
     expected = parent.predict(images, verbose=0)
     copy = quantise_model(parent)
     before = float(np.abs(copy.predict(images, verbose=0) - expected).mean())

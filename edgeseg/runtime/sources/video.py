@@ -21,7 +21,6 @@ class VideoSource(Source):
 
     def __init__(self, path: Path) -> None:
         """Open a video file and read its first frame."""
-        self._path = path
         self._capture = cv2.VideoCapture(str(path))
         self._first = self._next()
         if self._first is None:
