@@ -12,6 +12,7 @@ from edgeseg.compress.recipe import load_recipe
 from edgeseg.core.files import refuse_existing, staged_folder, write_json
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.progress import progress_bar
+from edgeseg.core.schema import to_plain
 from edgeseg.data.phantom.synth import SynthOptions, write_phantom_set
 from edgeseg.report.compression import write_compression_report
 from edgeseg.runtime.latency import LatencyRecorder
@@ -49,7 +50,7 @@ def run_demo(out: Path, overwrite: bool = False) -> DemoResult:
         chosen = next(variant.file for variant in report.variants if variant.name == report.chosen)
         _bench(folder, [variant.file for variant in report.variants])
         stream = _stream(folder / chosen)
-        write_json(folder / "stream.json", stream.to_json())
+        write_json(folder / "stream.json", to_plain(stream))
         write_compression_report(folder, folder / "run", outcome, stream)
     return DemoResult(report, stream, chosen)
 
@@ -64,7 +65,7 @@ def _bench(folder: Path, files: list[str]) -> None:
     loaded = load_models([folder / file for file in files], "cpu", threads=1)
     with progress_bar("Timing", count_blocks(BENCH_RUNS)) as advance:
         results = bench_models(loaded, 1, BENCH_RUNS, advance)
-    write_json(folder / "bench.json", {"results": [result.to_json() for result in results]})
+    write_json(folder / "bench.json", {"results": to_plain(results)})
 
 
 def _stream(path: Path) -> StreamReport:

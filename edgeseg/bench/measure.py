@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 import edgeseg
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.progress import ignore
-from edgeseg.core.schema import to_plain
 from edgeseg.core.stats import Percentiles, summarise_times
 from edgeseg.data.phantom import render_case
 from edgeseg.runtime.latency import STAGES
@@ -40,11 +39,6 @@ class BenchResult:
     first_inference_ms: float
     peak_rss_mb: float
     host: dict[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the result as a JSON table."""
-        table: dict[str, Any] = to_plain(self)
-        return table
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ def bench(
     """
     from edgeseg.bench.measure import bench_models, count_blocks, load_models
     from edgeseg.core.progress import progress_bar
+    from edgeseg.core.schema import to_plain
 
     loaded = load_models(models, backend, threads)
     with progress_bar("Timing", count_blocks(runs)) as advance:
@@ -45,5 +46,5 @@ def bench(
     title = f"Milliseconds per frame, {results[0].backend}, threads: {threads}, frames: {runs}"
     columns = ("model", "preprocess", "invoke", "postprocess", "total p50", "total p99", "first", "ratio")
     print_table(title, columns, rows)
-    tables = [result.to_json() for result in results]
+    tables = to_plain(results)
     save_json(json_out, tables[0] if len(tables) == 1 else {"results": tables})

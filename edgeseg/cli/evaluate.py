@@ -37,6 +37,7 @@ def evaluate(
     """
     from edgeseg.core.modelfile import read_model
     from edgeseg.core.progress import progress_bar
+    from edgeseg.core.schema import to_plain
     from edgeseg.data.dataset import read_cases
     from edgeseg.evaluate.cases import pick_cases
     from edgeseg.evaluate.score import score_cases, summarise_cases, write_cases
@@ -48,7 +49,7 @@ def evaluate(
     colour = file.card.input.channels == 3
     with progress_bar("Judging", len(picked.cases)) as advance:
         scored = score_cases(segmenter, read_cases(picked.cases, colour, advance))
-    table = summarise_cases(scored, file.card.output.classes).to_json()
+    table = to_plain(summarise_cases(scored, file.card.output.classes))
     print_evaluation(f"{file.card.name} on {picked.part} cases of {data.name}", table)
     if cases_out is not None:
         write_cases(cases_out, scored)

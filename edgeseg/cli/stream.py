@@ -41,6 +41,7 @@ def stream(
     """
     from edgeseg.core.errors import UnknownNameError
     from edgeseg.core.modelfile import read_model
+    from edgeseg.core.schema import to_plain
     from edgeseg.runtime.latency import LatencyRecorder
     from edgeseg.runtime.segmenter import Segmenter
     from edgeseg.runtime.sources.choose import open_source
@@ -55,7 +56,7 @@ def stream(
     opened = open_source(source, segmenter.card.input.channels == 3)
     sinks = [_open_page(segmenter, source, recorder, port)] if view == "web" else []
     report = run_stream(segmenter, opened, recorder, options, sinks, source)
-    save_json(json_out, report.to_json())
+    save_json(json_out, to_plain(report))
     print_stream(report)
     if report.verdict != "held":
         raise typer.Exit(GATE_NOT_HELD)

@@ -52,11 +52,6 @@ class CompressReport:
     gate: dict[str, Any]
     threads: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Give the report as a JSON table."""
-        table: dict[str, Any] = to_plain(self)
-        return table
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -80,7 +75,6 @@ class Workshop:
     """A run opened for compression: its record, model and data."""
 
     record: RunRecord
-    folder: Path
     model: Any
     data: LoadedData
     train: GridArrays
@@ -113,7 +107,7 @@ def compress_run(run: Path, folder: Path, recipes: Sequence[Recipe], gate: Gate,
         gate={"max_drop": gate.max_drop, "budget_ms": gate.budget_ms, "held": held},
         threads=threads,
     )
-    write_json(folder / RESULT, report.to_json())
+    write_json(folder / RESULT, to_plain(report))
     return Outcome(report, _compare_cases(shop, scored[PARENT], scored[chosen.name]))
 
 
@@ -146,7 +140,7 @@ def open_run(run: Path) -> Workshop:
     model = build_unet(record.spec)
     model.load_weights(run / WEIGHTS)
     train, validation = (to_grid(data.part(part), record.input) for part in ("train", "val"))
-    return Workshop(record, run, model, data, train, validation)
+    return Workshop(record, model, data, train, validation)
 
 
 def _make_file(shop: Workshop, recipe: Recipe, folder: Path) -> None:

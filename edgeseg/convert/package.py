@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.core.card import Card, Provenance
-from edgeseg.core.frame import frame_to_pixels, pixels_to_tensor, tensor_to_scores
+from edgeseg.core.frame import SCORE_ONE, frame_to_pixels, pixels_to_tensor, tensor_to_scores
 from edgeseg.core.modelfile import GoldenPair
 from edgeseg.core.spec import InputSpec, OutputSpec
 from edgeseg.data.phantom import render_case
@@ -49,8 +51,12 @@ def make_golden(flatbuffer: bytes, card: Card) -> tuple[GoldenPair, ...]:
     return tuple(sorted(pairs, key=lambda pair: -_covered(pair, card))[:GOLDEN_PAIRS])
 
 
+@lru_cache(maxsize=GOLDEN_CANDIDATES)
 def _phantom_pixels(spec: InputSpec, index: int) -> NDArray[np.uint8]:
-    """Render a phantom; the lower bits of its speckle are dropped, since noise does not compress."""
+    """Render a phantom; the lower bits of its speckle are dropped, since noise does not compress.
+
+    Rendered once for all files of a run: a dozen phantoms take seconds.
+    """
     image = render_case(GOLDEN_SEED, index, (spec.height, spec.width)).image & np.uint8(GOLDEN_BITS)
     frame = image if spec.channels == 1 else np.repeat(image[:, :, np.newaxis], 3, axis=2)
     return frame_to_pixels(frame, InputSpec(spec.height, spec.width, spec.colour, spec.resize))
@@ -58,4 +64,4 @@ def _phantom_pixels(spec: InputSpec, index: int) -> NDArray[np.uint8]:
 
 def _covered(pair: GoldenPair, card: Card) -> float:
     scores = tensor_to_scores(pair.output, card.output_quantisation)
-    return float(np.mean(scores.max(axis=2) > 256 * card.output.threshold))
+    return float(np.mean(scores.max(axis=2) > SCORE_ONE * card.output.threshold))

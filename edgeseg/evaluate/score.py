@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.files import write_text
-from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
 from edgeseg.core.stats import Estimate, estimate_mean
 from edgeseg.data.dataset import Case, LabelledImage
@@ -64,11 +62,6 @@ class Evaluation:
     """Over the cases whose pixel size is known."""
     circumference_error_mm: Estimate | None = None
     """Over the cases whose head circumference was measured by hand."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the evaluation as a JSON table."""
-        table: dict[str, Any] = to_plain(self)
-        return table
 
 
 def score_cases(segmenter: Segmenter, images: Iterable[LabelledImage]) -> list[ScoredCase]:

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
-from edgeseg.core.schema import to_plain
 from edgeseg.core.stats import Percentiles
 from edgeseg.runtime.grabber import Grabber
 from edgeseg.runtime.latency import LatencyRecorder
@@ -54,11 +52,6 @@ class StreamReport:
     verdict: str
     seconds: float
     backend: BackendReport
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the report as a JSON table."""
-        table: dict[str, Any] = to_plain(self)
-        return table
 
 
 @dataclass(frozen=True)

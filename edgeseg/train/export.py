@@ -11,6 +11,7 @@ from edgeseg.convert.package import build_card, make_golden
 from edgeseg.convert.tflite import convert_model
 from edgeseg.core.card import Metrics
 from edgeseg.core.modelfile import read_model, write_model
+from edgeseg.core.schema import to_plain
 from edgeseg.core.stats import Estimate
 from edgeseg.data.dataset import LabelledImage
 from edgeseg.evaluate.score import score_cases, summarise_cases
@@ -39,4 +40,4 @@ def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[Label
     evaluation = summarise_cases(score_cases(Segmenter(read_model(path)), test), card.output.classes)
     metrics = Metrics(evaluation.cases, evaluation.dice, evaluation.dice, NO_DROP)
     write_model(path, flatbuffer, dataclasses.replace(card, metrics=metrics), make_golden(flatbuffer, card))
-    return dataclasses.replace(record, evaluation=evaluation.to_json())
+    return dataclasses.replace(record, evaluation=to_plain(evaluation))

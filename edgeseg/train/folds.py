@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,11 +24,6 @@ class FoldSummary:
     dice: tuple[float, ...]
     mean: float
     std: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the summary as a JSON table."""
-        table: dict[str, Any] = to_plain(self)
-        return table
 
 
 def train_folds(
@@ -53,5 +47,5 @@ def train_folds(
             record = train_run(data, folder / f"fold-{fold + 1}", options, split=spec)
             dice.append(float((record.evaluation or {})["dice"]["mean"]))
         summary = FoldSummary(tuple(dice), round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5))
-        write_json(folder / SUMMARY, summary.to_json())
+        write_json(folder / SUMMARY, to_plain(summary))
     return summary
