@@ -60,7 +60,7 @@ def test_unknown_loss_names_the_nearest() -> None:
 
 
 def test_encoder_starts_from_another_run_and_the_rest_does_not(trained_run: Path) -> None:
-    spec = UNetSpec(96, 96, 1, 2, "sigmoid", find_size("nano"), stem="half")
+    spec = UNetSpec(96, 96, 1, 2, "sigmoid", find_size("nano").widths, stem="half")
     model = build_unet(spec)
     head, encoder = model.get_layer("head").get_weights()[0], model.get_layer("down1_a").get_weights()[0]
     assert start_from(model, trained_run) > 10
@@ -69,6 +69,6 @@ def test_encoder_starts_from_another_run_and_the_rest_does_not(trained_run: Path
 
 
 def test_encoder_that_does_not_fit_is_refused(trained_run: Path) -> None:
-    model = build_unet(UNetSpec(64, 64, 1, 1, "sigmoid", find_size("small"), stem="half"))
+    model = build_unet(UNetSpec(64, 64, 1, 1, "sigmoid", find_size("small").widths, stem="half"))
     with pytest.raises(RunError, match="differs at the layer down1_a"):
         start_from(model, trained_run)
