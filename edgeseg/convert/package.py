@@ -59,9 +59,8 @@ def _phantom_pixels(spec: InputSpec, index: int) -> NDArray[np.uint8]:
     Rendered once for all files of a run: a dozen phantoms take seconds.
     """
     image = render_case(GOLDEN_SEED, index, (spec.height, spec.width)).image & np.uint8(GOLDEN_BITS)
-    return frame_to_pixels(
-        to_channels(image, spec.in_colour), InputSpec(spec.height, spec.width, spec.colour, spec.resize)
-    )
+    ends = InputSpec(spec.height, spec.width, spec.colour, spec.resize)
+    return frame_to_pixels(to_channels(image, spec.in_colour), ends)
 
 
 def _covered(pair: GoldenPair, card: Card) -> float:

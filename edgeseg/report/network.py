@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from edgeseg.core.files import write_bytes
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.summary import StageSummary
 from edgeseg.report.plots import ACCENT, INK, SOFT
@@ -25,7 +28,7 @@ Place = tuple[float, float]
 
 
 def save_network_picture(path: Path, spec: UNetSpec, stages: Sequence[StageSummary]) -> None:
-    """Draw a network into a picture file whose suffix says which kind.
+    """Draw a network into a PNG file.
 
     Args:
         path: Where the picture goes.
@@ -34,15 +37,16 @@ def save_network_picture(path: Path, spec: UNetSpec, stages: Sequence[StageSumma
     """
     with mpl.rc_context({"font.size": 9, "text.color": INK}):
         columns, rows = 2 * len(spec.widths) + 2, len(spec.widths)
-        figure = Figure(figsize=(0.95 * columns + 1, 1.0 * rows + 1.4), layout="constrained")
+        figure = Figure(figsize=(0.95 * columns + 1, 1.0 * rows + 1.4))
         axes = figure.subplots()
         _paint(axes, spec, stages)
         axes.set_axis_off()
         axes.set_aspect("equal")
         axes.autoscale_view()
         axes.set_title(_write_title(spec, stages), loc="left", fontsize=11)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=_DOTS_PER_INCH)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.2)
+    write_bytes(path, buffer.getvalue())
 
 
 def _paint(axes: Any, spec: UNetSpec, stages: Sequence[StageSummary]) -> None:
@@ -52,7 +56,7 @@ def _paint(axes: Any, spec: UNetSpec, stages: Sequence[StageSummary]) -> None:
     for stage in stages:
         _draw_box(axes, stage, places[stage.name], halves[stage.name])
     names = [stage.name for stage in stages]
-    for first, second in zip(names, names[1:], strict=False):
+    for first, second in pairwise(names):
         _draw_arrow(axes, *_ends(first, second, places, halves), INK)
     for number in range(len(spec.widths) - 1):
         (x, y), (goal, _) = places[f"down{number}"], places[f"up{number}"]
