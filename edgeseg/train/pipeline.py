@@ -53,7 +53,7 @@ class Feed:
 def add_background(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Put the background before masks (height, width, classes); where classes overlap, the last one stays."""
     labels = (masks * np.arange(1, masks.shape[-1] + 1)).max(axis=-1, keepdims=True)
-    return (labels == np.arange(masks.shape[-1] + 1)).astype(np.uint8)
+    return np.asarray(labels == np.arange(masks.shape[-1] + 1), dtype=np.uint8)
 
 
 def shrink_masks(masks: NDArray[np.uint8], shrink: int) -> NDArray[np.float32]:

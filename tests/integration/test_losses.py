@@ -87,16 +87,18 @@ def test_encoder_starts_from_another_run_and_the_rest_does_not(trained_run: Path
 
 
 def test_encoder_fits_another_way_up(trained_run: Path) -> None:
-    ways_up = {"skip": "concat", "upsampling": "transpose"}
-    model = build_unet(UNetSpec(64, 64, 1, 2, "softmax", find_size("nano").widths, stem="half", **ways_up))
+    widths = find_size("nano").widths
+    spec = UNetSpec(64, 64, 1, 2, "softmax", widths, skip="concat", upsampling="transpose", stem="half")
+    model = build_unet(spec)
     assert start_from(model, trained_run) > 10
 
 
 @pytest.mark.parametrize(
-    ("channels", "change"), [(1, {"convolution": "separable"}), (1, {"stem": "depth"}), (3, {"stem": "half"})]
+    ("channels", "stem", "convolution"), [(1, "half", "separable"), (1, "depth", "plain"), (3, "half", "plain")]
 )
-def test_encoder_of_another_kind_is_refused(trained_run: Path, channels: int, change: dict[str, str]) -> None:
-    spec = UNetSpec(64, 64, channels, 1, "sigmoid", find_size("nano").widths, **{"stem": "half", **change})
+def test_encoder_of_another_kind_is_refused(trained_run: Path, channels: int, stem: str, convolution: str) -> None:
+    widths = find_size("nano").widths
+    spec = UNetSpec(64, 64, channels, 1, "sigmoid", widths, stem=stem, convolution=convolution)
     with pytest.raises(RunError, match="differs at the layer"):
         start_from(build_unet(spec), trained_run)
 

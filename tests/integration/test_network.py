@@ -36,8 +36,15 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def make_spec(**changes: Any) -> UNetSpec:
-    plain = {"height": 32, "width": 32, "channels": 1, "outputs": 1, "activation": "sigmoid", "widths": (8, 12)}
-    return UNetSpec(**plain | changes)
+    plain: dict[str, Any] = {
+        "height": 32,
+        "width": 32,
+        "channels": 1,
+        "outputs": 1,
+        "activation": "sigmoid",
+        "widths": (8, 12),
+    }
+    return UNetSpec(**{"widths": (8, 12)} | plain | changes)
 
 
 def scatter_weights(model: Any) -> Any:

@@ -15,7 +15,8 @@ from edgeseg.train.run import TrainOptions
 
 
 def make_spec(**changes: Any) -> UNetSpec:
-    return UNetSpec(**{"height": 32, "width": 32, "channels": 1, "outputs": 1, "activation": "sigmoid"} | changes)
+    plain: dict[str, Any] = {"height": 32, "width": 32, "channels": 1, "outputs": 1, "activation": "sigmoid"}
+    return UNetSpec(**plain | changes)
 
 
 def test_named_sizes_say_more_than_widths() -> None:
