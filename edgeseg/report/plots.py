@@ -11,11 +11,16 @@ import matplotlib as mpl
 mpl.use("svg")
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from edgeseg.compress.variant import Variant
 from edgeseg.train.judge import EpochResult
 
 INK, ACCENT, SOFT = "#1b2a33", "#c2410c", "#0f766e"
+PALETTE = (SOFT, ACCENT, "#64748b", "#7c3aed", "#ca8a04")
+WIDE = (11.6, 3.8)
+SMALLEST_ERROR = 1e-5
+"""Errors are drawn on a logarithmic axis, which has no zero."""
 _OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 _STYLE = {
     "axes.edgecolor": "#94a3b8",
@@ -66,9 +71,31 @@ def draw_front(variants: Sequence[Variant], chosen: str) -> str:
     return _draw(paint)
 
 
-def _draw(paint: Callable[[Figure], None]) -> str:
+def draw_layers(variants: Sequence[Variant]) -> str:
+    """Draw how far each layer of each file is from float, side by side; empty where nothing could be compared."""
+    compared = [variant for variant in variants if variant.layers and variant.precision != "float16"]
+    if not compared:
+        return ""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        places, width = range(len(compared[0].layers)), 0.8 / len(compared)
+        for number, variant in enumerate(compared):
+            errors = [max(layer.error, SMALLEST_ERROR) for layer in variant.layers]
+            left = [place + (number - (len(compared) - 1) / 2) * width for place in places]
+            axes.bar(left, errors, width, bottom=0, color=PALETTE[number % len(PALETTE)], label=variant.name)
+        axes.set_xticks(list(places), [layer.layer for layer in compared[0].layers], rotation=90, fontsize=8)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes.set(ylabel="error by layer's rms", xlim=(-0.7, len(places) - 0.3))
+        axes.legend(frameon=False, ncols=len(compared), loc="lower left", bbox_to_anchor=(0, 1))
+
+    return _draw(paint, WIDE)
+
+
+def _draw(paint: Callable[[Figure], None], size: tuple[float, float] = (5.6, 3.4)) -> str:
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         paint(figure)
         buffer = io.StringIO()
         metadata: dict[str, Any] = {"Date": None, "Creator": None}

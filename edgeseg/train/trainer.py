@@ -10,8 +10,8 @@ from typing import Any
 
 import edgeseg
 from edgeseg.core.card import SplitSpec
-from edgeseg.core.errors import DataError, RunError
-from edgeseg.core.files import partial_path, staged_folder
+from edgeseg.core.errors import DataError
+from edgeseg.core.files import partial_path, refuse_interrupted, staged_folder
 from edgeseg.core.spec import OutputSpec
 from edgeseg.data.augment import AugmentSpec
 from edgeseg.data.dataset import fingerprint_dataset
@@ -62,7 +62,7 @@ def train_run(
         init: A finished run whose encoder the new one starts from.
     """
     find_loss(options.loss)
-    _keep_interrupted(out, overwrite)
+    refuse_interrupted(out, overwrite, "training")
     loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour)
     record = _begin_record(loaded, os.path.relpath(data, out), options)
     with staged_folder(out, overwrite, keep_partial=True) as folder:
@@ -86,14 +86,6 @@ def resume_run(data: Path, out: Path) -> RunRecord:
         )
     with staged_folder(out, keep_partial=True, go_on=True) as folder:
         return _train(loaded, record, folder)
-
-
-def _keep_interrupted(out: Path, overwrite: bool) -> None:
-    if partial_path(out).is_dir() and not overwrite:
-        raise RunError(
-            f"Expected no interrupted training at {out}, got {partial_path(out)}.",
-            "Continue it with --resume, or throw it away and begin again with --overwrite.",
-        )
 
 
 def _begin_record(loaded: LoadedData, path: str, options: TrainOptions) -> RunRecord:
