@@ -57,12 +57,12 @@ def choose_variant(variants: Sequence[Variant], gate: Gate) -> tuple[Variant, bo
 
 
 def _drop_idle_training(admitted: Sequence[Variant]) -> list[Variant]:
-    """Leave out further training that is not better on validation cases than the same precision without it."""
+    """Leave out further training of the same network that is not better on validation cases than without it."""
     plain = {variant.precision: variant.validation_dice for variant in admitted if not variant.trained}
     return [
         variant
         for variant in admitted
-        if not variant.trained or variant.validation_dice > plain.get(variant.precision, -1.0)
+        if not variant.trained or variant.channels or variant.validation_dice > plain.get(variant.precision, -1.0)
     ]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeseg.bench.measure import time_segmenters
 from edgeseg.compress.layers import compare_layers
+from edgeseg.compress.pruned import read_channels
 from edgeseg.compress.recipe import Recipe
 from edgeseg.compress.variant import LayerError, Variant
 from edgeseg.compress.workshop import Workshop
@@ -108,4 +109,5 @@ def _describe(
         latency_ms=latency,
         lint=model.card.lint,
         layers=tried.layers,
+        channels=read_channels(model.path.parent, name),
     )

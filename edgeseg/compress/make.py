@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeseg.compress.cut import wire_network
 from edgeseg.compress.lesson import Lesson
+from edgeseg.compress.prune import prune_network
+from edgeseg.compress.pruned import describe_pruned, write_pruned
 from edgeseg.compress.qat import train_quantised
 from edgeseg.compress.recipe import CALIBRATED, Recipe, SparsifyStep, format_recipe
 from edgeseg.compress.sparsify import check_sparsity, sparsify_model
@@ -38,16 +41,25 @@ def make_files(shop: Workshop, lesson: Lesson, recipes: Sequence[Recipe], folder
 def make_file(shop: Workshop, lesson: Lesson, recipe: Recipe, folder: Path) -> None:
     """Make one recipe's file; the recipe is written first, the file appears whole."""
     write_text(folder / RECIPES / f"{recipe.name}.toml", format_recipe(recipe))
-    flatbuffer = make_flatbuffer(shop, lesson, recipe)
+    flatbuffer = make_flatbuffer(shop, lesson, recipe, _prune(shop, lesson, recipe, folder))
     record = shop.record
     name = f"{record.name}-{recipe.name}"
     card = build_card(flatbuffer, name, (record.input, record.output), record.provenance(recipe.name))
     write_model(folder / name_file(recipe.name), flatbuffer, card, make_golden(flatbuffer, card))
 
 
-def make_flatbuffer(shop: Workshop, lesson: Lesson, recipe: Recipe) -> bytes:
-    """Train further where the recipe says so, and convert."""
-    model = _thin_out(shop.model, recipe.sparsify, lesson)
+def _prune(shop: Workshop, lesson: Lesson, recipe: Recipe, folder: Path) -> Any:
+    """Give the network that the recipe goes on with, and leave a description of it where it is another one."""
+    if recipe.prune is None:
+        return shop.model
+    network = prune_network(shop.record.spec, shop.model, recipe.prune, lesson)
+    write_pruned(folder, recipe.name, describe_pruned(wire_network(shop.record.spec, shop.model), network))
+    return network.model
+
+
+def make_flatbuffer(shop: Workshop, lesson: Lesson, recipe: Recipe, network: Any) -> bytes:
+    """Train a network further where the recipe says so, and convert it."""
+    model = _thin_out(network, recipe.sparsify, lesson)
     calibration = None
     if recipe.qat is not None:
         model = train_quantised(model, recipe.qat, lesson, keep_zeros=recipe.sparsify is not None)

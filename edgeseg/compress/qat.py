@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.compress.lesson import Lesson, distillation_loss
+from edgeseg.compress.follow import train_follower
+from edgeseg.compress.lesson import Lesson
 from edgeseg.compress.recipe import QatStep
 from edgeseg.core.errors import RecipeError
 from edgeseg.core.quiet import quiet_native_output
 from edgeseg.model.keras import keras, tf
 from edgeseg.train.arrays import to_reals
-from edgeseg.train.fit import build_optimizer, fit_model
-from edgeseg.train.judge import Judge
 
 with quiet_native_output():
     import tensorflow_model_optimization as tfmot
@@ -37,13 +34,7 @@ def train_quantised(parent: Any, step: QatStep, lesson: Lesson, keep_zeros: bool
     """
     model = quantise_model(parent, keep_zeros)
     set_ranges(model, parent, to_reals(lesson.train.images[:_CALIBRATION_IMAGES]))
-    feed = lesson.feed(parent)
-    loss = distillation_loss(step.distillation, lesson.activation)
-    model.compile(build_optimizer(step.learning_rate, step.epochs * feed.steps), loss)
-    with tempfile.TemporaryDirectory() as folder:
-        judge = Judge("Training for int8", model, lesson.validation, Path(folder) / "best.h5")
-        judge.judge(0, float("nan"))
-        fit_model(model, feed, judge, step.epochs, lesson.follow)
+    train_follower("Training for int8", model, lesson, step, step.epochs)
     return model
 
 

@@ -14,6 +14,8 @@ from edgeseg.core.schema import from_plain, to_plain
 PRECISIONS = ("float16", "dynamic-int8", "int8", "int16x8")
 CALIBRATED = ("int8", "int16x8")
 """Precisions whose activations have ranges that calibration images set."""
+BUDGETS = ("macs", "parameters", "latency")
+IMPORTANCES = ("taylor", "norm")
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,45 @@ class QatStep:
 
     def __post_init__(self) -> None:
         _check_training(self.epochs, self.learning_rate, self.distillation)
+
+
+@dataclass(frozen=True)
+class PruneStep:
+    """Removal of whole channels; one budget says how much of the network is left."""
+
+    epochs: int
+    """Passes over the training images after each step."""
+    recovery_epochs: int
+    """Passes after the last one."""
+    learning_rate: float
+    distillation: float
+    steps: int = 4
+    importance: str = "taylor"
+    macs: float | None = None
+    parameters: float | None = None
+    latency: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_training(min(self.epochs, self.recovery_epochs), self.learning_rate, self.distillation)
+        given = [name for name in BUDGETS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected one of {', '.join(BUDGETS)} in [prune], got {' and '.join(given) or 'none'}")
+        if not 0.0 < self.share < 1.0:
+            raise ValueError(f"expected {self.budget} between 0 and 1, got {self.share}")
+        if self.steps < 1:
+            raise ValueError(f"expected at least 1 step, got {self.steps}")
+        if self.importance not in IMPORTANCES:
+            raise ValueError(f"expected importance to be one of {', '.join(IMPORTANCES)}, got {self.importance!r}")
+
+    @property
+    def budget(self) -> str:
+        """Name what is counted."""
+        return next(name for name in BUDGETS if getattr(self, name) is not None)
+
+    @property
+    def share(self) -> float:
+        """Say how much of it may be left."""
+        return float(getattr(self, self.budget))
 
 
 @dataclass(frozen=True)
@@ -53,6 +94,7 @@ class Recipe:
     summary: str
     precision: str
     calibration_images: int = 128
+    prune: PruneStep | None = None
     sparsify: SparsifyStep | None = None
     qat: QatStep | None = None
 
@@ -67,7 +109,7 @@ class Recipe:
     @property
     def trains(self) -> bool:
         """Say whether the network is trained further."""
-        return self.qat is not None or self.sparsify is not None
+        return any(step is not None for step in (self.prune, self.sparsify, self.qat))
 
     @property
     def is_plain_int8(self) -> bool:

@@ -17,6 +17,15 @@ class LayerError:
 
 
 @dataclass(frozen=True)
+class KeptChannels:
+    """How many channels of one convolution were left."""
+
+    layer: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
 class Variant:
     """A row of the comparison; the dice is on the test cases, the choice is made on validation cases."""
 
@@ -38,6 +47,8 @@ class Variant:
     lint: dict[str, str]
     layers: tuple[LayerError, ...] = ()
     """In the order they run; empty where the layers cannot be matched with the parent's."""
+    channels: tuple[KeptChannels, ...] = ()
+    """In the order they run; empty where no channel was removed."""
 
     def worst_layers(self, count: int) -> tuple[LayerError, ...]:
         """Pick the layers that are farthest from the parent's."""

@@ -1,0 +1,75 @@
+"""What a network costs with some of its channels gone: counted, or timed as int8 on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from edgeseg.backends.cpu import CpuBackend
+from edgeseg.compress.channels import Keep, Wiring
+from edgeseg.compress.cut import Network, shrink_spec
+from edgeseg.convert.tflite import convert_model
+from edgeseg.model.spec import UNetSpec
+from edgeseg.model.unet import build_unet
+
+TIMED_ROUNDS = 40
+RANGE_IMAGES = 4
+
+Meter = Callable[[Network, Keep], float]
+"""Measures a network with fewer channels as a share of the first network's cost."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Parameters and MACs, counted as in the converted file, where normalisation has become part of the weights."""
+
+    parameters: int
+    macs: int
+
+
+def count_costs(wiring: Wiring, keep: Keep) -> Costs:
+    """Count what is left when only some channels stay."""
+    parameters = macs = 0
+    for layer in wiring.layers:
+        reads, gives = int(keep[layer.reads].sum()), int(keep[layer.gives].sum())
+        weights = layer.taps * gives * (1 if layer.apart else reads)
+        parameters += weights + (gives if layer.taps else 0)
+        macs += weights * layer.places
+    return Costs(parameters, macs)
+
+
+def choose_meter(budget: str, parent: Network) -> Meter:
+    """Choose how the share that is left is measured."""
+    if budget == "latency":
+        return LatencyMeter(parent.spec)
+    whole = getattr(count_costs(parent.wiring, parent.wiring.keep_all()), budget)
+    return lambda network, keep: getattr(count_costs(network.wiring, keep), budget) / whole
+
+
+class LatencyMeter:
+    """Times networks as int8 files in turn with the first one, on one thread; their weights do not matter for that."""
+
+    def __init__(self, parent: UNetSpec) -> None:
+        self._parent = load_untrained(parent)
+
+    def __call__(self, network: Network, keep: Keep) -> float:
+        """Measure the share of the first network's time."""
+        child = load_untrained(shrink_spec(network, keep))
+        taken = [(_time_once(child), _time_once(self._parent)) for _ in range(TIMED_ROUNDS)]
+        return float(np.divide(*np.median(taken, axis=0)))
+
+
+def load_untrained(spec: UNetSpec) -> CpuBackend:
+    """Load an int8 network that has learned nothing."""
+    images = np.random.default_rng(0).uniform(0, 1, (RANGE_IMAGES, spec.height, spec.width, spec.channels))
+    return CpuBackend(convert_model(build_unet(spec), "int8", images.astype(np.float32)))
+
+
+def _time_once(backend: CpuBackend) -> float:
+    tensor = np.zeros(backend.input.shape, backend.input.quantisation.dtype)
+    start = perf_counter()
+    backend.invoke(tensor)
+    return perf_counter() - start

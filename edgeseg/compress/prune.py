@@ -1,0 +1,77 @@
+"""Structured pruning: whole channels go, step by step, and the network recovers after every step.
+
+The smaller network is an ordinary one with a spec of its own, so it is faster on every machine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeseg.compress.costs import Meter, choose_meter
+from edgeseg.compress.cut import Network, cut_network, wire_network
+from edgeseg.compress.follow import train_follower
+from edgeseg.compress.importance import MEASURES
+from edgeseg.compress.lesson import Lesson
+from edgeseg.compress.recipe import PruneStep
+from edgeseg.compress.removal import find_removal, keep_least, plan_removals
+from edgeseg.core.errors import RecipeError
+from edgeseg.model.keras import keras
+from edgeseg.model.spec import UNetSpec
+
+SCALE_PENALTY = 1e-3
+_RECOVERING, _THINNING = "Recovering from pruning", "Lowering what matters little"
+
+
+def prune_network(spec: UNetSpec, model: Any, step: PruneStep, lesson: Lesson) -> Network:
+    """Remove channels until the budget holds, and train what is left.
+
+    Args:
+        spec: What the model was built from.
+        model: The float model; it stays as it is.
+        step: The budget, in how many steps, and how long to recover.
+        lesson: What it learns from.
+    """
+    network = wire_network(spec, model)
+    meter = choose_meter(step.budget, network)
+    check_budget(step, meter(network, keep_least(network.wiring)))
+    for number in range(1, step.steps + 1):
+        network = _take_step(network, step, lesson, meter, step.share ** (number / step.steps))
+    train_follower(_RECOVERING, network.model, lesson, step, step.recovery_epochs)
+    return network
+
+
+def check_budget(step: PruneStep, least: float) -> None:
+    """Refuse a budget that the narrowest network would not keep."""
+    if least > step.share:
+        raise RecipeError(
+            f"Expected a network that can be pruned to {step.share:.0%} of its {step.budget}, got one that keeps "
+            f"{least:.0%} when every convolution has as few channels as it may.",
+            f"Ask for [prune] {step.budget} = {least + 0.01:.2f} or more, or train a wider network.",
+        )
+
+
+def _take_step(network: Network, step: PruneStep, lesson: Lesson, meter: Meter, share: float) -> Network:
+    """Remove channels once; scales are trained towards zero before, activations recover afterwards."""
+    if step.importance == "norm":
+        network = lower_scales(network)
+        train_follower(_THINNING, network.model, lesson, step, step.epochs)
+    scores = MEASURES[step.importance](network, lesson)
+    cost = "parameters" if step.budget == "parameters" else "macs"
+    network = cut_network(network, find_removal(network, plan_removals(network.wiring, scores, cost), meter, share))
+    if step.importance == "taylor":
+        train_follower(_RECOVERING, network.model, lesson, step, step.epochs)
+    return network
+
+
+def lower_scales(network: Network) -> Network:
+    """Copy a network so that its training also lowers the scales of its batch normalisations."""
+
+    def copy_layer(layer: Any) -> Any:
+        copy = layer.__class__.from_config(layer.get_config())
+        if isinstance(layer, keras.layers.BatchNormalization):
+            copy.gamma_regularizer = keras.regularizers.L1(SCALE_PENALTY)
+        return copy
+
+    model = keras.models.clone_model(network.model, clone_function=copy_layer)
+    model.set_weights(network.model.get_weights())
+    return Network(network.spec, model, network.wiring)

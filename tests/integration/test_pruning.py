@@ -1,0 +1,216 @@
+"""Channels that belong together go together, the smaller network draws what is left, budgets hold or are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeseg.compress.channels import Keep
+from edgeseg.compress.costs import LatencyMeter, count_costs
+from edgeseg.compress.cut import Network, cut_network, shrink_spec, wire_network
+from edgeseg.compress.gate import Gate
+from edgeseg.compress.importance import MEASURES
+from edgeseg.compress.lesson import Lesson
+from edgeseg.compress.plan import compress_run
+from edgeseg.compress.prune import lower_scales, prune_network
+from edgeseg.compress.recipe import PruneStep, load_recipe
+from edgeseg.compress.removal import BLOCK, find_removal, keep_least, plan_removals
+from edgeseg.convert.tflite import convert_model
+from edgeseg.core.errors import RecipeError
+from edgeseg.core.files import staged_folder
+from edgeseg.core.modelfile import read_model
+from edgeseg.graph.operators import read_graph
+from edgeseg.model.spec import UNetSpec
+from edgeseg.model.unet import build_unet
+from edgeseg.report.compression import write_compression_report
+from edgeseg.train.arrays import GridArrays
+
+pytestmark = pytest.mark.integration
+
+KINDS: dict[str, dict[str, Any]] = {
+    "add, half stem": {"stem": "half"},
+    "add, full stem, own widths": {"own": {"down0_a": 24, "up1_b": 12}},
+    "concat, half stem": {"skip": "concat", "stem": "half", "own": {"up0_reduce": 8}},
+    "concat, transpose, full stem": {"skip": "concat", "upsampling": "transpose"},
+    "add, transpose": {"upsampling": "transpose"},
+    "separable, depth stem": {"convolution": "separable", "stem": "depth", "channels": 3},
+    "softmax": {"activation": "softmax", "outputs": 3},
+}
+RECIPE = """
+summary = "test"
+precision = "int8"
+[prune]
+macs = 0.8
+steps = 2
+epochs = 1
+recovery_epochs = 1
+learning_rate = 1e-3
+distillation = 0.5
+[qat]
+epochs = 1
+learning_rate = 1e-4
+distillation = 0.5
+"""
+
+
+def make_network(**changes: Any) -> Network:
+    """Build a small network with weights as a trained one could have."""
+    plain: dict[str, Any] = {"height": 32, "width": 32, "channels": 1, "outputs": 1, "activation": "sigmoid"}
+    spec = UNetSpec(**plain | {"widths": (16, 24, 32)} | changes)
+    model = build_unet(spec)
+    random = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.shape.rank == 1:
+            weight.assign(random.uniform(0.5, 1.5, weight.shape))
+    return wire_network(spec, model)
+
+
+def make_lesson(network: Network) -> Lesson:
+    """Make cases of noise; the network's own masks are followed."""
+    random, spec = np.random.default_rng(1), network.spec
+    images = random.integers(0, 256, (8, spec.height, spec.width, spec.channels), np.uint8)
+    arrays = GridArrays(images, random.integers(0, 2, (8, spec.height, spec.width, 1), np.uint8))
+    return Lesson(arrays, arrays, 0, lambda batch: network.model(batch, training=False))
+
+
+def keep_some(network: Network, seed: int = 2) -> Keep:
+    """Keep channels as the greedy choice would for random scores, about half way down."""
+    scores = np.random.default_rng(seed).uniform(0, 1, network.wiring.total)
+    plans = plan_removals(network.wiring, scores, "macs")
+    return plans[len(plans) * 2 // 3]
+
+
+def silence_channels(network: Network, keep: Keep) -> Any:
+    """Copy the model with the channels at zero that do not stay."""
+    silent = build_unet(network.spec)
+    silent.set_weights(network.model.get_weights())
+    for wired in network.wiring.layers:
+        layer, gone = silent.get_layer(wired.name), ~keep[wired.gives]
+        if wired.name.endswith("_norm"):
+            for weight in (layer.gamma, layer.beta):
+                weight.assign(np.where(gone, 0, weight))
+        elif network.spec.upsampling == "transpose" and wired.name.endswith("_reduce"):
+            layer.kernel.assign(np.where(gone[:, np.newaxis], 0, layer.kernel))
+            layer.bias.assign(np.where(gone, 0, layer.bias))
+    return silent
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_smaller_network_draws_what_the_silenced_one_draws(kind: str) -> None:
+    network = make_network(**KINDS[kind])
+    keep = keep_some(network)
+    smaller = cut_network(network, keep)
+    assert (~keep).sum() > 0
+    spec = network.spec
+    images = np.random.default_rng(3).uniform(0, 1, (2, spec.height, spec.width, spec.channels)).astype(np.float32)
+    drawn = smaller.model(images, training=False).numpy()
+    np.testing.assert_allclose(drawn, silence_channels(network, keep)(images, training=False).numpy(), atol=1e-5)
+    assert np.abs(drawn - network.model(images, training=False).numpy()).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["add, half stem", "concat, transpose, full stem", "separable, depth stem"])
+def test_costs_are_those_of_the_converted_file(kind: str) -> None:
+    network = make_network(**KINDS[kind])
+    keep = keep_some(network)
+    costs = count_costs(network.wiring, keep)
+    graph = read_graph(convert_model(cut_network(network, keep).model, "float32"))
+    assert (costs.parameters, costs.macs) == (graph.parameters, graph.macs)
+
+
+def test_what_is_added_is_one_group_and_the_mask_is_none() -> None:
+    added = {group.makers for group in make_network(stem="half").wiring.groups}
+    assert {("stem",), ("down0_b", "up0_reduce"), ("down1_b", "up1_reduce"), ("down2_b",), ("up0_b",)} <= added
+    listed = {group.makers for group in make_network(skip="concat").wiring.groups}
+    assert {("down0_b",), ("up0_reduce",)} <= listed
+    assert not any("head" in makers for makers in added | listed)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_widths_stay_multiples_of_eight(kind: str) -> None:
+    network = make_network(**KINDS[kind])
+    plans = plan_removals(network.wiring, np.random.default_rng(4).uniform(0, 1, network.wiring.total), "parameters")
+    before = network.wiring.count_kept(plans[0])
+    for keep in plans:
+        for name, width in network.wiring.count_kept(keep).items():
+            assert width == before[name] or width % BLOCK == 0
+    assert set(network.wiring.count_kept(plans[-1]).values()) == {BLOCK}
+    np.testing.assert_array_equal(
+        sorted(network.wiring.count_kept(keep_least(network.wiring)).values()),
+        sorted(network.wiring.count_kept(plans[-1]).values()),
+    )
+    assert min(shrink_spec(network, plans[-1]).widths) == BLOCK
+
+
+@pytest.mark.parametrize("measure", sorted(MEASURES))
+def test_channels_that_do_nothing_go_first(measure: str) -> None:
+    network = make_network(stem="half")
+    idle = [1, 4, 5, 8, 9, 10, 14, 15]
+    for maker in ("down0_b", "up0_reduce"):
+        norm = network.model.get_layer(f"{maker}_norm")
+        for weight in (norm.gamma, norm.beta):
+            weight.assign(np.where(np.isin(np.arange(16), idle), 0, weight))
+    scores = MEASURES[measure](network, make_lesson(network))
+    group = next(group for group in network.wiring.groups if group.makers == ("down0_b", "up0_reduce"))
+    assert sorted(np.argsort(scores[group.channels])[:8]) == idle
+    first = plan_removals(network.wiring, scores, "macs")[1]
+    assert list(np.flatnonzero(~first[group.channels])) == idle
+
+
+def test_scales_are_lowered_only_in_the_copy() -> None:
+    network = make_network()
+    thinner = lower_scales(network)
+    assert len(thinner.model.losses) > 0
+    assert network.model.losses == []
+    assert cut_network(thinner, thinner.wiring.keep_all()).model.losses == []
+
+
+def test_latency_is_measured_on_what_is_left() -> None:
+    network = make_network(height=128, width=128, widths=(32, 64))
+    meter = LatencyMeter(network.spec)
+    plans = plan_removals(network.wiring, np.ones(network.wiring.total), "macs")
+    assert meter(network, plans[-1]) < 0.8 < meter(network, plans[0]) * 1.1
+    assert (~find_removal(network, plans, meter, 0.8)).sum() > 0
+
+
+def make_step(**changes: Any) -> PruneStep:
+    plain: dict[str, Any] = {"epochs": 1, "recovery_epochs": 1, "learning_rate": 1e-3, "distillation": 0.5}
+    return PruneStep(**plain | changes)
+
+
+def test_more_than_the_network_can_give_is_refused() -> None:
+    network = make_network(widths=(8, 16))
+    with pytest.raises(RecipeError, match=r"pruned to 10% of its macs, got one that keeps \d\d%") as caught:
+        prune_network(network.spec, network.model, make_step(macs=0.1), make_lesson(network))
+    assert "[prune] macs = 0." in caught.value.hint
+
+
+@pytest.mark.parametrize("measure", sorted(MEASURES))
+def test_network_keeps_its_budget_and_leaves_the_parent_alone(measure: str) -> None:
+    network = make_network(stem="half")
+    before = [weight.copy() for weight in network.model.get_weights()]
+    step = make_step(parameters=0.5, steps=2, importance=measure)
+    smaller = prune_network(network.spec, network.model, step, make_lesson(network))
+    whole, left = (count_costs(n.wiring, n.wiring.keep_all()).parameters for n in (network, smaller))
+    assert 0.3 < left / whole <= 0.5
+    for old, new in zip(before, network.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_pruned_network_goes_on_to_integers(trained_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(RECIPE, encoding="utf-8")
+    with staged_folder(tmp_path / "out") as folder:
+        outcome = compress_run(trained_run, folder, [load_recipe(str(path))], Gate(max_drop=1.0))
+        write_compression_report(folder, trained_run, outcome)
+    parent, _, pruned = outcome.report.variants
+    assert pruned.macs <= 0.8 * parent.macs
+    assert pruned.dice.mean > 0.5
+    assert {kept.before for kept in pruned.channels} == {8, 16, 24}
+    assert any(kept.after < kept.before for kept in pruned.channels)
+    model = read_model(tmp_path / "out" / "mine.tflite")
+    assert not any(operator.is_float for operator in read_graph(model.flatbuffer).operators)
+    assert (model.card.macs, model.card.provenance.recipe) == (pruned.macs, "mine")
+    assert "channels kept" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
