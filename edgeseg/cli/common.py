@@ -36,6 +36,14 @@ GroupPatternOption = Annotated[
         show_default=False,
     ),
 ]
+AugmentOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMES",
+        help="How images are varied: all, none, some (flip,rotation) or all but some (-shadow,-elastic).",
+    ),
+]
+DenoiseOption = Annotated[str, typer.Option(help="Filter in front of the network: none, median or speckle.")]
 ThreadsOption = Annotated[int, typer.Option(help="CPU threads the model may use.", min=1)]
 BackendOption = Annotated[str, typer.Option(help="What runs the model: auto or cpu.")]
 

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from edgeseg.cli.common import (
+    AugmentOption,
+    DenoiseOption,
     GroupPatternOption,
     LayoutOption,
     OverwriteOption,
@@ -30,6 +32,8 @@ def train(
     loss: Annotated[
         str, typer.Option(help="bce, dice, bce-dice, focal-tversky, boundary or l1-gradient.")
     ] = "bce-dice",
+    augment: AugmentOption = "all",
+    denoise: DenoiseOption = "none",
     seed: Annotated[int, typer.Option(help="Divides the cases and starts the network.")] = 0,
     layout: LayoutOption = None,
     group_pattern: GroupPatternOption = None,
@@ -58,7 +62,9 @@ def train(
     from edgeseg.train.trainer import plain_split, resume_run, train_run
 
     with usage_errors():
-        options = TrainOptions(model=model, size=size, stem=stem, epochs=epochs, seed=seed, loss=loss)
+        options = TrainOptions(
+            model=model, size=size, stem=stem, epochs=epochs, seed=seed, loss=loss, denoise=denoise, augment=augment
+        )
     split = plain_split(seed, layout, group_pattern)
     if folds:
         print_folds(train_folds(data, out, options, folds, split, overwrite))

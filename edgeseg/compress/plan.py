@@ -27,6 +27,7 @@ from edgeseg.core.modelfile import ModelFile, read_model, write_model
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import to_plain
 from edgeseg.core.stats import Percentiles
+from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import Case, fingerprint_dataset
 from edgeseg.evaluate.score import ScoredCase, estimate_drop, score_cases, summarise_cases
 from edgeseg.graph.operators import measure_sparsity
@@ -153,8 +154,9 @@ def _make_file(shop: Workshop, recipe: Recipe, folder: Path) -> None:
 
 def _make_flatbuffer(shop: Workshop, recipe: Recipe) -> bytes:
     if recipe.qat is not None:
-        seed = shop.record.options.seed
-        model = train_quantised(shop.model, recipe.qat, shop.train, shop.validation, seed)
+        options = shop.record.options
+        augment = choose_variations(options.augment)
+        model = train_quantised(shop.model, recipe.qat, shop.train, shop.validation, options.seed, augment)
         return convert_model(model, recipe.precision)
     calibration = pick_calibration(shop.train, recipe.calibration_images) if recipe.precision == "int8" else None
     return convert_model(shop.model, recipe.precision, calibration)

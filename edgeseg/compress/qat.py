@@ -28,7 +28,14 @@ BATCH = 16
 _CALIBRATION_IMAGES = 64
 
 
-def train_quantised(parent: Any, step: QatStep, train: GridArrays, validation: GridArrays, seed: int) -> Any:
+def train_quantised(
+    parent: Any,
+    step: QatStep,
+    train: GridArrays,
+    validation: GridArrays,
+    seed: int,
+    augment: AugmentSpec | None,
+) -> Any:
     """Train a quantisation-aware copy of a float model.
 
     The untrained copy takes part in the judgement, so the result is never worse than it on validation cases.
@@ -39,10 +46,11 @@ def train_quantised(parent: Any, step: QatStep, train: GridArrays, validation: G
         train: Cases to train on.
         validation: Cases that decide which epoch is kept.
         seed: Shuffles the cases.
+        augment: How the cases are varied; None leaves them as they are.
     """
     model = quantise_model(parent)
     set_ranges(model, parent, to_reals(train.images[:_CALIBRATION_IMAGES]))
-    feed = Feed(train, BATCH, seed, train.masks.shape[1] // parent.output_shape[1], AugmentSpec())
+    feed = Feed(train, BATCH, seed, train.masks.shape[1] // parent.output_shape[1], augment)
     model.compile(build_optimizer(step.learning_rate, step.epochs * feed.steps), distillation_loss(step.distillation))
     with tempfile.TemporaryDirectory() as folder:
         judge = Judge("Training for int8", model, validation, Path(folder) / "best.h5")

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from edgeseg.compress.plan import PARENT, ComparedCase, CompressReport, Outcome
 from edgeseg.core.files import write_text
-from edgeseg.core.images import encode_png
+from edgeseg.core.images import encode_png, to_bgr
 from edgeseg.core.modelfile import read_model
 from edgeseg.data.dataset import read_case
 from edgeseg.report.page import render_page
 from edgeseg.report.plots import draw_front, draw_history
-from edgeseg.runtime.overlay import draw_overlay, to_bgr
+from edgeseg.runtime.overlay import draw_overlay
 from edgeseg.runtime.segmenter import Segmenter
 from edgeseg.runtime.stream import StreamReport
 from edgeseg.train.judge import read_history

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.data.augment import AugmentSpec, augment_case
+from edgeseg.data.augment import AugmentSpec, vary_case
 from edgeseg.model.keras import tf
 from edgeseg.train.arrays import GridArrays
 
@@ -40,10 +40,9 @@ class Feed:
 
     def make_case(self, epoch: int, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Make one image from 0 to 1 and its masks, for one epoch."""
-        image, masks = self.arrays.images[number], self.arrays.masks[number]
-        if self.augment is not None:
-            random = np.random.default_rng((self.seed, _IMAGE_STREAM, epoch, number))
-            image, masks = augment_case(image, masks, self.augment, random)
+        arrays = self.arrays
+        random = np.random.default_rng((self.seed, _IMAGE_STREAM, epoch, number))
+        image, masks = vary_case(arrays.pixels[number], arrays.masks[number], self.augment, arrays.denoise, random)
         return image.astype(np.float32) / np.float32(255), shrink_masks(masks, self.shrink)
 
 
@@ -68,7 +67,7 @@ def build_pipeline(feed: Feed, epochs: int, first_epoch: int = 0) -> Any:
         image, masks = tf.numpy_function(feed.make_case, [epoch, number], (tf.float32, tf.float32))
         return tf.ensure_shape(image, image_shape), tf.ensure_shape(masks, mask_shape)
 
-    height, width, channels = feed.arrays.images.shape[1:]
+    height, width, channels = feed.arrays.pixels.shape[1:]
     image_shape = (height, width, channels)
     mask_shape = (height // feed.shrink, width // feed.shrink, feed.arrays.masks.shape[-1])
     return tf.data.Dataset.range(first_epoch, epochs).flat_map(list_epoch).prefetch(tf.data.AUTOTUNE)

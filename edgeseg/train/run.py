@@ -17,7 +17,8 @@ from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
 from edgeseg.core.schema import MisfitError, from_plain, to_plain
-from edgeseg.core.spec import InputSpec, OutputSpec
+from edgeseg.core.spec import InputSpec, OutputSpec, check_denoise
+from edgeseg.data.augment import choose_variations
 from edgeseg.model.spec import STEMS, UNetSpec
 
 SCHEMA = 1
@@ -39,10 +40,14 @@ class TrainOptions:
     learning_rate: float = 2e-3
     seed: int = 0
     loss: str = "bce-dice"
+    denoise: str = "none"
+    augment: str = "all"
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"expected at least 1 epoch, got {self.epochs}")
+        check_denoise(self.denoise)
+        choose_variations(self.augment)
         if self.stem not in STEMS:
             raise ValueError(f"expected stem to be one of {', '.join(STEMS)}, got {self.stem!r}")
         if not 32 <= self.size <= 1024 or self.size % SIZE_STEP:

@@ -13,7 +13,7 @@ from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError, RunError
 from edgeseg.core.files import partial_path, staged_folder
 from edgeseg.core.spec import InputSpec, OutputSpec
-from edgeseg.data.augment import AugmentSpec
+from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import fingerprint_dataset
 from edgeseg.model.keras import keras
 from edgeseg.model.losses import find_loss
@@ -106,7 +106,7 @@ def _begin_record(loaded: LoadedData, path: str, options: TrainOptions) -> RunRe
         data=path,
         data_fingerprint=fingerprint_dataset(loaded.dataset),
         split=loaded.split_spec,
-        input=InputSpec(size, size),
+        input=InputSpec(size, size, denoise=options.denoise),
         output=output,
         spec=UNetSpec(size, size, 1, output.channels, output.activation, find_size(options.model), stem=options.stem),
         options=options,
@@ -131,7 +131,7 @@ def _train(loaded: LoadedData, record: RunRecord, folder: Path, init: Path | Non
 def _fit(model: Any, loaded: LoadedData, record: RunRecord, folder: Path) -> EpochResult:
     options = record.options
     train, validation = (to_grid(loaded.part(part), record.input) for part in ("train", "val"))
-    feed = Feed(train, options.batch, options.seed, record.spec.shrink, AugmentSpec())
+    feed = Feed(train, options.batch, options.seed, record.spec.shrink, choose_variations(options.augment))
     model.compile(build_optimizer(options.learning_rate, options.epochs * feed.steps), find_loss(options.loss))
     judge = Judge("Training", model, validation, folder / WEIGHTS)
     checkpoint = Checkpoint(folder, model, judge.average)
