@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgeseg.cli.common import (
+    GATE_NOT_HELD,
     AugmentOption,
     DenoiseOption,
-    GATE_NOT_HELD,
     GroupPatternOption,
     JsonOption,
     LayoutOption,
@@ -74,6 +75,9 @@ def import_data(
         import_dataset(dataset, folder, advance)
     groups = len({case.group for case in dataset.cases})
     print(f"{out}: {len(dataset.cases)} images in {groups} groups, from the layout {dataset.layout}")
+    modalities = dataset.cases[0].modalities
+    if modalities:
+        print(f"Red, green and blue are {', '.join(modalities)}: train with --colour rgb, and stream such frames.")
 
 
 @app.command()
@@ -149,7 +153,9 @@ def preview(
 
     with usage_errors():
         variations = choose_variations(augment)
-        grey = InputSpec(size, size, denoise=denoise)
+        spec = InputSpec(size, size, denoise=denoise)
     dataset = open_dataset(source, layout, group_pattern)
-    write_image(out, draw_preview(dataset.cases, dataset.classes, grey, variations, seed))
+    if dataset.cases[0].modalities:
+        spec = dataclasses.replace(spec, colour="rgb")
+    write_image(out, draw_preview(dataset.cases, dataset.classes, spec, variations, seed))
     print(f"{out}: some images of {source}, as they are and as a training would see them")

@@ -43,10 +43,9 @@ def _draw_line(
 ) -> list[Picture]:
     pixels = frame_to_grid(image.frame, spec)
     masks = np.stack([mask_to_grid(mask, spec) for mask in image.masks], axis=-1)
-    drawn = [(pixels, masks)]
-    for variant in range(VARIANTS):
-        drawn.append(vary_case(pixels, masks, augment, spec.denoise, np.random.default_rng((*seed, variant))))
-    return [draw_tile(_as_image(image.case, *pair), classes) for pair in drawn]
+    randoms = [np.random.default_rng((*seed, variant)) for variant in range(VARIANTS)]
+    varied = [vary_case(pixels, masks, augment, spec.denoise, random) for random in randoms]
+    return [draw_tile(_as_image(image.case, *pair), classes) for pair in [(pixels, masks), *varied]]
 
 
 def _as_image(case: Case, pixels: Pixels, masks: Pixels) -> LabelledImage:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeseg.core.images import to_bgr
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.case import Case
-from edgeseg.data.dataset import LabelledImage, read_case
+from edgeseg.data.dataset import LabelledImage, view_case
 
 TILE, GAP = 192, 4
 COLUMNS, ROWS = 8, 6
@@ -31,7 +31,7 @@ def pick_evenly(cases: Sequence[Case], count: int = COLUMNS * ROWS) -> list[Case
 
 def draw_sheet(cases: Sequence[Case], classes: Sequence[ClassSpec]) -> Picture:
     """Draw a contact sheet (BGR) of some cases, each with its masks outlined."""
-    tiles = [draw_tile(read_case(case), classes) for case in pick_evenly(cases)]
+    tiles = [draw_tile(view_case(case), classes) for case in pick_evenly(cases)]
     return lay_tiles(tiles, min(COLUMNS, math.ceil(math.sqrt(len(tiles)) * COLUMNS / ROWS)))
 
 
