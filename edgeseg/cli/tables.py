@@ -54,7 +54,23 @@ def print_evaluation(title: str, evaluation: Mapping[str, Any]) -> None:
     empty = evaluation["empty"]
     if empty["cases"]:
         rate = empty["false_positive_rate"]
-        print(f"Of {empty['cases']} cases with nothing to find, {rate:.0%} were marked all the same.")
+        low, high = empty["ci95"]
+        print(
+            f"Of {empty['cases']} cases with nothing to find, {rate:.0%} were marked all the same "
+            f"(95% interval {low:.0%} to {high:.0%})."
+        )
+    if len(evaluation["per_class"]) > 1:
+        _print_classes(evaluation)
+
+
+def _print_classes(evaluation: Mapping[str, Any]) -> None:
+    classes, absent = evaluation["per_class"], evaluation["absent"]
+    measures = [(key, label) for key, label in MEASURES if all(key in row for row in classes.values())]
+    rows = [
+        (name, *(f"{row[key]['mean']:.4f}" for key, _ in measures), f"{absent[name]['false_positive_rate']:.0%}")
+        for name, row in classes.items()
+    ]
+    print_table("Classes", ("mean", *(label for _, label in measures), "marked where absent"), rows)
 
 
 def print_folds(summary: FoldSummary) -> None:

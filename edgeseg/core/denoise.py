@@ -33,4 +33,5 @@ def _reduce_speckle(pixels: Bytes) -> Bytes:
     spread = count * squares - energy
     kept = np.maximum(spread - energy // NOISE, 0).astype(np.float32) / np.maximum(spread, 1).astype(np.float32)
     mean = total.astype(np.float32) / np.float32(count)
-    return np.rint(mean + kept * (pixels.reshape(total.shape).astype(np.float32) - mean)).astype(np.uint8)
+    quiet = mean + kept * (pixels.reshape(total.shape).astype(np.float32) - mean)
+    return np.asarray(np.rint(quiet), dtype=np.uint8)

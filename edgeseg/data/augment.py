@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -61,7 +62,8 @@ def choose_variations(text: str) -> AugmentSpec | None:
             f"{', '.join(VARIATIONS)}; got {text!r}"
         )
     dropped = set(names) if without == {True} else set(VARIATIONS) - set(names)
-    return replace(AugmentSpec(), **dict.fromkeys((VARIATIONS[name] for name in dropped), 0))
+    off: dict[str, Any] = dict.fromkeys((VARIATIONS[name] for name in dropped), 0)
+    return replace(AugmentSpec(), **off)
 
 
 def vary_case(

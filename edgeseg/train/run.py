@@ -4,6 +4,7 @@ RUN/run.json      everything needed to repeat the training, and how it went
 RUN/weights.h5    the best weights
 RUN/model.tflite  the float32 model with its card: evaluate, bench and stream take it
 RUN/history.csv   one line per epoch
+RUN/test-cases.png  the worst and the best test cases
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from edgeseg.model.spec import STEMS, UNetSpec
 
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
+TEST_CASES = "test-cases.png"
 SIZE_STEP = 32
 """The named models halve the resolution up to five times."""
 TRAINING, FINISHED = "training", "finished"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,10 +105,11 @@ def test_variations_are_chosen_by_name() -> None:
 @pytest.mark.parametrize("name", VARIATIONS)
 def test_every_variation_can_be_switched(name: str) -> None:
     only, without = choose_variations(name), choose_variations(f"-{name}")
+    off: dict[str, Any] = {VARIATIONS[name]: 0}
     assert only is not None
     assert getattr(only, VARIATIONS[name]) == getattr(AugmentSpec(), VARIATIONS[name])
-    assert dataclasses.replace(only, **{VARIATIONS[name]: 0}) == STILL
-    assert without == dataclasses.replace(AugmentSpec(), **{VARIATIONS[name]: 0})
+    assert dataclasses.replace(only, **off) == STILL
+    assert without == dataclasses.replace(AugmentSpec(), **off)
 
 
 @pytest.mark.parametrize("text", ["shadows", "flip,-blur", "", "all,-flip", "--flip"])

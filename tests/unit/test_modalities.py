@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
 from edgeseg.core.frame import frame_to_pixels
 from edgeseg.core.images import read_image, write_image
@@ -16,6 +17,7 @@ from edgeseg.data.check_report import READY
 from edgeseg.data.dataset import open_dataset, read_case, survey_dataset
 from edgeseg.data.importer import import_dataset
 from edgeseg.data.sheet import draw_sheet
+from edgeseg.train.loading import load_data
 from tests.damages import make_varied_data
 
 SHIFT = {"doppler": 20, "elasto": 40}
@@ -36,9 +38,8 @@ def test_three_folders_become_red_green_and_blue(modal_data: Path) -> None:
     pixels = frame_to_pixels(read_case(case, colour=True).frame, InputSpec(96, 96, "rgb", "stretch"))
     assert case.modalities == ("images", "doppler", "elasto")
     for channel, folder in enumerate(("images", "images_doppler", "images_elasto")):
-        alone = frame_to_pixels(
-            read_image(modal_data / folder / f"{case.stem}.png"), InputSpec(96, 96, "grey", "stretch")
-        )
+        frame = read_image(modal_data / folder / f"{case.stem}.png")
+        alone = frame_to_pixels(frame, InputSpec(96, 96, "grey", "stretch"))
         assert np.array_equal(pixels[:, :, channel], alone[:, :, 0])
 
 
@@ -46,13 +47,15 @@ def test_modalities_are_never_mixed_to_grey(modal_data: Path) -> None:
     with pytest.raises(DataError, match="which would mix them") as caught:
         read_case(open_dataset(modal_data).cases[0])
     assert "--colour rgb" in caught.value.hint
+    with pytest.raises(DataError, match="which would mix them"):
+        load_data(modal_data, SplitSpec(0, 0.2, 0.2))
 
 
 def test_two_folders_are_refused(modal_data: Path) -> None:
     for path in (modal_data / "images_elasto").iterdir():
         path.unlink()
     (modal_data / "images_elasto").rmdir()
-    with pytest.raises(DataError, match="one folder of images or three in .*, got 2: images, images_doppler"):
+    with pytest.raises(DataError, match=r"one folder of images or three in .*, got 2: images, images_doppler"):
         open_dataset(modal_data)
 
 
