@@ -19,6 +19,7 @@ from edgeseg.core.modelfile import read_model
 from edgeseg.core.progress import ignore
 from edgeseg.core.stats import Percentiles, summarise_times
 from edgeseg.data.phantom import render_case
+from edgeseg.data.reading import to_channels
 from edgeseg.runtime.latency import STAGES
 from edgeseg.runtime.segmenter import Segmenter, StageTimes
 
@@ -105,7 +106,7 @@ def time_segmenters(
     taken: list[list[StageTimes]] = [[] for _ in segmenters]
     for _ in range(count_blocks(runs)):
         for segmenter, times in zip(segmenters, taken, strict=True):
-            frame = make_frame(segmenter.card.input.channels)
+            frame = make_frame(segmenter.card.input.in_colour)
             times += [segmenter.segment(frame).times for _ in range(BLOCK + 1)][1:]
         on_block("")
     return [{stage: summarise_times([getattr(t, stage) for t in times[:runs]]) for stage in STAGES} for times in taken]
@@ -117,10 +118,9 @@ def count_blocks(runs: int) -> int:
 
 
 @lru_cache(maxsize=2)
-def make_frame(channels: int) -> NDArray[np.uint8]:
+def make_frame(colour: bool) -> NDArray[np.uint8]:
     """Make a frame of a camera's size."""
-    grey = render_case(seed=0, size=FRAME_SIZE).image
-    return grey if channels == 1 else np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+    return to_channels(render_case(seed=0, size=FRAME_SIZE).image, colour)
 
 
 def describe_host(runtime: str) -> dict[str, Any]:

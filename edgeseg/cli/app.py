@@ -17,6 +17,7 @@ from edgeseg.cli import (
     doctor,
     evaluate,
     inspect,
+    model,
     stream,
     train,
 )
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
+app.add_typer(model.app, name="model")
 app.command("train")(train.train)
 app.command("compress")(compress.compress)
 app.command("evaluate")(evaluate.evaluate)

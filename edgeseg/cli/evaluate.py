@@ -60,7 +60,7 @@ def evaluate(
     file = read_model(model / "model.tflite" if model.is_dir() else model)
     segmenter = Segmenter(file, backend, threads)
     picked = pick_cases(file.card, data, split, layout, group_pattern)
-    colour = file.card.input.channels == 3
+    colour = file.card.input.in_colour
     with progress_bar("Judging", len(picked.cases)) as advance:
         scored = score_cases(segmenter, read_cases(picked.cases, colour, advance))
     table = to_plain(summarise_cases(scored, file.card.output.classes))

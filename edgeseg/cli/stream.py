@@ -53,7 +53,7 @@ def stream(
         options = StreamOptions(budget_ms, max_miss, frames)
     segmenter = Segmenter(read_model(model), backend, threads)
     recorder = LatencyRecorder(budget_ms, segmenter.warm_up())
-    opened = open_source(source, segmenter.card.input.channels == 3)
+    opened = open_source(source, segmenter.card.input.in_colour)
     sinks = [_open_page(segmenter, source, recorder, port)] if view == "web" else []
     report = run_stream(segmenter, opened, recorder, options, sinks, source)
     save_json(json_out, to_plain(report))

@@ -17,24 +17,47 @@ from edgeseg.cli.common import (
     need_training_packages,
     usage_errors,
 )
+from edgeseg.cli.network import PANEL as NETWORK
+from edgeseg.cli.network import (
+    ActivationOption,
+    ColourOption,
+    ConvolutionOption,
+    ModelOption,
+    SizeOption,
+    SkipOption,
+    StemOption,
+    UpsamplingOption,
+)
 from edgeseg.cli.tables import print_evaluation, print_folds
+
+TRAINING = "Training"
 
 
 def train(
     data: Annotated[Path, typer.Argument(help="Folder of labelled images, in any known layout.")],
     out: Annotated[Path, typer.Option(help="The run folder to make.")],
-    model: Annotated[str, typer.Option(help="Size of the U-Net: nano, micro, small or base.")] = "small",
-    size: Annotated[int, typer.Option(help="Height and width of the network's input.")] = 256,
-    stem: Annotated[
-        str, typer.Option(help="half draws the mask at half resolution, several times faster; full at full resolution.")
-    ] = "half",
-    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 150,
+    model: ModelOption = "small",
+    size: SizeOption = 256,
+    colour: ColourOption = "grey",
+    stem: StemOption = None,
+    skip: SkipOption = None,
+    upsampling: UpsamplingOption = None,
+    convolution: ConvolutionOption = "plain",
+    activation: ActivationOption = "sigmoid",
+    dropout: Annotated[
+        float, typer.Option(help="Share of the deepest stage's channels that are left out.", rich_help_panel=NETWORK)
+    ] = 0.1,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.", rich_help_panel=TRAINING)] = 150,
+    batch: Annotated[int, typer.Option(help="Images in a step.", rich_help_panel=TRAINING)] = 16,
+    learning_rate: Annotated[float, typer.Option(help="The highest one.", rich_help_panel=TRAINING)] = 2e-3,
+    l2: Annotated[float, typer.Option("--l2", help="Weight of the kernels' squares.", rich_help_panel=TRAINING)] = 0.0,
     loss: Annotated[
-        str, typer.Option(help="bce, dice, bce-dice, focal-tversky, boundary or l1-gradient.")
+        str,
+        typer.Option(help="bce, dice, bce-dice, focal-tversky, boundary or l1-gradient.", rich_help_panel=TRAINING),
     ] = "bce-dice",
     augment: AugmentOption = "all",
     denoise: DenoiseOption = "none",
-    seed: Annotated[int, typer.Option(help="Divides the cases and starts the network.")] = 0,
+    seed: Annotated[int, typer.Option(help="Divides the cases and starts the network.", rich_help_panel=TRAINING)] = 0,
     layout: LayoutOption = None,
     group_pattern: GroupPatternOption = None,
     folds: Annotated[
@@ -63,7 +86,23 @@ def train(
 
     with usage_errors():
         options = TrainOptions(
-            model=model, size=size, stem=stem, epochs=epochs, seed=seed, loss=loss, denoise=denoise, augment=augment
+            model=model,
+            size=size,
+            stem=stem,
+            epochs=epochs,
+            batch=batch,
+            learning_rate=learning_rate,
+            seed=seed,
+            loss=loss,
+            denoise=denoise,
+            augment=augment,
+            colour=colour,
+            activation=activation,
+            skip=skip,
+            upsampling=upsampling,
+            convolution=convolution,
+            dropout=dropout,
+            l2=l2,
         )
     split = plain_split(seed, layout, group_pattern)
     if folds:

@@ -131,7 +131,7 @@ def open_run(run: Path) -> Workshop:
             f"Expected the data that {run} was trained on at {root}, got nothing there.",
             f'Move the folder back, or correct "data" in {run / RECORD}.',
         )
-    data = load_data(root, record.split)
+    data = load_data(root, record.split, record.input.in_colour)
     if fingerprint_dataset(data.dataset) != record.data_fingerprint:
         raise DataError(
             f"Expected the data that {run} was trained on, got a changed folder {root}.",

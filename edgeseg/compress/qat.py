@@ -15,7 +15,7 @@ from edgeseg.core.errors import RecipeError
 from edgeseg.core.quiet import quiet_native_output
 from edgeseg.data.augment import AugmentSpec
 from edgeseg.model.keras import keras, tf
-from edgeseg.model.losses import bce_dice_loss
+from edgeseg.model.losses import find_loss
 from edgeseg.train.arrays import GridArrays, to_reals
 from edgeseg.train.fit import build_optimizer, fit_model
 from edgeseg.train.judge import Judge
@@ -50,8 +50,11 @@ def train_quantised(
     """
     model = quantise_model(parent)
     set_ranges(model, parent, to_reals(train.images[:_CALIBRATION_IMAGES]))
-    feed = Feed(train, BATCH, seed, train.masks.shape[1] // parent.output_shape[1], augment)
-    model.compile(build_optimizer(step.learning_rate, step.epochs * feed.steps), distillation_loss(step.distillation))
+    _, height, _, outputs = parent.output_shape
+    background = outputs > train.masks.shape[-1]
+    feed = Feed(train, BATCH, seed, train.masks.shape[1] // height, augment, background)
+    loss = distillation_loss(step.distillation, "softmax" if background else "sigmoid")
+    model.compile(build_optimizer(step.learning_rate, step.epochs * feed.steps), loss)
     with tempfile.TemporaryDirectory() as folder:
         judge = Judge("Training for int8", model, validation, Path(folder) / "best.h5")
         judge.judge(0, float("nan"))
@@ -83,11 +86,20 @@ def set_ranges(model: Any, parent: Any, images: NDArray[np.float32]) -> None:
         weights = {weight.name.rsplit("/", 1)[-1].split(":")[0]: weight for weight in layer.weights}
         source = "image" if layer.name.startswith("quantize_layer") else layer.name.removeprefix("quant_")
         for name, weight in weights.items():
-            if name.startswith("kernel_"):
-                largest = tf.reduce_max(tf.abs(weights["kernel"]), axis=(0, 1, 2))
-                weight.assign(largest if name == "kernel_max" else -largest)
-            elif name.endswith(("_min", "_max")) and source in ranges:
-                weight.assign(ranges[source][name.endswith("_max")])
+            subject, end = name[:-4], name[-4:]
+            if end not in ("_min", "_max"):
+                continue
+            if subject in weights:
+                largest = _find_largest(weights[subject], weight.shape)
+                weight.assign(largest if end == "_max" else -largest)
+            elif source in ranges:
+                weight.assign(ranges[source][end == "_max"])
+
+
+def _find_largest(kernel: Any, shape: Any) -> Any:
+    """Find a kernel's largest weight, for each channel or for all, as its range is shaped."""
+    per_channel = tf.reduce_max(tf.abs(kernel), axis=(0, 1, 2))
+    return per_channel if shape.rank else tf.reduce_max(per_channel)
 
 
 def measure_ranges(parent: Any, images: NDArray[np.float32]) -> dict[str, tuple[float, float]]:
@@ -110,12 +122,12 @@ def follow_parent(pipeline: Any, parent: Any) -> Any:
     return pipeline.map(append, num_parallel_calls=1).prefetch(1)
 
 
-def distillation_loss(share: float) -> Any:
+def distillation_loss(share: float, activation: str = "sigmoid") -> Any:
     """Build the loss that mixes true masks and the parent's."""
+    learn, imitate = find_loss("bce-dice", activation), find_loss("bce", activation)
 
     def loss(truth: Any, predicted: Any) -> Any:
         masks, wanted = tf.split(truth, 2, axis=-1)
-        follow = tf.reduce_mean(keras.losses.binary_crossentropy(wanted, predicted), axis=(1, 2))
-        return (1.0 - share) * bce_dice_loss(masks, predicted) + share * follow
+        return (1.0 - share) * learn(masks, predicted) + share * imitate(wanted, predicted)
 
     return loss

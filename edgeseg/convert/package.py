@@ -13,6 +13,7 @@ from edgeseg.core.frame import SCORE_ONE, frame_to_pixels, pixels_to_tensor, ten
 from edgeseg.core.modelfile import GoldenPair
 from edgeseg.core.spec import InputSpec, OutputSpec
 from edgeseg.data.phantom import render_case
+from edgeseg.data.reading import to_channels
 from edgeseg.graph.lint import lint_graph
 from edgeseg.graph.operators import read_graph
 
@@ -58,8 +59,8 @@ def _phantom_pixels(spec: InputSpec, index: int) -> NDArray[np.uint8]:
     Rendered once for all files of a run: a dozen phantoms take seconds.
     """
     image = render_case(GOLDEN_SEED, index, (spec.height, spec.width)).image & np.uint8(GOLDEN_BITS)
-    frame = image if spec.channels == 1 else np.repeat(image[:, :, np.newaxis], 3, axis=2)
-    return frame_to_pixels(frame, InputSpec(spec.height, spec.width, spec.colour, spec.resize))
+    ends = InputSpec(spec.height, spec.width, spec.colour, spec.resize)
+    return frame_to_pixels(to_channels(image, spec.in_colour), ends)
 
 
 def _covered(pair: GoldenPair, card: Card) -> float:

@@ -54,6 +54,11 @@ class InputSpec:
         """Count the channels of the input tensor."""
         return COLOURS[self.colour]
 
+    @property
+    def in_colour(self) -> bool:
+        """Say whether frames must be in colour."""
+        return self.channels > 1
+
 
 def check_denoise(kind: str) -> None:
     """Refuse what is no filter's name."""
@@ -90,7 +95,12 @@ class OutputSpec:
     @property
     def channels(self) -> int:
         """Count the channels of the output tensor; softmax has one more, for the background."""
-        return len(self.classes) + (self.activation == "softmax")
+        return len(self.classes) + self.draws_background
+
+    @property
+    def draws_background(self) -> bool:
+        """Say whether the first channel is the background's."""
+        return self.activation == "softmax"
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,8 @@ def focal_tversky_loss(truth: Any, predicted: Any) -> Any:
 
 
 def boundary_loss(truth: Any, predicted: Any) -> Any:
-    """Add the overlap that the outlines, one pixel of the network's grid wide, are missing."""
-    return bce_dice_loss(truth, predicted) + dice_loss(_find_outline(truth), _find_outline(predicted))
+    """Add the overlap that the outlines are missing."""
+    return bce_dice_loss(truth, predicted) + outline_loss(truth, predicted)
 
 
 def _find_outline(masks: Any) -> Any:
@@ -61,6 +61,25 @@ def _difference(first: Any, second: Any) -> Any:
     return tf.reduce_mean(tf.abs(first - second), axis=(1, 2, 3))
 
 
+def cross_entropy_loss(truth: Any, predicted: Any) -> Any:
+    """Measure categorical cross-entropy, for classes of which every pixel has just one."""
+    return tf.reduce_mean(keras.losses.categorical_crossentropy(truth, predicted), axis=(1, 2))
+
+
+def _on_classes(loss: Loss) -> Loss:
+    """Leave out the background, whose area would outweigh every structure."""
+    return lambda truth, predicted: loss(truth[..., 1:], predicted[..., 1:])
+
+
+def _add(first: Loss, second: Loss) -> Loss:
+    return lambda truth, predicted: first(truth, predicted) + second(truth, predicted)
+
+
+def outline_loss(truth: Any, predicted: Any) -> Any:
+    """Measure the overlap that the outlines, one pixel of the network's grid wide, are missing."""
+    return dice_loss(_find_outline(truth), _find_outline(predicted))
+
+
 LOSSES: dict[str, Loss] = {
     "bce": bce_loss,
     "dice": dice_loss,
@@ -70,9 +89,20 @@ LOSSES: dict[str, Loss] = {
     "l1-gradient": l1_gradient_loss,
 }
 
+_CROSS_ENTROPY_DICE = _add(cross_entropy_loss, _on_classes(dice_loss))
+SOFTMAX_LOSSES: dict[str, Loss] = {
+    "bce": cross_entropy_loss,
+    "dice": _on_classes(dice_loss),
+    "bce-dice": _CROSS_ENTROPY_DICE,
+    "focal-tversky": _on_classes(focal_tversky_loss),
+    "boundary": _add(_CROSS_ENTROPY_DICE, _on_classes(outline_loss)),
+    "l1-gradient": _on_classes(l1_gradient_loss),
+}
+"""The same for masks whose first channel is the background."""
 
-def find_loss(name: str) -> Loss:
-    """Find a loss by its name."""
+
+def find_loss(name: str, activation: str = "sigmoid") -> Loss:
+    """Find a loss by its name, for the activation that the masks come from."""
     if name not in LOSSES:
         raise UnknownNameError("loss", name, LOSSES)
-    return LOSSES[name]
+    return SOFTMAX_LOSSES[name] if activation == "softmax" else LOSSES[name]

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from edgeseg.core.errors import UnknownNameError
+from edgeseg.core.spec import ACTIVATIONS, COLOURS
 
 SKIPS = ("add", "concat")
-STEMS = {"full": 1, "half": 2}
+UPSAMPLINGS = ("bilinear", "transpose")
+CONVOLUTIONS = ("plain", "separable")
+STEMS = {"full": 1, "half": 2, "depth": 2}
 """How much smaller than the input the first stage is, and with it the mask that the network draws."""
 
-SIZES: dict[str, tuple[int, ...]] = {
-    "nano": (8, 8, 16, 16, 24),
-    "micro": (8, 16, 24, 40, 56),
-    "small": (8, 16, 32, 64, 128),
-    "base": (16, 32, 64, 128, 256),
+
+@dataclass(frozen=True)
+class NamedSize:
+    """A U-Net that goes by a name: its widths, and how it is built when nothing else is asked for."""
+
+    widths: tuple[int, ...]
+    skip: str = "add"
+    upsampling: str = "bilinear"
+    stem: str = "half"
+
+
+SIZES: dict[str, NamedSize] = {
+    "nano": NamedSize((8, 8, 16, 16, 24)),
+    "micro": NamedSize((8, 16, 24, 40, 56)),
+    "small": NamedSize((8, 16, 32, 64, 128)),
+    "base": NamedSize((16, 32, 64, 128, 256)),
+    "classic": NamedSize((64, 128, 256, 512, 1024), "concat", "transpose", "full"),
 }
 
 
@@ -31,28 +47,61 @@ class UNetSpec:
     skip: str = "add"
     stem: str = "full"
     dropout: float = 0.1
+    upsampling: str = "bilinear"
+    convolution: str = "plain"
+    l2: float = 0.0
+    own: Mapping[str, int] = field(default_factory=dict)
+    """Widths of single convolutions that differ from their stage's, by the layer's name: {"down1_a": 12}."""
 
     def __post_init__(self) -> None:
         if len(self.widths) < 2 or min(self.widths) < 1:
             raise ValueError(f"expected at least two widths above 0, got {self.widths}")
-        if self.skip not in SKIPS:
-            raise ValueError(f"expected skip to be one of {', '.join(SKIPS)}, got {self.skip!r}")
-        if self.stem not in STEMS:
-            raise ValueError(f"expected stem to be one of {', '.join(STEMS)}, got {self.stem!r}")
+        _check_choice("channels", self.channels, tuple(COLOURS.values()))
+        _check_choice("activation", self.activation, ACTIVATIONS)
+        _check_choice("skip", self.skip, SKIPS)
+        _check_choice("stem", self.stem, tuple(STEMS))
+        _check_choice("upsampling", self.upsampling, UPSAMPLINGS)
+        _check_choice("convolution", self.convolution, CONVOLUTIONS)
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"expected dropout from 0 to below 1, got {self.dropout}")
+        if self.l2 < 0.0:
+            raise ValueError(f"expected l2 of at least 0, got {self.l2}")
+        self._check_own()
         step = self.shrink * 2 ** (len(self.widths) - 1)
         if self.height % step or self.width % step:
             raise ValueError(f"expected a size that {step} divides, got {self.height}x{self.width}")
+
+    def _check_own(self) -> None:
+        free = {f"{stage}_a" for stage in self.stages} | {f"{stage}_b" for stage in self.stages if stage[:2] == "up"}
+        free |= {f"{stage}_reduce" for stage in self.stages if stage[:2] == "up" and self.skip == "concat"}
+        free |= {"stem"} if self.shrink > 1 else set()
+        for name, width in self.own.items():
+            if name not in free or width < 1:
+                raise ValueError(f"expected own widths above 0 for {', '.join(sorted(free))}, got {name}: {width}")
 
     @property
     def shrink(self) -> int:
         """Say how many times smaller than the image the drawn mask is."""
         return STEMS[self.stem]
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Name the stages in the order they run: down0, down1, ... up1, up0."""
+        depth = len(self.widths)
+        return (*(f"down{n}" for n in range(depth)), *(f"up{n}" for n in reversed(range(depth - 1))))
 
-def find_size(name: str) -> tuple[int, ...]:
-    """Find the widths of a named size."""
+    def width_of(self, convolution: str, stage: int) -> int:
+        """Find the width of a convolution: its own, or its stage's."""
+        return self.own.get(convolution, self.widths[stage])
+
+
+def _check_choice(name: str, value: object, known: tuple[object, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"expected {name} to be one of {', '.join(map(str, known))}, got {value!r}")
+
+
+def find_size(name: str) -> NamedSize:
+    """Find a named size."""
     if name not in SIZES:
         raise UnknownNameError("model size", name, SIZES)
     return SIZES[name]

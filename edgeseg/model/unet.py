@@ -1,8 +1,9 @@
 """Build a U-Net from its spec, of layers that tfmot, LiteRT and the Edge TPU all take.
 
 Each stage up brings the channels down with a 1x1 convolution before the bilinear resize, so that the resize and the
-addition of the skip run on few channels. The half stem leaves full resolution with its first convolution, where a
-U-Net spends most of its time; the mask is then drawn at half resolution and resized with the frame's own arithmetic.
+addition of the skip run on few channels; a transposed convolution does both at once. The stems "half" and "depth" leave
+full resolution with their first convolution, where a U-Net spends most of its time; the mask is then drawn at half
+resolution and resized with the frame's own arithmetic.
 """
 
 from __future__ import annotations
@@ -14,45 +15,86 @@ from edgeseg.model.spec import UNetSpec
 
 layers = keras.layers
 BATCH_NORM_MOMENTUM = 0.9
+STEM_KERNELS = {"half": 3, "depth": 2}
+"""A 2x2 convolution with stride 2 is space-to-depth and a 1x1 convolution in one operator."""
 
 
 def build_unet(spec: UNetSpec) -> Any:
     """Build the Keras model of a spec."""
     image = keras.Input((spec.height, spec.width, spec.channels), name="image")
     x: Any = image
-    if spec.stem == "half":
-        x = _conv(x, spec.widths[0], 3, "stem", strides=2)
+    if spec.stem in STEM_KERNELS:
+        x = _conv(x, spec, "stem", 0, STEM_KERNELS[spec.stem], strides=2)
     skips = []
-    for stage, width in enumerate(spec.widths):
+    for stage in range(len(spec.widths)):
         if stage:
             x = layers.MaxPool2D(name=f"down{stage}_pool")(x)
-        x = _conv_pair(x, width, f"down{stage}")
+        x = _conv_pair(x, spec, f"down{stage}", stage)
         skips.append(x)
     x = layers.SpatialDropout2D(spec.dropout, name="dropout")(x)
     for stage in reversed(range(len(spec.widths) - 1)):
         x = _up(x, skips[stage], spec, stage)
-    logits = layers.Conv2D(spec.outputs, 1, name="head")(x)
+    logits = layers.Conv2D(spec.outputs, 1, kernel_regularizer=_penalty(spec), name="head")(x)
     mask = layers.Activation(spec.activation, name="mask")(logits)
     return keras.Model(image, mask, name="unet")
 
 
 def _up(x: Any, skip: Any, spec: UNetSpec, stage: int) -> Any:
-    width = spec.widths[stage]
-    x = _conv(x, width, 1, f"up{stage}_reduce")
-    x = layers.UpSampling2D(interpolation="bilinear", name=f"up{stage}_resize")(x)
+    x = _enlarge(x, spec, f"up{stage}", stage)
     join = layers.Add if spec.skip == "add" else layers.Concatenate
     x = join(name=f"up{stage}_skip")([x, skip])
-    return _conv_pair(x, width, f"up{stage}")
+    return _conv_pair(x, spec, f"up{stage}", stage)
 
 
-def _conv_pair(x: Any, width: int, name: str) -> Any:
-    return _conv(_conv(x, width, 3, f"{name}_a"), width, 3, f"{name}_b")
+def _enlarge(x: Any, spec: UNetSpec, name: str, stage: int) -> Any:
+    if spec.upsampling == "transpose":
+        width = spec.width_of(f"{name}_reduce", stage)
+        return layers.Conv2DTranspose(
+            width, 2, 2, kernel_initializer="he_normal", kernel_regularizer=_penalty(spec), name=f"{name}_reduce"
+        )(x)
+    x = _conv(x, spec, f"{name}_reduce", stage, 1)
+    return layers.UpSampling2D(interpolation="bilinear", name=f"{name}_resize")(x)
 
 
-def _conv(x: Any, width: int, kernel: int, name: str, strides: int = 1) -> Any:
-    convolution = layers.Conv2D(
-        width, kernel, strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
+def _conv_pair(x: Any, spec: UNetSpec, name: str, stage: int) -> Any:
+    for step in ("a", "b"):
+        x = _conv3(x, spec, f"{name}_{step}", stage)
+    return x
+
+
+def _conv3(x: Any, spec: UNetSpec, name: str, stage: int) -> Any:
+    """Convolve 3x3; a separable one begins with each channel by itself, of which the bare image has too few."""
+    if spec.convolution == "plain" or (name == "down0_a" and spec.stem == "full"):
+        return _conv(x, spec, name, stage, 3)
+    depthwise = layers.DepthwiseConv2D(
+        3,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer="he_normal",
+        depthwise_regularizer=_penalty(spec),
+        name=f"{name}_depthwise",
     )
-    x = convolution(x)
+    return _conv(_norm(depthwise(x), f"{name}_depthwise"), spec, name, stage, 1)
+
+
+def _conv(x: Any, spec: UNetSpec, name: str, stage: int, kernel: int, strides: int = 1) -> Any:
+    convolution = layers.Conv2D(
+        spec.width_of(name, stage),
+        kernel,
+        strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        kernel_regularizer=_penalty(spec),
+        name=name,
+    )
+    return _norm(convolution(x), name)
+
+
+def _norm(x: Any, name: str) -> Any:
     x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm")(x)
     return layers.ReLU(6.0, name=f"{name}_relu")(x)
+
+
+def _penalty(spec: UNetSpec) -> Any:
+    return keras.regularizers.L2(spec.l2) if spec.l2 else None

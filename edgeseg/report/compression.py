@@ -87,7 +87,7 @@ def pick_cases(cases: Sequence[ComparedCase]) -> list[tuple[str, ComparedCase]]:
 def _draw_case(
     caption: str, compared: ComparedCase, parent: Segmenter, chosen: Segmenter, chosen_name: str
 ) -> PictureRow:
-    image, classes = read_case(compared.case, parent.card.input.channels == 3), parent.card.output.classes
+    image, classes = read_case(compared.case, parent.card.input.in_colour), parent.card.output.classes
     masks = {
         "truth": image.labels,
         f"float32, Dice {compared.parent_dice:.3f}": parent.segment(image.frame).labels,

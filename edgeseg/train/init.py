@@ -17,7 +17,7 @@ def start_from(model: Any, run: Path) -> int:
 
     Args:
         model: The model that is to be trained.
-        run: The run to learn from; its widths must fit, its size and its classes may differ.
+        run: The run to learn from; its encoder must fit, its size and its classes may differ.
 
     Returns:
         How many layers were copied.
@@ -31,7 +31,7 @@ def start_from(model: Any, run: Path) -> int:
         if [weight.shape for weight in given.get(layer.name, [])] != shapes:
             raise RunError(
                 f"Expected a run whose encoder fits this model, got {run}, which differs at the layer {layer.name}.",
-                "Start from a run of the same --model and --stem.",
+                "Start from a run of the same --model, --stem, --convolution and --colour.",
             )
         layer.set_weights(given[layer.name])
     return len(wanted)

@@ -25,11 +25,11 @@ class LoadedData:
         return [self.images[case.stem] for case in self.split.part(name)]
 
 
-def load_data(root: Path, split_spec: SplitSpec) -> LoadedData:
-    """Read all cases of a folder into memory and divide them."""
+def load_data(root: Path, split_spec: SplitSpec, colour: bool = False) -> LoadedData:
+    """Read all cases of a folder into memory, in grey or in colour, and divide them."""
     dataset = open_dataset(root, split_spec.layout, split_spec.group_pattern)
     with progress_bar("Reading images", len(dataset.cases)) as advance:
-        images = {image.case.stem: image for image in read_cases(dataset.cases, on_case=advance)}
+        images = {image.case.stem: image for image in read_cases(dataset.cases, colour, advance)}
     for defect in find_empty_classes(dataset, (image.marked for image in images.values())):
         raise defect
     empty = {stem: not image.labels.any() for stem, image in images.items()}

@@ -28,6 +28,8 @@ class Feed:
     seed: int
     shrink: int
     augment: AugmentSpec | None
+    background: bool = False
+    """Whether the first mask is the background's."""
 
     @property
     def steps(self) -> int:
@@ -43,7 +45,14 @@ class Feed:
         arrays = self.arrays
         random = np.random.default_rng((self.seed, _IMAGE_STREAM, epoch, number))
         image, masks = vary_case(arrays.pixels[number], arrays.masks[number], self.augment, arrays.denoise, random)
+        masks = add_background(masks) if self.background else masks
         return image.astype(np.float32) / np.float32(255), shrink_masks(masks, self.shrink)
+
+
+def add_background(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Put the background before masks (height, width, classes); where classes overlap, the last one stays."""
+    labels = (masks * np.arange(1, masks.shape[-1] + 1)).max(axis=-1, keepdims=True)
+    return np.asarray(labels == np.arange(masks.shape[-1] + 1), dtype=np.uint8)
 
 
 def shrink_masks(masks: NDArray[np.uint8], shrink: int) -> NDArray[np.float32]:
@@ -69,5 +78,6 @@ def build_pipeline(feed: Feed, epochs: int, first_epoch: int = 0) -> Any:
 
     height, width, channels = feed.arrays.pixels.shape[1:]
     image_shape = (height, width, channels)
-    mask_shape = (height // feed.shrink, width // feed.shrink, feed.arrays.masks.shape[-1])
+    outputs = feed.arrays.masks.shape[-1] + feed.background
+    mask_shape = (height // feed.shrink, width // feed.shrink, outputs)
     return tf.data.Dataset.range(first_epoch, epochs).flat_map(list_epoch).prefetch(tf.data.AUTOTUNE)

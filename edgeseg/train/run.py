@@ -20,7 +20,7 @@ from edgeseg.core.files import partial_path, write_json
 from edgeseg.core.schema import MisfitError, from_plain, to_plain
 from edgeseg.core.spec import InputSpec, OutputSpec, check_denoise
 from edgeseg.data.augment import choose_variations
-from edgeseg.model.spec import STEMS, UNetSpec
+from edgeseg.model.spec import UNetSpec, find_size
 
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
@@ -36,7 +36,8 @@ class TrainOptions:
 
     model: str = "small"
     size: int = 256
-    stem: str = "half"
+    stem: str | None = None
+    """None, here and below: as the named size has it."""
     epochs: int = 150
     batch: int = 16
     learning_rate: float = 2e-3
@@ -44,16 +45,47 @@ class TrainOptions:
     loss: str = "bce-dice"
     denoise: str = "none"
     augment: str = "all"
+    colour: str = "grey"
+    activation: str = "sigmoid"
+    skip: str | None = None
+    upsampling: str | None = None
+    convolution: str = "plain"
+    dropout: float = 0.1
+    l2: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"expected at least 1 epoch, got {self.epochs}")
         check_denoise(self.denoise)
         choose_variations(self.augment)
-        if self.stem not in STEMS:
-            raise ValueError(f"expected stem to be one of {', '.join(STEMS)}, got {self.stem!r}")
+        if self.batch < 1 or self.learning_rate <= 0:
+            raise ValueError(f"expected a batch and a learning rate above 0, got {self.batch}, {self.learning_rate}")
         if not 32 <= self.size <= 1024 or self.size % SIZE_STEP:
             raise ValueError(f"expected a size from 32 to 1024 that {SIZE_STEP} divides, got {self.size}")
+        self.describe_network(outputs=1)
+
+    @property
+    def input(self) -> InputSpec:
+        """Describe what a frame is turned into."""
+        return InputSpec(self.size, self.size, self.colour, denoise=self.denoise)
+
+    def describe_network(self, outputs: int) -> UNetSpec:
+        """Describe the network that is asked for, for so many output channels."""
+        named = find_size(self.model)
+        return UNetSpec(
+            height=self.size,
+            width=self.size,
+            channels=self.input.channels,
+            outputs=outputs,
+            activation=self.activation,
+            widths=named.widths,
+            skip=self.skip or named.skip,
+            stem=self.stem or named.stem,
+            dropout=self.dropout,
+            upsampling=self.upsampling or named.upsampling,
+            convolution=self.convolution,
+            l2=self.l2,
+        )
 
 
 @dataclass(frozen=True)

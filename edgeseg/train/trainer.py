@@ -12,12 +12,11 @@ import edgeseg
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError, RunError
 from edgeseg.core.files import partial_path, staged_folder
-from edgeseg.core.spec import InputSpec, OutputSpec
+from edgeseg.core.spec import OutputSpec
 from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import fingerprint_dataset
 from edgeseg.model.keras import keras
 from edgeseg.model.losses import find_loss
-from edgeseg.model.spec import UNetSpec, find_size
 from edgeseg.model.unet import build_unet
 from edgeseg.train.arrays import to_grid
 from edgeseg.train.checkpoint import Checkpoint
@@ -64,7 +63,7 @@ def train_run(
     """
     find_loss(options.loss)
     _keep_interrupted(out, overwrite)
-    loaded = load_data(data, split or plain_split(options.seed))
+    loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour)
     record = _begin_record(loaded, os.path.relpath(data, out), options)
     with staged_folder(out, overwrite, keep_partial=True) as folder:
         write_record(folder, record)
@@ -79,7 +78,7 @@ def resume_run(data: Path, out: Path) -> RunRecord:
         out: The run folder it was to make.
     """
     record = read_interrupted(partial_path(out))
-    loaded = load_data(data, record.split)
+    loaded = load_data(data, record.split, record.input.in_colour)
     if fingerprint_dataset(loaded.dataset) != record.data_fingerprint:
         raise DataError(
             f"Expected the data that the training of {out} was begun on, got a changed folder {data}.",
@@ -98,17 +97,16 @@ def _keep_interrupted(out: Path, overwrite: bool) -> None:
 
 
 def _begin_record(loaded: LoadedData, path: str, options: TrainOptions) -> RunRecord:
-    size, classes = options.size, loaded.dataset.classes
-    output = OutputSpec(classes)
+    output = OutputSpec(loaded.dataset.classes, options.activation)
     return RunRecord(
         name=f"{loaded.dataset.root.resolve().name}-{options.model}",
         status=TRAINING,
         data=path,
         data_fingerprint=fingerprint_dataset(loaded.dataset),
         split=loaded.split_spec,
-        input=InputSpec(size, size, denoise=options.denoise),
+        input=options.input,
         output=output,
-        spec=UNetSpec(size, size, 1, output.channels, output.activation, find_size(options.model), stem=options.stem),
+        spec=options.describe_network(output.channels),
         options=options,
         libraries={name: version(name) for name in LIBRARIES},
         edgeseg=edgeseg.__version__,
@@ -131,8 +129,10 @@ def _train(loaded: LoadedData, record: RunRecord, folder: Path, init: Path | Non
 def _fit(model: Any, loaded: LoadedData, record: RunRecord, folder: Path) -> EpochResult:
     options = record.options
     train, validation = (to_grid(loaded.part(part), record.input) for part in ("train", "val"))
-    feed = Feed(train, options.batch, options.seed, record.spec.shrink, choose_variations(options.augment))
-    model.compile(build_optimizer(options.learning_rate, options.epochs * feed.steps), find_loss(options.loss))
+    output, augment = record.output, choose_variations(options.augment)
+    feed = Feed(train, options.batch, options.seed, record.spec.shrink, augment, output.draws_background)
+    optimizer = build_optimizer(options.learning_rate, options.epochs * feed.steps)
+    model.compile(optimizer, find_loss(options.loss, output.activation))
     judge = Judge("Training", model, validation, folder / WEIGHTS)
     checkpoint = Checkpoint(folder, model, judge.average)
     best = fit_model(model, feed, judge, options.epochs, checkpoint=checkpoint)

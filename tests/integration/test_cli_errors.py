@@ -85,7 +85,9 @@ def test_unknown_model_size(fail: Fail, disc_data: Path, tmp_path: Path) -> None
     assert (code, "Did you mean small?" in said) == (1, True)
 
 
-@pytest.mark.parametrize("option", [("--epochs", "0"), ("--size", "100"), ("--size", "5"), ("--nonsense",)])
+@pytest.mark.parametrize(
+    "option", [("--epochs", "0"), ("--size", "100"), ("--size", "5"), ("--nonsense",), ("--skip", "sum")]
+)
 def test_wrong_usage_is_exit_code_2(fail: Fail, disc_data: Path, tmp_path: Path, option: tuple[str, ...]) -> None:
     code, _ = fail("train", disc_data, "--out", tmp_path / "run", *option)
     assert code == 2

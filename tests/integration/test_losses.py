@@ -47,6 +47,24 @@ def test_gradients_are_finite_and_not_zero(name: str) -> None:
     assert np.abs(gradient).max() > 0
 
 
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_softmax_losses_fall_as_well_and_the_background_is_no_structure(name: str) -> None:
+    loss = find_loss(name, "softmax")
+    truth = np.concatenate([1 - TRUTH, TRUTH], axis=-1)
+    right, wrong = (
+        loss(truth, np.concatenate([1 - masks, masks], axis=-1)).numpy()
+        for masks in (predict(slice(8, 24), slice(8, 24)), predict(slice(0, 8), slice(24, 32)))
+    )
+    assert right.shape == (2,)
+    assert right[0] < wrong[0]
+
+
+def test_dice_of_softmax_masks_leaves_the_background_out() -> None:
+    truth, nothing = np.concatenate([1 - TRUTH, TRUTH], axis=-1), np.zeros_like(TRUTH)
+    found = find_loss("dice", "softmax")(truth, np.concatenate([1 - nothing, nothing], axis=-1)).numpy()
+    assert found[0] > 0.9
+
+
 def test_empty_truth_prefers_an_empty_mask() -> None:
     empty, blob = np.full_like(TRUTH, 0.01), predict(slice(8, 24), slice(8, 24))
     nothing = np.zeros_like(TRUTH)
@@ -60,7 +78,7 @@ def test_unknown_loss_names_the_nearest() -> None:
 
 
 def test_encoder_starts_from_another_run_and_the_rest_does_not(trained_run: Path) -> None:
-    spec = UNetSpec(96, 96, 1, 2, "sigmoid", find_size("nano"), stem="half")
+    spec = UNetSpec(96, 96, 1, 2, "sigmoid", find_size("nano").widths, stem="half")
     model = build_unet(spec)
     head, encoder = model.get_layer("head").get_weights()[0], model.get_layer("down1_a").get_weights()[0]
     assert start_from(model, trained_run) > 10
@@ -68,7 +86,24 @@ def test_encoder_starts_from_another_run_and_the_rest_does_not(trained_run: Path
     assert np.array_equal(model.get_layer("head").get_weights()[0], head)
 
 
+def test_encoder_fits_another_way_up(trained_run: Path) -> None:
+    widths = find_size("nano").widths
+    spec = UNetSpec(64, 64, 1, 2, "softmax", widths, skip="concat", upsampling="transpose", stem="half")
+    model = build_unet(spec)
+    assert start_from(model, trained_run) > 10
+
+
+@pytest.mark.parametrize(
+    ("channels", "stem", "convolution"), [(1, "half", "separable"), (1, "depth", "plain"), (3, "half", "plain")]
+)
+def test_encoder_of_another_kind_is_refused(trained_run: Path, channels: int, stem: str, convolution: str) -> None:
+    widths = find_size("nano").widths
+    spec = UNetSpec(64, 64, channels, 1, "sigmoid", widths, stem=stem, convolution=convolution)
+    with pytest.raises(RunError, match="differs at the layer"):
+        start_from(build_unet(spec), trained_run)
+
+
 def test_encoder_that_does_not_fit_is_refused(trained_run: Path) -> None:
-    model = build_unet(UNetSpec(64, 64, 1, 1, "sigmoid", find_size("small"), stem="half"))
+    model = build_unet(UNetSpec(64, 64, 1, 1, "sigmoid", find_size("small").widths, stem="half"))
     with pytest.raises(RunError, match="differs at the layer down1_a"):
         start_from(model, trained_run)

@@ -28,7 +28,7 @@ def open_source(text: str, colour: bool = False) -> Source:
 def _find_opener(text: str, colour: bool) -> Callable[[], Source]:
     path = Path(text)
     if text.startswith("phantom://"):
-        return lambda: PhantomSource(text)
+        return lambda: PhantomSource(text, colour)
     if text.isdigit():
         return lambda: CameraSource(int(text))
     if text.startswith("/dev/"):

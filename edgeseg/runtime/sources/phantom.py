@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
 from edgeseg.data.phantom import PhantomClip
+from edgeseg.data.reading import to_channels
 from edgeseg.runtime.sources.base import Source
 
 EXAMPLE = "phantom://?seed=1&frames=300&size=256"
@@ -19,18 +20,19 @@ _RENDERED = 90
 class PhantomSource(Source):
     """Plays a phantom clip; the frames are rendered ahead and played to and fro, so that rendering costs nothing."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, colour: bool = False) -> None:
         """Prepare a clip.
 
         Args:
             text: phantom:// with optional seed, frames (0: endless) and size, as in `phantom://?seed=2&frames=300`.
+            colour: Whether the model wants colour.
         """
         options = _parse_options(text)
         self._left = options["frames"] or -1
         clip = PhantomClip(seed=options["seed"], size=(options["size"], options["size"]))
         self.fps = clip.fps
         count = min(_RENDERED, options["frames"] or _RENDERED)
-        self._images = [clip.frame(number).image for number in range(count)]
+        self._images = [to_channels(clip.frame(number).image, colour) for number in range(count)]
         self._position = 0
 
     def read(self) -> NDArray[Any] | None:

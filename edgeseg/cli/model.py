@@ -1,0 +1,94 @@
+"""`edgeseg model`: look at a network before it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeseg.cli.common import JsonOption, need_training_packages, save_json, usage_errors
+from edgeseg.cli.network import (
+    ActivationOption,
+    ColourOption,
+    ConvolutionOption,
+    ModelOption,
+    SizeOption,
+    SkipOption,
+    StemOption,
+    UpsamplingOption,
+)
+from edgeseg.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from edgeseg.model.summary import StageSummary
+
+app = typer.Typer(no_args_is_help=True, help="Look at networks.")
+
+
+@app.callback()
+def describe() -> None:
+    """Keep `summary` a command of its own while it is the only one."""
+
+
+@app.command()
+def summary(
+    run: Annotated[
+        Path | None, typer.Argument(help="A finished run; without it the options say what to show.", show_default=False)
+    ] = None,
+    model: ModelOption = "small",
+    size: SizeOption = 256,
+    colour: ColourOption = "grey",
+    stem: StemOption = None,
+    skip: SkipOption = None,
+    upsampling: UpsamplingOption = None,
+    convolution: ConvolutionOption = "plain",
+    activation: ActivationOption = "sigmoid",
+    picture: Annotated[
+        Path | None, typer.Option(metavar="F.png", help="Draw the network into this file.", show_default=False)
+    ] = None,
+    json_out: JsonOption = None,
+) -> None:
+    """Show a network's stages: shapes, parameters and multiplications.
+
+    Parameters are counted as Keras has them, batch normalisation included; a model file has fewer, since it is folded
+    into the convolutions there. Without a run the network is shown as it would be for one class.
+
+    Example: `edgeseg model summary --model nano --size 128 --picture nano.png`
+    """
+    need_training_packages()
+    from edgeseg.core.schema import to_plain
+    from edgeseg.core.spec import ClassSpec, OutputSpec
+    from edgeseg.model.summary import summarise_stages
+    from edgeseg.model.unet import build_unet
+    from edgeseg.train.run import TrainOptions, read_run
+
+    with usage_errors():
+        options = TrainOptions(
+            model=model,
+            size=size,
+            colour=colour,
+            stem=stem,
+            skip=skip,
+            upsampling=upsampling,
+            convolution=convolution,
+            activation=activation,
+        )
+        if run is not None and options != TrainOptions():
+            raise ValueError("expected a run or options that describe a network, got both")
+    one_class = OutputSpec((ClassSpec("target"),), activation)
+    spec = read_run(run).spec if run is not None else options.describe_network(one_class.channels)
+    stages = summarise_stages(build_unet(spec))
+    _print_stages(stages)
+    save_json(json_out, {"spec": to_plain(spec), "stages": to_plain(stages)})
+    if picture is not None:
+        from edgeseg.report.network import save_network_picture
+
+        save_network_picture(picture, spec, stages)
+
+
+def _print_stages(stages: Sequence[StageSummary]) -> None:
+    rows = [(s.name, f"{s.height}x{s.width}x{s.channels}", f"{s.parameters:,}", f"{s.macs / 1e6:,.2f}") for s in stages]
+    rows.append(("total", "", f"{sum(s.parameters for s in stages):,}", f"{sum(s.macs for s in stages) / 1e6:,.2f}"))
+    print_table("Network", ("stage", "output", "parameters", "MMACs"), rows)

@@ -1,0 +1,141 @@
+"""Every network of the family has the size it says, goes through quantisation, and is shown as it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeseg.cli.app import main
+from edgeseg.compress.qat import distillation_loss, quantise_model, set_ranges
+from edgeseg.convert.tflite import convert_model
+from edgeseg.core.images import read_image
+from edgeseg.core.modelfile import read_model
+from edgeseg.graph.lint import OK, lint_graph
+from edgeseg.graph.operators import read_graph
+from edgeseg.model.spec import UNetSpec, find_size
+from edgeseg.model.summary import summarise_stages
+from edgeseg.model.unet import build_unet
+from edgeseg.runtime.segmenter import Segmenter
+from edgeseg.train.pipeline import add_background
+from edgeseg.train.run import TrainOptions
+from edgeseg.train.trainer import train_run
+
+pytestmark = pytest.mark.integration
+
+MILLIONS = {"nano": (0.02, 0.04), "micro": (0.10, 0.16), "small": (0.3, 0.5), "base": (1.0, 2.0), "classic": (30, 32)}
+KINDS: dict[str, dict[str, Any]] = {
+    "separable on a depth stem": {"convolution": "separable", "stem": "depth", "channels": 3},
+    "softmax": {"activation": "softmax", "outputs": 2, "own": {"down0_a": 4, "up0_b": 6}},
+    "transpose and concat": {"upsampling": "transpose", "skip": "concat", "l2": 1e-4, "own": {"up0_reduce": 6}},
+    "separable at full resolution": {"convolution": "separable", "skip": "concat"},
+}
+
+
+def make_spec(**changes: Any) -> UNetSpec:
+    plain: dict[str, Any] = {
+        "height": 32,
+        "width": 32,
+        "channels": 1,
+        "outputs": 1,
+        "activation": "sigmoid",
+        "widths": (8, 12),
+    }
+    return UNetSpec(**{"widths": (8, 12)} | plain | changes)
+
+
+def scatter_weights(model: Any) -> Any:
+    """Give a fresh network weights as a trained one could have: no bias at zero, no scale at one."""
+    random = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.shape.rank == 1:
+            weight.assign(random.uniform(0.5, 1.5, weight.shape))
+    return model
+
+
+def make_images(spec: UNetSpec, count: int = 8) -> Any:
+    shape = (count, spec.height, spec.width, spec.channels)
+    return np.random.default_rng(1).uniform(0, 1, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", sorted(MILLIONS))
+def test_named_sizes_are_as_large_as_they_say(name: str) -> None:
+    low, high = MILLIONS[name]
+    model = build_unet(TrainOptions(model=name, size=64).describe_network(1))
+    assert low < model.count_params() / 1e6 < high
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"), [("nano", "half"), ("nano", "full"), ("micro", "depth"), ("small", "half"), ("base", "full")]
+)
+def test_named_sizes_fit_the_edge_tpu(name: str, stem: str) -> None:
+    spec = make_spec(height=128, width=128, widths=find_size(name).widths, stem=stem)
+    flatbuffer = convert_model(scatter_weights(build_unet(spec)), "int8", make_images(spec, 2))
+    assert lint_graph(read_graph(flatbuffer)) == {"cpu": OK, "edgetpu": OK}
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_is_quantised_after_and_during_training(kind: str) -> None:
+    spec = make_spec(**KINDS[kind])
+    parent, images = scatter_weights(build_unet(spec)), make_images(spec)
+    convert_model(parent, "int8", images)  # refuses float operators
+    copy = quantise_model(parent)
+    set_ranges(copy, parent, images)
+    masks = parent.predict(images, verbose=0)
+    assert np.abs(copy.predict(images, verbose=0) - masks).mean() < 0.03
+    copy.compile("sgd", distillation_loss(0.5, spec.activation))
+    copy.fit(images, np.concatenate([masks, masks], axis=-1), verbose=0)
+    flatbuffer = convert_model(copy, "int8")
+    assert lint_graph(read_graph(flatbuffer))["edgetpu"] == (
+        OK if spec.activation == "sigmoid" else "SOFTMAX is not mapped to the Edge TPU"
+    )
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_summary_counts_what_is_there(kind: str) -> None:
+    spec = make_spec(**KINDS[kind])
+    model = build_unet(spec)
+    stages = summarise_stages(model)
+    assert sum(stage.parameters for stage in stages) == model.count_params()
+    assert sum(stage.macs for stage in stages) == read_graph(convert_model(model, "float32")).macs
+    names = [stage.name for stage in stages]
+    assert names == [*(["stem"] if spec.shrink > 1 else []), *spec.stages, "head"]
+
+
+def test_own_widths_are_built() -> None:
+    model = build_unet(make_spec(stem="half", own={"stem": 3, "down1_a": 5, "up0_b": 7}))
+    for name, width in {"stem": 3, "down0_a": 8, "down1_a": 5, "up0_a": 8, "up0_b": 7}.items():
+        assert model.get_layer(name).output_shape[-1] == width
+
+
+def test_model_summary_prints_and_draws(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ["model", "summary", "--model", "nano", "--size", "64"]
+    files = ["--picture", str(tmp_path / "net.png"), "--json", str(tmp_path / "net.json")]
+    monkeypatch.setattr("sys.argv", ["edgeseg", *arguments, *files])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    table = json.loads((tmp_path / "net.json").read_text(encoding="utf-8"))
+    assert f"{sum(stage['parameters'] for stage in table['stages']):,}" in capsys.readouterr().out
+    assert read_image(tmp_path / "net.png").shape[1] > 500
+
+
+def test_background_is_what_no_class_has() -> None:
+    masks = np.zeros((2, 2, 2), np.uint8)
+    masks[0, :, 0] = masks[0, 0, 1] = 1
+    assert add_background(masks).argmax(axis=-1).tolist() == [[2, 1], [0, 0]]
+    assert (add_background(masks).sum(axis=-1) == 1).all()
+
+
+def test_colour_and_softmax_go_the_whole_way(disc_data: Path, tmp_path: Path) -> None:
+    options = TrainOptions("nano", 32, "depth", epochs=2, colour="rgb", activation="softmax", l2=1e-5)
+    record = train_run(disc_data, tmp_path / "run", options)
+    model = read_model(tmp_path / "run" / "model.tflite")
+    assert (record.spec.channels, record.spec.outputs, len(model.golden)) == (3, 2, 2)
+    labels = Segmenter(model).segment(read_image(disc_data / "images" / "case_00.png", colour=True)).labels
+    assert set(np.unique(labels)) <= {0, 1}
