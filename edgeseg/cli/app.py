@@ -19,6 +19,7 @@ from edgeseg.cli import (
     inspect,
     stream,
     train,
+    tune,
 )
 from edgeseg.core.errors import EdgesegError
 
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
+app.command("tune")(tune.tune)
 app.command("compress")(compress.compress)
 app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)

@@ -30,6 +30,7 @@ def train(
     loss: Annotated[
         str, typer.Option(help="bce, dice, bce-dice, focal-tversky, boundary or l1-gradient.")
     ] = "bce-dice",
+    learning_rate: Annotated[float, typer.Option(help="The highest learning rate; it warms up and then falls.")] = 2e-3,
     seed: Annotated[int, typer.Option(help="Divides the cases and starts the network.")] = 0,
     layout: LayoutOption = None,
     group_pattern: GroupPatternOption = None,
@@ -58,7 +59,9 @@ def train(
     from edgeseg.train.trainer import plain_split, resume_run, train_run
 
     with usage_errors():
-        options = TrainOptions(model=model, size=size, stem=stem, epochs=epochs, seed=seed, loss=loss)
+        options = TrainOptions(
+            model=model, size=size, stem=stem, epochs=epochs, learning_rate=learning_rate, seed=seed, loss=loss
+        )
     split = plain_split(seed, layout, group_pattern)
     if folds:
         print_folds(train_folds(data, out, options, folds, split, overwrite))

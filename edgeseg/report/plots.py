@@ -1,4 +1,4 @@
-"""Draw figures as SVG text that stands inside a page."""
+"""Draw figures: as SVG text that stands inside a page, or as PNG."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgeseg.compress.variant import Variant
 from edgeseg.train.judge import EpochResult
 
 INK, ACCENT, SOFT = "#1b2a33", "#c2410c", "#0f766e"
-_OFFSET: dict[str, Any] = {"textcoords": "offset points"}
+OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 _STYLE = {
     "axes.edgecolor": "#94a3b8",
     "axes.labelcolor": INK,
@@ -58,7 +58,7 @@ def draw_front(variants: Sequence[Variant], chosen: str) -> str:
             axes.plot(times.p50, dice.mean, "o", color=colour)
             axes.vlines(times.p50, *dice.ci95, color=colour)
             axes.hlines(dice.mean, times.p50, times.p90, color=colour)
-            axes.annotate(variant.name, (times.p50, dice.mean), (6, 5 - 16 * (row % 2)), color=colour, **_OFFSET)
+            axes.annotate(variant.name, (times.p50, dice.mean), (6, 5 - 16 * (row % 2)), color=colour, **OFFSET)
         axes.set(xlabel="ms per inference (median, bar to the 90th percentile)", ylabel="Dice, 95% interval")
         axes.set_xlim(left=0)
         axes.margins(x=0.2)
@@ -66,12 +66,21 @@ def draw_front(variants: Sequence[Variant], chosen: str) -> str:
     return _draw(paint)
 
 
+def draw_png(paint: Callable[[Figure], None]) -> bytes:
+    """Draw a figure as the bytes of a PNG file."""
+    return _save(paint, format="png", dpi=160)
+
+
 def _draw(paint: Callable[[Figure], None]) -> str:
+    metadata: dict[str, Any] = {"Date": None, "Creator": None}
+    text = _save(paint, format="svg", transparent=True, metadata=metadata).decode("utf-8")
+    return text[text.index("<svg") :]
+
+
+def _save(paint: Callable[[Figure], None], **how: Any) -> bytes:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(5.6, 3.4), layout="constrained")
         paint(figure)
-        buffer = io.StringIO()
-        metadata: dict[str, Any] = {"Date": None, "Creator": None}
-        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+        buffer = io.BytesIO()
+        figure.savefig(buffer, **how)
+    return buffer.getvalue()
