@@ -25,9 +25,8 @@ from edgeseg.core.files import explained_writes, partial_path
 from edgeseg.core.schema import to_plain
 from edgeseg.train.run import TrainOptions
 from edgeseg.tune.locks import hold_lock, is_held
-from edgeseg.tune.results import FAILED, FINISHED, INTERRUPTED, RUNNING, TrialRow, count_state
-from edgeseg.tune.space import StudyPlan
-from edgeseg.tune.trial import TrialResult, changed_data
+from edgeseg.tune.results import FAILED, FINISHED, INTERRUPTED, RUNNING, TrialResult, TrialRow, count_state
+from edgeseg.tune.space import StudyPlan, refuse_changed_data
 
 JOURNAL, LOCK, TRIALS = "journal.log", "study.lock", "trials"
 ATTEMPTS = 3
@@ -67,8 +66,7 @@ class Journal:
             _mend_journal(folder / JOURNAL)
             self._study = _open_study(folder / JOURNAL)
             _refuse_other_plan(self._study, folder, to_plain(plan))
-            if self._study.user_attrs.get(_DATA, fingerprint) != fingerprint:
-                raise changed_data(data)
+            refuse_changed_data(data, self._study.user_attrs.get(_DATA, fingerprint), fingerprint)
             self._remember({_PLAN: to_plain(plan), _DATA: fingerprint})
 
     def _remember(self, attributes: dict[str, Any]) -> None:

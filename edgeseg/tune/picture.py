@@ -17,7 +17,8 @@ def draw_trials(rows: Sequence[TrialRow], front: Sequence[TrialRow], pick: Trial
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        axes.plot(*_list_points([row for row in rows if row.state == FINISHED]), "o", color=FAINT, markersize=4)
+        finished = _list_points([row for row in rows if row.state == FINISHED])
+        axes.plot(*finished, "o", color=FAINT, markersize=4, label="trials")
         axes.step(*_list_points(front), "o-", where="post", color=SOFT, label="front")
         for row in front:
             colour = ACCENT if row == pick else SOFT
@@ -25,7 +26,9 @@ def draw_trials(rows: Sequence[TrialRow], front: Sequence[TrialRow], pick: Trial
             axes.plot(work, dice, "o", color=colour)
             axes.annotate(row.label, (work, dice), (5, -11), color=colour, fontsize=8, **OFFSET)
         axes.set(xlabel="million MACs per frame", ylabel="validation Dice", xscale="log")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.margins(x=0.2, y=0.15)
+        axes.legend(frameon=False, loc="upper left")
 
     return draw_png(paint)
 

@@ -43,6 +43,15 @@ class Score:
         return self != other and self.validation_dice >= other.validation_dice and self.macs <= other.macs
 
 
+@dataclass(frozen=True)
+class TrialResult:
+    """What a trial found, or why it failed."""
+
+    seconds: float
+    score: Score | None = None
+    sentence: str = ""
+
+
 def find_front(rows: Sequence[TrialRow]) -> tuple[TrialRow, ...]:
     """Find the finished trials that no other one beats, those with least work first."""
     scored = [(score, row) for row in rows if (score := _read_score(row)) is not None]

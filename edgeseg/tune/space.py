@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from edgeseg.core.card import SplitSpec
+from edgeseg.core.errors import DataError
 from edgeseg.model.spec import find_size
 from edgeseg.train.run import TrainOptions
 
@@ -53,6 +55,15 @@ class StudyPlan:
     def seed(self) -> int:
         """Give the seed that divides the cases, starts the networks and the search."""
         return self.split.seed
+
+
+def refuse_changed_data(data: Path, begun: str, found: str) -> None:
+    """Refuse data whose fingerprint is not the one that the study was begun on."""
+    if found != begun:
+        raise DataError(
+            f"Expected the data that the study was begun on, got a changed folder {data}.",
+            "Restore the folder, or begin a new study with another --out.",
+        )
 
 
 def parse_space(models: str, sizes: str, stems: str, losses: str, learning_rates: str) -> SearchSpace:
