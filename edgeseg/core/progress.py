@@ -37,9 +37,11 @@ def _draw_bar(title: str, total: int) -> Iterator[Advance]:
     outer = _DRAWN.get()
     with nullcontext(outer) if outer is not None else _open_display() as display:
         task = display.add_task(title, total=total, note="")
-        yield lambda note: display.update(task, advance=1, note=note)
-        if outer is not None:
-            display.remove_task(task)
+        try:
+            yield lambda note: display.update(task, advance=1, note=note)
+        finally:
+            if outer is not None:
+                display.remove_task(task)
 
 
 @contextmanager

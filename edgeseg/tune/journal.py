@@ -18,21 +18,19 @@ import numpy as np
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from edgeseg.core.errors import OutputError, RunError
 from edgeseg.core.files import explained_writes, partial_path
 from edgeseg.core.schema import to_plain
 from edgeseg.train.run import TrainOptions
 from edgeseg.tune.locks import hold_lock, is_held
-from edgeseg.tune.results import FAILED, FINISHED, INTERRUPTED, RUNNING, TrialResult, TrialRow, count_state
+from edgeseg.tune.results import FAILED, FINISHED, RUNNING, TrialResult, TrialRow, count_state
 from edgeseg.tune.space import StudyPlan, refuse_changed_data
+from edgeseg.tune.values import ATTEMPT, ATTEMPTS, SECONDS, SENTENCE, is_begun, propose_options, read_row
 
 JOURNAL, LOCK, TRIALS = "journal.log", "study.lock", "trials"
-ATTEMPTS = 3
-OFTEN_INTERRUPTED = f"Its process ended before it was finished, {ATTEMPTS} times; perhaps the memory is not enough."
-_PLAN, _DATA, _ATTEMPT, _SECONDS, _SENTENCE = "plan", "data_fingerprint", "attempt", "seconds", "sentence"
-_PARAMETERS = {"model", "size", "stem", "loss", "learning_rate"}
+_PLAN, _DATA = "plan", "data_fingerprint"
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -81,8 +79,7 @@ class Journal:
 
     def read_rows(self) -> list[TrialRow]:
         """Read how the trials stand."""
-        trials = self._study.get_trials(deepcopy=False)
-        return [_to_row(trial) for trial in trials if trial.params.keys() == _PARAMETERS and _is_begun(trial)]
+        return [read_row(trial) for trial in self._study.get_trials(deepcopy=False) if is_begun(trial)]
 
     @contextmanager
     def claim(self, trials: int) -> Iterator[Claim | None]:
@@ -99,9 +96,9 @@ class Journal:
     def finish(self, claim: Claim, result: TrialResult) -> None:
         """Write down what came of a trial."""
         with self.locked():
-            claim.trial.set_user_attr(_SECONDS, result.seconds)
+            claim.trial.set_user_attr(SECONDS, result.seconds)
             if result.score is None:
-                claim.trial.set_user_attr(_SENTENCE, result.sentence)
+                claim.trial.set_user_attr(SENTENCE, result.sentence)
                 self._study.tell(claim.trial, state=TrialState.FAIL)
                 shutil.rmtree(partial_path(claim.folder), ignore_errors=True)
             else:
@@ -114,7 +111,7 @@ class Journal:
         seed = int(np.random.SeedSequence((self._plan.seed, number)).generate_state(1)[0])
         self._study.sampler = optuna.samplers.TPESampler(seed=seed)
         trial = self._study.ask()
-        return Claim(trial, _propose(trial, self._plan), self._name_folder(trial.number))
+        return Claim(trial, propose_options(trial, self._plan), self._name_folder(trial.number))
 
     def _retry_interrupted(self) -> None:
         for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
@@ -122,9 +119,9 @@ class Journal:
                 continue
             self._study.tell(trial.number, state=TrialState.FAIL)
             self._discard(trial.number)
-            attempt = trial.user_attrs.get(_ATTEMPT, 1)
+            attempt = trial.user_attrs.get(ATTEMPT, 1)
             if attempt < ATTEMPTS:
-                self._study.enqueue_trial(trial.params, user_attrs={_ATTEMPT: attempt + 1})
+                self._study.enqueue_trial(trial.params, user_attrs={ATTEMPT: attempt + 1})
 
     def _discard(self, number: int) -> None:
         folder = self._name_folder(number)
@@ -169,52 +166,3 @@ def _refuse_other_plan(study: optuna.Study, folder: Path, plan: dict[str, Any]) 
             f"got {wanted[differing]}.",
             "Repeat the options it was begun with (--trials may grow), or name another --out.",
         )
-
-
-def _propose(trial: optuna.Trial, plan: StudyPlan) -> TrainOptions:
-    space = plan.space
-    rate = trial.suggest_float("learning_rate", *space.learning_rates, log=True)
-    return TrainOptions(
-        model=trial.suggest_categorical("model", space.models),
-        size=trial.suggest_categorical("size", space.sizes),
-        stem=trial.suggest_categorical("stem", space.stems),
-        loss=trial.suggest_categorical("loss", space.losses),
-        learning_rate=_round_rate(rate),
-        epochs=plan.epochs,
-        seed=plan.seed,
-    )
-
-
-def _round_rate(rate: float) -> float:
-    """Keep three digits, so that the command on the screen trains what was tried."""
-    return float(f"{rate:.3g}")
-
-
-def _is_begun(trial: FrozenTrial) -> bool:
-    return trial.state != TrialState.WAITING
-
-
-def _to_row(trial: FrozenTrial) -> TrialRow:
-    dice, macs = trial.values or (None, None)
-    state, sentence = _judge_state(trial)
-    return TrialRow(
-        number=trial.number,
-        state=state,
-        **{**trial.params, "learning_rate": _round_rate(trial.params["learning_rate"])},
-        validation_dice=dice,
-        macs=None if macs is None else int(macs),
-        seconds=trial.user_attrs.get(_SECONDS),
-        sentence=sentence,
-    )
-
-
-def _judge_state(trial: FrozenTrial) -> tuple[str, str]:
-    if trial.state == TrialState.COMPLETE:
-        return FINISHED, ""
-    if trial.state == TrialState.RUNNING:
-        return RUNNING, ""
-    if _SENTENCE in trial.user_attrs:
-        return FAILED, trial.user_attrs[_SENTENCE]
-    if trial.user_attrs.get(_ATTEMPT, 1) >= ATTEMPTS:
-        return FAILED, OFTEN_INTERRUPTED
-    return INTERRUPTED, ""
