@@ -16,7 +16,7 @@ from edgeseg.compress.variant import Variant
 from edgeseg.train.judge import EpochResult
 
 INK, ACCENT, SOFT = "#1b2a33", "#c2410c", "#0f766e"
-OFFSET: dict[str, Any] = {"textcoords": "offset points"}
+_OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 _STYLE = {
     "axes.edgecolor": "#94a3b8",
     "axes.labelcolor": INK,
@@ -58,7 +58,7 @@ def draw_front(variants: Sequence[Variant], chosen: str) -> str:
             axes.plot(times.p50, dice.mean, "o", color=colour)
             axes.vlines(times.p50, *dice.ci95, color=colour)
             axes.hlines(dice.mean, times.p50, times.p90, color=colour)
-            axes.annotate(variant.name, (times.p50, dice.mean), (6, 5 - 16 * (row % 2)), color=colour, **OFFSET)
+            axes.annotate(variant.name, (times.p50, dice.mean), (6, 5 - 16 * (row % 2)), color=colour, **_OFFSET)
         axes.set(xlabel="ms per inference (median, bar to the 90th percentile)", ylabel="Dice, 95% interval")
         axes.set_xlim(left=0)
         axes.margins(x=0.2)

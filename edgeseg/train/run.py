@@ -43,8 +43,8 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"expected at least 1 epoch, got {self.epochs}")
-        if not 0.0 < self.learning_rate < 1.0:
-            raise ValueError(f"expected a learning rate between 0 and 1, got {self.learning_rate}")
+        if not 0.0 < self.learning_rate < float("inf"):
+            raise ValueError(f"expected a learning rate above 0, got {self.learning_rate}")
         if self.stem not in STEMS:
             raise ValueError(f"expected stem to be one of {', '.join(STEMS)}, got {self.stem!r}")
         if not 32 <= self.size <= 1024 or self.size % SIZE_STEP:

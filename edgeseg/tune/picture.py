@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from edgeseg.report.plots import ACCENT, OFFSET, SOFT, draw_png
+from edgeseg.report.plots import ACCENT, SOFT, draw_png
 from edgeseg.tune.results import FINISHED, TrialRow
 
 FAINT = "#94a3b8"
@@ -23,8 +23,8 @@ def draw_trials(rows: Sequence[TrialRow], front: Sequence[TrialRow], pick: Trial
         for row in front:
             colour = ACCENT if row == pick else SOFT
             (work,), (dice,) = _list_points([row])
-            axes.plot(work, dice, "o", color=colour)
-            axes.annotate(row.label, (work, dice), (5, -11), color=colour, fontsize=8, **OFFSET)
+            axes.plot(work, dice, "o", color=colour, label="pick" if row == pick else None)
+            axes.annotate(row.label, (work, dice), (5, -11), color=colour, fontsize=8, textcoords="offset points")
         axes.set(xlabel="million MACs per frame", ylabel="validation Dice", xscale="log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.margins(x=0.2, y=0.15)

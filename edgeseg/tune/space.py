@@ -30,8 +30,8 @@ class SearchSpace:
         for name in CHOICES:
             _refuse_repeats(name, getattr(self, name))
         low, high = self.learning_rates
-        if not 0.0 < low <= high < 1.0:
-            raise ValueError(f"expected learning rates LO,HI with 0 < LO <= HI < 1, got {low:g},{high:g}")
+        if not 0.0 < low <= high < float("inf"):
+            raise ValueError(f"expected learning rates LO,HI with 0 < LO <= HI, got {low:g},{high:g}")
         for model in self.models:
             find_size(model)
         for size in self.sizes:

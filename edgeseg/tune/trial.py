@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from time import monotonic
 
-from edgeseg.core.errors import RunError
+from edgeseg.core.errors import TrainingError
 from edgeseg.core.modelfile import read_model
 from edgeseg.model.keras import keras, tf
 from edgeseg.train.run import MODEL, TrainOptions
@@ -13,7 +13,7 @@ from edgeseg.train.trainer import train_run
 from edgeseg.tune.results import Score, TrialResult
 from edgeseg.tune.space import StudyPlan, refuse_changed_data
 
-TRIAL_FAILURES = (RunError, MemoryError, tf.errors.OpError)
+TRIAL_FAILURES = (TrainingError, MemoryError, tf.errors.OpError)
 """What speaks against the network that was tried; whatever else goes wrong stops the study."""
 
 
@@ -40,7 +40,7 @@ def run_trial(data: Path, folder: Path, plan: StudyPlan, options: TrainOptions, 
 
 
 def _explain(error: BaseException) -> str:
-    if isinstance(error, RunError):
+    if isinstance(error, TrainingError):
         return error.message
     first = str(error).partition("\n")[0]
     return f"{type(error).__name__}: {first}" if first else "The memory was not enough."
