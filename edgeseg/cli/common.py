@@ -50,9 +50,19 @@ BackendOption = Annotated[str, typer.Option(help="What runs the model: auto or c
 
 def need_training_packages() -> None:
     """Stop with a sentence where the workstation's packages are not installed."""
-    for module, package in (("tensorflow", "tensorflow"), ("tf_keras", "tf_keras")):
-        if find_spec(module) is None:
-            raise MissingExtraError(package, "train")
+    _need_packages("train", "tensorflow", "tf_keras")
+
+
+def need_search_packages() -> None:
+    """Stop with a sentence where a search over trainings lacks a package."""
+    need_training_packages()
+    _need_packages("tune", "optuna")
+
+
+def _need_packages(extra: str, *packages: str) -> None:
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtraError(package, extra)
 
 
 def save_json(path: Path | None, value: Mapping[str, Any]) -> None:

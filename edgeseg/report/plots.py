@@ -1,4 +1,4 @@
-"""Draw figures as SVG text that stands inside a page."""
+"""Draw figures: as SVG text that stands inside a page, or as PNG."""
 
 from __future__ import annotations
 
@@ -66,12 +66,21 @@ def draw_front(variants: Sequence[Variant], chosen: str) -> str:
     return _draw(paint)
 
 
+def draw_png(paint: Callable[[Figure], None]) -> bytes:
+    """Draw a figure as the bytes of a PNG file."""
+    return _save(paint, format="png", dpi=160)
+
+
 def _draw(paint: Callable[[Figure], None]) -> str:
+    metadata: dict[str, Any] = {"Date": None, "Creator": None}
+    text = _save(paint, format="svg", transparent=True, metadata=metadata).decode("utf-8")
+    return text[text.index("<svg") :]
+
+
+def _save(paint: Callable[[Figure], None], **how: Any) -> bytes:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(5.6, 3.4), layout="constrained")
         paint(figure)
-        buffer = io.StringIO()
-        metadata: dict[str, Any] = {"Date": None, "Creator": None}
-        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+        buffer = io.BytesIO()
+        figure.savefig(buffer, **how)
+    return buffer.getvalue()

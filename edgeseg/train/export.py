@@ -23,22 +23,24 @@ from edgeseg.train.run import MODEL, TEST_CASES, RunRecord
 NO_DROP = Estimate(0.0, 0.0, (0.0, 0.0))
 
 
-def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[LabelledImage]) -> RunRecord:
+def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[LabelledImage] | None) -> RunRecord:
     """Write the run's float32 file and judge it.
 
     Args:
         folder: The run folder.
         model: The Keras model with its best weights.
         record: The run so far.
-        test: Cases that took no part in the training.
+        test: Cases that took no part in the training; None leaves the file unjudged and without golden pairs.
 
     Returns:
-        The record with the evaluation.
+        The record, with the evaluation where there is one.
     """
     path = folder / MODEL
     flatbuffer = convert_model(model, "float32")
     card = build_card(flatbuffer, record.name, (record.input, record.output), record.provenance("float32"))
     write_model(path, flatbuffer, card)
+    if test is None:
+        return record
     segmenter = Segmenter(read_model(path))
     scored = score_cases(segmenter, test)
     write_image(folder / TEST_CASES, draw_telling(segmenter, pick_telling(scored), test.__getitem__))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.core.errors import TrainingError
 from edgeseg.core.files import write_text
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.model.keras import keras
@@ -61,6 +63,11 @@ class Judge:
 
     def judge(self, epoch: int, loss: float) -> None:
         """Judge the averaged weights as they are now, and keep them when they are the best so far."""
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"Expected a finite loss, got loss {loss} in epoch {epoch}.",
+                "Begin again with a lower --learning-rate, or with another --loss.",
+            )
         with self.average.applied():
             dice = grid_dice(self._model.predict(self._images, verbose=0), self._masks)
             result = EpochResult(epoch, float(loss), dice)

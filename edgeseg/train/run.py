@@ -58,7 +58,7 @@ class TrainOptions:
             raise ValueError(f"expected at least 1 epoch, got {self.epochs}")
         check_denoise(self.denoise)
         choose_variations(self.augment)
-        if self.batch < 1 or self.learning_rate <= 0:
+        if self.batch < 1 or not 0.0 < self.learning_rate < float("inf"):
             raise ValueError(f"expected a batch and a learning rate above 0, got {self.batch}, {self.learning_rate}")
         if not 32 <= self.size <= 1024 or self.size % SIZE_STEP:
             raise ValueError(f"expected a size from 32 to 1024 that {SIZE_STEP} divides, got {self.size}")

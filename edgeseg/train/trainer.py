@@ -50,6 +50,7 @@ def train_run(
     overwrite: bool = False,
     split: SplitSpec | None = None,
     init: Path | None = None,
+    test: bool = True,
 ) -> RunRecord:
     """Train on a data folder; the run folder appears when the training is finished.
 
@@ -60,6 +61,7 @@ def train_run(
         overwrite: Whether a run that stands there may be replaced.
         split: How the cases are divided; None divides them once, with the options' seed.
         init: A finished run whose encoder the new one starts from.
+        test: Whether the finished model is judged on the test cases; a search must not look at them.
     """
     find_loss(options.loss)
     _keep_interrupted(out, overwrite)
@@ -67,7 +69,7 @@ def train_run(
     record = _begin_record(loaded, os.path.relpath(data, out), options)
     with staged_folder(out, overwrite, keep_partial=True) as folder:
         write_record(folder, record)
-        return _train(loaded, record, folder, init)
+        return _train(loaded, record, folder, init, test)
 
 
 def resume_run(data: Path, out: Path) -> RunRecord:
@@ -113,14 +115,16 @@ def _begin_record(loaded: LoadedData, path: str, options: TrainOptions) -> RunRe
     )
 
 
-def _train(loaded: LoadedData, record: RunRecord, folder: Path, init: Path | None = None) -> RunRecord:
+def _train(
+    loaded: LoadedData, record: RunRecord, folder: Path, init: Path | None = None, test: bool = True
+) -> RunRecord:
     keras.utils.set_random_seed(record.options.seed)
     model = build_unet(record.spec)
     if init is not None:
         start_from(model, init)
     best = _fit(model, loaded, record, folder)
     record = dataclasses.replace(record, best_epoch=best.epoch, validation_dice=best.validation_dice)
-    record = export_run(folder, model, record, loaded.part("test"))
+    record = export_run(folder, model, record, loaded.part("test") if test else None)
     record = dataclasses.replace(record, status=FINISHED)
     write_record(folder, record)
     return record

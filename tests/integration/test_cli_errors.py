@@ -143,3 +143,12 @@ def test_the_installed_command_says_the_same(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("edgeseg: Expected a model file at ")
+
+
+def test_searches_that_cannot_begin(fail: Fail, disc_data: Path, tmp_path: Path) -> None:
+    search = ("tune", disc_data, "--out", tmp_path / "study")
+    assert fail(*search, "--sizes", "64,100")[0] == 2
+    assert fail(*search, "--learning-rates", "1e-2,1e-3")[0] == 2
+    code, said = fail(*search, "--losses", "dise")
+    assert (code, "Did you mean dice?" in said) == (1, True)
+    assert not (tmp_path / "study").exists()
