@@ -15,7 +15,7 @@ from edgeseg.cli.common import (
     need_training_packages,
     usage_errors,
 )
-from edgeseg.cli.tables import print_evaluation, print_folds
+from edgeseg.cli.tables import print_evaluation, print_folds, print_timing
 
 
 def train(
@@ -30,6 +30,23 @@ def train(
     loss: Annotated[
         str, typer.Option(help="bce, dice, bce-dice, focal-tversky, boundary or l1-gradient.")
     ] = "bce-dice",
+    batch: Annotated[int, typer.Option(help="Images of a step, shared by all devices.")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="The highest rate of the schedule.")] = 2e-3,
+    schedule: Annotated[
+        str, typer.Option(help="cosine falls to zero; plateau halves the rate where the validation Dice stalls.")
+    ] = "cosine",
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better validation Dice.", show_default=False)
+    ] = None,
+    class_weights: Annotated[
+        str, typer.Option(help="auto lets rare classes count more in the loss; none lets all count alike.")
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="float32, or mixed: 16-bit arithmetic where the hardware has it.")
+    ] = "float32",
+    strategy: Annotated[
+        str, typer.Option(help="one device, mirrored on all of this machine, or multi-worker by TF_CONFIG.")
+    ] = "one",
     seed: Annotated[int, typer.Option(help="Divides the cases and starts the network.")] = 0,
     layout: LayoutOption = None,
     group_pattern: GroupPatternOption = None,
@@ -58,12 +75,30 @@ def train(
     from edgeseg.train.trainer import plain_split, resume_run, train_run
 
     with usage_errors():
-        options = TrainOptions(model=model, size=size, stem=stem, epochs=epochs, seed=seed, loss=loss)
+        options = TrainOptions(
+            model=model,
+            size=size,
+            stem=stem,
+            epochs=epochs,
+            batch=batch,
+            learning_rate=learning_rate,
+            seed=seed,
+            loss=loss,
+            schedule=schedule,
+            patience=patience,
+            precision=precision,
+            strategy=strategy,
+            class_weights=class_weights,
+        )
     split = plain_split(seed, layout, group_pattern)
     if folds:
         print_folds(train_folds(data, out, options, folds, split, overwrite))
         return
     begin = partial(train_run, data, out, options, overwrite, split, init)
     record = resume_run(data, out) if resume else begin()
+    if record.evaluation is None:
+        print(f"This worker is done; the chief leaves the run in {out}.")
+        return
     print(f"{out}: best after epoch {record.best_epoch}, validation Dice {record.validation_dice:.3f}")
-    print_evaluation("Test cases, float32", record.evaluation or {})
+    print_timing(record.timing)
+    print_evaluation("Test cases, float32", record.evaluation)

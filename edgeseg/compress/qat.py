@@ -15,9 +15,11 @@ from edgeseg.core.errors import RecipeError
 from edgeseg.core.quiet import quiet_native_output
 from edgeseg.data.augment import AugmentSpec
 from edgeseg.model.keras import keras, tf
-from edgeseg.model.losses import bce_dice_loss
+from edgeseg.model.losses import bce_dice_loss, bce_loss, weigh_classes
 from edgeseg.train.arrays import GridArrays, to_reals
+from edgeseg.train.course import Course
 from edgeseg.train.fit import build_optimizer, fit_model
+from edgeseg.train.history import EpochCost
 from edgeseg.train.judge import Judge
 from edgeseg.train.pipeline import Feed
 
@@ -40,15 +42,16 @@ def train_quantised(parent: Any, step: QatStep, train: GridArrays, validation: G
         validation: Cases that decide which epoch is kept.
         seed: Shuffles the cases.
     """
-    model = quantise_model(parent)
+    model, twin = quantise_model(parent), quantise_model(parent)
     set_ranges(model, parent, to_reals(train.images[:_CALIBRATION_IMAGES]))
     feed = Feed(train, BATCH, seed, train.masks.shape[1] // parent.output_shape[1], AugmentSpec())
-    model.compile(build_optimizer(step.learning_rate, step.epochs * feed.steps), distillation_loss(step.distillation))
+    course = Course(step.epochs, step.learning_rate)
+    model.compile(build_optimizer(course, feed.steps), distillation_loss(step.distillation))
     with tempfile.TemporaryDirectory() as folder:
-        judge = Judge("Training for int8", model, validation, Path(folder) / "best.h5")
-        judge.judge(0, float("nan"))
-        fit_model(model, feed, judge, step.epochs, partial(follow_parent, parent=parent))
-    return model
+        judge = Judge("Training for int8", model, twin, validation, Path(folder) / "best.h5")
+        judge.judge(0, EpochCost(loss=float("nan")))
+        fit_model(model, feed, judge, course, partial(follow_parent, parent=parent))
+    return twin
 
 
 def quantise_model(parent: Any) -> Any:
@@ -107,7 +110,6 @@ def distillation_loss(share: float) -> Any:
 
     def loss(truth: Any, predicted: Any) -> Any:
         masks, wanted = tf.split(truth, 2, axis=-1)
-        follow = tf.reduce_mean(keras.losses.binary_crossentropy(wanted, predicted), axis=(1, 2))
-        return (1.0 - share) * bce_dice_loss(masks, predicted) + share * follow
+        return (1.0 - share) * bce_dice_loss(masks, predicted) + share * bce_loss(wanted, predicted)
 
-    return loss
+    return weigh_classes(loss)

@@ -4,6 +4,8 @@ RUN/run.json      everything needed to repeat the training, and how it went
 RUN/weights.h5    the best weights
 RUN/model.tflite  the float32 model with its card: evaluate, bench and stream take it
 RUN/history.csv   one line per epoch
+RUN/curve.png     the same as a picture
+RUN/logs          the same for TensorBoard
 """
 
 from __future__ import annotations
@@ -24,6 +26,12 @@ SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
 SIZE_STEP = 32
 """The named models halve the resolution up to five times."""
+CHOICES = {
+    "schedule": ("cosine", "plateau"),
+    "precision": ("float32", "mixed"),
+    "strategy": ("one", "mirrored", "multi-worker"),
+    "class_weights": ("auto", "none"),
+}
 TRAINING, FINISHED = "training", "finished"
 
 
@@ -39,6 +47,11 @@ class TrainOptions:
     learning_rate: float = 2e-3
     seed: int = 0
     loss: str = "bce-dice"
+    schedule: str = "cosine"
+    patience: int | None = None
+    precision: str = "float32"
+    strategy: str = "one"
+    class_weights: str = "auto"
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -47,6 +60,28 @@ class TrainOptions:
             raise ValueError(f"expected stem to be one of {', '.join(STEMS)}, got {self.stem!r}")
         if not 32 <= self.size <= 1024 or self.size % SIZE_STEP:
             raise ValueError(f"expected a size from 32 to 1024 that {SIZE_STEP} divides, got {self.size}")
+        self._check_course()
+
+    def _check_course(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"expected a batch of at least 1, got {self.batch}")
+        if not 0.0 < self.learning_rate < float("inf"):
+            raise ValueError(f"expected a learning rate above 0, got {self.learning_rate}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"expected a patience of at least 1 epoch, got {self.patience}")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"expected {name} to be one of {', '.join(known)}, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the time of a training went, and its memory."""
+
+    seconds_per_epoch: float
+    waiting_share: float
+    """Of those seconds, the part in which the steps waited for their images."""
+    peak_memory_mb: float
 
 
 @dataclass(frozen=True)
@@ -65,6 +100,9 @@ class RunRecord:
     options: TrainOptions
     libraries: dict[str, str]
     edgeseg: str
+    class_weights: tuple[float, ...] = ()
+    """How much each class counts in the loss; none where all count alike."""
+    timing: Timing | None = None
     best_epoch: int = 0
     validation_dice: float = 0.0
     evaluation: dict[str, Any] | None = None
