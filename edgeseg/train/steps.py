@@ -43,7 +43,7 @@ class Steps:
                 raise diverged(f"loss {loss}", number, epoch)
         if not all(np.isfinite(weight.numpy()).all() for weight in self._model.trainable_variables):
             raise diverged("weights that are no numbers", self._per_epoch, epoch)
-        return EpochCost(loss, float(self._model.optimizer.learning_rate), perf_counter() - start, waited)
+        return EpochCost(loss, float(self._model.optimizer.learning_rate.numpy()), perf_counter() - start, waited)
 
     def _run_everywhere(self, batch: Any) -> Any:
         strategy = self._model.distribute_strategy
