@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from edgeseg.train.checkpoint import Checkpoint
 from edgeseg.train.course import Course
 from edgeseg.train.curve import draw_curve
 from edgeseg.train.fit import build_optimizer, fit_model
-from edgeseg.train.history import EpochResult, read_history
+from edgeseg.train.history import EpochResult, read_history, write_history
 from edgeseg.train.judge import Judge
 from edgeseg.train.logs import RunLog
 from edgeseg.train.pipeline import Feed
@@ -116,7 +117,7 @@ def test_a_full_disk_is_told_and_the_training_goes_on_later(tmp_path: Path) -> N
             return save(epoch)
 
     bench.checkpoint.save = save_on_full_disk  # type: ignore[method-assign]
-    with pytest.raises(OutputError, match="failed: .*File too large") as caught:
+    with pytest.raises(OutputError, match=r"failed: .*File too large") as caught:
         bench.run(ignore)
     assert "disk has room" in caught.value.hint
     assert {path.name.split(".")[0] for path in (tmp_path / "checkpoint").iterdir()} == {"checkpoint", "ckpt-2"}
@@ -131,13 +132,9 @@ def test_a_full_disk_leaves_the_last_weights_and_history_whole(tmp_path: Path, n
     bench = Workbench(tmp_path, Course(3, 1e-3))
     bench.run(ignore)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    write = bench.judge._keep_weights if name == "weights" else partial(write_history, tmp_path, bench.judge.history)
     with full_disk(20), pytest.raises(OutputError), explained_writes(tmp_path):
-        if name == "weights":
-            bench.judge._keep_weights()
-        else:
-            from edgeseg.train.history import write_history
-
-            write_history(tmp_path, bench.judge.history)
+        write()
     assert all((tmp_path / file).read_bytes() == content for file, content in before.items())
 
 
