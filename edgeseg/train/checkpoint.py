@@ -59,6 +59,7 @@ class Checkpoint:
             if path.name.split(".")[0] != kept:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def forget(self) -> None:
-        """Remove what was remembered, when the training is finished."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+
+def forget_checkpoint(folder: Path) -> None:
+    """Remove what a run folder remembers, when the run is finished."""
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)

@@ -22,7 +22,7 @@ from edgeseg.model.losses import find_loss
 from edgeseg.model.spec import UNetSpec, find_size
 from edgeseg.model.unet import build_unet
 from edgeseg.train.arrays import to_grid
-from edgeseg.train.checkpoint import Checkpoint
+from edgeseg.train.checkpoint import Checkpoint, forget_checkpoint
 from edgeseg.train.course import Course
 from edgeseg.train.curve import draw_curve
 from edgeseg.train.export import export_run
@@ -151,6 +151,7 @@ def _finish(judge: Judge, record: RunRecord, loaded: LoadedData, folder: Path) -
     draw_curve(folder, judge.history)
     record = export_run(folder, judge.twin, record, loaded.part("test"))
     write_record(folder, record)
+    forget_checkpoint(folder)
     return record
 
 
@@ -164,7 +165,6 @@ def _fit(model: Any, loaded: LoadedData, record: RunRecord, site: Site) -> Judge
     judge = Judge("Training", model, build_unet(record.spec), validation, folder / WEIGHTS)
     checkpoint = Checkpoint(folder, site.source, model, judge.average)
     fit_model(model, feed, judge, course, checkpoint=checkpoint, on_result=RunLog(folder).write)
-    checkpoint.forget()
     return judge
 
 

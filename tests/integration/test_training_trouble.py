@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -106,17 +106,15 @@ def full_disk(room: int = 1000) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_is_told_and_the_training_goes_on_later(tmp_path: Path) -> None:
+def test_a_full_disk_is_told_and_the_training_goes_on_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Workbench(tmp_path, Course(4, 1e-3))
     save = bench.checkpoint.save
 
     def save_on_full_disk(epoch: int) -> None:
-        if epoch < 3:
-            return save(epoch)
-        with full_disk():
-            return save(epoch)
+        with full_disk() if epoch == 3 else nullcontext():
+            save(epoch)
 
-    bench.checkpoint.save = save_on_full_disk  # type: ignore[method-assign]
+    monkeypatch.setattr(bench.checkpoint, "save", save_on_full_disk)
     with pytest.raises(OutputError, match=r"failed: .*File too large") as caught:
         bench.run(ignore)
     assert "disk has room" in caught.value.hint
@@ -177,9 +175,8 @@ def test_logs_and_curve_show_the_history(tmp_path: Path) -> None:
         for event in tf.compat.v1.train.summary_iterator(str(path))
         for value in event.summary.value
     ]
-    assert [(step, value) for tag, step, value in seen if tag == "validation_dice"] == [
-        (row.epoch, pytest.approx(row.validation_dice)) for row in history
-    ]
+    dice = {step: value for tag, step, value in seen if tag == "validation_dice"}
+    assert dice == pytest.approx({row.epoch: row.validation_dice for row in history})
     draw_curve(tmp_path, history)
     assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
 
