@@ -28,7 +28,7 @@ from edgeseg.cli.network import (
     StemOption,
     UpsamplingOption,
 )
-from edgeseg.cli.tables import print_evaluation, print_folds
+from edgeseg.cli.tables import print_evaluation, print_folds, print_timing
 
 TRAINING = "Training"
 
@@ -57,6 +57,37 @@ def train(
     ] = "bce-dice",
     augment: AugmentOption = "all",
     denoise: DenoiseOption = "none",
+    schedule: Annotated[
+        str,
+        typer.Option(
+            help="cosine falls to zero; plateau halves the rate where the validation Dice stalls.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = "cosine",
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop after so many epochs without a better validation Dice.",
+            show_default=False,
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    class_weights: Annotated[
+        str,
+        typer.Option(
+            help="auto lets rare classes count more in the loss; none lets all count alike.", rich_help_panel=TRAINING
+        ),
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(help="float32, or mixed: 16-bit arithmetic where the hardware has it.", rich_help_panel=TRAINING),
+    ] = "float32",
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="one device, mirrored on all of this machine, or multi-worker by TF_CONFIG.", rich_help_panel=TRAINING
+        ),
+    ] = "one",
     seed: Annotated[int, typer.Option(help="Divides the cases and starts the network.", rich_help_panel=TRAINING)] = 0,
     layout: LayoutOption = None,
     group_pattern: GroupPatternOption = None,
@@ -103,6 +134,11 @@ def train(
             convolution=convolution,
             dropout=dropout,
             l2=l2,
+            schedule=schedule,
+            patience=patience,
+            precision=precision,
+            strategy=strategy,
+            class_weights=class_weights,
         )
     split = plain_split(seed, layout, group_pattern)
     if folds:
@@ -110,5 +146,9 @@ def train(
         return
     begin = partial(train_run, data, out, options, overwrite, split, init)
     record = resume_run(data, out) if resume else begin()
+    if record.evaluation is None:
+        print(f"This worker is done; the chief leaves the run in {out}.")
+        return
     print(f"{out}: best after epoch {record.best_epoch}, validation Dice {record.validation_dice:.3f}")
-    print_evaluation("Test cases, float32", record.evaluation or {})
+    print_timing(record.timing)
+    print_evaluation("Test cases, float32", record.evaluation)

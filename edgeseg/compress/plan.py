@@ -28,14 +28,14 @@ from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import to_plain
 from edgeseg.core.stats import Percentiles
 from edgeseg.data.augment import choose_variations
-from edgeseg.data.dataset import Case, fingerprint_dataset
+from edgeseg.data.dataset import Case
 from edgeseg.evaluate.score import ScoredCase, estimate_drop, score_cases, summarise_cases
 from edgeseg.graph.operators import measure_sparsity
 from edgeseg.model.keras import keras
 from edgeseg.model.unet import build_unet
 from edgeseg.runtime.segmenter import Segmenter
 from edgeseg.train.arrays import GridArrays, to_grid, to_reals
-from edgeseg.train.loading import LoadedData, load_data
+from edgeseg.train.loading import LoadedData, load_same_data
 from edgeseg.train.run import MODEL, RECORD, WEIGHTS, RunRecord, read_run
 
 PARENT = "float32"
@@ -131,12 +131,7 @@ def open_run(run: Path) -> Workshop:
             f"Expected the data that {run} was trained on at {root}, got nothing there.",
             f'Move the folder back, or correct "data" in {run / RECORD}.',
         )
-    data = load_data(root, record.split, record.input.in_colour)
-    if fingerprint_dataset(data.dataset) != record.data_fingerprint:
-        raise DataError(
-            f"Expected the data that {run} was trained on, got a changed folder {root}.",
-            "Restore the folder, or train again on the changed one.",
-        )
+    data = load_same_data(root, record, run)
     keras.utils.set_random_seed(record.options.seed)
     model = build_unet(record.spec)
     model.load_weights(run / WEIGHTS)

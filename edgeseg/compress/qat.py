@@ -15,9 +15,11 @@ from edgeseg.core.errors import RecipeError
 from edgeseg.core.quiet import quiet_native_output
 from edgeseg.data.augment import AugmentSpec
 from edgeseg.model.keras import keras, tf
-from edgeseg.model.losses import find_loss
+from edgeseg.model.losses import find_class_loss, weigh_classes
 from edgeseg.train.arrays import GridArrays, to_reals
+from edgeseg.train.course import Course
 from edgeseg.train.fit import build_optimizer, fit_model
+from edgeseg.train.history import EpochCost
 from edgeseg.train.judge import Judge
 from edgeseg.train.pipeline import Feed
 
@@ -48,18 +50,19 @@ def train_quantised(
         seed: Shuffles the cases.
         augment: How the cases are varied; None leaves them as they are.
     """
-    model = quantise_model(parent)
+    model, twin = quantise_model(parent), quantise_model(parent)
     set_ranges(model, parent, to_reals(train.images[:_CALIBRATION_IMAGES]))
     _, height, _, outputs = parent.output_shape
     background = outputs > train.masks.shape[-1]
     feed = Feed(train, BATCH, seed, train.masks.shape[1] // height, augment, background)
+    course = Course(step.epochs, step.learning_rate)
     loss = distillation_loss(step.distillation, "softmax" if background else "sigmoid")
-    model.compile(build_optimizer(step.learning_rate, step.epochs * feed.steps), loss)
+    model.compile(build_optimizer(course, feed.steps), loss)
     with tempfile.TemporaryDirectory() as folder:
-        judge = Judge("Training for int8", model, validation, Path(folder) / "best.h5")
-        judge.judge(0, float("nan"))
-        fit_model(model, feed, judge, step.epochs, partial(follow_parent, parent=parent))
-    return model
+        judge = Judge("Training for int8", model, twin, validation, Path(folder) / "best.h5")
+        judge.judge(0, EpochCost(loss=float("nan")))
+        fit_model(model, feed, judge, course, partial(follow_parent, parent=parent))
+    return twin
 
 
 def quantise_model(parent: Any) -> Any:
@@ -124,10 +127,10 @@ def follow_parent(pipeline: Any, parent: Any) -> Any:
 
 def distillation_loss(share: float, activation: str = "sigmoid") -> Any:
     """Build the loss that mixes true masks and the parent's."""
-    learn, imitate = find_loss("bce-dice", activation), find_loss("bce", activation)
+    learn, imitate = find_class_loss("bce-dice", activation), find_class_loss("bce", activation)
 
     def loss(truth: Any, predicted: Any) -> Any:
         masks, wanted = tf.split(truth, 2, axis=-1)
         return (1.0 - share) * learn(masks, predicted) + share * imitate(wanted, predicted)
 
-    return loss
+    return weigh_classes(loss)

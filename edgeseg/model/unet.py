@@ -35,7 +35,7 @@ def build_unet(spec: UNetSpec) -> Any:
     for stage in reversed(range(len(spec.widths) - 1)):
         x = _up(x, skips[stage], spec, stage)
     logits = layers.Conv2D(spec.outputs, 1, kernel_regularizer=_penalty(spec), name="head")(x)
-    mask = layers.Activation(spec.activation, name="mask")(logits)
+    mask = layers.Activation(spec.activation, dtype="float32", name="mask")(logits)
     return keras.Model(image, mask, name="unet")
 
 

@@ -21,7 +21,7 @@ from edgeseg.report.plots import draw_front, draw_history
 from edgeseg.runtime.overlay import draw_overlay
 from edgeseg.runtime.segmenter import Segmenter
 from edgeseg.runtime.stream import StreamReport
-from edgeseg.train.judge import read_history
+from edgeseg.train.history import read_history
 from edgeseg.train.run import read_run
 
 REPORT = "report.html"

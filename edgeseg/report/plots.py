@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -13,12 +14,13 @@ mpl.use("svg")
 from matplotlib.figure import Figure
 
 from edgeseg.compress.variant import Variant
-from edgeseg.train.judge import EpochResult
+from edgeseg.core.palette import ACCENT, FAINT, INK, SOFT
+from edgeseg.train.curve import paint_history
+from edgeseg.train.history import EpochResult
 
-INK, ACCENT, SOFT = "#1b2a33", "#c2410c", "#0f766e"
 _OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 _STYLE = {
-    "axes.edgecolor": "#94a3b8",
+    "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -33,18 +35,7 @@ _STYLE = {
 
 def draw_history(history: Sequence[EpochResult]) -> str:
     """Draw how training loss and validation Dice went."""
-
-    def paint(figure: Figure) -> None:
-        left = figure.subplots()
-        epochs = [row.epoch for row in history]
-        left.plot(epochs, [row.loss for row in history], color=INK)
-        left.set(xlabel="epoch", ylabel="training loss")
-        right = left.twinx()
-        right.plot(epochs, [row.validation_dice for row in history], color=ACCENT)
-        right.set(ylim=(0, 1))
-        right.set_ylabel("validation Dice", color=ACCENT)
-
-    return _draw(paint)
+    return _draw(partial(paint_history, history=history))
 
 
 def draw_front(variants: Sequence[Variant], chosen: str) -> str:

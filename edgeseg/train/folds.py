@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeseg.core.card import SplitSpec
+from edgeseg.core.errors import TrainingError
 from edgeseg.core.files import staged_folder, write_json
 from edgeseg.core.schema import to_plain
 from edgeseg.train.run import TrainOptions
@@ -39,6 +40,11 @@ def train_folds(
         split: Seed, layout and group pattern to divide by.
         overwrite: Whether what stands there may be replaced.
     """
+    if options.strategy == "multi-worker":
+        raise TrainingError(
+            "Expected one training for several workers, got a cross-validation.",
+            "Cross-validate with --strategy one or mirrored.",
+        )
     dice = []
     with staged_folder(out, overwrite) as folder:
         for fold in range(folds):

@@ -55,6 +55,26 @@ def add_background(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(labels == np.arange(masks.shape[-1] + 1), dtype=np.uint8)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Which of the replicas that share every batch are fed: `count` from the `first` on, of `total`."""
+
+    first: int = 0
+    count: int = 1
+    total: int = 1
+
+    def deal(self, order: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
+        """Take the part of an epoch's order; where several share, the last batch is filled up from the start."""
+        if self.total == 1:
+            return order
+        steps = -(-len(order) // batch)
+        shares = np.resize(order, (steps, self.total, batch // self.total))
+        return np.ascontiguousarray(shares[:, self.first : self.first + self.count]).ravel()
+
+
+WHOLE = Part()
+
+
 def shrink_masks(masks: NDArray[np.uint8], shrink: int) -> NDArray[np.float32]:
     """Average masks (..., height, width, classes) over squares; an outline becomes a share between 0 and 1."""
     *front, height, width, classes = masks.shape
@@ -62,15 +82,15 @@ def shrink_masks(masks: NDArray[np.uint8], shrink: int) -> NDArray[np.float32]:
     return np.asarray(squares.mean(axis=(-4, -2), dtype=np.float32))
 
 
-def build_pipeline(feed: Feed, epochs: int, first_epoch: int = 0) -> Any:
-    """Build the tf.data pipeline of all epochs from the first one on."""
+def build_pipeline(feed: Feed, epochs: int, first_epoch: int = 0, part: Part = WHOLE) -> Any:
+    """Build the tf.data pipeline of all epochs from the first one on, for some of the replicas or for all."""
 
     def list_epoch(epoch: Any) -> Any:
-        order = tf.numpy_function(feed.order, [epoch], tf.int64)
+        order = tf.numpy_function(lambda number: part.deal(feed.order(number), feed.batch), [epoch], tf.int64)
         cases = tf.data.Dataset.from_tensor_slices(order).map(
             lambda number: make_case(epoch, number), num_parallel_calls=tf.data.AUTOTUNE
         )
-        return cases.batch(feed.batch)
+        return cases.batch(feed.batch // part.total, drop_remainder=part.total > 1)
 
     def make_case(epoch: Any, number: Any) -> tuple[Any, Any]:
         image, masks = tf.numpy_function(feed.make_case, [epoch, number], (tf.float32, tf.float32))

@@ -4,6 +4,8 @@ RUN/run.json      everything needed to repeat the training, and how it went
 RUN/weights.h5    the best weights
 RUN/model.tflite  the float32 model with its card: evaluate, bench and stream take it
 RUN/history.csv   one line per epoch
+RUN/curve.png     the same as a picture
+RUN/logs          the same for TensorBoard
 RUN/test-cases.png  the worst and the best test cases
 """
 
@@ -27,6 +29,12 @@ RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "his
 TEST_CASES = "test-cases.png"
 SIZE_STEP = 32
 """The named models halve the resolution up to five times."""
+CHOICES = {
+    "schedule": ("cosine", "plateau"),
+    "precision": ("float32", "mixed"),
+    "strategy": ("one", "mirrored", "multi-worker"),
+    "class_weights": ("auto", "none"),
+}
 TRAINING, FINISHED = "training", "finished"
 
 
@@ -52,6 +60,11 @@ class TrainOptions:
     convolution: str = "plain"
     dropout: float = 0.1
     l2: float = 0.0
+    schedule: str = "cosine"
+    patience: int | None = None
+    precision: str = "float32"
+    strategy: str = "one"
+    class_weights: str = "auto"
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -63,6 +76,14 @@ class TrainOptions:
         if not 32 <= self.size <= 1024 or self.size % SIZE_STEP:
             raise ValueError(f"expected a size from 32 to 1024 that {SIZE_STEP} divides, got {self.size}")
         self.describe_network(outputs=1)
+        self._check_course()
+
+    def _check_course(self) -> None:
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"expected a patience of at least 1 epoch, got {self.patience}")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"expected {name} to be one of {', '.join(known)}, got {getattr(self, name)!r}")
 
     @property
     def input(self) -> InputSpec:
@@ -89,6 +110,17 @@ class TrainOptions:
 
 
 @dataclass(frozen=True)
+class Timing:
+    """Where the time of a training went, and its memory."""
+
+    seconds: float
+    seconds_per_epoch: float
+    waiting_share: float
+    """Of those seconds, the part in which the steps waited for their images."""
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """The content of run.json."""
 
@@ -104,6 +136,9 @@ class RunRecord:
     options: TrainOptions
     libraries: dict[str, str]
     edgeseg: str
+    class_weights: tuple[float, ...] = ()
+    """How much each class counts in the loss; none where all count alike."""
+    timing: Timing | None = None
     best_epoch: int = 0
     validation_dice: float = 0.0
     evaluation: dict[str, Any] | None = None

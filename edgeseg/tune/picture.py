@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from edgeseg.report.plots import ACCENT, SOFT, draw_png
+from edgeseg.core.palette import ACCENT, FAINT, SOFT
+from edgeseg.report.plots import draw_png
 from edgeseg.tune.results import FINISHED, TrialRow
-
-FAINT = "#94a3b8"
 
 
 def draw_trials(rows: Sequence[TrialRow], front: Sequence[TrialRow], pick: TrialRow | None) -> bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
-from edgeseg.core.errors import DataError
+from edgeseg.core.errors import DataError, TrainingError
 from edgeseg.train.folds import train_folds
 from edgeseg.train.run import TrainOptions
 from edgeseg.train.trainer import plain_split
@@ -36,3 +37,9 @@ def test_fewer_groups_than_folds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="5 folds"):
         train_folds(data, tmp_path / "cv", OPTIONS, 5, plain_split(0))
     assert not (tmp_path / "cv").exists()
+
+
+def test_folds_are_not_for_several_workers(tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, strategy="multi-worker")
+    with pytest.raises(TrainingError, match="got a cross-validation"):
+        train_folds(tmp_path, tmp_path / "cv", options, 3, plain_split(0))
