@@ -39,7 +39,7 @@ def find_mixed_policy(flags: frozenset[str], gpus: tuple[tuple[int, int], ...]) 
     raise TrainingError(
         f"Expected a GPU of compute capability 7 or a CPU with {' or '.join(CPU_FLAGS)} for --precision mixed, "
         "got hardware without.",
-        "Train with --precision float32, which it does as fast.",
+        "Train with --precision float32.",
     )
 
 
