@@ -57,6 +57,12 @@ def train(
     ] = "bce-dice",
     augment: AugmentOption = "all",
     denoise: DenoiseOption = "none",
+    average: Annotated[
+        float,
+        typer.Option(
+            help="Share of the weights' moving average that stays at a step; 0: none.", rich_help_panel=TRAINING
+        ),
+    ] = 0.998,
     schedule: Annotated[
         str,
         typer.Option(
@@ -134,6 +140,7 @@ def train(
             convolution=convolution,
             dropout=dropout,
             l2=l2,
+            average=average,
             schedule=schedule,
             patience=patience,
             precision=precision,

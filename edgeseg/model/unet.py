@@ -1,9 +1,9 @@
 """Build a U-Net from its spec, of layers that tfmot, LiteRT and the Edge TPU all take.
 
 Each stage up brings the channels down with a 1x1 convolution before the bilinear resize, so that the resize and the
-addition of the skip run on few channels; a transposed convolution does both at once. The stems "half" and "depth" leave
-full resolution with their first convolution, where a U-Net spends most of its time; the mask is then drawn at half
-resolution and resized with the frame's own arithmetic.
+addition of the skip run on few channels; a transposed convolution does both at once. All stems but "full" leave full
+resolution with their first convolution, where a U-Net spends most of its time; the mask is then drawn at half or a
+quarter of the resolution and resized with the frame's own arithmetic.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from edgeseg.model.spec import UNetSpec
 
 layers = keras.layers
 BATCH_NORM_MOMENTUM = 0.9
-STEM_KERNELS = {"half": 3, "depth": 2}
-"""A 2x2 convolution with stride 2 is space-to-depth and a 1x1 convolution in one operator."""
+STEM_KERNELS = {"full": {}, "half": {"stem": 3}, "depth": {"stem": 2}, "quarter": {"stem": 3, "stem2": 3}}
+"""The stem's convolutions, all with stride 2; a 2x2 one is space-to-depth and a 1x1 convolution in one operator."""
 
 
 def build_unet(spec: UNetSpec) -> Any:
     """Build the Keras model of a spec."""
     image = keras.Input((spec.height, spec.width, spec.channels), name="image")
     x: Any = image
-    if spec.stem in STEM_KERNELS:
-        x = _conv(x, spec, "stem", 0, STEM_KERNELS[spec.stem], strides=2)
+    for name, kernel in STEM_KERNELS[spec.stem].items():
+        x = _conv(x, spec, name, 0, kernel, strides=2)
     skips = []
     for stage in range(len(spec.widths)):
         if stage:

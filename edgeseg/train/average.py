@@ -6,8 +6,6 @@ from typing import Any
 
 from edgeseg.model.keras import tf
 
-MOMENTUM = 0.998
-
 
 class WeightAverage:
     """A moving average of all weights, batch normalisation's statistics included; counters stay as they are.
@@ -15,7 +13,8 @@ class WeightAverage:
     Every replica averages what it holds itself; the replicas are brought together only when the average is read.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, momentum: float) -> None:
+        self._momentum = momentum
         self._weights = _list_weights(model)
         self._average = [_keep_apart(weight) for weight in self._weights]
         self._steps = _keep_apart(0.0)
@@ -24,7 +23,7 @@ class WeightAverage:
     def take_step(self) -> None:
         """Take the weights of one more step in, where all are finite; the first steps count more and are forgotten."""
         self._steps.assign_add(1.0)
-        momentum = tf.minimum(MOMENTUM, self._steps / (self._steps + 10.0))
+        momentum = tf.minimum(self._momentum, self._steps / (self._steps + 10.0))
         finite = tf.math.is_finite(tf.add_n([tf.reduce_sum(weight) for weight in self._weights]))
         for average, weight in zip(self._average, self._weights, strict=True):
             average.assign(tf.where(finite, momentum * average + (1.0 - momentum) * weight, average))

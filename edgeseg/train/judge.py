@@ -14,6 +14,7 @@ from edgeseg.train.arrays import GridArrays, grid_dice, to_reals
 from edgeseg.train.average import WeightAverage
 from edgeseg.train.history import EpochCost, EpochResult, best_result, make_result, read_history, write_history
 from edgeseg.train.pipeline import shrink_masks
+from edgeseg.train.run import AVERAGE
 
 MASK_THRESHOLD = 0.5
 
@@ -21,7 +22,9 @@ MASK_THRESHOLD = 0.5
 class Judge:
     """Judges the averaged weights on validation cases after every epoch and keeps the best ones on disk."""
 
-    def __init__(self, title: str, model: Any, twin: Any, validation: GridArrays, path: Path) -> None:
+    def __init__(
+        self, title: str, model: Any, twin: Any, validation: GridArrays, path: Path, average: float = AVERAGE
+    ) -> None:
         """Prepare to judge a model.
 
         Args:
@@ -30,10 +33,11 @@ class Judge:
             twin: A model of the same layers that takes the averaged weights and is judged, as it will be exported.
             validation: The cases to judge it on.
             path: Where the best weights are kept.
+            average: How much of the moving average stays at every step; 0 judges the weights as they are.
         """
         self.title, self.path, self.twin = title, path, twin
         with model.distribute_strategy.scope():
-            self.average = WeightAverage(model)
+            self.average = WeightAverage(model, average)
         self._images: NDArray[np.float32] = to_reals(validation.images)
         shrink = validation.masks.shape[1] // twin.output_shape[1]
         self._masks = (shrink_masks(validation.masks, shrink) > MASK_THRESHOLD).astype(np.uint8)

@@ -27,6 +27,7 @@ from edgeseg.model.spec import UNetSpec, find_size
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
 TEST_CASES = "test-cases.png"
+AVERAGE = 0.998
 SIZE_STEP = 32
 """The named models halve the resolution up to five times."""
 CHOICES = {
@@ -60,6 +61,7 @@ class TrainOptions:
     convolution: str = "plain"
     dropout: float = 0.1
     l2: float = 0.0
+    average: float = AVERAGE
     schedule: str = "cosine"
     patience: int | None = None
     precision: str = "float32"
@@ -79,6 +81,8 @@ class TrainOptions:
         self._check_course()
 
     def _check_course(self) -> None:
+        if not 0.0 <= self.average < 1.0:
+            raise ValueError(f"expected an average from 0 to below 1, got {self.average}")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"expected a patience of at least 1 epoch, got {self.patience}")
         for name, known in CHOICES.items():
@@ -93,15 +97,16 @@ class TrainOptions:
     def describe_network(self, outputs: int) -> UNetSpec:
         """Describe the network that is asked for, for so many output channels."""
         named = find_size(self.model)
+        stem = self.stem or named.stem
         return UNetSpec(
             height=self.size,
             width=self.size,
             channels=self.input.channels,
             outputs=outputs,
             activation=self.activation,
-            widths=named.widths,
+            widths=named.widths_behind(stem),
             skip=self.skip or named.skip,
-            stem=self.stem or named.stem,
+            stem=stem,
             dropout=self.dropout,
             upsampling=self.upsampling or named.upsampling,
             convolution=self.convolution,

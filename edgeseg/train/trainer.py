@@ -165,7 +165,7 @@ def _fit(model: Any, loaded: LoadedData, record: RunRecord, site: Site) -> Judge
     loss = find_loss(options.loss, output.activation, record.class_weights)
     with model.distribute_strategy.scope():
         model.compile(build_optimizer(course, feed.steps), loss)
-    judge = Judge("Training", model, build_unet(record.spec), validation, folder / WEIGHTS)
+    judge = Judge("Training", model, build_unet(record.spec), validation, folder / WEIGHTS, options.average)
     checkpoint = Checkpoint(folder, site.source, model, judge.average)
     fit_model(model, feed, judge, course, checkpoint=checkpoint, on_result=RunLog(folder).write)
     return judge
