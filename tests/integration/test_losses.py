@@ -77,10 +77,10 @@ def test_each_class_has_its_own_value_and_weight(name: str) -> None:
     truth, predicted = np.concatenate([TRUTH, TRUTH], axis=-1), np.concatenate([TRUTH, wrong], axis=-1)
     values = LOSSES[name](truth, predicted).numpy()
     assert values.shape == (2, 2)
-    assert values[:, 1] == pytest.approx(find_loss(name)(TRUTH, wrong).numpy(), rel=1e-5, abs=1e-6)
-    assert find_loss(name)(truth, predicted).numpy() == pytest.approx(values.mean(axis=1), rel=1e-5, abs=1e-6)
+    assert values[:, 1] == pytest.approx(find_loss(name)(TRUTH, wrong).numpy(), rel=1e-4, abs=1e-6)
+    assert find_loss(name)(truth, predicted).numpy() == pytest.approx(values.mean(axis=1), rel=1e-4, abs=1e-6)
     heavy = weigh_classes(LOSSES[name], (0.5, 1.5))(truth, predicted).numpy()
-    assert heavy == pytest.approx((values * [0.5, 1.5]).mean(axis=1), rel=1e-5, abs=1e-6)
+    assert heavy == pytest.approx((values * [0.5, 1.5]).mean(axis=1), rel=1e-4, abs=1e-6)
 
 
 def test_unknown_loss_names_the_nearest() -> None:
