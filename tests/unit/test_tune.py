@@ -33,7 +33,7 @@ def test_space_is_read_from_lists() -> None:
         ({"sizes": "64,x"}, "expected sizes as numbers"),
         ({"sizes": "64,100"}, "expected a size"),
         ({"sizes": "64,64"}, "expected sizes that differ"),
-        ({"stems": "half,quarter"}, "expected stem"),
+        ({"stems": "half,third"}, "expected stem"),
         ({"learning_rates": "1e-2,1e-3"}, "0 < LO <= HI"),
         ({"learning_rates": "nan,1e-3"}, "0 < LO <= HI"),
         ({"learning_rates": "1e-3"}, "expected two learning rates"),
