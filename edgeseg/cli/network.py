@@ -17,7 +17,7 @@ StemOption = Annotated[
     str | None,
     typer.Option(
         help="Where the network leaves full resolution, and draws its mask: quarter (fastest), half, depth (half, by a "
-        "2x2 convolution) or full. By default half, for classic full.",
+        "2x2 convolution) or full. By default quarter, for classic full.",
         rich_help_panel=PANEL,
         show_default=False,
     ),

@@ -27,7 +27,7 @@ def tune(
     out: Annotated[Path, typer.Option(help="The study's folder; where one stands already, it is continued.")],
     models: Annotated[str, typer.Option(metavar="A,B", help="Sizes of the U-Net to try.")] = "nano,micro,small",
     sizes: Annotated[str, typer.Option(metavar="N,N", help="Heights and widths of the input to try.")] = "128,192,256",
-    stems: Annotated[str, typer.Option(metavar="A,B", help="Stems to try: half, full or both.")] = "half",
+    stems: Annotated[str, typer.Option(metavar="A,B", help="Stems to try: quarter, half, depth or full.")] = "quarter",
     losses: Annotated[str, typer.Option(metavar="A,B", help="Losses to try.")] = "bce-dice",
     learning_rates: Annotated[
         str, typer.Option(metavar="LO,HI", help="The span of learning rates to search.")

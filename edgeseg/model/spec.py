@@ -23,7 +23,7 @@ class NamedSize:
     widths: tuple[int, ...]
     skip: str = "add"
     upsampling: str = "bilinear"
-    stem: str = "half"
+    stem: str = "quarter"
 
     def widths_behind(self, stem: str) -> tuple[int, ...]:
         """List the stages' widths behind a stem; one that leaves half resolution, too, stands for the first stage."""

@@ -22,7 +22,7 @@ class SearchSpace:
 
     models: tuple[str, ...] = ("nano", "micro", "small")
     sizes: tuple[int, ...] = (128, 192, 256)
-    stems: tuple[str, ...] = ("half",)
+    stems: tuple[str, ...] = ("quarter",)
     losses: tuple[str, ...] = ("bce-dice",)
     learning_rates: tuple[float, float] = (5e-4, 8e-3)
 
