@@ -28,7 +28,13 @@ class FoldSummary:
 
 
 def train_folds(
-    data: Path, out: Path, options: TrainOptions, folds: int, split: SplitSpec, overwrite: bool = False
+    data: Path,
+    out: Path,
+    options: TrainOptions,
+    folds: int,
+    split: SplitSpec,
+    overwrite: bool = False,
+    init: Path | None = None,
 ) -> FoldSummary:
     """Train one run per fold; the folder appears when all are finished.
 
@@ -39,6 +45,7 @@ def train_folds(
         folds: How many.
         split: Seed, layout and group pattern to divide by.
         overwrite: Whether what stands there may be replaced.
+        init: A finished run whose encoder every fold starts from.
     """
     if options.strategy == "multi-worker":
         raise TrainingError(
@@ -50,7 +57,7 @@ def train_folds(
         for fold in range(folds):
             print(f"fold {fold + 1} of {folds}", flush=True)
             spec = dataclasses.replace(split, folds=folds, fold=fold)
-            record = train_run(data, folder / f"fold-{fold + 1}", options, split=spec)
+            record = train_run(data, folder / f"fold-{fold + 1}", options, split=spec, init=init)
             dice.append(float((record.evaluation or {})["dice"]["mean"]))
         summary = FoldSummary(tuple(dice), round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5))
         write_json(folder / SUMMARY, to_plain(summary))
