@@ -57,7 +57,7 @@ def quantise_model(parent: Any, keep_zeros: bool = False) -> Any:
     copy.set_weights(parent.get_weights())
     quantisation = tfmot.quantization.keras
     plain = quantisation.default_8bit.Default8BitQuantizeScheme
-    sparse = quantisation.experimental.Default8BitPrunePreserveQuantizeScheme
+    sparse = tfmot.experimental.combine.Default8BitPrunePreserveQuantizeScheme
     try:
         annotated = quantisation.quantize_annotate_model(copy)
         return quantisation.quantize_apply(annotated, sparse() if keep_zeros else plain())

@@ -46,7 +46,7 @@ def sparsify_model(parent: Any, step: SparsifyStep, lesson: Lesson) -> Any:
             verbose=0,
             callbacks=[tfmot.sparsity.keras.UpdatePruningStep(), told],
         )
-    sparse = tfmot.sparsity.keras.strip_pruning(model)
+    sparse = unwrap_model(model)
     check_sparsity(measure_zeros(sparse), step.target)
     return sparse
 
@@ -74,6 +74,14 @@ def wrap_convolutions(parent: Any, schedule: Any) -> Any:
     for source, copy in zip(parent.layers, model.layers, strict=True):
         getattr(copy, "layer", copy).set_weights(source.get_weights())
     return model
+
+
+def unwrap_model(model: Any) -> Any:
+    """Take the wraps off; the layers are built anew, since the old ones still belong to the wrapped model."""
+    stripped = tfmot.sparsity.keras.strip_pruning(model)
+    sparse = keras.models.clone_model(stripped)
+    sparse.set_weights(stripped.get_weights())
+    return sparse
 
 
 def measure_zeros(model: Any) -> float:

@@ -19,8 +19,8 @@ from edgeseg.train.judge import EpochResult
 INK, ACCENT, SOFT = "#1b2a33", "#c2410c", "#0f766e"
 PALETTE = (SOFT, ACCENT, "#64748b", "#7c3aed", "#ca8a04")
 WIDE = (11.6, 3.8)
-SMALLEST_ERROR = 1e-5
-"""Errors are drawn on a logarithmic axis, which has no zero."""
+FAR_APART = 8.0
+"""Times that differ by more than this factor are drawn on a logarithmic axis."""
 _OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 _STYLE = {
     "axes.edgecolor": "#94a3b8",
@@ -65,8 +65,12 @@ def draw_front(variants: Sequence[Variant], chosen: str) -> str:
             axes.hlines(dice.mean, times.p50, times.p90, color=colour)
             axes.annotate(variant.name, (times.p50, dice.mean), (6, 5 - 16 * (row % 2)), color=colour, **_OFFSET)
         axes.set(xlabel="ms per inference (median, bar to the 90th percentile)", ylabel="Dice, 95% interval")
-        axes.set_xlim(left=0)
         axes.margins(x=0.2)
+        medians = [variant.latency_ms.p50 for variant in variants]
+        if max(medians) > FAR_APART * min(medians):
+            axes.set_xscale("log")
+        else:
+            axes.set_xlim(left=0)
 
     return _draw(paint)
 
@@ -81,12 +85,11 @@ def draw_layers(variants: Sequence[Variant]) -> str:
         axes = figure.subplots()
         places, width = range(len(compared[0].layers)), 0.8 / len(compared)
         for number, variant in enumerate(compared):
-            errors = [max(layer.error, SMALLEST_ERROR) for layer in variant.layers]
+            errors = [layer.error for layer in variant.layers]
             left = [place + (number - (len(compared) - 1) / 2) * width for place in places]
-            axes.bar(left, errors, width, bottom=0, color=PALETTE[number % len(PALETTE)], label=variant.name)
+            axes.bar(left, errors, width, color=PALETTE[number % len(PALETTE)], label=variant.name)
         axes.set_xticks(list(places), [layer.layer for layer in compared[0].layers], rotation=90, fontsize=8)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set(ylabel="error by layer's rms", xlim=(-0.7, len(places) - 0.3))
         axes.legend(frameon=False, ncols=len(compared), loc="lower left", bbox_to_anchor=(0, 1))
 

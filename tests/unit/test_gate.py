@@ -100,4 +100,4 @@ def test_layers_with_the_largest_error_are_named() -> None:
 @pytest.mark.parametrize("values", [{"max_drop": -0.1}, {"max_drop": 2.0}, {"budget_ms": 0.0}])
 def test_impossible_gates_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected --"):
-        Gate(**values)
+        Gate(values.get("max_drop", 0.01), values.get("budget_ms"))
