@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.bench.measure import describe_host
-from edgeseg.compress.gate import Gate, choose_variant, explain_gate
+from edgeseg.compress.gate import Gate, choose_variant, explain_choice
 from edgeseg.compress.judge import PARENT, Judgement, judge_files
 from edgeseg.compress.lesson import plan_lesson
 from edgeseg.compress.make import make_files, name_file
@@ -34,7 +34,7 @@ class CompressReport:
     chosen: str
     gate: dict[str, Any]
     advice: str
-    """What to do when the gate did not hold; empty when it did."""
+    """What to do when the gate did not hold, or no int8 file held it; empty when all is well."""
     threads: int
     teacher: str | None
     recipes: tuple[Recipe, ...]
@@ -103,7 +103,7 @@ def _report(
         variants=variants,
         chosen=chosen.name,
         gate={**to_plain(gate), "held": held},
-        advice="" if held else explain_gate(chosen, gate),
+        advice=explain_choice(variants[1:], chosen, held, gate),
         threads=threads,
         teacher=read_run(teacher).name if teacher is not None else None,
         recipes=recipes,
