@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +17,9 @@ from edgeseg.cli.common import (
 )
 from edgeseg.cli.tables import print_variants
 
+if TYPE_CHECKING:
+    from edgeseg.compress.recipe import Recipe
+
 DEFAULT_RECIPES = "float16,int8-ptq,int8-qat"
 
 
@@ -24,43 +28,65 @@ def compress(
     out: Annotated[Path, typer.Option(help="The folder to make.")],
     recipe: Annotated[str, typer.Option(help="Recipes to compare, by name or file, with commas.")] = DEFAULT_RECIPES,
     device: Annotated[
-        str | None, typer.Option(help="Take this board's recipes and budget; see edgeseg devices.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Take this board's recipes and budget, and only files that it runs; see edgeseg devices.",
+            show_default=False,
+        ),
     ] = None,
     max_drop: Annotated[float, typer.Option(help="Dice that may be lost, at the bad end of the interval.")] = 0.01,
     budget_ms: Annotated[
         float | None, typer.Option(help="Time one inference may take on this machine (p99).", show_default=False)
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="A finished run whose masks are followed where a recipe trains.", show_default=False),
+    ] = None,
     threads: ThreadsOption = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted compression; its finished files are kept.")
+    ] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Compress a run by one or several recipes, and prove what it cost.
 
     Every file is judged on the run's own test cases through the device's runtime, and timed beside the float parent.
-    The fastest file whose Dice holds the gate is chosen. Exit code 3 when none holds it; the files are there anyway.
+    The fastest file whose Dice holds the gate is chosen, and further training only where it is better on validation
+    cases. Exit code 3 when no file holds the gate; files and report are there anyway.
 
     Example: `edgeseg compress runs/first --out runs/first-small`
     """
     need_training_packages()
-    from edgeseg.compress.gate import Gate, explain_gate
+    from edgeseg.compress.gate import Gate
     from edgeseg.compress.plan import compress_run
     from edgeseg.compress.recipe import load_recipe
+    from edgeseg.compress.resume import open_folder
     from edgeseg.core.board import load_board
-    from edgeseg.core.files import staged_folder
     from edgeseg.report.compression import write_compression_report
 
     board = load_board(device) if device else None
     if board is not None and recipe == DEFAULT_RECIPES:
         recipe = ",".join(board.recommended.recipes)
+    if board is not None and budget_ms is None:
+        budget_ms = board.recommended.budget_ms
     recipes = [load_recipe(name.strip()) for name in recipe.split(",")]
     with usage_errors():
-        gate = Gate(max_drop, budget_ms)
-    with staged_folder(out, overwrite) as folder:
-        outcome = compress_run(run, folder, recipes, gate, threads)
+        gate = Gate(max_drop, budget_ms, board.recommended.backends if board is not None else ())
+        check_teacher_use(teacher, recipes)
+    with open_folder(out, overwrite, resume) as folder:
+        outcome = compress_run(run, folder, recipes, gate, threads, teacher)
         write_compression_report(folder, run, outcome)
     report = outcome.report
     print_variants(report.variants, report.chosen)
-    chosen = next(v for v in report.variants if v.name == report.chosen)
+    if report.advice:
+        typer.echo(report.advice, err=True)
     if not report.gate["held"]:
-        typer.echo(explain_gate(chosen, gate), err=True)
         raise typer.Exit(GATE_NOT_HELD)
+    chosen = next(v for v in report.variants if v.name == report.chosen)
     print(f"chosen: {out / chosen.file}   report: {out / 'report.html'}")
+
+
+def check_teacher_use(teacher: Path | None, recipes: Sequence[Recipe]) -> None:
+    """Refuse a teacher that nobody listens to."""
+    if teacher is not None and not any(recipe.trains for recipe in recipes):
+        raise ValueError("expected a recipe that trains (int8-qat) beside --teacher, got none")

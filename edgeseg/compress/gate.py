@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeseg.compress.variant import Variant
+from edgeseg.graph.lint import OK
 
 SAME_SPEED = 1.10
 """Files within this factor of the fastest count as equally fast; the validation Dice decides between them."""
+NAMED_LAYERS = 3
 
 
 @dataclass(frozen=True)
 class Gate:
-    """The promise: how much Dice may be lost at the interval's bad end, and how long a frame may take."""
+    """The promise: how much Dice may be lost at the interval's bad end, how long a frame may take, and on what."""
 
     max_drop: float = 0.01
     budget_ms: float | None = None
+    targets: tuple[str, ...] = ()
+    """What the file is to run on; one of them must take it. Empty: this machine."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.max_drop <= 1.0:
@@ -26,7 +30,7 @@ class Gate:
 
     def admits(self, variant: Variant) -> bool:
         """Say whether a variant keeps the promise."""
-        return self.keeps_accuracy(variant) and self.keeps_budget(variant)
+        return self.keeps_accuracy(variant) and self.keeps_budget(variant) and self.finds_target(variant)
 
     def keeps_accuracy(self, variant: Variant) -> bool:
         """Judge the drop at the bad end of its interval."""
@@ -36,26 +40,69 @@ class Gate:
         """Judge the 99th percentile of the latency."""
         return self.budget_ms is None or variant.latency_ms.p99 <= self.budget_ms
 
+    def finds_target(self, variant: Variant) -> bool:
+        """Judge whether a target takes every operator."""
+        return not self.targets or any(variant.lint.get(target, OK) == OK for target in self.targets)
+
 
 def choose_variant(variants: Sequence[Variant], gate: Gate) -> tuple[Variant, bool]:
     """Choose a variant, and say whether the gate held: the fastest that is admitted, else the most accurate."""
-    admitted = [variant for variant in variants if gate.admits(variant)]
+    admitted = _drop_idle_training([variant for variant in variants if gate.admits(variant)])
     if not admitted:
-        return min(variants, key=lambda variant: variant.dice_drop.mean), False
+        fitting = [variant for variant in variants if gate.finds_target(variant)] or variants
+        return min(fitting, key=lambda variant: variant.dice_drop.mean), False
     fastest = min(variant.latency_ms.p50 for variant in admitted)
     quick = [variant for variant in admitted if variant.latency_ms.p50 <= fastest * SAME_SPEED]
     return max(quick, key=lambda variant: variant.validation_dice), True
 
 
-def explain_gate(chosen: Variant, gate: Gate) -> str:
-    """Say why the gate did not hold and what to try, in one sentence."""
+def _drop_idle_training(admitted: Sequence[Variant]) -> list[Variant]:
+    """Leave out further training that is not better on validation cases than the same precision without it."""
+    plain = {variant.precision: variant.validation_dice for variant in admitted if not variant.trained}
+    return [
+        variant
+        for variant in admitted
+        if not variant.trained or variant.validation_dice > plain.get(variant.precision, -1.0)
+    ]
+
+
+def explain_choice(variants: Sequence[Variant], chosen: Variant, held: bool, gate: Gate) -> str:
+    """Say why the gate did not hold, or why no int8 file was chosen, and what to try; empty when nothing is wrong."""
+    if not held:
+        return explain_gate(chosen, gate)
+    small = [variant for variant in variants if variant.precision == "int8"]
+    if not small or any(gate.keeps_accuracy(variant) for variant in small):
+        return ""
+    return explain_gate(min(small, key=lambda variant: variant.dice_drop.mean), gate, "int8 file")
+
+
+def explain_gate(chosen: Variant, gate: Gate, kind: str = "file") -> str:
+    """Say what the best file misses and what to try, in one sentence."""
+    if not gate.finds_target(chosen):
+        reasons = "; ".join(f"{target}: {chosen.lint[target]}" for target in gate.targets)
+        return (
+            f"No file runs on this board: {chosen.name} is refused ({reasons}); take an int8 recipe or another board."
+        )
     if not gate.keeps_accuracy(chosen):
         drop = chosen.dice_drop
         return (
-            f"No file keeps the drop within {gate.max_drop}: the best, {chosen.name}, loses {drop.mean:.4f} "
-            f"(up to {drop.ci95[1]:.4f}); train longer, take a larger model, or raise --max-drop."
+            f"No {kind} keeps the drop within {gate.max_drop}: the best, {chosen.name}, loses {drop.mean:.4f} "
+            f"(up to {drop.ci95[1]:.4f}); {_name_layers(chosen)}"
+            f"{_advise(chosen)}train longer, take a larger model, or raise --max-drop."
         )
     return (
         f"No accurate file stays within {gate.budget_ms} ms: {chosen.name} needs {chosen.latency_ms.p99:.2f} ms (p99); "
         "train a smaller model or size, use more --threads, or raise --budget-ms."
     )
+
+
+def _name_layers(variant: Variant) -> str:
+    worst = variant.worst_layers(NAMED_LAYERS)
+    if not worst:
+        return ""
+    named = ", ".join(f"{layer.layer} ({layer.error:.1%})" for layer in worst)
+    return f"farthest from float are its layers {named}; "
+
+
+def _advise(variant: Variant) -> str:
+    return "try --recipe int16x8 or --teacher, " if variant.precision == "int8" else ""

@@ -3,74 +3,67 @@
 from __future__ import annotations
 
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.compress.lesson import Lesson, distillation_loss
 from edgeseg.compress.recipe import QatStep
 from edgeseg.core.errors import RecipeError
 from edgeseg.core.quiet import quiet_native_output
-from edgeseg.data.augment import AugmentSpec
 from edgeseg.model.keras import keras, tf
-from edgeseg.model.losses import find_class_loss, weigh_classes
-from edgeseg.train.arrays import GridArrays, to_reals
+from edgeseg.train.arrays import to_reals
 from edgeseg.train.course import Course
 from edgeseg.train.fit import build_optimizer, fit_model
 from edgeseg.train.history import EpochCost
 from edgeseg.train.judge import Judge
-from edgeseg.train.pipeline import Feed
 
 with quiet_native_output():
     import tensorflow_model_optimization as tfmot
 
-BATCH = 16
 _CALIBRATION_IMAGES = 64
 
 
-def train_quantised(
-    parent: Any,
-    step: QatStep,
-    train: GridArrays,
-    validation: GridArrays,
-    seed: int,
-    augment: AugmentSpec | None,
-) -> Any:
+def train_quantised(parent: Any, step: QatStep, lesson: Lesson, keep_zeros: bool = False) -> Any:
     """Train a quantisation-aware copy of a float model.
 
     The untrained copy takes part in the judgement, so the result is never worse than it on validation cases.
 
     Args:
-        parent: The float model; it stays as it is and gives the masks to follow.
-        step: How long, how fast, and how much of the loss follows the parent.
-        train: Cases to train on.
-        validation: Cases that decide which epoch is kept.
-        seed: Shuffles the cases.
-        augment: How the cases are varied; None leaves them as they are.
+        parent: The float model; it stays as it is.
+        step: How long, how fast, and how much of the loss follows the lesson's guide.
+        lesson: What it learns from.
+        keep_zeros: Whether weights that are zero stay zero.
     """
-    model, twin = quantise_model(parent), quantise_model(parent)
-    set_ranges(model, parent, to_reals(train.images[:_CALIBRATION_IMAGES]))
-    _, height, _, outputs = parent.output_shape
-    background = outputs > train.masks.shape[-1]
-    feed = Feed(train, BATCH, seed, train.masks.shape[1] // height, augment, background)
+    model, twin = quantise_model(parent, keep_zeros), quantise_model(parent, keep_zeros)
+    set_ranges(model, parent, to_reals(lesson.train.images[:_CALIBRATION_IMAGES]))
+    feed = lesson.feed(parent.input_shape[1] // parent.output_shape[1])
     course = Course(step.epochs, step.learning_rate)
-    loss = distillation_loss(step.distillation, "softmax" if background else "sigmoid")
-    model.compile(build_optimizer(course, feed.steps), loss)
+    model.compile(build_optimizer(course, feed.steps), distillation_loss(step.distillation, lesson.activation))
     with tempfile.TemporaryDirectory() as folder:
-        judge = Judge("Training for int8", model, twin, validation, Path(folder) / "best.h5")
+        judge = Judge("Training for int8", model, twin, lesson.validation, Path(folder) / "best.h5")
         judge.judge(0, EpochCost(loss=float("nan")))
-        fit_model(model, feed, judge, course, partial(follow_parent, parent=parent))
+        fit_model(model, feed, judge, course, lesson.follow)
     return twin
 
 
-def quantise_model(parent: Any) -> Any:
-    """Wrap a float model's layers with fake quantisation; the weights are copied."""
+def quantise_model(parent: Any, keep_zeros: bool = False) -> Any:
+    """Wrap a float model's layers with fake quantisation; the weights are copied.
+
+    Args:
+        parent: The float model; it stays as it is.
+        keep_zeros: Whether weights that are zero stay zero.
+    """
     copy = keras.models.clone_model(parent)
     copy.set_weights(parent.get_weights())
+    quantisation = tfmot.quantization.keras
+    plain = quantisation.default_8bit.Default8BitQuantizeScheme
+    sparse = tfmot.experimental.combine.Default8BitPrunePreserveQuantizeScheme
     try:
-        return tfmot.quantization.keras.quantize_model(copy)
+        annotated = quantisation.quantize_annotate_model(copy)
+        return quantisation.quantize_apply(annotated, sparse() if keep_zeros else plain())
     except (ValueError, RuntimeError) as error:
         raise RecipeError(
             f"Expected layers that tfmot can quantise, got its refusal: {error}.",
@@ -114,23 +107,3 @@ def measure_ranges(parent: Any, images: NDArray[np.float32]) -> dict[str, tuple[
         for layer, output in zip(inner, outputs, strict=True)
     }
     return ranges | {"image": (0.0, 1.0)}
-
-
-def follow_parent(pipeline: Any, parent: Any) -> Any:
-    """Append the parent's masks to the true ones, as further channels."""
-
-    def append(images: Any, masks: Any) -> tuple[Any, Any]:
-        return images, tf.concat([masks, parent(images, training=False)], axis=-1)
-
-    return pipeline.map(append, num_parallel_calls=1).prefetch(1)
-
-
-def distillation_loss(share: float, activation: str = "sigmoid") -> Any:
-    """Build the loss that mixes true masks and the parent's."""
-    learn, imitate = find_class_loss("bce-dice", activation), find_class_loss("bce", activation)
-
-    def loss(truth: Any, predicted: Any) -> Any:
-        masks, wanted = tf.split(truth, 2, axis=-1)
-        return (1.0 - share) * learn(masks, predicted) + share * imitate(wanted, predicted)
-
-    return weigh_classes(loss)

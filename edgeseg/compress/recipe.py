@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from edgeseg.core.catalog import find_recipe, read_toml
 from edgeseg.core.errors import RecipeError
-from edgeseg.core.schema import from_plain
+from edgeseg.core.schema import from_plain, to_plain
 
-PRECISIONS = ("float16", "int8")
+PRECISIONS = ("float16", "dynamic-int8", "int8", "int16x8")
+CALIBRATED = ("int8", "int16x8")
+"""Precisions whose activations have ranges that calibration images set."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +23,26 @@ class QatStep:
     epochs: int
     learning_rate: float
     distillation: float
-    """Share of the loss that pulls towards the float parent's masks instead of the true ones."""
+    """Share of the loss that pulls towards the float parent's or the teacher's masks instead of the true ones."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.learning_rate <= 0:
-            raise ValueError(f"expected epochs >= 1 and a learning_rate above 0, got {self}")
-        if not 0.0 <= self.distillation <= 1.0:
-            raise ValueError(f"expected distillation from 0 to 1, got {self.distillation}")
+        _check_training(self.epochs, self.learning_rate, self.distillation)
+
+
+@dataclass(frozen=True)
+class SparsifyStep:
+    """Training that sets the smallest weights to zero, a few more at a time."""
+
+    target: float
+    """Share of every convolution's weights that are zero in the end."""
+    epochs: int
+    learning_rate: float
+    distillation: float
+
+    def __post_init__(self) -> None:
+        _check_training(self.epochs, self.learning_rate, self.distillation)
+        if not 0.0 < self.target < 1.0:
+            raise ValueError(f"expected a target between 0 and 1, got {self.target}")
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,7 @@ class Recipe:
     summary: str
     precision: str
     calibration_images: int = 128
+    sparsify: SparsifyStep | None = None
     qat: QatStep | None = None
 
     def __post_init__(self) -> None:
@@ -45,6 +63,23 @@ class Recipe:
             raise ValueError(f"expected precision int8 beside [qat], got {self.precision!r}")
         if self.calibration_images < 1:
             raise ValueError(f"expected at least 1 calibration image, got {self.calibration_images}")
+
+    @property
+    def trains(self) -> bool:
+        """Say whether the network is trained further."""
+        return self.qat is not None or self.sparsify is not None
+
+    @property
+    def is_plain_int8(self) -> bool:
+        """Say whether this is int8 without further training, which further training has to beat."""
+        return self.precision == "int8" and not self.trains
+
+
+def _check_training(epochs: int, learning_rate: float, distillation: float) -> None:
+    if epochs < 1 or learning_rate <= 0:
+        raise ValueError(f"expected epochs >= 1 and a learning_rate above 0, got {epochs} and {learning_rate}")
+    if not 0.0 <= distillation <= 1.0:
+        raise ValueError(f"expected distillation from 0 to 1, got {distillation}")
 
 
 def load_recipe(name: str) -> Recipe:
@@ -57,3 +92,21 @@ def load_recipe(name: str) -> Recipe:
         raise RecipeError(
             f"Expected a valid recipe in {path}, got: {error}.", "quantize/README.md explains every key."
         ) from error
+
+
+def add_plain_recipe(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
+    """Put plain int8 before recipes that train for int8, so that it is seen whether the training gained anything."""
+    trained = any(recipe.qat is not None for recipe in recipes)
+    if not trained or any(recipe.is_plain_int8 for recipe in recipes):
+        return recipes
+    return (load_recipe("int8-ptq"), *recipes)
+
+
+def format_recipe(recipe: Recipe) -> str:
+    """Write a recipe as TOML with every key, also those that were left out."""
+    table = {key: value for key, value in to_plain(recipe).items() if key != "name" and value is not None}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
+    for key, inner in table.items():
+        if isinstance(inner, Mapping):
+            lines += ["", f"[{key}]", *(f"{name} = {json.dumps(value)}" for name, value in inner.items())]
+    return "\n".join(lines) + "\n"

@@ -8,18 +8,37 @@ from edgeseg.core.stats import Estimate, Percentiles
 
 
 @dataclass(frozen=True)
+class LayerError:
+    """How far one layer's output is from the float parent's: the rms of the difference by the rms of the output."""
+
+    layer: str
+    operator: str
+    error: float
+
+
+@dataclass(frozen=True)
 class Variant:
     """A row of the comparison; the dice is on the test cases, the choice is made on validation cases."""
 
     name: str
     file: str
+    precision: str
+    trained: bool
+    """Whether the network was trained further for this file."""
     bytes: int
     gzip_bytes: int
     params: int
     macs: int
     sparsity: float
+    operators: dict[str, int]
     dice: Estimate
     dice_drop: Estimate
     validation_dice: float
     latency_ms: Percentiles
     lint: dict[str, str]
+    layers: tuple[LayerError, ...] = ()
+    """In the order they run; empty where the layers cannot be matched with the parent's."""
+
+    def worst_layers(self, count: int) -> tuple[LayerError, ...]:
+        """Pick the layers that are farthest from the parent's."""
+        return tuple(sorted(self.layers, key=lambda layer: -layer.error)[:count])

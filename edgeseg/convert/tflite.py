@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import ModelFileError
+from edgeseg.core.errors import DataError, ModelFileError
 from edgeseg.core.quiet import quiet_native_output
-from edgeseg.graph.operators import read_graph
+from edgeseg.graph.operators import Graph, read_graph
 from edgeseg.model.keras import tf
 
 logging.getLogger("absl").setLevel(logging.ERROR)
 
-PRECISIONS = ("float32", "float16", "int8")
+_INTEGERS = {
+    "int8": (tf.int8, tf.lite.OpsSet.TFLITE_BUILTINS_INT8),
+    "int16x8": (tf.int16, tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8),
+}
+"""What full-integer files take and give, and the operators they are made of."""
 
 
 def convert_model(model: Any, precision: str, calibration: NDArray[np.float32] | None = None) -> bytes:
@@ -23,17 +27,21 @@ def convert_model(model: Any, precision: str, calibration: NDArray[np.float32] |
 
     Args:
         model: The model, float or quantisation-aware.
-        precision: One of `PRECISIONS`.
-        calibration: Input images (n, height, width, channels) from 0 to 1, for int8 from a float model.
+        precision: float32, float16, dynamic-int8, int8 or int16x8.
+        calibration: Input images (n, height, width, channels) from 0 to 1, for integers from a float model.
     """
+    if calibration is not None:
+        check_calibration(calibration, model.input_shape[1:])
     signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
     concrete = tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
     with quiet_native_output():
         converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
         _set_precision(converter, precision, calibration)
         flatbuffer = bytes(converter.convert())
-    if precision == "int8":
-        check_full_integer(flatbuffer)
+    graph = read_graph(flatbuffer)
+    check_static(graph)
+    if precision in _INTEGERS:
+        check_full_integer(graph)
     return flatbuffer
 
 
@@ -43,16 +51,43 @@ def _set_precision(converter: Any, precision: str, calibration: NDArray[np.float
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
+    if precision not in _INTEGERS:
         return
-    converter.inference_input_type = converter.inference_output_type = tf.int8
+    ends, operators = _INTEGERS[precision]
+    converter.inference_input_type = converter.inference_output_type = ends
     if calibration is not None:
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.target_spec.supported_ops = [operators]
         converter.representative_dataset = lambda: ([image[np.newaxis]] for image in calibration)
 
 
-def check_full_integer(flatbuffer: bytes) -> None:
-    """Refuse a file that is called int8 and still computes with float numbers somewhere."""
-    floats = [operator.name for operator in read_graph(flatbuffer).operators if operator.is_float]
+def check_calibration(images: NDArray[np.float32], shape: tuple[int, ...]) -> None:
+    """Refuse calibration images that the network will never see the like of."""
+    if images.shape[1:] != shape or not len(images):
+        raise DataError(
+            f"Expected calibration images of the shape {shape}, as the model takes, got {images.shape[1:]}.",
+            "Calibrate with images on the grid that the model's card describes.",
+        )
+    low, high = float(images.min()), float(images.max())
+    if low < 0.0 or high > 1.0:
+        raise DataError(
+            f"Expected calibration images from 0 to 1, as the device feeds them, got {low:g} to {high:g}.",
+            "Divide the pixels by 255.",
+        )
+
+
+def check_static(graph: Graph) -> None:
+    """Refuse a file whose shapes are only known when it runs, since accelerators take none."""
+    dynamic = sorted({o.name for o in graph.operators if any(tensor.dynamic for tensor in (*o.inputs, *o.outputs))})
+    if dynamic:
+        raise ModelFileError(
+            f"Expected fixed shapes throughout, got open ones in {', '.join(dynamic)}.",
+            "Build the network for one input size.",
+        )
+
+
+def check_full_integer(graph: Graph) -> None:
+    """Refuse a file that is called integer and still computes with float numbers somewhere."""
+    floats = [operator.name for operator in graph.operators if operator.is_float]
     if floats:
         raise ModelFileError(
             f"Expected integers throughout, got float numbers in {', '.join(sorted(set(floats)))}.",

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgeseg.core.errors import OutputError
+from edgeseg.core.errors import OutputError, RunError
 
 PARTIAL_SUFFIX = ".partial"
 OLD_SUFFIX = ".old"
@@ -85,7 +85,7 @@ def staged_folder(
             yield partial
             _swap(partial, out)
         except BaseException:
-            if not keep_partial:
+            if not keep_partial or not any(partial.iterdir()):
                 shutil.rmtree(partial, ignore_errors=True)
             raise
 
@@ -101,6 +101,15 @@ def refuse_existing(out: Path, overwrite: bool) -> None:
         )
     if overwrite and out.resolve() in (Path.cwd(), *Path.cwd().parents, Path.home()):
         raise OutputError(f"Refusing to replace {out}: it holds the folder you work in.", "Name another --out.")
+
+
+def refuse_interrupted(out: Path, overwrite: bool, what: str) -> None:
+    """Refuse to begin again where an interrupted result waits to be continued."""
+    if partial_path(out).is_dir() and not overwrite:
+        raise RunError(
+            f"Expected no interrupted {what} at {out}, got {partial_path(out)}.",
+            "Continue it with --resume, or throw it away and begin again with --overwrite.",
+        )
 
 
 @contextmanager

@@ -73,6 +73,8 @@ def _write_lines(title: str, total: int) -> Iterator[Advance]:
         done += 1
         if done * LINES // total > (done - 1) * LINES // total and monotonic() - last > LINE_SECONDS:
             last = monotonic()
-            print(f"{title}: {done}/{total} after {last - start:.0f} s  {note}".rstrip(), file=sys.stderr, flush=True)
+            took = last - start
+            left = f", about {took / done * (total - done):.0f} s left" if done < total else ""
+            print(f"{title}: {done}/{total} after {took:.0f} s{left}  {note}".rstrip(), file=sys.stderr, flush=True)
 
     yield advance

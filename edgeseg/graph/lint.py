@@ -27,7 +27,7 @@ def lint_graph(graph: Graph) -> dict[str, str]:
 
 def _lint_cpu(graph: Graph) -> str:
     for operator in graph.operators:
-        if any(-1 in tensor.shape for tensor in operator.outputs):
+        if any(tensor.dynamic for tensor in (*operator.inputs, *operator.outputs)):
             return f"{operator.name} has a dynamic shape"
     return OK
 
@@ -36,6 +36,8 @@ def _lint_edgetpu(graph: Graph) -> str:
     for operator in graph.operators:
         if operator.is_float:
             return f"{operator.name} computes with float numbers: use an int8 recipe"
+        if operator.is_wide:
+            return f"{operator.name} computes with more than 8 bits: use an int8 recipe"
         limit = _EDGETPU_VERSIONS.get(operator.name)
         if limit is None:
             return f"{operator.name} is not mapped to the Edge TPU"

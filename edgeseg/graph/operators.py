@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,8 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: str
     constant: bool
+    dynamic: bool = False
+    """Whether a size is only known when it runs."""
 
     @property
     def elements(self) -> int:
@@ -50,6 +53,11 @@ class Operator:
     def is_float(self) -> bool:
         """Say whether it computes with float numbers."""
         return any(tensor.dtype.startswith("float") for tensor in (*self.inputs, *self.outputs))
+
+    @property
+    def is_wide(self) -> bool:
+        """Say whether its result has more than 8 bits."""
+        return any(tensor.dtype in ("int16", "int32", "int64") for tensor in self.outputs)
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,11 @@ def summarise_operators(graph: Graph) -> tuple[OperatorGroup, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.macs, row.name)))
 
 
+def count_operators(graph: Graph) -> dict[str, int]:
+    """Count the operators of each kind; the most frequent first."""
+    return dict(Counter(operator.name for operator in graph.operators).most_common())
+
+
 def read_graph(flatbuffer: bytes) -> Graph:
     """Read the first subgraph of a flatbuffer."""
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
@@ -114,7 +127,8 @@ def measure_sparsity(flatbuffer: bytes) -> float:
 def _read_tensor(tensor: Any, buffers: list[Any]) -> Tensor:
     data = buffers[tensor.buffer].data
     shape = tuple(int(n) for n in tensor.shape) if tensor.shape is not None else ()
-    return Tensor(shape, _TYPES[tensor.type], data is not None and len(data) > 0)
+    signature = tensor.shapeSignature if tensor.shapeSignature is not None else shape
+    return Tensor(shape, _TYPES[tensor.type], data is not None and len(data) > 0, any(n < 0 for n in signature))
 
 
 def _read_operator(operator: Any, codes: list[Any], tensors: list[Tensor]) -> Operator:

@@ -11,20 +11,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.compress.plan import PARENT, ComparedCase, CompressReport, Outcome
+from edgeseg.compress.judge import PARENT
+from edgeseg.compress.plan import ComparedCase, CompressReport, Outcome
 from edgeseg.core.files import write_text
 from edgeseg.core.images import encode_png, to_bgr
 from edgeseg.core.modelfile import read_model
 from edgeseg.data.dataset import read_case
+from edgeseg.report.markdown import list_facts, say_verdict, write_markdown
 from edgeseg.report.page import render_page
-from edgeseg.report.plots import draw_front, draw_history
+from edgeseg.report.plots import draw_front, draw_history, draw_layers
+from edgeseg.report.repeat import write_commands
+from edgeseg.report.table import COLUMNS, list_operators, list_rows, list_worst_layers
 from edgeseg.runtime.overlay import draw_overlay
 from edgeseg.runtime.segmenter import Segmenter
 from edgeseg.runtime.stream import StreamReport
 from edgeseg.train.history import read_history
 from edgeseg.train.run import read_run
 
-REPORT = "report.html"
+PAGE, TEXT = "report.html", "report.md"
 SHOWN_WIDTH = 256
 
 
@@ -37,25 +41,34 @@ class PictureRow:
 
 
 def write_compression_report(folder: Path, run: Path, outcome: Outcome, stream: StreamReport | None = None) -> None:
-    """Write report.html.
+    """Write report.html and report.md.
 
     Args:
-        folder: Where the files of the report lie; the page goes there too.
+        folder: Where the files of the report lie; these go there too.
         run: The run they were made from.
         outcome: What compress found out.
         stream: How a stream with the chosen file went, where there was one.
     """
-    report = outcome.report
+    report, record = outcome.report, read_run(run)
     page = render_page(
         title=f"{report.run}: compression",
         report=report,
-        record=read_run(run),
+        record=record,
+        verdict=say_verdict(report),
+        columns=list(COLUMNS),
+        table=list_rows(report),
+        operators=list_operators(report),
+        worst_layers=list_worst_layers(report),
+        layers=draw_layers(report.variants),
         history=draw_history(read_history(run)),
         front=draw_front(report.variants, report.chosen),
         rows=draw_cases(folder, report, outcome.cases),
         stream=stream,
+        commands=write_commands(report, record),
+        facts=list_facts(report),
     )
-    write_text(folder / REPORT, page)
+    write_text(folder / PAGE, page)
+    write_text(folder / TEXT, write_markdown(report, record))
 
 
 def draw_cases(folder: Path, report: CompressReport, cases: Sequence[ComparedCase]) -> list[PictureRow]:

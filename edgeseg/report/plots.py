@@ -12,12 +12,17 @@ import matplotlib as mpl
 mpl.use("svg")
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from edgeseg.compress.variant import Variant
 from edgeseg.core.palette import ACCENT, FAINT, INK, SOFT
 from edgeseg.train.curve import paint_history
 from edgeseg.train.history import EpochResult
 
+PALETTE = (SOFT, ACCENT, "#64748b", "#7c3aed", "#ca8a04")
+PLAIN, WIDE = (5.6, 3.4), (11.6, 3.8)
+FAR_APART = 8.0
+"""Times that differ by more than this factor are drawn on a logarithmic axis."""
 _OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 _STYLE = {
     "axes.edgecolor": FAINT,
@@ -51,26 +56,51 @@ def draw_front(variants: Sequence[Variant], chosen: str) -> str:
             axes.hlines(dice.mean, times.p50, times.p90, color=colour)
             axes.annotate(variant.name, (times.p50, dice.mean), (6, 5 - 16 * (row % 2)), color=colour, **_OFFSET)
         axes.set(xlabel="ms per inference (median, bar to the 90th percentile)", ylabel="Dice, 95% interval")
-        axes.set_xlim(left=0)
         axes.margins(x=0.2)
+        medians = [variant.latency_ms.p50 for variant in variants]
+        if max(medians) > FAR_APART * min(medians):
+            axes.set_xscale("log")
+        else:
+            axes.set_xlim(left=0)
 
     return _draw(paint)
 
 
+def draw_layers(variants: Sequence[Variant]) -> str:
+    """Draw how far each layer of each file is from float, side by side; empty where nothing could be compared."""
+    compared = [variant for variant in variants if variant.layers and variant.precision != "float16"]
+    if not compared:
+        return ""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        places, width = range(len(compared[0].layers)), 0.8 / len(compared)
+        for number, variant in enumerate(compared):
+            errors = [layer.error for layer in variant.layers]
+            left = [place + (number - (len(compared) - 1) / 2) * width for place in places]
+            axes.bar(left, errors, width, color=PALETTE[number % len(PALETTE)], label=variant.name)
+        axes.set_xticks(list(places), [layer.layer for layer in compared[0].layers], rotation=90, fontsize=8)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set(ylabel="error by layer's rms", xlim=(-0.7, len(places) - 0.3))
+        axes.legend(frameon=False, ncols=len(compared), loc="lower left", bbox_to_anchor=(0, 1))
+
+    return _draw(paint, WIDE)
+
+
 def draw_png(paint: Callable[[Figure], None]) -> bytes:
     """Draw a figure as the bytes of a PNG file."""
-    return _save(paint, format="png", dpi=160)
+    return _save(paint, PLAIN, format="png", dpi=160)
 
 
-def _draw(paint: Callable[[Figure], None]) -> str:
+def _draw(paint: Callable[[Figure], None], size: tuple[float, float] = PLAIN) -> str:
     metadata: dict[str, Any] = {"Date": None, "Creator": None}
-    text = _save(paint, format="svg", transparent=True, metadata=metadata).decode("utf-8")
+    text = _save(paint, size, format="svg", transparent=True, metadata=metadata).decode("utf-8")
     return text[text.index("<svg") :]
 
 
-def _save(paint: Callable[[Figure], None], **how: Any) -> bytes:
+def _save(paint: Callable[[Figure], None], size: tuple[float, float], **how: Any) -> bytes:
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         paint(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, **how)

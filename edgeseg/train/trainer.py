@@ -13,8 +13,7 @@ from typing import Any
 
 import edgeseg
 from edgeseg.core.card import SplitSpec
-from edgeseg.core.errors import RunError
-from edgeseg.core.files import partial_path, staged_folder
+from edgeseg.core.files import partial_path, refuse_interrupted, staged_folder
 from edgeseg.core.spec import OutputSpec
 from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import LabelledImage, fingerprint_dataset
@@ -85,7 +84,7 @@ def train_run(
     find_loss(options.loss)
     seat = find_seat(options.strategy)
     if seat.chief:
-        _keep_interrupted(out, overwrite)
+        refuse_interrupted(out, overwrite, "training")
     loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour)
     record = _begin_record(loaded, os.path.relpath(data, out), options)
     with staged_folder(out, overwrite, keep_partial=True) if seat.chief else worker_folder() as folder:
@@ -105,14 +104,6 @@ def resume_run(data: Path, out: Path) -> RunRecord:
     loaded = load_same_data(data, record, out)
     with staged_folder(out, keep_partial=True, go_on=True) if seat.chief else worker_folder() as folder:
         return _train(loaded, record, Site(folder, partial_path(out), seat))
-
-
-def _keep_interrupted(out: Path, overwrite: bool) -> None:
-    if partial_path(out).is_dir() and not overwrite:
-        raise RunError(
-            f"Expected no interrupted training at {out}, got {partial_path(out)}.",
-            "Continue it with --resume, or throw it away and begin again with --overwrite.",
-        )
 
 
 def _begin_record(loaded: LoadedData, path: str, options: TrainOptions) -> RunRecord:

@@ -106,6 +106,14 @@ def test_unknown_recipe_and_board(fail: Fail, tmp_path: Path) -> None:
     assert (code, "Did you mean generic-aarch64?" in said) == (1, True)
 
 
+def test_compress_goes_on_from_nothing_or_with_a_teacher_that_nobody_hears(fail: Fail, tmp_path: Path) -> None:
+    code, said = fail("compress", tmp_path, "--out", tmp_path / "out", "--resume")
+    assert (code, "Expected an interrupted compression" in said) == (1, True)
+    code, said = fail("compress", tmp_path, "--out", tmp_path / "out", "--recipe", "float16", "--teacher", tmp_path)
+    assert (code, "expected a recipe that trains" in said) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_unknown_source_and_view(fail: Fail, int8_model: Path) -> None:
     code, said = fail("stream", int8_model, "--source", "phantom", "--view", "none")
     assert (code, "name of a source" in said) == (1, True)

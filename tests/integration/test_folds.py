@@ -20,7 +20,7 @@ OPTIONS = TrainOptions("nano", 32, "full", epochs=2)
 
 
 def test_folds_leave_a_run_each_and_a_summary(tmp_path: Path) -> None:
-    from edgeseg.compress.plan import open_run
+    from edgeseg.compress.workshop import open_run
 
     data = make_disc_data(tmp_path / "discs", 18)
     summary = train_folds(data, tmp_path / "cv", OPTIONS, 3, plain_split(0))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from edgeseg.cli.app import main
-from edgeseg.compress.qat import distillation_loss, quantise_model, set_ranges
+from edgeseg.compress.lesson import distillation_loss
+from edgeseg.compress.qat import quantise_model, set_ranges
 from edgeseg.convert.tflite import convert_model
 from edgeseg.core.images import read_image
 from edgeseg.core.modelfile import read_model

@@ -54,7 +54,7 @@ def test_keras_and_tflite_draw_the_same_masks(trained_run: Path, trained_data: P
 
 def test_every_variant_is_there_and_keeps_the_dice(compressed: tuple[Path, Outcome]) -> None:
     folder, outcome = compressed
-    report = json.loads((folder / "compress.json").read_text(encoding="utf-8"))
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert tuple(v["name"] for v in report["variants"]) == VARIANTS
     for variant in report["variants"]:
         assert variant["bytes"] == (folder / variant["file"]).stat().st_size
@@ -193,7 +193,7 @@ def test_missed_budget_is_exit_code_3(int8_model: Path, disc_data: Path, tmp_pat
 def test_changed_data_are_noticed(trained_run: Path, trained_data: Path, tmp_path: Path) -> None:
     import shutil
 
-    from edgeseg.compress.plan import open_run
+    from edgeseg.compress.workshop import open_run
     from edgeseg.core.images import write_image
 
     run, data = tmp_path / "run", tmp_path / "discs"
@@ -251,5 +251,6 @@ def test_layers_that_tfmot_cannot_take_are_named() -> None:
             return tf.math.atan(inputs)
 
     image = keras.Input((32, 32, 1))
-    with pytest.raises(RecipeError, match="tfmot can quantise"):
-        quantise_model(keras.Model(image, Odd()(image)))
+    with pytest.raises(RecipeError, match=r"tfmot can quantise.*arcus") as caught:
+        quantise_model(keras.Model(image, Odd(name="arcus")(image)))
+    assert "take the recipe int8-ptq" in caught.value.hint

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from edgeseg.compress.gate import Gate, choose_variant, explain_gate
-from edgeseg.compress.variant import Variant
+from edgeseg.compress.gate import Gate, choose_variant, explain_choice, explain_gate
+from edgeseg.compress.variant import LayerError, Variant
 from edgeseg.core.stats import Estimate, Percentiles
 
 
-def make_variant(name: str, ms: float, drop: float, spread: float = 0.001, validation: float = 0.9) -> Variant:
+def make_variant(
+    name: str,
+    ms: float,
+    drop: float,
+    spread: float = 0.001,
+    validation: float = 0.9,
+    trained: bool = False,
+    lint: dict[str, str] | None = None,
+    layers: tuple[LayerError, ...] = (),
+) -> Variant:
     return Variant(
         name=name,
         file=f"{name}.tflite",
+        precision="int8",
+        trained=trained,
         bytes=1000,
         gzip_bytes=900,
         params=10,
         macs=10,
         sparsity=0.0,
+        operators={"CONV_2D": 3},
         dice=Estimate(0.9, 0.9, (0.88, 0.92)),
         dice_drop=Estimate(drop, drop, (drop - spread, drop + spread)),
         validation_dice=validation,
         latency_ms=Percentiles(ms, ms, ms, ms * 1.2, ms, 0.0),
-        lint={},
+        lint=lint or {},
+        layers=layers,
     )
 
 
@@ -51,7 +66,50 @@ def test_budget_is_held_by_the_slow_frames_too() -> None:
     assert "needs 1.20 ms" in explain_gate(chosen, gate)
 
 
+@pytest.mark.parametrize(("validation", "expected"), [(0.91, "qat"), (0.90, "ptq"), (0.89, "ptq")])
+def test_further_training_is_chosen_only_when_it_is_better_on_validation_cases(
+    validation: float, expected: str
+) -> None:
+    variants = [make_variant("ptq", 3.0, 0.0), make_variant("qat", 1.0, 0.0, validation=validation, trained=True)]
+    assert choose_variant(variants, Gate())[0].name == expected
+
+
+def test_further_training_is_chosen_when_without_it_the_gate_does_not_hold() -> None:
+    variants = [make_variant("ptq", 1.0, 0.2, validation=0.9), make_variant("qat", 1.0, 0.0, 0.001, 0.8, trained=True)]
+    assert choose_variant(variants, Gate()) == (variants[1], True)
+
+
+def test_file_that_no_target_takes_is_not_chosen() -> None:
+    refused = make_variant("wide", 0.5, 0.0, lint={"edgetpu": "ADD computes with more than 8 bits"})
+    taken = make_variant("int8", 1.0, 0.0, lint={"edgetpu": "ok"})
+    gate = Gate(targets=("edgetpu",))
+    assert choose_variant([refused, taken], gate) == (taken, True)
+    assert choose_variant([refused, taken], Gate(targets=("edgetpu", "cpu")))[0] == refused
+    chosen, held = choose_variant([refused], gate)
+    assert not held
+    assert "wide is refused (edgetpu: ADD computes with more than 8 bits)" in explain_gate(chosen, gate)
+
+
+def test_layers_with_the_largest_error_are_named() -> None:
+    layers = tuple(
+        LayerError(name, "CONV_2D", error) for name, error in [("a", 0.1), ("b", 0.3), ("c", 0.0), ("d", 0.2)]
+    )
+    said = explain_gate(make_variant("int8", 1.0, 0.5, layers=layers), Gate())
+    assert "its layers b (30.0%), d (20.0%), a (10.0%)" in said
+    assert "try --recipe int16x8 or --teacher" in said
+
+
+def test_it_is_said_when_no_int8_file_holds_the_gate() -> None:
+    half = dataclasses.replace(make_variant("float16", 4.0, 0.0), precision="float16")
+    lossy, good = make_variant("int8-ptq", 1.0, 0.2), make_variant("int8-qat", 1.0, 0.0)
+    assert "No int8 file keeps the drop within 0.01: the best, int8-ptq" in explain_choice(
+        [half, lossy], half, True, Gate()
+    )
+    assert explain_choice([half, lossy, good], good, True, Gate()) == ""
+    assert explain_choice([half], half, True, Gate()) == ""
+
+
 @pytest.mark.parametrize("values", [{"max_drop": -0.1}, {"max_drop": 2.0}, {"budget_ms": 0.0}])
 def test_impossible_gates_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected --"):
-        Gate(**values)
+        Gate(values.get("max_drop", 0.01), values.get("budget_ms"))

@@ -1,0 +1,111 @@
+"""Judge files: Dice on the run's own cases, time, size, sparsity, and where each layer departs from float."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeseg.bench.measure import time_segmenters
+from edgeseg.compress.layers import compare_layers
+from edgeseg.compress.recipe import Recipe
+from edgeseg.compress.variant import LayerError, Variant
+from edgeseg.compress.workshop import Workshop
+from edgeseg.core.card import Metrics
+from edgeseg.core.modelfile import ModelFile, read_model, write_model
+from edgeseg.core.progress import progress_bar
+from edgeseg.core.stats import Percentiles
+from edgeseg.evaluate.score import ScoredCase, estimate_drop, score_cases, summarise_cases
+from edgeseg.graph.operators import count_operators, measure_sparsity, read_graph
+from edgeseg.runtime.segmenter import Segmenter
+
+PARENT = "float32"
+TIMED_RUNS = 100
+COMPARED_IMAGES = 4
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was found out about one file."""
+
+    variant: Variant
+    scored: tuple[ScoredCase, ...]
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """How one file did on the cases."""
+
+    scored: tuple[ScoredCase, ...]
+    validation_dice: float
+    layers: tuple[LayerError, ...]
+
+
+def judge_files(
+    shop: Workshop, files: Mapping[str, Path], recipes: Mapping[str, Recipe], threads: int
+) -> dict[str, Judgement]:
+    """Judge the float parent and its children; the figures are written onto their cards.
+
+    Args:
+        shop: The run they were made from.
+        files: Every file by its name, the parent first.
+        recipes: What they were made by; the parent has none.
+        threads: CPU threads for the timing.
+    """
+    models = {name: read_model(path) for name, path in files.items()}
+    segmenters = {name: Segmenter(model, "cpu", threads) for name, model in models.items()}
+    with progress_bar("Judging files", len(models)) as advance:
+        tried = {}
+        for name, model in models.items():
+            tried[name] = _try_file(shop, segmenters[name], models[PARENT], model)
+            advance(name)
+    times = time_segmenters(list(segmenters.values()), TIMED_RUNS)
+    judged = {}
+    for (name, model), timed in zip(models.items(), times, strict=True):
+        metrics = _write_metrics(model, tried[PARENT].scored, tried[name].scored)
+        variant = _describe(name, model, recipes.get(name), metrics, tried[name], timed["invoke"])
+        judged[name] = Judgement(variant, tried[name].scored)
+    return judged
+
+
+def _try_file(shop: Workshop, segmenter: Segmenter, parent: ModelFile, model: ModelFile) -> _Tried:
+    kept = summarise_cases(score_cases(segmenter, shop.data.part("val")), shop.record.output.classes)
+    picked = np.linspace(0, len(shop.train) - 1, min(COMPARED_IMAGES, len(shop.train))).astype(int)
+    layers = () if model is parent else compare_layers(parent, model, shop.train.images[picked])
+    return _Tried(tuple(score_cases(segmenter, shop.data.part("test"))), kept.dice.mean, layers)
+
+
+def _write_metrics(model: ModelFile, parent: tuple[ScoredCase, ...], child: tuple[ScoredCase, ...]) -> Metrics:
+    classes = model.card.output.classes
+    before, after = summarise_cases(parent, classes), summarise_cases(child, classes)
+    metrics = Metrics(after.cases, before.dice, after.dice, estimate_drop(parent, child))
+    write_model(model.path, model.flatbuffer, dataclasses.replace(model.card, metrics=metrics), model.golden)
+    return metrics
+
+
+def _describe(
+    name: str, model: ModelFile, recipe: Recipe | None, metrics: Metrics, tried: _Tried, latency: Percentiles
+) -> Variant:
+    data = model.path.read_bytes()
+    return Variant(
+        name=name,
+        file=model.path.name,
+        precision=recipe.precision if recipe is not None else PARENT,
+        trained=recipe is not None and recipe.trains,
+        bytes=len(data),
+        gzip_bytes=len(gzip.compress(data, mtime=0)),
+        params=model.card.parameters,
+        macs=model.card.macs,
+        sparsity=round(measure_sparsity(model.flatbuffer), 4),
+        operators=count_operators(read_graph(model.flatbuffer)),
+        dice=metrics.dice,
+        dice_drop=metrics.drop,
+        validation_dice=tried.validation_dice,
+        latency_ms=latency,
+        lint=model.card.lint,
+        layers=tried.layers,
+    )

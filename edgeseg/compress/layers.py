@@ -1,0 +1,105 @@
+"""Compare a file with its float parent layer by layer, to see where the accuracy goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from numpy.typing import NDArray
+
+from edgeseg.compress.variant import LayerError
+from edgeseg.core.card import Card
+from edgeseg.core.frame import pixels_to_tensor
+from edgeseg.core.modelfile import ModelFile
+from edgeseg.core.quiet import quiet_native_output
+
+_CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One operator that computes, and where its result lies."""
+
+    operator: str
+    tensor: int
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+    name: str
+
+
+class LayerReader:
+    """Runs a model without XNNPACK, so that every layer's result can be read afterwards."""
+
+    def __init__(self, model: ModelFile) -> None:
+        self._card: Card = model.card
+        with quiet_native_output():
+            self._interpreter = Interpreter(
+                model_content=model.flatbuffer,
+                experimental_preserve_all_tensors=True,
+                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            )
+            self._interpreter.allocate_tensors()
+        self.steps = _list_steps(self._interpreter)
+
+    def read(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
+        """Run one image (height, width, channels) and give every layer's result in real numbers."""
+        (source,) = self._interpreter.get_input_details()
+        self._interpreter.set_tensor(source["index"], pixels_to_tensor(pixels, self._card.input_quantisation))
+        self._interpreter.invoke()
+        return [_to_reals(self._interpreter.get_tensor(step.tensor), step) for step in self.steps]
+
+
+def compare_layers(parent: ModelFile, child: ModelFile, images: NDArray[np.uint8]) -> tuple[LayerError, ...]:
+    """Measure for every layer how far its result is from the parent's.
+
+    Args:
+        parent: The float file.
+        child: The file to judge.
+        images: Pixels (n, height, width, channels) on the network's grid.
+
+    Returns:
+        One entry per layer; nothing where the two files are not built alike.
+    """
+    readers = LayerReader(parent), LayerReader(child)
+    kinds = [[(step.operator, step.shape) for step in reader.steps] for reader in readers]
+    if kinds[0] != kinds[1]:
+        return ()
+    wrong, whole = np.zeros(len(kinds[0])), np.zeros(len(kinds[0]))
+    for pixels in images:
+        for index, (wanted, got) in enumerate(zip(*(reader.read(pixels) for reader in readers), strict=True)):
+            wrong[index] += float(np.square(got - wanted).sum())
+            whole[index] += float(np.square(wanted).sum())
+    errors = np.sqrt(wrong / np.maximum(whole, np.finfo(np.float64).tiny))
+    return tuple(
+        LayerError(step.name, step.operator, round(float(error), 5))
+        for step, error in zip(readers[0].steps, errors, strict=True)
+    )
+
+
+def _list_steps(interpreter: Any) -> tuple[_Step, ...]:
+    details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
+    steps = []
+    for operator in interpreter._get_ops_details():
+        if operator["op_name"] in _CONVERSIONS:
+            continue
+        result = details[operator["outputs"][0]]
+        scale, zero_point = result["quantization"]
+        shape = tuple(int(n) for n in result["shape"])
+        name = name_layer(result["name"], operator["op_name"])
+        steps.append(_Step(operator["op_name"], result["index"], shape, float(scale), int(zero_point), name))
+    return tuple(steps)
+
+
+def name_layer(tensor: str, operator: str) -> str:
+    """Name the layer whose result a tensor is: the converter lists fused layers with the network's name before them."""
+    parts = tensor.split(";")[0].split("/")
+    return parts[1].removesuffix("_relu") if len(parts) > 2 else operator.lower()
+
+
+def _to_reals(tensor: NDArray[Any], step: _Step) -> NDArray[np.float64]:
+    if tensor.dtype.kind == "f":
+        return tensor.astype(np.float64)
+    return step.scale * (tensor.astype(np.float64) - step.zero_point)

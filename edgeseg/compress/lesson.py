@@ -1,0 +1,108 @@
+"""What a training inside compress learns from: the run's cases, and masks of another network to follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from edgeseg.compress.workshop import Workshop, load_network
+from edgeseg.core.errors import RunError
+from edgeseg.core.spec import InputSpec
+from edgeseg.data.augment import AugmentSpec, choose_variations
+from edgeseg.model.keras import tf
+from edgeseg.model.losses import Loss, find_class_loss, weigh_classes
+from edgeseg.train.arrays import GridArrays
+from edgeseg.train.pipeline import Feed
+from edgeseg.train.run import RunRecord, read_run
+
+BATCH = 16
+
+Guide = Callable[[Any], Any]
+"""Turns a batch of images into the masks to follow, on the student's own grid."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Cases to train on, cases that decide, and the masks to follow beside the true ones."""
+
+    train: GridArrays
+    validation: GridArrays
+    seed: int
+    guide: Guide
+    augment: AugmentSpec | None = field(default_factory=AugmentSpec)
+    activation: str = "sigmoid"
+
+    def feed(self, shrink: int) -> Feed:
+        """Feed the training cases, varied as in the run, with masks as coarse as the network draws them."""
+        return Feed(self.train, BATCH, self.seed, shrink, self.augment, self.activation == "softmax")
+
+    def follow(self, pipeline: Any) -> Any:
+        """Append the guide's masks to the true ones, as further channels."""
+
+        def append(images: Any, masks: Any) -> tuple[Any, Any]:
+            return images, tf.concat([masks, self.guide(images)], axis=-1)
+
+        return pipeline.map(append, num_parallel_calls=1).prefetch(1)
+
+
+def plan_lesson(shop: Workshop, teacher: Path | None = None) -> Lesson:
+    """Follow the run's own float model, or a teacher where one is given."""
+    guide = partial(shop.model, training=False) if teacher is None else open_teacher(teacher, shop)
+    record = shop.record
+    augment = choose_variations(record.options.augment)
+    return Lesson(shop.train, shop.validation, record.options.seed, guide, augment, record.output.activation)
+
+
+def open_teacher(run: Path, shop: Workshop) -> Guide:
+    """Open another run as teacher: images are brought to its size, and its masks back to the student's."""
+    record = read_run(run)
+    check_teacher(run, record, shop.record)
+    model, drawn = load_network(run, record), shop.model.output_shape[1:3]
+    size = (record.input.height, record.input.width)
+
+    def draw(images: Any) -> Any:
+        return tf.image.resize(model(tf.image.resize(images, size, antialias=True), training=False), drawn)
+
+    return draw
+
+
+def check_teacher(run: Path, teacher: RunRecord, student: RunRecord) -> None:
+    """Refuse a teacher that sees other images, draws other classes, or has learned from the student's test cases."""
+    classes = [[spec.name for spec in record.output.classes] for record in (student, teacher)]
+    if classes[0] != classes[1] or teacher.output.activation != student.output.activation:
+        raise RunError(
+            f"Expected a teacher that draws {', '.join(classes[0])} by {student.output.activation}, got {run}, "
+            f"which draws {', '.join(classes[1])} by {teacher.output.activation}.",
+            "Train the teacher on data with the same classes.",
+        )
+    if _describe_view(teacher.input) != _describe_view(student.input):
+        raise RunError(
+            f"Expected a teacher that sees the frame as the run does ({_describe_view(student.input)}), got {run} "
+            f"({_describe_view(teacher.input)}).",
+            "Train the teacher with the same colour, region and shape of input; its size may differ.",
+        )
+    if teacher.data_fingerprint == student.data_fingerprint and teacher.split != student.split:
+        raise RunError(
+            f"Expected a teacher whose data were divided as the run's, got {run}, which has learned from other cases: "
+            "it may know the test cases.",
+            f"Train the teacher with --seed {student.split.seed}.",
+        )
+
+
+def _describe_view(spec: InputSpec) -> str:
+    shape = f"{spec.width / spec.height:.3f} wide by 1 high"
+    return f"{spec.colour}, {spec.resize}, white {spec.white}, region {spec.region or 'whole'}, {shape}"
+
+
+def distillation_loss(share: float, activation: str = "sigmoid") -> Loss:
+    """Build the loss that mixes true masks and those to follow."""
+    learn, imitate = (find_class_loss(name, activation) for name in ("bce-dice", "bce"))
+
+    def mix(truth: Any, predicted: Any) -> Any:
+        masks, wanted = tf.split(truth, 2, axis=-1)
+        return (1.0 - share) * learn(masks, predicted) + share * imitate(wanted, predicted)
+
+    return weigh_classes(mix)

@@ -1,0 +1,62 @@
+"""Go on with a compression that was killed: every file that was finished stays, if the question is still the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgeseg.compress.recipe import Recipe
+from edgeseg.core.errors import RunError
+from edgeseg.core.files import partial_path, refuse_interrupted, staged_folder, write_json
+from edgeseg.core.schema import to_plain
+from edgeseg.train.run import RECORD, WEIGHTS
+
+PLAN = "plan.json"
+
+
+def begin_plan(folder: Path, run: Path, recipes: Sequence[Recipe], teacher: Path | None) -> None:
+    """Write down what is to be made, or compare it with what an interrupted compression was to make."""
+    plan = {
+        "run": _fingerprint_run(run),
+        "teacher": _fingerprint_run(teacher) if teacher is not None else None,
+        "recipes": to_plain(recipes),
+    }
+    path = folder / PLAN
+    if not path.is_file():
+        write_json(path, plan)
+        return
+    before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    changed = [key for key, value in plan.items() if before.get(key) != value]
+    if changed:
+        raise RunError(
+            f"Expected the same {' and '.join(changed)} as the interrupted compression in {folder}, got another.",
+            "Give what it was begun with, or begin again with --overwrite.",
+        )
+
+
+@contextmanager
+def open_folder(out: Path, overwrite: bool = False, resume: bool = False) -> Iterator[Path]:
+    """Let the result's folder grow; when it is interrupted, its finished files stay for the next time.
+
+    Args:
+        out: The final folder.
+        overwrite: Whether what stands there may be replaced.
+        resume: Whether to go on with what an interruption left.
+    """
+    if not resume:
+        refuse_interrupted(out, overwrite, "compression")
+    elif not (partial_path(out) / PLAN).is_file():
+        raise RunError(f"Expected an interrupted compression at {partial_path(out)}, got none.", "Leave out --resume.")
+    with staged_folder(out, overwrite, keep_partial=True, go_on=resume) as folder:
+        yield folder
+
+
+def _fingerprint_run(run: Path) -> str:
+    digest = hashlib.sha256()
+    for name in (RECORD, WEIGHTS):
+        digest.update((run / name).read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,101 @@
+"""Set the smallest weights to zero while training goes on: a smaller download, the same operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgeseg.compress.lesson import Lesson, distillation_loss
+from edgeseg.compress.recipe import SparsifyStep
+from edgeseg.core.errors import RecipeError
+from edgeseg.core.progress import progress_bar
+from edgeseg.core.quiet import quiet_native_output
+from edgeseg.model.keras import keras
+from edgeseg.train.course import Course
+from edgeseg.train.fit import build_optimizer
+from edgeseg.train.pipeline import build_pipeline
+
+with quiet_native_output():
+    import tensorflow_model_optimization as tfmot
+
+THINNING_SHARE, THINNING_TIMES = 0.6, 20
+TOLERANCE = 0.01
+"""What rounding to whole weights may cost, on layers of a few dozen."""
+
+
+def sparsify_model(parent: Any, step: SparsifyStep, lesson: Lesson) -> Any:
+    """Train a copy of a float model in which a share of every convolution's weights is zero.
+
+    Args:
+        parent: The float model; it stays as it is.
+        step: How many zeros, how long, how fast.
+        lesson: What it learns from.
+    """
+    feed = lesson.feed(parent.input_shape[1] // parent.output_shape[1])
+    steps = step.epochs * feed.steps
+    model = wrap_convolutions(parent, plan_schedule(step.target, steps))
+    course = Course(step.epochs, step.learning_rate)
+    model.compile(build_optimizer(course, feed.steps), distillation_loss(step.distillation, lesson.activation))
+    with progress_bar("Setting weights to zero", step.epochs) as advance:
+        told = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: advance(f"loss {logs['loss']:.3f}")  # noqa: ARG005 - Keras names them
+        )
+        model.fit(
+            lesson.follow(build_pipeline(feed, step.epochs)),
+            epochs=step.epochs,
+            steps_per_epoch=feed.steps,
+            verbose=0,
+            callbacks=[tfmot.sparsity.keras.UpdatePruningStep(), told],
+        )
+    sparse = unwrap_model(model)
+    check_sparsity(measure_zeros(sparse), step.target)
+    return sparse
+
+
+def plan_schedule(target: float, steps: int) -> Any:
+    """Plan when weights are set to zero: often enough that even a training of a few steps gets there.
+
+    tfmot's own frequency of 100 steps would leave a short training without a single zero.
+    """
+    frequency = max(1, int(steps * THINNING_SHARE) // THINNING_TIMES)
+    last = max(1, int(steps * THINNING_SHARE) // frequency) * frequency
+    return tfmot.sparsity.keras.PolynomialDecay(0.0, target, 0, last, frequency=frequency)
+
+
+def wrap_convolutions(parent: Any, schedule: Any) -> Any:
+    """Copy a model with every convolution wrapped for pruning; the weights are copied."""
+
+    def wrap(layer: Any) -> Any:
+        copy = layer.__class__.from_config(layer.get_config())
+        if isinstance(layer, keras.layers.Conv2D):
+            return tfmot.sparsity.keras.prune_low_magnitude(copy, pruning_schedule=schedule)
+        return copy
+
+    model = keras.models.clone_model(parent, clone_function=wrap)
+    for source, copy in zip(parent.layers, model.layers, strict=True):
+        getattr(copy, "layer", copy).set_weights(source.get_weights())
+    return model
+
+
+def unwrap_model(model: Any) -> Any:
+    """Take the wraps off; the layers are built anew, since the old ones still belong to the wrapped model."""
+    stripped = tfmot.sparsity.keras.strip_pruning(model)
+    sparse = keras.models.clone_model(stripped)
+    sparse.set_weights(stripped.get_weights())
+    return sparse
+
+
+def measure_zeros(model: Any) -> float:
+    """Measure the share of zeros among the convolutions' weights."""
+    kernels = [layer.kernel.numpy() for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    return float(sum(np.count_nonzero(kernel == 0) for kernel in kernels) / sum(kernel.size for kernel in kernels))
+
+
+def check_sparsity(reached: float, target: float) -> None:
+    """Refuse fewer zeros than the recipe asked for."""
+    if reached < target - TOLERANCE:
+        raise RecipeError(
+            f"Expected {target:.0%} of the weights to be zero, got {reached:.1%}.",
+            "Give the recipe's [sparsify] more epochs, or a lower target.",
+        )

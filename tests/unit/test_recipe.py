@@ -1,0 +1,54 @@
+"""Recipes say what they mean, come back as they were written, and plain int8 stands beside trained ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeseg.compress.recipe import Recipe, add_plain_recipe, format_recipe, load_recipe
+from edgeseg.core.catalog import list_recipes
+from edgeseg.core.errors import RecipeError
+
+STEP = "target = 0.5\nepochs = 2\nlearning_rate = 1e-3\ndistillation = 0.5\n"
+
+
+@pytest.mark.parametrize("name", sorted(list_recipes()))
+def test_recipe_comes_back_as_it_was_written(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    path = tmp_path / f"{name}.toml"
+    path.write_text(format_recipe(recipe), encoding="utf-8")
+    assert load_recipe(str(path)) == recipe
+
+
+def test_plain_int8_is_made_beside_recipes_that_train_for_int8() -> None:
+    qat, plain, half = (load_recipe(name) for name in ("int8-qat", "int8-ptq", "float16"))
+    assert [recipe.name for recipe in add_plain_recipe((qat,))] == ["int8-ptq", "int8-qat"]
+    assert add_plain_recipe((qat, plain)) == (qat, plain)
+    assert add_plain_recipe((half,)) == (half,)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('precision = "int4"', "expected precision to be one of"),
+        ('precision = "int8"\nspeed = 3', "unknown field speed"),
+        ('precision = "int8"\n[sparsify]\n' + STEP.replace("0.5", "1.5", 1), "expected a target between 0 and 1"),
+        ('precision = "int8"\n[sparsify]\n' + STEP.replace("2", "0", 1), "expected epochs >= 1"),
+        (
+            'precision = "int16x8"\n[qat]\nepochs = 1\nlearning_rate = 1e-3\ndistillation = 0.0',
+            "expected precision int8",
+        ),
+    ],
+)
+def test_recipe_that_cannot_be_is_refused(text: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'summary = "mine"\n{text}\n', encoding="utf-8")
+    with pytest.raises(RecipeError, match=reason):
+        load_recipe(str(path))
+
+
+@pytest.mark.parametrize(("field", "expected"), [({}, True), ({"precision": "int16x8"}, False)])
+def test_plain_int8_is_known(field: dict[str, Any], expected: bool) -> None:
+    assert Recipe(**({"name": "a", "summary": "b", "precision": "int8"} | field)).is_plain_int8 is expected
