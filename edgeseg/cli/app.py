@@ -20,6 +20,7 @@ from edgeseg.cli import (
     model,
     stream,
     train,
+    tune,
 )
 from edgeseg.core.errors import EdgesegError
 
@@ -38,6 +39,7 @@ app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
 app.command("train")(train.train)
+app.command("tune")(tune.tune)
 app.command("compress")(compress.compress)
 app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)

@@ -36,15 +36,33 @@ GroupPatternOption = Annotated[
         show_default=False,
     ),
 ]
+AugmentOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMES",
+        help="How images are varied: all, none, some (flip,rotation) or all but some (-shadow,-elastic).",
+    ),
+]
+DenoiseOption = Annotated[str, typer.Option(help="Filter in front of the network: none, median or speckle.")]
 ThreadsOption = Annotated[int, typer.Option(help="CPU threads the model may use.", min=1)]
 BackendOption = Annotated[str, typer.Option(help="What runs the model: auto or cpu.")]
 
 
 def need_training_packages() -> None:
     """Stop with a sentence where the workstation's packages are not installed."""
-    for module, package in (("tensorflow", "tensorflow"), ("tf_keras", "tf_keras")):
-        if find_spec(module) is None:
-            raise MissingExtraError(package, "train")
+    _need_packages("train", "tensorflow", "tf_keras")
+
+
+def need_search_packages() -> None:
+    """Stop with a sentence where a search over trainings lacks a package."""
+    need_training_packages()
+    _need_packages("tune", "optuna")
+
+
+def _need_packages(extra: str, *packages: str) -> None:
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtraError(package, extra)
 
 
 def save_json(path: Path | None, value: Mapping[str, Any]) -> None:

@@ -78,8 +78,9 @@ def compress(
         write_compression_report(folder, run, outcome)
     report = outcome.report
     print_variants(report.variants, report.chosen)
-    if not report.gate["held"]:
+    if report.advice:
         typer.echo(report.advice, err=True)
+    if not report.gate["held"]:
         raise typer.Exit(GATE_NOT_HELD)
     chosen = next(v for v in report.variants if v.name == report.chosen)
     print(f"chosen: {out / chosen.file}   report: {out / 'report.html'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +10,14 @@ import typer
 
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
+    AugmentOption,
+    DenoiseOption,
     GroupPatternOption,
     JsonOption,
     LayoutOption,
     OverwriteOption,
     save_json,
+    usage_errors,
 )
 from edgeseg.cli.tables import print_check
 
@@ -71,6 +75,9 @@ def import_data(
         import_dataset(dataset, folder, advance)
     groups = len({case.group for case in dataset.cases})
     print(f"{out}: {len(dataset.cases)} images in {groups} groups, from the layout {dataset.layout}")
+    modalities = dataset.cases[0].modalities
+    if modalities:
+        print(f"Red, green and blue are {', '.join(modalities)}: train with --colour rgb, and stream such frames.")
 
 
 @app.command()
@@ -119,3 +126,36 @@ def check(
     save_json(json_out, report.to_json())
     if report.verdict != READY:
         raise typer.Exit(GATE_NOT_HELD)
+
+
+@app.command()
+def preview(
+    source: Annotated[Path, typer.Argument(help="Labelled images in any known layout.", metavar="DATA")],
+    out: Annotated[Path, typer.Option(metavar="F.png", help="The picture to write.")],
+    augment: AugmentOption = "all",
+    denoise: DenoiseOption = "none",
+    size: Annotated[int, typer.Option(help="Height and width of the network's input.")] = 256,
+    seed: Annotated[int, typer.Option(help="Another seed gives other variants.")] = 0,
+    layout: LayoutOption = None,
+    group_pattern: GroupPatternOption = None,
+) -> None:
+    """Draw how a training would vary and denoise some images: first as they are, then seven variants of each.
+
+    Outlines are the masks, moved along. Nothing is trained and no TensorFlow is needed.
+
+    Example: `edgeseg data preview data/busi --out preview.png --augment -elastic`
+    """
+    from edgeseg.core.images import write_image
+    from edgeseg.core.spec import InputSpec
+    from edgeseg.data.augment import choose_variations
+    from edgeseg.data.dataset import open_dataset
+    from edgeseg.data.preview import draw_preview
+
+    with usage_errors():
+        variations = choose_variations(augment)
+        spec = InputSpec(size, size, denoise=denoise)
+    dataset = open_dataset(source, layout, group_pattern)
+    if dataset.cases[0].modalities:
+        spec = dataclasses.replace(spec, colour="rgb")
+    write_image(out, draw_preview(dataset.cases, dataset.classes, spec, variations, seed))
+    print(f"{out}: some images of {source}, as they are and as a training would see them")

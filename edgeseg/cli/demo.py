@@ -20,7 +20,7 @@ def demo(
 ) -> None:
     """Try everything in a few minutes: phantom images, training, compression, timing and a live stream.
 
-    Needs no download, no camera and no GPU. Leaves the model files, report.json, bench.json, stream.json and
+    Needs no download, no camera and no GPU. Leaves the model files, compress.json, bench.json, stream.json and
     report.html in the folder.
 
     Example: `edgeseg demo --overwrite`

@@ -25,24 +25,38 @@ def evaluate(
     cases_out: Annotated[
         Path | None, typer.Option("--cases", metavar="F", help="Write every case's figures as CSV.", show_default=False)
     ] = None,
+    overlays: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Draw the worst and best cases and what was marked where nothing is.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --overlays.")] = False,
     json_out: JsonOption = None,
 ) -> None:
     """Judge a model on labelled images, through the same runtime as on the device.
 
     Dice, IoU, precision, recall and the 95% surface distance, each with a bootstrap interval over groups. On the data
     it was trained on, only the test cases count; on other data, all of them. Where the pixel size is known, distances
-    come in millimetres too, and for fetal heads the error of the circumference.
+    come in millimetres too, and for fetal heads the error of the circumference. The pictures of --overlays carry no
+    names; overlays.csv beside them does.
 
     Example: `edgeseg evaluate runs/first data/phantom`
     """
+    from edgeseg.core.files import refuse_existing, staged_folder
     from edgeseg.core.modelfile import read_model
     from edgeseg.core.progress import progress_bar
     from edgeseg.core.schema import to_plain
-    from edgeseg.data.dataset import read_cases
+    from edgeseg.data.dataset import read_case, read_cases
     from edgeseg.evaluate.cases import pick_cases
+    from edgeseg.evaluate.overlays import write_overlays
     from edgeseg.evaluate.score import score_cases, summarise_cases, write_cases
     from edgeseg.runtime.segmenter import Segmenter
 
+    if overlays is not None:
+        refuse_existing(overlays, overwrite)
     file = read_model(model / "model.tflite" if model.is_dir() else model)
     segmenter = Segmenter(file, backend, threads)
     picked = pick_cases(file.card, data, split, layout, group_pattern)
@@ -52,5 +66,8 @@ def evaluate(
     table = to_plain(summarise_cases(scored, file.card.output.classes))
     print_evaluation(f"{file.card.name} on {picked.part} cases of {data.name}", table)
     if cases_out is not None:
-        write_cases(cases_out, scored)
+        write_cases(cases_out, scored, file.card.output.classes)
+    if overlays is not None:
+        with staged_folder(overlays, overwrite) as folder:
+            write_overlays(folder, segmenter, scored, lambda number: read_case(picked.cases[number], colour))
     save_json(json_out, {"model": file.card.name, "split": picked.part} | table)

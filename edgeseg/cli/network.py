@@ -16,8 +16,8 @@ ColourOption = Annotated[str, typer.Option(help="What the network sees: grey or 
 StemOption = Annotated[
     str | None,
     typer.Option(
-        help="half or depth draw the mask at half resolution, several times faster (3x3 or 2x2 convolution); full at "
-        "full resolution. By default half, for classic full.",
+        help="Where the network leaves full resolution, and draws its mask: quarter (fastest), half, depth (half, by a "
+        "2x2 convolution) or full. By default quarter, for classic full.",
         rich_help_panel=PANEL,
         show_default=False,
     ),

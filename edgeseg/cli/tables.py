@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from edgeseg.data.check_report import CheckReport
     from edgeseg.runtime.stream import StreamReport
     from edgeseg.train.folds import FoldSummary
+    from edgeseg.train.run import Timing
 
 PIPED_WIDTH = 140
 SHOWN_DEFECTS, SHOWN_PAIRS, SHOWN_VALUES = 20, 5, 4
+SHOWN_WAITING = 0.1
 MEASURES = (
     ("dice", "Dice"),
     ("iou", "IoU"),
@@ -54,7 +56,35 @@ def print_evaluation(title: str, evaluation: Mapping[str, Any]) -> None:
     empty = evaluation["empty"]
     if empty["cases"]:
         rate = empty["false_positive_rate"]
-        print(f"Of {empty['cases']} cases with nothing to find, {rate:.0%} were marked all the same.")
+        low, high = empty["ci95"]
+        print(
+            f"Of {empty['cases']} cases with nothing to find, {rate:.0%} were marked all the same "
+            f"(95% interval {low:.0%} to {high:.0%})."
+        )
+    if len(evaluation["per_class"]) > 1:
+        _print_classes(evaluation)
+
+
+def _print_classes(evaluation: Mapping[str, Any]) -> None:
+    classes, absent = evaluation["per_class"], evaluation["absent"]
+    measures = [(key, label) for key, label in MEASURES if all(key in row for row in classes.values())]
+    rows = [
+        (name, *(f"{row[key]['mean']:.4f}" for key, _ in measures), f"{absent[name]['false_positive_rate']:.0%}")
+        for name, row in classes.items()
+    ]
+    print_table("Classes", ("mean", *(label for _, label in measures), "marked where absent"), rows)
+
+
+def print_timing(timing: Timing | None) -> None:
+    """Print where the time of a training went, and what to do where too much of it was waiting."""
+    if timing is None:
+        return
+    print(
+        f"{timing.seconds_per_epoch:.1f} s per epoch, {timing.waiting_share:.0%} of it waiting for images, "
+        f"{timing.peak_memory_mb:,.0f} MB of memory at most"
+    )
+    if timing.waiting_share > SHOWN_WAITING:
+        print("The images are not varied as fast as the network learns: give the training more CPU cores.")
 
 
 def print_folds(summary: FoldSummary) -> None:

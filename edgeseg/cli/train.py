@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from edgeseg.cli.common import (
+    AugmentOption,
+    DenoiseOption,
     GroupPatternOption,
     LayoutOption,
     OverwriteOption,
     need_training_packages,
     usage_errors,
 )
-from edgeseg.cli.network import PANEL as NETWORK
 from edgeseg.cli.network import (
     ActivationOption,
     ColourOption,
@@ -26,9 +27,25 @@ from edgeseg.cli.network import (
     StemOption,
     UpsamplingOption,
 )
-from edgeseg.cli.tables import print_evaluation, print_folds
-
-TRAINING = "Training"
+from edgeseg.cli.tables import print_evaluation, print_folds, print_timing
+from edgeseg.cli.training import (
+    AverageOption,
+    BatchOption,
+    ClassWeightsOption,
+    DropoutOption,
+    EpochsOption,
+    FoldsOption,
+    InitOption,
+    L2Option,
+    LearningRateOption,
+    LossOption,
+    PatienceOption,
+    PrecisionOption,
+    ResumeOption,
+    ScheduleOption,
+    SeedOption,
+    StrategyOption,
+)
 
 
 def train(
@@ -42,29 +59,26 @@ def train(
     upsampling: UpsamplingOption = None,
     convolution: ConvolutionOption = "plain",
     activation: ActivationOption = "sigmoid",
-    dropout: Annotated[
-        float, typer.Option(help="Share of the deepest stage's channels that are left out.", rich_help_panel=NETWORK)
-    ] = 0.1,
-    epochs: Annotated[int, typer.Option(help="Passes over the training images.", rich_help_panel=TRAINING)] = 150,
-    batch: Annotated[int, typer.Option(help="Images in a step.", rich_help_panel=TRAINING)] = 16,
-    learning_rate: Annotated[float, typer.Option(help="The highest one.", rich_help_panel=TRAINING)] = 2e-3,
-    l2: Annotated[float, typer.Option("--l2", help="Weight of the kernels' squares.", rich_help_panel=TRAINING)] = 0.0,
-    loss: Annotated[
-        str,
-        typer.Option(help="bce, dice, bce-dice, focal-tversky, boundary or l1-gradient.", rich_help_panel=TRAINING),
-    ] = "bce-dice",
-    seed: Annotated[int, typer.Option(help="Divides the cases and starts the network.", rich_help_panel=TRAINING)] = 0,
+    denoise: DenoiseOption = "none",
+    epochs: EpochsOption = 150,
+    batch: BatchOption = 16,
+    learning_rate: LearningRateOption = 3e-3,
+    schedule: ScheduleOption = "cosine",
+    patience: PatienceOption = None,
+    loss: LossOption = "bce-dice",
+    class_weights: ClassWeightsOption = "auto",
+    augment: AugmentOption = "all",
+    dropout: DropoutOption = 0.2,
+    l2: L2Option = 0.0,
+    average: AverageOption = 0.999,
+    precision: PrecisionOption = "float32",
+    strategy: StrategyOption = "one",
+    seed: SeedOption = 0,
+    init: InitOption = None,
+    folds: FoldsOption = None,
+    resume: ResumeOption = False,
     layout: LayoutOption = None,
     group_pattern: GroupPatternOption = None,
-    folds: Annotated[
-        int | None, typer.Option(help="Cross-validate: one run per fold, by group.", min=3, show_default=False)
-    ] = None,
-    init: Annotated[
-        Path | None, typer.Option(help="Start the encoder from this finished run.", show_default=False)
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue an interrupted training, with the options it was begun with.")
-    ] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train a compact U-Net on a folder of labelled images.
@@ -81,28 +95,24 @@ def train(
     from edgeseg.train.trainer import plain_split, resume_run, train_run
 
     with usage_errors():
+        # fmt: off
         options = TrainOptions(
-            model=model,
-            size=size,
-            stem=stem,
-            epochs=epochs,
-            batch=batch,
-            learning_rate=learning_rate,
-            seed=seed,
-            loss=loss,
-            colour=colour,
-            activation=activation,
-            skip=skip,
-            upsampling=upsampling,
-            convolution=convolution,
-            dropout=dropout,
-            l2=l2,
+            model=model, size=size, stem=stem, epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed,
+            loss=loss, denoise=denoise, augment=augment, colour=colour, activation=activation, skip=skip,
+            upsampling=upsampling, convolution=convolution, dropout=dropout, l2=l2, average=average,
+            schedule=schedule, patience=patience, precision=precision, strategy=strategy,
+            class_weights=class_weights
         )
+        # fmt: on
     split = plain_split(seed, layout, group_pattern)
     if folds:
-        print_folds(train_folds(data, out, options, folds, split, overwrite))
+        print_folds(train_folds(data, out, options, folds, split, overwrite, init))
         return
     begin = partial(train_run, data, out, options, overwrite, split, init)
     record = resume_run(data, out) if resume else begin()
+    if record.evaluation is None:
+        print(f"This worker is done; the chief leaves the run in {out}.")
+        return
     print(f"{out}: best after epoch {record.best_epoch}, validation Dice {record.validation_dice:.3f}")
-    print_evaluation("Test cases, float32", record.evaluation or {})
+    print_timing(record.timing)
+    print_evaluation("Test cases, float32", record.evaluation)

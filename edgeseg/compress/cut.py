@@ -46,8 +46,9 @@ def shrink_spec(network: Network, keep: Keep) -> UNetSpec:
     """Describe the network that is left: stages have the width of their way down, the others their own."""
     kept = network.wiring.count_kept(keep)
     widths = tuple(kept[f"down{stage}_b"] for stage in range(len(network.spec.widths)))
-    own = {name: width for name, width in kept.items() if width != widths[_find_stage(name)]}
-    return dataclasses.replace(network.spec, widths=widths, own=own)
+    bare = dataclasses.replace(network.spec, widths=widths, own={})
+    own = {name: width for name, width in kept.items() if width != bare.width_of(name, _find_stage(name))}
+    return dataclasses.replace(bare, own=own)
 
 
 def _find_stage(maker: str) -> int:

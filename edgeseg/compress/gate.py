@@ -66,8 +66,18 @@ def _drop_idle_training(admitted: Sequence[Variant]) -> list[Variant]:
     ]
 
 
-def explain_gate(chosen: Variant, gate: Gate) -> str:
-    """Say why the gate did not hold and what to try, in one sentence."""
+def explain_choice(variants: Sequence[Variant], chosen: Variant, held: bool, gate: Gate) -> str:
+    """Say why the gate did not hold, or why no int8 file was chosen, and what to try; empty when nothing is wrong."""
+    if not held:
+        return explain_gate(chosen, gate)
+    small = [variant for variant in variants if variant.precision == "int8"]
+    if not small or any(gate.keeps_accuracy(variant) for variant in small):
+        return ""
+    return explain_gate(min(small, key=lambda variant: variant.dice_drop.mean), gate, "int8 file")
+
+
+def explain_gate(chosen: Variant, gate: Gate, kind: str = "file") -> str:
+    """Say what the best file misses and what to try, in one sentence."""
     if not gate.finds_target(chosen):
         reasons = "; ".join(f"{target}: {chosen.lint[target]}" for target in gate.targets)
         return (
@@ -76,7 +86,7 @@ def explain_gate(chosen: Variant, gate: Gate) -> str:
     if not gate.keeps_accuracy(chosen):
         drop = chosen.dice_drop
         return (
-            f"No file keeps the drop within {gate.max_drop}: the best, {chosen.name}, loses {drop.mean:.4f} "
+            f"No {kind} keeps the drop within {gate.max_drop}: the best, {chosen.name}, loses {drop.mean:.4f} "
             f"(up to {drop.ci95[1]:.4f}); {_name_layers(chosen)}"
             f"{_advise(chosen)}train longer, take a larger model, or raise --max-drop."
         )

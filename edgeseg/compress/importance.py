@@ -69,7 +69,7 @@ def _measure_scale(model: Any, maker: str) -> Scores:
 
 def _list_batches(model: Any, lesson: Lesson) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Give training cases as they are, without variation."""
-    feed = dataclasses.replace(lesson.feed(model), augment=None)
+    feed = dataclasses.replace(lesson.feed(model.input_shape[1] // model.output_shape[1]), augment=None)
     count = len(lesson.train)
     picked = np.linspace(0, count - 1, min(SCORED_CASES, count)).astype(int)
     for start in range(0, len(picked), BATCH):

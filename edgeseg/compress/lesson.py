@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 from edgeseg.compress.workshop import Workshop, load_network
 from edgeseg.core.errors import RunError
 from edgeseg.core.spec import InputSpec
-from edgeseg.data.augment import AugmentSpec
+from edgeseg.data.augment import AugmentSpec, choose_variations
 from edgeseg.model.keras import tf
-from edgeseg.model.losses import find_loss
+from edgeseg.model.losses import Loss, find_class_loss, weigh_classes
 from edgeseg.train.arrays import GridArrays
 from edgeseg.train.pipeline import Feed
 from edgeseg.train.run import RunRecord, read_run
@@ -32,12 +32,12 @@ class Lesson:
     validation: GridArrays
     seed: int
     guide: Guide
+    augment: AugmentSpec | None = field(default_factory=AugmentSpec)
     activation: str = "sigmoid"
 
-    def feed(self, model: Any) -> Feed:
-        """Feed the training cases, varied, with masks as coarse as the network draws them."""
-        shrink = model.input_shape[1] // model.output_shape[1]
-        return Feed(self.train, BATCH, self.seed, shrink, AugmentSpec(), self.activation == "softmax")
+    def feed(self, shrink: int) -> Feed:
+        """Feed the training cases, varied as in the run, with masks as coarse as the network draws them."""
+        return Feed(self.train, BATCH, self.seed, shrink, self.augment, self.activation == "softmax")
 
     def follow(self, pipeline: Any) -> Any:
         """Append the guide's masks to the true ones, as further channels."""
@@ -52,7 +52,8 @@ def plan_lesson(shop: Workshop, teacher: Path | None = None) -> Lesson:
     """Follow the run's own float model, or a teacher where one is given."""
     guide = partial(shop.model, training=False) if teacher is None else open_teacher(teacher, shop)
     record = shop.record
-    return Lesson(shop.train, shop.validation, record.options.seed, guide, record.output.activation)
+    augment = choose_variations(record.options.augment)
+    return Lesson(shop.train, shop.validation, record.options.seed, guide, augment, record.output.activation)
 
 
 def open_teacher(run: Path, shop: Workshop) -> Guide:
@@ -96,12 +97,12 @@ def _describe_view(spec: InputSpec) -> str:
     return f"{spec.colour}, {spec.resize}, white {spec.white}, region {spec.region or 'whole'}, {shape}"
 
 
-def distillation_loss(share: float, activation: str = "sigmoid") -> Any:
+def distillation_loss(share: float, activation: str = "sigmoid") -> Loss:
     """Build the loss that mixes true masks and those to follow."""
-    learn, imitate = find_loss("bce-dice", activation), find_loss("bce", activation)
+    learn, imitate = (find_class_loss(name, activation) for name in ("bce-dice", "bce"))
 
-    def loss(truth: Any, predicted: Any) -> Any:
+    def mix(truth: Any, predicted: Any) -> Any:
         masks, wanted = tf.split(truth, 2, axis=-1)
         return (1.0 - share) * learn(masks, predicted) + share * imitate(wanted, predicted)
 
-    return loss
+    return weigh_classes(mix)

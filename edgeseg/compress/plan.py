@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.bench.measure import describe_host
-from edgeseg.compress.gate import Gate, choose_variant, explain_gate
+from edgeseg.compress.gate import Gate, choose_variant, explain_choice
 from edgeseg.compress.judge import PARENT, Judgement, judge_files
 from edgeseg.compress.lesson import plan_lesson
 from edgeseg.compress.make import make_files, name_file
@@ -22,7 +22,8 @@ from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import Case
 from edgeseg.train.run import MODEL, read_run
 
-RESULT = "report.json"
+RESULTS = ("compress.json", "report.json")
+"""The same figures twice: under the name that other programs know, and beside report.html and report.md."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class CompressReport:
     chosen: str
     gate: dict[str, Any]
     advice: str
-    """What to do when the gate did not hold; empty when it did."""
+    """What to do when the gate did not hold, or no int8 file held it; empty when all is well."""
     threads: int
     teacher: str | None
     recipes: tuple[Recipe, ...]
@@ -84,7 +85,8 @@ def compress_run(
     by_name = {recipe.name: recipe for recipe in recipes}
     judged = judge_files(shop, {name: folder / name_file(name) for name in (PARENT, *by_name)}, by_name, threads)
     report = _report(shop, judged, gate, threads, recipes, teacher)
-    write_json(folder / RESULT, to_plain(report))
+    for name in RESULTS:
+        write_json(folder / name, to_plain(report))
     return Outcome(report, _compare_cases(shop, judged[PARENT], judged[report.chosen]))
 
 
@@ -103,7 +105,7 @@ def _report(
         variants=variants,
         chosen=chosen.name,
         gate={**to_plain(gate), "held": held},
-        advice="" if held else explain_gate(chosen, gate),
+        advice=explain_choice(variants[1:], chosen, held, gate),
         threads=threads,
         teacher=read_run(teacher).name if teacher is not None else None,
         recipes=recipes,

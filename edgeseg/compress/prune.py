@@ -5,6 +5,7 @@ The smaller network is an ordinary one with a spec of its own, so it is faster o
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from edgeseg.compress.costs import Meter, choose_meter
@@ -19,7 +20,7 @@ from edgeseg.model.keras import keras
 from edgeseg.model.spec import UNetSpec
 
 SCALE_PENALTY = 1e-3
-_RECOVERING, _THINNING = "Recovering from pruning", "Lowering what matters little"
+"""What the sum of all scales adds to the loss, per unit."""
 
 
 def prune_network(spec: UNetSpec, model: Any, step: PruneStep, lesson: Lesson) -> Network:
@@ -36,8 +37,7 @@ def prune_network(spec: UNetSpec, model: Any, step: PruneStep, lesson: Lesson) -
     check_budget(step, meter(network, keep_least(network.wiring)))
     for number in range(1, step.steps + 1):
         network = _take_step(network, step, lesson, meter, step.share ** (number / step.steps))
-    train_follower(_RECOVERING, network.model, lesson, step, step.recovery_epochs)
-    return network
+    return recover(network, lesson, step, step.recovery_epochs)
 
 
 def check_budget(step: PruneStep, least: float) -> None:
@@ -53,18 +53,30 @@ def check_budget(step: PruneStep, least: float) -> None:
 def _take_step(network: Network, step: PruneStep, lesson: Lesson, meter: Meter, share: float) -> Network:
     """Remove channels once; scales are trained towards zero before, activations recover afterwards."""
     if step.importance == "norm":
-        network = lower_scales(network)
-        train_follower(_THINNING, network.model, lesson, step, step.epochs)
+        network = lower_scales(network, lesson, step)
     scores = MEASURES[step.importance](network, lesson)
     cost = "parameters" if step.budget == "parameters" else "macs"
-    network = cut_network(network, find_removal(network, plan_removals(network.wiring, scores, cost), meter, share))
-    if step.importance == "taylor":
-        train_follower(_RECOVERING, network.model, lesson, step, step.epochs)
-    return network
+    plans = plan_removals(network.wiring, scores, cost)
+    network = cut_network(network, find_removal(network, plans, meter, share))
+    return recover(network, lesson, step, step.epochs) if step.importance == "taylor" else network
 
 
-def lower_scales(network: Network) -> Network:
-    """Copy a network so that its training also lowers the scales of its batch normalisations."""
+def recover(network: Network, lesson: Lesson, step: PruneStep, epochs: int) -> Network:
+    """Train what is left of a network."""
+    twin = keras.models.clone_model(network.model)
+    train_follower("Recovering from pruning", (network.model, twin), lesson, step, epochs)
+    return dataclasses.replace(network, model=twin)
+
+
+def lower_scales(network: Network, lesson: Lesson, step: PruneStep) -> Network:
+    """Train a copy so that the scales of its batch normalisations fall where they matter little."""
+    model, twin = penalise_scales(network.model), keras.models.clone_model(network.model)
+    train_follower("Lowering what matters little", (model, twin), lesson, step, step.epochs, may_stay=False)
+    return dataclasses.replace(network, model=twin)
+
+
+def penalise_scales(model: Any) -> Any:
+    """Copy a model so that large scales add to its loss."""
 
     def copy_layer(layer: Any) -> Any:
         copy = layer.__class__.from_config(layer.get_config())
@@ -72,6 +84,6 @@ def lower_scales(network: Network) -> Network:
             copy.gamma_regularizer = keras.regularizers.L1(SCALE_PENALTY)
         return copy
 
-    model = keras.models.clone_model(network.model, clone_function=copy_layer)
-    model.set_weights(network.model.get_weights())
-    return Network(network.spec, model, network.wiring)
+    copy = keras.models.clone_model(model, clone_function=copy_layer)
+    copy.set_weights(model.get_weights())
+    return copy

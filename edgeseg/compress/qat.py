@@ -32,10 +32,10 @@ def train_quantised(parent: Any, step: QatStep, lesson: Lesson, keep_zeros: bool
         lesson: What it learns from.
         keep_zeros: Whether weights that are zero stay zero.
     """
-    model = quantise_model(parent, keep_zeros)
+    model, twin = quantise_model(parent, keep_zeros), quantise_model(parent, keep_zeros)
     set_ranges(model, parent, to_reals(lesson.train.images[:_CALIBRATION_IMAGES]))
-    train_follower("Training for int8", model, lesson, step, step.epochs)
-    return model
+    train_follower("Training for int8", (model, twin), lesson, step, step.epochs)
+    return twin
 
 
 def quantise_model(parent: Any, keep_zeros: bool = False) -> Any:
@@ -49,7 +49,7 @@ def quantise_model(parent: Any, keep_zeros: bool = False) -> Any:
     copy.set_weights(parent.get_weights())
     quantisation = tfmot.quantization.keras
     plain = quantisation.default_8bit.Default8BitQuantizeScheme
-    sparse = quantisation.experimental.Default8BitPrunePreserveQuantizeScheme
+    sparse = tfmot.experimental.combine.Default8BitPrunePreserveQuantizeScheme
     try:
         annotated = quantisation.quantize_annotate_model(copy)
         return quantisation.quantize_apply(annotated, sparse() if keep_zeros else plain())

@@ -12,6 +12,7 @@ from edgeseg.core.errors import RecipeError
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.quiet import quiet_native_output
 from edgeseg.model.keras import keras
+from edgeseg.train.course import Course
 from edgeseg.train.fit import build_optimizer
 from edgeseg.train.pipeline import build_pipeline
 
@@ -31,10 +32,11 @@ def sparsify_model(parent: Any, step: SparsifyStep, lesson: Lesson) -> Any:
         step: How many zeros, how long, how fast.
         lesson: What it learns from.
     """
-    feed = lesson.feed(parent)
+    feed = lesson.feed(parent.input_shape[1] // parent.output_shape[1])
     steps = step.epochs * feed.steps
     model = wrap_convolutions(parent, plan_schedule(step.target, steps))
-    model.compile(build_optimizer(step.learning_rate, steps), distillation_loss(step.distillation, lesson.activation))
+    course = Course(step.epochs, step.learning_rate)
+    model.compile(build_optimizer(course, feed.steps), distillation_loss(step.distillation, lesson.activation))
     with progress_bar("Setting weights to zero", step.epochs) as advance:
         told = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: advance(f"loss {logs['loss']:.3f}")  # noqa: ARG005 - Keras names them
@@ -46,7 +48,7 @@ def sparsify_model(parent: Any, step: SparsifyStep, lesson: Lesson) -> Any:
             verbose=0,
             callbacks=[tfmot.sparsity.keras.UpdatePruningStep(), told],
         )
-    sparse = tfmot.sparsity.keras.strip_pruning(model)
+    sparse = unwrap_model(model)
     check_sparsity(measure_zeros(sparse), step.target)
     return sparse
 
@@ -74,6 +76,14 @@ def wrap_convolutions(parent: Any, schedule: Any) -> Any:
     for source, copy in zip(parent.layers, model.layers, strict=True):
         getattr(copy, "layer", copy).set_weights(source.get_weights())
     return model
+
+
+def unwrap_model(model: Any) -> Any:
+    """Take the wraps off; the layers are built anew, since the old ones still belong to the wrapped model."""
+    stripped = tfmot.sparsity.keras.strip_pruning(model)
+    sparse = keras.models.clone_model(stripped)
+    sparse.set_weights(stripped.get_weights())
+    return sparse
 
 
 def measure_zeros(model: Any) -> float:

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, RunError
 from edgeseg.core.modelfile import read_model
-from edgeseg.data.dataset import fingerprint_dataset
 from edgeseg.model.keras import keras
 from edgeseg.model.unet import build_unet
 from edgeseg.train.arrays import GridArrays, to_grid, to_reals
-from edgeseg.train.loading import LoadedData, load_data
+from edgeseg.train.loading import LoadedData, load_same_data
 from edgeseg.train.run import MODEL, RECORD, WEIGHTS, RunRecord, read_run
 
 FEWEST_IMAGES = 8
@@ -43,12 +42,7 @@ def open_run(run: Path) -> Workshop:
             f"Expected the data that {run} was trained on at {root}, got nothing there.",
             f'Move the folder back, or correct "data" in {run / RECORD}.',
         )
-    data = load_data(root, record.split, record.input.in_colour)
-    if fingerprint_dataset(data.dataset) != record.data_fingerprint:
-        raise DataError(
-            f"Expected the data that {run} was trained on, got a changed folder {root}.",
-            "Restore the folder, or train again on the changed one.",
-        )
+    data = load_same_data(root, record, run)
     keras.utils.set_random_seed(record.options.seed)
     train, validation = (to_grid(data.part(part), record.input) for part in ("train", "val"))
     return Workshop(record, load_network(run, record), data, train, validation)

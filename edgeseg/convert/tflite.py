@@ -15,7 +15,6 @@ from edgeseg.model.keras import tf
 
 logging.getLogger("absl").setLevel(logging.ERROR)
 
-PRECISIONS = ("float32", "float16", "dynamic-int8", "int8", "int16x8")
 _INTEGERS = {
     "int8": (tf.int8, tf.lite.OpsSet.TFLITE_BUILTINS_INT8),
     "int16x8": (tf.int16, tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8),
@@ -28,7 +27,7 @@ def convert_model(model: Any, precision: str, calibration: NDArray[np.float32] |
 
     Args:
         model: The model, float or quantisation-aware.
-        precision: One of `PRECISIONS`.
+        precision: float32, float16, dynamic-int8, int8 or int16x8.
         calibration: Input images (n, height, width, channels) from 0 to 1, for integers from a float model.
     """
     if calibration is not None:

@@ -3,6 +3,7 @@
 EdgesegError
 ├── DataError       labelled images cannot be used as they are
 ├── RunError        a run folder is missing, unfinished or of another version
+├── TrainingError   a training cannot go on, or cannot be done on this machine
 ├── ModelFileError  a model file cannot be loaded or trusted
 ├── RecipeError     a recipe asks for what cannot be done
 ├── UnknownNameError  no recipe, board, source or class of that name
@@ -38,6 +39,10 @@ class DataError(EdgesegError):
 
 class RunError(EdgesegError):
     """A run folder is missing, unfinished or of another version."""
+
+
+class TrainingError(EdgesegError):
+    """A training cannot go on, or cannot be done on this machine."""
 
 
 class ModelFileError(EdgesegError):

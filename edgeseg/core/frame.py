@@ -2,7 +2,7 @@
 
 Training, calibration, evaluation and the device all call this file, so they cannot differ.
 
-    frame ─ crop region ─ grey or RGB, 8 bit ─ resize ─ pad ─> pixels ─ table ─> tensor
+    frame ─ crop region ─ grey or RGB, 8 bit ─ resize ─ pad ─ denoise ─> pixels ─ table ─> tensor
     tensor ─ table ─> scores (1/256) ─ cut padding ─ resize ─ threshold ─> labels at the frame's size
 """
 
@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.core.denoise import denoise_pixels
 from edgeseg.core.errors import SourceError
 from edgeseg.core.spec import InputSpec, OutputSpec, Quantisation, Region
 
@@ -69,6 +70,11 @@ def _snap(length: float, limit: int) -> int:
 
 def frame_to_pixels(frame: NDArray[Any], spec: InputSpec) -> Bytes:
     """Turn a grey or BGR frame of 8 or 16 bit into the 8-bit pixels (height, width, channels) the network sees."""
+    return denoise_pixels(frame_to_grid(frame, spec), spec.denoise)
+
+
+def frame_to_grid(frame: NDArray[Any], spec: InputSpec) -> Bytes:
+    """Bring a frame onto the network's grid and leave its noise in: training varies it before the filter."""
     check_frame(frame)
     placement = place_frame(spec, frame.shape[0], frame.shape[1])
     r = placement.region

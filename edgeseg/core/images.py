@@ -49,3 +49,11 @@ def encode_png(image: NDArray[Any]) -> bytes:
 def write_image(path: Path, image: NDArray[Any]) -> None:
     """Write an image as PNG, whole or not at all."""
     write_bytes(path, encode_png(image))
+
+
+def to_bgr(frame: NDArray[Any]) -> NDArray[np.uint8]:
+    """Make a BGR copy of a frame to draw on."""
+    image = frame if frame.dtype == np.uint8 else (frame >> 8).astype(np.uint8)
+    if image.ndim == 2 or image.shape[2] == 1:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
+    return image[:, :, :3].copy()

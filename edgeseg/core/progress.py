@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Advance = Callable[[str], None]
 LINES, LINE_SECONDS = 10, 2.0
+_DRAWN: ContextVar[Progress | None] = ContextVar("drawn", default=None)
 
 
 def ignore(note: str) -> None:
@@ -19,7 +25,8 @@ def ignore(note: str) -> None:
 def progress_bar(title: str, total: int) -> Iterator[Advance]:
     """Show progress on stderr while the block runs; the yielded call goes one step on and says what is new.
 
-    A terminal gets a bar with the time left; a log file gets a line for every tenth of the way, where that takes long.
+    A terminal gets a bar with the time left, and one more below it for what runs inside the block; a log file gets a
+    line for every tenth of the way, where that takes long.
     """
     with _draw_bar(title, total) if sys.stderr.isatty() else _write_lines(title, total) as advance:
         yield advance
@@ -27,6 +34,18 @@ def progress_bar(title: str, total: int) -> Iterator[Advance]:
 
 @contextmanager
 def _draw_bar(title: str, total: int) -> Iterator[Advance]:
+    outer = _DRAWN.get()
+    with nullcontext(outer) if outer is not None else _open_display() as display:
+        task = display.add_task(title, total=total, note="")
+        try:
+            yield lambda note: display.update(task, advance=1, note=note)
+        finally:
+            if outer is not None:
+                display.remove_task(task)
+
+
+@contextmanager
+def _open_display() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -37,9 +56,12 @@ def _draw_bar(title: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=5) as progress:
-        task = progress.add_task(title, total=total, note="")
-        yield lambda note: progress.update(task, advance=1, note=note)
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=5) as display:
+        token = _DRAWN.set(display)
+        try:
+            yield display
+        finally:
+            _DRAWN.reset(token)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 COLOURS = {"grey": 1, "rgb": 3}
 RESIZES = ("letterbox", "stretch")
+DENOISES = ("none", "median", "speckle")
 ACTIVATIONS = ("sigmoid", "softmax")
 
 
@@ -34,6 +35,8 @@ class InputSpec:
     region: Region | None = None
     white: int = 65535
     """The value of a 16-bit frame that is shown as white."""
+    denoise: str = "none"
+    """What quietens the pixels on the network's grid."""
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 16:
@@ -42,6 +45,7 @@ class InputSpec:
             raise ValueError(f"expected colour to be one of {', '.join(COLOURS)}, got {self.colour!r}")
         if self.resize not in RESIZES:
             raise ValueError(f"expected resize to be one of {', '.join(RESIZES)}, got {self.resize!r}")
+        check_denoise(self.denoise)
         if not 255 <= self.white <= 65535:
             raise ValueError(f"expected white from 255 to 65535, got {self.white}")
 
@@ -54,6 +58,12 @@ class InputSpec:
     def in_colour(self) -> bool:
         """Say whether frames must be in colour."""
         return self.channels > 1
+
+
+def check_denoise(kind: str) -> None:
+    """Refuse what is no filter's name."""
+    if kind not in DENOISES:
+        raise ValueError(f"expected denoise to be one of {', '.join(DENOISES)}, got {kind!r}")
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,15 @@ Every image has a generator of its own, so what it looks like in an epoch depend
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from edgeseg.core.denoise import denoise_pixels
 
 Pixels = NDArray[np.uint8]
 Random = np.random.Generator
@@ -24,13 +27,13 @@ class AugmentSpec:
     """How far images are varied; zero switches a variation off."""
 
     flip: bool = True
-    rotation_degrees: float = 20.0
-    zoom: float = 0.25
-    """Largest zoom in or out, as a logarithm: 0.25 is 0.78 to 1.28 times."""
-    stretch: float = 0.12
+    rotation_degrees: float = 25.0
+    zoom: float = 0.35
+    """Largest zoom in or out, as a logarithm: 0.35 is 0.70 to 1.42 times."""
+    stretch: float = 0.2
     """How much height and width may be zoomed apart."""
-    shift: float = 0.10
-    elastic: float = 0.02
+    shift: float = 0.15
+    elastic: float = 0.025
     """Size of smooth local shifts, as a share of the image."""
     gain: float = 0.25
     depth_gain: float = 0.25
@@ -41,6 +44,35 @@ class AugmentSpec:
     noise: float = 0.03
     blur: float = 0.25
     """Chance of a slight blur."""
+
+
+VARIATIONS = {field.name.removesuffix("_degrees").replace("_", "-"): field.name for field in fields(AugmentSpec)}
+
+
+def choose_variations(text: str) -> AugmentSpec | None:
+    """Read which variations are wanted: all, none, some names, or all but those with a minus; None is none."""
+    if text in ("all", "none"):
+        return AugmentSpec() if text == "all" else None
+    words = [word.strip() for word in text.split(",")]
+    names = [word.removeprefix("-") for word in words]
+    without = {word.startswith("-") for word in words}
+    if len(without) > 1 or not set(names) <= set(VARIATIONS):
+        raise ValueError(
+            f"expected augment to be all, none, or names with commas, all or none of them with a minus, of "
+            f"{', '.join(VARIATIONS)}; got {text!r}"
+        )
+    dropped = set(names) if without == {True} else set(VARIATIONS) - set(names)
+    off: dict[str, Any] = dict.fromkeys((VARIATIONS[name] for name in dropped), 0)
+    return replace(AugmentSpec(), **off)
+
+
+def vary_case(
+    pixels: Pixels, masks: Pixels, spec: AugmentSpec | None, denoise: str, random: Random
+) -> tuple[Pixels, Pixels]:
+    """Vary a case as training does: first the noise and all else, then the filter, as on the device."""
+    if spec is not None:
+        pixels, masks = augment_case(pixels, masks, spec, random)
+    return denoise_pixels(pixels, denoise), masks
 
 
 def augment_case(image: Pixels, masks: Pixels, spec: AugmentSpec, random: Random) -> tuple[Pixels, Pixels]:

@@ -31,6 +31,8 @@ class Case:
     group: str
     others: tuple[Path, ...] = ()
     """Further files that the image or its masks are read from."""
+    modalities: tuple[str, ...] = ()
+    """Names of the modalities that are the channels of its frame, red first; grey would mix them."""
     part: str = ""
     """The part that the data's makers put it in, where they did."""
     pixel_size_mm: float | None = None

@@ -11,7 +11,7 @@ from edgeseg.core.card import SplitSpec
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.data.case import Case
 from edgeseg.data.check_report import CaseFacts, CheckReport
-from edgeseg.data.dataset import LabelledImage, Survey, find_empty_classes, read_case
+from edgeseg.data.dataset import LabelledImage, Survey, find_empty_classes, view_case
 from edgeseg.data.defects import DefectError
 from edgeseg.data.duplicates import DuplicatePair, find_duplicates, make_thumbnail
 from edgeseg.data.layouts.base import or_defect
@@ -40,7 +40,7 @@ def check_survey(survey: Survey, on_case: Advance = ignore) -> CheckReport:
 
 def _read_facts(case: Case, on_case: Advance) -> CaseFacts:
     on_case(case.stem)
-    return describe_image(read_case(case))
+    return describe_image(view_case(case))
 
 
 def describe_image(image: LabelledImage) -> CaseFacts:

@@ -93,6 +93,11 @@ def read_case(case: Case, colour: bool = False) -> LabelledImage:
     return LabelledImage(case, *case.read(case, colour))
 
 
+def view_case(case: Case) -> LabelledImage:
+    """Read a case to look at it: grey, or in colour where its channels are modalities."""
+    return read_case(case, colour=bool(case.modalities))
+
+
 def read_cases(
     cases: Iterable[Case], colour: bool = False, on_case: Callable[[str], None] | None = None
 ) -> Iterable[LabelledImage]:

@@ -48,6 +48,25 @@ def missing_images(folder: Path, stems: Sequence[str]) -> DefectError:
     )
 
 
+def missing_modalities(folder: Path, stems: Sequence[str]) -> DefectError:
+    """Say that images lack one of their modalities."""
+    return DefectError(
+        "image-without-modality",
+        f"Expected an image of every name in each folder of images, got none for {_count(stems, 'name')} in {folder}.",
+        "Add the images, or remove the name from the other folders.",
+        stems,
+    )
+
+
+def unlike_modalities(where: str, first: str, got: str) -> DefectError:
+    """Say that modalities do not lie on one another."""
+    return DefectError(
+        "modality-size",
+        f"Expected {where} to have the size and depth of the image it belongs to, {first}, got {got}.",
+        "Export all modalities of a case on one grid, with the same bit depth.",
+    )
+
+
 def repeated_names(folder: Path, stems: Sequence[str]) -> DefectError:
     """Say that files differ only in their ending, so that nobody knows which one is meant."""
     return DefectError(

@@ -39,7 +39,7 @@ class DuplicatePair:
 
 
 def make_thumbnail(frame: NDArray[Any]) -> NDArray[np.float32]:
-    """Shrink a grey frame to 1024 numbers of mean 0 and length 1; a frame of one brightness gives zeros."""
+    """Shrink a frame to 1024 numbers a channel, of mean 0 and length 1; a frame of one brightness gives zeros."""
     small = cv2.resize(frame.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel()
     centred = small - small.mean()
     length = float(np.linalg.norm(centred))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.core.errors import DataError
-from edgeseg.core.files import write_text
+from edgeseg.core.files import write_rows
 from edgeseg.data.case import GIVEN_PARTS, Case
 from edgeseg.data.defects import DefectError, missing_rows
 
@@ -61,11 +60,7 @@ def read_groups(path: Path) -> dict[str, GroupRow]:
 def write_groups(path: Path, cases: Sequence[Case]) -> None:
     """Write groups.csv with what is known about the cases; columns that nothing is known about are left out."""
     kept = [name for name in COLUMNS if any(getattr(case, name) not in ("", None) for case in cases)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(kept)
-    writer.writerows([getattr(case, name) for name in kept] for case in cases)
-    write_text(path, text.getvalue())
+    write_rows(path, kept, ([getattr(case, name) for name in kept] for case in cases))
 
 
 def _read_row(row: dict[str, str], path: Path) -> GroupRow:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
 from edgeseg.core.images import read_image
-from edgeseg.data.defects import stray_labels, stray_values, wrong_size
+from edgeseg.data.defects import stray_labels, stray_values, unlike_modalities, wrong_size
 
 if TYPE_CHECKING:
     from edgeseg.data.case import Case
@@ -25,6 +25,26 @@ def read_pair(case: Case, colour: bool) -> Reading:
     """Read an image and one mask file for each class."""
     frame = read_image(case.image, colour)
     return frame, tuple(read_mask(path, frame) for path in case.masks)
+
+
+def read_modalities(case: Case, colour: bool) -> Reading:
+    """Read the modalities of a case as the channels of one colour frame, and one mask file for each class."""
+    if not colour:
+        raise DataError(
+            f"Expected a network for colour, whose channels are the modalities {', '.join(case.modalities)}, "
+            "got one for grey, which would mix them.",
+            "Train with --colour rgb.",
+        )
+    channels = [read_image(path) for path in (case.image, *case.others)]
+    for path, channel in zip(case.others, channels[1:], strict=True):
+        if _describe_grid(channel) != _describe_grid(channels[0]):
+            raise unlike_modalities(str(path), _describe_grid(channels[0]), _describe_grid(channel))
+    frame = np.stack(channels[::-1], axis=-1)
+    return frame, tuple(read_mask(path, frame) for path in case.masks)
+
+
+def _describe_grid(image: Frame) -> str:
+    return f"{image.shape[1]}x{image.shape[0]} of {8 * image.dtype.itemsize} bit"
 
 
 def read_mask(path: Path, frame: Frame) -> Mask:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.core.images import to_bgr
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.case import Case
-from edgeseg.data.dataset import LabelledImage, read_case
+from edgeseg.data.dataset import LabelledImage, view_case
 
 TILE, GAP = 192, 4
 COLUMNS, ROWS = 8, 6
+OUTLINE_LEVEL = 127
 
 Picture = NDArray[np.uint8]
+Outline = tuple[Picture, tuple[int, int, int]]
+"""A mask, and the RGB colour it is outlined in."""
 
 
 def pick_evenly(cases: Sequence[Case], count: int = COLUMNS * ROWS) -> list[Case]:
@@ -27,22 +31,35 @@ def pick_evenly(cases: Sequence[Case], count: int = COLUMNS * ROWS) -> list[Case
 
 def draw_sheet(cases: Sequence[Case], classes: Sequence[ClassSpec]) -> Picture:
     """Draw a contact sheet (BGR) of some cases, each with its masks outlined."""
-    tiles = [draw_tile(read_case(case), classes) for case in pick_evenly(cases)]
+    tiles = [draw_tile(view_case(case), classes) for case in pick_evenly(cases)]
     return lay_tiles(tiles, min(COLUMNS, math.ceil(math.sqrt(len(tiles)) * COLUMNS / ROWS)))
 
 
 def draw_tile(image: LabelledImage, classes: Sequence[ClassSpec]) -> Picture:
-    """Draw one case into a square tile; 16-bit frames are stretched to their own brightest pixel."""
-    height, width = image.frame.shape[:2]
-    factor = TILE / max(height, width)
+    """Draw one case with its masks outlined into a square tile."""
+    outlines = [(mask, spec.colour) for mask, spec in zip(image.masks, classes, strict=True)]
+    return pad_square(draw_outlines(image.frame, outlines, TILE), TILE)
+
+
+def draw_outlines(frame: NDArray[Any], outlines: Iterable[Outline], side: int) -> Picture:
+    """Draw a frame so that its longer side has a given length, with outlines; 16 bit go to the brightest pixel."""
+    height, width = frame.shape[:2]
+    factor = side / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    grey = cv2.resize(_to_bytes(image.frame), size, interpolation=cv2.INTER_AREA)
-    tile = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
-    for mask, spec in zip(image.masks, classes, strict=True):
-        small = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
-        outline_mask(tile, np.asarray(small, dtype=np.uint8), spec.colour[::-1])
-    top, left = (TILE - size[1]) // 2, (TILE - size[0]) // 2
-    return np.pad(tile, ((top, TILE - size[1] - top), (left, TILE - size[0] - left), (0, 0)))
+    way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    picture = cv2.resize(to_bgr(_to_bytes(frame)), size, interpolation=way)
+    for mask, colour in outlines:
+        full = (mask > 0).astype(np.uint8) * np.uint8(255)
+        small = cv2.resize(full, size, interpolation=cv2.INTER_LINEAR) > OUTLINE_LEVEL
+        outline_mask(np.asarray(picture), small.astype(np.uint8), colour[::-1])
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def pad_square(picture: Picture, side: int) -> Picture:
+    """Put a picture into the middle of a black square."""
+    height, width = picture.shape[:2]
+    top, left = (side - height) // 2, (side - width) // 2
+    return np.pad(picture, ((top, side - height - top), (left, side - width - left), (0, 0)))
 
 
 def outline_mask(picture: Picture, mask: Picture, colour: tuple[int, ...]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeseg.core.card import Card
 from edgeseg.core.errors import DataError, UnknownNameError
-from edgeseg.data.dataset import Case, fingerprint_dataset, open_dataset, read_case
+from edgeseg.data.dataset import Case, fingerprint_dataset, open_dataset, view_case
 from edgeseg.data.split import PARTS, divide_cases
 
 
@@ -46,7 +46,7 @@ def pick_cases(
             f"Expected the data the model was trained on for the part {chosen}, got other data in {root}.",
             "Judge on all of it: --split all",
         )
-    empty = {case.stem: not read_case(case).labels.any() for case in dataset.cases}
+    empty = {case.stem: not view_case(case).labels.any() for case in dataset.cases}
     return PickedCases(chosen, divide_cases(dataset.cases, empty, card.provenance.split).part(chosen))
 
 

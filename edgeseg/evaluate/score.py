@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.files import write_text
+from edgeseg.core.files import write_rows
 from edgeseg.core.spec import ClassSpec
 from edgeseg.core.stats import Estimate, estimate_mean
 from edgeseg.data.dataset import Case, LabelledImage
@@ -18,6 +18,7 @@ from edgeseg.evaluate.metrics import CaseScore, score_mask
 from edgeseg.runtime.segmenter import Segmenter
 
 MEASURES = ("dice", "iou", "precision", "recall", "hd95_px")
+CASE_COLUMNS = ("stem", "group", "class", "outcome", *MEASURES, "hd95_mm", "circumference_error_mm")
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,18 @@ class ScoredCase:
         """Average a measure over the classes that are there."""
         return float(np.mean([getattr(score, measure) for score in self.scores.values()]))
 
+    def to_mm(self, pixels: float) -> float | None:
+        """Give a length in millimetres, where the pixel size is known."""
+        return None if self.pixel_size_mm is None else pixels * self.pixel_size_mm
+
 
 @dataclass(frozen=True)
 class EmptyCases:
-    """Cases with nothing to find, and the share of them in which something was found."""
+    """Cases with nothing to find, and the share of them in which something was found, with its interval."""
 
     cases: int
     false_positive_rate: float
+    ci95: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class Evaluation:
     hd95_px: Estimate
     per_class: dict[str, dict[str, Estimate]]
     empty: EmptyCases
+    absent: dict[str, EmptyCases]
+    """For each class the cases that do not show it, whatever else they show."""
     hd95_mm: Estimate | None = None
     """Over the cases whose pixel size is known."""
     circumference_error_mm: Estimate | None = None
@@ -101,20 +109,25 @@ def _compare_heads(labels: NDArray[np.uint8], case: Case) -> float | None:
 def summarise_cases(scored: Sequence[ScoredCase], classes: Sequence[ClassSpec]) -> Evaluation:
     """Average over the cases, with bootstrap intervals over groups."""
     filled = [case for case in scored if not case.empty]
-    empty = [case for case in scored if case.empty]
-    wrong = sum(bool(case.false_positives) for case in empty)
     groups = [case.group for case in filled]
     overall = {m: estimate_mean([case.mean(m) for case in filled], groups) for m in MEASURES}
     return Evaluation(
         cases=len(filled),
         **overall,
         per_class={spec.name: _summarise_class(filled, spec.name) for spec in classes},
-        empty=EmptyCases(len(empty), round(wrong / len(empty), 5) if empty else 0.0),
-        hd95_mm=_estimate_known(
-            filled, [None if c.pixel_size_mm is None else c.mean("hd95_px") * c.pixel_size_mm for c in filled]
-        ),
+        empty=_count_false([(case, bool(case.false_positives)) for case in scored if case.empty]),
+        absent={
+            spec.name: _count_false([(c, spec.name in c.false_positives) for c in scored if spec.name not in c.scores])
+            for spec in classes
+        },
+        hd95_mm=_estimate_known(filled, [case.to_mm(case.mean("hd95_px")) for case in filled]),
         circumference_error_mm=_estimate_known(filled, [case.circumference_error_mm for case in filled]),
     )
+
+
+def _count_false(marked: Sequence[tuple[ScoredCase, bool]]) -> EmptyCases:
+    rate = estimate_mean([float(wrong) for _, wrong in marked], [case.group for case, _ in marked])
+    return EmptyCases(len(marked), rate.mean, rate.ci95)
 
 
 def _estimate_known(cases: Sequence[ScoredCase], values: Sequence[float | None]) -> Estimate | None:
@@ -125,7 +138,9 @@ def _estimate_known(cases: Sequence[ScoredCase], values: Sequence[float | None])
 def _summarise_class(filled: Sequence[ScoredCase], name: str) -> dict[str, Estimate]:
     having = [case for case in filled if name in case.scores]
     groups = [case.group for case in having]
-    return {m: estimate_mean([getattr(case.scores[name], m) for case in having], groups) for m in MEASURES}
+    found = {m: estimate_mean([getattr(case.scores[name], m) for case in having], groups) for m in MEASURES}
+    hd95_mm = _estimate_known(having, [case.to_mm(case.scores[name].hd95_px) for case in having])
+    return found | ({} if hd95_mm is None else {"hd95_mm": hd95_mm})
 
 
 def estimate_drop(parent: Sequence[ScoredCase], child: Sequence[ScoredCase]) -> Estimate:
@@ -134,12 +149,17 @@ def estimate_drop(parent: Sequence[ScoredCase], child: Sequence[ScoredCase]) -> 
     return estimate_mean([p.mean("dice") - c.mean("dice") for p, c in pairs], [p.group for p, _ in pairs])
 
 
-def write_cases(path: Path, scored: Sequence[ScoredCase]) -> None:
+def write_cases(path: Path, scored: Sequence[ScoredCase], classes: Sequence[ClassSpec]) -> None:
     """Write one line per case and class; the worst cases are found by sorting it."""
-    lines = [",".join(("stem", "group", "class", *MEASURES))]
-    for case in scored:
-        for name, score in case.scores.items():
-            values = (f"{getattr(score, measure):.5f}" for measure in MEASURES)
-            lines.append(",".join((case.stem, case.group, name, *values)))
-        lines += [",".join((case.stem, case.group, f"{name} (not there)")) for name in case.false_positives]
-    write_text(path, "\n".join(lines) + "\n")
+    write_rows(path, CASE_COLUMNS, [_list_case(case, spec.name) for case in scored for spec in classes])
+
+
+def _list_case(case: ScoredCase, name: str) -> tuple[str, ...]:
+    score = case.scores.get(name)
+    if score is None:
+        outcome = "false positive" if name in case.false_positives else "nothing there"
+        return (case.stem, case.group, name, outcome, *[""] * (len(MEASURES) + 2))
+    outcome = "found" if score.dice > 0 else "missed"
+    lengths = case.to_mm(score.hd95_px), case.circumference_error_mm
+    values = (*(getattr(score, measure) for measure in MEASURES), *lengths)
+    return (case.stem, case.group, name, outcome, *("" if value is None else f"{value:.5f}" for value in values))

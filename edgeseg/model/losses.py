@@ -1,13 +1,17 @@
-"""What training lowers: each loss compares masks (n, height, width, classes) and gives one value per image."""
+"""What training lowers: each loss compares masks (n, height, width, classes) and gives a value per image and class.
+
+One place, weigh_classes, brings the classes down to the one value per image that a training step takes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgeseg.core.errors import UnknownNameError
 from edgeseg.model.keras import keras, tf
 
+ClassLoss = Callable[[Any, Any], Any]
 Loss = Callable[[Any, Any], Any]
 
 _SMOOTH = 1.0
@@ -17,19 +21,25 @@ _GRADIENT_WEIGHT = 1.0
 
 def bce_loss(truth: Any, predicted: Any) -> Any:
     """Measure binary cross-entropy, which judges every pixel alike."""
-    return tf.reduce_mean(keras.losses.binary_crossentropy(truth, predicted), axis=(1, 2))
+    return tf.reduce_mean(keras.backend.binary_crossentropy(truth, predicted), axis=(1, 2))
 
 
 def dice_loss(truth: Any, predicted: Any) -> Any:
-    """Measure the overlap that is missing, per image and class; the smoothing makes empty truth count too."""
+    """Measure the overlap that is missing; the smoothing makes empty truth count too."""
     hit = tf.reduce_sum(truth * predicted, axis=(1, 2))
     total = tf.reduce_sum(truth + predicted, axis=(1, 2))
-    return 1.0 - tf.reduce_mean((2.0 * hit + _SMOOTH) / (total + _SMOOTH), axis=-1)
+    return 1.0 - (2.0 * hit + _SMOOTH) / (total + _SMOOTH)
+
+
+def overlap_loss(truth: Any, predicted: Any) -> Any:
+    """Measure the Dice loss where a class is present; demanded of empty masks, too, it teaches to keep silent."""
+    present = tf.cast(tf.reduce_any(truth > 0.0, axis=(1, 2)), predicted.dtype)
+    return present * dice_loss(truth, predicted)
 
 
 def bce_dice_loss(truth: Any, predicted: Any) -> Any:
     """Add cross-entropy, which sharpens pixels, to the Dice loss, which balances areas."""
-    return bce_loss(truth, predicted) + dice_loss(truth, predicted)
+    return bce_loss(truth, predicted) + overlap_loss(truth, predicted)
 
 
 def focal_tversky_loss(truth: Any, predicted: Any) -> Any:
@@ -38,7 +48,7 @@ def focal_tversky_loss(truth: Any, predicted: Any) -> Any:
     missed = tf.reduce_sum(truth * (1.0 - predicted), axis=(1, 2))
     false = tf.reduce_sum((1.0 - truth) * predicted, axis=(1, 2))
     share = (hit + _SMOOTH) / (hit + _TVERSKY_MISSED * missed + _TVERSKY_FALSE * false + _SMOOTH)
-    return tf.reduce_mean(tf.pow(1.0 - share + keras.backend.epsilon(), _TVERSKY_FOCUS), axis=-1)
+    return tf.pow(1.0 - share + keras.backend.epsilon(), _TVERSKY_FOCUS)
 
 
 def boundary_loss(truth: Any, predicted: Any) -> Any:
@@ -58,20 +68,22 @@ def l1_gradient_loss(truth: Any, predicted: Any) -> Any:
 
 
 def _difference(first: Any, second: Any) -> Any:
-    return tf.reduce_mean(tf.abs(first - second), axis=(1, 2, 3))
+    return tf.reduce_mean(tf.abs(first - second), axis=(1, 2))
 
 
 def cross_entropy_loss(truth: Any, predicted: Any) -> Any:
-    """Measure categorical cross-entropy, for classes of which every pixel has just one."""
-    return tf.reduce_mean(keras.losses.categorical_crossentropy(truth, predicted), axis=(1, 2))
+    """Measure categorical cross-entropy, for classes of which every pixel has just one; all share the background's."""
+    certain = tf.clip_by_value(predicted, keras.backend.epsilon(), 1.0)
+    parts = -tf.reduce_mean(truth * tf.math.log(certain), axis=(1, 2))
+    return parts[:, 1:] * tf.cast(tf.shape(parts)[1] - 1, parts.dtype) + parts[:, :1]
 
 
-def _on_classes(loss: Loss) -> Loss:
+def _on_classes(loss: ClassLoss) -> ClassLoss:
     """Leave out the background, whose area would outweigh every structure."""
     return lambda truth, predicted: loss(truth[..., 1:], predicted[..., 1:])
 
 
-def _add(first: Loss, second: Loss) -> Loss:
+def _add(first: ClassLoss, second: ClassLoss) -> ClassLoss:
     return lambda truth, predicted: first(truth, predicted) + second(truth, predicted)
 
 
@@ -80,7 +92,7 @@ def outline_loss(truth: Any, predicted: Any) -> Any:
     return dice_loss(_find_outline(truth), _find_outline(predicted))
 
 
-LOSSES: dict[str, Loss] = {
+LOSSES: dict[str, ClassLoss] = {
     "bce": bce_loss,
     "dice": dice_loss,
     "bce-dice": bce_dice_loss,
@@ -89,7 +101,7 @@ LOSSES: dict[str, Loss] = {
     "l1-gradient": l1_gradient_loss,
 }
 
-_CROSS_ENTROPY_DICE = _add(cross_entropy_loss, _on_classes(dice_loss))
+_CROSS_ENTROPY_DICE = _add(cross_entropy_loss, _on_classes(overlap_loss))
 SOFTMAX_LOSSES: dict[str, Loss] = {
     "bce": cross_entropy_loss,
     "dice": _on_classes(dice_loss),
@@ -101,8 +113,29 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
 """The same for masks whose first channel is the background."""
 
 
-def find_loss(name: str, activation: str = "sigmoid") -> Loss:
-    """Find a loss by its name, for the activation that the masks come from."""
+def find_loss(name: str, activation: str = "sigmoid", weights: Sequence[float] = ()) -> Loss:
+    """Find a loss by its name.
+
+    Args:
+        name: One of LOSSES.
+        activation: What the masks come from.
+        weights: How much each class counts, 1 on average; none where all count alike.
+    """
+    return weigh_classes(find_class_loss(name, activation), weights)
+
+
+def find_class_loss(name: str, activation: str = "sigmoid") -> ClassLoss:
+    """Find what a loss measures of every class."""
     if name not in LOSSES:
         raise UnknownNameError("loss", name, LOSSES)
     return SOFTMAX_LOSSES[name] if activation == "softmax" else LOSSES[name]
+
+
+def weigh_classes(loss: ClassLoss, weights: Sequence[float] = ()) -> Loss:
+    """Bring a loss down to one value per image."""
+
+    def weighted(truth: Any, predicted: Any) -> Any:
+        values = loss(truth, predicted)
+        return tf.reduce_mean(values * tf.constant(weights, values.dtype) if weights else values, axis=-1)
+
+    return weighted

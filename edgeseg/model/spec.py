@@ -11,8 +11,9 @@ from edgeseg.core.spec import ACTIVATIONS, COLOURS
 SKIPS = ("add", "concat")
 UPSAMPLINGS = ("bilinear", "transpose")
 CONVOLUTIONS = ("plain", "separable")
-STEMS = {"full": 1, "half": 2, "depth": 2}
+STEMS = {"full": 1, "half": 2, "depth": 2, "quarter": 4}
 """How much smaller than the input the first stage is, and with it the mask that the network draws."""
+NARROWEST = 8
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,11 @@ class NamedSize:
     widths: tuple[int, ...]
     skip: str = "add"
     upsampling: str = "bilinear"
-    stem: str = "half"
+    stem: str = "quarter"
+
+    def widths_behind(self, stem: str) -> tuple[int, ...]:
+        """List the stages' widths behind a stem; one that leaves half resolution, too, stands for the first stage."""
+        return self.widths[1:] if stem == "quarter" else self.widths
 
 
 SIZES: dict[str, NamedSize] = {
@@ -46,7 +51,8 @@ class UNetSpec:
     widths: tuple[int, ...]
     skip: str = "add"
     stem: str = "full"
-    dropout: float = 0.1
+    dropout: float = 0.2
+    """Share of the deepest stage's channels that training leaves out at a time; a quarter of it before."""
     upsampling: str = "bilinear"
     convolution: str = "plain"
     l2: float = 0.0
@@ -75,6 +81,7 @@ class UNetSpec:
         free = {f"{stage}_a" for stage in self.stages} | {f"{stage}_b" for stage in self.stages if stage[:2] == "up"}
         free |= {f"{stage}_reduce" for stage in self.stages if stage[:2] == "up" and self.skip == "concat"}
         free |= {"stem"} if self.shrink > 1 else set()
+        free |= {"stem2"} if self.stem == "quarter" else set()
         for name, width in self.own.items():
             if name not in free or width < 1:
                 raise ValueError(f"expected own widths above 0 for {', '.join(sorted(free))}, got {name}: {width}")
@@ -91,8 +98,9 @@ class UNetSpec:
         return (*(f"down{n}" for n in range(depth)), *(f"up{n}" for n in reversed(range(depth - 1))))
 
     def width_of(self, convolution: str, stage: int) -> int:
-        """Find the width of a convolution: its own, or its stage's."""
-        return self.own.get(convolution, self.widths[stage])
+        """Find the width of a convolution: its own, or its stage's; the first one of two in the stem has half of it."""
+        halved = convolution == "stem" and self.stem == "quarter"
+        return self.own.get(convolution, max(NARROWEST, self.widths[0] // 2) if halved else self.widths[stage])
 
 
 def _check_choice(name: str, value: object, known: tuple[object, ...]) -> None:

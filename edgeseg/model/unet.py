@@ -1,9 +1,9 @@
 """Build a U-Net from its spec, of layers that tfmot, LiteRT and the Edge TPU all take.
 
 Each stage up brings the channels down with a 1x1 convolution before the bilinear resize, so that the resize and the
-addition of the skip run on few channels; a transposed convolution does both at once. The stems "half" and "depth" leave
-full resolution with their first convolution, where a U-Net spends most of its time; the mask is then drawn at half
-resolution and resized with the frame's own arithmetic.
+addition of the skip run on few channels; a transposed convolution does both at once. All stems but "full" leave full
+resolution with their first convolution, where a U-Net spends most of its time; the mask is then drawn at half or a
+quarter of the resolution and resized with the frame's own arithmetic.
 """
 
 from __future__ import annotations
@@ -15,28 +15,36 @@ from edgeseg.model.spec import UNetSpec
 
 layers = keras.layers
 BATCH_NORM_MOMENTUM = 0.9
-STEM_KERNELS = {"half": 3, "depth": 2}
-"""A 2x2 convolution with stride 2 is space-to-depth and a 1x1 convolution in one operator."""
+FIRST_DROPPED = 2
+STEM_KERNELS = {"full": {}, "half": {"stem": 3}, "depth": {"stem": 2}, "quarter": {"stem": 3, "stem2": 3}}
+"""The stem's convolutions, all with stride 2; a 2x2 one is space-to-depth and a 1x1 convolution in one operator."""
 
 
 def build_unet(spec: UNetSpec) -> Any:
     """Build the Keras model of a spec."""
     image = keras.Input((spec.height, spec.width, spec.channels), name="image")
     x: Any = image
-    if spec.stem in STEM_KERNELS:
-        x = _conv(x, spec, "stem", 0, STEM_KERNELS[spec.stem], strides=2)
+    for name, kernel in STEM_KERNELS[spec.stem].items():
+        x = _conv(x, spec, name, 0, kernel, strides=2)
     skips = []
     for stage in range(len(spec.widths)):
         if stage:
             x = layers.MaxPool2D(name=f"down{stage}_pool")(x)
-        x = _conv_pair(x, spec, f"down{stage}", stage)
+        x = _drop(_conv_pair(x, spec, f"down{stage}", stage), spec, stage)
         skips.append(x)
-    x = layers.SpatialDropout2D(spec.dropout, name="dropout")(x)
     for stage in reversed(range(len(spec.widths) - 1)):
         x = _up(x, skips[stage], spec, stage)
     logits = layers.Conv2D(spec.outputs, 1, kernel_regularizer=_penalty(spec), name="head")(x)
-    mask = layers.Activation(spec.activation, name="mask")(logits)
+    mask = layers.Activation(spec.activation, dtype="float32", name="mask")(logits)
     return keras.Model(image, mask, name="unet")
+
+
+def _drop(x: Any, spec: UNetSpec, stage: int) -> Any:
+    """Leave channels out in training, most where a stage sees the whole image, none where it sees edges."""
+    deepest = stage == len(spec.widths) - 1
+    if not deepest and stage < FIRST_DROPPED:
+        return x
+    return layers.SpatialDropout2D(spec.dropout if deepest else spec.dropout / 4, name=f"down{stage}_dropout")(x)
 
 
 def _up(x: Any, skip: Any, spec: UNetSpec, stage: int) -> Any:

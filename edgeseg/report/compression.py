@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from edgeseg.compress.judge import PARENT
 from edgeseg.compress.plan import ComparedCase, CompressReport, Outcome
 from edgeseg.core.files import write_text
-from edgeseg.core.images import encode_png
+from edgeseg.core.images import encode_png, to_bgr
 from edgeseg.core.modelfile import read_model
 from edgeseg.data.dataset import read_case
 from edgeseg.report.markdown import list_facts, say_verdict, write_markdown
 from edgeseg.report.page import render_page
-from edgeseg.report.plots import draw_front, draw_history, draw_layers
+from edgeseg.report.plots import draw_channels, draw_front, draw_history, draw_layers
 from edgeseg.report.repeat import write_commands
 from edgeseg.report.table import COLUMNS, list_operators, list_rows, list_worst_layers
-from edgeseg.runtime.overlay import draw_overlay, to_bgr
+from edgeseg.runtime.overlay import draw_overlay
 from edgeseg.runtime.segmenter import Segmenter
 from edgeseg.runtime.stream import StreamReport
-from edgeseg.train.judge import read_history
+from edgeseg.train.history import read_history
 from edgeseg.train.run import read_run
 
 PAGE, TEXT = "report.html", "report.md"
@@ -60,6 +60,7 @@ def write_compression_report(folder: Path, run: Path, outcome: Outcome, stream: 
         operators=list_operators(report),
         worst_layers=list_worst_layers(report),
         layers=draw_layers(report.variants),
+        channels=draw_channels(report.variants),
         history=draw_history(read_history(run)),
         front=draw_front(report.variants, report.chosen),
         rows=draw_cases(folder, report, outcome.cases),

@@ -15,7 +15,7 @@ def write_markdown(report: CompressReport, record: RunRecord) -> str:
     """Write the figures of a report as Markdown."""
     blocks = [
         f"# {report.run}: compression",
-        say_verdict(report),
+        f"Chosen: {report.chosen}. {say_verdict(report)}",
         _draw_table(list(COLUMNS), [row.cells for row in list_rows(report)]),
         "Layers whose results are farthest from float32 (rms of the difference by rms of the result):",
         _draw_table(["file", "layers"], list_worst_layers(report)),
@@ -29,13 +29,13 @@ def write_markdown(report: CompressReport, record: RunRecord) -> str:
 
 
 def say_verdict(report: CompressReport) -> str:
-    """Say which file was chosen, whether the gate held, and what to do if it did not."""
+    """Say whether the gate held, and what to do if it did not."""
     gate = report.gate
     promise = f"at most {gate['max_drop']} Dice lost at the interval's bad end"
     if gate["budget_ms"] is not None:
         promise += f", at most {gate['budget_ms']:g} ms per inference (p99, on the machine that wrote this)"
     held = "held" if gate["held"] else "not held"
-    return f"Chosen: {report.chosen}. Gate {held}: {promise}. {report.advice}".strip()
+    return f"Gate {held}: {promise}. {report.advice}".strip()
 
 
 def list_facts(report: CompressReport) -> list[tuple[str, str]]:

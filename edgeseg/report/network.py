@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from edgeseg.core.files import write_bytes
+from edgeseg.core.palette import ACCENT, INK, SOFT
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.summary import StageSummary
-from edgeseg.report.plots import ACCENT, INK, SOFT
 
 _STEP_X, _STEP_Y = 1.75, 1.3
 _BOX_HEIGHT = 0.62

@@ -1,9 +1,10 @@
-"""Draw figures as SVG text that stands inside a page."""
+"""Draw figures: as SVG text that stands inside a page, or as PNG."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -14,16 +15,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from edgeseg.compress.variant import Variant
-from edgeseg.train.judge import EpochResult
+from edgeseg.core.palette import ACCENT, FAINT, INK, SOFT
+from edgeseg.train.curve import paint_history
+from edgeseg.train.history import EpochResult
 
-INK, ACCENT, SOFT = "#1b2a33", "#c2410c", "#0f766e"
 PALETTE = (SOFT, ACCENT, "#64748b", "#7c3aed", "#ca8a04")
-WIDE = (11.6, 3.8)
-SMALLEST_ERROR = 1e-5
-"""Errors are drawn on a logarithmic axis, which has no zero."""
+PLAIN, WIDE = (5.6, 3.4), (11.6, 3.8)
+FAR_APART = 8.0
+"""Times that differ by more than this factor are drawn on a logarithmic axis."""
 _OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 _STYLE = {
-    "axes.edgecolor": "#94a3b8",
+    "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -38,18 +40,7 @@ _STYLE = {
 
 def draw_history(history: Sequence[EpochResult]) -> str:
     """Draw how training loss and validation Dice went."""
-
-    def paint(figure: Figure) -> None:
-        left = figure.subplots()
-        epochs = [row.epoch for row in history]
-        left.plot(epochs, [row.loss for row in history], color=INK)
-        left.set(xlabel="epoch", ylabel="training loss")
-        right = left.twinx()
-        right.plot(epochs, [row.validation_dice for row in history], color=ACCENT)
-        right.set(ylim=(0, 1))
-        right.set_ylabel("validation Dice", color=ACCENT)
-
-    return _draw(paint)
+    return _draw(partial(paint_history, history=history))
 
 
 def draw_front(variants: Sequence[Variant], chosen: str) -> str:
@@ -65,8 +56,12 @@ def draw_front(variants: Sequence[Variant], chosen: str) -> str:
             axes.hlines(dice.mean, times.p50, times.p90, color=colour)
             axes.annotate(variant.name, (times.p50, dice.mean), (6, 5 - 16 * (row % 2)), color=colour, **_OFFSET)
         axes.set(xlabel="ms per inference (median, bar to the 90th percentile)", ylabel="Dice, 95% interval")
-        axes.set_xlim(left=0)
         axes.margins(x=0.2)
+        medians = [variant.latency_ms.p50 for variant in variants]
+        if max(medians) > FAR_APART * min(medians):
+            axes.set_xscale("log")
+        else:
+            axes.set_xlim(left=0)
 
     return _draw(paint)
 
@@ -81,24 +76,54 @@ def draw_layers(variants: Sequence[Variant]) -> str:
         axes = figure.subplots()
         places, width = range(len(compared[0].layers)), 0.8 / len(compared)
         for number, variant in enumerate(compared):
-            errors = [max(layer.error, SMALLEST_ERROR) for layer in variant.layers]
+            errors = [layer.error for layer in variant.layers]
             left = [place + (number - (len(compared) - 1) / 2) * width for place in places]
-            axes.bar(left, errors, width, bottom=0, color=PALETTE[number % len(PALETTE)], label=variant.name)
+            axes.bar(left, errors, width, color=PALETTE[number % len(PALETTE)], label=variant.name)
         axes.set_xticks(list(places), [layer.layer for layer in compared[0].layers], rotation=90, fontsize=8)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set(ylabel="error by layer's rms", xlim=(-0.7, len(places) - 0.3))
         axes.legend(frameon=False, ncols=len(compared), loc="lower left", bbox_to_anchor=(0, 1))
 
     return _draw(paint, WIDE)
 
 
-def _draw(paint: Callable[[Figure], None], size: tuple[float, float] = (5.6, 3.4)) -> str:
+def draw_channels(variants: Sequence[Variant]) -> str:
+    """Draw how many channels every convolution kept in each pruned file; empty where none was pruned."""
+    pruned = [variant for variant in variants if variant.channels]
+    if not pruned:
+        return ""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        layers, width = pruned[0].channels, 0.8 / len(pruned)
+        places = range(len(layers))
+        axes.bar(list(places), [kept.before for kept in layers], 0.9, color="none", edgecolor=FAINT, label="before")
+        for number, variant in enumerate(pruned):
+            left = [place + (number - (len(pruned) - 1) / 2) * width for place in places]
+            after = [kept.after for kept in variant.channels]
+            axes.bar(left, after, width, color=PALETTE[number % len(PALETTE)], label=variant.name)
+        axes.set_xticks(list(places), [kept.layer for kept in layers], rotation=90, fontsize=8)
+        axes.set(ylabel="channels kept", xlim=(-0.7, len(layers) - 0.3))
+        axes.legend(frameon=False, ncols=len(pruned) + 1, loc="lower left", bbox_to_anchor=(0, 1))
+
+    return _draw(paint, WIDE)
+
+
+def draw_png(paint: Callable[[Figure], None]) -> bytes:
+    """Draw a figure as the bytes of a PNG file."""
+    return _save(paint, PLAIN, format="png", dpi=160)
+
+
+def _draw(paint: Callable[[Figure], None], size: tuple[float, float] = PLAIN) -> str:
+    metadata: dict[str, Any] = {"Date": None, "Creator": None}
+    text = _save(paint, size, format="svg", transparent=True, metadata=metadata).decode("utf-8")
+    return text[text.index("<svg") :]
+
+
+def _save(paint: Callable[[Figure], None], size: tuple[float, float], **how: Any) -> bytes:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         paint(figure)
-        buffer = io.StringIO()
-        metadata: dict[str, Any] = {"Date": None, "Creator": None}
-        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+        buffer = io.BytesIO()
+        figure.savefig(buffer, **how)
+    return buffer.getvalue()

@@ -11,7 +11,7 @@ def write_commands(report: CompressReport, record: RunRecord) -> tuple[str, str]
     """Write the commands; DATA, RUN, TEACHER and OUT stand for the folders, which are no part of a report."""
     options = record.options
     train = (
-        f"edgeseg train DATA --out RUN --model {options.model} --size {options.size} --stem {record.spec.stem} "
+        f"edgeseg train DATA --out RUN --model {options.model} --size {options.size} --stem {options.stem} "
         f"--epochs {options.epochs} --loss {options.loss} --seed {options.seed}"
     )
     recipes = ",".join(f"{RECIPES}/{recipe.name}.toml" for recipe in report.recipes)

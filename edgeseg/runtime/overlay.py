@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.core.images import to_bgr
 from edgeseg.core.spec import ClassSpec
 
 OPACITY = 0.30
@@ -34,14 +35,6 @@ def draw_overlay(
         if mask.any():
             canvas = _draw_class(canvas, mask, spec.colour[::-1], opacity)
     return canvas
-
-
-def to_bgr(frame: NDArray[Any]) -> NDArray[np.uint8]:
-    """Make a BGR copy of a frame to draw on."""
-    image = frame if frame.dtype == np.uint8 else (frame >> 8).astype(np.uint8)
-    if image.ndim == 2 or image.shape[2] == 1:
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
-    return image[:, :, :3].copy()
 
 
 def _draw_class(

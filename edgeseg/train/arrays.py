@@ -8,27 +8,38 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.frame import frame_to_pixels, mask_to_grid
+from edgeseg.core.denoise import denoise_pixels
+from edgeseg.core.frame import frame_to_grid, mask_to_grid
 from edgeseg.core.spec import InputSpec
 from edgeseg.data.dataset import LabelledImage
 
 
 @dataclass(frozen=True)
 class GridArrays:
-    """Images (n, height, width, channels) and masks (n, height, width, classes), masks as 0 and 1."""
+    """Pixels (n, height, width, channels) and masks (n, height, width, classes), masks as 0 and 1."""
 
-    images: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
+    """Not yet denoised: what varies them comes first, as noise comes first on the device."""
     masks: NDArray[np.uint8]
+    denoise: str = "none"
+
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """Give the pixels as the network sees them."""
+        if self.denoise == "none":
+            return self.pixels
+        return np.stack([denoise_pixels(pixels, self.denoise) for pixels in self.pixels])
 
     def __len__(self) -> int:
-        return int(self.images.shape[0])
+        return int(self.pixels.shape[0])
 
 
 def to_grid(images: Sequence[LabelledImage], spec: InputSpec) -> GridArrays:
     """Bring cases onto the grid."""
     return GridArrays(
-        np.stack([frame_to_pixels(image.frame, spec) for image in images]),
+        np.stack([frame_to_grid(image.frame, spec) for image in images]),
         np.stack([np.stack([mask_to_grid(mask, spec) for mask in image.masks], axis=-1) for image in images]),
+        spec.denoise,
     )
 
 

@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from edgeseg.model.keras import tf
 
-MOMENTUM = 0.998
-
 
 class WeightAverage:
-    """A moving average of all weights, batch normalisation's statistics included; counters stay as they are."""
+    """A moving average of all weights, batch normalisation's statistics included; counters stay as they are.
 
-    def __init__(self, model: Any) -> None:
-        self._weights = [weight for weight in model.weights if weight.dtype.is_floating]
-        self._average = [tf.Variable(weight, trainable=False) for weight in self._weights]
-        self._steps = tf.Variable(0.0, trainable=False)
+    Every replica averages what it holds itself; the replicas are brought together only when the average is read.
+    """
+
+    def __init__(self, model: Any, momentum: float) -> None:
+        self._momentum = momentum
+        self._weights = _list_weights(model)
+        self._average = [_keep_apart(weight) for weight in self._weights]
+        self._steps = _keep_apart(0.0)
         self.state = tf.train.Checkpoint(average=self._average, steps=self._steps)
-        self._update = tf.function(self._take_step)
 
-    def update(self) -> None:
-        """Take the weights of one more step in; the first steps count more, so that the start is soon forgotten."""
-        self._update()
-
-    def _take_step(self) -> None:
+    def take_step(self) -> None:
+        """Take the weights of one more step in, where all are finite; the first steps count more and are forgotten."""
         self._steps.assign_add(1.0)
-        momentum = tf.minimum(MOMENTUM, self._steps / (self._steps + 10.0))
+        momentum = tf.minimum(self._momentum, self._steps / (self._steps + 10.0))
+        finite = tf.math.is_finite(tf.add_n([tf.reduce_sum(weight) for weight in self._weights]))
         for average, weight in zip(self._average, self._weights, strict=True):
-            average.assign(momentum * average + (1.0 - momentum) * weight)
+            average.assign(tf.where(finite, momentum * average + (1.0 - momentum) * weight, average))
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        """Let the model have the averaged weights within the block."""
-        kept = [weight.numpy() for weight in self._weights]
-        self._assign(self._average)
-        try:
-            yield
-        finally:
-            self._assign(kept)
+    def copy_to(self, twin: Any) -> None:
+        """Give the averaged weights to another model of the same layers."""
+        for weight, average in zip(_list_weights(twin), self._average, strict=True):
+            weight.assign(average.numpy())
 
-    def _assign(self, values: Any) -> None:
-        for weight, value in zip(self._weights, values, strict=True):
-            weight.assign(value)
+
+def _list_weights(model: Any) -> list[Any]:
+    return [weight for weight in model.weights if weight.dtype.is_floating]
+
+
+def _keep_apart(value: Any) -> Any:
+    return tf.Variable(
+        value,
+        trainable=False,
+        dtype=tf.float32,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.MEAN,
+    )

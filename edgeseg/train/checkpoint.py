@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from edgeseg.model.keras import keras, tf
+from edgeseg.model.keras import tf
 from edgeseg.train.average import WeightAverage
 
 FOLDER = "checkpoint"
@@ -15,11 +15,19 @@ FOLDER = "checkpoint"
 class Checkpoint:
     """Weights, their average, the optimizer's state and the epoch; TensorFlow swaps in a new one when it is whole."""
 
-    def __init__(self, folder: Path, model: Any, average: WeightAverage) -> None:
-        """Prepare to remember a compiled model's training in a run folder."""
-        self._folder = folder / FOLDER
-        self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-        model.optimizer.build(model.trainable_variables)
+    def __init__(self, folder: Path, source: Path, model: Any, average: WeightAverage) -> None:
+        """Prepare to remember a compiled model's training.
+
+        Args:
+            folder: The run folder to remember in.
+            source: The run folder to go on from; the chief's, where several workers train.
+            model: The compiled model.
+            average: Its averaged weights.
+        """
+        self._folder, self._source = folder / FOLDER, source / FOLDER
+        with model.distribute_strategy.scope():
+            self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+            model.optimizer.build(model.trainable_variables)
         state = tf.train.Checkpoint(model=model, average=average.state, epoch=self._epoch, optimizer=model.optimizer)
         self._manager = tf.train.CheckpointManager(state, str(self._folder), max_to_keep=1)
         self._state = state
@@ -30,19 +38,28 @@ class Checkpoint:
         Returns:
             How many epochs are done; 0 when nothing was remembered.
         """
-        if self._manager.latest_checkpoint is None:
+        latest = tf.train.latest_checkpoint(str(self._source))
+        if latest is None:
             return 0
-        self._state.restore(self._manager.latest_checkpoint).assert_existing_objects_matched()
+        self._state.restore(latest).assert_existing_objects_matched()
         return int(self._epoch.numpy())
 
-    def as_callback(self) -> Any:
-        """Give the callback for Keras that remembers after every epoch."""
-        return keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self._save(epoch + 1))  # noqa: ARG005
-
-    def _save(self, epochs: int) -> None:
+    def save(self, epochs: int) -> None:
+        """Remember an epoch; where that fails, what was remembered before stays whole."""
         self._epoch.assign(epochs)
-        self._manager.save()
+        try:
+            self._manager.save()
+        except tf.errors.OpError as error:
+            self._remove_unfinished()
+            raise OSError(None, error.message, str(self._folder)) from error
 
-    def forget(self) -> None:
-        """Remove what was remembered, when the training is finished."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def _remove_unfinished(self) -> None:
+        kept = Path(self._manager.latest_checkpoint or "none").name
+        for path in self._folder.glob("ckpt-*"):
+            if path.name.split(".")[0] != kept:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def forget_checkpoint(folder: Path) -> None:
+    """Remove what a run folder remembers, when the run is finished."""
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)

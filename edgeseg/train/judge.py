@@ -2,97 +2,76 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.files import write_text
 from edgeseg.core.progress import Advance, ignore
-from edgeseg.model.keras import keras
 from edgeseg.train.arrays import GridArrays, grid_dice, to_reals
 from edgeseg.train.average import WeightAverage
+from edgeseg.train.history import EpochCost, EpochResult, best_result, make_result, read_history, write_history
 from edgeseg.train.pipeline import shrink_masks
-from edgeseg.train.run import HISTORY
+from edgeseg.train.run import AVERAGE
 
 MASK_THRESHOLD = 0.5
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """One line of the history."""
-
-    epoch: int
-    loss: float
-    validation_dice: float
 
 
 class Judge:
     """Judges the averaged weights on validation cases after every epoch and keeps the best ones on disk."""
 
-    def __init__(self, title: str, model: Any, validation: GridArrays, path: Path) -> None:
+    def __init__(
+        self, title: str, model: Any, twin: Any, validation: GridArrays, path: Path, average: float = AVERAGE
+    ) -> None:
         """Prepare to judge a model.
 
         Args:
             title: What the progress bar says.
             model: The model in training.
+            twin: A model of the same layers that takes the averaged weights and is judged, as it will be exported.
             validation: The cases to judge it on.
             path: Where the best weights are kept.
+            average: How much of the moving average stays at every step; 0 judges the weights as they are.
         """
-        self.title, self.path = title, path
-        self._model, self.average = model, WeightAverage(model)
+        self.title, self.path, self.twin = title, path, twin
+        with model.distribute_strategy.scope():
+            self.average = WeightAverage(model, average)
         self._images: NDArray[np.float32] = to_reals(validation.images)
-        shrink = validation.masks.shape[1] // model.output_shape[1]
+        shrink = validation.masks.shape[1] // twin.output_shape[1]
         self._masks = (shrink_masks(validation.masks, shrink) > MASK_THRESHOLD).astype(np.uint8)
         self.on_epoch: Advance = ignore
         self.history: list[EpochResult] = []
-        self.best = EpochResult(0, float("inf"), -1.0)
 
-    def as_callback(self) -> Any:
-        """Give the callback for Keras."""
-        return keras.callbacks.LambdaCallback(
-            on_batch_end=lambda batch, logs: self.average.update(),  # noqa: ARG005 - Keras names them
-            on_epoch_end=lambda epoch, logs: self.judge(epoch + 1, logs["loss"]),
-        )
+    @property
+    def best(self) -> EpochResult:
+        """Give the best epoch so far."""
+        return best_result(self.history)
 
-    def judge(self, epoch: int, loss: float) -> None:
+    def judge(self, epoch: int, cost: EpochCost) -> EpochResult:
         """Judge the averaged weights as they are now, and keep them when they are the best so far."""
-        with self.average.applied():
-            dice = grid_dice(self._model.predict(self._images, verbose=0), self._masks)
-            result = EpochResult(epoch, float(loss), dice)
-            self.history.append(result)
-            if dice > self.best.validation_dice:
-                self.best = result
-                self._keep_weights()
+        start = perf_counter()
+        self.average.copy_to(self.twin)
+        dice = grid_dice(self.twin.predict(self._images, verbose=0), self._masks)
+        result = make_result(epoch, cost, dice, perf_counter() - start)
+        self.history.append(result)
+        if self.best is result:
+            self._keep_weights()
         write_history(self.path.parent, self.history)
         self.on_epoch(f"loss {result.loss:.3f}  Dice {dice:.3f}  best {self.best.validation_dice:.3f}")
+        return result
 
     def resume(self, epoch: int) -> None:
         """Take up the history of an interrupted training up to an epoch."""
         self.history = [row for row in read_history(self.path.parent) if row.epoch <= epoch]
-        self.best = max(self.history, key=lambda row: row.validation_dice)
+
+    def take_best(self) -> EpochResult:
+        """Give the twin the best weights."""
+        self.twin.load_weights(self.path)
+        return self.best
 
     def _keep_weights(self) -> None:
         fresh = self.path.with_name(f"new-{self.path.name}")
-        self._model.save_weights(fresh)
+        self.twin.save_weights(fresh)
         fresh.replace(self.path)
-
-
-def write_history(folder: Path, history: Sequence[EpochResult]) -> None:
-    """Write the history of a run."""
-    lines = ["epoch,loss,validation_dice"]
-    lines += [f"{row.epoch},{row.loss:.5f},{row.validation_dice:.5f}" for row in history]
-    write_text(folder / HISTORY, "\n".join(lines) + "\n")
-
-
-def read_history(folder: Path) -> list[EpochResult]:
-    """Read the history of a run."""
-    with (folder / HISTORY).open(newline="", encoding="utf-8") as file:
-        return [
-            EpochResult(int(row["epoch"]), float(row["loss"]), float(row["validation_dice"]))
-            for row in csv.DictReader(file)
-        ]

@@ -6,9 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.core.card import SplitSpec
+from edgeseg.core.errors import DataError
 from edgeseg.core.progress import progress_bar
-from edgeseg.data.dataset import Dataset, LabelledImage, find_empty_classes, open_dataset, read_cases
+from edgeseg.data.dataset import (
+    Dataset,
+    LabelledImage,
+    find_empty_classes,
+    fingerprint_dataset,
+    open_dataset,
+    read_cases,
+)
 from edgeseg.data.split import Split, divide_cases
+from edgeseg.train.run import RunRecord
 
 
 @dataclass(frozen=True)
@@ -34,3 +43,20 @@ def load_data(root: Path, split_spec: SplitSpec, colour: bool = False) -> Loaded
         raise defect
     empty = {stem: not image.labels.any() for stem, image in images.items()}
     return LoadedData(dataset, divide_cases(dataset.cases, empty, split_spec), split_spec, images)
+
+
+def load_same_data(root: Path, record: RunRecord, run: Path) -> LoadedData:
+    """Read the data of a run once more, and refuse them when they have changed.
+
+    Args:
+        root: Where the data are.
+        record: The run's record.
+        run: The run folder, for the message.
+    """
+    data = load_data(root, record.split, record.input.in_colour)
+    if fingerprint_dataset(data.dataset) != record.data_fingerprint:
+        raise DataError(
+            f"Expected the data that {run} was trained on, got a changed folder {root}.",
+            "Restore the folder, or train again on the changed one.",
+        )
+    return data

@@ -4,6 +4,9 @@ RUN/run.json      everything needed to repeat the training, and how it went
 RUN/weights.h5    the best weights
 RUN/model.tflite  the float32 model with its card: evaluate, bench and stream take it
 RUN/history.csv   one line per epoch
+RUN/curve.png     the same as a picture
+RUN/logs          the same for TensorBoard
+RUN/test-cases.png  the worst and the best test cases
 """
 
 from __future__ import annotations
@@ -17,13 +20,22 @@ from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
 from edgeseg.core.schema import MisfitError, from_plain, to_plain
-from edgeseg.core.spec import InputSpec, OutputSpec
+from edgeseg.core.spec import InputSpec, OutputSpec, check_denoise
+from edgeseg.data.augment import choose_variations
 from edgeseg.model.spec import UNetSpec, find_size
 
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
+TEST_CASES = "test-cases.png"
+AVERAGE = 0.999
 SIZE_STEP = 32
 """The named models halve the resolution up to five times."""
+CHOICES = {
+    "schedule": ("cosine", "plateau"),
+    "precision": ("float32", "mixed"),
+    "strategy": ("one", "mirrored", "multi-worker"),
+    "class_weights": ("auto", "none"),
+}
 TRAINING, FINISHED = "training", "finished"
 
 
@@ -37,48 +49,80 @@ class TrainOptions:
     """None, here and below: as the named size has it."""
     epochs: int = 150
     batch: int = 16
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     seed: int = 0
     loss: str = "bce-dice"
+    denoise: str = "none"
+    augment: str = "all"
     colour: str = "grey"
     activation: str = "sigmoid"
     skip: str | None = None
     upsampling: str | None = None
     convolution: str = "plain"
-    dropout: float = 0.1
+    dropout: float = 0.2
     l2: float = 0.0
+    average: float = AVERAGE
+    schedule: str = "cosine"
+    patience: int | None = None
+    precision: str = "float32"
+    strategy: str = "one"
+    class_weights: str = "auto"
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"expected at least 1 epoch, got {self.epochs}")
-        if self.batch < 1 or self.learning_rate <= 0:
+        check_denoise(self.denoise)
+        choose_variations(self.augment)
+        if self.batch < 1 or not 0.0 < self.learning_rate < float("inf"):
             raise ValueError(f"expected a batch and a learning rate above 0, got {self.batch}, {self.learning_rate}")
         if not 32 <= self.size <= 1024 or self.size % SIZE_STEP:
             raise ValueError(f"expected a size from 32 to 1024 that {SIZE_STEP} divides, got {self.size}")
         self.describe_network(outputs=1)
+        self._check_course()
+
+    def _check_course(self) -> None:
+        if not 0.0 <= self.average < 1.0:
+            raise ValueError(f"expected an average from 0 to below 1, got {self.average}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"expected a patience of at least 1 epoch, got {self.patience}")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"expected {name} to be one of {', '.join(known)}, got {getattr(self, name)!r}")
 
     @property
     def input(self) -> InputSpec:
         """Describe what a frame is turned into."""
-        return InputSpec(self.size, self.size, self.colour)
+        return InputSpec(self.size, self.size, self.colour, denoise=self.denoise)
 
     def describe_network(self, outputs: int) -> UNetSpec:
         """Describe the network that is asked for, for so many output channels."""
         named = find_size(self.model)
+        stem = self.stem or named.stem
         return UNetSpec(
             height=self.size,
             width=self.size,
             channels=self.input.channels,
             outputs=outputs,
             activation=self.activation,
-            widths=named.widths,
+            widths=named.widths_behind(stem),
             skip=self.skip or named.skip,
-            stem=self.stem or named.stem,
+            stem=stem,
             dropout=self.dropout,
             upsampling=self.upsampling or named.upsampling,
             convolution=self.convolution,
             l2=self.l2,
         )
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the time of a training went, and its memory."""
+
+    seconds: float
+    seconds_per_epoch: float
+    waiting_share: float
+    """Of those seconds, the part in which the steps waited for their images."""
+    peak_memory_mb: float
 
 
 @dataclass(frozen=True)
@@ -97,6 +141,9 @@ class RunRecord:
     options: TrainOptions
     libraries: dict[str, str]
     edgeseg: str
+    class_weights: tuple[float, ...] = ()
+    """How much each class counts in the loss; none where all count alike."""
+    timing: Timing | None = None
     best_epoch: int = 0
     validation_dice: float = 0.0
     evaluation: dict[str, Any] | None = None

@@ -4,32 +4,50 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import edgeseg
 from edgeseg.core.card import SplitSpec
-from edgeseg.core.errors import DataError
 from edgeseg.core.files import partial_path, refuse_interrupted, staged_folder
 from edgeseg.core.spec import OutputSpec
-from edgeseg.data.augment import AugmentSpec
-from edgeseg.data.dataset import fingerprint_dataset
+from edgeseg.data.augment import choose_variations
+from edgeseg.data.dataset import LabelledImage, fingerprint_dataset
 from edgeseg.model.keras import keras
 from edgeseg.model.losses import find_loss
 from edgeseg.model.unet import build_unet
 from edgeseg.train.arrays import to_grid
-from edgeseg.train.checkpoint import Checkpoint
+from edgeseg.train.checkpoint import Checkpoint, forget_checkpoint
+from edgeseg.train.course import Course
+from edgeseg.train.curve import draw_curve
 from edgeseg.train.export import export_run
 from edgeseg.train.fit import build_optimizer, fit_model
+from edgeseg.train.history import summarise_timing
 from edgeseg.train.init import start_from
-from edgeseg.train.judge import EpochResult, Judge
-from edgeseg.train.loading import LoadedData, load_data
+from edgeseg.train.judge import Judge
+from edgeseg.train.loading import LoadedData, load_data, load_same_data
+from edgeseg.train.logs import RunLog
 from edgeseg.train.pipeline import Feed
+from edgeseg.train.precision import computing_in
 from edgeseg.train.run import FINISHED, TRAINING, WEIGHTS, RunRecord, TrainOptions, read_interrupted, write_record
+from edgeseg.train.strategy import Seat, find_seat, open_strategy, worker_folder
+from edgeseg.train.weights import weigh_by_rarity
 
 VALIDATION_SHARE, TEST_SHARE = 0.12, 0.15
 LIBRARIES = ("tensorflow", "tf_keras", "numpy", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where this worker writes, where a training is continued from, and which worker it is."""
+
+    folder: Path
+    source: Path
+    seat: Seat
 
 
 def plain_split(seed: int, layout: str | None = None, group_pattern: str | None = None) -> SplitSpec:
@@ -50,6 +68,7 @@ def train_run(
     overwrite: bool = False,
     split: SplitSpec | None = None,
     init: Path | None = None,
+    test: bool = True,
 ) -> RunRecord:
     """Train on a data folder; the run folder appears when the training is finished.
 
@@ -60,14 +79,17 @@ def train_run(
         overwrite: Whether a run that stands there may be replaced.
         split: How the cases are divided; None divides them once, with the options' seed.
         init: A finished run whose encoder the new one starts from.
+        test: Whether the finished model is judged on the test cases; a search must not look at them.
     """
     find_loss(options.loss)
-    refuse_interrupted(out, overwrite, "training")
+    seat = find_seat(options.strategy)
+    if seat.chief:
+        refuse_interrupted(out, overwrite, "training")
     loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour)
     record = _begin_record(loaded, os.path.relpath(data, out), options)
-    with staged_folder(out, overwrite, keep_partial=True) as folder:
+    with staged_folder(out, overwrite, keep_partial=True) if seat.chief else worker_folder() as folder:
         write_record(folder, record)
-        return _train(loaded, record, folder, init)
+        return _train(loaded, record, Site(folder, folder, seat), init, test)
 
 
 def resume_run(data: Path, out: Path) -> RunRecord:
@@ -78,14 +100,10 @@ def resume_run(data: Path, out: Path) -> RunRecord:
         out: The run folder it was to make.
     """
     record = read_interrupted(partial_path(out))
-    loaded = load_data(data, record.split, record.input.in_colour)
-    if fingerprint_dataset(loaded.dataset) != record.data_fingerprint:
-        raise DataError(
-            f"Expected the data that the training of {out} was begun on, got a changed folder {data}.",
-            "Restore the folder, or begin again with --overwrite.",
-        )
-    with staged_folder(out, keep_partial=True, go_on=True) as folder:
-        return _train(loaded, record, folder)
+    seat = find_seat(record.options.strategy)
+    loaded = load_same_data(data, record, out)
+    with staged_folder(out, keep_partial=True, go_on=True) if seat.chief else worker_folder() as folder:
+        return _train(loaded, record, Site(folder, partial_path(out), seat))
 
 
 def _begin_record(loaded: LoadedData, path: str, options: TrainOptions) -> RunRecord:
@@ -102,33 +120,47 @@ def _begin_record(loaded: LoadedData, path: str, options: TrainOptions) -> RunRe
         options=options,
         libraries={name: version(name) for name in LIBRARIES},
         edgeseg=edgeseg.__version__,
+        class_weights=weigh_by_rarity(loaded.part("train")) if options.class_weights == "auto" else (),
     )
 
 
-def _train(loaded: LoadedData, record: RunRecord, folder: Path, init: Path | None = None) -> RunRecord:
+def _train(loaded: LoadedData, record: RunRecord, site: Site, init: Path | None = None, test: bool = True) -> RunRecord:
+    strategy = open_strategy(record.options.strategy, record.options.batch)
     keras.utils.set_random_seed(record.options.seed)
-    model = build_unet(record.spec)
-    if init is not None:
-        start_from(model, init)
-    best = _fit(model, loaded, record, folder)
-    record = dataclasses.replace(record, best_epoch=best.epoch, validation_dice=best.validation_dice)
-    record = export_run(folder, model, record, loaded.part("test"))
-    record = dataclasses.replace(record, status=FINISHED)
+    with computing_in(record.options.precision), strategy.scope():
+        model = build_unet(record.spec)
+        if init is not None:
+            start_from(model, init)
+    judge = _fit(model, loaded, record, site)
+    best, timing = judge.best, summarise_timing(judge.history, _read_peak_memory())
+    record = dataclasses.replace(
+        record, best_epoch=best.epoch, validation_dice=best.validation_dice, timing=timing, status=FINISHED
+    )
+    return _finish(judge, record, site.folder, loaded.part("test") if test else None) if site.seat.chief else record
+
+
+def _finish(judge: Judge, record: RunRecord, folder: Path, test: Sequence[LabelledImage] | None) -> RunRecord:
+    draw_curve(folder, judge.history)
+    record = export_run(folder, judge.twin, record, test)
     write_record(folder, record)
+    forget_checkpoint(folder)
     return record
 
 
-def _fit(model: Any, loaded: LoadedData, record: RunRecord, folder: Path) -> EpochResult:
-    options = record.options
+def _fit(model: Any, loaded: LoadedData, record: RunRecord, site: Site) -> Judge:
+    options, folder = record.options, site.folder
+    course = Course(options.epochs, options.learning_rate, options.schedule, options.patience)
     train, validation = (to_grid(loaded.part(part), record.input) for part in ("train", "val"))
-    output = record.output
-    feed = Feed(
-        train, options.batch, options.seed, record.spec.shrink, AugmentSpec(), background=output.draws_background
-    )
-    optimizer = build_optimizer(options.learning_rate, options.epochs * feed.steps)
-    model.compile(optimizer, find_loss(options.loss, output.activation))
-    judge = Judge("Training", model, validation, folder / WEIGHTS)
-    checkpoint = Checkpoint(folder, model, judge.average)
-    best = fit_model(model, feed, judge, options.epochs, checkpoint=checkpoint)
-    checkpoint.forget()
-    return best
+    output, augment = record.output, choose_variations(options.augment)
+    feed = Feed(train, options.batch, options.seed, record.spec.shrink, augment, output.draws_background)
+    loss = find_loss(options.loss, output.activation, record.class_weights)
+    with model.distribute_strategy.scope():
+        model.compile(build_optimizer(course, feed.steps), loss)
+    judge = Judge("Training", model, build_unet(record.spec), validation, folder / WEIGHTS, options.average)
+    checkpoint = Checkpoint(folder, site.source, model, judge.average)
+    fit_model(model, feed, judge, course, checkpoint=checkpoint, on_result=RunLog(folder).write)
+    return judge
+
+
+def _read_peak_memory() -> float:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

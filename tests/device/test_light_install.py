@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.integration
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-HEAVY = ("tensorflow", "tf_keras", "tensorflow_model_optimization", "matplotlib", "jinja2")
+HEAVY = ("tensorflow", "tf_keras", "tensorflow_model_optimization", "matplotlib", "jinja2", "optuna")
 IMPORT_BUDGET_MODULES = ("edgeseg.runtime.stream", "edgeseg.evaluate.score", "edgeseg.bench.measure", "edgeseg.cli.app")
 
 

@@ -106,6 +106,14 @@ def test_unknown_recipe_and_board(fail: Fail, tmp_path: Path) -> None:
     assert (code, "Did you mean generic-aarch64?" in said) == (1, True)
 
 
+def test_compress_goes_on_from_nothing_or_with_a_teacher_that_nobody_hears(fail: Fail, tmp_path: Path) -> None:
+    code, said = fail("compress", tmp_path, "--out", tmp_path / "out", "--resume")
+    assert (code, "Expected an interrupted compression" in said) == (1, True)
+    code, said = fail("compress", tmp_path, "--out", tmp_path / "out", "--recipe", "float16", "--teacher", tmp_path)
+    assert (code, "expected a recipe that trains" in said) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_unknown_source_and_view(fail: Fail, int8_model: Path) -> None:
     code, said = fail("stream", int8_model, "--source", "phantom", "--view", "none")
     assert (code, "name of a source" in said) == (1, True)
@@ -143,3 +151,12 @@ def test_the_installed_command_says_the_same(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("edgeseg: Expected a model file at ")
+
+
+def test_searches_that_cannot_begin(fail: Fail, disc_data: Path, tmp_path: Path) -> None:
+    search = ("tune", disc_data, "--out", tmp_path / "study")
+    assert fail(*search, "--sizes", "64,100")[0] == 2
+    assert fail(*search, "--learning-rates", "1e-2,1e-3")[0] == 2
+    code, said = fail(*search, "--losses", "dise")
+    assert (code, "Did you mean dice?" in said) == (1, True)
+    assert not (tmp_path / "study").exists()

@@ -99,8 +99,15 @@ def test_pattern_of_the_training_divides_the_evaluation(run: Run, tmp_path: Path
     root = make_varied_data(tmp_path / "data")
     model = tmp_path / "run"
     options = ("--model", "nano", "--size", "32", "--epochs", "1", "--group-pattern", r"(\d)$")
-    assert run("train", root, "--out", model, *options)[0] == 0
+    filtered = ("--denoise", "speckle", "--augment", "-flip,-elastic")
+    assert run("train", root, "--out", model, *options, *filtered)[0] == 0
     record = json.loads((model / "run.json").read_text(encoding="utf-8"))
     assert record["split"]["group_pattern"] == r"(\d)$"
-    code, said, _ = run("evaluate", model, root)
+    assert record["input"]["denoise"] == "speckle"
+    assert record["options"]["augment"] == "-flip,-elastic"
+    pictures = tmp_path / "pictures"
+    code, said, _ = run("evaluate", model, root, "--overlays", pictures)
     assert (code, "on test cases" in said) == (0, True)
+    assert (pictures / "sheet.png").is_file()
+    code, _, said = run("evaluate", model, root, "--overlays", pictures)
+    assert (code, "already there" in said) == (1, True)

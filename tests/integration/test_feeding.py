@@ -8,7 +8,8 @@ import pytest
 from edgeseg.data.augment import AugmentSpec
 from edgeseg.train.arrays import GridArrays
 from edgeseg.train.average import WeightAverage
-from edgeseg.train.pipeline import Feed, build_pipeline, shrink_masks
+from edgeseg.train.pipeline import Feed, Part, build_pipeline, shrink_masks
+from edgeseg.train.run import AVERAGE
 
 pytestmark = pytest.mark.integration
 
@@ -36,6 +37,16 @@ def test_a_continued_training_sees_what_it_would_have_seen() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(whole[6:], rest, strict=True))
 
 
+def test_replicas_share_every_batch_evenly() -> None:
+    feed = make_feed(None)
+    parts = [list(build_pipeline(feed, 1, part=Part(first, 1, 2))) for first in (0, 1)]
+    assert [[len(images) for images, _ in part] for part in parts] == [[2, 2, 2]] * 2
+    seen = np.concatenate([np.asarray(images)[:, 0, 0, 0] * 255 for part in parts for images, _ in part]).round()
+    assert set(seen) == set(range(10))
+    both = list(build_pipeline(feed, 1, part=Part(0, 2, 2)))
+    assert [len(images) for images, _ in both] == [2] * 6
+
+
 def test_masks_are_as_coarse_as_the_network_draws_them() -> None:
     masks = np.zeros((1, 4, 4, 1), np.uint8)
     masks[0, 0, 0, 0] = masks[0, :2, 2:, 0] = 1
@@ -44,14 +55,16 @@ def test_masks_are_as_coarse_as_the_network_draws_them() -> None:
     assert batch.shape == (4, 16, 16, 1)
 
 
-def test_averaged_weights_are_steadier_and_the_own_ones_come_back() -> None:
+def test_averaged_weights_are_steadier_and_take_no_nan_in() -> None:
     from edgeseg.model.keras import keras
 
     model = keras.Sequential([keras.layers.Dense(1, use_bias=False, input_shape=(1,))])
-    average, weight = WeightAverage(model), model.weights[0]
+    twin = keras.models.clone_model(model)
+    average, weight = WeightAverage(model, AVERAGE), model.weights[0]
     for step in range(400):
         weight.assign([[10.0 if step % 2 else -10.0]])
-        average.update()
-    with average.applied():
-        assert abs(float(weight.numpy()[0, 0])) < 1.0
-    assert float(weight.numpy()[0, 0]) == 10.0
+        average.take_step()
+    weight.assign([[float("nan")]])
+    average.take_step()
+    average.copy_to(twin)
+    assert abs(float(twin.weights[0].numpy()[0, 0])) < 1.0

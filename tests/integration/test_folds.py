@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
-from edgeseg.core.errors import DataError
+from edgeseg.core.errors import DataError, TrainingError
 from edgeseg.train.folds import train_folds
 from edgeseg.train.run import TrainOptions
 from edgeseg.train.trainer import plain_split
@@ -19,7 +20,7 @@ OPTIONS = TrainOptions("nano", 32, "full", epochs=2)
 
 
 def test_folds_leave_a_run_each_and_a_summary(tmp_path: Path) -> None:
-    from edgeseg.compress.plan import open_run
+    from edgeseg.compress.workshop import open_run
 
     data = make_disc_data(tmp_path / "discs", 18)
     summary = train_folds(data, tmp_path / "cv", OPTIONS, 3, plain_split(0))
@@ -36,3 +37,9 @@ def test_fewer_groups_than_folds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="5 folds"):
         train_folds(data, tmp_path / "cv", OPTIONS, 5, plain_split(0))
     assert not (tmp_path / "cv").exists()
+
+
+def test_folds_are_not_for_several_workers(tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, strategy="multi-worker")
+    with pytest.raises(TrainingError, match="got a cross-validation"):
+        train_folds(tmp_path, tmp_path / "cv", options, 3, plain_split(0))

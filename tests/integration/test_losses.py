@@ -9,7 +9,7 @@ import pytest
 
 from edgeseg.core.errors import RunError, UnknownNameError
 from edgeseg.model.keras import tf
-from edgeseg.model.losses import LOSSES, bce_dice_loss, find_loss
+from edgeseg.model.losses import LOSSES, bce_dice_loss, find_loss, weigh_classes
 from edgeseg.model.spec import UNetSpec, find_size
 from edgeseg.model.unet import build_unet
 from edgeseg.train.init import start_from
@@ -68,7 +68,19 @@ def test_dice_of_softmax_masks_leaves_the_background_out() -> None:
 def test_empty_truth_prefers_an_empty_mask() -> None:
     empty, blob = np.full_like(TRUTH, 0.01), predict(slice(8, 24), slice(8, 24))
     nothing = np.zeros_like(TRUTH)
-    assert bce_dice_loss(nothing, empty).numpy()[0] < bce_dice_loss(nothing, blob).numpy()[0]
+    assert bce_dice_loss(nothing, empty).numpy()[0, 0] < bce_dice_loss(nothing, blob).numpy()[0, 0]
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_each_class_has_its_own_value_and_weight(name: str) -> None:
+    wrong = predict(slice(0, 8), slice(24, 32))
+    truth, predicted = np.concatenate([TRUTH, TRUTH], axis=-1), np.concatenate([TRUTH, wrong], axis=-1)
+    values = LOSSES[name](truth, predicted).numpy()
+    assert values.shape == (2, 2)
+    assert values[:, 1] == pytest.approx(find_loss(name)(TRUTH, wrong).numpy(), rel=1e-4, abs=1e-6)
+    assert find_loss(name)(truth, predicted).numpy() == pytest.approx(values.mean(axis=1), rel=1e-4, abs=1e-6)
+    heavy = weigh_classes(LOSSES[name], (0.5, 1.5))(truth, predicted).numpy()
+    assert heavy == pytest.approx((values * [0.5, 1.5]).mean(axis=1), rel=1e-4, abs=1e-6)
 
 
 def test_unknown_loss_names_the_nearest() -> None:

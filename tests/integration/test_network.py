@@ -32,6 +32,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "separable on a depth stem": {"convolution": "separable", "stem": "depth", "channels": 3},
     "softmax": {"activation": "softmax", "outputs": 2, "own": {"down0_a": 4, "up0_b": 6}},
     "transpose and concat": {"upsampling": "transpose", "skip": "concat", "l2": 1e-4, "own": {"up0_reduce": 6}},
+    "quarter stem": {"stem": "quarter", "own": {"stem": 6, "stem2": 10}},
     "separable at full resolution": {"convolution": "separable", "skip": "concat"},
 }
 
@@ -70,10 +71,18 @@ def test_named_sizes_are_as_large_as_they_say(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "stem"), [("nano", "half"), ("nano", "full"), ("micro", "depth"), ("small", "half"), ("base", "full")]
+    ("name", "stem"),
+    [
+        ("nano", "quarter"),
+        ("nano", "full"),
+        ("micro", "depth"),
+        ("small", "quarter"),
+        ("small", "half"),
+        ("base", "full"),
+    ],
 )
 def test_named_sizes_fit_the_edge_tpu(name: str, stem: str) -> None:
-    spec = make_spec(height=128, width=128, widths=find_size(name).widths, stem=stem)
+    spec = make_spec(height=128, width=128, widths=find_size(name).widths_behind(stem), stem=stem)
     flatbuffer = convert_model(scatter_weights(build_unet(spec)), "int8", make_images(spec, 2))
     assert lint_graph(read_graph(flatbuffer)) == {"cpu": OK, "edgetpu": OK}
 

@@ -78,3 +78,33 @@ def test_nothing_to_continue_and_changed_data_are_told(tmp_path: Path, monkeypat
     write_image(data / "images" / "case_00.png", np.zeros((72, 96), np.uint8))
     with pytest.raises(DataError, match="got a changed folder"):
         trainer.resume_run(data, tmp_path / "run")
+
+
+def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeseg.train import trainer
+    from edgeseg.train.history import read_history
+
+    data = make_disc_data(tmp_path / "discs", 20)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "export_run", stop)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, "full", 2))
+    before = read_history(tmp_path / "run.partial")
+    record = trainer.resume_run(data, tmp_path / "run")
+    assert read_history(tmp_path / "run") == before
+    assert record.timing is not None
+    assert record.timing.peak_memory_mb > 100
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "curve.png",
+        "history.csv",
+        "logs",
+        "model.tflite",
+        "run.json",
+        "weights.h5",
+    ]

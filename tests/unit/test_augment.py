@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 
-from edgeseg.data.augment import AugmentSpec, augment_case, vary_brightness
+from edgeseg.data.augment import VARIATIONS, AugmentSpec, augment_case, choose_variations, vary_brightness
 from tests.discs import draw_case
 
 STILL = AugmentSpec(
@@ -91,3 +92,27 @@ def test_shadow_darkens_columns() -> None:
     shaded = vary_brightness(image, dataclasses.replace(STILL, shadow=1.0), np.random.default_rng(3))
     assert shaded.min() < 170
     assert np.array_equal(shaded[0], shaded[-1])
+
+
+def test_variations_are_chosen_by_name() -> None:
+    assert choose_variations("all") == AugmentSpec()
+    assert choose_variations("none") is None
+    assert choose_variations("-shadow, -elastic") == dataclasses.replace(AugmentSpec(), shadow=0, elastic=0)
+    two = choose_variations("rotation,depth-gain")
+    assert two == dataclasses.replace(STILL, rotation_degrees=20.0, depth_gain=0.25)
+
+
+@pytest.mark.parametrize("name", VARIATIONS)
+def test_every_variation_can_be_switched(name: str) -> None:
+    only, without = choose_variations(name), choose_variations(f"-{name}")
+    off: dict[str, Any] = {VARIATIONS[name]: 0}
+    assert only is not None
+    assert getattr(only, VARIATIONS[name]) == getattr(AugmentSpec(), VARIATIONS[name])
+    assert dataclasses.replace(only, **off) == STILL
+    assert without == dataclasses.replace(AugmentSpec(), **off)
+
+
+@pytest.mark.parametrize("text", ["shadows", "flip,-blur", "", "all,-flip", "--flip"])
+def test_other_words_are_refused_with_the_list(text: str) -> None:
+    with pytest.raises(ValueError, match=r"flip, rotation, zoom, .*, blur"):
+        choose_variations(text)

@@ -148,3 +148,13 @@ def test_contact_sheet_of_16_bit(varied_data: Path) -> None:
     dataset = open_dataset(varied_data)
     assert draw_sheet(dataset.cases[:1], dataset.classes).max() == 255
     assert check(varied_data).to_json()["bits"] == {"8": 5, "16": 1}
+
+
+def test_label_values_with_a_gap_are_a_defect(tmp_path: Path) -> None:
+    root = make_varied_data(tmp_path / "labels")
+    (root / "masks").rename(root / "labels")
+    for path in (root / "labels").iterdir():
+        write_image(path, np.where(read_image(path) > 0, np.uint8(3), np.uint8(0)))
+    report = check(root)
+    assert "label-values" in [defect.kind for defect in report.defects]
+    assert "got 0, 3" in report.defects[0].message

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from edgeseg.compress.gate import Gate, choose_variant, explain_gate
+from edgeseg.compress.gate import Gate, choose_variant, explain_choice, explain_gate
 from edgeseg.compress.variant import LayerError, Variant
 from edgeseg.core.stats import Estimate, Percentiles
 
@@ -97,7 +99,17 @@ def test_layers_with_the_largest_error_are_named() -> None:
     assert "try --recipe int16x8 or --teacher" in said
 
 
+def test_it_is_said_when_no_int8_file_holds_the_gate() -> None:
+    half = dataclasses.replace(make_variant("float16", 4.0, 0.0), precision="float16")
+    lossy, good = make_variant("int8-ptq", 1.0, 0.2), make_variant("int8-qat", 1.0, 0.0)
+    assert "No int8 file keeps the drop within 0.01: the best, int8-ptq" in explain_choice(
+        [half, lossy], half, True, Gate()
+    )
+    assert explain_choice([half, lossy, good], good, True, Gate()) == ""
+    assert explain_choice([half], half, True, Gate()) == ""
+
+
 @pytest.mark.parametrize("values", [{"max_drop": -0.1}, {"max_drop": 2.0}, {"budget_ms": 0.0}])
 def test_impossible_gates_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected --"):
-        Gate(**values)
+        Gate(values.get("max_drop", 0.01), values.get("budget_ms"))

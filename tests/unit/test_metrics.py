@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import cv2
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgeseg.cli.tables import print_evaluation
+from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.dataset import Case, LabelledImage
 from edgeseg.evaluate.head import ellipse_circumference, measure_circumference
 from edgeseg.evaluate.metrics import score_mask
-from edgeseg.evaluate.score import estimate_drop, score_labels, summarise_cases, write_cases
+from edgeseg.evaluate.score import MEASURES, estimate_drop, score_labels, summarise_cases, write_cases
 
 CLASSES = (ClassSpec("a"), ClassSpec("b"))
 
@@ -62,6 +65,9 @@ def test_empty_cases_stand_apart() -> None:
     assert evaluation.cases == 1
     assert evaluation.dice.mean == 1.0
     assert (evaluation.empty.cases, evaluation.empty.false_positive_rate) == (2, 0.5)
+    assert evaluation.empty.ci95 == (0.0, 1.0)
+    assert {name: rate.cases for name, rate in evaluation.absent.items()} == {"a": 2, "b": 3}
+    assert [evaluation.absent[name].false_positive_rate for name in "ab"] == [0.5, 0.0]
 
 
 def test_each_class_is_told() -> None:
@@ -107,6 +113,7 @@ def test_millimetres_come_where_the_pixel_size_is_known() -> None:
     evaluation = summarise_cases(scored, CLASSES[:1])
     assert evaluation.hd95_mm is not None
     assert evaluation.hd95_mm.mean == pytest.approx(evaluation.hd95_px.mean * 0.5)
+    assert evaluation.per_class["a"]["hd95_mm"] == evaluation.hd95_mm
     assert evaluation.circumference_error_mm is not None
     assert evaluation.circumference_error_mm.mean < 15
 
@@ -115,6 +122,7 @@ def test_no_millimetres_without_a_pixel_size() -> None:
     scored = [score_labels(draw_square(10), make_image("x", draw_square(10)), CLASSES[:1])]
     evaluation = summarise_cases(scored, CLASSES[:1])
     assert evaluation.hd95_mm is None
+    assert set(evaluation.per_class["a"]) == set(MEASURES)
     assert evaluation.circumference_error_mm is None
 
 
@@ -122,7 +130,47 @@ def test_every_case_gets_its_line(tmp_path: Path) -> None:
     empty, full = np.zeros((60, 60), np.uint8), draw_square(10)
     scored = [score_labels(full, make_image("hit", full, empty), CLASSES)]
     scored.append(score_labels(full, make_image("false alarm", empty, empty), CLASSES))
-    write_cases(tmp_path / "cases.csv", scored)
-    lines = (tmp_path / "cases.csv").read_text(encoding="utf-8").splitlines()
-    assert lines[1].startswith("hit,hit,a,1.00000")
-    assert lines[2] == "false alarm,false alarm,a (not there)"
+    scored.append(score_labels(empty, make_image("lost, alas", full, empty), CLASSES))
+    write_cases(tmp_path / "cases.csv", scored, CLASSES)
+    with (tmp_path / "cases.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["stem"], row["class"], row["outcome"], row["dice"]) for row in rows] == [
+        ("hit", "a", "found", "1.00000"),
+        ("hit", "b", "nothing there", ""),
+        ("false alarm", "a", "false positive", ""),
+        ("false alarm", "b", "nothing there", ""),
+        ("lost, alas", "a", "missed", "0.00000"),
+        ("lost, alas", "b", "nothing there", ""),
+    ]
+    assert rows[0]["hd95_mm"] == rows[0]["circumference_error_mm"] == ""
+
+
+def test_intervals_are_over_groups_and_not_over_cases() -> None:
+    truth = draw_square(10)
+    shifts = [0] * 20 + [10] * 20
+
+    def interval_width(groups: list[str]) -> float:
+        cases = [Case("x", Path("x"), (), group) for group in groups]
+        scored = [
+            score_labels(draw_square(10 + shift), LabelledImage(case, truth, (truth,)), CLASSES[:1])
+            for shift, case in zip(shifts, cases, strict=True)
+        ]
+        low, high = summarise_cases(scored, CLASSES[:1]).dice.ci95
+        return high - low
+
+    alone = interval_width([str(number) for number in range(40)])
+    together = interval_width([str(number // 10) for number in range(40)])
+    assert together > 1.5 * alone
+
+
+def test_several_classes_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    labels = draw_square(10)
+    scored = [
+        score_labels(labels, make_image("both", draw_square(10), draw_square(35)), CLASSES),
+        score_labels(labels, make_image("none", 0 * labels, 0 * labels), CLASSES),
+    ]
+    print_evaluation("Test", to_plain(summarise_cases(scored, CLASSES)))
+    said = capsys.readouterr().out
+    assert "Of 1 cases with nothing to find, 100% were marked all the same" in said
+    row = next(line.split() for line in said.splitlines() if line.split()[:1] == ["a"])
+    assert (row[1], row[-1]) == ("1.0000", "100%")

@@ -23,7 +23,7 @@ def test_named_sizes_say_more_than_widths() -> None:
     classic = TrainOptions(model="classic").describe_network(1)
     assert (classic.skip, classic.upsampling, classic.stem) == ("concat", "transpose", "full")
     small = TrainOptions().describe_network(1)
-    assert (small.skip, small.upsampling, small.stem) == ("add", "bilinear", "half")
+    assert (small.skip, small.upsampling, small.stem) == ("add", "bilinear", "quarter")
     assert TrainOptions(model="classic", stem="half").describe_network(1).stem == "half"
 
 

@@ -1,0 +1,114 @@
+"""Which model at which time budget? Dice against one-thread int8 milliseconds, for the named sizes and the stems.
+
+    python benchmarks/front.py DATA OUT [--models nano,micro,small,base] [--stems full,half,quarter] [--epochs N]
+
+Trains each pair, makes its int8 file without further training and times all files in turn on one thread. What was
+trained before is not trained again. Writes OUT/front.md, .json and .png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import matplotlib as mpl
+from runs import score_file, show_estimate, train_once, write_results
+
+from edgeseg.bench.measure import load_models, time_segmenters
+from edgeseg.core.modelfile import read_model
+from edgeseg.core.stats import Estimate, Percentiles
+from edgeseg.evaluate.score import summarise_cases
+
+mpl.use("agg")
+from matplotlib.figure import Figure
+
+RUNS = 200
+HEADER = ("model", "stem", "Dice, int8 file", "ms p50", "ms p99", "parameters", "million MACs", "training, min")
+STEM_COLOURS = {"full": "#1b2a33", "half": "#0f766e", "quarter": "#c2410c"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A trained pair: its file and what is known of it before it is timed."""
+
+    model: str
+    stem: str
+    file: Path
+    dice: Estimate
+    minutes: float
+
+
+def make_point(data: Path, out: Path, model: str, stem: str, epochs: int | None) -> Point:
+    """Train a pair, make its int8 file and score it."""
+    run = out / f"{model}-{stem}"
+    options = ["--model", model, "--stem", stem, *(["--epochs", str(epochs)] if epochs else [])]
+    record = train_once(data, run, options)
+    folder = out / f"{model}-{stem}-int8"
+    if not folder.is_dir():
+        command = ["compress", str(run), "--out", str(folder), "--recipe", "int8-ptq", "--max-drop", "1"]
+        subprocess.run([sys.executable, "-m", "edgeseg", *command], check=True)
+    file = folder / "int8-ptq.tflite"
+    return Point(model, stem, file, summarise_cases(score_file(file, data), ()).dice, record["timing"]["seconds"] / 60)
+
+
+def time_points(points: list[Point]) -> list[Percentiles]:
+    """Time all files in one run, in turn, on one thread."""
+    loaded = load_models([point.file for point in points], "cpu", 1)
+    return [latency["invoke"] for latency in time_segmenters([model.segmenter for model in loaded], RUNS)]
+
+
+def draw_front(path: Path, points: list[Point], times: list[Percentiles]) -> None:
+    """Draw Dice against milliseconds, one colour per stem."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for point, time in zip(points, times, strict=True):
+        axes.plot(time.p50, point.dice.mean, "o", color=STEM_COLOURS[point.stem])
+        axes.vlines(time.p50, *point.dice.ci95, color=STEM_COLOURS[point.stem], alpha=0.3)
+        axes.annotate(
+            f"{point.model}, {point.stem}", (time.p50, point.dice.mean), xytext=(6, 4), textcoords="offset points"
+        )
+    axes.set(xscale="log", xlabel="int8, one thread, 256x256: milliseconds (median)", ylabel="Dice on test cases")
+    axes.axvline(1.0, color="#94a3b8", linestyle=":")
+    axes.grid(alpha=0.2)
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    """Train every pair, time them and write the table and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--models", default="nano,micro,small,base")
+    parser.add_argument("--stems", default="full,half,quarter")
+    parser.add_argument("--epochs", type=int)
+    chosen = parser.parse_args()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    pairs = product(chosen.models.split(","), chosen.stems.split(","))
+    points = [make_point(chosen.data, chosen.out, model, stem, chosen.epochs) for model, stem in pairs]
+    times = time_points(points)
+    notes = (
+        "# Dice against milliseconds",
+        "",
+        f"Trained on `{chosen.data.name}`, {chosen.epochs or 'the default number of'} epochs each, 256x256, one seed.",
+        "int8 by calibration alone; milliseconds of the bare network, one thread, all files timed in turn.",
+        "",
+        "![Dice against milliseconds](front.png)",
+    )
+    rows = [make_row(point, time) for point, time in zip(points, times, strict=True)]
+    write_results(chosen.out, "front", notes, HEADER, rows)
+    draw_front(chosen.out / "front.png", points, times)
+
+
+def make_row(point: Point, time: Percentiles) -> list[str]:
+    """Put a point's figures into a row."""
+    card = read_model(point.file).card
+    figures = [f"{time.p50:.2f}", f"{time.p99:.2f}", str(card.parameters), f"{card.macs / 1e6:.0f}"]
+    return [point.model, point.stem, show_estimate(point.dice), *figures, f"{point.minutes:.1f}"]
+
+
+if __name__ == "__main__":
+    main()

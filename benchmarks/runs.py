@@ -1,0 +1,74 @@
+"""What the benchmarks on labelled images share: runs trained once through the command line, and tables of results."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from edgeseg.bench.measure import describe_host
+from edgeseg.core.files import partial_path, write_json, write_text
+from edgeseg.core.modelfile import read_model
+from edgeseg.core.stats import Estimate
+from edgeseg.data.dataset import read_cases
+from edgeseg.evaluate.cases import pick_cases
+from edgeseg.evaluate.score import ScoredCase, score_cases
+from edgeseg.runtime.segmenter import Segmenter
+
+
+def train_once(data: Path, run: Path, options: Sequence[str] = ()) -> dict[str, Any]:
+    """Train with `edgeseg train`, go on with an interrupted training, or take the finished run that stands there.
+
+    Returns:
+        The content of run.json.
+    """
+    if not (run / "run.json").is_file():
+        how = ["--resume"] if (partial_path(run) / "run.json").is_file() else options
+        command = ["train", str(data), "--out", str(run), *how]
+        print("edgeseg", *command, flush=True)
+        subprocess.run([sys.executable, "-m", "edgeseg", *command], check=True)
+    return dict(json.loads((run / "run.json").read_text(encoding="utf-8")))
+
+
+def score_run(run: Path, data: Path) -> list[ScoredCase]:
+    """Score a run's file on its own test cases."""
+    return score_file(run / "model.tflite", data)
+
+
+def score_file(path: Path, data: Path) -> list[ScoredCase]:
+    """Score a model file on the test cases of the data it was trained on."""
+    model = read_model(path)
+    cases = pick_cases(model.card, data, "test").cases
+    return score_cases(Segmenter(model), read_cases(cases, model.card.input.channels == 3))
+
+
+def show_estimate(estimate: Estimate, digits: int = 3) -> str:
+    """Show a mean with its interval."""
+    low, high = estimate.ci95
+    return f"{estimate.mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def describe_place() -> str:
+    """Say when and on what a table was measured."""
+    host = describe_host("LiteRT")
+    day = datetime.now(timezone.utc).date().isoformat()
+    return f"{day}, {host['cpu']} ({host['machine']}), {os.cpu_count()} cores, edgeseg {host['edgeseg']}"
+
+
+def write_results(
+    folder: Path, name: str, notes: Sequence[str], header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    """Write a table as Markdown, and as JSON for other programs."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
+    place = describe_place()
+    text = "\n".join([*notes, "", *lines, "", f"Measured {place}.", ""])
+    write_text(folder / f"{name}.md", text)
+    write_json(
+        folder / f"{name}.json", {"measured": place, "rows": [dict(zip(header, row, strict=True)) for row in rows]}
+    )
+    print(text)

@@ -1,0 +1,40 @@
+"""The options that say how a network is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+PANEL = "Training"
+
+
+def _option(help_text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help_text, rich_help_panel=PANEL, **more)
+
+
+EpochsOption = Annotated[int, _option("Passes over the training images.")]
+BatchOption = Annotated[int, _option("Images of a step, shared by all devices.")]
+LearningRateOption = Annotated[float, _option("The highest rate of the schedule.")]
+ScheduleOption = Annotated[
+    str, _option("cosine falls to zero; plateau halves the rate where the validation Dice stalls.")
+]
+PatienceOption = Annotated[
+    int | None, _option("Stop after so many epochs without a better validation Dice.", show_default=False)
+]
+LossOption = Annotated[str, _option("bce, dice, bce-dice, focal-tversky, boundary or l1-gradient.")]
+ClassWeightsOption = Annotated[
+    str, _option("auto lets rare classes count more in the loss; none lets all count alike.")
+]
+DropoutOption = Annotated[float, _option("Share of the deepest stage's channels that are left out.")]
+L2Option = Annotated[float, _option("Weight of the kernels' squares.", "--l2")]
+AverageOption = Annotated[float, _option("Share of the weights' moving average that stays at a step; 0: none.")]
+PrecisionOption = Annotated[str, _option("float32, or mixed: 16-bit arithmetic where the hardware has it.")]
+StrategyOption = Annotated[str, _option("one device, mirrored on all of this machine, or multi-worker by TF_CONFIG.")]
+SeedOption = Annotated[int, _option("Divides the cases and starts the network.")]
+InitOption = Annotated[Path | None, _option("Start the encoder from this finished run.", show_default=False)]
+FoldsOption = Annotated[int | None, _option("Cross-validate: one run per fold, by group.", min=3, show_default=False)]
+ResumeOption = Annotated[
+    bool, _option("Continue an interrupted training, with the options it was begun with.", "--resume")
+]

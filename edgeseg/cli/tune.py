@@ -1,0 +1,76 @@
+"""`edgeseg tune`: many short trainings, and which network to train for real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeseg.cli.common import (
+    GroupPatternOption,
+    JsonOption,
+    LayoutOption,
+    need_search_packages,
+    save_json,
+    usage_errors,
+)
+from edgeseg.cli.tables import print_table
+from edgeseg.core.schema import to_plain
+
+if TYPE_CHECKING:
+    from edgeseg.tune.study import StudyReport
+
+
+def tune(
+    data: Annotated[Path, typer.Argument(help="Folder of labelled images, in any known layout.")],
+    out: Annotated[Path, typer.Option(help="The study's folder; where one stands already, it is continued.")],
+    models: Annotated[str, typer.Option(metavar="A,B", help="Sizes of the U-Net to try.")] = "nano,micro,small",
+    sizes: Annotated[str, typer.Option(metavar="N,N", help="Heights and widths of the input to try.")] = "128,192,256",
+    stems: Annotated[str, typer.Option(metavar="A,B", help="Stems to try: quarter, half, depth or full.")] = "quarter",
+    losses: Annotated[str, typer.Option(metavar="A,B", help="Losses to try.")] = "bce-dice",
+    learning_rates: Annotated[
+        str, typer.Option(metavar="LO,HI", help="The span of learning rates to search.")
+    ] = "5e-4,8e-3",
+    trials: Annotated[int, typer.Option(help="Trials in all, over all processes and calls.", min=1)] = 20,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images in each trial.")] = 30,
+    seed: Annotated[int, typer.Option(help="Divides the cases, starts the networks and the search.")] = 0,
+    layout: LayoutOption = None,
+    group_pattern: GroupPatternOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Search the network to train: high validation Dice for few multiplications.
+
+    Each trial is a short training, judged on the validation cases only: the test cases are kept for the network that
+    is trained in the end. The same command continues a study that was interrupted, and in several terminals at the
+    same time it shares the work.
+
+    Example: `edgeseg tune data/phantom --out studies/phantom --trials 20 --epochs 30`
+    """
+    need_search_packages()
+    from edgeseg.train.trainer import plain_split
+    from edgeseg.tune.space import StudyPlan, parse_space
+    from edgeseg.tune.study import run_study
+
+    with usage_errors():
+        space = parse_space(models, sizes, stems, losses, learning_rates)
+        plan = StudyPlan(space, plain_split(seed, layout, group_pattern), epochs)
+    report = run_study(data, out, plan, trials)
+    print_study(out, report)
+    save_json(json_file, to_plain(report))
+
+
+def print_study(out: Path, report: StudyReport) -> None:
+    """Print the front, what failed or still runs, and the command that trains the pick."""
+    from edgeseg.tune.results import FAILED, FINISHED, RUNNING, count_state
+    from edgeseg.tune.tables import COLUMNS, list_front
+
+    if report.front:
+        print_table(f"The front of {out} (* the pick)", COLUMNS, list_front(report.front, report.pick))
+    for row in report.trials:
+        if row.state == FAILED:
+            print(f"Trial {row.number} ({row.label}, learning rate {row.learning_rate:g}) failed: {row.sentence}")
+    states = (FINISHED, FAILED, RUNNING)
+    print(", ".join(f"{count_state(report.trials, state)} {state}" for state in states) + f"; see {out}.")
+    if report.command is not None:
+        print(f"Train the pick:  {report.command}")

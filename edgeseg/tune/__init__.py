@@ -1,0 +1,1 @@
+"""Search for the network to train: many short trainings, and the front between accuracy and work."""

@@ -1,0 +1,43 @@
+"""Pictures of test cases: training leaves a sheet, and `evaluate --overlays` draws each case."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeseg.core.images import read_image
+from edgeseg.core.modelfile import read_model
+from edgeseg.data.dataset import open_dataset, read_case
+from edgeseg.evaluate.overlays import INDEX, PREDICTION, SHEET, TILE, TRUTH, write_overlays
+from edgeseg.evaluate.score import score_cases
+from edgeseg.runtime.segmenter import Segmenter
+from edgeseg.train.run import TEST_CASES
+
+pytestmark = pytest.mark.integration
+
+
+def count_pixels(path: Path, colour: tuple[int, int, int]) -> int:
+    return int(np.all(read_image(path, colour=True) == np.array(colour[::-1]), axis=2).sum())
+
+
+def test_training_leaves_a_sheet_of_test_cases(trained_run: Path) -> None:
+    sheet = trained_run / TEST_CASES
+    assert read_image(sheet).shape[1] % TILE < TILE / 2
+    assert min(count_pixels(sheet, TRUTH), count_pixels(sheet, PREDICTION)) > 200
+
+
+def test_every_telling_case_gets_its_picture(trained_run: Path, trained_data: Path, tmp_path: Path) -> None:
+    cases = open_dataset(trained_data).cases[:10]
+    segmenter = Segmenter(read_model(trained_run / "model.tflite"))
+    scored = score_cases(segmenter, [read_case(case) for case in cases])
+    write_overlays(tmp_path, segmenter, scored, lambda number: read_case(cases[number]))
+    with (tmp_path / INDEX).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    filled = [case for case in scored if not case.empty]
+    assert len({row["stem"] for row in rows}) == len(rows) >= len(filled)
+    assert {path.name for path in tmp_path.iterdir()} == {INDEX, SHEET, *(row["picture"] for row in rows)}
+    assert rows[0]["stem"] == min(filled, key=lambda case: case.mean("dice")).stem
+    assert count_pixels(tmp_path / "best-1.png", PREDICTION) > 200

@@ -1,0 +1,192 @@
+"""Every recipe on a tiny run: zeros that stay zeros, a teacher of another size, and the error of every layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from edgeseg.backends.cpu import CpuBackend
+from edgeseg.core.errors import DataError, RecipeError, RunError
+from edgeseg.core.frame import SCORE_ONE
+from edgeseg.core.modelfile import read_model
+from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec
+
+if TYPE_CHECKING:
+    from edgeseg.compress.plan import Outcome
+    from edgeseg.compress.workshop import Workshop
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def shop(trained_run: Path) -> Workshop:
+    """Open the session's run once."""
+    from edgeseg.compress.workshop import open_run
+
+    return open_run(trained_run)
+
+
+@pytest.mark.parametrize(("precision", "ends"), [("dynamic-int8", "float32"), ("int16x8", "int16")])
+def test_other_precisions_draw_nearly_the_float_masks(
+    precision: str, ends: str, shop: Workshop, compressed: tuple[Path, Outcome]
+) -> None:
+    from edgeseg.compress.lesson import plan_lesson
+    from edgeseg.compress.make import make_flatbuffer
+    from edgeseg.compress.recipe import load_recipe
+    from edgeseg.core.frame import pixels_to_tensor, tensor_to_scores
+
+    pixels = shop.train.images[0]
+    scores = {}
+    for name, flatbuffer in {
+        "float32": read_model(compressed[0] / "float32.tflite").flatbuffer,
+        precision: make_flatbuffer(shop, plan_lesson(shop), load_recipe(precision)),
+    }.items():
+        backend = CpuBackend(flatbuffer)
+        output = backend.invoke(pixels_to_tensor(pixels, backend.input.quantisation))
+        scores[name] = tensor_to_scores(output, backend.output.quantisation).astype(int)
+    assert (backend.input.quantisation.dtype, backend.output.quantisation.dtype) == (ends, ends)
+    half = SCORE_ONE // 2
+    assert np.mean((scores["float32"] > half) != (scores[precision] > half)) < 0.01
+    assert (scores["float32"] > half).any()
+
+
+def test_zeros_stay_zeros_through_quantisation_aware_training(shop: Workshop) -> None:
+    from edgeseg.compress.lesson import plan_lesson
+    from edgeseg.compress.make import make_flatbuffer
+    from edgeseg.compress.recipe import QatStep, Recipe, SparsifyStep
+    from edgeseg.graph.operators import measure_sparsity
+
+    recipe = Recipe("sparse", "", "int8", sparsify=SparsifyStep(0.5, 2, 1e-3, 0.5), qat=QatStep(1, 1e-3, 0.5))
+    assert 0.5 <= measure_sparsity(make_flatbuffer(shop, plan_lesson(shop), recipe)) < 0.6
+
+
+def test_too_few_zeros_are_refused() -> None:
+    from edgeseg.compress.sparsify import check_sparsity
+
+    check_sparsity(0.495, 0.5)
+    with pytest.raises(RecipeError, match=r"Expected 50% of the weights to be zero, got 31\.0%"):
+        check_sparsity(0.31, 0.5)
+
+
+@pytest.mark.parametrize("steps", [2, 7, 60, 1000])
+def test_schedule_reaches_its_target_in_any_number_of_steps(steps: int) -> None:
+    from edgeseg.compress.sparsify import plan_schedule
+
+    schedule = plan_schedule(0.5, steps)
+    thinned = [schedule(step) for step in range(steps)]
+    assert max(float(share) for now, share in thinned if bool(now)) == pytest.approx(0.5)
+
+
+def test_teacher_of_another_size_and_stem_is_followed_on_the_students_grid(
+    shop: Workshop, trained_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeseg.compress import lesson
+    from edgeseg.model.unet import build_unet
+    from edgeseg.train.run import read_run
+
+    record = read_run(trained_run)
+    large = dataclasses.replace(record, spec=dataclasses.replace(record.spec, height=96, width=96, stem="full"),
+                                input=InputSpec(96, 96))  # fmt: skip
+    monkeypatch.setattr(lesson, "read_run", lambda _: large)
+    monkeypatch.setattr(lesson, "load_network", lambda _, record: build_unet(record.spec))
+    masks = lesson.open_teacher(trained_run, shop)(shop.train.images[:2].astype(np.float32) / 255)
+    assert tuple(masks.shape) == (2, *shop.model.output_shape[1:])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"output": OutputSpec((ClassSpec("cyst"),))}, "which draws cyst"),
+        ({"input": InputSpec(64, 64, colour="rgb")}, "sees the frame as the run does"),
+        ({"input": InputSpec(64, 128)}, "sees the frame as the run does"),
+        ({"seed": 8}, "it may know the test cases"),
+    ],
+)
+def test_teacher_that_does_not_fit_is_refused(change: dict[str, Any], reason: str, trained_run: Path) -> None:
+    from edgeseg.compress.lesson import check_teacher
+    from edgeseg.train.run import read_run
+
+    student = read_run(trained_run)
+    fields = dict(change)
+    if "seed" in fields:
+        fields = {"split": dataclasses.replace(student.split, seed=fields["seed"])}
+    with pytest.raises(RunError, match=reason):
+        check_teacher(trained_run, dataclasses.replace(student, **fields), student)
+    check_teacher(trained_run, dataclasses.replace(student, input=InputSpec(128, 128)), student)
+
+
+def test_every_layer_of_every_file_is_compared_with_float(compressed: tuple[Path, Outcome]) -> None:
+    report = json.loads((compressed[0] / "report.json").read_text(encoding="utf-8"))
+    layers = {variant["name"]: variant["layers"] for variant in report["variants"]}
+    assert layers["float32"] == []
+    assert [layer["layer"] for layer in layers["int8-ptq"]] == [layer["layer"] for layer in layers["int8-qat"]]
+    assert {"stem", "head"} <= {layer["layer"] for layer in layers["int8-ptq"]}
+    assert all(0.0 < layer["error"] < 0.5 for layer in layers["int8-ptq"])
+    worst = {name: max(layer["error"] for layer in layers[name]) for name in ("float16", "int8-ptq")}
+    assert worst["float16"] < worst["int8-ptq"] / 3
+
+
+def test_a_damaged_layer_is_found(compressed: tuple[Path, Outcome], shop: Workshop) -> None:
+    from edgeseg.compress.layers import compare_layers
+    from edgeseg.convert.tflite import convert_model
+    from edgeseg.model.keras import keras
+
+    parent = read_model(compressed[0] / "float32.tflite")
+    damaged = keras.models.clone_model(shop.model)
+    damaged.set_weights(shop.model.get_weights())
+    damaged.get_layer("up1_a").kernel.assign(damaged.get_layer("up1_a").kernel * 0.5)
+    child = dataclasses.replace(parent, flatbuffer=convert_model(damaged, "float32"))
+    errors = {layer.layer: layer.error for layer in compare_layers(parent, child, shop.train.images[:1])}
+    names = list(errors)
+    assert errors[names[names.index("up1_a") - 1]] < 1e-4
+    assert errors["up1_a"] > 0.1
+    assert compare_layers(parent, read_model(compressed[0] / "int8-ptq.tflite"), shop.train.images[:1])
+
+
+def test_report_tells_what_it_takes_to_repeat_it(compressed: tuple[Path, Outcome]) -> None:
+    folder, outcome = compressed
+    page, text = ((folder / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    for fact in ("--model nano --size 64", "recipes/int8-qat.toml", outcome.report.data_fingerprint, "24 CONV_2D"):
+        assert fact in page
+        assert fact in text
+    assert "up1_reduce" in page
+    assert {path.stem for path in (folder / "recipes").iterdir()} == {"float16", "int8-ptq", "int8-qat"}
+    assert text.count("| int8-ptq |") == 3
+
+
+def test_too_few_calibration_images_are_refused(shop: Workshop) -> None:
+    from edgeseg.compress.workshop import pick_calibration
+    from edgeseg.train.arrays import GridArrays
+
+    few = GridArrays(shop.train.images[:5], shop.train.masks[:5])
+    with pytest.raises(DataError, match="Expected at least 8 training images for calibration, got 5"):
+        pick_calibration(few, 128)
+
+
+@pytest.mark.parametrize(
+    ("images", "reason"),
+    [
+        (np.zeros((2, 32, 32, 1), np.float32), r"of the shape \(64, 64, 1\)"),
+        (np.full((2, 64, 64, 1), 255, np.float32), "from 0 to 1"),
+    ],
+)
+def test_calibration_images_that_do_not_fit_are_refused(images: Any, reason: str, shop: Workshop) -> None:
+    from edgeseg.convert.tflite import convert_model
+
+    with pytest.raises(DataError, match=reason):
+        convert_model(shop.model, "int8", images)
+
+
+def test_open_shapes_are_refused() -> None:
+    from edgeseg.convert.tflite import check_static
+    from edgeseg.core.errors import ModelFileError
+    from edgeseg.graph.operators import Graph, Operator, Tensor
+
+    open_tensor = Tensor((1, 8, 8, 1), "float32", constant=False, dynamic=True)
+    with pytest.raises(ModelFileError, match="got open ones in CONV_2D"):
+        check_static(Graph((Operator("CONV_2D", 1, (), (open_tensor,), 0),), 0))

@@ -1,0 +1,87 @@
+"""A search over networks: killed, continued by two processes at once, and reported without a look at the test cases."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic, sleep
+
+import cv2
+import pytest
+
+from edgeseg.core.errors import RunError
+from edgeseg.train.trainer import plain_split
+from edgeseg.tune.space import SearchSpace, StudyPlan
+from edgeseg.tune.study import run_study
+from tests.discs import make_disc_data
+
+pytestmark = pytest.mark.integration
+
+SPACE = SearchSpace(("nano",), (32, 64), ("half",), ("dice",), (1e-3, 1e-2))
+OPTIONS = "--models nano --sizes 32,64 --losses dice --learning-rates 1e-3,1e-2 --epochs 1 --trials 3"
+
+
+def start_worker(data: Path, out: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "edgeseg", "tune", str(data), "--out", str(out), *OPTIONS.split()]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "TF_NUM_INTRAOP_THREADS": "1"})
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a running process has made a path, or fail after three minutes."""
+    deadline = monotonic() + 180
+    while not path.exists():
+        assert process.poll() is None, "the worker ended too early"
+        assert monotonic() < deadline, "the worker never got that far"
+        sleep(0.02)
+
+
+def test_killed_study_is_continued_by_two_processes(tmp_path: Path) -> None:
+    data, out = make_disc_data(tmp_path / "discs", 20), tmp_path / "study"
+    killed = start_worker(data, out)
+    wait_for(out / "trials" / "0000.partial", killed)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+
+    other = start_worker(data, out)
+    wait_for(out / "trials" / "0001.partial", other)
+    report = run_study(data, out, StudyPlan(SPACE, plain_split(0), epochs=1), trials=3)
+    assert other.wait(timeout=180) == 0
+
+    saved = json.loads((out / "study.json").read_text(encoding="utf-8"))
+    states = [row["state"] for row in saved["trials"]]
+    assert (states.count("finished"), states.count("interrupted"), len(states)) == (3, 1, 4)
+    first, again = saved["trials"][:2]
+    assert [first[name] for name in ("size", "learning_rate")] == [again[name] for name in ("size", "learning_rate")]
+    assert saved["data_fingerprint"] == report.data_fingerprint
+    assert saved["pick"] in saved["front"]
+    assert f"--learning-rate {saved['pick']['learning_rate']:g}" in saved["command"]
+    check_files(out, finished=[number for number, state in enumerate(states) if state == "finished"])
+
+
+def check_files(out: Path, finished: list[int]) -> None:
+    runs = [out / "trials" / f"{number:04d}" for number in finished]
+    assert sorted((out / "trials").iterdir()) == runs
+    for run in runs:
+        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        assert (record["status"], record["evaluation"]) == ("finished", None)
+    with (out / "trials.csv").open(encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 4
+    assert cv2.imread(str(out / "front.png")) is not None
+
+
+def test_loss_that_is_no_number_fails_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeseg.model.losses import LOSSES, dice_loss
+
+    monkeypatch.setitem(LOSSES, "broken", lambda truth, predicted: dice_loss(truth, predicted) * float("nan"))
+    data, out = make_disc_data(tmp_path / "discs", 20), tmp_path / "study"
+    space = SearchSpace(("nano",), (32,), ("half",), ("broken",), (1e-3, 1e-2))
+    with pytest.raises(RunError, match=r"Expected a finite loss.* got loss nan in .*epoch 1"):
+        run_study(data, out, StudyPlan(space, plain_split(0), epochs=1), trials=1)
+    (row,) = json.loads((out / "study.json").read_text(encoding="utf-8"))["trials"]
+    assert (row["state"], row["macs"]) == ("failed", None)
+    assert list((out / "trials").iterdir()) == []

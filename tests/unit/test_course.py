@@ -1,0 +1,87 @@
+"""What a training decides from its history: the rate, when to stop, and the same again after an interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeseg.train.course import LOWEST, STALL, Course, count_reductions
+from edgeseg.train.history import (
+    EpochCost,
+    EpochResult,
+    best_result,
+    make_result,
+    read_history,
+    summarise_timing,
+    write_history,
+)
+from edgeseg.train.run import TrainOptions
+
+
+def tell(*dice: float) -> list[EpochResult]:
+    return [EpochResult(number, 1.0, value) for number, value in enumerate(dice, start=1)]
+
+
+def test_the_rate_warms_up_and_is_halved_at_every_stall() -> None:
+    course = Course(100, 0.8, "plateau")
+    assert [course.plateau_rate(tell(*range(count))) for count in (0, 1, 2, 3)] == pytest.approx(
+        [0.8 / 3, 1.6 / 3, 0.8, 0.8]
+    )
+    stalled = tell(0.1, 0.2, 0.9, *[0.5] * STALL)
+    assert course.plateau_rate(stalled[:-1]) == 0.8
+    assert course.plateau_rate(stalled) == 0.4
+    assert course.plateau_rate(tell(0.9, *[0.5] * 2 * STALL)) == 0.2
+    assert course.plateau_rate(tell(0.9, *[0.5] * 50 * STALL)) == 0.8 * LOWEST
+
+
+def test_a_better_epoch_begins_the_waiting_anew() -> None:
+    assert count_reductions(tell(0.5, *[0.4] * (STALL - 1), 0.6, *[0.4] * (STALL - 1))) == 0
+
+
+def test_patience_ends_a_training_and_none_does_not() -> None:
+    history = tell(0.5, 0.6, 0.6, 0.4)
+    assert Course(9, 0.1, patience=2).is_over(history)
+    assert not Course(9, 0.1, patience=3).is_over(history)
+    assert not Course(9, 0.1).is_over(history)
+    assert not Course(9, 0.1, patience=1).is_over([])
+
+
+def test_history_comes_back_as_it_was(tmp_path: Path) -> None:
+    costs = (EpochCost(0.1234567, 0.00123456, 1.23456, 0.2), EpochCost(0.1, 2e-9, 0.7, 0.1))
+    history = [make_result(number, cost, 1 / 3, 0.5) for number, cost in enumerate(costs, start=1)]
+    write_history(tmp_path, history)
+    assert read_history(tmp_path) == history
+    assert best_result(history).epoch == 1
+
+
+def test_history_of_an_older_run_is_read(tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text("epoch,loss,validation_dice\n1,0.5,0.25\n", encoding="utf-8")
+    assert read_history(tmp_path) == [EpochResult(1, 0.5, 0.25)]
+
+
+def test_waiting_is_told_against_all_the_time() -> None:
+    history = [
+        make_result(1, EpochCost(1.0, 0.1, 3.0, 2.0), 0.5, 1.0),
+        make_result(2, EpochCost(1.0, 0.1, 3.0), 0.5, 1.0),
+    ]
+    timing = summarise_timing(history, 100.0)
+    assert (timing.seconds_per_epoch, timing.waiting_share) == (4.0, 0.25)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"schedule": "step"},
+        {"precision": "float16"},
+        {"strategy": "two"},
+        {"class_weights": "all"},
+        {"patience": 0},
+        {"batch": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+    ],
+)
+def test_options_that_do_not_check_out(option: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"^expected"):
+        TrainOptions(**option)  # type: ignore[arg-type]

@@ -1,0 +1,30 @@
+"""Progress on a terminal: a bar inside another one is drawn below it."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from edgeseg.core.progress import progress_bar
+
+
+class Terminal(io.StringIO):
+    """Text that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_bar_inside_a_bar_is_gone_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress_bar("Trials", 1) as outer:
+        with pytest.raises(ZeroDivisionError), progress_bar("Training", 3):
+            _ = 1 / 0
+        outer("")
+    first, last = terminal.getvalue().split("0/3")[0], terminal.getvalue().rpartition("Trials")[2]
+    assert "Training" in first
+    assert "1/1" in last
+    assert "Training" not in last
