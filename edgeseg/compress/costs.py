@@ -16,7 +16,7 @@ from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 
 TIMED_ROUNDS = 40
-RANGE_IMAGES = 4
+RANGE_IMAGES = 1
 
 Meter = Callable[[Network, Keep], float]
 """Measures a network with fewer channels as a share of the first network's cost."""

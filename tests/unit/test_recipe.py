@@ -11,6 +11,7 @@ from edgeseg.compress.recipe import Recipe, add_plain_recipe, format_recipe, loa
 from edgeseg.core.catalog import list_recipes
 from edgeseg.core.errors import RecipeError
 
+PRUNE = "epochs = 1\nrecovery_epochs = 1\nlearning_rate = 1e-3\ndistillation = 0.5\n"
 STEP = "target = 0.5\nepochs = 2\nlearning_rate = 1e-3\ndistillation = 0.5\n"
 
 
@@ -36,6 +37,11 @@ def test_plain_int8_is_made_beside_recipes_that_train_for_int8() -> None:
         ('precision = "int8"\nspeed = 3', "unknown field speed"),
         ('precision = "int8"\n[sparsify]\n' + STEP.replace("0.5", "1.5", 1), "expected a target between 0 and 1"),
         ('precision = "int8"\n[sparsify]\n' + STEP.replace("2", "0", 1), "expected epochs >= 1"),
+        ('precision = "int8"\n[prune]\n' + PRUNE, "expected one of macs, parameters, latency in .prune., got none"),
+        ('precision = "int8"\n[prune]\nmacs = 0.5\nlatency = 0.5\n' + PRUNE, "got macs and latency"),
+        ('precision = "int8"\n[prune]\nmacs = 1.5\n' + PRUNE, "expected macs between 0 and 1"),
+        ('precision = "int8"\n[prune]\nmacs = 0.5\nsteps = 0\n' + PRUNE, "expected at least 1 step"),
+        ('precision = "int8"\n[prune]\nmacs = 0.5\nimportance = "size"\n' + PRUNE, "one of taylor, norm"),
         (
             'precision = "int16x8"\n[qat]\nepochs = 1\nlearning_rate = 1e-3\ndistillation = 0.0',
             "expected precision int8",
