@@ -46,7 +46,8 @@ def main() -> None:
     """Print a table."""
     if len(sys.argv) < 2:
         raise SystemExit("usage: python benchmarks/pruning_importance.py RUN [EPOCHS [SEEDS]]")
-    shop, (epochs, seeds) = open_run(Path(sys.argv[1])), map(int, [*sys.argv[2:], *"22"][:2])
+    epochs, seeds = map(int, [*sys.argv[2:], *"22"][:2])
+    shop = open_run(Path(sys.argv[1]))
     parent, lesson = wire_network(shop.record.spec, shop.model), plan_lesson(shop)
     test = to_grid(shop.data.part("test"), shop.record.input)
     print(f"parent: Dice {measure_dice(parent, test):.4f}")
