@@ -27,13 +27,13 @@ class AugmentSpec:
     """How far images are varied; zero switches a variation off."""
 
     flip: bool = True
-    rotation_degrees: float = 25.0
-    zoom: float = 0.35
-    """Largest zoom in or out, as a logarithm: 0.35 is 0.70 to 1.42 times."""
-    stretch: float = 0.2
+    rotation_degrees: float = 20.0
+    zoom: float = 0.25
+    """Largest zoom in or out, as a logarithm: 0.25 is 0.78 to 1.28 times."""
+    stretch: float = 0.12
     """How much height and width may be zoomed apart."""
-    shift: float = 0.15
-    elastic: float = 0.025
+    shift: float = 0.10
+    elastic: float = 0.02
     """Size of smooth local shifts, as a share of the image."""
     gain: float = 0.25
     depth_gain: float = 0.25

@@ -51,8 +51,7 @@ class UNetSpec:
     widths: tuple[int, ...]
     skip: str = "add"
     stem: str = "full"
-    dropout: float = 0.2
-    """Share of the deepest stage's channels that training leaves out at a time; a quarter of it before."""
+    dropout: float = 0.1
     upsampling: str = "bilinear"
     convolution: str = "plain"
     l2: float = 0.0

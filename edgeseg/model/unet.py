@@ -15,7 +15,6 @@ from edgeseg.model.spec import UNetSpec
 
 layers = keras.layers
 BATCH_NORM_MOMENTUM = 0.9
-FIRST_DROPPED = 2
 STEM_KERNELS = {"full": {}, "half": {"stem": 3}, "depth": {"stem": 2}, "quarter": {"stem": 3, "stem2": 3}}
 """The stem's convolutions, all with stride 2; a 2x2 one is space-to-depth and a 1x1 convolution in one operator."""
 
@@ -30,21 +29,14 @@ def build_unet(spec: UNetSpec) -> Any:
     for stage in range(len(spec.widths)):
         if stage:
             x = layers.MaxPool2D(name=f"down{stage}_pool")(x)
-        x = _drop(_conv_pair(x, spec, f"down{stage}", stage), spec, stage)
+        x = _conv_pair(x, spec, f"down{stage}", stage)
         skips.append(x)
+    x = layers.SpatialDropout2D(spec.dropout, name="dropout")(x)
     for stage in reversed(range(len(spec.widths) - 1)):
         x = _up(x, skips[stage], spec, stage)
     logits = layers.Conv2D(spec.outputs, 1, kernel_regularizer=_penalty(spec), name="head")(x)
     mask = layers.Activation(spec.activation, dtype="float32", name="mask")(logits)
     return keras.Model(image, mask, name="unet")
-
-
-def _drop(x: Any, spec: UNetSpec, stage: int) -> Any:
-    """Leave channels out in training, most where a stage sees the whole image, none where it sees edges."""
-    deepest = stage == len(spec.widths) - 1
-    if not deepest and stage < FIRST_DROPPED:
-        return x
-    return layers.SpatialDropout2D(spec.dropout if deepest else spec.dropout / 4, name=f"down{stage}_dropout")(x)
 
 
 def _up(x: Any, skip: Any, spec: UNetSpec, stage: int) -> Any:

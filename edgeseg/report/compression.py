@@ -61,7 +61,7 @@ def write_compression_report(folder: Path, run: Path, outcome: Outcome, stream: 
         worst_layers=list_worst_layers(report),
         layers=draw_layers(report.variants),
         channels=draw_channels(report.variants),
-        history=draw_history(read_history(run)),
+        history=draw_history(read_history(run), read_run(run).best_epoch),
         front=draw_front(report.variants, report.chosen),
         rows=draw_cases(folder, report, outcome.cases),
         stream=stream,

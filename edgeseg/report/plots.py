@@ -38,9 +38,10 @@ _STYLE = {
 }
 
 
-def draw_history(history: Sequence[EpochResult]) -> str:
+def draw_history(history: Sequence[EpochResult], best_epoch: int) -> str:
     """Draw how training loss and validation Dice went."""
-    return _draw(partial(paint_history, history=history))
+    best = next(row for row in history if row.epoch == best_epoch)
+    return _draw(partial(paint_history, history=history, best=best))
 
 
 def draw_front(variants: Sequence[Variant], chosen: str) -> str:

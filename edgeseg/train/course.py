@@ -13,6 +13,7 @@ from edgeseg.train.history import EpochResult, best_result
 STALL = 8
 """Epochs without a better validation Dice after which the plateau schedule lowers the rate."""
 FACTOR, LOWEST = 0.5, 2**-6
+STEADY_SHARE = 0.1
 WARM_UP_EPOCHS = 3
 
 
@@ -24,6 +25,11 @@ class Course:
     learning_rate: float
     schedule: str = "cosine"
     patience: int | None = None
+
+    @property
+    def window(self) -> int:
+        """Say over how many epochs the validation Dice is averaged that decides which one is best."""
+        return max(1, round(self.epochs * STEADY_SHARE))
 
     def is_over(self, history: Sequence[EpochResult]) -> bool:
         """Say whether patience has run out."""

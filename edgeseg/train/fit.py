@@ -16,7 +16,7 @@ from edgeseg.train.steps import Steps
 from edgeseg.train.strategy import distribute_batches
 
 WARM_UP_SHARE = 0.1
-WEIGHT_DECAY = 0.05
+WEIGHT_DECAY = 0.02
 
 
 def build_optimizer(course: Course, steps_per_epoch: int) -> Any:

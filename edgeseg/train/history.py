@@ -65,9 +65,19 @@ def read_history(folder: Path) -> list[EpochResult]:
         ]
 
 
-def best_result(history: Sequence[EpochResult]) -> EpochResult:
-    """Find the epoch with the best validation Dice; of equal ones the first."""
-    return max(history, key=lambda row: row.validation_dice)
+def best_result(history: Sequence[EpochResult], window: int = 1) -> EpochResult:
+    """Find the epoch with the best validation Dice; of equal ones the first.
+
+    Args:
+        history: The epochs so far.
+        window: Over how many epochs, up to the one in question, the Dice is averaged: a single peak is chance.
+    """
+
+    def steady_dice(number: int) -> float:
+        rows = history[max(0, number - window + 1) : number + 1]
+        return sum(row.validation_dice for row in rows) / len(rows)
+
+    return history[max(range(len(history)), key=steady_dice)]
 
 
 def summarise_timing(history: Sequence[EpochResult], peak_memory_mb: float) -> Timing:

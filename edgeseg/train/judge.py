@@ -23,7 +23,14 @@ class Judge:
     """Judges the averaged weights on validation cases after every epoch and keeps the best ones on disk."""
 
     def __init__(
-        self, title: str, model: Any, twin: Any, validation: GridArrays, path: Path, average: float = AVERAGE
+        self,
+        title: str,
+        model: Any,
+        twin: Any,
+        validation: GridArrays,
+        path: Path,
+        average: float = AVERAGE,
+        window: int = 1,
     ) -> None:
         """Prepare to judge a model.
 
@@ -34,8 +41,9 @@ class Judge:
             validation: The cases to judge it on.
             path: Where the best weights are kept.
             average: How much of the moving average stays at every step; 0 judges the weights as they are.
+            window: Over how many epochs the Dice that decides is averaged.
         """
-        self.title, self.path, self.twin = title, path, twin
+        self.title, self.path, self.twin, self._window = title, path, twin, window
         with model.distribute_strategy.scope():
             self.average = WeightAverage(model, average)
         self._images: NDArray[np.float32] = to_reals(validation.images)
@@ -47,7 +55,7 @@ class Judge:
     @property
     def best(self) -> EpochResult:
         """Give the best epoch so far."""
-        return best_result(self.history)
+        return best_result(self.history, self._window)
 
     def judge(self, epoch: int, cost: EpochCost) -> EpochResult:
         """Judge the averaged weights as they are now, and keep them when they are the best so far."""

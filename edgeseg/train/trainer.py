@@ -140,7 +140,7 @@ def _train(loaded: LoadedData, record: RunRecord, site: Site, init: Path | None 
 
 
 def _finish(judge: Judge, record: RunRecord, folder: Path, test: Sequence[LabelledImage] | None) -> RunRecord:
-    draw_curve(folder, judge.history)
+    draw_curve(folder, judge.history, judge.best)
     record = export_run(folder, judge.twin, record, test)
     write_record(folder, record)
     forget_checkpoint(folder)
@@ -156,7 +156,9 @@ def _fit(model: Any, loaded: LoadedData, record: RunRecord, site: Site) -> Judge
     loss = find_loss(options.loss, output.activation, record.class_weights)
     with model.distribute_strategy.scope():
         model.compile(build_optimizer(course, feed.steps), loss)
-    judge = Judge("Training", model, build_unet(record.spec), validation, folder / WEIGHTS, options.average)
+    judge = Judge(
+        "Training", model, build_unet(record.spec), validation, folder / WEIGHTS, options.average, course.window
+    )
     checkpoint = Checkpoint(folder, site.source, model, judge.average)
     fit_model(model, feed, judge, course, checkpoint=checkpoint, on_result=RunLog(folder).write)
     return judge

@@ -106,5 +106,6 @@ def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
         "logs",
         "model.tflite",
         "run.json",
+        "test-cases.png",
         "weights.h5",
     ]

@@ -177,7 +177,7 @@ def test_logs_and_curve_show_the_history(tmp_path: Path) -> None:
     ]
     dice = {step: value for tag, step, value in seen if tag == "validation_dice"}
     assert dice == pytest.approx({row.epoch: row.validation_dice for row in history})
-    draw_curve(tmp_path, history)
+    draw_curve(tmp_path, history, history[-1])
     assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
 
 

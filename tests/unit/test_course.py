@@ -55,6 +55,13 @@ def test_history_comes_back_as_it_was(tmp_path: Path) -> None:
     assert best_result(history).epoch == 1
 
 
+def test_a_single_peak_is_not_the_best_epoch() -> None:
+    history = tell(0.1, 0.6, 0.2, 0.5, 0.55, 0.5)
+    assert best_result(history).epoch == 2
+    assert best_result(history, window=3).epoch == 6
+    assert (Course(100, 0.1).window, Course(8, 0.1).window) == (10, 1)
+
+
 def test_history_of_an_older_run_is_read(tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text("epoch,loss,validation_dice\n1,0.5,0.25\n", encoding="utf-8")
     assert read_history(tmp_path) == [EpochResult(1, 0.5, 0.25)]
