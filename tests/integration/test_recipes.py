@@ -44,7 +44,7 @@ def test_other_precisions_draw_nearly_the_float_masks(
     scores = {}
     for name, flatbuffer in {
         "float32": read_model(compressed[0] / "float32.tflite").flatbuffer,
-        precision: make_flatbuffer(shop, plan_lesson(shop), load_recipe(precision)),
+        precision: make_flatbuffer(shop, plan_lesson(shop), load_recipe(precision), shop.model),
     }.items():
         backend = CpuBackend(flatbuffer)
         output = backend.invoke(pixels_to_tensor(pixels, backend.input.quantisation))
@@ -62,7 +62,7 @@ def test_zeros_stay_zeros_through_quantisation_aware_training(shop: Workshop) ->
     from edgeseg.graph.operators import measure_sparsity
 
     recipe = Recipe("sparse", "", "int8", sparsify=SparsifyStep(0.5, 2, 1e-3, 0.5), qat=QatStep(1, 1e-3, 0.5))
-    assert 0.5 <= measure_sparsity(make_flatbuffer(shop, plan_lesson(shop), recipe)) < 0.6
+    assert 0.5 <= measure_sparsity(make_flatbuffer(shop, plan_lesson(shop), recipe, shop.model)) < 0.6
 
 
 def test_too_few_zeros_are_refused() -> None:
