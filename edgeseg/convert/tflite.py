@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,9 @@ def convert_model(model: Any, precision: str, calibration: NDArray[np.float32] |
         check_calibration(calibration, model.input_shape[1:])
     signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
     concrete = tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
-    with quiet_native_output():
+    with quiet_native_output(), warnings.catch_warnings():
+        # A quantisation-aware model carries its ranges in its layers, where this warning does not look.
+        warnings.filterwarnings("ignore", message="Statistics for quantized inputs were expected")
         converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
         _set_precision(converter, precision, calibration)
         flatbuffer = bytes(converter.convert())
