@@ -150,5 +150,6 @@ def format_recipe(recipe: Recipe) -> str:
     lines = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
     for key, inner in table.items():
         if isinstance(inner, Mapping):
-            lines += ["", f"[{key}]", *(f"{name} = {json.dumps(value)}" for name, value in inner.items())]
+            given = {name: value for name, value in inner.items() if value is not None}
+            lines += ["", f"[{key}]", *(f"{name} = {json.dumps(value)}" for name, value in given.items())]
     return "\n".join(lines) + "\n"
