@@ -19,22 +19,26 @@ from edgeseg.evaluate.score import ScoredCase, estimate_drop, summarise_cases
 ROWS: dict[str, tuple[str, ...]] = {
     "without augmentation": ("--augment", "none"),
     "without moving average": ("--average", "0"),
+    "loss: bce-dice-all": ("--loss", "bce-dice-all"),
     "loss: bce": ("--loss", "bce"),
-    "loss: dice": ("--loss", "dice"),
     "loss: focal-tversky": ("--loss", "focal-tversky"),
     "input 128x128": ("--size", "128"),
     "skip: concat": ("--skip", "concat"),
 }
-HEADER = ("training", "Dice", "against the default, same cases", "validation Dice", "minutes")
+MISSED = 0.1
+"""A Dice below this counts as a structure that was not found."""
+HEADER = ("training", "Dice", "against the default, same cases", "missed", "false alarms", "minutes")
 
 
 def make_row(name: str, data: Path, run: Path, options: Sequence[str], default: Sequence[ScoredCase]) -> list[str]:
     """Train one row and compare it with the default."""
     record, scored = train_once(data, run, options), score_run(run, data)
-    dice = summarise_cases(scored, ()).dice
+    summary = summarise_cases(scored, ())
+    missed = sum(case.mean("dice") < MISSED for case in scored if not case.empty)
     change = show_estimate(estimate_drop(scored, default)) if scored is not default else ""
     minutes = f"{record['timing']['seconds'] / 60:.1f}"
-    return [name, show_estimate(dice), change, f"{record['validation_dice']:.3f}", minutes]
+    alarms = f"{summary.empty.false_positive_rate:.0%} of {summary.empty.cases}"
+    return [name, show_estimate(summary.dice), change, f"{missed} of {summary.cases}", alarms, minutes]
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ ScheduleOption = Annotated[
 PatienceOption = Annotated[
     int | None, _option("Stop after so many epochs without a better validation Dice.", show_default=False)
 ]
-LossOption = Annotated[str, _option("bce, dice, bce-dice, focal-tversky, boundary or l1-gradient.")]
+LossOption = Annotated[str, _option("bce, dice, bce-dice, bce-dice-all, focal-tversky, boundary or l1-gradient.")]
 ClassWeightsOption = Annotated[
     str, _option("auto lets rare classes count more in the loss; none lets all count alike.")
 ]

@@ -42,6 +42,11 @@ def bce_dice_loss(truth: Any, predicted: Any) -> Any:
     return bce_loss(truth, predicted) + overlap_loss(truth, predicted)
 
 
+def bce_dice_all_loss(truth: Any, predicted: Any) -> Any:
+    """Ask for overlap where there is nothing, too: fewer false alarms, more misses."""
+    return bce_loss(truth, predicted) + dice_loss(truth, predicted)
+
+
 def focal_tversky_loss(truth: Any, predicted: Any) -> Any:
     """Weigh missed pixels above false ones, and hard images above easy ones: for small structures."""
     hit = tf.reduce_sum(truth * predicted, axis=(1, 2))
@@ -96,6 +101,7 @@ LOSSES: dict[str, ClassLoss] = {
     "bce": bce_loss,
     "dice": dice_loss,
     "bce-dice": bce_dice_loss,
+    "bce-dice-all": bce_dice_all_loss,
     "focal-tversky": focal_tversky_loss,
     "boundary": boundary_loss,
     "l1-gradient": l1_gradient_loss,
@@ -106,6 +112,7 @@ SOFTMAX_LOSSES: dict[str, Loss] = {
     "bce": cross_entropy_loss,
     "dice": _on_classes(dice_loss),
     "bce-dice": _CROSS_ENTROPY_DICE,
+    "bce-dice-all": _add(cross_entropy_loss, _on_classes(dice_loss)),
     "focal-tversky": _on_classes(focal_tversky_loss),
     "boundary": _add(_CROSS_ENTROPY_DICE, _on_classes(outline_loss)),
     "l1-gradient": _on_classes(l1_gradient_loss),

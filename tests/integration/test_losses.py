@@ -37,6 +37,16 @@ def test_better_masks_have_lower_losses(name: str) -> None:
     assert right[0] < near[0] < wrong[0]
 
 
+def test_overlap_is_asked_for_only_where_there_is_something_unless_all_is_asked_for() -> None:
+    cautious, strict, pixels = (
+        find_loss(name)(TRUTH, predict(slice(10, 26), slice(8, 24))).numpy()
+        for name in ("bce-dice", "bce-dice-all", "bce")
+    )
+    assert cautious[0] == pytest.approx(strict[0])
+    assert cautious[1] == pytest.approx(pixels[1])
+    assert strict[1] > pixels[1] + 0.5
+
+
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_gradients_are_finite_and_not_zero(name: str) -> None:
     predicted = tf.Variable(predict(slice(10, 26), slice(8, 24)))
