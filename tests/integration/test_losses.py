@@ -100,7 +100,7 @@ def test_unknown_loss_names_the_nearest() -> None:
 
 
 def test_encoder_starts_from_another_run_and_the_rest_does_not(trained_run: Path) -> None:
-    spec = UNetSpec(96, 96, 1, 2, "sigmoid", find_size("nano").widths, stem="half")
+    spec = UNetSpec(96, 96, 1, 2, "sigmoid", find_size("nano").widths_behind("quarter"), stem="quarter")
     model = build_unet(spec)
     head, encoder = model.get_layer("head").get_weights()[0], model.get_layer("down1_a").get_weights()[0]
     assert start_from(model, trained_run) > 10
@@ -109,23 +109,23 @@ def test_encoder_starts_from_another_run_and_the_rest_does_not(trained_run: Path
 
 
 def test_encoder_fits_another_way_up(trained_run: Path) -> None:
-    widths = find_size("nano").widths
-    spec = UNetSpec(64, 64, 1, 2, "softmax", widths, skip="concat", upsampling="transpose", stem="half")
+    widths = find_size("nano").widths_behind("quarter")
+    spec = UNetSpec(64, 64, 1, 2, "softmax", widths, skip="concat", upsampling="transpose", stem="quarter")
     model = build_unet(spec)
     assert start_from(model, trained_run) > 10
 
 
 @pytest.mark.parametrize(
-    ("channels", "stem", "convolution"), [(1, "half", "separable"), (1, "depth", "plain"), (3, "half", "plain")]
+    ("channels", "stem", "convolution"), [(1, "quarter", "separable"), (1, "depth", "plain"), (3, "quarter", "plain")]
 )
 def test_encoder_of_another_kind_is_refused(trained_run: Path, channels: int, stem: str, convolution: str) -> None:
-    widths = find_size("nano").widths
+    widths = find_size("nano").widths_behind(stem)
     spec = UNetSpec(64, 64, channels, 1, "sigmoid", widths, stem=stem, convolution=convolution)
     with pytest.raises(RunError, match="differs at the layer"):
         start_from(build_unet(spec), trained_run)
 
 
 def test_encoder_that_does_not_fit_is_refused(trained_run: Path) -> None:
-    model = build_unet(UNetSpec(64, 64, 1, 1, "sigmoid", find_size("small").widths, stem="half"))
-    with pytest.raises(RunError, match="differs at the layer down1_a"):
+    model = build_unet(UNetSpec(64, 64, 1, 1, "sigmoid", find_size("small").widths_behind("quarter"), stem="quarter"))
+    with pytest.raises(RunError, match="differs at the layer stem2"):
         start_from(model, trained_run)
