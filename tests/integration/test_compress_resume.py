@@ -34,6 +34,10 @@ def interrupted(trained_run: Path, compressed: tuple[Path, Outcome], tmp_path: P
     return out
 
 
+def read_files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_finished_files_are_kept_and_the_rest_is_made(trained_run: Path, interrupted: Path) -> None:
     from edgeseg.compress.gate import Gate
     from edgeseg.compress.plan import compress_run
@@ -61,7 +65,7 @@ def test_full_disk_is_told_and_leaves_nothing_half_made(
     def refuse(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    before = {path: path.read_bytes() for path in trained_run.iterdir()}
+    before = read_files(trained_run)
     monkeypatch.setattr(os, "fsync", refuse)
     recipes = [load_recipe(name) for name in ("int8-ptq", "float16")]
     with (
@@ -71,7 +75,7 @@ def test_full_disk_is_told_and_leaves_nothing_half_made(
         compress_run(trained_run, folder, recipes, Gate(max_drop=0.05))
     assert not interrupted.exists()
     assert {path.name for path in partial_path(interrupted).iterdir()} == {"plan.json", "int8-ptq.tflite"}
-    assert {path: path.read_bytes() for path in trained_run.iterdir()} == before
+    assert read_files(trained_run) == before
 
 
 def test_changed_recipes_and_runs_are_refused(trained_run: Path, interrupted: Path, tmp_path: Path) -> None:
