@@ -60,7 +60,7 @@ def train(
     convolution: ConvolutionOption = "plain",
     activation: ActivationOption = "sigmoid",
     denoise: DenoiseOption = "none",
-    epochs: EpochsOption = 100,
+    epochs: EpochsOption = None,
     batch: BatchOption = 16,
     learning_rate: LearningRateOption = 2e-3,
     schedule: ScheduleOption = "cosine",

@@ -14,7 +14,9 @@ def _option(help_text: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=help_text, rich_help_panel=PANEL, **more)
 
 
-EpochsOption = Annotated[int, _option("Passes over the training images.")]
+EpochsOption = Annotated[
+    int | None, _option("Passes over the training images; by default 100, more where they are few.", show_default=False)
+]
 BatchOption = Annotated[int, _option("Images of a step, shared by all devices.")]
 LearningRateOption = Annotated[float, _option("The highest rate of the schedule.")]
 ScheduleOption = Annotated[

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from edgeseg.compress.make import RECIPES
 from edgeseg.compress.plan import CompressReport
-from edgeseg.train.run import RunRecord
+from edgeseg.train.run import RunRecord, TrainOptions
 
 
 def write_commands(report: CompressReport, record: RunRecord) -> tuple[str, str]:
     """Write the commands; DATA, RUN, TEACHER and OUT stand for the folders, which are no part of a report."""
-    options = record.options
-    train = (
-        f"edgeseg train DATA --out RUN --model {options.model} --size {options.size} --stem {options.stem} "
-        f"--epochs {options.epochs} --loss {options.loss} --seed {options.seed}"
-    )
+    train = " ".join(("edgeseg train DATA --out RUN", *_list_changed(record.options)))
     recipes = ",".join(f"{RECIPES}/{recipe.name}.toml" for recipe in report.recipes)
     compress = f"edgeseg compress RUN --out OUT --recipe {recipes} --max-drop {report.gate['max_drop']}"
     if report.gate["budget_ms"] is not None:
@@ -21,3 +19,9 @@ def write_commands(report: CompressReport, record: RunRecord) -> tuple[str, str]
     if report.teacher is not None:
         compress += " --teacher TEACHER"
     return train, f"{compress} --threads {report.threads}"
+
+
+def _list_changed(options: TrainOptions) -> list[str]:
+    """List what was chosen and is no default, as the command takes it."""
+    usual, chosen = dataclasses.asdict(TrainOptions()), dataclasses.asdict(options)
+    return [f"--{name.replace('_', '-')} {value}" for name, value in chosen.items() if value != usual[name]]

@@ -5,6 +5,7 @@ Both follow from the history alone, so that an interruption changes neither.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ STALL = 8
 """Epochs without a better validation Dice after which the plateau schedule lowers the rate."""
 FACTOR, LOWEST = 0.5, 2**-6
 STEADY_SHARE = 0.1
+FEWEST_EPOCHS, MOST_EPOCHS, FEWEST_STEPS = 100, 400, 2000
 WARM_UP_EPOCHS = 3
 
 
@@ -39,6 +41,12 @@ class Course:
         """Find the plateau schedule's rate of the next epoch: a short warm-up, then halved at every stall."""
         warm_up = min(1.0, (len(history) + 1) / WARM_UP_EPOCHS)
         return self.learning_rate * warm_up * max(LOWEST, FACTOR ** count_reductions(history))
+
+
+def plan_epochs(images: int, batch: int) -> int:
+    """Plan how many epochs to train where nobody said: few images take more of them to make enough steps."""
+    steps = math.ceil(images / batch)
+    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps)))
 
 
 def count_stalled(history: Sequence[EpochResult]) -> int:

@@ -47,7 +47,8 @@ class TrainOptions:
     size: int = 256
     stem: str | None = None
     """None, here and below: as the named size has it."""
-    epochs: int = 100
+    epochs: int | None = None
+    """None: as many as the number of training images asks for."""
     batch: int = 16
     learning_rate: float = 2e-3
     seed: int = 0
@@ -69,7 +70,7 @@ class TrainOptions:
     class_weights: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
+        if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"expected at least 1 epoch, got {self.epochs}")
         check_denoise(self.denoise)
         choose_variations(self.augment)

@@ -22,7 +22,7 @@ from edgeseg.model.losses import find_loss
 from edgeseg.model.unet import build_unet
 from edgeseg.train.arrays import to_grid
 from edgeseg.train.checkpoint import Checkpoint, forget_checkpoint
-from edgeseg.train.course import Course
+from edgeseg.train.course import Course, plan_epochs
 from edgeseg.train.curve import draw_curve
 from edgeseg.train.export import export_run
 from edgeseg.train.fit import build_optimizer, fit_model
@@ -149,8 +149,9 @@ def _finish(judge: Judge, record: RunRecord, folder: Path, test: Sequence[Labell
 
 def _fit(model: Any, loaded: LoadedData, record: RunRecord, site: Site) -> Judge:
     options, folder = record.options, site.folder
-    course = Course(options.epochs, options.learning_rate, options.schedule, options.patience)
     train, validation = (to_grid(loaded.part(part), record.input) for part in ("train", "val"))
+    epochs = options.epochs or plan_epochs(len(train), options.batch)
+    course = Course(epochs, options.learning_rate, options.schedule, options.patience)
     output, augment = record.output, choose_variations(options.augment)
     feed = Feed(train, options.batch, options.seed, record.spec.shrink, augment, output.draws_background)
     loss = find_loss(options.loss, output.activation, record.class_weights)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.train.course import LOWEST, STALL, Course, count_reductions
+from edgeseg.train.course import LOWEST, STALL, Course, count_reductions, plan_epochs
 from edgeseg.train.history import (
     EpochCost,
     EpochResult,
@@ -60,6 +60,11 @@ def test_a_single_peak_is_not_the_best_epoch() -> None:
     assert best_result(history).epoch == 2
     assert best_result(history, window=3).epoch == 6
     assert (Course(100, 0.1).window, Course(8, 0.1).window) == (10, 1)
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(455, 100), (145, 200), (10, 400)])
+def test_few_images_are_seen_more_often(images: int, epochs: int) -> None:
+    assert plan_epochs(images, batch=16) == epochs
 
 
 def test_history_of_an_older_run_is_read(tmp_path: Path) -> None:
