@@ -22,7 +22,7 @@ from tests.discs import make_disc_data
 
 pytestmark = pytest.mark.integration
 
-SPACE = SearchSpace(("nano",), (32, 64), ("half",), ("dice",), (1e-3, 1e-2))
+SPACE = SearchSpace(("nano",), (32, 64), ("quarter",), ("dice",), (1e-3, 1e-2))
 OPTIONS = "--models nano --sizes 32,64 --losses dice --learning-rates 1e-3,1e-2 --epochs 1 --trials 3"
 
 
