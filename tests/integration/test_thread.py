@@ -251,6 +251,6 @@ def test_layers_that_tfmot_cannot_take_are_named() -> None:
             return tf.math.atan(inputs)
 
     image = keras.Input((32, 32, 1))
-    with pytest.raises(RecipeError, match=r"tfmot can quantise.*arcus") as caught:
+    with pytest.raises(RecipeError, match=r"tfmot can quantise.*(arcus|Odd)") as caught:
         quantise_model(keras.Model(image, Odd(name="arcus")(image)))
     assert "take the recipe int8-ptq" in caught.value.hint
