@@ -93,6 +93,8 @@ def main() -> None:
     notes = (
         "# Dice against milliseconds",
         "",
+        "    python benchmarks/front.py DATA OUT",
+        "",
         f"Trained on `{chosen.data.name}`, {chosen.epochs or 'the default number of'} epochs each, 256x256, one seed.",
         "int8 by calibration alone; milliseconds of the bare network, one thread, all files timed in turn.",
         "",

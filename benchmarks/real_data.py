@@ -40,6 +40,8 @@ HEADER = (
 NOTES = (
     "# Real ultrasound",
     "",
+    "    python benchmarks/real_data.py DATA OUT",
+    "",
     "Split by group; means over test cases with something to find, intervals by bootstrap over groups. The plain",
     f"U-Net is `benchmarks/plain_unet.py`: the tutorials' recipe, {PLAIN_EPOCHS} epochs at 128x128 on the same cases.",
 )

@@ -61,6 +61,8 @@ def main() -> None:
     notes = (
         "# What helps",
         "",
+        "    python benchmarks/what_helped.py DATA OUT --init RUN",
+        "",
         f"Trained on `{chosen.data.name}`, one seed, {chosen.epochs or 'all default'} epochs each; test cases with",
         "something to find. The third column is the mean difference on the same cases with its interval: above zero",
         "is better than the default; an interval that holds zero says that this data set cannot tell.",
