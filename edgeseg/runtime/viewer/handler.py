@@ -107,10 +107,13 @@ class ViewerHandler(BaseHTTPRequestHandler):
 
     def _send_numbers(self, address: SplitResult) -> None:
         broadcast = self._broadcast
+        pages = [page[:PAGE_NAME_LENGTH] for page in parse_qs(address.query).get("page", [])]
+        for page in pages:
+            broadcast.audience.note_page(page, told_end=False)
         numbers = collect_numbers(broadcast.info, broadcast.classes, broadcast.hub)
         self._send(HTTPStatus.OK, "application/json", json.dumps(to_plain(numbers)).encode())
-        for page in parse_qs(address.query).get("page", []):
-            broadcast.audience.note_page(page[:PAGE_NAME_LENGTH], numbers.ended)
+        for page in pages:
+            broadcast.audience.note_page(page, numbers.ended)
 
     def _send_picture(self, address: SplitResult) -> None:
         try:
