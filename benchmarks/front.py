@@ -16,7 +16,7 @@ from itertools import product
 from pathlib import Path
 
 import matplotlib as mpl
-from runs import score_file, show_estimate, train_once, write_results
+from trained import score_file, show_estimate, train_once, write_results
 
 from edgeseg.bench.measure import load_models, time_segmenters
 from edgeseg.core.modelfile import read_model

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from plain_unet import EPOCHS as PLAIN_EPOCHS
-from runs import score_run, show_estimate, train_once, write_results
+from trained import score_run, show_estimate, train_once, write_results
 
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.schema import from_plain

@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from runs import score_run, show_estimate, train_once, write_results
+from trained import score_run, show_estimate, train_once, write_results
 
 from edgeseg.evaluate.score import ScoredCase, estimate_drop, summarise_cases
 
