@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.model.keras import keras, tf
+from edgeseg.model.summary import count_places
 
 Numbers = NDArray[np.int64]
 Keep = NDArray[np.bool_]
@@ -109,11 +110,9 @@ def trace_channels(model: Any) -> Wiring:
 
 
 def _wire_layer(layer: Any, reads: Numbers, gives: Numbers) -> WiredLayer:
-    """Describe a layer; a transposed kernel is laid on every pixel of the input, others on those of the output."""
-    shape = layer.input_shape if isinstance(layer, keras.layers.Conv2DTranspose) else layer.output_shape
     taps = math.prod(getattr(layer, "kernel_size", (0,)))
     apart = isinstance(layer, keras.layers.DepthwiseConv2D)
-    return WiredLayer(layer.name, reads, gives, taps, shape[1] * shape[2], apart)
+    return WiredLayer(layer.name, reads, gives, taps, count_places(layer), apart)
 
 
 def _list_sources(layer: Any) -> list[str]:

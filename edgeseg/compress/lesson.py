@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgeseg.compress.workshop import Workshop, load_network
+from edgeseg.compress.workshop import Workshop
 from edgeseg.core.errors import RunError
 from edgeseg.core.spec import InputSpec
 from edgeseg.data.augment import AugmentSpec, choose_variations
 from edgeseg.model.keras import tf
 from edgeseg.model.losses import Loss, find_class_loss, weigh_classes
 from edgeseg.train.arrays import GridArrays
+from edgeseg.train.init import load_network
 from edgeseg.train.pipeline import Feed
 from edgeseg.train.run import RunRecord, read_run
 

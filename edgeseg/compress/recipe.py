@@ -10,6 +10,7 @@ from typing import Any
 from edgeseg.core.catalog import find_recipe, read_toml
 from edgeseg.core.errors import RecipeError
 from edgeseg.core.schema import from_plain, to_plain
+from edgeseg.core.spec import check_choice
 
 PRECISIONS = ("float16", "dynamic-int8", "int8", "int16x8")
 CALIBRATED = ("int8", "int16x8")
@@ -56,8 +57,7 @@ class PruneStep:
             raise ValueError(f"expected {self.budget} between 0 and 1, got {self.share}")
         if self.steps < 1:
             raise ValueError(f"expected at least 1 step, got {self.steps}")
-        if self.importance not in IMPORTANCES:
-            raise ValueError(f"expected importance to be one of {', '.join(IMPORTANCES)}, got {self.importance!r}")
+        check_choice("importance", self.importance, IMPORTANCES)
 
     @property
     def budget(self) -> str:
@@ -99,8 +99,7 @@ class Recipe:
     qat: QatStep | None = None
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"expected precision to be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        check_choice("precision", self.precision, PRECISIONS)
         if self.qat is not None and self.precision != "int8":
             raise ValueError(f"expected precision int8 beside [qat], got {self.precision!r}")
         if self.calibration_images < 1:

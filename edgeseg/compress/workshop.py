@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import DataError, RunError
 from edgeseg.core.modelfile import read_model
 from edgeseg.model.keras import keras
-from edgeseg.model.unet import build_unet
 from edgeseg.train.arrays import GridArrays, to_grid, to_reals
+from edgeseg.train.init import load_network
 from edgeseg.train.loading import LoadedData, load_same_data
-from edgeseg.train.run import MODEL, RECORD, WEIGHTS, RunRecord, read_run
+from edgeseg.train.run import MODEL, RECORD, RunRecord, read_run
 
 FEWEST_IMAGES = 8
 
@@ -46,13 +46,6 @@ def open_run(run: Path) -> Workshop:
     keras.utils.set_random_seed(record.options.seed)
     train, validation = (to_grid(data.part(part), record.input) for part in ("train", "val"))
     return Workshop(record, load_network(run, record), data, train, validation)
-
-
-def load_network(run: Path, record: RunRecord) -> Any:
-    """Build a run's network with its best weights."""
-    model = build_unet(record.spec)
-    model.load_weights(run / WEIGHTS)
-    return model
 
 
 def check_card(run: Path, record: RunRecord) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 COLOURS = {"grey": 1, "rgb": 3}
 RESIZES = ("letterbox", "stretch")
 DENOISES = ("none", "median", "speckle")
 ACTIVATIONS = ("sigmoid", "softmax")
+
+
+def check_choice(name: str, value: object, known: Collection[object]) -> None:
+    """Refuse a value that is none of those that are known."""
+    if value not in known:
+        raise ValueError(f"expected {name} to be one of {', '.join(map(str, known))}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -41,11 +48,9 @@ class InputSpec:
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 16:
             raise ValueError(f"expected an input of at least 16x16, got {self.height}x{self.width}")
-        if self.colour not in COLOURS:
-            raise ValueError(f"expected colour to be one of {', '.join(COLOURS)}, got {self.colour!r}")
-        if self.resize not in RESIZES:
-            raise ValueError(f"expected resize to be one of {', '.join(RESIZES)}, got {self.resize!r}")
-        check_denoise(self.denoise)
+        check_choice("colour", self.colour, COLOURS)
+        check_choice("resize", self.resize, RESIZES)
+        check_choice("denoise", self.denoise, DENOISES)
         if not 255 <= self.white <= 65535:
             raise ValueError(f"expected white from 255 to 65535, got {self.white}")
 
@@ -58,12 +63,6 @@ class InputSpec:
     def in_colour(self) -> bool:
         """Say whether frames must be in colour."""
         return self.channels > 1
-
-
-def check_denoise(kind: str) -> None:
-    """Refuse what is no filter's name."""
-    if kind not in DENOISES:
-        raise ValueError(f"expected denoise to be one of {', '.join(DENOISES)}, got {kind!r}")
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,7 @@ class OutputSpec:
     def __post_init__(self) -> None:
         if not self.classes:
             raise ValueError("expected at least one class, got none")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"expected activation to be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
+        check_choice("activation", self.activation, ACTIVATIONS)
         if not 0.0 < self.threshold < 1.0:
             raise ValueError(f"expected a threshold between 0 and 1, got {self.threshold}")
 

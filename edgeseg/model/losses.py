@@ -108,7 +108,7 @@ LOSSES: dict[str, ClassLoss] = {
 }
 
 _CROSS_ENTROPY_DICE = _add(cross_entropy_loss, _on_classes(overlap_loss))
-SOFTMAX_LOSSES: dict[str, Loss] = {
+SOFTMAX_LOSSES: dict[str, ClassLoss] = {
     "bce": cross_entropy_loss,
     "dice": _on_classes(dice_loss),
     "bce-dice": _CROSS_ENTROPY_DICE,

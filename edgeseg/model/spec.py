@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgeseg.core.errors import UnknownNameError
-from edgeseg.core.spec import ACTIVATIONS, COLOURS
+from edgeseg.core.spec import ACTIVATIONS, COLOURS, check_choice
 
 SKIPS = ("add", "concat")
 UPSAMPLINGS = ("bilinear", "transpose")
@@ -61,12 +61,12 @@ class UNetSpec:
     def __post_init__(self) -> None:
         if len(self.widths) < 2 or min(self.widths) < 1:
             raise ValueError(f"expected at least two widths above 0, got {self.widths}")
-        _check_choice("channels", self.channels, tuple(COLOURS.values()))
-        _check_choice("activation", self.activation, ACTIVATIONS)
-        _check_choice("skip", self.skip, SKIPS)
-        _check_choice("stem", self.stem, tuple(STEMS))
-        _check_choice("upsampling", self.upsampling, UPSAMPLINGS)
-        _check_choice("convolution", self.convolution, CONVOLUTIONS)
+        check_choice("channels", self.channels, tuple(COLOURS.values()))
+        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("skip", self.skip, SKIPS)
+        check_choice("stem", self.stem, STEMS)
+        check_choice("upsampling", self.upsampling, UPSAMPLINGS)
+        check_choice("convolution", self.convolution, CONVOLUTIONS)
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"expected dropout from 0 to below 1, got {self.dropout}")
         if self.l2 < 0.0:
@@ -100,11 +100,6 @@ class UNetSpec:
         """Find the width of a convolution: its own, or its stage's; the first one of two in the stem has half of it."""
         halved = convolution == "stem" and self.stem == "quarter"
         return self.own.get(convolution, max(NARROWEST, self.widths[0] // 2) if halved else self.widths[stage])
-
-
-def _check_choice(name: str, value: object, known: tuple[object, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"expected {name} to be one of {', '.join(map(str, known))}, got {value!r}")
 
 
 def find_size(name: str) -> NamedSize:

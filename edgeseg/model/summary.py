@@ -40,9 +40,13 @@ def _summarise_stage(name: str, layers: list[Any]) -> StageSummary:
 
 
 def _count_macs(layer: Any) -> int:
-    """Count a layer's MACs: its kernel is laid on each pixel of its output, a transposed one on each of its input."""
     kernel = next((getattr(layer, name) for name in _KERNELS if hasattr(layer, name)), None)
     if kernel is None:
         return 0
+    return count_places(layer) * int(math.prod(kernel.shape))
+
+
+def count_places(layer: Any) -> int:
+    """Count how often a kernel is laid on an image: once for a pixel it gives, transposed for one it reads."""
     shape = layer.input_shape if type(layer).__name__ == "Conv2DTranspose" else layer.output_shape
-    return int(shape[1] * shape[2] * math.prod(kernel.shape))
+    return int(shape[1] * shape[2])

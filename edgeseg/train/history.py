@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeseg.core.files import write_text
+from edgeseg.core.files import write_rows
 from edgeseg.train.run import HISTORY, Timing
 
 
@@ -49,11 +48,7 @@ def make_result(epoch: int, cost: EpochCost, dice: float, judging_seconds: float
 
 def write_history(folder: Path, history: Sequence[EpochResult]) -> None:
     """Write the history of a run."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(dataclasses.astuple(row) for row in history)
-    write_text(folder / HISTORY, text.getvalue())
+    write_rows(folder / HISTORY, COLUMNS, [dataclasses.astuple(row) for row in history])
 
 
 def read_history(folder: Path) -> list[EpochResult]:

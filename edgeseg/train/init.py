@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeseg.core.errors import RunError
 from edgeseg.model.unet import build_unet
-from edgeseg.train.run import WEIGHTS, read_run
+from edgeseg.train.run import WEIGHTS, RunRecord, read_run
 
 ENCODER = ("stem", "down")
 
@@ -22,8 +22,7 @@ def start_from(model: Any, run: Path) -> int:
     Returns:
         How many layers were copied.
     """
-    source = build_unet(read_run(run).spec)
-    source.load_weights(run / WEIGHTS)
+    source = load_network(run, read_run(run))
     given = {layer.name: layer.get_weights() for layer in source.layers if layer.name.startswith(ENCODER)}
     wanted = [layer for layer in model.layers if layer.name.startswith(ENCODER) and layer.weights]
     for layer in wanted:
@@ -35,3 +34,10 @@ def start_from(model: Any, run: Path) -> int:
             )
         layer.set_weights(given[layer.name])
     return len(wanted)
+
+
+def load_network(run: Path, record: RunRecord) -> Any:
+    """Build a run's network with its best weights."""
+    model = build_unet(record.spec)
+    model.load_weights(run / WEIGHTS)
+    return model

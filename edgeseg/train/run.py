@@ -20,7 +20,7 @@ from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
 from edgeseg.core.schema import MisfitError, from_plain, to_plain
-from edgeseg.core.spec import InputSpec, OutputSpec, check_denoise
+from edgeseg.core.spec import InputSpec, OutputSpec, check_choice
 from edgeseg.data.augment import choose_variations
 from edgeseg.model.spec import UNetSpec, find_size
 
@@ -72,7 +72,6 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"expected at least 1 epoch, got {self.epochs}")
-        check_denoise(self.denoise)
         choose_variations(self.augment)
         if self.batch < 1 or not 0.0 < self.learning_rate < float("inf"):
             raise ValueError(f"expected a batch and a learning rate above 0, got {self.batch}, {self.learning_rate}")
@@ -87,8 +86,7 @@ class TrainOptions:
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"expected a patience of at least 1 epoch, got {self.patience}")
         for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"expected {name} to be one of {', '.join(known)}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), known)
 
     @property
     def input(self) -> InputSpec:

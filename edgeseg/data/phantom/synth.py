@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, OutputError
+from edgeseg.core.files import write_rows
 from edgeseg.data.phantom.geometry import check_size
 from edgeseg.data.phantom.scene import LABELS, PhantomClip, PhantomFrame, render_case
 
@@ -72,8 +72,7 @@ def write_phantom_set(out: Path, options: SynthOptions, on_case: Callable[[int],
         frame = render_case(options.seed, case, options.size)
         rows.append(_write_case(out, case, frame, options.vessels))
         _report(on_case, case + 1)
-    with (out / "groups.csv").open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([GROUP_COLUMNS, *rows])
+    write_rows(out / "groups.csv", GROUP_COLUMNS, rows)
     for clip in range(options.clips):
         _write_clip(out / "clips", clip, options)
         _report(on_case, options.cases + clip + 1)
