@@ -69,7 +69,7 @@ class TrialJournal(Generic[Options]):
 
     @contextmanager
     def claim(self, trials: int) -> Iterator[Claim[Options] | None]:
-        """Take the next trial and hold it within the block; None when there are enough, or nothing new is left to try."""
+        """Take the next trial and hold it within the block; None when there are enough or nothing new is left."""
         with ExitStack() as held:
             with self.locked():
                 self._retry_interrupted()
@@ -111,7 +111,7 @@ class TrialJournal(Generic[Options]):
             trial = self._propose()
             options = self._task.propose(trial)
             if not self._is_repeated(trial):
-                return Claim(trial, options, self._name_folder(trial.number))
+                return Claim(trial, options, self.name_folder(trial.number))
             trial.set_user_attr(REPEATED, True)
             self._study.tell(trial, state=TrialState.FAIL)
         return None
@@ -145,12 +145,13 @@ class TrialJournal(Generic[Options]):
                 self._study.enqueue_trial(trial.params, user_attrs={ATTEMPT: attempt + 1})
 
     def _discard(self, number: int) -> None:
-        folder = self._name_folder(number)
+        folder = self.name_folder(number)
         for path in (folder, partial_path(folder)):
             shutil.rmtree(path, ignore_errors=True)
         self._name_lock(number).unlink(missing_ok=True)
 
-    def _name_folder(self, number: int) -> Path:
+    def name_folder(self, number: int) -> Path:
+        """Name the folder of a trial."""
         return self._folder / TRIALS / f"{number:04d}"
 
     def _name_lock(self, number: int) -> Path:
