@@ -34,7 +34,7 @@ def search(
     Example: `edgeseg search runs/first --out runs/first-search --budget-ms 1.0`
     """
     need_search_packages()
-    from edgeseg.search.pick import Promise
+    from edgeseg.search.promise import Promise
     from edgeseg.search.study import run_search
 
     with usage_errors():

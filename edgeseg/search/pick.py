@@ -1,15 +1,13 @@
-"""The pick: the trial to take, judged on the test cases at last, and the sentence where the promise does not hold."""
+"""The pick: the trial to take, judged on the test cases at last, and the command that makes its file again."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from edgeseg.compress.gate import Gate, explain_gate
 from edgeseg.compress.judge import PARENT, judge_files
-from edgeseg.compress.make import name_file
+from edgeseg.compress.make import RECIPES, name_file
 from edgeseg.compress.variant import Variant
 from edgeseg.core.files import staged_folder, write_bytes
 from edgeseg.search.results import SearchRow
@@ -19,20 +17,10 @@ from edgeseg.train.run import MODEL
 PICK = "pick"
 
 
-@dataclass(frozen=True)
-class Promise:
-    """What the pick must hold: the time of one inference, median, and the Dice it may lose on the test cases."""
-
-    budget_ms: float
-    max_drop: float = 0.01
-
-    def __post_init__(self) -> None:
-        Gate(self.max_drop, self.budget_ms)
-
-    @property
-    def gate(self) -> Gate:
-        """Give what the test cases decide; the time was decided when the pick was."""
-        return Gate(self.max_drop)
+def name_compression(run: Path, out: Path, pick: SearchRow) -> str:
+    """Name the command that makes the pick's file again."""
+    recipe = out / PICK / RECIPES / f"{pick.name}.toml"
+    return shlex.join(["edgeseg", "compress", str(run), "--out", f"{out}-again", "--recipe", str(recipe)])
 
 
 def judge_pick(bench: Bench, run: Path, folder: Path, trial: Path, row: SearchRow) -> tuple[Variant, ...]:
@@ -52,17 +40,3 @@ def judge_pick(bench: Bench, run: Path, folder: Path, trial: Path, row: SearchRo
         files = {name: growing / name_file(name) for name in (PARENT, recipe.name)}
         judged = judge_files(bench.shop, files, {recipe.name: recipe}, bench.threads)
     return tuple(judgement.variant for judgement in judged.values())
-
-
-def explain_late(fastest: SearchRow, promise: Promise) -> str:
-    """Say that no trial is fast enough, and what to do."""
-    return (
-        f"No trial stays within {promise.budget_ms:g} ms: the fastest, trial {fastest.number} ({fastest.name}), "
-        f"needs {fastest.ms:.2f} ms (median); raise --budget-ms, or train a smaller model or size."
-    )
-
-
-def explain_loss(judged: Sequence[Variant], promise: Promise) -> str:
-    """Say what the pick loses on the test cases where that is too much; empty where it is not."""
-    pick = judged[-1]
-    return "" if promise.gate.keeps_accuracy(pick) else explain_gate(pick, promise.gate)

@@ -28,7 +28,8 @@ def draw_trials(
         for row, score in scored:
             area = LARGEST * score.bytes / largest
             colour = ACCENT if row == pick else SOFT if row in front else FAINT
-            axes.scatter(row.ms or 0.0, score.validation_dice, s=area, color=colour, alpha=0.6, linewidths=0)
+            label = "pick" if row == pick else None
+            axes.scatter(row.ms or 0.0, score.validation_dice, area, colour, alpha=0.6, linewidths=0, label=label)
             if row in front:
                 _name_point(axes, row, score, colour)
         axes.set(xlabel=f"ms per inference (median); largest area: {largest / 1e3:,.0f} kB", ylabel="validation Dice")

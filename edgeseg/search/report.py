@@ -7,8 +7,6 @@ DIR/front.md     the front as a table, and how to make the pick's recipe again
 
 from __future__ import annotations
 
-import dataclasses
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +14,11 @@ from typing import Any
 
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.bench.measure import describe_host
-from edgeseg.compress.make import RECIPES
 from edgeseg.compress.variant import Variant
 from edgeseg.core.files import write_bytes, write_json, write_text
 from edgeseg.core.schema import to_plain
-from edgeseg.search.pick import Promise
 from edgeseg.search.picture import draw_trials
+from edgeseg.search.promise import Promise
 from edgeseg.search.results import SearchRow, find_front, pick_trial
 from edgeseg.search.tables import write_markdown
 
@@ -40,15 +37,12 @@ class SearchReport:
     """The highest validation Dice within the budget."""
     gate: dict[str, Any]
     host: dict[str, Any]
+    command: str | None = None
+    """Makes the pick's file again."""
     judged: tuple[Variant, ...] = ()
     """The float parent and the pick on the test cases; empty as long as they were not looked at."""
     advice: str = ""
     """What to do where the gate did not hold."""
-
-    def conclude(self, judged: tuple[Variant, ...], advice: str) -> SearchReport:
-        """Add what the test cases said."""
-        held = bool(judged) and not advice
-        return dataclasses.replace(self, judged=judged, advice=advice, gate={**self.gate, "held": held})
 
 
 def summarise_search(run: str, threads: int, rows: Sequence[SearchRow], promise: Promise) -> SearchReport:
@@ -56,19 +50,12 @@ def summarise_search(run: str, threads: int, rows: Sequence[SearchRow], promise:
     front = find_front(rows)
     pick = pick_trial(front, promise.budget_ms)
     host = describe_host(CpuBackend.probe().detail)
-    return SearchReport(run, threads, tuple(rows), front, pick, to_plain(promise), host)
+    return SearchReport(run, threads, tuple(rows), front, pick, {**to_plain(promise), "held": False}, host)
 
 
-def write_report(out: Path, run: Path, report: SearchReport) -> None:
+def write_report(out: Path, report: SearchReport) -> None:
     """Write the search's files."""
     write_json(out / SEARCH, to_plain(report))
-    command = name_compression(out, run, report.pick) if report.pick is not None else None
-    write_text(out / FRONT, write_markdown(report.front, report.pick, command))
+    write_text(out / FRONT, write_markdown(report.front, report.pick, report.command))
     if report.front:
         write_bytes(out / PICTURE, draw_trials(report.trials, report.front, report.pick, report.gate["budget_ms"]))
-
-
-def name_compression(out: Path, run: Path, pick: SearchRow) -> str:
-    """Name the command that makes the pick's file again."""
-    recipe = out / "pick" / RECIPES / f"{pick.name}.toml"
-    return shlex.join(["edgeseg", "compress", str(run), "--out", f"{out}-again", "--recipe", str(recipe)])

@@ -8,6 +8,7 @@ DIR/pick         the pick's files, judged on the test cases
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from edgeseg.compress.variant import Variant
 from edgeseg.compress.workshop import open_run
 from edgeseg.core.errors import RunError
 from edgeseg.search.journal import SearchJournal
-from edgeseg.search.pick import PICK, Promise, explain_late, explain_loss, judge_pick
+from edgeseg.search.pick import PICK, judge_pick, name_compression
+from edgeseg.search.promise import Promise, explain_late, explain_loss
 from edgeseg.search.report import SearchReport, summarise_search, write_report
 from edgeseg.search.trial import Bench, open_bench, run_trial
 from edgeseg.trials.locks import hold_lock, is_held
@@ -59,8 +61,11 @@ class _Searcher:
         """Write the search's files as the trials stand now."""
         record = self.bench.shop.record
         report = summarise_search(record.name, self.bench.threads, self.journal.read_rows(), self.promise)
-        report = report.conclude(judged, advice)
-        write_report(self.out, self.run, report)
+        held = bool(judged) and not advice
+        command = name_compression(self.run, self.out, report.pick) if report.pick is not None else None
+        gate = {**report.gate, "held": held}
+        report = dataclasses.replace(report, gate=gate, command=command, judged=judged, advice=advice)
+        write_report(self.out, report)
         return report
 
 

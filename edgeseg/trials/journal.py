@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 import numpy as np
-import optuna
+from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from edgeseg.core.files import explained_writes, partial_path
@@ -26,8 +26,9 @@ from edgeseg.trials.states import ATTEMPT, ATTEMPTS, REPEATED, SECONDS, SENTENCE
 from edgeseg.trials.task import Claim, Options, Task
 
 PROPOSALS = 64
-"""So often a new proposal is asked for; when all were tried before, there is hardly anything left to try."""
+"""So often chance is asked for something new; when it finds nothing, there is hardly anything left to try."""
 _PLAN = "plan"
+Sampler = type[TPESampler] | type[RandomSampler]
 
 
 class TrialJournal(Generic[Options]):
@@ -106,9 +107,10 @@ class TrialJournal(Generic[Options]):
                     advance("")
 
     def _ask(self) -> Claim[Options] | None:
-        """Ask for the next trial; what was tried before is put aside, since it would come out the same."""
-        for _ in range(PROPOSALS):
-            trial = self._propose()
+        """Ask for the next trial; what was tried before would come out the same, and chance finds something else."""
+        samplers: list[Sampler] = [TPESampler, *[RandomSampler] * PROPOSALS]
+        for sampler in samplers:
+            trial = self._propose(sampler)
             options = self._task.propose(trial)
             if not self._is_repeated(trial):
                 return Claim(trial, options, self.name_folder(trial.number))
@@ -116,11 +118,11 @@ class TrialJournal(Generic[Options]):
             self._study.tell(trial, state=TrialState.FAIL)
         return None
 
-    def _propose(self) -> Trial:
+    def _propose(self, sampler: Sampler) -> Trial:
         """Let Optuna propose by seed and number alone, so that a continued search proposes nothing twice."""
         number = len(self._study.get_trials(deepcopy=False))
         seed = int(np.random.SeedSequence((self._task.seed, number)).generate_state(1)[0])
-        self._study.sampler = optuna.samplers.TPESampler(seed=seed)
+        self._study.sampler = sampler(seed=seed)
         return self._study.ask()
 
     def _is_repeated(self, proposed: Trial) -> bool:
