@@ -45,8 +45,6 @@ class TrialJournal(Generic[Options]):
             self._study = open_study(folder / JOURNAL, task.directions)
             plan = to_plain(task.plan)
             refuse_other_plan(folder, self.recall(_PLAN, plan), plan)
-            for values in task.first:
-                self._study.enqueue_trial(values, skip_if_exists=True)
 
     def recall(self, name: str, value: Any) -> Any:
         """Remember a value when the folder is begun, and give that one ever after; call it under the lock."""
@@ -108,6 +106,7 @@ class TrialJournal(Generic[Options]):
 
     def _ask(self) -> Claim[Options] | None:
         """Ask for the next trial; what was tried before would come out the same, and chance finds something else."""
+        self._queue_first()
         samplers: list[Sampler] = [TPESampler, *[RandomSampler] * PROPOSALS]
         for sampler in samplers:
             trial = self._propose(sampler)
@@ -117,6 +116,14 @@ class TrialJournal(Generic[Options]):
             trial.set_user_attr(REPEATED, True)
             self._study.tell(trial, state=TrialState.FAIL)
         return None
+
+    def _queue_first(self) -> None:
+        """Queue the next of the parameters that come first, behind what waits to be tried again."""
+        trials = self._study.get_trials(deepcopy=False)
+        tried = [trial.params for trial in trials]
+        untried = [values for values in self._task.first if values not in tried]
+        if untried and not any(trial.state == TrialState.WAITING for trial in trials):
+            self._study.enqueue_trial(untried[0])
 
     def _propose(self, sampler: Sampler) -> Trial:
         """Let Optuna propose by seed and number alone, so that a continued search proposes nothing twice."""

@@ -76,6 +76,13 @@ def check_smaller_budget(
     assert not (out / "pick").exists()
 
 
+def test_network_with_too_little_to_prune_fails_the_trial(bench: Bench, tmp_path: Path) -> None:
+    result = run_trial(bench, tmp_path / "0004", Choice(20, "float16").recipe)
+    assert result.score is None
+    assert "Expected a network that can be pruned to 20% of its macs" in result.sentence
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_pruned_file_is_made_with_what_describes_it(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,10 +92,3 @@ def test_pruned_file_is_made_with_what_describes_it(
     assert result.score is not None
     assert result.score.values[2] == (tmp_path / "0004" / "keep80-int8-ptq.tflite").stat().st_size
     assert {path.name for path in (tmp_path / "0004").iterdir()} == {"keep80-int8-ptq.tflite", "recipes", "networks"}
-
-
-def test_network_with_too_little_to_prune_fails_the_trial(bench: Bench, tmp_path: Path) -> None:
-    result = run_trial(bench, tmp_path / "0004", Choice(20, "float16").recipe)
-    assert result.score is None
-    assert "Expected a network that can be pruned to 20% of its macs" in result.sentence
-    assert list(tmp_path.iterdir()) == []
