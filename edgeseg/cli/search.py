@@ -59,4 +59,4 @@ def print_search(out: Path, report: SearchReport) -> None:
     print(", ".join(f"{count_state(report.trials, state)} {state}" for state in states) + f"; see {out}.")
     if report.pick is not None:
         print_variants(report.judged, report.pick.name)
-        print(f"pick: {out / 'pick' / report.judged[-1].file}")
+        print(f"pick: {out / 'pick' / report.judged[-1].file}\nmake it again:  {report.command}")

@@ -17,9 +17,9 @@ from edgeseg.train.run import MODEL
 PICK = "pick"
 
 
-def name_compression(run: Path, out: Path, pick: SearchRow) -> str:
-    """Name the command that makes the pick's file again."""
-    recipe = out / PICK / RECIPES / f"{pick.name}.toml"
+def name_compression(run: Path, out: Path, trial: Path, row: SearchRow) -> str:
+    """Name the command that makes a trial's file again."""
+    recipe = trial / RECIPES / f"{row.name}.toml"
     return shlex.join(["edgeseg", "compress", str(run), "--out", f"{out}-again", "--recipe", str(recipe)])
 
 

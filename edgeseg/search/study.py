@@ -20,6 +20,7 @@ from edgeseg.search.journal import SearchJournal
 from edgeseg.search.pick import PICK, judge_pick, name_compression
 from edgeseg.search.promise import Promise, explain_late, explain_loss
 from edgeseg.search.report import SearchReport, summarise_search, write_report
+from edgeseg.search.results import SearchRow
 from edgeseg.search.trial import Bench, open_bench, run_trial
 from edgeseg.trials.locks import hold_lock, is_held
 
@@ -62,11 +63,16 @@ class _Searcher:
         record = self.bench.shop.record
         report = summarise_search(record.name, self.bench.threads, self.journal.read_rows(), self.promise)
         held = bool(judged) and not advice
-        command = name_compression(self.run, self.out, report.pick) if report.pick is not None else None
         gate = {**report.gate, "held": held}
+        command = self._name_command(report.pick)
         report = dataclasses.replace(report, gate=gate, command=command, judged=judged, advice=advice)
         write_report(self.out, report)
         return report
+
+    def _name_command(self, pick: SearchRow | None) -> str | None:
+        if pick is None:
+            return None
+        return name_compression(self.run, self.out, self.journal.name_folder(pick.number), pick)
 
 
 def run_search(run: Path, out: Path, promise: Promise, trials: int, threads: int = 1) -> SearchReport:
