@@ -18,6 +18,7 @@ from edgeseg.cli import (
     evaluate,
     inspect,
     model,
+    search,
     stream,
     train,
     tune,
@@ -41,6 +42,7 @@ app.add_typer(model.app, name="model")
 app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("compress")(compress.compress)
+app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)
 app.command("bench")(bench.bench)

@@ -62,7 +62,7 @@ def tune(
 
 def print_study(out: Path, report: StudyReport) -> None:
     """Print the front, what failed or still runs, and the command that trains the pick."""
-    from edgeseg.tune.results import FAILED, FINISHED, RUNNING, count_state
+    from edgeseg.trials.results import FAILED, FINISHED, RUNNING, count_state
     from edgeseg.tune.tables import COLUMNS, list_front
 
     if report.front:

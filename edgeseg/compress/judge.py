@@ -74,10 +74,15 @@ def judge_files(
 
 
 def _try_file(shop: Workshop, segmenter: Segmenter, parent: ModelFile, model: ModelFile) -> _Tried:
-    kept = summarise_cases(score_cases(segmenter, shop.data.part("val")), shop.record.output.classes)
     picked = np.linspace(0, len(shop.train) - 1, min(COMPARED_IMAGES, len(shop.train))).astype(int)
     layers = () if model is parent else compare_layers(parent, model, shop.train.images[picked])
-    return _Tried(tuple(score_cases(segmenter, shop.data.part("test"))), kept.dice.mean, layers)
+    return _Tried(tuple(score_cases(segmenter, shop.data.part("test"))), score_validation(shop, segmenter), layers)
+
+
+def score_validation(shop: Workshop, segmenter: Segmenter) -> float:
+    """Score a file on the validation cases, which may decide between files."""
+    scored = score_cases(segmenter, shop.data.part("val"))
+    return summarise_cases(scored, shop.record.output.classes).dice.mean
 
 
 def _write_metrics(model: ModelFile, parent: tuple[ScoredCase, ...], child: tuple[ScoredCase, ...]) -> Metrics:

@@ -21,8 +21,8 @@ PLAN = "plan.json"
 def begin_plan(folder: Path, run: Path, recipes: Sequence[Recipe], teacher: Path | None) -> None:
     """Write down what is to be made, or compare it with what an interrupted compression was to make."""
     plan = {
-        "run": _fingerprint_run(run),
-        "teacher": _fingerprint_run(teacher) if teacher is not None else None,
+        "run": fingerprint_run(run),
+        "teacher": fingerprint_run(teacher) if teacher is not None else None,
         "recipes": to_plain(recipes),
     }
     path = folder / PLAN
@@ -55,7 +55,8 @@ def open_folder(out: Path, overwrite: bool = False, resume: bool = False) -> Ite
         yield folder
 
 
-def _fingerprint_run(run: Path) -> str:
+def fingerprint_run(run: Path) -> str:
+    """Say which training a run is the result of."""
     digest = hashlib.sha256()
     for name in (RECORD, WEIGHTS):
         digest.update((run / name).read_bytes())

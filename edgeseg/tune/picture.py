@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from edgeseg.core.palette import ACCENT, FAINT, SOFT
 from edgeseg.report.plots import draw_png
-from edgeseg.tune.results import FINISHED, TrialRow
+from edgeseg.trials.results import FINISHED
+from edgeseg.tune.results import TrialRow
 
 
 def draw_trials(rows: Sequence[TrialRow], front: Sequence[TrialRow], pick: TrialRow | None) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-FINISHED, FAILED, RUNNING, INTERRUPTED = "finished", "failed", "running", "interrupted"
+from edgeseg.trials.results import FINISHED, keep_unbeaten
 
 
 @dataclass(frozen=True)
@@ -38,36 +38,27 @@ class Score:
     validation_dice: float
     macs: int
 
-    def beats(self, other: Score) -> bool:
-        """Say whether this is at least as good in both respects and better in one."""
-        return self != other and self.validation_dice >= other.validation_dice and self.macs <= other.macs
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Give what the journal remembers."""
+        return self.validation_dice, self.macs
 
-
-@dataclass(frozen=True)
-class TrialResult:
-    """What a trial found, or why it failed."""
-
-    seconds: float
-    score: Score | None = None
-    sentence: str = ""
+    @property
+    def costs(self) -> tuple[float, ...]:
+        """Give the same so that less is better everywhere."""
+        return -self.validation_dice, self.macs
 
 
 def find_front(rows: Sequence[TrialRow]) -> tuple[TrialRow, ...]:
     """Find the finished trials that no other one beats, those with least work first."""
-    scored = [(score, row) for row in rows if (score := _read_score(row)) is not None]
-    front = [(score, row) for score, row in scored if not any(other.beats(score) for other, _ in scored)]
-    return tuple(row for _, row in sorted(front, key=lambda pair: (pair[0].macs, pair[1].number)))
+    front = keep_unbeaten([(score, row) for row in rows if (score := _read_score(row)) is not None])
+    return tuple(sorted(front, key=lambda row: (row.macs or 0, row.number)))
 
 
 def pick_trial(front: Sequence[TrialRow]) -> TrialRow | None:
     """Pick the trial with the highest validation Dice; of equal ones that with least work."""
     scored = [(score, row) for row in front if (score := _read_score(row)) is not None]
     return max(scored, key=lambda pair: (pair[0].validation_dice, -pair[0].macs))[1] if scored else None
-
-
-def count_state(rows: Sequence[TrialRow], *states: str) -> int:
-    """Count the trials in any of these states."""
-    return sum(row.state in states for row in rows)
 
 
 def _read_score(row: TrialRow) -> Score | None:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import write_bytes, write_json, write_text
-from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset
 from edgeseg.model.losses import find_loss
+from edgeseg.trials.results import RUNNING, count_state
 from edgeseg.tune.journal import Journal
 from edgeseg.tune.picture import draw_trials
-from edgeseg.tune.results import FAILED, FINISHED, RUNNING, TrialRow, count_state, find_front, pick_trial
+from edgeseg.tune.results import TrialRow, find_front, pick_trial
 from edgeseg.tune.space import StudyPlan
 from edgeseg.tune.tables import name_training, write_csv, write_markdown
 from edgeseg.tune.trial import run_trial
@@ -93,12 +93,7 @@ def run_study(data: Path, out: Path, plan: StudyPlan, trials: int) -> StudyRepor
         find_loss(loss)
     fingerprint = fingerprint_dataset(open_dataset(data, plan.split.layout, plan.split.group_pattern))
     worker = _Worker(data, out, plan, fingerprint, Journal(out, data, plan, fingerprint))
-    done = _count_done(worker.journal)
-    with progress_bar("Trials", max(0, trials - done)) as advance:
-        while worker.run_next(trials):
-            before, done = done, _count_done(worker.journal)
-            for _ in range(done - before):
-                advance("")
+    worker.journal.run_all(trials, worker.run_next)
     report = worker.report()
     if not report.front and not count_state(report.trials, RUNNING):
         raise RunError(
@@ -106,10 +101,6 @@ def run_study(data: Path, out: Path, plan: StudyPlan, trials: int) -> StudyRepor
             "Begin a new study with another --out and lower --learning-rates or smaller --sizes.",
         )
     return report
-
-
-def _count_done(journal: Journal) -> int:
-    return count_state(journal.read_rows(), FINISHED, FAILED)
 
 
 def _name_failure(rows: tuple[TrialRow, ...]) -> str:

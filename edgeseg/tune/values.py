@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial
 
 from edgeseg.train.run import TrainOptions
-from edgeseg.tune.results import FAILED, FINISHED, INTERRUPTED, RUNNING, TrialRow
+from edgeseg.trials.states import SECONDS, judge_state
+from edgeseg.tune.results import TrialRow
 from edgeseg.tune.space import StudyPlan
 
-ATTEMPTS = 3
-OFTEN_INTERRUPTED = f"Its process ended before it was finished, {ATTEMPTS} times; perhaps the memory is not enough."
-ATTEMPT, SECONDS, SENTENCE = "attempt", "seconds", "sentence"
-"""What a trial's attributes in the journal are called."""
-_PARAMETERS = {"model", "size", "stem", "loss", "learning_rate"}
+PARAMETERS = frozenset({"model", "size", "stem", "loss", "learning_rate"})
 
 
 def propose_options(trial: Trial, plan: StudyPlan) -> TrainOptions:
@@ -35,15 +32,10 @@ def _round_rate(rate: float) -> float:
     return float(f"{rate:.3g}")
 
 
-def is_begun(trial: FrozenTrial) -> bool:
-    """Say whether a trial has all its values and is not one that only waits to be tried again."""
-    return trial.state != TrialState.WAITING and trial.params.keys() == _PARAMETERS
-
-
 def read_row(trial: FrozenTrial) -> TrialRow:
     """Read from Optuna's trial what came of it."""
     dice, macs = trial.values or (None, None)
-    state, sentence = _judge_state(trial)
+    state, sentence = judge_state(trial)
     return TrialRow(
         number=trial.number,
         state=state,
@@ -53,15 +45,3 @@ def read_row(trial: FrozenTrial) -> TrialRow:
         seconds=trial.user_attrs.get(SECONDS),
         sentence=sentence,
     )
-
-
-def _judge_state(trial: FrozenTrial) -> tuple[str, str]:
-    if trial.state == TrialState.COMPLETE:
-        return FINISHED, ""
-    if trial.state == TrialState.RUNNING:
-        return RUNNING, ""
-    if SENTENCE in trial.user_attrs:
-        return FAILED, trial.user_attrs[SENTENCE]
-    if trial.user_attrs.get(ATTEMPT, 1) >= ATTEMPTS:
-        return FAILED, OFTEN_INTERRUPTED
-    return INTERRUPTED, ""

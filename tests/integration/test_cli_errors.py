@@ -160,3 +160,12 @@ def test_searches_that_cannot_begin(fail: Fail, disc_data: Path, tmp_path: Path)
     code, said = fail(*search, "--losses", "dise")
     assert (code, "Did you mean dice?" in said) == (1, True)
     assert not (tmp_path / "study").exists()
+
+
+def test_searches_over_files_that_cannot_begin(fail: Fail, tmp_path: Path) -> None:
+    search = ("search", tmp_path / "run", "--out", tmp_path / "search")
+    assert fail(*search)[0] == 2
+    assert fail(*search, "--budget-ms", "0")[0] == 2
+    code, said = fail(*search, "--budget-ms", "1")
+    assert (code, "Expected a run folder" in said) == (1, True)
+    assert not (tmp_path / "search").exists()

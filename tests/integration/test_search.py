@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
-from time import monotonic, sleep
 
 import cv2
 import pytest
@@ -19,6 +16,7 @@ from edgeseg.train.trainer import plain_split
 from edgeseg.tune.space import SearchSpace, StudyPlan
 from edgeseg.tune.study import run_study
 from tests.discs import make_disc_data
+from tests.workers import start_worker, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -26,28 +24,18 @@ SPACE = SearchSpace(("nano",), (32, 64), ("quarter",), ("dice",), (1e-3, 1e-2))
 OPTIONS = "--models nano --sizes 32,64 --losses dice --learning-rates 1e-3,1e-2 --epochs 1 --trials 3"
 
 
-def start_worker(data: Path, out: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "edgeseg", "tune", str(data), "--out", str(out), *OPTIONS.split()]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "TF_NUM_INTRAOP_THREADS": "1"})
-
-
-def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a running process has made a path, or fail after three minutes."""
-    deadline = monotonic() + 180
-    while not path.exists():
-        assert process.poll() is None, "the worker ended too early"
-        assert monotonic() < deadline, "the worker never got that far"
-        sleep(0.02)
+def start_search(data: Path, out: Path) -> subprocess.Popen[bytes]:
+    return start_worker("tune", data, "--out", out, *OPTIONS.split())
 
 
 def test_killed_study_is_continued_by_two_processes(tmp_path: Path) -> None:
     data, out = make_disc_data(tmp_path / "discs", 20), tmp_path / "study"
-    killed = start_worker(data, out)
+    killed = start_search(data, out)
     wait_for(out / "trials" / "0000.partial", killed)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
 
-    other = start_worker(data, out)
+    other = start_search(data, out)
     wait_for(out / "trials" / "0001.partial", other)
     report = run_study(data, out, StudyPlan(SPACE, plain_split(0), epochs=1), trials=3)
     assert other.wait(timeout=180) == 0

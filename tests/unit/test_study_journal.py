@@ -10,11 +10,15 @@ import pytest
 
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError, OutputError, RunError
-from edgeseg.tune.journal import Claim, Journal
-from edgeseg.tune.locks import hold_lock, is_held
-from edgeseg.tune.results import FAILED, FINISHED, INTERRUPTED, RUNNING, Score, TrialResult
+from edgeseg.train.run import TrainOptions
+from edgeseg.trials.locks import hold_lock, is_held
+from edgeseg.trials.results import FAILED, FINISHED, INTERRUPTED, RUNNING, TrialResult
+from edgeseg.trials.task import Claim as AnyClaim
+from edgeseg.tune.journal import Journal
+from edgeseg.tune.results import Score
 from edgeseg.tune.space import SearchSpace, StudyPlan
 
+Claim = AnyClaim[TrainOptions]
 DATA = Path("data")
 PLAN = StudyPlan(SearchSpace(sizes=(32, 64)), SplitSpec(0, 0.12, 0.15), epochs=1)
 SCORED = TrialResult(1.5, Score(0.5, 1000))

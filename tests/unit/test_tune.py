@@ -13,7 +13,8 @@ from edgeseg.cli.common import need_search_packages
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import MissingExtraError, UnknownNameError
 from edgeseg.train.run import TrainOptions
-from edgeseg.tune.results import FAILED, FINISHED, RUNNING, TrialRow, find_front, pick_trial
+from edgeseg.trials.results import FAILED, FINISHED, RUNNING
+from edgeseg.tune.results import TrialRow, find_front, pick_trial
 from edgeseg.tune.space import SearchSpace, StudyPlan, parse_space
 from edgeseg.tune.tables import list_front, name_training, write_csv, write_markdown
 

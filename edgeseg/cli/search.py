@@ -1,0 +1,62 @@
+"""`edgeseg search`: which pruning and which numbers give the best masks within a time budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeseg.cli.common import GATE_NOT_HELD, ThreadsOption, need_search_packages, usage_errors
+from edgeseg.cli.tables import print_table, print_variants
+
+if TYPE_CHECKING:
+    from edgeseg.search.report import SearchReport
+
+
+def search(
+    run: Annotated[Path, typer.Argument(help="A finished run, made by edgeseg train.")],
+    out: Annotated[Path, typer.Option(help="The search's folder; where one stands already, it is continued.")],
+    budget_ms: Annotated[float, typer.Option(help="Time one inference may take on this machine (median).")],
+    trials: Annotated[int, typer.Option(help="Trials in all, over all calls.", min=1)] = 20,
+    threads: ThreadsOption = 1,
+    max_drop: Annotated[
+        float, typer.Option(help="Dice that the pick may lose, at the bad end of the interval.")
+    ] = 0.01,
+) -> None:
+    """Search the file to deploy: how far to prune a run, and in which numbers to compute.
+
+    Each trial is a file, judged on the validation cases only and timed in turn with the run's plain int8 file. The
+    pick, which has the highest validation Dice within the budget, is judged on the test cases in the end. The same
+    command continues a search that was interrupted; another budget picks anew among the trials that are there. Exit
+    code 3 when no trial is fast enough or the pick loses too much.
+
+    Example: `edgeseg search runs/first --out runs/first-search --budget-ms 1.0`
+    """
+    need_search_packages()
+    from edgeseg.search.promise import Promise
+    from edgeseg.search.study import run_search
+
+    with usage_errors():
+        promise = Promise(budget_ms, max_drop)
+    report = run_search(run, out, promise, trials, threads)
+    print_search(out, report)
+    if not report.gate["held"]:
+        typer.echo(report.advice, err=True)
+        raise typer.Exit(GATE_NOT_HELD)
+
+
+def print_search(out: Path, report: SearchReport) -> None:
+    """Print the front, what failed, and how the pick did on the test cases."""
+    from edgeseg.search.tables import COLUMNS, list_front
+    from edgeseg.trials.results import FAILED, FINISHED, count_state
+
+    print_table(f"The front of {out} (* the pick)", COLUMNS, list_front(report.front, report.pick))
+    for row in report.trials:
+        if row.state == FAILED:
+            print(f"Trial {row.number} ({row.name}) failed: {row.sentence}")
+    states = (FINISHED, FAILED)
+    print(", ".join(f"{count_state(report.trials, state)} {state}" for state in states) + f"; see {out}.")
+    if report.pick is not None:
+        print_variants(report.judged, report.pick.name)
+        print(f"pick: {out / 'pick' / report.judged[-1].file}\nmake it again:  {report.command}")
