@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from edgeseg.core.errors import ExportError
 
-UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 MAPPED = "Mapped to Edge TPU"
 STATUSES = {
     "More than one subgraph is not supported": (
@@ -38,12 +38,12 @@ STATUSES = {
 }
 """What each word about an operator means, and what cures it."""
 REFUSALS = {
-    "Model not quantized": ("The model computes with float numbers.", "Use an int8 recipe of edgeseg compress."),
-    "Model could not be parsed": ("The compiler cannot read the file.", "Write it again with edgeseg compress."),
     "Didn't find op for builtin opcode": (
         "The file has an operator of a newer version than the compiler knows.",
         "Write it again with edgeseg compress; edgeseg inspect names the operator.",
     ),
+    "Model not quantized": ("The model computes with float numbers.", "Use an int8 recipe of edgeseg compress."),
+    "Model could not be parsed": ("The compiler cannot read the file.", "Write it again with edgeseg compress."),
     "only supports static-sized tensors": (
         "The file has shapes that are only known when it runs.",
         "Build the network for one input size and batch 1.",
@@ -57,7 +57,7 @@ REFUSALS = {
         "Try the same network with a smaller --size, without transposed convolutions and with a recipe without zeros.",
     ),
 }
-"""What each word about a whole file means, and what to do."""
+"""What each word about a whole file means, and what to do; the first one found counts."""
 _SUMMARY = {
     "on_chip_bytes": "On-chip memory used for caching model parameters",
     "on_chip_free_bytes": "On-chip memory remaining for caching model parameters",
@@ -121,22 +121,23 @@ def find_version(said: str) -> str:
 
 def explain_refusal(said: str) -> tuple[str, str]:
     """Explain why the compiler gave no file: the reason and what to do."""
-    for words, explanation in REFUSALS.items():
-        if words in said:
-            return explanation
-    last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "nothing")
-    return f"Its last words: {last}", "Look its words up, or try a smaller --size or --model."
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    for words, (reason, advice) in REFUSALS.items():
+        telling = next((line for line in lines if words in line), None)
+        if telling is not None:
+            return f'{reason} Its words: "{telling}".', advice
+    return f'Its last words: "{lines[-1] if lines else ""}".', "Look its words up, or try a smaller --size or --model."
 
 
 def _find_figure(said: str, words: str) -> int:
     """Find a number, in bytes where it has a unit."""
-    found = re.search(rf"{re.escape(words)}:\s*([\d.]+)\s*([KMG]?i?B)?", said)
-    if found is None or found[2] not in (None, *UNITS):
+    found = re.search(rf"{re.escape(words)}: *([\d.]+) *([A-Za-z]*)", said)
+    if found is None or found[2] not in UNITS:
         raise ExportError(
             f'Expected "{words}" in what the Edge TPU compiler says, got: {said.strip()[-200:] or "nothing"}.',
             "Use version 16.0 of the compiler, whose words are known here.",
         )
-    return round(float(found[1]) * UNITS[found[2] or "B"])
+    return round(float(found[1]) * UNITS[found[2]])
 
 
 def _parse_statuses(table: str) -> tuple[OperatorStatus, ...]:

@@ -1,6 +1,6 @@
 """A FAKE of the Edge TPU compiler 16.0: it says what the real one is documented to say, and compiles nothing.
 
-The real one is published by its vendor alone. Called as `edgetpu_compiler.py BEHAVIOUR COMPILED options... MODEL`, where
+The real one is published by its vendor alone. Called as `edgetpu_compiler.py BEHAVIOUR COMPILED options... MODEL`:
 COMPILED is the file that it passes off as its result.
 """
 
@@ -30,9 +30,9 @@ Total number of operations: 12
 Operation log: {log}
 """
 PARTLY = """
-Model successfully compiled but not all operations are supported by the Edge TPU. A percentage of the model will instead \
-run on the CPU, which is slower. If possible, consider updating your model to use only operations supported by the Edge \
-TPU. For details, visit g.co/coral/model-reqs.
+Model successfully compiled but not all operations are supported by the Edge TPU. A percentage of the model will \
+instead run on the CPU, which is slower. If possible, consider updating your model to use only operations supported \
+by the Edge TPU. For details, visit g.co/coral/model-reqs.
 Number of operations that will run on Edge TPU: {on_chip}
 Number of operations that will run on CPU: {on_cpu}
 """
