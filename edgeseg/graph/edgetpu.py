@@ -38,6 +38,6 @@ def _judge_weights(total: int) -> Objection | None:
         return None
     return Objection(
         UNCERTAIN,
-        f"comes when the weights exceed the chip's {CHIP_BYTES // 2**20} MiB: they are sent there with every frame",
+        f"exceeds the chip's {CHIP_BYTES // 2**20} MiB with its weights and those before it, sent there with every frame",
         "train a smaller --model, or use a pruning recipe",
     )

@@ -59,8 +59,7 @@ def _judge_shapes(operator: Operator) -> Objection | None:
 def _judge_types(operator: Operator) -> Objection | None:
     if operator.is_float:
         return Objection(UNMAPPED, "computes with float numbers", _INT8_RECIPE)
-    wide = any(tensor.dtype not in ("int8", "uint8") for tensor in _list_activations(operator))
-    if operator.is_wide or wide:
+    if any(tensor.dtype not in ("int8", "uint8") for tensor in _list_activations(operator)):
         return Objection(UNMAPPED, "computes with other numbers than 8 bits", _INT8_RECIPE)
     return None
 

@@ -67,11 +67,6 @@ class Operator:
         """Say whether it computes with float numbers."""
         return any(tensor.dtype.startswith("float") for tensor in (*self.inputs, *self.outputs))
 
-    @property
-    def is_wide(self) -> bool:
-        """Say whether its result has more than 8 bits."""
-        return any(tensor.dtype in ("int16", "int32", "int64") for tensor in self.outputs)
-
 
 @dataclass(frozen=True)
 class Graph:

@@ -109,7 +109,7 @@ CASES = {
     "softmax over channels": Case("SOFTMAX", UNMAPPED, "channels of a picture"),
     "softmax over too many": Case("SOFTMAX", UNMAPPED, "channels", source=Spot((1, 20_000)), sink=Spot((1, 20_000))),
     "large activations": Case("LOGISTIC", UNMAPPED, "16.0 MiB at once", source=picture(1024), sink=picture(1024)),
-    "large weights": conv(UNCERTAIN, "weights exceed", constants=(make_weights(1024, 3, 3, 1024), BIAS)),
+    "large weights": conv(UNCERTAIN, "exceeds the chip's 8 MiB", constants=(make_weights(1024, 3, 3, 1024), BIAS)),
 }
 
 
