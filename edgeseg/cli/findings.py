@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 def print_findings(target: str, findings: Sequence[Finding]) -> None:
     """Print what the rules of a target say of a file's operators."""
-    from edgeseg.graph.finding import MAPPED, group_findings
+    from edgeseg.core.verdict import MAPPED
+    from edgeseg.graph.finding import group_findings
 
     mapped = sum(finding.verdict == MAPPED for finding in findings)
     print(f"{target}, by its rules: {mapped} of {len(findings)} operators mapped")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeseg.compress.variant import Variant
-from edgeseg.graph.finding import UNMAPPED, read_verdict
+from edgeseg.core.verdict import UNMAPPED, read_verdict
 
 SAME_SPEED = 1.10
 """Files within this factor of the fastest count as equally fast; the validation Dice decides between them."""

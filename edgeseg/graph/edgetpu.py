@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from edgeseg.core.verdict import UNCERTAIN, UNMAPPED
 from edgeseg.graph.edgetpu_rules import CHIP_BYTES, count_bytes, judge_operator
-from edgeseg.graph.finding import UNCERTAIN, UNMAPPED, Finding, Objection, make_finding
+from edgeseg.graph.finding import Finding, Objection, make_finding
 from edgeseg.graph.operators import Graph, Operator
 
 COMPILED = "edgetpu-custom-op"
@@ -38,6 +39,6 @@ def _judge_weights(total: int) -> Objection | None:
         return None
     return Objection(
         UNCERTAIN,
-        f"exceeds the chip's {CHIP_BYTES // 2**20} MiB with its weights and those before it, sent there with every frame",
+        f"exceeds the chip's {CHIP_BYTES // 2**20} MiB with its weights: they are sent there with every frame",
         "train a smaller --model, or use a pruning recipe",
     )

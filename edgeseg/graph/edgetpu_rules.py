@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edgeseg.graph.finding import UNCERTAIN, UNMAPPED, Objection
+from edgeseg.core.verdict import UNCERTAIN, UNMAPPED
+from edgeseg.graph.finding import Objection
 from edgeseg.graph.operators import Operator, Tensor
 
 VERSIONS = {

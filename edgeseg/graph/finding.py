@@ -7,9 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from edgeseg.core.spec import check_choice
-
-MAPPED, UNCERTAIN, UNMAPPED = "mapped", "uncertain", "not mapped"
-OK = "ok"
+from edgeseg.core.verdict import MAPPED, OK, UNCERTAIN, UNMAPPED
 
 
 @dataclass(frozen=True)
@@ -65,13 +63,6 @@ def summarise_findings(findings: Sequence[Finding]) -> str:
             if finding.verdict == verdict:
                 return f"{prefix}{finding.operator} {finding.rule}: {finding.cure}"
     return OK
-
-
-def read_verdict(line: str) -> str:
-    """Read the line on a card: mapped, uncertain or not mapped."""
-    if line == OK:
-        return MAPPED
-    return UNCERTAIN if line.startswith(f"{UNCERTAIN}: ") else UNMAPPED
 
 
 def group_findings(findings: Iterable[Finding]) -> tuple[FindingGroup, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from edgeseg.core.verdict import UNMAPPED
 from edgeseg.graph.edgetpu import COMPILED, lint_edgetpu
-from edgeseg.graph.finding import UNMAPPED, Finding, Objection, make_finding, summarise_findings
+from edgeseg.graph.finding import Finding, Objection, make_finding, summarise_findings
 from edgeseg.graph.operators import Graph, Operator
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgeseg.compress.plan import CompressReport
 from edgeseg.compress.variant import Variant
 from edgeseg.core.stats import Estimate
-from edgeseg.graph.finding import read_verdict
+from edgeseg.core.verdict import read_verdict
 
 Cell = Callable[[Variant, Variant], str]
 """Writes a variant's cell; the second one is the float parent."""

@@ -15,7 +15,7 @@ from edgeseg.compress.qat import quantise_model, set_ranges
 from edgeseg.convert.tflite import convert_model
 from edgeseg.core.images import read_image
 from edgeseg.core.modelfile import read_model
-from edgeseg.graph.finding import OK
+from edgeseg.core.verdict import OK
 from edgeseg.graph.lint import lint_graph
 from edgeseg.graph.operators import read_graph
 from edgeseg.model.keras import keras

@@ -9,16 +9,8 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeseg.graph.finding import (
-    MAPPED,
-    OK,
-    UNCERTAIN,
-    UNMAPPED,
-    Objection,
-    group_findings,
-    read_verdict,
-    summarise_findings,
-)
+from edgeseg.core.verdict import MAPPED, OK, UNCERTAIN, UNMAPPED, read_verdict
+from edgeseg.graph.finding import Objection, group_findings, summarise_findings
 from edgeseg.graph.lint import lint_graph, lint_targets
 from edgeseg.graph.operators import Graph, read_graph
 from tests.flatfiles import Spot, Step, build_flatbuffer, make_weights

@@ -12,7 +12,8 @@ from edgeseg.compress.variant import LayerError, Variant
 from edgeseg.core.board import load_board
 from edgeseg.core.catalog import find_board
 from edgeseg.core.stats import Estimate, Percentiles
-from edgeseg.graph.finding import UNCERTAIN, UNMAPPED, Objection, make_finding, summarise_findings
+from edgeseg.core.verdict import UNCERTAIN, UNMAPPED
+from edgeseg.graph.finding import Objection, make_finding, summarise_findings
 
 
 def make_variant(
