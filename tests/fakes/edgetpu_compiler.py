@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 VERSION = "Edge TPU Compiler version 16.0.384591198"
@@ -68,8 +67,7 @@ def main() -> None:
         print("\nInternal compiler error. Aborting! ", flush=True)
         os.abort()
     if behaviour == "hang":
-        subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"], check=False)
-        time.sleep(600)
+        subprocess.run([sys.executable, "-c", "import time; time.sleep(600)", compiled], check=False)
     write_result(behaviour, Path(compiled), folder, model.stem)
 
 

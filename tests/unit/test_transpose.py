@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
 from edgeseg.convert.transpose import split_transposed_activations
-from edgeseg.graph.finding import OK
+from edgeseg.core.verdict import OK
 from edgeseg.graph.lint import lint_graph
 from edgeseg.graph.operators import read_graph
 from tests.flatfiles import Spot, Step, build_flatbuffer
