@@ -75,11 +75,7 @@ def compile_model(model: ModelFile, out: Path, compiler: str, seconds: int) -> C
         flatbuffer = _read_compiled(folder / _OUTPUT, model, said)
         log = parse_log(said, _read_table(folder / _LOG, said))
     lasted = time.monotonic() - started
-    if not log.operators_on_chip:
-        raise ExportError(
-            f"Expected operators on the Edge TPU, got all {log.operators} on the CPU.",
-            next((f"{s.operator}: {s.meaning}; {s.cure}." for s in log.statuses if s.cure), HOW_TO_GET),
-        )
+    _refuse_idle_chip(log)
     card = _describe_compiled(model.card, read_graph(flatbuffer), log)
     write_model(out, flatbuffer, card, model.golden)
     return Compilation(out.name, len(flatbuffer), round(lasted, 3), log, card.lint)
@@ -124,6 +120,16 @@ def _read_compiled(path: Path, model: ModelFile, said: str) -> bytes:
             "Use version 16.0 of the compiler.",
         )
     return data
+
+
+def _refuse_idle_chip(log: CompilerLog) -> None:
+    if log.operators_on_chip:
+        return
+    reasons = "; ".join(f"{status.operator}: {status.meaning}, {status.cure}" for status in log.statuses)
+    raise ExportError(
+        f"Expected operators on the Edge TPU, got all {log.operators} on the CPU.",
+        f"{reasons or 'edgeseg inspect tells which rules they break'}.",
+    )
 
 
 def _describe_ends(graph: Graph) -> str:
