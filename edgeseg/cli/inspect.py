@@ -8,7 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from edgeseg.cli.common import JsonOption, save_json
+from edgeseg.cli.findings import print_findings
 from edgeseg.cli.tables import print_table
+
+TARGETS = {"cpu": "CPU", "edgetpu": "Edge TPU"}
+"""What the linter judges for, as people call it."""
 
 
 def inspect(
@@ -23,19 +27,24 @@ def inspect(
     """
     from edgeseg.core.modelfile import read_model
     from edgeseg.core.schema import to_plain
+    from edgeseg.graph.lint import lint_targets
     from edgeseg.graph.operators import read_graph, summarise_operators
 
     file = read_model(model)
-    operators = summarise_operators(read_graph(file.flatbuffer))
+    graph = read_graph(file.flatbuffer)
+    operators, lint = summarise_operators(graph), lint_targets(graph)
     table = {
         "card": to_plain(file.card),
         "operators": to_plain(operators),
+        "lint": to_plain(lint),
         "flatbuffer_bytes": len(file.flatbuffer),
         "golden_pairs": len(file.golden),
     }
     _print_card(table["card"], len(file.flatbuffer), len(file.golden))
     rows = [(o.name, str(o.version), str(o.count), o.dtype, f"{o.macs / 1e6:.2f}") for o in operators]
     print_table("Operators", ("operator", "version", "count", "type", "MMACs"), rows)
+    for target, findings in lint.items():
+        print_findings(TARGETS[target], findings)
     save_json(json_out, table)
 
 

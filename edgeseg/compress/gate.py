@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeseg.compress.variant import Variant
-from edgeseg.graph.lint import OK
+from edgeseg.core.verdict import UNMAPPED, read_verdict
 
 SAME_SPEED = 1.10
 """Files within this factor of the fastest count as equally fast; the validation Dice decides between them."""
@@ -41,8 +41,10 @@ class Gate:
         return self.budget_ms is None or variant.latency_ms.p99 <= self.budget_ms
 
     def finds_target(self, variant: Variant) -> bool:
-        """Judge whether a target takes every operator."""
-        return not self.targets or any(variant.lint.get(target, OK) == OK for target in self.targets)
+        """Judge whether a target takes every operator; a doubt is no reason against a file."""
+        return not self.targets or any(
+            target not in variant.lint or read_verdict(variant.lint[target]) != UNMAPPED for target in self.targets
+        )
 
 
 def choose_variant(variants: Sequence[Variant], gate: Gate) -> tuple[Variant, bool]:
@@ -80,9 +82,7 @@ def explain_gate(chosen: Variant, gate: Gate, kind: str = "file") -> str:
     """Say what the best file misses and what to try, in one sentence."""
     if not gate.finds_target(chosen):
         reasons = "; ".join(f"{target}: {chosen.lint[target]}" for target in gate.targets)
-        return (
-            f"No file runs on this board: {chosen.name} is refused ({reasons}); take an int8 recipe or another board."
-        )
+        return f"No file runs on this board: {chosen.name} is refused ({reasons}); change that, or take another board."
     if not gate.keeps_accuracy(chosen):
         drop = chosen.dice_drop
         return (

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.convert.transpose import split_transposed_activations
 from edgeseg.core.errors import DataError, ModelFileError
 from edgeseg.core.quiet import quiet_native_output
 from edgeseg.graph.operators import Graph, read_graph
@@ -40,7 +41,7 @@ def convert_model(model: Any, precision: str, calibration: NDArray[np.float32] |
         warnings.filterwarnings("ignore", message="Statistics for quantized inputs were expected")
         converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
         _set_precision(converter, precision, calibration)
-        flatbuffer = bytes(converter.convert())
+        flatbuffer = split_transposed_activations(bytes(converter.convert()))
     graph = read_graph(flatbuffer)
     check_static(graph)
     if precision in _INTEGERS:

@@ -9,6 +9,7 @@ EdgesegError
 ├── UnknownNameError  no recipe, board, source or class of that name
 ├── SourceError     frames cannot be read
 ├── BackendError    a model file cannot be run here
+├── ExportError     a model file cannot be brought to a target
 ├── OutputError     a result cannot be written
 └── MissingExtraError  a package that this command needs is not installed
 """
@@ -59,6 +60,10 @@ class SourceError(EdgesegError):
 
 class BackendError(EdgesegError):
     """A model file cannot be run here."""
+
+
+class ExportError(EdgesegError):
+    """A model file cannot be brought to a target."""
 
 
 class OutputError(EdgesegError):

@@ -1,46 +1,32 @@
-"""Say for each target whether it takes a model as it is, or which operator stands in the way."""
+"""Say for each target which operators it takes, and which stand in the way."""
 
 from __future__ import annotations
 
-from edgeseg.graph.operators import Graph
+from edgeseg.core.verdict import UNMAPPED
+from edgeseg.graph.edgetpu import COMPILED, lint_edgetpu
+from edgeseg.graph.finding import Finding, Objection, make_finding, summarise_findings
+from edgeseg.graph.operators import Graph, Operator
 
-OK = "ok"
-_EDGETPU_VERSIONS = {
-    "ADD": 2,
-    "CONCATENATION": 2,
-    "CONV_2D": 5,
-    "DEPTHWISE_CONV_2D": 6,
-    "LOGISTIC": 2,
-    "MAX_POOL_2D": 2,
-    "QUANTIZE": 2,
-    "RELU": 2,
-    "RESIZE_BILINEAR": 3,
-    "RESIZE_NEAREST_NEIGHBOR": 3,
-    "TRANSPOSE_CONV": 3,
-}
+
+def lint_targets(graph: Graph) -> dict[str, tuple[Finding, ...]]:
+    """Judge every operator of a graph for every target."""
+    return {"cpu": _lint_cpu(graph), "edgetpu": lint_edgetpu(graph)}
 
 
 def lint_graph(graph: Graph) -> dict[str, str]:
-    """Judge a graph for every target; the verdict is "ok" or the first reason against it."""
-    return {"cpu": _lint_cpu(graph), "edgetpu": _lint_edgetpu(graph)}
+    """Judge a graph for every target in one line: "ok", or the first reason against it."""
+    return {target: summarise_findings(findings) for target, findings in lint_targets(graph).items()}
 
 
-def _lint_cpu(graph: Graph) -> str:
-    for operator in graph.operators:
-        if any(tensor.dynamic for tensor in (*operator.inputs, *operator.outputs)):
-            return f"{operator.name} has a dynamic shape"
-    return OK
+def _lint_cpu(graph: Graph) -> tuple[Finding, ...]:
+    return tuple(make_finding(o.name, index, _judge_for_cpu(o)) for index, o in enumerate(graph.operators))
 
 
-def _lint_edgetpu(graph: Graph) -> str:
-    for operator in graph.operators:
-        if operator.is_float:
-            return f"{operator.name} computes with float numbers: use an int8 recipe"
-        if operator.is_wide:
-            return f"{operator.name} computes with more than 8 bits: use an int8 recipe"
-        limit = _EDGETPU_VERSIONS.get(operator.name)
-        if limit is None:
-            return f"{operator.name} is not mapped to the Edge TPU"
-        if operator.version > limit:
-            return f"{operator.name} has version {operator.version}, the Edge TPU compiler takes {limit}"
-    return OK
+def _judge_for_cpu(operator: Operator) -> Objection | None:
+    if any(tensor.dynamic for tensor in (*operator.inputs, *operator.outputs)):
+        return Objection(UNMAPPED, "has a dynamic shape", "build the network for one input size")
+    if operator.name == COMPILED:
+        return Objection(UNMAPPED, "runs on an Edge TPU only", "take the file from before its compilation")
+    if operator.custom:
+        return Objection(UNMAPPED, "is none of TFLite's own operators", "use layers that TFLite has")
+    return None

@@ -14,6 +14,7 @@ from edgeseg.core.errors import ModelFileError
 
 _TYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
 _OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+_ACTIVATIONS = {value: name for name, value in vars(schema.ActivationFunctionType).items() if not name.startswith("_")}
 _NUMPY_TYPES = {
     schema.TensorType.FLOAT32: np.float32,
     schema.TensorType.FLOAT16: np.float16,
@@ -32,6 +33,8 @@ class Tensor:
     constant: bool
     dynamic: bool = False
     """Whether a size is only known when it runs."""
+    zero: bool = False
+    """Whether it is constant and holds nothing but zeros."""
 
     @property
     def elements(self) -> int:
@@ -48,16 +51,21 @@ class Operator:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     macs: int
+    options: Any = None
+    """Strides, padding and the like, as the schema has them."""
+    custom: bool = False
+    """Whether it is none of TFLite's own."""
+
+    @property
+    def activation(self) -> str:
+        """Name the activation that is fused into it: NONE, RELU, RELU6."""
+        kind = getattr(self.options, "fusedActivationFunction", schema.ActivationFunctionType.NONE)
+        return str(_ACTIVATIONS[kind])
 
     @property
     def is_float(self) -> bool:
         """Say whether it computes with float numbers."""
         return any(tensor.dtype.startswith("float") for tensor in (*self.inputs, *self.outputs))
-
-    @property
-    def is_wide(self) -> bool:
-        """Say whether its result has more than 8 bits."""
-        return any(tensor.dtype in ("int16", "int32", "int64") for tensor in self.outputs)
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,8 @@ class Graph:
 
     operators: tuple[Operator, ...]
     parameters: int
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
 
     @property
     def macs(self) -> int:
@@ -109,7 +119,8 @@ def read_graph(flatbuffer: bytes) -> Graph:
     subgraph = model.subgraphs[0]
     tensors = [_read_tensor(tensor, model.buffers) for tensor in subgraph.tensors]
     operators = tuple(_read_operator(operator, model.operatorCodes, tensors) for operator in subgraph.operators)
-    return Graph(operators, sum(_count_weights(operator) for operator in operators))
+    inputs, outputs = (tuple(tensors[index] for index in ends) for ends in (subgraph.inputs, subgraph.outputs))
+    return Graph(operators, sum(_count_weights(operator) for operator in operators), inputs, outputs)
 
 
 def measure_sparsity(flatbuffer: bytes) -> float:
@@ -128,7 +139,9 @@ def _read_tensor(tensor: Any, buffers: list[Any]) -> Tensor:
     data = buffers[tensor.buffer].data
     shape = tuple(int(n) for n in tensor.shape) if tensor.shape is not None else ()
     signature = tensor.shapeSignature if tensor.shapeSignature is not None else shape
-    return Tensor(shape, _TYPES[tensor.type], data is not None and len(data) > 0, any(n < 0 for n in signature))
+    constant = data is not None and len(data) > 0
+    zero = constant and not np.any(np.asarray(data))
+    return Tensor(shape, _TYPES[tensor.type], constant, any(n < 0 for n in signature), zero)
 
 
 def _read_operator(operator: Any, codes: list[Any], tensors: list[Tensor]) -> Operator:
@@ -137,7 +150,8 @@ def _read_operator(operator: Any, codes: list[Any], tensors: list[Tensor]) -> Op
     name = custom or _OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]
     inputs = tuple(tensors[index] for index in operator.inputs if index >= 0)
     outputs = tuple(tensors[index] for index in operator.outputs)
-    return Operator(name, code.version, inputs, outputs, _count_macs(name, inputs, outputs))
+    macs = _count_macs(name, inputs, outputs)
+    return Operator(name, code.version, inputs, outputs, macs, operator.builtinOptions, bool(custom))
 
 
 def _count_macs(name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> int:

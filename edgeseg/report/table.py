@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgeseg.compress.plan import CompressReport
 from edgeseg.compress.variant import Variant
 from edgeseg.core.stats import Estimate
-from edgeseg.graph.lint import OK
+from edgeseg.core.verdict import read_verdict
 
 Cell = Callable[[Variant, Variant], str]
 """Writes a variant's cell; the second one is the float parent."""
@@ -34,7 +34,7 @@ COLUMNS: dict[str, Cell] = {
     "ms p50": lambda v, _: f"{v.latency_ms.p50:.2f}",
     "ms p99": lambda v, _: f"{v.latency_ms.p99:.2f}",
     "faster": lambda v, parent: f"{parent.latency_ms.p50 / v.latency_ms.p50:.2f}",
-    "Edge TPU": lambda v, _: "yes" if v.lint.get("edgetpu") == OK else "no",
+    "Edge TPU": lambda v, _: read_verdict(v.lint["edgetpu"]),
 }
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from edgeseg.compress.gate import Gate, choose_variant, explain_choice, explain_gate
 from edgeseg.compress.variant import LayerError, Variant
+from edgeseg.core.board import load_board
+from edgeseg.core.catalog import find_board
 from edgeseg.core.stats import Estimate, Percentiles
+from edgeseg.core.verdict import UNCERTAIN, UNMAPPED
+from edgeseg.graph.finding import Objection, make_finding, summarise_findings
 
 
 def make_variant(
@@ -88,6 +93,23 @@ def test_file_that_no_target_takes_is_not_chosen() -> None:
     chosen, held = choose_variant([refused], gate)
     assert not held
     assert "wide is refused (edgetpu: ADD computes with more than 8 bits)" in explain_gate(chosen, gate)
+
+
+def test_board_with_an_edge_tpu_takes_what_its_rules_take(tmp_path: Path) -> None:
+    profile = find_board("generic-aarch64").read_text(encoding="utf-8").replace('["cpu"]', '["edgetpu"]')
+    (tmp_path / "coral.toml").write_text(profile, encoding="utf-8")
+    gate = Gate(targets=load_board(str(tmp_path / "coral.toml")).recommended.backends)
+    refused, doubtful = (
+        make_variant(name, 1.0, 0.0, lint={"cpu": "ok", "edgetpu": summarise_findings([make_finding(name, 0, said)])})
+        for name, said in {
+            "SOFTMAX": Objection(UNMAPPED, "runs over channels", "train with --activation sigmoid"),
+            "PAD": Objection(UNCERTAIN, "is documented as mapped", "compile it"),
+        }.items()
+    )
+    assert choose_variant([refused, doubtful], gate) == (doubtful, True)
+    chosen, held = choose_variant([refused], gate)
+    assert not held
+    assert "edgetpu: SOFTMAX runs over channels: train with --activation sigmoid" in explain_gate(chosen, gate)
 
 
 def test_layers_with_the_largest_error_are_named() -> None:

@@ -1,0 +1,180 @@
+"""The Edge TPU's rules for one operator, as its compiler's documentation and messages tell them.
+
+Not verified with the compiler: `edgeseg export --to edgetpu` asks the compiler itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgeseg.core.verdict import UNCERTAIN, UNMAPPED
+from edgeseg.graph.finding import Objection
+from edgeseg.graph.operators import Operator, Tensor
+
+VERSIONS = {
+    "ADD": 4,
+    "CONCATENATION": 3,
+    "CONV_2D": 5,
+    "DEPTHWISE_CONV_2D": 6,
+    "LOGISTIC": 3,
+    "MAX_POOL_2D": 3,
+    "QUANTIZE": 2,
+    "RELU": 3,
+    "RELU6": 3,
+    "RESIZE_BILINEAR": 4,
+    "RESIZE_NEAREST_NEIGHBOR": 4,
+    "SOFTMAX": 3,
+    "TRANSPOSE_CONV": 3,
+}
+"""The highest version of each operator that the compiler reads; a file with a higher one is refused as a whole."""
+UNTRIED = (
+    *("AVERAGE_POOL_2D", "EXPAND_DIMS", "FULLY_CONNECTED", "L2_NORMALIZATION", "MAXIMUM", "MEAN", "MINIMUM", "MUL"),
+    *("PACK", "PAD", "PRELU", "REDUCE_MAX", "REDUCE_MIN", "RELU_N1_TO_1", "RESHAPE", "SLICE", "SPACE_TO_DEPTH"),
+    *("SPLIT", "SQUEEZE", "STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE"),
+)
+"""Operators that are documented as mapped, with limits and versions that are not known here."""
+CHIP_BYTES = 8 * 2**20
+SURE_SIDE, DOUBTFUL_SIDE = 128, 256
+"""Resizes were seen on the chip up to the first and on the CPU beyond the second."""
+SOFTMAX_LIMIT = 16_000
+_FUSED = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
+_UNFUSED = ("AVERAGE_POOL_2D", "CONCATENATION", "MAX_POOL_2D", "TRANSPOSE_CONV")
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
+_INT8_RECIPE = "use an int8 recipe"
+
+
+def judge_operator(operator: Operator) -> Objection | None:
+    """Find the first reason against an operator, else the first doubt."""
+    objections = [objection for rule in _RULES if (objection := rule(operator)) is not None]
+    return next((found for found in objections if found.verdict == UNMAPPED), next(iter(objections), None))
+
+
+def _judge_shapes(operator: Operator) -> Objection | None:
+    if any(tensor.dynamic for tensor in (*operator.inputs, *operator.outputs)):
+        return Objection(UNMAPPED, "has a dynamic shape", "build the network for one input size and batch 1")
+    if any(size > 1 for tensor in _list_activations(operator) for size in tensor.shape[:-3]):
+        return Objection(UNMAPPED, "has more than three dimensions above 1", "build the network for batch 1")
+    return None
+
+
+def _judge_types(operator: Operator) -> Objection | None:
+    if operator.is_float:
+        return Objection(UNMAPPED, "computes with float numbers", _INT8_RECIPE)
+    if any(tensor.dtype not in ("int8", "uint8") for tensor in _list_activations(operator)):
+        return Objection(UNMAPPED, "computes with other numbers than 8 bits", _INT8_RECIPE)
+    return None
+
+
+def _judge_kind(operator: Operator) -> Objection | None:
+    if operator.name in UNTRIED:
+        return Objection(
+            UNCERTAIN,
+            "is documented as mapped, with limits that are not known here",
+            "compile it and read the log, or leave it out of the network",
+        )
+    if operator.name not in VERSIONS:
+        return Objection(UNMAPPED, "is not mapped to the Edge TPU", "leave it out of the network")
+    return None
+
+
+def _judge_version(operator: Operator) -> Objection | None:
+    limit = VERSIONS.get(operator.name, operator.version)
+    if operator.version <= limit:
+        return None
+    cure = "write the file again with an int8 recipe of edgeseg compress"
+    if operator.name == "TRANSPOSE_CONV":
+        cure = "write the file again with edgeseg, which splits the activation off"
+    return Objection(UNMAPPED, f"has version {operator.version}, the Edge TPU compiler reads up to {limit}", cure)
+
+
+def _judge_activation(operator: Operator) -> Objection | None:
+    allowed = ("NONE",) if operator.name in _UNFUSED else _FUSED
+    if operator.activation in allowed:
+        return None
+    return Objection(
+        UNMAPPED,
+        f"has the activation {operator.activation} fused into it",
+        "put the activation behind a convolution" if allowed != _FUSED else "use relu or relu6",
+    )
+
+
+def _judge_weights_are_constant(operator: Operator) -> Objection | None:
+    if operator.name not in _WEIGHTED or any(len(tensor.shape) > 1 for tensor in operator.inputs if tensor.constant):
+        return None
+    return Objection(UNMAPPED, "has weights that are not constant", "use layers whose weights are trained and stay")
+
+
+def _judge_dilation(operator: Operator) -> Objection | None:
+    factors = [getattr(operator.options, f"dilation{side}Factor", 1) for side in "HW"]
+    if factors == [1, 1]:
+        return None
+    said = f"is dilated by {factors[0]}x{factors[1]}"
+    cure = "take convolutions without dilation"
+    return Objection(UNMAPPED if factors[0] != factors[1] else UNCERTAIN, said, cure)
+
+
+def _judge_resize(operator: Operator) -> Objection | None:
+    if operator.name not in ("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"):
+        return None
+    height, width = operator.outputs[0].shape[1:3]
+    said = f"resizes to {height}x{width}"
+    if max(height, width) > DOUBTFUL_SIDE:
+        return Objection(UNMAPPED, said, "train with a smaller --size or --stem quarter")
+    if max(height, width) > SURE_SIDE:
+        return Objection(UNCERTAIN, said, f"train with --stem quarter, or with a --size of {SURE_SIDE}")
+    if operator.name == "RESIZE_NEAREST_NEIGHBOR" and getattr(operator.options, "halfPixelCenters", False):
+        return Objection(UNCERTAIN, "takes half-pixel centres", "train with --upsampling bilinear")
+    return None
+
+
+def _judge_concatenation(operator: Operator) -> Objection | None:
+    constants = [tensor for tensor in operator.inputs if tensor.constant]
+    if operator.name != "CONCATENATION" or not constants:
+        return None
+    if len(operator.inputs) == 2 and all(tensor.zero for tensor in constants):
+        return None
+    return Objection(UNMAPPED, "joins a constant that is not zero", "train with --skip add")
+
+
+def _judge_softmax(operator: Operator) -> Objection | None:
+    if operator.name != "SOFTMAX":
+        return None
+    shape = operator.inputs[0].shape
+    if max(shape[:-1], default=1) > 1 or shape[-1] > SOFTMAX_LIMIT:
+        return Objection(UNMAPPED, "runs over the channels of a picture", "train with --activation sigmoid")
+    return None
+
+
+def _judge_activation_memory(operator: Operator) -> Objection | None:
+    needed = sum(count_bytes(tensor) for tensor in _list_activations(operator))
+    if needed <= CHIP_BYTES:
+        return None
+    return Objection(
+        UNMAPPED,
+        f"takes and gives {needed / 2**20:.1f} MiB at once, the chip holds {CHIP_BYTES // 2**20}",
+        "train with a smaller --size, a smaller --model or --stem quarter",
+    )
+
+
+def _list_activations(operator: Operator) -> list[Tensor]:
+    return [tensor for tensor in (*operator.inputs, *operator.outputs) if not tensor.constant]
+
+
+def count_bytes(tensor: Tensor) -> int:
+    """Count the bytes of a tensor in a file of 8-bit integers, whose biases have 32 bits."""
+    return tensor.elements * (4 if tensor.dtype == "int32" else 1)
+
+
+_RULES: tuple[Callable[[Operator], Objection | None], ...] = (
+    _judge_kind,
+    _judge_types,
+    _judge_shapes,
+    _judge_version,
+    _judge_activation,
+    _judge_weights_are_constant,
+    _judge_dilation,
+    _judge_resize,
+    _judge_concatenation,
+    _judge_softmax,
+    _judge_activation_memory,
+)
