@@ -5,6 +5,8 @@ from __future__ import annotations
 from edgeseg.graph.operators import Graph
 
 OK = "ok"
+INTEGER_TARGETS = ("edgetpu",)
+"""Targets that take no operator with float numbers."""
 _EDGETPU_VERSIONS = {
     "ADD": 2,
     "CONCATENATION": 2,
