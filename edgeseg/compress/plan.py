@@ -14,6 +14,7 @@ from edgeseg.compress.judge import PARENT, Judgement, judge_files
 from edgeseg.compress.layers import find_nodes
 from edgeseg.compress.lesson import plan_lesson
 from edgeseg.compress.make import make_files, name_file
+from edgeseg.compress.prune import plan_pruning
 from edgeseg.compress.recipe import Recipe, add_plain_recipe
 from edgeseg.compress.resume import begin_plan
 from edgeseg.compress.variant import Variant
@@ -79,7 +80,7 @@ def compress_run(
         teacher: A run whose masks are followed where a recipe trains; None follows the run's own.
     """
     shop = open_run(run)
-    check_kept_layers(recipes, run)
+    check_recipes(recipes, shop, run)
     lesson = plan_lesson(shop, teacher)
     recipes = add_plain_recipe(tuple(recipes))
     begin_plan(folder, run, recipes, teacher)
@@ -93,11 +94,13 @@ def compress_run(
     return Outcome(report, _compare_cases(shop, judged[PARENT], judged[report.chosen]))
 
 
-def check_kept_layers(recipes: Sequence[Recipe], run: Path) -> None:
-    """Refuse layers that the network does not have before anything is trained."""
+def check_recipes(recipes: Sequence[Recipe], shop: Workshop, run: Path) -> None:
+    """Refuse what the network cannot give before anything is made: layers it does not have, budgets it cannot keep."""
     flatbuffer = read_model(run / MODEL).flatbuffer
     for recipe in recipes:
         find_nodes(flatbuffer, recipe.keep_float)
+        if recipe.prune is not None:
+            plan_pruning(shop.record.spec, shop.model, recipe.prune)
 
 
 def _report(
