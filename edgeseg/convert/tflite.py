@@ -116,10 +116,12 @@ def check_static(graph: Graph) -> None:
 
 def check_full_integer(graph: Graph) -> None:
     """Refuse a file that is called integer and still computes with float numbers somewhere."""
-    floats = [operator.name for operator in graph.operators if operator.is_float]
+    floats = [operator for operator in graph.operators if operator.is_float]
     if floats:
+        computing = {operator.name for operator in floats if not operator.is_conversion}
+        named = computing or {operator.name for operator in floats}
         raise ModelFileError(
-            f"Expected integers throughout, got float numbers in {', '.join(sorted(set(floats)))}.",
+            f"Expected integers throughout, got float numbers in {', '.join(sorted(named))}.",
             "Use layers that tfmot and TFLite quantise: Conv2D, BatchNormalization, ReLU, bilinear UpSampling2D, Add.",
         )
 

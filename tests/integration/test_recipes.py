@@ -182,6 +182,19 @@ def test_calibration_images_that_do_not_fit_are_refused(images: Any, reason: str
         convert_model(shop.model, "int8", images)
 
 
+def test_operator_that_has_no_integers_is_named() -> None:
+    from edgeseg.convert.tflite import convert_model
+    from edgeseg.core.errors import ModelFileError
+    from edgeseg.model.keras import keras, tf
+
+    image = keras.Input((16, 16, 1))
+    steps = keras.layers.Lambda(tf.math.floor)(keras.layers.Conv2D(4, 3)(image))
+    model = keras.Model(image, keras.layers.Conv2D(1, 1)(steps))
+    with pytest.raises(ModelFileError, match=r"got float numbers in FLOOR\.") as caught:
+        convert_model(model, "int8", np.random.default_rng(0).uniform(0, 1, (2, 16, 16, 1)).astype(np.float32))
+    assert "bilinear UpSampling2D" in caught.value.hint
+
+
 def test_open_shapes_are_refused() -> None:
     from edgeseg.convert.tflite import check_static
     from edgeseg.core.errors import ModelFileError
