@@ -96,9 +96,9 @@ def compress_run(
 
 def check_recipes(recipes: Sequence[Recipe], shop: Workshop, run: Path) -> None:
     """Refuse what the network cannot give before anything is made: layers it does not have, budgets it cannot keep."""
-    flatbuffer = read_model(run / MODEL).flatbuffer
     for recipe in recipes:
-        find_nodes(flatbuffer, recipe.keep_float)
+        if recipe.keep_float:
+            find_nodes(read_model(run / MODEL).flatbuffer, recipe.keep_float)
         if recipe.prune is not None:
             plan_pruning(shop.record.spec, shop.model, recipe.prune)
 
