@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.commands import CommandLine, Fail
 from tests.discs import make_disc_data
 
 if TYPE_CHECKING:
     from edgeseg.compress.plan import Outcome
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+
+@pytest.fixture
+def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fail:
+    """Run a command that must not succeed."""
+    monkeypatch.setenv("COLUMNS", "200")
+    return CommandLine(monkeypatch, capsys).fail
 
 
 @pytest.fixture

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeseg.compress.variant import Variant
-from edgeseg.core.verdict import UNMAPPED, read_verdict
+from edgeseg.core.verdict import INTEGER_TARGETS, UNMAPPED, read_verdict
 
 SAME_SPEED = 1.10
 """Files within this factor of the fastest count as equally fast; the validation Dice decides between them."""
@@ -40,6 +41,10 @@ class Gate:
         """Judge the 99th percentile of the latency."""
         return self.budget_ms is None or variant.latency_ms.p99 <= self.budget_ms
 
+    def allows_float(self) -> bool:
+        """Say whether a target takes operators with float numbers."""
+        return not self.targets or any(target not in INTEGER_TARGETS for target in self.targets)
+
     def finds_target(self, variant: Variant) -> bool:
         """Judge whether a target takes every operator; a doubt is no reason against a file."""
         return not self.targets or any(
@@ -60,7 +65,11 @@ def choose_variant(variants: Sequence[Variant], gate: Gate) -> tuple[Variant, bo
 
 def _drop_idle_training(admitted: Sequence[Variant]) -> list[Variant]:
     """Leave out further training of the same network that is not better on validation cases than without it."""
-    plain = {variant.precision: variant.validation_dice for variant in admitted if not variant.trained}
+    plain = {
+        variant.precision: variant.validation_dice
+        for variant in admitted
+        if not variant.trained and not variant.kept_float
+    }
     return [
         variant
         for variant in admitted
@@ -70,12 +79,12 @@ def _drop_idle_training(admitted: Sequence[Variant]) -> list[Variant]:
 
 def explain_choice(variants: Sequence[Variant], chosen: Variant, held: bool, gate: Gate) -> str:
     """Say why the gate did not hold, or why no int8 file was chosen, and what to try; empty when nothing is wrong."""
-    if not held:
-        return explain_gate(chosen, gate)
-    small = [variant for variant in variants if variant.precision == "int8"]
-    if not small or any(gate.keeps_accuracy(variant) for variant in small):
-        return ""
-    return explain_gate(min(small, key=lambda variant: variant.dice_drop.mean), gate, "int8 file")
+    said = [] if held else [explain_gate(chosen, gate)]
+    small = [variant for variant in variants if variant.precision == "int8" and gate.finds_target(variant)]
+    if small and not any(gate.keeps_accuracy(variant) for variant in small):
+        best = min(small, key=lambda variant: variant.dice_drop.mean)
+        said += [explain_gate(best, gate, "int8 file")] if held or best is not chosen else []
+    return " ".join(said)
 
 
 def explain_gate(chosen: Variant, gate: Gate, kind: str = "file") -> str:
@@ -88,7 +97,7 @@ def explain_gate(chosen: Variant, gate: Gate, kind: str = "file") -> str:
         return (
             f"No {kind} keeps the drop within {gate.max_drop}: the best, {chosen.name}, loses {drop.mean:.4f} "
             f"(up to {drop.ci95[1]:.4f}); {_name_layers(chosen)}"
-            f"{_advise(chosen)}train longer, take a larger model, or raise --max-drop."
+            f"{_advise(chosen, gate)}train longer, take a larger model, or raise --max-drop."
         )
     return (
         f"No accurate file stays within {gate.budget_ms} ms: {chosen.name} needs {chosen.latency_ms.p99:.2f} ms (p99); "
@@ -104,5 +113,17 @@ def _name_layers(variant: Variant) -> str:
     return f"farthest from float are its layers {named}; "
 
 
-def _advise(variant: Variant) -> str:
-    return "try --recipe int16x8 or --teacher, " if variant.precision == "int8" else ""
+def _advise(variant: Variant, gate: Gate) -> str:
+    if variant.precision != "int8":
+        return ""
+    return f"{_advise_float(variant) if gate.allows_float() else ''}try --recipe int16x8 or --teacher, "
+
+
+def _advise_float(variant: Variant) -> str:
+    """Write the line of a recipe that keeps the worst layers in float, beside those that are kept already."""
+    kept = variant.kept_float
+    further = [layer.layer for layer in variant.worst_layers(len(variant.layers)) if layer.layer not in kept]
+    if not further:
+        return ""
+    line = f"keep_float = {json.dumps([*kept, *further[:NAMED_LAYERS]])}"
+    return f"put {line} into a copy of the recipe int8-ptq (no full integers then: not for the Edge TPU), "

@@ -115,4 +115,5 @@ def _describe(
         lint=model.card.lint,
         layers=tried.layers,
         channels=read_channels(model.path.parent, name),
+        kept_float=recipe.keep_float if recipe is not None else (),
     )

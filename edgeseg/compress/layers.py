@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,11 @@ from numpy.typing import NDArray
 
 from edgeseg.compress.variant import LayerError
 from edgeseg.core.card import Card
+from edgeseg.core.errors import UnknownNameError
 from edgeseg.core.frame import pixels_to_tensor
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.quiet import quiet_native_output
-
-_CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+from edgeseg.graph.operators import CONVERSIONS
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class _Step:
     """One operator that computes, and where its result lies."""
 
     operator: str
+    node: str
     tensor: int
     shape: tuple[int, ...]
     scale: float
@@ -35,13 +37,7 @@ class LayerReader:
 
     def __init__(self, model: ModelFile) -> None:
         self._card: Card = model.card
-        with quiet_native_output():
-            self._interpreter = Interpreter(
-                model_content=model.flatbuffer,
-                experimental_preserve_all_tensors=True,
-                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            )
-            self._interpreter.allocate_tensors()
+        self._interpreter = _open_flatbuffer(model.flatbuffer)
         self.steps = _list_steps(self._interpreter)
 
     def read(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
@@ -79,17 +75,40 @@ def compare_layers(parent: ModelFile, child: ModelFile, images: NDArray[np.uint8
     )
 
 
+def find_nodes(flatbuffer: bytes, layers: Sequence[str]) -> tuple[str, ...]:
+    """Find the tensors in which some layers leave their results; unknown layers are refused."""
+    steps = _list_steps(_open_flatbuffer(flatbuffer))
+    known = {step.name for step in steps}
+    for layer in layers:
+        if layer not in known:
+            raise UnknownNameError("layer", layer, known)
+    return tuple(step.node for step in steps if step.name in layers)
+
+
+def _open_flatbuffer(flatbuffer: bytes) -> Any:
+    with quiet_native_output():
+        interpreter = Interpreter(
+            model_content=flatbuffer,
+            experimental_preserve_all_tensors=True,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        interpreter.allocate_tensors()
+    return interpreter
+
+
 def _list_steps(interpreter: Any) -> tuple[_Step, ...]:
     details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
     steps = []
     for operator in interpreter._get_ops_details():
-        if operator["op_name"] in _CONVERSIONS:
+        if operator["op_name"] in CONVERSIONS:
             continue
         result = details[operator["outputs"][0]]
         scale, zero_point = result["quantization"]
         shape = tuple(int(n) for n in result["shape"])
         name = name_layer(result["name"], operator["op_name"])
-        steps.append(_Step(operator["op_name"], result["index"], shape, float(scale), int(zero_point), name))
+        steps.append(
+            _Step(operator["op_name"], result["name"], result["index"], shape, float(scale), int(zero_point), name)
+        )
     return tuple(steps)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg.compress.cut import wire_network
+from edgeseg.compress.layers import find_nodes
 from edgeseg.compress.lesson import Lesson
 from edgeseg.compress.prune import prune_network
 from edgeseg.compress.pruned import describe_pruned, write_pruned
@@ -65,7 +66,8 @@ def make_flatbuffer(shop: Workshop, lesson: Lesson, recipe: Recipe, network: Any
         model = train_quantised(model, recipe.qat, lesson, keep_zeros=recipe.sparsify is not None)
     elif recipe.precision in CALIBRATED:
         calibration = pick_calibration(shop.train, recipe.calibration_images)
-    flatbuffer = convert_model(model, recipe.precision, calibration)
+    kept = find_nodes(convert_model(model, "float32"), recipe.keep_float) if recipe.keep_float else ()
+    flatbuffer = convert_model(model, recipe.precision, calibration, kept)
     if recipe.sparsify is not None:
         check_sparsity(measure_sparsity(flatbuffer), recipe.sparsify.target)
     return flatbuffer

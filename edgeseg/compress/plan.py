@@ -11,13 +11,16 @@ from edgeseg.backends.cpu import CpuBackend
 from edgeseg.bench.measure import describe_host
 from edgeseg.compress.gate import Gate, choose_variant, explain_choice
 from edgeseg.compress.judge import PARENT, Judgement, judge_files
+from edgeseg.compress.layers import find_nodes
 from edgeseg.compress.lesson import plan_lesson
 from edgeseg.compress.make import make_files, name_file
+from edgeseg.compress.prune import plan_pruning
 from edgeseg.compress.recipe import Recipe, add_plain_recipe
 from edgeseg.compress.resume import begin_plan
 from edgeseg.compress.variant import Variant
 from edgeseg.compress.workshop import Workshop, open_run
 from edgeseg.core.files import write_bytes, write_json
+from edgeseg.core.modelfile import read_model
 from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import Case
 from edgeseg.train.run import MODEL, read_run
@@ -77,6 +80,7 @@ def compress_run(
         teacher: A run whose masks are followed where a recipe trains; None follows the run's own.
     """
     shop = open_run(run)
+    check_recipes(recipes, shop, run)
     lesson = plan_lesson(shop, teacher)
     recipes = add_plain_recipe(tuple(recipes))
     begin_plan(folder, run, recipes, teacher)
@@ -88,6 +92,15 @@ def compress_run(
     for name in RESULTS:
         write_json(folder / name, to_plain(report))
     return Outcome(report, _compare_cases(shop, judged[PARENT], judged[report.chosen]))
+
+
+def check_recipes(recipes: Sequence[Recipe], shop: Workshop, run: Path) -> None:
+    """Refuse what the network cannot give before anything is made: layers it does not have, budgets it cannot keep."""
+    for recipe in recipes:
+        if recipe.keep_float:
+            find_nodes(read_model(run / MODEL).flatbuffer, recipe.keep_float)
+        if recipe.prune is not None:
+            plan_pruning(shop.record.spec, shop.model, recipe.prune)
 
 
 def _report(

@@ -32,12 +32,18 @@ def prune_network(spec: UNetSpec, model: Any, step: PruneStep, lesson: Lesson) -
         step: The budget, in how many steps, and how long to recover.
         lesson: What it learns from.
     """
-    network = wire_network(spec, model)
-    meter = choose_meter(step.budget, network)
-    check_budget(step, meter(network, keep_least(network.wiring)))
+    network, meter = plan_pruning(spec, model, step)
     for number in range(1, step.steps + 1):
         network = _take_step(network, step, lesson, meter, step.share ** (number / step.steps))
     return recover(network, lesson, step, step.recovery_epochs)
+
+
+def plan_pruning(spec: UNetSpec, model: Any, step: PruneStep) -> tuple[Network, Meter]:
+    """Wire a model and choose how its cost is measured; a budget that it cannot keep is refused."""
+    network = wire_network(spec, model)
+    meter = choose_meter(step.budget, network)
+    check_budget(step, meter(network, keep_least(network.wiring)))
+    return network, meter
 
 
 def check_budget(step: PruneStep, least: float) -> None:

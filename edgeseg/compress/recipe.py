@@ -94,6 +94,8 @@ class Recipe:
     summary: str
     precision: str
     calibration_images: int = 128
+    keep_float: tuple[str, ...] = ()
+    """Layers that stay float inside an int8 file, by the names that the report prints."""
     prune: PruneStep | None = None
     sparsify: SparsifyStep | None = None
     qat: QatStep | None = None
@@ -102,6 +104,11 @@ class Recipe:
         check_choice("precision", self.precision, PRECISIONS)
         if self.qat is not None and self.precision != "int8":
             raise ValueError(f"expected precision int8 beside [qat], got {self.precision!r}")
+        if self.keep_float and (self.precision != "int8" or self.qat is not None):
+            raise ValueError(
+                "expected precision int8 without [qat] beside keep_float, since ranges then come from calibration, "
+                f"got {self.precision!r}{' with [qat]' if self.qat is not None else ''}"
+            )
         if self.calibration_images < 1:
             raise ValueError(f"expected at least 1 calibration image, got {self.calibration_images}")
 
@@ -112,8 +119,8 @@ class Recipe:
 
     @property
     def is_plain_int8(self) -> bool:
-        """Say whether this is int8 without further training, which further training has to beat."""
-        return self.precision == "int8" and not self.trains
+        """Say whether this is all int8 without further training, which further training has to beat."""
+        return self.precision == "int8" and not self.trains and not self.keep_float
 
 
 def _check_training(epochs: int, learning_rate: float, distillation: float) -> None:

@@ -49,6 +49,8 @@ class Variant:
     """In the order they run; empty where the layers cannot be matched with the parent's."""
     channels: tuple[KeptChannels, ...] = ()
     """In the order they run; empty where no channel was removed."""
+    kept_float: tuple[str, ...] = ()
+    """Layers that the recipe left float inside an int8 file."""
 
     def worst_layers(self, count: int) -> tuple[LayerError, ...]:
         """Pick the layers that are farthest from the parent's."""

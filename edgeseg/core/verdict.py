@@ -4,6 +4,8 @@ from __future__ import annotations
 
 MAPPED, UNCERTAIN, UNMAPPED = "mapped", "uncertain", "not mapped"
 OK = "ok"
+INTEGER_TARGETS = ("edgetpu",)
+"""Targets that take no operator with float numbers."""
 
 
 def read_verdict(line: str) -> str:

@@ -12,6 +12,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgeseg.core.errors import ModelFileError
 
+CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+"""Operators that compute nothing and only change how numbers are written."""
 _TYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
 _OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _ACTIVATIONS = {value: name for name, value in vars(schema.ActivationFunctionType).items() if not name.startswith("_")}
@@ -66,6 +68,11 @@ class Operator:
     def is_float(self) -> bool:
         """Say whether it computes with float numbers."""
         return any(tensor.dtype.startswith("float") for tensor in (*self.inputs, *self.outputs))
+
+    @property
+    def is_conversion(self) -> bool:
+        """Say whether it only changes how numbers are written."""
+        return self.name in CONVERSIONS
 
 
 @dataclass(frozen=True)

@@ -5,39 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgeseg.cli.app import main
 from edgeseg.core.images import write_image
+from tests.commands import Fail
 
 pytestmark = pytest.mark.integration
-
-Fail = Callable[..., tuple[int, str]]
-
-
-class CommandLine:
-    """Runs commands inside this process, so that TensorFlow is imported once and not once per sentence."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def fail(self, *arguments: str | Path) -> tuple[int, str]:
-        """Run a command that must not succeed; gives its exit code and what it said on stderr."""
-        self._monkeypatch.setattr("sys.argv", ["edgeseg", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        assert isinstance(caught.value.code, int)
-        return caught.value.code, self._capsys.readouterr().err
-
-
-@pytest.fixture
-def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fail:
-    monkeypatch.setenv("COLUMNS", "200")
-    return CommandLine(monkeypatch, capsys).fail
 
 
 def test_missing_data_folder(fail: Fail, tmp_path: Path) -> None:
@@ -139,6 +115,7 @@ def test_run_folder_of_an_interrupted_training(fail: Fail, tmp_path: Path) -> No
     )
     code, said = fail("compress", tmp_path / "run", "--out", tmp_path / "out")
     assert (code, "interrupted" in said) == (1, True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_part_of_other_data(fail: Fail, int8_model: Path, disc_data: Path) -> None:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
-import os
+import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from edgeseg.core.errors import OutputError, RunError
 from edgeseg.core.files import partial_path
+from edgeseg.core.modelfile import read_model, write_model
+from tests.commands import full_disk, read_files
 
 if TYPE_CHECKING:
     from edgeseg.compress.plan import Outcome
 
 pytestmark = pytest.mark.integration
+
+TIMED = ("latency_ms", "gzip_bytes", "bytes")
+"""Of a variant, what another run of the same command may give otherwise: times, and the card that tells them."""
 
 
 @pytest.fixture
@@ -34,24 +42,49 @@ def interrupted(trained_run: Path, compressed: tuple[Path, Outcome], tmp_path: P
     return out
 
 
-def read_files(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def compress(run: Path, out: Path, *options: str) -> list[str]:
+    recipes = ("--recipe", "float16,int8-ptq", "--max-drop", "0.05")
+    return [sys.executable, "-m", "edgeseg", "compress", str(run), "--out", str(out), *recipes, *options]
 
 
-def test_finished_files_are_kept_and_the_rest_is_made(trained_run: Path, interrupted: Path) -> None:
-    from edgeseg.compress.gate import Gate
-    from edgeseg.compress.plan import compress_run
-    from edgeseg.compress.recipe import load_recipe
-    from edgeseg.compress.resume import open_folder
+def wait_for_file(path: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a file is there, or fail after two minutes."""
+    deadline = monotonic() + 120
+    while not path.is_file():
+        assert process.poll() is None, "the compression ended before it could be killed"
+        assert monotonic() < deadline, "the compression never got that far"
+        sleep(0.02)
 
-    recipes = [load_recipe(name) for name in ("int8-ptq", "float16")]
-    with open_folder(interrupted, resume=True) as folder:
-        outcome = compress_run(trained_run, folder, recipes, Gate(max_drop=0.05))
-        made = {path.stem for path in (folder / "recipes").iterdir()}
-    assert made == {"float16"}
-    assert [variant.name for variant in outcome.report.variants] == ["float32", "int8-ptq", "float16"]
-    assert (interrupted / "float16.tflite").is_file()
-    assert not partial_path(interrupted).exists()
+
+def describe_variants(folder: Path) -> dict[str, Any]:
+    report = json.loads((folder / "compress.json").read_text(encoding="utf-8"))
+    return {
+        variant["name"]: {key: value for key, value in variant.items() if key not in TIMED}
+        for variant in report["variants"]
+    }
+
+
+def test_killed_compression_goes_on_with_what_was_finished(
+    trained_run: Path, compressed: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    out, partial = tmp_path / "small", tmp_path / "small.partial"
+    parent = read_files(trained_run)
+    process = subprocess.Popen(compress(trained_run, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_file(partial / "float16.tflite", process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    assert not (partial / "int8-ptq.tflite").exists()
+    finished, begun = read_model(partial / "float16.tflite"), (partial / "recipes" / "float16.toml").stat()
+
+    subprocess.run(compress(trained_run, out, "--resume"), check=True, capture_output=True)
+    again = (out / "recipes" / "float16.toml").stat()
+    assert (again.st_ino, again.st_mtime_ns) == (begun.st_ino, begun.st_mtime_ns)
+    assert read_model(out / "float16.tflite").flatbuffer == finished.flatbuffer
+    uninterrupted = describe_variants(compressed[0])
+    assert describe_variants(out) == {name: uninterrupted[name] for name in ("float32", "float16", "int8-ptq")}
+    assert not partial.exists()
+    assert read_files(trained_run) == parent
 
 
 def test_full_disk_is_told_and_leaves_nothing_half_made(
@@ -62,19 +95,22 @@ def test_full_disk_is_told_and_leaves_nothing_half_made(
     from edgeseg.compress.recipe import load_recipe
     from edgeseg.compress.resume import open_folder
 
-    def refuse(_: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def write_on_full_disk(*arguments: Any) -> None:
+        with full_disk():
+            write_model(*arguments)
 
     before = read_files(trained_run)
-    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.setattr("edgeseg.compress.make.write_model", write_on_full_disk)
     recipes = [load_recipe(name) for name in ("int8-ptq", "float16")]
     with (
-        pytest.raises(OutputError, match="No space left on device"),
+        pytest.raises(OutputError, match="File too large") as caught,
         open_folder(interrupted, resume=True) as folder,
     ):
         compress_run(trained_run, folder, recipes, Gate(max_drop=0.05))
+    assert "disk has room" in caught.value.hint
     assert not interrupted.exists()
-    assert {path.name for path in partial_path(interrupted).iterdir()} == {"plan.json", "int8-ptq.tflite"}
+    left = {str(path.relative_to(partial_path(interrupted))) for path in read_files(partial_path(interrupted))}
+    assert left == {"plan.json", "float32.tflite", "int8-ptq.tflite", "recipes/float16.toml"}
     assert read_files(trained_run) == before
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgeseg.backends.cpu import CpuBackend
-from edgeseg.core.errors import DataError, RecipeError, RunError
+from edgeseg.core.errors import DataError, RecipeError, RunError, UnknownNameError
 from edgeseg.core.frame import SCORE_ONE
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec
@@ -182,6 +182,19 @@ def test_calibration_images_that_do_not_fit_are_refused(images: Any, reason: str
         convert_model(shop.model, "int8", images)
 
 
+def test_operator_that_has_no_integers_is_named() -> None:
+    from edgeseg.convert.tflite import convert_model
+    from edgeseg.core.errors import ModelFileError
+    from edgeseg.model.keras import keras, tf
+
+    image = keras.Input((16, 16, 1))
+    steps = keras.layers.Lambda(tf.math.floor)(keras.layers.Conv2D(4, 3)(image))
+    model = keras.Model(image, keras.layers.Conv2D(1, 1)(steps))
+    with pytest.raises(ModelFileError, match=r"got float numbers in FLOOR\.") as caught:
+        convert_model(model, "int8", np.random.default_rng(0).uniform(0, 1, (2, 16, 16, 1)).astype(np.float32))
+    assert "bilinear UpSampling2D" in caught.value.hint
+
+
 def test_open_shapes_are_refused() -> None:
     from edgeseg.convert.tflite import check_static
     from edgeseg.core.errors import ModelFileError
@@ -190,3 +203,51 @@ def test_open_shapes_are_refused() -> None:
     open_tensor = Tensor((1, 8, 8, 1), "float32", constant=False, dynamic=True)
     with pytest.raises(ModelFileError, match="got open ones in CONV_2D"):
         check_static(Graph((Operator("CONV_2D", 1, (), (open_tensor,), 0),), 0))
+
+
+def test_layer_kept_in_float_departs_less_and_the_file_is_judged_like_all_others(
+    trained_run: Path, compressed: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    from edgeseg.compress.gate import Gate
+    from edgeseg.compress.plan import compress_run
+    from edgeseg.compress.recipe import Recipe
+    from edgeseg.graph.operators import read_graph
+
+    recipe = Recipe("mixed", "", "int8", keep_float=("head", "up1_a"))
+    report = compress_run(trained_run, tmp_path, [recipe], Gate(max_drop=0.05, targets=("edgetpu",))).report
+    plain = next(variant for variant in compressed[1].report.variants if variant.name == "int8-ptq")
+    mixed = report.variants[1]
+    before, after = ({layer.layer: layer.error for layer in variant.layers} for variant in (plain, mixed))
+    assert all(after[layer] < before[layer] for layer in recipe.keep_float)
+    assert mixed.dice.mean == pytest.approx(report.variants[0].dice.mean, abs=0.05)
+    assert mixed.operators["CONV_2D"] == plain.operators["CONV_2D"]
+
+    model = read_model(tmp_path / "mixed.tflite")
+    floats = [o for o in read_graph(model.flatbuffer).operators if o.is_float and not o.is_conversion]
+    assert [operator.name for operator in floats] == ["CONV_2D", "CONV_2D"]
+    assert (model.card.input_quantisation.dtype, model.card.output_quantisation.dtype) == ("int8", "int8")
+    assert (report.gate["held"], mixed.lint["cpu"]) == (False, "ok")
+    assert "mixed is refused (edgetpu: DEQUANTIZE computes with float numbers" in report.advice
+
+
+@pytest.mark.parametrize(("layer", "hint"), [("hed", "Did you mean head?"), ("nothing", "Known: down0_a, down0_b")])
+def test_layers_that_the_network_does_not_have_are_refused(
+    layer: str, hint: str, shop: Workshop, trained_run: Path
+) -> None:
+    from edgeseg.compress.plan import check_recipes
+    from edgeseg.compress.recipe import Recipe
+
+    with pytest.raises(UnknownNameError, match=f"Expected the name of a layer, got '{layer}'") as caught:
+        check_recipes([Recipe("mine", "", "int8", keep_float=("head", layer))], shop, trained_run)
+    assert hint in caught.value.hint
+
+
+def test_keeping_every_layer_in_float_is_refused(shop: Workshop, compressed: tuple[Path, Outcome]) -> None:
+    from edgeseg.compress.lesson import plan_lesson
+    from edgeseg.compress.make import make_flatbuffer
+    from edgeseg.compress.recipe import Recipe
+
+    everything = tuple(layer.layer for layer in compressed[1].report.variants[1].layers)
+    recipe = Recipe("mine", "", "int8", calibration_images=8, keep_float=everything)
+    with pytest.raises(RecipeError, match="layers that are left for int8"):
+        make_flatbuffer(shop, plan_lesson(shop), recipe, shop.model)

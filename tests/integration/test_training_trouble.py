@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from edgeseg.train.judge import Judge
 from edgeseg.train.logs import RunLog
 from edgeseg.train.pipeline import Feed
 from edgeseg.train.precision import computing_in
+from tests.commands import full_disk
 
 pytestmark = pytest.mark.integration
 
@@ -93,17 +93,6 @@ def test_a_rate_far_too_high_is_told(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="Expected a finite loss"):
         Workbench(tmp_path, Course(3, 1e30, "plateau")).run(ignore)
     assert not (tmp_path / "checkpoint").exists()
-
-
-@contextmanager
-def full_disk(room: int = 1000) -> Iterator[None]:
-    """Let the operating system refuse every file that grows beyond a size."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_is_told_and_the_training_goes_on_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ def make_variant(
     trained: bool = False,
     lint: dict[str, str] | None = None,
     layers: tuple[LayerError, ...] = (),
+    kept_float: tuple[str, ...] = (),
 ) -> Variant:
     return Variant(
         name=name,
@@ -43,6 +44,7 @@ def make_variant(
         latency_ms=Percentiles(ms, ms, ms, ms * 1.2, ms, 0.0),
         lint=lint or {},
         layers=layers,
+        kept_float=kept_float,
     )
 
 
@@ -112,13 +114,48 @@ def test_board_with_an_edge_tpu_takes_what_its_rules_take(tmp_path: Path) -> Non
     assert "edgetpu: SOFTMAX runs over channels: train with --activation sigmoid" in explain_gate(chosen, gate)
 
 
+LAYERS = tuple(LayerError(name, "CONV_2D", error) for name, error in [("a", 0.1), ("b", 0.3), ("c", 0.0), ("d", 0.2)])
+
+
 def test_layers_with_the_largest_error_are_named() -> None:
-    layers = tuple(
-        LayerError(name, "CONV_2D", error) for name, error in [("a", 0.1), ("b", 0.3), ("c", 0.0), ("d", 0.2)]
-    )
-    said = explain_gate(make_variant("int8", 1.0, 0.5, layers=layers), Gate())
+    said = explain_gate(make_variant("int8", 1.0, 0.5, layers=LAYERS), Gate())
     assert "its layers b (30.0%), d (20.0%), a (10.0%)" in said
+    assert 'put keep_float = ["b", "d", "a"] into a copy of the recipe int8-ptq' in said
+    assert "not for the Edge TPU" in said
     assert "try --recipe int16x8 or --teacher" in said
+
+
+def test_further_layers_are_kept_beside_those_that_were_not_enough() -> None:
+    mixed = make_variant("mixed", 1.5, 0.5, layers=LAYERS, kept_float=("b",))
+    assert 'keep_float = ["b", "d", "a", "c"]' in explain_gate(mixed, Gate())
+    assert "keep_float" not in explain_gate(make_variant("int8", 1.0, 0.5), Gate())
+    assert "keep_float" not in explain_gate(dataclasses.replace(mixed, kept_float=("a", "b", "c", "d")), Gate())
+
+
+def test_no_float_is_advised_or_chosen_where_the_target_takes_none() -> None:
+    gate = Gate(targets=("edgetpu",))
+    int8 = make_variant("int8", 1.0, 0.5, layers=LAYERS, lint={"edgetpu": "ok"})
+    mixed = make_variant("mixed", 0.5, 0.0, layers=LAYERS, lint={"edgetpu": "CONV_2D computes with float numbers"})
+    assert choose_variant([int8, mixed], gate) == (int8, False)
+    assert choose_variant([int8, mixed], Gate(targets=("edgetpu", "cpu"))) == (mixed, True)
+    said = explain_choice([int8, mixed], int8, False, gate)
+    assert "No file keeps the drop within 0.01: the best, int8" in said
+    assert "keep_float" not in said
+
+
+def test_layers_to_keep_are_named_where_float_is_accurate_but_too_slow() -> None:
+    gate = Gate(budget_ms=2.0)
+    half = dataclasses.replace(make_variant("float16", 4.0, 0.0), precision="float16")
+    lossy = make_variant("int8-ptq", 1.0, 0.2, layers=LAYERS)
+    said = explain_choice([half, lossy], half, False, gate)
+    assert "No accurate file stays within 2.0 ms: float16" in said
+    assert 'keep_float = ["b", "d", "a"]' in said
+
+
+def test_training_has_to_beat_all_int8_and_not_a_file_with_float_layers() -> None:
+    mixed = make_variant("mixed", 2.0, 0.0, validation=0.95, kept_float=("b",))
+    trained = make_variant("qat", 1.0, 0.0, validation=0.91, trained=True)
+    assert choose_variant([make_variant("ptq", 1.0, 0.0), mixed, trained], Gate())[0] == trained
 
 
 def test_it_is_said_when_no_int8_file_holds_the_gate() -> None:

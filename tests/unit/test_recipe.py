@@ -23,6 +23,12 @@ def test_recipe_comes_back_as_it_was_written(name: str, tmp_path: Path) -> None:
     assert load_recipe(str(path)) == recipe
 
 
+def test_layers_kept_in_float_come_back_as_they_were_written(tmp_path: Path) -> None:
+    recipe = Recipe("mine", "mine", "int8", keep_float=("head", "up0_a"))
+    (tmp_path / "mine.toml").write_text(format_recipe(recipe), encoding="utf-8")
+    assert load_recipe(str(tmp_path / "mine.toml")) == recipe
+
+
 def test_plain_int8_is_made_beside_recipes_that_train_for_int8() -> None:
     qat, plain, half = (load_recipe(name) for name in ("int8-qat", "int8-ptq", "float16"))
     assert [recipe.name for recipe in add_plain_recipe((qat,))] == ["int8-ptq", "int8-qat"]
@@ -46,6 +52,12 @@ def test_plain_int8_is_made_beside_recipes_that_train_for_int8() -> None:
             'precision = "int16x8"\n[qat]\nepochs = 1\nlearning_rate = 1e-3\ndistillation = 0.0',
             "expected precision int8",
         ),
+        ('precision = "float16"\nkeep_float = ["head"]', "expected precision int8 without .qat. beside keep_float"),
+        (
+            'precision = "int8"\nkeep_float = ["head"]\n[qat]\nepochs = 1\nlearning_rate = 1e-3\ndistillation = 0.0',
+            "got 'int8' with .qat.",
+        ),
+        ('precision = "int8"\nkeep_float = "head"', "expected a list for keep_float"),
     ],
 )
 def test_recipe_that_cannot_be_is_refused(text: str, reason: str, tmp_path: Path) -> None:
@@ -55,6 +67,8 @@ def test_recipe_that_cannot_be_is_refused(text: str, reason: str, tmp_path: Path
         load_recipe(str(path))
 
 
-@pytest.mark.parametrize(("field", "expected"), [({}, True), ({"precision": "int16x8"}, False)])
+@pytest.mark.parametrize(
+    ("field", "expected"), [({}, True), ({"precision": "int16x8"}, False), ({"keep_float": ("head",)}, False)]
+)
 def test_plain_int8_is_known(field: dict[str, Any], expected: bool) -> None:
     assert Recipe(**({"name": "a", "summary": "b", "precision": "int8"} | field)).is_plain_int8 is expected
