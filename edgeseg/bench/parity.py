@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.backends.parity import Parity
-from edgeseg.backends.select import select_backend
+from edgeseg.backends.select import AUTO, select_backend
 from edgeseg.core.errors import BackendError
 from edgeseg.core.modelfile import ModelFile, read_model
 
@@ -45,4 +45,5 @@ def _compare(model: ModelFile, requested: str, threads: int) -> ParityRow:
     except BackendError as error:
         return ParityRow(model.path.name, requested, "", None, f"{error.message} {error.hint}")
     reason = "" if found.parity else "the file holds no golden pairs"
-    return ParityRow(model.path.name, found.name, found.detail, found.parity, reason)
+    name = found.name if requested == AUTO else requested
+    return ParityRow(model.path.name, name, found.detail, found.parity, reason)
