@@ -15,7 +15,7 @@ from edgeseg.core.frame import decide_labels, tensor_to_scores
 from edgeseg.core.modelfile import GoldenPair, ModelFile
 
 LEAST_IOU = 0.99
-MOST_DIFFERENCE = 0.03
+MOST_DIFFERENCE = 0.05
 """As probability: pixels so near the threshold may fall to either side, which would make a small mask's IoU poor."""
 
 
