@@ -50,8 +50,8 @@ class Backend(ABC):
 
     @classmethod
     @abstractmethod
-    def probe(cls, variant: str = "", network: bytes | None = None) -> Probe:
-        """Say whether this backend can be used on this machine, with this network if one is given."""
+    def probe(cls, network: bytes, variant: str = "") -> Probe:
+        """Say whether this backend can be used on this machine for this network."""
 
     @abstractmethod
     def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:

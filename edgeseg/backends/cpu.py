@@ -21,7 +21,7 @@ class CpuBackend(InterpreterBackend):
         self.detail = f"{library}, {'XNNPACK' if self.uses_xnnpack() else 'no XNNPACK'}, threads: {threads}"
 
     @classmethod
-    def probe(cls, variant: str = "", network: bytes | None = None) -> Probe:  # noqa: ARG003 - one kind, any network
+    def probe(cls, network: bytes = b"", variant: str = "") -> Probe:  # noqa: ARG003 - one kind, any network
         """Say which runtime would be used."""
         try:
             library, _ = find_runtime()

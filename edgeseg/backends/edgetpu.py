@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from edgeseg.backends.base import Probe
 from edgeseg.backends.interpreter import InterpreterBackend, find_runtime
-from edgeseg.backends.probe_model import build_probe_model
 from edgeseg.backends.trial import try_backend
 from edgeseg.core.errors import BackendError
 
@@ -47,10 +46,10 @@ class EdgeTpuBackend(InterpreterBackend):
         self.detail = f"{library}, Edge TPU {variant or 'on any port'}, delegated parts: {self.count_delegated()}"
 
     @classmethod
-    def probe(cls, variant: str = "", network: bytes | None = None) -> Probe:
+    def probe(cls, network: bytes, variant: str = "") -> Probe:
         """Say whether libedgetpu loads, finds its device and runs the network, without risking this process."""
         _check_device(variant)
-        return try_backend(cls.name, variant, network or build_probe_model(), _CRASH_HINT)
+        return try_backend(cls.name, variant, network, _CRASH_HINT)
 
 
 def _check_device(device: str) -> None:

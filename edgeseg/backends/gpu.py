@@ -6,6 +6,7 @@ import math
 import re
 import weakref
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
@@ -53,13 +54,16 @@ class GpuBackend(Backend):
                 self._run(np.zeros(self.input.shape, self.input.quantisation.dtype))
         except RuntimeError as error:
             raise _explain_refusal(log.text) from error
-        self.detail = f"LiteRT, {_find_adapter(log.text)}, {precision}"
+        share = "" if self._handles.model.is_fully_accelerated() else ", part of it on the CPU"
+        self.detail = f"LiteRT, {_find_adapter(log.text)}, {precision}{share}"
         weakref.finalize(self, _release, self._handles)
 
     @classmethod
-    def probe(cls, variant: str = "", network: bytes | None = None) -> Probe:  # noqa: ARG003 - a tiny one shows it
+    def probe(cls, network: bytes, variant: str = "") -> Probe:  # noqa: ARG003 - a tiny one shows it
         """Say which adapter would be used, after one tiny inference on it."""
         _check_precision(variant)
+        if find_spec("ai_edge_litert") is None:
+            return Probe(False, "Expected LiteRT for the GPU, which is not installed.", "pip install ai-edge-litert")
         return try_backend(cls.name, variant, build_probe_model(), _HINT)
 
     def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:

@@ -42,7 +42,7 @@ class OnnxBackend(Backend):
         self.detail = f"onnxruntime {runtime.__version__}, {_tell_provider(wanted, self._session.get_providers())}"
 
     @classmethod
-    def probe(cls, variant: str = "", network: bytes | None = None) -> Probe:  # noqa: ARG003 - the package decides
+    def probe(cls, network: bytes, variant: str = "") -> Probe:  # noqa: ARG003 - the package decides
         """Say whether onnxruntime is installed, and where it could run."""
         refuse_variant(cls.name, variant)
         try:

@@ -91,7 +91,7 @@ def _open_backend(
     if name not in BACKENDS:
         raise UnknownNameError("backend", name, (AUTO, *BACKENDS))
     _check_kind(model, name)
-    probe = BACKENDS[name].probe(variant, model.flatbuffer)
+    probe = BACKENDS[name].probe(model.flatbuffer, variant)
     if not probe.available:
         raise BackendError(probe.detail, probe.hint)
     backend = BACKENDS[name](model.flatbuffer, threads, variant)

@@ -51,7 +51,7 @@ def stub(stub_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(("device", "seen"), [("", ""), ("usb:1", "device=usb:1\n"), (":0", "device=:0\n")])
 def test_loads_and_is_told_the_device(stub: Path, device: str, seen: str) -> None:
-    probe = EdgeTpuBackend.probe(device)
+    probe = EdgeTpuBackend.probe(build_probe_model(), device)
     assert probe.available, probe
     assert "Edge TPU" in probe.detail
     assert stub.read_text(encoding="utf-8") == seen
@@ -68,7 +68,7 @@ def test_loads_and_is_told_the_device(stub: Path, device: str, seen: str) -> Non
 )
 def test_failures_come_as_sentences(behaviour: str, detail: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUB", behaviour)
-    assert_refused(EdgeTpuBackend.probe(), detail, hint)
+    assert_refused(EdgeTpuBackend.probe(build_probe_model()), detail, hint)
 
 
 @pytest.mark.usefixtures("stub")
@@ -81,13 +81,15 @@ def test_hang_ends_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_library_is_not_there() -> None:
-    assert_refused(EdgeTpuBackend.probe(), "cannot open shared object file", "libedgetpu1-std")
+    assert_refused(EdgeTpuBackend.probe(build_probe_model()), "cannot open shared object file", "libedgetpu1-std")
 
 
 def test_library_is_no_delegate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "add.c").write_text(NO_DELEGATE, encoding="utf-8")
     monkeypatch.setenv("LD_LIBRARY_PATH", str(compile_library(tmp_path / "add.c", tmp_path)))
-    assert_refused(EdgeTpuBackend.probe(), "without tflite_plugin_create_delegate", "libedgetpu1-std")
+    assert_refused(
+        EdgeTpuBackend.probe(build_probe_model()), "without tflite_plugin_create_delegate", "libedgetpu1-std"
+    )
 
 
 @pytest.mark.parametrize("behaviour", ["", "crash"])

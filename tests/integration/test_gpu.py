@@ -81,7 +81,7 @@ def test_without_a_driver_one_sentence(vulkan: Surroundings, tmp_path: Path, dri
 def test_driver_that_disappears_after_the_probe(vulkan: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in vulkan.items():
         monkeypatch.setenv(name, value)
-    probe = GpuBackend.probe()
+    probe = GpuBackend.probe(build_network())
     assert probe.available, probe
     assert "SwiftShader" in probe.detail
     monkeypatch.setenv("VK_ICD_FILENAMES", "/nowhere.json")

@@ -31,8 +31,8 @@ class Changed(Backend):
         self.detail = f"{len(network)} bytes, {threads} threads, {variant or 'no variant'}"
 
     @classmethod
-    def probe(cls, variant: str = "", network: bytes | None = None) -> Probe:
-        return Probe(not variant, f"{len(network or b'')} bytes")
+    def probe(cls, network: bytes, variant: str = "") -> Probe:
+        return Probe(not variant, f"{len(network)} bytes")
 
     def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(self.change(tensor))
@@ -110,7 +110,7 @@ def test_unknown_backend(model: ModelFile) -> None:
 @pytest.mark.parametrize("device", ["usb:", "usb:x", "pcie", "0", "USB", "usb:0 ", ":", "/dev/apex_0"])
 def test_wrong_edge_tpu_device(device: str) -> None:
     with pytest.raises(BackendError, match="Expected an Edge TPU device") as caught:
-        EdgeTpuBackend.probe(device)
+        EdgeTpuBackend.probe(b"", device)
     assert "edgetpu:usb:0" in caught.value.hint
 
 
