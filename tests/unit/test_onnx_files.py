@@ -15,6 +15,7 @@ from edgeseg.core.errors import BackendError, EdgesegError, ModelFileError
 from edgeseg.core.modelfile import CARD_NAME, GOLDEN_KEY, GoldenPair, pack_golden, read_model
 from edgeseg.core.onnxfile import split_onnx
 from edgeseg.core.spec import Quantisation
+from edgeseg.graph.operators import read_graph
 from tests.networks import SIDE, describe_network
 
 onnx = pytest.importorskip("onnx", reason="onnx writes the files that these tests read")
@@ -109,6 +110,11 @@ def test_changed_model_is_refused(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"Sigmoid", b"Softmax"))
     with pytest.raises(ModelFileError, match="hash on its card"):
         read_model(path)
+
+
+def test_operators_of_an_onnx_file_are_not_read(path: Path) -> None:
+    with pytest.raises(ModelFileError, match="Expected a TFLite flatbuffer"):
+        read_graph(read_model(path).flatbuffer)
 
 
 def test_text_is_no_onnx_file(tmp_path: Path) -> None:
