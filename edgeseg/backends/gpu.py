@@ -22,7 +22,8 @@ from edgeseg.core.spec import Quantisation
 PRECISIONS = ("float32", "float16")
 """The first is the default: its masks are the CPU's; half of it overflows in silence where sums are large."""
 _ADAPTER = re.compile(r"Selected adapter: ([^,\n]+)")
-_CAUSES = re.compile(r"Couldn't load Vulkan: [^\n]+|Found no drivers|No adapters found|Following operations[^\n]+")
+_CAUSES = re.compile(r"Couldn't load Vulkan: [^\n]+|Found no drivers|No adapters found")
+_COMPLAINT = re.compile(r"^ERROR: ([^\[\n].*?)\.?$", re.MULTILINE)
 _HINT = (
     "Install the GPU's Vulkan driver and libvulkan1 (Debian: apt-get install libvulkan1 mesa-vulkan-drivers; "
     "NVIDIA: its own driver), or use --backend cpu."
@@ -105,6 +106,13 @@ def _find_adapter(log: str) -> str:
 
 def _explain_refusal(log: str) -> BackendError:
     """Find the cause in LiteRT's log: its exception names none."""
+    adapter, complaint = _ADAPTER.search(log), _COMPLAINT.search(log)
+    if adapter is not None:
+        return BackendError(
+            f"Expected a network that LiteRT runs on {adapter[1]}, got its refusal: "
+            f"{complaint[1] if complaint else 'it gave no reason'}.",
+            "Use --backend cpu for this file, or another one that edgeseg compress wrote.",
+        )
     causes = list(dict.fromkeys(_CAUSES.findall(log)))
     said = "; ".join(causes) if causes else "a refusal without a reason"
     return BackendError(f"Expected a GPU that LiteRT can use, got: {said}.", _HINT)

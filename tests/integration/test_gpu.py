@@ -78,6 +78,17 @@ def test_without_a_driver_one_sentence(vulkan: Surroundings, tmp_path: Path, dri
     assert "Vulkan" in hint
 
 
+def test_operator_that_the_gpu_does_not_know(vulkan: Surroundings, tmp_path: Path) -> None:
+    save_network(tmp_path / "whirl.tflite", custom="Whirl")
+    done = run_edgeseg(vulkan, "bench", tmp_path / "whirl.tflite", "--backend", "gpu")
+    assert done.returncode == 1
+    assert (
+        "edgeseg: Expected a network that LiteRT runs on SwiftShader Device (Subzero), got its refusal: " in done.stderr
+    )
+    assert "Whirl" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_driver_that_disappears_after_the_probe(vulkan: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in vulkan.items():
         monkeypatch.setenv(name, value)
