@@ -76,12 +76,12 @@ def _try_in_turn(model: ModelFile, ranked: Sequence[str], threads: int, enforce_
 
 
 def _rank_backends(model: ModelFile) -> tuple[str, ...]:
-    """List the backends to try: the only one that takes the file, or those of this board's profile."""
+    """List the backends to try: the only one that takes the file, or those of this board's profile, and the CPU."""
     if model.is_onnx:
         return (OnnxBackend.name,)
     if _is_compiled(model):
         return (EdgeTpuBackend.name,)
-    return recommend_backends() or (CpuBackend.name,)
+    return tuple(dict.fromkeys((*recommend_backends(), CpuBackend.name)))
 
 
 def _open_backend(
