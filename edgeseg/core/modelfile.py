@@ -72,8 +72,10 @@ def pack_model(flatbuffer: bytes, card: Card, golden: tuple[GoldenPair, ...] = (
 def read_model(path: Path) -> ModelFile:
     """Read a model file and refuse one that is damaged, bare or of a newer schema."""
     data = _read_bytes(path)
-    if path.suffix == ".onnx":
-        return _read_onnx(path, data)
+    return _read_onnx(path, data) if path.suffix == ".onnx" else _read_tflite(path, data)
+
+
+def _read_tflite(path: Path, data: bytes) -> ModelFile:
     if not _is_flatbuffer(data):
         raise ModelFileError(
             f"Expected a .tflite file, got {path}, which is none.", "Give a file that edgeseg compress wrote."
