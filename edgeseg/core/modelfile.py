@@ -24,6 +24,7 @@ from edgeseg.core.onnxfile import split_onnx
 
 CARD_NAME = "edgeseg.json"
 GOLDEN_KEY = "golden"
+"""Where golden pairs stand in the metadata of an ONNX file."""
 _IDENTIFIER = b"TFL3"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -67,6 +68,15 @@ def pack_model(flatbuffer: bytes, card: Card, golden: tuple[GoldenPair, ...] = (
             _add(archive, f"golden/{number}/input.npy", _array_to_bytes(pair.input))
             _add(archive, f"golden/{number}/output.npy", _array_to_bytes(pair.output))
     return buffer.getvalue()
+
+
+def pack_golden(golden: tuple[GoldenPair, ...]) -> str:
+    """Put golden pairs into text, for the metadata of an ONNX file."""
+    buffer = io.BytesIO()
+    arrays = {f"input_{number}": pair.input for number, pair in enumerate(golden)}
+    arrays |= {f"output_{number}": pair.output for number, pair in enumerate(golden)}
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def read_model(path: Path) -> ModelFile:
@@ -121,15 +131,6 @@ def _unpack_golden(text: str) -> tuple[GoldenPair, ...]:
     with np.load(io.BytesIO(base64.b64decode(text, validate=True)), allow_pickle=False) as arrays:
         count = sum(name.startswith("input_") for name in arrays.files)
         return tuple(GoldenPair(arrays[f"input_{number}"], arrays[f"output_{number}"]) for number in range(count))
-
-
-def pack_golden(golden: tuple[GoldenPair, ...]) -> str:
-    """Put golden pairs into text, for the metadata of an ONNX file."""
-    buffer = io.BytesIO()
-    arrays = {f"input_{number}": pair.input for number, pair in enumerate(golden)}
-    arrays |= {f"output_{number}": pair.output for number, pair in enumerate(golden)}
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _is_flatbuffer(data: bytes) -> bool:
