@@ -1,4 +1,4 @@
-"""What every backend can do: say whether it works here, load a flatbuffer, turn a tensor into a tensor."""
+"""What every backend can do: say whether it works here, load a network, turn a tensor into a tensor."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from edgeseg.core.errors import BackendError
 from edgeseg.core.spec import Quantisation
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Shape and quantisation of one end of a model."""
+    """Shape of one end of a model, and how its numbers are read as far as the runtime tells: its type at least."""
 
     shape: tuple[int, ...]
     quantisation: Quantisation
@@ -37,11 +38,29 @@ class Backend(ABC):
     detail: str
     """The library and the accelerator in use, for reports."""
 
+    @abstractmethod
+    def __init__(self, network: bytes, threads: int = 1, variant: str = "") -> None:
+        """Load a network.
+
+        Args:
+            network: A flatbuffer, or what else this backend takes.
+            threads: How many CPU threads the runtime may use.
+            variant: What the user wrote behind the backend's name and a colon: a precision, a device.
+        """
+
     @classmethod
     @abstractmethod
-    def probe(cls) -> Probe:
-        """Say whether this backend can be used on this machine."""
+    def probe(cls, network: bytes, variant: str = "") -> Probe:
+        """Say whether this backend can be used on this machine for this network."""
 
     @abstractmethod
     def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """Run the model once; the result stays valid until the next call."""
+
+
+def refuse_variant(name: str, variant: str) -> None:
+    """Refuse anything behind the name of a backend that comes in one kind only."""
+    if variant:
+        raise BackendError(
+            f"Expected nothing behind the name of the backend {name}, got {variant!r}.", f"Write: --backend {name}"
+        )

@@ -1,15 +1,34 @@
-"""Choose a backend by name; a fall-back is never silent."""
+"""Choose a backend by name, or the best one that works here; a fall-back is never silent."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeseg.backends.base import Backend
 from edgeseg.backends.cpu import CpuBackend
-from edgeseg.core.errors import BackendError, UnknownNameError
+from edgeseg.backends.edgetpu import EdgeTpuBackend
+from edgeseg.backends.gpu import GpuBackend
+from edgeseg.backends.onnx import OnnxBackend
+from edgeseg.backends.parity import Parity, measure_parity, refuse_other_masks
+from edgeseg.core.board import recommend_backends
+from edgeseg.core.errors import BackendError, ModelFileError, UnknownNameError
+from edgeseg.core.modelfile import ModelFile
+from edgeseg.core.verdict import COMPILED, OK, UNMAPPED, read_verdict
 
-BACKENDS = {CpuBackend.name: CpuBackend}
-CHOICES = ("auto", *BACKENDS)
+AUTO = "auto"
+BACKENDS: dict[str, type[Backend]] = {kind.name: kind for kind in (CpuBackend, GpuBackend, EdgeTpuBackend, OnnxBackend)}
+
+
+@dataclass(frozen=True)
+class BackendReport:
+    """What a model ran on, why not on what was asked for, and whether its masks were the file's."""
+
+    name: str
+    requested: str
+    fallback_reason: str | None
+    detail: str
+    parity: Parity | None
 
 
 @dataclass(frozen=True)
@@ -19,19 +38,102 @@ class Selection:
     backend: Backend
     requested: str
     fallback_reason: str | None = None
+    parity: Parity | None = None
+
+    def report(self) -> BackendReport:
+        """Put down what the figures of a run need to be understood."""
+        return BackendReport(self.backend.name, self.requested, self.fallback_reason, self.backend.detail, self.parity)
 
 
-def select_backend(flatbuffer: bytes, requested: str = "auto", threads: int = 1) -> Selection:
-    """Load a flatbuffer on the requested backend, or on the best one when that is left open.
+def select_backend(model: ModelFile, requested: str = AUTO, threads: int = 1, enforce_parity: bool = True) -> Selection:
+    """Load a model file on the requested backend, or on the best one when that is left open.
 
     Args:
-        flatbuffer: The model.
-        requested: "auto" or the name of a backend.
+        model: The file, read and verified.
+        requested: "auto", or the name of a backend, with its variant behind a colon.
         threads: How many threads a CPU backend may use.
+        enforce_parity: Whether a backend whose masks are not those of the golden pairs is refused.
     """
-    if requested not in CHOICES:
-        raise UnknownNameError("backend", requested, CHOICES)
     if threads < 1:
         raise BackendError(f"Expected at least 1 thread, got {threads}.", "Give --threads 1 or more.")
-    chosen = BACKENDS["cpu" if requested == "auto" else requested]
-    return Selection(chosen(flatbuffer, threads), requested)
+    if requested != AUTO:
+        backend, parity = _open_backend(model, requested, threads, enforce_parity)
+        return Selection(backend, requested, None, parity)
+    return _try_in_turn(model, _rank_backends(model), threads, enforce_parity)
+
+
+def _try_in_turn(model: ModelFile, ranked: Sequence[str], threads: int, enforce_parity: bool) -> Selection:
+    refusals: list[BackendError] = []
+    for name in ranked:
+        try:
+            _check_verdict(model, name)
+            backend, parity = _open_backend(model, name, threads, enforce_parity)
+        except BackendError as error:
+            refusals.append(BackendError(f"{name}: {error.message}", error.hint))
+            continue
+        return Selection(backend, AUTO, " ".join(error.message for error in refusals) or None, parity)
+    raise BackendError(" ".join(error.message for error in refusals), refusals[-1].hint)
+
+
+def _rank_backends(model: ModelFile) -> tuple[str, ...]:
+    """List the backends to try: the only one that takes the file, or those of this board's profile, and the CPU."""
+    if model.is_onnx:
+        return (OnnxBackend.name,)
+    if _is_compiled(model):
+        return (EdgeTpuBackend.name,)
+    return tuple(dict.fromkeys((*recommend_backends(), CpuBackend.name)))
+
+
+def _open_backend(
+    model: ModelFile, requested: str, threads: int, enforce_parity: bool
+) -> tuple[Backend, Parity | None]:
+    name, _, variant = requested.partition(":")
+    if name not in BACKENDS:
+        raise UnknownNameError("backend", name, (AUTO, *BACKENDS))
+    _check_kind(model, name)
+    probe = BACKENDS[name].probe(model.flatbuffer, variant)
+    if not probe.available:
+        raise BackendError(probe.detail, probe.hint)
+    backend = BACKENDS[name](model.flatbuffer, threads, variant)
+    _check_ends(model, backend)
+    parity = measure_parity(backend, model, enforce_parity)
+    refuse_other_masks(backend, parity)
+    return backend, parity
+
+
+def _is_compiled(model: ModelFile) -> bool:
+    return COMPILED.encode() in model.flatbuffer
+
+
+def _check_kind(model: ModelFile, name: str) -> None:
+    """Refuse a file of the wrong kind before the backend does so with less words, or takes it and runs on the CPU."""
+    if model.is_onnx != (name == OnnxBackend.name):
+        kind, other = ("an ONNX file", "onnx") if model.is_onnx else ("a .tflite file", "cpu")
+        raise BackendError(
+            f"Expected another kind of file for the backend {name}, got {kind}.", f"Use --backend {other}."
+        )
+    if name == EdgeTpuBackend.name and not _is_compiled(model):
+        raise BackendError(
+            "Expected a file that was compiled for the Edge TPU, got one that was not: all of it would run on the CPU.",
+            "Compile it with edgeseg export MODEL --to edgetpu, or use --backend cpu.",
+        )
+
+
+def _check_verdict(model: ModelFile, name: str) -> None:
+    """Refuse what the card is sure of; a compiled file runs on the Edge TPU or nowhere, whatever stays on the CPU."""
+    line = model.card.lint.get(name.partition(":")[0], OK)
+    if read_verdict(line) == UNMAPPED and not _is_compiled(model):
+        raise BackendError(f"The card says of this target: {line}.", "Choose a --backend yourself to try it.")
+
+
+def _check_ends(model: ModelFile, backend: Backend) -> None:
+    card, source, sink = model.card, backend.input, backend.output
+    wanted = (1, card.input.height, card.input.width, card.input.channels)
+    types = (card.input_quantisation.dtype, card.output_quantisation.dtype)
+    found = (source.quantisation.dtype, sink.quantisation.dtype)
+    if source.shape != wanted or sink.shape[-1] != card.output.channels or found != types:
+        raise ModelFileError(
+            f"Expected the model in {model.path} to take {wanted} and give {card.output.channels} channels as its "
+            f"card says ({' to '.join(types)}), got {source.shape} and {sink.shape} ({' to '.join(found)}).",
+            "Write the file again with edgeseg compress.",
+        )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgeseg
+from edgeseg.backends.parity import Parity
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.progress import ignore
 from edgeseg.core.stats import Percentiles, summarise_times
@@ -40,6 +41,9 @@ class BenchResult:
     first_inference_ms: float
     peak_rss_mb: float
     host: dict[str, Any]
+    requested: str
+    fallback_reason: str | None
+    parity: Parity | None
 
 
 @dataclass(frozen=True)
@@ -52,20 +56,21 @@ class LoadedModel:
     first_inference_ms: float
 
 
-def load_models(paths: Sequence[Path], requested: str, threads: int) -> list[LoadedModel]:
+def load_models(paths: Sequence[Path], requested: str, threads: int, enforce_parity: bool = True) -> list[LoadedModel]:
     """Load model files for timing.
 
     Args:
         paths: The files.
-        requested: "auto" or the name of a backend.
+        requested: "auto" or the names of backends, with commas: every file is loaded on each of them.
         threads: CPU threads each model may use.
+        enforce_parity: Whether a backend is refused whose masks are not those of the golden pairs.
     """
-    return [_load(path, requested, threads) for path in paths]
+    return [_load(path, name, threads, enforce_parity) for path in paths for name in requested.split(",")]
 
 
-def _load(path: Path, requested: str, threads: int) -> LoadedModel:
+def _load(path: Path, requested: str, threads: int, enforce_parity: bool) -> LoadedModel:
     start = perf_counter()
-    segmenter = Segmenter(read_model(path), requested, threads)
+    segmenter = Segmenter(read_model(path), requested, threads, enforce_parity)
     load_ms = 1e3 * (perf_counter() - start)
     return LoadedModel(path, segmenter, round(load_ms, 3), round(segmenter.warm_up(), 3))
 
@@ -82,21 +87,25 @@ def bench_models(
         on_block: Told after each block of frames.
     """
     times = time_segmenters([model.segmenter for model in models], runs, on_block)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return [
-        BenchResult(
-            model=model.path.name,
-            backend=model.segmenter.selection.backend.name,
-            threads=threads,
-            runs=runs,
-            latency_ms=latency,
-            load_ms=model.load_ms,
-            first_inference_ms=model.first_inference_ms,
-            peak_rss_mb=round(peak, 1),
-            host=describe_host(model.segmenter.selection.backend.detail),
-        )
-        for model, latency in zip(models, times, strict=True)
-    ]
+    return [_put_together(model, latency, threads, runs) for model, latency in zip(models, times, strict=True)]
+
+
+def _put_together(model: LoadedModel, latency: dict[str, Percentiles], threads: int, runs: int) -> BenchResult:
+    ran_on = model.segmenter.selection.report()
+    return BenchResult(
+        model=model.path.name,
+        backend=ran_on.name,
+        threads=threads,
+        runs=runs,
+        latency_ms=latency,
+        load_ms=model.load_ms,
+        first_inference_ms=model.first_inference_ms,
+        peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        host=describe_host(ran_on.detail),
+        requested=ran_on.requested,
+        fallback_reason=ran_on.fallback_reason,
+        parity=ran_on.parity,
+    )
 
 
 def time_segmenters(

@@ -1,41 +1,74 @@
-"""`edgeseg bench`: how fast model files are on this machine."""
+"""`edgeseg bench`: how fast model files are on this machine, and whether every backend draws the same masks."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeseg.cli.common import BackendOption, JsonOption, ThreadsOption, save_json
+from edgeseg.cli.common import (
+    GATE_NOT_HELD,
+    JsonOption,
+    NoParityOption,
+    ThreadsOption,
+    save_json,
+    tell_selection,
+)
 from edgeseg.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgeseg.bench.measure import BenchResult
+    from edgeseg.bench.parity import ParityRow
 
 
 def bench(
-    models: Annotated[list[Path], typer.Argument(help="One or more .tflite files.", metavar="MODEL...")],
-    backend: BackendOption = "auto",
+    models: Annotated[list[Path], typer.Argument(help="One or more model files.", metavar="MODEL...")],
+    backend: Annotated[
+        str, typer.Option(metavar="NAMES", help="auto, or backends with commas: cpu,gpu,gpu:float16,edgetpu,onnx.")
+    ] = "auto",
     threads: ThreadsOption = 1,
     runs: Annotated[int, typer.Option(help="Frames each model is timed on.", min=1)] = 200,
+    parity: Annotated[
+        bool, typer.Option("--parity", help="Time nothing; hold every backend against the file's golden pairs.")
+    ] = False,
+    no_parity: NoParityOption = False,
     json_out: JsonOption = None,
 ) -> None:
     """Time model files from a camera-sized frame to its mask, stage by stage.
 
-    Several files are timed in turn in one run, so that a drifting machine hits all of them alike; the last column is
-    the ratio to the first file. The JSON holds one table, or a list under `results` for several files.
+    Several files and backends are timed in turn in one run, so that a drifting machine hits all of them alike; the
+    last column is the ratio to the first row. The JSON holds one table, or a list under `results` for several.
+
+    With --parity the masks are compared instead; exit code 3 when a backend's are not the file's, or it is not here.
 
     Example: `edgeseg bench runs/demo/float32.tflite runs/demo/int8-qat.tflite`
     """
+    if parity:
+        _show_parity(models, backend, threads, json_out)
+        return
     from edgeseg.bench.measure import bench_models, count_blocks, load_models
     from edgeseg.core.progress import progress_bar
     from edgeseg.core.schema import to_plain
 
-    loaded = load_models(models, backend, threads)
+    loaded = load_models(models, backend, threads, not no_parity)
+    for model in loaded:
+        tell_selection(model.segmenter.selection)
     with progress_bar("Timing", count_blocks(runs)) as advance:
         results = bench_models(loaded, threads, runs, advance)
+    _print_times(results, threads, runs)
+    tables = to_plain(results)
+    save_json(json_out, tables[0] if len(tables) == 1 else {"results": tables})
+
+
+def _print_times(results: Sequence[BenchResult], threads: int, runs: int) -> None:
     first = results[0].latency_ms["invoke"].p50
     rows = [
         (
             r.model,
+            r.backend if r.requested == "auto" else r.requested,
             *(f"{r.latency_ms[stage].p50:.3f}" for stage in ("preprocess", "invoke", "postprocess", "total")),
             f"{r.latency_ms['total'].p99:.3f}",
             f"{r.first_inference_ms:.2f}",
@@ -43,8 +76,31 @@ def bench(
         )
         for r in results
     ]
-    title = f"Milliseconds per frame, {results[0].backend}, threads: {threads}, frames: {runs}"
-    columns = ("model", "preprocess", "invoke", "postprocess", "total p50", "total p99", "first", "ratio")
-    print_table(title, columns, rows)
-    tables = to_plain(results)
-    save_json(json_out, tables[0] if len(tables) == 1 else {"results": tables})
+    columns = ("model", "backend", "preprocess", "invoke", "postprocess", "total p50", "total p99", "first", "ratio")
+    print_table(f"Milliseconds per frame, threads: {threads}, frames: {runs}", columns, rows)
+
+
+def _show_parity(models: Sequence[Path], backend: str, threads: int, json_out: Path | None) -> None:
+    from edgeseg.bench.parity import compare_backends
+    from edgeseg.core.schema import to_plain
+
+    rows = compare_backends(models, backend, threads)
+    print_table(
+        "Masks of the golden pairs",
+        ("model", "backend", "IoU", "largest difference", "same masks", "detail"),
+        [_list_parity(row) for row in rows],
+    )
+    for row in rows:
+        if row.reason:
+            print(f"{row.model} on {row.backend}: {row.reason}")
+    save_json(json_out, {"rows": to_plain(rows)})
+    if not all(row.held for row in rows):
+        raise typer.Exit(GATE_NOT_HELD)
+
+
+def _list_parity(row: ParityRow) -> tuple[str, ...]:
+    found = row.parity
+    if found is None:
+        return (row.model, row.backend, "", "", "not proved", row.detail)
+    far = "no number" if found.difference is None else f"{found.difference:.3g} {found.unit}"
+    return (row.model, row.backend, f"{found.iou:.4f}", far, "yes" if found.held else "no", row.detail)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgeseg.core.errors import MissingExtraError
 from edgeseg.core.files import write_json
+
+if TYPE_CHECKING:
+    from edgeseg.backends.select import Selection
 
 GATE_NOT_HELD = 3
 
@@ -45,7 +49,14 @@ AugmentOption = Annotated[
 ]
 DenoiseOption = Annotated[str, typer.Option(help="Filter in front of the network: none, median or speckle.")]
 ThreadsOption = Annotated[int, typer.Option(help="CPU threads the model may use.", min=1)]
-BackendOption = Annotated[str, typer.Option(help="What runs the model: auto or cpu.")]
+BackendOption = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="auto, cpu, gpu or gpu:float16, edgetpu or edgetpu:DEVICE, onnx."),
+]
+NoParityOption = Annotated[
+    bool,
+    typer.Option("--no-parity", help="Go on, at your own risk, where the masks are not the file's golden ones."),
+]
 
 
 def need_training_packages() -> None:
@@ -63,6 +74,15 @@ def _need_packages(extra: str, *packages: str) -> None:
     for package in packages:
         if find_spec(package) is None:
             raise MissingExtraError(package, extra)
+
+
+def tell_selection(selection: Selection) -> None:
+    """Say on stderr when a model runs on something else than first wanted, or draws other masks than it should."""
+    name, parity = selection.backend.name, selection.parity
+    if selection.fallback_reason is not None:
+        print(f"edgeseg: runs on {name}, since: {selection.fallback_reason}", file=sys.stderr)
+    if parity is not None and not parity.held:
+        print(f"edgeseg: the masks on {name} are not the file's golden ones: {parity.describe()}.", file=sys.stderr)
 
 
 def save_json(path: Path | None, value: Mapping[str, Any]) -> None:

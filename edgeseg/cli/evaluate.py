@@ -7,12 +7,21 @@ from typing import Annotated
 
 import typer
 
-from edgeseg.cli.common import BackendOption, GroupPatternOption, JsonOption, LayoutOption, ThreadsOption, save_json
+from edgeseg.cli.common import (
+    BackendOption,
+    GroupPatternOption,
+    JsonOption,
+    LayoutOption,
+    NoParityOption,
+    ThreadsOption,
+    save_json,
+    tell_selection,
+)
 from edgeseg.cli.tables import print_evaluation
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A .tflite file, or a run folder.", metavar="RUN|MODEL")],
+    model: Annotated[Path, typer.Argument(help="A .tflite or .onnx file, or a run folder.", metavar="RUN|MODEL")],
     data: Annotated[Path, typer.Argument(help="Folder of labelled images, in any known layout.")],
     split: Annotated[
         str | None,
@@ -22,6 +31,7 @@ def evaluate(
     group_pattern: GroupPatternOption = None,
     backend: BackendOption = "auto",
     threads: ThreadsOption = 1,
+    no_parity: NoParityOption = False,
     cases_out: Annotated[
         Path | None, typer.Option("--cases", metavar="F", help="Write every case's figures as CSV.", show_default=False)
     ] = None,
@@ -58,7 +68,8 @@ def evaluate(
     if overlays is not None:
         refuse_existing(overlays, overwrite)
     file = read_model(model / "model.tflite" if model.is_dir() else model)
-    segmenter = Segmenter(file, backend, threads)
+    segmenter = Segmenter(file, backend, threads, not no_parity)
+    tell_selection(segmenter.selection)
     picked = pick_cases(file.card, data, split, layout, group_pattern)
     colour = file.card.input.in_colour
     with progress_bar("Judging", len(picked.cases)) as advance:
@@ -70,4 +81,5 @@ def evaluate(
     if overlays is not None:
         with staged_folder(overlays, overwrite) as folder:
             write_overlays(folder, segmenter, scored, lambda number: read_case(picked.cases[number], colour))
-    save_json(json_out, {"model": file.card.name, "split": picked.part} | table)
+    ran_on = to_plain(segmenter.selection.report())
+    save_json(json_out, {"model": file.card.name, "split": picked.part, "backend": ran_on} | table)

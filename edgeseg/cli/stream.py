@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeseg.cli.common import GATE_NOT_HELD, BackendOption, JsonOption, ThreadsOption, save_json, usage_errors
+from edgeseg.cli.common import (
+    GATE_NOT_HELD,
+    BackendOption,
+    JsonOption,
+    NoParityOption,
+    ThreadsOption,
+    save_json,
+    tell_selection,
+    usage_errors,
+)
 from edgeseg.cli.tables import print_stream
 
 if TYPE_CHECKING:
@@ -25,6 +34,7 @@ def stream(
     ] = "phantom://",
     backend: BackendOption = "auto",
     threads: ThreadsOption = 1,
+    no_parity: NoParityOption = False,
     view: Annotated[str, typer.Option(help="web shows a page on this machine; none shows nothing.")] = "web",
     port: Annotated[int, typer.Option(help="Port of the page; 0 takes any free one.")] = 8765,
     budget_ms: Annotated[float, typer.Option(help="How old a frame may be when its mask is ready.")] = 50.0,
@@ -51,7 +61,8 @@ def stream(
         raise UnknownNameError("view", view, VIEWS)
     with usage_errors():
         options = StreamOptions(budget_ms, max_miss, frames)
-    segmenter = Segmenter(read_model(model), backend, threads)
+    segmenter = Segmenter(read_model(model), backend, threads, not no_parity)
+    tell_selection(segmenter.selection)
     recorder = LatencyRecorder(budget_ms, segmenter.warm_up())
     opened = open_source(source, segmenter.card.input.in_colour)
     sinks = [_open_page(segmenter, source, recorder, port)] if view == "web" else []

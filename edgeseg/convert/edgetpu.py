@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeseg.backends.cpu import find_runtime
+from edgeseg.backends.interpreter import find_runtime
 from edgeseg.convert.edgetpu_log import CompilerLog, explain_refusal, find_version, parse_log
 from edgeseg.core.card import Card
 from edgeseg.core.errors import ExportError

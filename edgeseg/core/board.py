@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeseg.core.catalog import find_board, list_boards, read_toml
 from edgeseg.core.errors import EdgesegError
@@ -67,3 +69,10 @@ def find_nearest_board(model: str, machine: str) -> str | None:
     exact = (name for name, board in boards.items() if any(part in model for part in board.device_tree))
     generic = (name for name, board in boards.items() if not board.device_tree and machine in board.machine)
     return next(exact, None) or next(generic, None)
+
+
+def recommend_backends(device_tree: Path = Path("/proc/device-tree/model")) -> tuple[str, ...]:
+    """List what the profile of this machine recommends to run models on, the best first; empty without a profile."""
+    model = device_tree.read_text(encoding="utf-8", errors="replace") if device_tree.is_file() else ""
+    name = find_nearest_board(model, platform.machine())
+    return load_board(name).recommended.backends if name else ()

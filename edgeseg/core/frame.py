@@ -211,7 +211,7 @@ def scores_to_labels(scores: Bytes, placement: Placement, size: tuple[int, int],
     region = placement.region
     inner = _cut_padding(scores, placement, size)
     full = cv2.resize(inner, (region.width, region.height), interpolation=cv2.INTER_LINEAR)
-    return _decide(np.asarray(full, dtype=np.uint8).reshape(region.height, region.width, -1), spec)
+    return decide_labels(np.asarray(full, dtype=np.uint8).reshape(region.height, region.width, -1), spec)
 
 
 def _cut_padding(scores: Bytes, placement: Placement, size: tuple[int, int]) -> Bytes:
@@ -220,7 +220,8 @@ def _cut_padding(scores: Bytes, placement: Placement, size: tuple[int, int]) -> 
     return scores[y : y + placement.height // factor, x : x + placement.width // factor]
 
 
-def _decide(scores: Bytes, spec: OutputSpec) -> Bytes:
+def decide_labels(scores: Bytes, spec: OutputSpec) -> Bytes:
+    """Give every pixel the class that its scores speak for; 0 is the background."""
     if spec.activation == "softmax":
         return np.asarray(scores.argmax(axis=2), dtype=np.uint8)
     limit = int(spec.threshold * SCORE_ONE + 0.5)
@@ -231,7 +232,7 @@ def _decide(scores: Bytes, spec: OutputSpec) -> Bytes:
 
 
 def _drop_small_regions(scores: Bytes, spec: OutputSpec) -> Bytes:
-    labels = _decide(scores, spec)
+    labels = decide_labels(scores, spec)
     kept = scores.copy()
     first = spec.channels - len(spec.classes)
     for channel in range(len(spec.classes)):

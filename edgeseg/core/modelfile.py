@@ -1,7 +1,11 @@
-"""The one file that crosses to the device: a plain .tflite with the card and golden pairs in a zip behind it."""
+"""The one file that crosses to the device: a plain .tflite with the card and golden pairs in a zip behind it.
+
+An ONNX model that was exported from one carries both among its metadata.
+"""
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import io
@@ -16,8 +20,11 @@ from numpy.typing import NDArray
 from edgeseg.core.card import Card, card_from_json, card_to_json
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.files import write_bytes
+from edgeseg.core.onnxfile import split_onnx
 
 CARD_NAME = "edgeseg.json"
+GOLDEN_KEY = "golden"
+"""Where golden pairs stand in the metadata of an ONNX file."""
 _IDENTIFIER = b"TFL3"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -36,8 +43,14 @@ class ModelFile:
 
     path: Path
     flatbuffer: bytes
+    """The network; for an ONNX file the whole of it."""
     card: Card
     golden: tuple[GoldenPair, ...]
+
+    @property
+    def is_onnx(self) -> bool:
+        """Say whether the network is an ONNX model and no flatbuffer."""
+        return not _is_flatbuffer(self.flatbuffer)
 
 
 def write_model(path: Path, flatbuffer: bytes, card: Card, golden: tuple[GoldenPair, ...] = ()) -> None:
@@ -57,9 +70,26 @@ def pack_model(flatbuffer: bytes, card: Card, golden: tuple[GoldenPair, ...] = (
     return buffer.getvalue()
 
 
+def pack_golden(golden: tuple[GoldenPair, ...]) -> str:
+    """Put golden pairs into text, for the metadata of an ONNX file."""
+    buffer = io.BytesIO()
+    arrays = {f"input_{number}": pair.input for number, pair in enumerate(golden)}
+    arrays |= {f"output_{number}": pair.output for number, pair in enumerate(golden)}
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
 def read_model(path: Path) -> ModelFile:
     """Read a model file and refuse one that is damaged, bare or of a newer schema."""
-    data = _read_tflite(path)
+    data = _read_bytes(path)
+    return _read_onnx(path, data) if path.suffix == ".onnx" else _read_tflite(path, data)
+
+
+def _read_tflite(path: Path, data: bytes) -> ModelFile:
+    if not _is_flatbuffer(data):
+        raise ModelFileError(
+            f"Expected a .tflite file, got {path}, which is none.", "Give a file that edgeseg compress wrote."
+        )
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise _no_card(path)
     try:
@@ -80,18 +110,40 @@ def read_model(path: Path) -> ModelFile:
     return ModelFile(path, flatbuffer, card, golden)
 
 
-def _read_tflite(path: Path) -> bytes:
+def _read_onnx(path: Path, data: bytes) -> ModelFile:
     try:
-        data = path.read_bytes()
+        bare, entries = split_onnx(data)
+        golden = _unpack_golden(entries.get(GOLDEN_KEY, ""))
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
+        raise ModelFileError(
+            f"Expected a whole ONNX file in {path}, got a damaged one: {error}.", "Copy the file again."
+        ) from error
+    if CARD_NAME not in entries:
+        raise _no_card(path)
+    card = card_from_json(entries[CARD_NAME], str(path))
+    _check_hash(path, bare, card)
+    return ModelFile(path, data, card, golden)
+
+
+def _unpack_golden(text: str) -> tuple[GoldenPair, ...]:
+    if not text:
+        return ()
+    with np.load(io.BytesIO(base64.b64decode(text, validate=True)), allow_pickle=False) as arrays:
+        count = sum(name.startswith("input_") for name in arrays.files)
+        return tuple(GoldenPair(arrays[f"input_{number}"], arrays[f"output_{number}"]) for number in range(count))
+
+
+def _is_flatbuffer(data: bytes) -> bool:
+    return data[4:8] == _IDENTIFIER
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
     except OSError as error:
         raise ModelFileError(
             f"Expected a model file at {path}, got: {error.strerror}.", "Give the path of a .tflite file."
         ) from error
-    if data[4:8] != _IDENTIFIER:
-        raise ModelFileError(
-            f"Expected a .tflite file, got {path}, which is none.", "Give a file that edgeseg compress wrote."
-        )
-    return data
 
 
 def _no_card(path: Path) -> ModelFileError:

@@ -6,6 +6,8 @@ MAPPED, UNCERTAIN, UNMAPPED = "mapped", "uncertain", "not mapped"
 OK = "ok"
 INTEGER_TARGETS = ("edgetpu",)
 """Targets that take no operator with float numbers."""
+COMPILED = "edgetpu-custom-op"
+"""The operator that stands for everything a compiler has put onto an Edge TPU."""
 
 
 def read_verdict(line: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from edgeseg.backends.probe_model import build_probe_model
 from edgeseg.core.errors import EdgesegError
 from edgeseg.deploy.check import Check
 from edgeseg.deploy.machine import Machine, Package, parse_version
-from edgeseg.deploy.probe_model import build_probe_model
 
 OLDEST_NUMPY = (1, 26)
 _CPU_LISTS = ("sys/devices/system/cpu/possible", "sys/devices/system/cpu/present")

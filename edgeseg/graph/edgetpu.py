@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from edgeseg.core.verdict import UNCERTAIN, UNMAPPED
+from edgeseg.core.verdict import COMPILED, UNCERTAIN, UNMAPPED
 from edgeseg.graph.edgetpu_rules import CHIP_BYTES, count_bytes, judge_operator
 from edgeseg.graph.finding import Finding, Objection, make_finding
 from edgeseg.graph.operators import Graph, Operator
-
-COMPILED = "edgetpu-custom-op"
-"""What stands for everything that runs on the chip in a file that was compiled."""
 
 
 def lint_edgetpu(graph: Graph) -> tuple[Finding, ...]:

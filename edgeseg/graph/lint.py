@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgeseg.core.verdict import UNMAPPED
-from edgeseg.graph.edgetpu import COMPILED, lint_edgetpu
+from edgeseg.core.verdict import COMPILED, UNMAPPED
+from edgeseg.graph.edgetpu import lint_edgetpu
 from edgeseg.graph.finding import Finding, Objection, make_finding, summarise_findings
 from edgeseg.graph.operators import Graph, Operator
 

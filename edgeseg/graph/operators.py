@@ -120,6 +120,8 @@ def count_operators(graph: Graph) -> dict[str, int]:
 
 def read_graph(flatbuffer: bytes) -> Graph:
     """Read the first subgraph of a flatbuffer."""
+    if not schema.Model.ModelBufferHasIdentifier(flatbuffer, 0):
+        raise ModelFileError("Expected a TFLite flatbuffer, got other bytes.", "Give a .tflite file.")
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
     if not model.subgraphs:
         raise ModelFileError("Expected a model with a graph, got an empty one.", "Write the file again.")

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from edgeseg.backends.select import Selection, select_backend
 from edgeseg.core.card import Card
-from edgeseg.core.errors import ModelFileError
 from edgeseg.core.frame import (
     frame_to_pixels,
     labels_on_frame,
@@ -50,17 +49,19 @@ class Segmentation:
 class Segmenter:
     """A model file on a backend, ready for frames."""
 
-    def __init__(self, model: ModelFile, requested: str = "auto", threads: int = 1) -> None:
+    def __init__(
+        self, model: ModelFile, requested: str = "auto", threads: int = 1, enforce_parity: bool = True
+    ) -> None:
         """Load a model file.
 
         Args:
             model: The file, read and verified.
-            requested: "auto" or the name of a backend.
+            requested: "auto", or the name of a backend, with its variant behind a colon.
             threads: How many threads a CPU backend may use.
+            enforce_parity: Whether a backend is refused whose masks are not those of the file's golden pairs.
         """
         self.card: Card = model.card
-        self.selection: Selection = select_backend(model.flatbuffer, requested, threads)
-        _check_ends(model, self.selection)
+        self.selection: Selection = select_backend(model, requested, threads, enforce_parity)
 
     def segment(self, frame: NDArray[Any]) -> Segmentation:
         """Draw the mask of one frame."""
@@ -89,14 +90,3 @@ class Segmenter:
         for _ in range(WARM_UP_RUNS):
             self.segment(blank)
         return first
-
-
-def _check_ends(model: ModelFile, selection: Selection) -> None:
-    card, backend = model.card, selection.backend
-    wanted = (1, card.input.height, card.input.width, card.input.channels)
-    if backend.input.shape != wanted or backend.output.shape[-1] != card.output.channels:
-        raise ModelFileError(
-            f"Expected the model in {model.path} to take {wanted} and give {card.output.channels} channels as its "
-            f"card says, got {backend.input.shape} and {backend.output.shape}.",
-            "Write the file again with edgeseg compress.",
-        )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 
+from edgeseg.backends.select import BackendReport
 from edgeseg.core.stats import Percentiles
 from edgeseg.runtime.grabber import Grabber
 from edgeseg.runtime.latency import LatencyRecorder
@@ -24,16 +25,6 @@ class FrameCounts:
     processed: int
     dropped: int
     late: int
-
-
-@dataclass(frozen=True)
-class BackendReport:
-    """What the frames ran on, and why not on what was asked for."""
-
-    name: str
-    requested: str
-    fallback_reason: str | None
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -115,7 +106,7 @@ def _report(
     seconds: float,
     name: str,
 ) -> StreamReport:
-    latency, selection = recorder.report(), segmenter.selection
+    latency = recorder.report()
     return StreamReport(
         model=segmenter.card.name,
         source=name,
@@ -128,9 +119,7 @@ def _report(
         max_miss=options.max_miss,
         verdict="held" if latency.misses <= options.max_miss else "missed",
         seconds=round(seconds, 3),
-        backend=BackendReport(
-            selection.backend.name, selection.requested, selection.fallback_reason, selection.backend.detail
-        ),
+        backend=segmenter.selection.report(),
     )
 
 

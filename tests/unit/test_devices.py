@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from edgeseg.cli.devices import devices
-from edgeseg.core.board import find_nearest_board, load_board
+from edgeseg.core.board import find_nearest_board, load_board, recommend_backends
 from edgeseg.core.catalog import catalog_folder, list_boards, list_recipes
 from edgeseg.core.errors import EdgesegError, UnknownNameError
 
@@ -48,6 +48,13 @@ def test_device_tree_wins_over_the_generic_profile() -> None:
     assert find_nearest_board("Made-up Board 3 Rev 2", "aarch64") == "made-up-3"
     assert find_nearest_board("Another Board", "aarch64") == "generic-aarch64"
     assert find_nearest_board("", "riscv64") is None
+
+
+def test_board_says_what_to_run_models_on(catalog: Path, tmp_path: Path) -> None:
+    profile = catalog / "made-up-3" / "profile.toml"
+    profile.write_text(profile.read_text().replace('backends = ["cpu"]', 'backends = ["gpu", "cpu"]'))
+    (tmp_path / "model").write_text("Made-up Board 3 Rev 2\0")
+    assert recommend_backends(tmp_path / "model") == ("gpu", "cpu")
 
 
 def test_one_board_shows_what_is_and_is_not_verified(catalog: Path, tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+"""The GPU backend: LiteRT's compiled model on its GPU accelerator, which speaks Vulkan on Linux."""
+
+from __future__ import annotations
+
+import math
+import re
+import weakref
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.backends.base import Backend, Probe, TensorInfo
+from edgeseg.backends.probe_model import build_probe_model
+from edgeseg.backends.trial import try_backend
+from edgeseg.core.errors import BackendError, UnknownNameError
+from edgeseg.core.quiet import NativeLog, captured_native_output
+from edgeseg.core.spec import Quantisation
+
+PRECISIONS = ("float32", "float16")
+"""The first is the default: its masks are the CPU's; half of it overflows in silence where sums are large."""
+_ADAPTER = re.compile(r"Selected adapter: ([^,\n]+)")
+_CAUSES = re.compile(r"Couldn't load Vulkan: [^\n]+|Found no drivers|No adapters found")
+_COMPLAINT = re.compile(r"^ERROR: ([^\[\n].*?)\.?$", re.MULTILINE)
+_HINT = (
+    "Install the GPU's Vulkan driver and libvulkan1 (Debian: apt-get install libvulkan1 mesa-vulkan-drivers; "
+    "NVIDIA: its own driver), or use --backend cpu."
+)
+
+
+@dataclass
+class _Handles:
+    """What LiteRT must keep while a model is loaded; None when it has been given back."""
+
+    network: bytes
+    model: Any
+    source: Any
+    sink: Any
+
+
+class GpuBackend(Backend):
+    """A model on the GPU."""
+
+    name: ClassVar[str] = "gpu"
+
+    def __init__(self, network: bytes, threads: int = 1, variant: str = "") -> None:  # noqa: ARG002 - no CPU threads
+        """Load a flatbuffer; the variant is the precision of the arithmetic."""
+        precision, log = _check_precision(variant), NativeLog()
+        try:
+            with captured_native_output() as log:
+                self._handles = _compile(network, precision)
+                self.input, self.output = _describe(self._handles.source), _describe(self._handles.sink)
+                self._run(np.zeros(self.input.shape, self.input.quantisation.dtype))
+        except RuntimeError as error:
+            raise _explain_refusal(log.text) from error
+        share = "" if self._handles.model.is_fully_accelerated() else ", part of it on the CPU"
+        self.detail = f"LiteRT, {_find_adapter(log.text)}, {precision}{share}"
+        weakref.finalize(self, _release, self._handles)
+
+    @classmethod
+    def probe(cls, network: bytes, variant: str = "") -> Probe:  # noqa: ARG003 - a tiny one shows it
+        """Say which adapter would be used, after one tiny inference on it."""
+        _check_precision(variant)
+        if find_spec("ai_edge_litert") is None:
+            return Probe(False, "Expected LiteRT for the GPU, which is not installed.", "pip install ai-edge-litert")
+        return try_backend(cls.name, variant, build_probe_model(), _HINT)
+
+    def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """Run the model once."""
+        try:
+            return self._run(tensor)
+        except RuntimeError as error:
+            raise BackendError(f"Expected an inference on {self.detail}, got the driver's refusal.", _HINT) from error
+
+    def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        handles, shape = self._handles, self.output.shape
+        handles.source.write(tensor)
+        handles.model.run_by_index(0, [handles.source], [handles.sink])
+        return np.asarray(handles.sink.read(math.prod(shape), self.output.quantisation.dtype)).reshape(shape)
+
+
+def _check_precision(variant: str) -> str:
+    if variant not in ("", *PRECISIONS):
+        raise UnknownNameError("precision of the GPU", variant, PRECISIONS)
+    return variant or PRECISIONS[0]
+
+
+def _compile(network: bytes, precision: str) -> _Handles:
+    from ai_edge_litert.compiled_model import CompiledModel
+    from ai_edge_litert.options import HardwareAccelerator, Options
+
+    options = Options(hardware_accelerators=HardwareAccelerator.GPU)
+    options.gpu_options.enforce_f32 = precision == "float32"
+    model = CompiledModel.from_buffer(network, options=options)
+    (source,), (sink,) = model.create_input_buffers(0), model.create_output_buffers(0)
+    return _Handles(network, model, source, sink)
+
+
+def _find_adapter(log: str) -> str:
+    """Read the GPU's name off LiteRT's log: nothing else tells it."""
+    adapter = _ADAPTER.search(log)
+    return adapter[1] if adapter else "adapter not named"
+
+
+def _explain_refusal(log: str) -> BackendError:
+    """Find the cause in LiteRT's log: its exception names none."""
+    adapter, complaint = _ADAPTER.search(log), _COMPLAINT.search(log)
+    if adapter is not None:
+        return BackendError(
+            f"Expected a network that LiteRT runs on {adapter[1]}, got its refusal: "
+            f"{complaint[1] if complaint else 'it gave no reason'}.",
+            "Use --backend cpu for this file, or another one that edgeseg compress wrote.",
+        )
+    causes = list(dict.fromkeys(_CAUSES.findall(log)))
+    said = "; ".join(causes) if causes else "a refusal without a reason"
+    return BackendError(f"Expected a GPU that LiteRT can use, got: {said}.", _HINT)
+
+
+def _release(handles: _Handles) -> None:
+    """Give the GPU back in silence: LiteRT tells on stderr what it takes apart."""
+    with captured_native_output():
+        handles.source = handles.sink = handles.model = None
+
+
+def _describe(buffer: Any) -> TensorInfo:
+    details = buffer.get_tensor_details()
+    return TensorInfo(tuple(int(n) for n in details["shape"]), Quantisation(str(details["dtype"])))

@@ -1,0 +1,92 @@
+"""The ONNX backend: onnxruntime with TensorRT, CUDA or the CPU, in this order."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.backends.base import Backend, Probe, TensorInfo, refuse_variant
+from edgeseg.core.errors import BackendError, EdgesegError, MissingExtraError
+from edgeseg.core.spec import Quantisation
+
+PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int8)": "int8", "tensor(uint8)": "uint8"}
+
+
+class OnnxBackend(Backend):
+    """An ONNX model in onnxruntime."""
+
+    name: ClassVar[str] = "onnx"
+
+    def __init__(self, network: bytes, threads: int = 1, variant: str = "") -> None:
+        """Load an ONNX model."""
+        refuse_variant(self.name, variant)
+        runtime = _import_onnxruntime()
+        wanted = [name for name in PROVIDERS if name in runtime.get_available_providers()]
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        try:
+            self._session = runtime.InferenceSession(network, options, wanted, enable_fallback=0)
+        except _list_refusals() as error:
+            raise BackendError(
+                f"Expected a model that onnxruntime can load, got its refusal: {error}.",
+                "Export the file again with edgeseg export --to onnx.",
+            ) from error
+        (source,), (sink,) = self._session.get_inputs(), self._session.get_outputs()
+        self._input_name: str = source.name
+        self.input, self.output = _describe(source), _describe(sink)
+        self.detail = f"onnxruntime {runtime.__version__}, {_tell_provider(wanted, self._session.get_providers())}"
+
+    @classmethod
+    def probe(cls, network: bytes, variant: str = "") -> Probe:  # noqa: ARG003 - the package decides
+        """Say whether onnxruntime is installed, and where it could run."""
+        refuse_variant(cls.name, variant)
+        try:
+            runtime = _import_onnxruntime()
+        except EdgesegError as error:
+            return Probe(False, error.message, error.hint)
+        known = [name for name in PROVIDERS if name in runtime.get_available_providers()]
+        return Probe(True, f"onnxruntime {runtime.__version__}, {', '.join(known)}")
+
+    def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """Run the model once."""
+        try:
+            (output,) = self._session.run(None, {self._input_name: tensor})
+        except _list_refusals() as error:
+            raise BackendError(
+                f"Expected an inference on {self.detail}, got: {error}.", "Try the .tflite with --backend cpu."
+            ) from error
+        return np.asarray(output)
+
+
+def _tell_provider(wanted: list[str], loaded: list[str]) -> str:
+    """Name what runs the model, and what should have and did not load: onnxruntime drops it with a mere warning."""
+    missing = [name for name in wanted if name not in loaded]
+    return f"{loaded[0]} ({', '.join(missing)} did not load)" if missing else loaded[0]
+
+
+def _describe(end: Any) -> TensorInfo:
+    shape = tuple(int(n) if isinstance(n, int) else -1 for n in end.shape)
+    return TensorInfo(shape, Quantisation(_TYPES.get(end.type, end.type)))
+
+
+def _import_onnxruntime() -> Any:
+    if find_spec("onnxruntime") is None:
+        raise MissingExtraError("onnxruntime", "onnx")
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise BackendError(
+            f"Expected onnxruntime to load, got: {error}.", "Repair it: pip install --force-reinstall onnxruntime"
+        ) from error
+
+
+def _list_refusals() -> tuple[type[Exception], ...]:
+    """List what onnxruntime raises: a dozen classes whose only common parent is Exception."""
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    kinds = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    return (*kinds, RuntimeError, ValueError)

@@ -1,0 +1,86 @@
+"""Does a backend draw the masks that the file's golden pairs hold? The one definition of that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.backends.base import Backend
+from edgeseg.core.card import Card
+from edgeseg.core.errors import BackendError, ModelFileError
+from edgeseg.core.frame import decide_labels, tensor_to_scores
+from edgeseg.core.modelfile import GoldenPair, ModelFile
+
+LEAST_IOU = 0.99
+MOST_DIFFERENCE = 0.05
+"""As probability: pixels so near the threshold may fall to either side, which would make a small mask's IoU poor."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a backend is from the golden pairs, by the worst of them."""
+
+    pairs: int
+    iou: float
+    """Of the masks; 1 where neither marks anything."""
+    difference: float | None
+    """The largest one between two numbers; None where the backend gave what is no number."""
+    unit: Literal["quanta", "reals"]
+    held: bool
+    enforced: bool = True
+    """Whether a backend that does not hold is refused."""
+
+    def describe(self) -> str:
+        """Put it into a few words."""
+        far = "what is no number" if self.difference is None else f"{self.difference:.3g} {self.unit}"
+        return f"mask IoU {self.iou:.4f}, largest difference {far}"
+
+
+def measure_parity(backend: Backend, model: ModelFile, enforced: bool = True) -> Parity | None:
+    """Run the golden pairs of a file through a backend; None for a file without any."""
+    if not model.golden:
+        return None
+    compared = [_compare(backend, pair, model.card) for pair in model.golden]
+    iou, difference = min(iou for iou, _, _ in compared), float(np.max([far for _, far, _ in compared]))
+    return Parity(
+        pairs=len(compared),
+        iou=round(iou, 5),
+        difference=difference if np.isfinite(difference) else None,
+        unit="reals" if model.card.output_quantisation.dtype.startswith("float") else "quanta",
+        held=all(held for _, _, held in compared),
+        enforced=enforced,
+    )
+
+
+def refuse_other_masks(backend: Backend, parity: Parity | None) -> None:
+    """Refuse a backend whose masks are not the file's."""
+    if parity is not None and parity.enforced and not parity.held:
+        raise BackendError(
+            f"Expected the file's golden masks from the backend {backend.name} ({backend.detail}), got others: "
+            f"{parity.describe()}.",
+            "Use another --backend, or go on at your own risk with --no-parity.",
+        )
+
+
+def _compare(backend: Backend, pair: GoldenPair, card: Card) -> tuple[float, float, bool]:
+    output = backend.invoke(pair.input)
+    if output.shape != pair.output.shape:
+        raise ModelFileError(
+            f"Expected the backend {backend.name} to give {pair.output.shape}, got {output.shape}.",
+            "Write the file again with edgeseg compress.",
+        )
+    ours, golden = _to_labels(output, card), _to_labels(pair.output, card)
+    difference = float(np.abs(output.astype(np.float64) - pair.output.astype(np.float64)).max())
+    marked = (ours > 0) | (golden > 0)
+    iou = float((ours == golden)[marked].mean()) if marked.any() else 1.0
+    near = difference * (card.output_quantisation.scale or 1.0) <= MOST_DIFFERENCE
+    same = bool(marked.any()) and iou >= LEAST_IOU and bool(np.isfinite(difference))
+    return iou, difference, near or same
+
+
+def _to_labels(output: NDArray[Any], card: Card) -> NDArray[np.uint8]:
+    scores = tensor_to_scores(np.nan_to_num(output), card.output_quantisation)
+    return decide_labels(scores, card.output)

@@ -1,0 +1,60 @@
+"""Model files of one operator, made without TensorFlow: enough to be loaded, run and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgeseg.backends.cpu import CpuBackend
+from edgeseg.backends.probe_model import build_probe_model
+from edgeseg.core.card import Card, Provenance, SplitSpec
+from edgeseg.core.modelfile import GoldenPair, ModelFile, read_model, write_model
+from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec, Quantisation
+
+SIDE = 16
+NUMBERS = Quantisation("int8", 1 / 256, -128)
+
+
+def build_network(custom: str = "") -> bytes:
+    """Build a network that gives its int8 input back; with a custom operator in place of its convolution if named."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(build_probe_model(), 0))
+    for tensor in (model.subgraphs[0].tensors[0], model.subgraphs[0].tensors[3]):
+        tensor.shape = [1, SIDE, SIDE, 1]
+    if custom:
+        code = schema.BuiltinOperator.CUSTOM
+        model.operatorCodes[0] = schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, customCode=custom)
+        model.subgraphs[0].operators[0].builtinOptions = None
+        model.subgraphs[0].operators[0].builtinOptionsType = schema.BuiltinOptions.NONE
+    builder = schema.flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def describe_network(lint: dict[str, str], numbers: Quantisation = NUMBERS) -> Card:
+    """Write the card of such a network."""
+    return Card(
+        name="tiny",
+        input=InputSpec(SIDE, SIDE),
+        input_quantisation=numbers,
+        output=OutputSpec((ClassSpec("target"),)),
+        output_quantisation=numbers,
+        provenance=Provenance("f" * 64, SplitSpec(0, 0.15, 0.2), 0, "int8-ptq", "nano", "0.1.0", {}),
+        parameters=1,
+        macs=SIDE * SIDE,
+        lint=lint,
+    )
+
+
+def draw_ramp() -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:
+    """Draw an input whose right half is marked."""
+    return np.broadcast_to(np.linspace(-100, 100, SIDE).astype(np.int8)[:, None], (1, SIDE, SIDE, 1)).copy()
+
+
+def save_network(path: Path, custom: str = "", lint: dict[str, str] | None = None) -> ModelFile:
+    """Write such a model file with a golden pair and read it again."""
+    ramp = draw_ramp()
+    output = ramp if custom else CpuBackend(build_network()).invoke(ramp).copy()
+    write_model(path, build_network(custom), describe_network(lint or {}), (GoldenPair(ramp, output),))
+    return read_model(path)
