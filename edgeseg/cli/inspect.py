@@ -23,7 +23,8 @@ def inspect(
     """
     from edgeseg.core.modelfile import read_model
     from edgeseg.core.schema import to_plain
-    from edgeseg.graph.operators import read_graph, summarise_operators
+    from edgeseg.graph.operators import read_graph
+    from edgeseg.graph.summary import summarise_operators
 
     file = read_model(model)
     operators = summarise_operators(read_graph(file.flatbuffer))
