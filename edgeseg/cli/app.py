@@ -16,6 +16,7 @@ from edgeseg.cli import (
     devices,
     doctor,
     evaluate,
+    export,
     inspect,
     model,
     stream,
@@ -45,6 +46,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)
 app.command("bench")(bench.bench)
 app.command("stream")(stream.stream)
+app.command("export")(export.export)
 app.command("devices")(devices.devices)
 app.command("doctor")(doctor.doctor)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import io
@@ -18,6 +19,8 @@ from edgeseg.core.errors import ModelFileError
 from edgeseg.core.files import write_bytes
 
 CARD_NAME = "edgeseg.json"
+GOLDEN_KEY = "golden"
+"""Where golden pairs stand in the metadata of an ONNX file."""
 _IDENTIFIER = b"TFL3"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -55,6 +58,15 @@ def pack_model(flatbuffer: bytes, card: Card, golden: tuple[GoldenPair, ...] = (
             _add(archive, f"golden/{number}/input.npy", _array_to_bytes(pair.input))
             _add(archive, f"golden/{number}/output.npy", _array_to_bytes(pair.output))
     return buffer.getvalue()
+
+
+def pack_golden(golden: tuple[GoldenPair, ...]) -> str:
+    """Put golden pairs into text, for the metadata of an ONNX file."""
+    buffer = io.BytesIO()
+    arrays = {f"input_{number}": pair.input for number, pair in enumerate(golden)}
+    arrays |= {f"output_{number}": pair.output for number, pair in enumerate(golden)}
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def read_model(path: Path) -> ModelFile:

@@ -14,6 +14,7 @@ from edgeseg.core.errors import ModelFileError
 
 _TYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
 _OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+_ACTIVATIONS = {value: name for name, value in vars(schema.ActivationFunctionType).items() if not name.startswith("_")}
 _NUMPY_TYPES = {
     schema.TensorType.FLOAT32: np.float32,
     schema.TensorType.FLOAT16: np.float16,
@@ -74,6 +75,12 @@ class Operator:
     macs: int
     options: Any = None
     """Strides, padding and the like, as the schema has them."""
+
+    @property
+    def activation(self) -> str:
+        """Name the activation that is fused into it: NONE, RELU, RELU6."""
+        kind = getattr(self.options, "fusedActivationFunction", schema.ActivationFunctionType.NONE)
+        return str(_ACTIVATIONS[kind])
 
     @property
     def is_float(self) -> bool:

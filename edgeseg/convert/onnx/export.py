@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import hashlib
-import io
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 import edgeseg
 from edgeseg.convert.onnx.run import FLOAT, load_session, to_reals
 from edgeseg.convert.onnx.scheme import Scheme
 from edgeseg.convert.onnx.translate import translate_operator
-from edgeseg.convert.onnx.writer import TO_ONNX, TO_TFLITE, GraphWriter
+from edgeseg.convert.onnx.writer import TO_ONNX, GraphWriter
 from edgeseg.core.card import Card, card_to_json
 from edgeseg.core.errors import ModelFileError
-from edgeseg.core.modelfile import CARD_NAME, GoldenPair, ModelFile
+from edgeseg.core.modelfile import CARD_NAME, GOLDEN_KEY, GoldenPair, ModelFile, pack_golden
 from edgeseg.graph.lint import OK
 from edgeseg.graph.operators import Graph, Tensor, read_graph
 
 OPSET, IR_VERSION = 13, 7
 """The oldest that has scales per channel: what TensorRT 8 of JetPack 5 reads, and everything since."""
-GOLDEN_KEY = "golden"
 INPUT, OUTPUT = "image", "mask"
 
 
@@ -51,7 +47,7 @@ def export_onnx(model: ModelFile, scheme: Scheme) -> OnnxModel:
     onnx.checker.check_model(proto, full_check=True)
     bare = proto.SerializeToString()
     card = _change_card(model.card, scheme, bare)
-    operators = {kind: sum(node.op_type == kind for node in proto.graph.node) for kind in _list_kinds(proto)}
+    operators = dict(Counter(node.op_type for node in proto.graph.node).most_common())
     return OnnxModel(bare + _pack_metadata(card, _make_golden(model, bare)), card, operators)
 
 
@@ -90,10 +86,6 @@ def _describe_end(name: str, tensor: Tensor) -> Any:
     return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, tensor.shape)
 
 
-def _list_kinds(proto: Any) -> list[str]:
-    return sorted({node.op_type for node in proto.graph.node})
-
-
 def _change_card(card: Card, scheme: Scheme, bare: bytes) -> Card:
     exact = scheme.is_quantised == (card.input_quantisation.dtype == "int8") and not scheme.is_symmetric
     return dataclasses.replace(
@@ -118,13 +110,3 @@ def _pack_metadata(card: Card, golden: tuple[GoldenPair, ...]) -> bytes:
     behind = onnx.ModelProto()
     onnx.helper.set_model_props(behind, {CARD_NAME: card_to_json(card), GOLDEN_KEY: pack_golden(golden)})
     return bytes(behind.SerializeToString())
-
-
-def pack_golden(golden: tuple[GoldenPair, ...]) -> str:
-    """Pack golden pairs as text: an .npz with input_0, output_0 and so on, in base64."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for number, pair in enumerate(golden):
-        arrays |= {f"input_{number}": pair.input, f"output_{number}": pair.output}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")

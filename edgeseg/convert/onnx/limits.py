@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from edgeseg.convert.onnx.writer import GraphWriter
 from edgeseg.core.errors import ModelFileError
 from edgeseg.graph.operators import Operator
 
-_CEILINGS = {
-    schema.ActivationFunctionType.NONE: None,
-    schema.ActivationFunctionType.RELU: np.inf,
-    schema.ActivationFunctionType.RELU6: 6.0,
-}
-_ALONE = {"RELU": np.inf, "RELU6": 6.0}
+_CEILINGS = {"NONE": None, "RELU": np.inf, "RELU6": 6.0}
 
 
 def limit_result(writer: GraphWriter, operator: Operator, name: str) -> str:
@@ -33,11 +27,9 @@ def limit_result(writer: GraphWriter, operator: Operator, name: str) -> str:
 
 def _find_ceiling(operator: Operator) -> float | None:
     """Find where the operator's ReLU ends, if it has one."""
-    if operator.name in _ALONE:
-        return _ALONE[operator.name]
-    kind = getattr(operator.options, "fusedActivationFunction", schema.ActivationFunctionType.NONE)
+    kind = operator.name if operator.name in _CEILINGS else operator.activation
     if kind not in _CEILINGS:
-        raise refuse_export(f"{operator.name} with the activation number {kind}")
+        raise refuse_export(f"{operator.name} with the activation {kind}")
     return _CEILINGS[kind]
 
 

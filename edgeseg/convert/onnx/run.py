@@ -14,7 +14,7 @@ from edgeseg.backends.cpu import CpuBackend
 from edgeseg.core.card import Card
 from edgeseg.core.frame import pixels_to_tensor, place_frame, scores_to_labels, tensor_to_scores
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.core.spec import Quantisation
+from edgeseg.core.spec import InputSpec, Quantisation
 
 FLOAT = Quantisation()
 LEAST_IOU = 0.99
@@ -92,5 +92,5 @@ def compare_masks(model: ModelFile, data: bytes, images: Iterable[NDArray[np.uin
 def _draw(tensor: NDArray[Any], card: Card, quantisation: Quantisation) -> NDArray[np.uint8]:
     """Draw the mask at the size of the network's input."""
     size = card.input.height, card.input.width
-    whole = place_frame(type(card.input)(*size), *size)
+    whole = place_frame(InputSpec(*size), *size)
     return scores_to_labels(tensor_to_scores(tensor, quantisation), whole, size, card.output)
