@@ -21,7 +21,7 @@ def limit_result(writer: GraphWriter, operator: Operator, name: str) -> str:
     half = step.scale / 2 if step is not None else 0.0
     if high <= ceiling + half:
         return name if low >= 0.0 else writer.add("Relu", name)
-    ends = (writer.add_constant(np.float32(end)) for end in (0.0, ceiling))
+    ends = (writer.add_constant(np.asarray(end, np.float32)) for end in (0.0, ceiling))
     return writer.add("Clip", name, *ends)
 
 

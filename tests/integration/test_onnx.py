@@ -1,0 +1,61 @@
+"""ONNX files draw the masks of the .tflite they were made from: every kind of network, float32 and int8."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeseg.cli.app import main
+from edgeseg.convert.tflite import convert_model
+from edgeseg.core.card import card_from_json
+from edgeseg.core.modelfile import CARD_NAME, GOLDEN_KEY, read_model
+from edgeseg.graph.operators import read_graph
+from edgeseg.model.unet import build_unet
+from tests.integration.test_network import KINDS, make_images, make_spec, scatter_weights
+
+pytestmark = pytest.mark.integration
+onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
+pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+
+STEMS = {f"{stem} stem": {"stem": stem} for stem in ("full", "half", "depth")}
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS | STEMS))
+def test_float32_gives_the_same_numbers(kind: str) -> None:
+    from edgeseg.backends.cpu import CpuBackend
+    from edgeseg.convert.onnx.export import build_model
+    from edgeseg.convert.onnx.run import load_session
+    from edgeseg.convert.onnx.scheme import Scheme
+
+    spec = make_spec(**(KINDS | STEMS)[kind])
+    flatbuffer = convert_model(scatter_weights(build_unet(spec)), "float32")
+    image = make_images(spec, 1)
+    wanted = CpuBackend(flatbuffer).invoke(image)
+    got = load_session(build_model(read_graph(flatbuffer), Scheme()).SerializeToString()).run(image)
+    assert np.abs(got - wanted).max() < 1e-5
+
+
+@pytest.mark.parametrize("target", ["onnx", "tensorrt"])
+def test_int8_draws_the_same_masks(
+    target: str, int8_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, figures = tmp_path / "model.onnx", tmp_path / "figures.json"
+    arguments = ["export", str(int8_model), "--to", target, "--out", str(out), "--json", str(figures)]
+    monkeypatch.setattr("sys.argv", ["edgeseg", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    table = json.loads(figures.read_text(encoding="utf-8"))
+    assert table["parity"]["mask_iou"] >= 0.99
+    assert caught.value.code == 0
+    check_metadata(out, int8_model)
+
+
+def check_metadata(path: Path, source: Path) -> None:
+    metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    card, parent = card_from_json(metadata[CARD_NAME], str(path)), read_model(source).card
+    assert (card.name, card.provenance, card.input) == (parent.name, parent.provenance, parent.input)
+    assert card.input_quantisation.dtype == "float32"
+    assert metadata[GOLDEN_KEY]
