@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -49,7 +50,7 @@ def prepare_runs(int8: ModelFile, float32: ModelFile, threads: int) -> Runs:
         ("onnxruntime float32", float32, Scheme()),
     ):
         session = load_session(export_onnx(model, scheme).data, threads)
-        runs[name] = lambda session=session: session.run(real)  # type: ignore[misc]
+        runs[name] = partial(session.run, real)
     if find_spec("openvino") is not None:
         runs["OpenVINO int8, reads the .tflite"] = prepare_openvino(int8, tensor, threads)
     return runs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def graph() -> Graph:
     return read_graph(build_probe_model())
 
 
-def change_operator(graph: Graph, **changes: object) -> Graph:
+def change_operator(graph: Graph, **changes: Any) -> Graph:
     return dataclasses.replace(graph, operators=(dataclasses.replace(graph.operators[0], **changes),))
 
 
