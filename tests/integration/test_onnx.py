@@ -11,6 +11,8 @@ import pytest
 from edgeseg.cli.app import main
 from edgeseg.convert.tflite import convert_model
 from edgeseg.core.card import card_from_json
+from edgeseg.core.frame import frame_to_pixels
+from edgeseg.core.images import read_image
 from edgeseg.core.modelfile import CARD_NAME, GOLDEN_KEY, read_model
 from edgeseg.graph.operators import read_graph
 from edgeseg.model.unet import build_unet
@@ -38,19 +40,29 @@ def test_float32_gives_the_same_numbers(kind: str) -> None:
     assert np.abs(got - wanted).max() < 1e-5
 
 
-@pytest.mark.parametrize("target", ["onnx", "tensorrt"])
-def test_int8_draws_the_same_masks(
-    target: str, int8_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("runtime", ["onnxruntime", "tensorrt"])
+def test_int8_draws_the_same_masks(runtime: str, int8_model: Path, trained_data: Path) -> None:
+    from edgeseg.convert.onnx.export import export_onnx
+    from edgeseg.convert.onnx.run import compare_masks
+    from edgeseg.convert.onnx.scheme import Scheme
+
+    model = read_model(int8_model)
+    images = [frame_to_pixels(read_image(path), model.card.input) for path in sorted(trained_data.glob("images/*"))]
+    parity = compare_masks(model, export_onnx(model, Scheme("int8", runtime)).data, images)
+    assert parity.images == len(images)
+    assert parity.mask_iou >= 0.97
+
+
+def test_a_run_is_exported_with_its_card(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, figures = tmp_path / "model.onnx", tmp_path / "figures.json"
-    arguments = ["export", str(int8_model), "--to", target, "--out", str(out), "--json", str(figures)]
+    arguments = ["export", str(trained_run), "--to", "onnx", "--out", str(out), "--json", str(figures)]
     monkeypatch.setattr("sys.argv", ["edgeseg", *arguments])
     with pytest.raises(SystemExit) as caught:
         main()
-    table = json.loads(figures.read_text(encoding="utf-8"))
-    assert table["parity"]["mask_iou"] >= 0.99
     assert caught.value.code == 0
-    check_metadata(out, int8_model)
+    table = json.loads(figures.read_text(encoding="utf-8"))
+    assert (table["precision"], table["parity"]["mask_iou"]) == ("float32", 1.0)
+    check_metadata(out, trained_run / "model.tflite")
 
 
 def check_metadata(path: Path, source: Path) -> None:
