@@ -40,8 +40,8 @@ def test_float32_gives_the_same_numbers(kind: str) -> None:
     assert np.abs(got - wanted).max() < 1e-5
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "tensorrt"])
-def test_int8_draws_the_same_masks(runtime: str, int8_model: Path, trained_data: Path) -> None:
+@pytest.mark.parametrize(("runtime", "least"), [("onnxruntime", 0.99), ("tensorrt", 0.98)])
+def test_int8_draws_the_same_masks(runtime: str, least: float, int8_model: Path, trained_data: Path) -> None:
     from edgeseg.convert.onnx.export import export_onnx
     from edgeseg.convert.onnx.run import compare_masks
     from edgeseg.convert.onnx.scheme import Scheme
@@ -50,7 +50,7 @@ def test_int8_draws_the_same_masks(runtime: str, int8_model: Path, trained_data:
     images = [frame_to_pixels(read_image(path), model.card.input) for path in sorted(trained_data.glob("images/*"))]
     parity = compare_masks(model, export_onnx(model, Scheme("int8", runtime)).data, images)
     assert parity.images == len(images)
-    assert parity.mask_iou >= 0.97
+    assert parity.mask_iou >= least
 
 
 def test_a_run_is_exported_with_its_card(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
