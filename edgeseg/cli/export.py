@@ -10,6 +10,7 @@ import typer
 from edgeseg.cli.common import GATE_NOT_HELD, JsonOption, need_onnx_packages, save_json, usage_errors
 
 if TYPE_CHECKING:
+    from edgeseg.convert.onnx.run import Parity
     from edgeseg.core.card import Card
 
 RUNTIMES = {"onnx": "onnxruntime", "tensorrt": "tensorrt"}
@@ -38,7 +39,7 @@ def export(
     """
     need_onnx_packages()
     from edgeseg.convert.onnx.export import OPSET, export_onnx
-    from edgeseg.convert.onnx.run import LEAST_IOU, compare_masks
+    from edgeseg.convert.onnx.run import compare_masks
     from edgeseg.convert.onnx.scheme import Scheme
     from edgeseg.convert.package import render_golden_pixels
     from edgeseg.core.files import write_bytes
@@ -55,16 +56,19 @@ def export(
     write_bytes(path, exported.data)
     parity = compare_masks(file, exported.data, render_golden_pixels(file.card.input))
     print(f"{path}: {scheme.precision} for {scheme.runtime}, opset {OPSET}, {len(exported.data):,} bytes")
-    print(
-        f"On {parity.images} phantoms against {file.path.name}: IoU of the masks {parity.mask_iou:.4f}, largest "
-        f"difference of a probability {parity.largest_difference:.6f}"
-    )
+    _print_parity(parity, file.path.name)
     table = {"model": file.path.name, "file": path.name, **to_plain(scheme), "opset": OPSET}
     figures = {"bytes": len(exported.data), "operators": exported.operators, "parity": to_plain(parity)}
     save_json(json_out, table | figures)
     if not parity.held:
-        print(f"The masks are not the same: IoU below {LEAST_IOU}.")
         raise typer.Exit(GATE_NOT_HELD)
+
+
+def _print_parity(parity: Parity, name: str) -> None:
+    print(
+        f"On {parity.images} phantoms against {name}: IoU of the masks {parity.mask_iou:.4f}, largest difference of a "
+        f"probability {parity.largest_difference:.6f}: {'the same masks' if parity.held else 'not the same masks'}."
+    )
 
 
 def _read_precision(card: Card) -> str:

@@ -12,7 +12,7 @@ from edgeseg.cli.common import JsonOption, save_json
 from edgeseg.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from edgeseg.graph.summary import Layer
+    from edgeseg.graph.summary import Layer, OperatorGroup
 
 
 def inspect(
@@ -50,13 +50,17 @@ def inspect(
         "golden_pairs": len(file.golden),
     }
     _print_card(table["card"], len(file.flatbuffer), len(file.golden))
-    rows = [(o.name, str(o.version), str(o.count), o.dtype, f"{o.macs / 1e6:.2f}") for o in operators]
-    print_table("Operators", ("operator", "version", "count", "type", "MMACs"), rows)
+    _print_operators(operators)
     _print_layers(layers)
     print(f"Activations need at most {peak.bytes / 1024:,.0f} KiB, at layer {peak.layer} (worked out from the graph).")
     if picture is not None:
         write_text(picture, draw_graph(file.card.name, layers))
     save_json(json_out, table)
+
+
+def _print_operators(operators: Sequence[OperatorGroup]) -> None:
+    rows = [(o.name, str(o.version), str(o.count), o.dtype, f"{o.macs / 1e6:.2f}") for o in operators]
+    print_table("Operators", ("operator", "version", "count", "type", "MMACs"), rows)
 
 
 def _print_layers(layers: Sequence[Layer]) -> None:
