@@ -91,6 +91,7 @@ def train(
     """
     need_training_packages()
     from edgeseg.train.folds import train_folds
+    from edgeseg.train.history import read_history
     from edgeseg.train.run import TrainOptions
     from edgeseg.train.trainer import plain_split, resume_run, train_run
 
@@ -114,5 +115,7 @@ def train(
         print(f"This worker is done; the chief leaves the run in {out}.")
         return
     print(f"{out}: best after epoch {record.best_epoch}, validation Dice {record.validation_dice:.3f}")
+    if record.best_epoch == read_history(out)[-1].epoch:
+        print("Validation Dice still rose in the last epochs: more --epochs may give more.")
     print_timing(record.timing)
     print_evaluation("Test cases, float32", record.evaluation)
