@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -46,6 +46,9 @@ from edgeseg.cli.training import (
     SeedOption,
     StrategyOption,
 )
+
+if TYPE_CHECKING:
+    from edgeseg.train.run import RunRecord
 
 
 def train(
@@ -91,7 +94,6 @@ def train(
     """
     need_training_packages()
     from edgeseg.train.folds import train_folds
-    from edgeseg.train.history import read_history
     from edgeseg.train.run import TrainOptions
     from edgeseg.train.trainer import plain_split, resume_run, train_run
 
@@ -111,6 +113,13 @@ def train(
         return
     begin = partial(train_run, data, out, options, overwrite, split, init)
     record = resume_run(data, out) if resume else begin()
+    print_run(out, record)
+
+
+def print_run(out: Path, record: RunRecord) -> None:
+    """Print how a training ended."""
+    from edgeseg.train.history import read_history
+
     if record.evaluation is None:
         print(f"This worker is done; the chief leaves the run in {out}.")
         return
