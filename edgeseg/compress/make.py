@@ -15,6 +15,7 @@ from edgeseg.compress.qat import train_quantised
 from edgeseg.compress.recipe import CALIBRATED, Recipe, SparsifyStep, format_recipe
 from edgeseg.compress.sparsify import check_sparsity, sparsify_model
 from edgeseg.compress.workshop import Workshop, pick_calibration
+from edgeseg.convert.pack import compact_flatbuffer
 from edgeseg.convert.package import build_card, make_golden
 from edgeseg.convert.tflite import convert_model
 from edgeseg.core.files import write_text
@@ -67,7 +68,7 @@ def make_flatbuffer(shop: Workshop, lesson: Lesson, recipe: Recipe, network: Any
     elif recipe.precision in CALIBRATED:
         calibration = pick_calibration(shop.train, recipe.calibration_images)
     kept = find_nodes(convert_model(model, "float32"), recipe.keep_float) if recipe.keep_float else ()
-    flatbuffer = convert_model(model, recipe.precision, calibration, kept)
+    flatbuffer = compact_flatbuffer(convert_model(model, recipe.precision, calibration, kept))
     if recipe.sparsify is not None:
         check_sparsity(measure_sparsity(flatbuffer), recipe.sparsify.target)
     return flatbuffer

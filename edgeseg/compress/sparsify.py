@@ -64,11 +64,16 @@ def plan_schedule(target: float, steps: int) -> Any:
 
 
 def wrap_convolutions(parent: Any, schedule: Any) -> Any:
-    """Copy a model with every convolution wrapped for pruning; the weights are copied."""
+    """Copy a model with every convolution but the last wrapped for pruning; the weights are copied.
+
+    The last one, which draws the masks, has few weights: if only those against a mask were left, none would be drawn
+    again, since what is zero stays zero.
+    """
+    convolutions = [layer for layer in parent.layers if isinstance(layer, keras.layers.Conv2D)]
 
     def wrap(layer: Any) -> Any:
         copy = layer.__class__.from_config(layer.get_config())
-        if isinstance(layer, keras.layers.Conv2D):
+        if layer in convolutions[:-1]:
             return tfmot.sparsity.keras.prune_low_magnitude(copy, pruning_schedule=schedule)
         return copy
 

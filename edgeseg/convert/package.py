@@ -20,7 +20,7 @@ from edgeseg.graph.operators import read_graph
 GOLDEN_SEED = 20
 GOLDEN_CANDIDATES = 12
 GOLDEN_PAIRS = 2
-GOLDEN_BITS = 0b11100000
+GOLDEN_BITS = 0b11000000
 
 
 def build_card(flatbuffer: bytes, name: str, ends: tuple[InputSpec, OutputSpec], provenance: Provenance) -> Card:

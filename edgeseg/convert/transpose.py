@@ -11,12 +11,13 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
+from edgeseg.convert.pack import pack_model_objects
+
 FUSED_VERSION, SPLIT_VERSION = 4, 3
 _OPERATORS, _TYPES, _ACTIVATIONS = schema.BuiltinOperator, schema.TensorType, schema.ActivationFunctionType
 _SPLIT = {_ACTIVATIONS.RELU: _OPERATORS.RELU, _ACTIVATIONS.RELU6: _OPERATORS.RELU6}
 _SPLIT_VERSIONS = {_TYPES.FLOAT32: 1, _TYPES.INT8: 2, _TYPES.INT16: 3}
 """Which version of the activation takes which numbers."""
-_FILE_IDENTIFIER = b"TFL3"
 
 
 def split_transposed_activations(flatbuffer: bytes) -> bytes:
@@ -28,9 +29,7 @@ def split_transposed_activations(flatbuffer: bytes) -> bytes:
     for index, code in enumerate(model.operatorCodes):
         if _is_transposed(code) and code.version == FUSED_VERSION and not _is_used_fused(model, index):
             code.version = SPLIT_VERSION
-    builder = schema.flatbuffers.Builder(len(flatbuffer))
-    builder.Finish(model.Pack(builder), file_identifier=_FILE_IDENTIFIER)
-    return bytes(builder.Output())
+    return pack_model_objects(model)
 
 
 def _split_graph(model: Any, graph: Any) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeseg.convert.pack import compact_flatbuffer
 from edgeseg.convert.package import build_card, make_golden
 from edgeseg.convert.tflite import convert_model
 from edgeseg.core.card import Metrics
@@ -36,7 +37,7 @@ def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[Label
         The record, with the evaluation where there is one.
     """
     path = folder / MODEL
-    flatbuffer = convert_model(model, "float32")
+    flatbuffer = compact_flatbuffer(convert_model(model, "float32"))
     card = build_card(flatbuffer, record.name, (record.input, record.output), record.provenance("float32"))
     write_model(path, flatbuffer, card)
     if test is None:

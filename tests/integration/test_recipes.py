@@ -62,7 +62,32 @@ def test_zeros_stay_zeros_through_quantisation_aware_training(shop: Workshop) ->
     from edgeseg.graph.summary import measure_sparsity
 
     recipe = Recipe("sparse", "", "int8", sparsify=SparsifyStep(0.5, 2, 1e-3, 0.5), qat=QatStep(1, 1e-3, 0.5))
-    assert 0.5 <= measure_sparsity(make_flatbuffer(shop, plan_lesson(shop), recipe, shop.model)) < 0.6
+    assert 0.495 <= measure_sparsity(make_flatbuffer(shop, plan_lesson(shop), recipe, shop.model)) < 0.6
+
+
+def test_what_draws_the_masks_keeps_all_its_weights(shop: Workshop) -> None:
+    from edgeseg.compress.lesson import plan_lesson
+    from edgeseg.compress.recipe import SparsifyStep
+    from edgeseg.compress.sparsify import sparsify_model
+
+    sparse = sparsify_model(shop.model, SparsifyStep(0.5, 2, 1e-3, 0.5), plan_lesson(shop))
+    assert np.count_nonzero(sparse.get_layer("head").kernel.numpy()) == sparse.get_layer("head").kernel.shape[2]
+    assert np.count_nonzero(sparse.get_layer("down1_b").kernel.numpy() == 0) > 0
+
+
+def test_packed_file_says_the_same_in_fewer_bytes(shop: Workshop) -> None:
+    from edgeseg.backends.cpu import CpuBackend
+    from edgeseg.compress.workshop import pick_calibration
+    from edgeseg.convert.pack import compact_flatbuffer
+    from edgeseg.convert.tflite import convert_model
+    from edgeseg.core.frame import pixels_to_tensor
+
+    plain = convert_model(shop.model, "int8", pick_calibration(shop.train, 8))
+    packed = compact_flatbuffer(plain)
+    pixels = pixels_to_tensor(shop.train.images[0], CpuBackend(plain).input.quantisation)
+    np.testing.assert_array_equal(CpuBackend(packed).invoke(pixels), CpuBackend(plain).invoke(pixels))
+    assert len(packed) < 0.97 * len(plain)
+    assert compact_flatbuffer(packed) == packed
 
 
 def test_too_few_zeros_are_refused() -> None:
