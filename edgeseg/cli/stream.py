@@ -88,13 +88,15 @@ def stream(
     from edgeseg.runtime.stream import StreamOptions, run_stream
 
     with usage_errors():
-        options = StreamOptions(budget_ms or choose_budget(device), max_miss, frames)
+        options = StreamOptions(choose_budget(device) if budget_ms is None else budget_ms, max_miss, frames)
         wishes = SinkWishes(view, port, hold, record, record_frames, emit_to, metrics)
     segmenter = GuardedSegmenter(read_model(model), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
     tell_selection(segmenter.selection)
     recorder = LatencyRecorder(options.budget_ms, segmenter.warm_up())
     opened = open_source(source, segmenter.card.input.in_colour)
-    info = StreamInfo(segmenter.card.name, source, segmenter.report, recorder, mm_per_px or opened.mm_per_px)
+    with usage_errors():
+        size = opened.mm_per_px if mm_per_px is None else mm_per_px
+        info = StreamInfo(segmenter.card.name, source, segmenter.report, recorder, size)
     sinks = open_sinks(wishes, info, segmenter.card.output.classes)
     report = run_stream(segmenter, opened, recorder, options, sinks, source)
     segmenter.close()

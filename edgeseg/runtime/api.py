@@ -96,8 +96,9 @@ def stream(
     segmenter = GuardedSegmenter(read_model(Path(model)), backend, threads, masks=masks)
     recorder = LatencyRecorder(options.budget_ms, segmenter.warm_up())
     opened = open_source(source, segmenter.card.input.in_colour)
-    info = StreamInfo(segmenter.card.name, source, segmenter.report, recorder, mm_per_px or opened.mm_per_px)
+    size = opened.mm_per_px if mm_per_px is None else mm_per_px
     try:
+        info = StreamInfo(segmenter.card.name, source, segmenter.report, recorder, size)
         outlets = open_sinks(sinks or SinkWishes(), info, segmenter.card.output.classes)
     except BaseException:
         opened.close()
