@@ -11,6 +11,7 @@ import pytest
 
 import edgeseg
 from edgeseg.core.errors import OutputError, SourceError
+from edgeseg.runtime.api import Stream
 from edgeseg.runtime.sinks.choose import SinkWishes
 from edgeseg.runtime.stream import StreamOptions
 from tests.networks import save_network
@@ -50,11 +51,17 @@ def test_break_and_exception_close_everything(model: Path, tmp_path: Path) -> No
         break
     assert set(threading.enumerate()) == before
     assert (tmp_path / "rec/index.jsonl").read_text(encoding="utf-8").count("\n") == 1
-    with pytest.raises(ZeroDivisionError), edgeseg.stream(model, SOURCE) as stream:
-        for result in stream:
-            result.age_ms / 0
+    stream = edgeseg.stream(model, SOURCE)
+    with pytest.raises(ZeroDivisionError):
+        fail_at_first_result(stream)
     stream.close()
     assert set(threading.enumerate()) == before
+
+
+def fail_at_first_result(stream: Stream) -> None:
+    with stream:
+        for result in stream:
+            raise ZeroDivisionError(result.frame.number)
 
 
 def test_what_cannot_be_opened_leaves_nothing_open(model: Path, tmp_path: Path) -> None:

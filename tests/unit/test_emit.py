@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -23,6 +24,14 @@ def pipe() -> Iterator[tuple[int, int]]:
     reader, writer = os.pipe()
     yield reader, writer
     os.close(writer)
+
+
+def fill_pipe(writer: int) -> None:
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
 
 
 def test_line_tells_when_how_old_and_where(pipe: tuple[int, int]) -> None:
@@ -61,11 +70,7 @@ def test_slow_reader_gets_whole_lines_and_holds_up_nothing(pipe: tuple[int, int]
 
 def test_reader_that_never_reads_does_not_hold_up_the_end(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
-    os.set_blocking(writer, False)
-    with pytest.raises(BlockingIOError):
-        while True:
-            os.write(writer, b"x" * 4096)
-    os.set_blocking(writer, True)
+    fill_pipe(writer)
     before = threading.active_count()
     courier = Courier(Emitter(writer, CLASSES))
     courier.publish(make_result())

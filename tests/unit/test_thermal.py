@@ -1,4 +1,4 @@
-"""Temperature and throttling as boards tell them; the files are built after the kernel's and firmware's documentation."""
+"""Temperature and throttling as boards tell them: files as the kernel and the firmware document them."""
 
 from __future__ import annotations
 
