@@ -70,6 +70,11 @@ def need_search_packages() -> None:
     _need_packages("tune", "optuna")
 
 
+def need_onnx_packages() -> None:
+    """Stop with a sentence where the packages of the ONNX export are not installed."""
+    _need_packages("onnx", "onnx", "onnxruntime")
+
+
 def _need_packages(extra: str, *packages: str) -> None:
     for package in packages:
         if find_spec(package) is None:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from edgeseg.cli.common import JsonOption, usage_errors
-from edgeseg.cli.findings import print_findings
 
-if TYPE_CHECKING:
-    from edgeseg.convert.edgetpu import Compilation
-    from edgeseg.core.modelfile import ModelFile
-
-TARGETS = ("edgetpu",)
+EDGETPU, ONNX, TENSORRT = TARGETS = ("edgetpu", "onnx", "tensorrt")
 
 
 def export(
     model: Annotated[Path, typer.Argument(help="A .tflite file, or a run for its float32 file.", metavar="MODEL|RUN")],
-    to: Annotated[str, typer.Option("--to", help="edgetpu: compile it for the Edge TPU of a Coral board.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="edgetpu: compiled for the Edge TPU of a Coral board; onnx: for onnxruntime; tensorrt: ONNX as "
+            "TensorRT takes it.",
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(metavar="F", help="The file to write. By default beside the model.", show_default=False),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of ONNX: float32 or int8. By default as the file is.", show_default=False)
     ] = None,
     compiler: Annotated[
         Path | None,
@@ -31,49 +36,42 @@ def export(
     timeout: Annotated[int, typer.Option(help="Seconds the compiler may take.", min=1)] = 180,
     json_out: JsonOption = None,
 ) -> None:
-    """Bring a model file to another target, with its card and golden pairs.
+    """Bring a model file to another runtime or chip, with its card and golden pairs.
 
     For the Edge TPU its vendor's compiler is called; the rules of the chip are told before it, and what it maps after
-    it. The report stands as JSON beside the file, unless --json says where. Not verified on hardware.
+    it. ONNX has the .tflite's own weights, and is compared with it on phantoms: exit code 3 when the masks differ.
+    Edge TPU and TensorRT are not verified on hardware.
 
-    Example: `edgeseg export runs/demo/int8-qat.tflite --to edgetpu`
+    Example: `edgeseg export runs/demo/int8-qat.tflite --to onnx`
     """
-    from edgeseg.convert.edgetpu import name_compiled
     from edgeseg.core.modelfile import read_model
     from edgeseg.core.spec import check_choice
 
     with usage_errors():
         check_choice("--to", to, TARGETS)
+        check_options(to, precision, compiler)
     file = read_model(model / "model.tflite" if model.is_dir() else model)
-    path = out or name_compiled(file.path)
+    path = out or _name_file(file.path, to)
     with usage_errors():
         if path.resolve() == file.path.resolve():
             raise ValueError(f"expected --out to name another file than the model, got {path}")
-    _compile_for_edgetpu(file, path, compiler, timeout, json_out or path.with_suffix(".json"))
+    if to == EDGETPU:
+        from edgeseg.cli.export_edgetpu import compile_for_edgetpu
+
+        compile_for_edgetpu(file, path, compiler, timeout, json_out or path.with_suffix(".json"))
+    else:
+        from edgeseg.cli.export_onnx import write_onnx
+
+        write_onnx(file, path, to, precision, json_out)
 
 
-def _compile_for_edgetpu(file: ModelFile, path: Path, compiler: Path | None, timeout: int, report: Path) -> None:
-    from edgeseg.convert.edgetpu import compile_model, find_compiler
-    from edgeseg.core.files import write_json
-    from edgeseg.core.schema import to_plain
-    from edgeseg.graph.lint import lint_targets
-    from edgeseg.graph.operators import read_graph
-
-    findings = lint_targets(read_graph(file.flatbuffer))["edgetpu"]
-    print_findings("Edge TPU", findings)
-    compiled = compile_model(file, path, find_compiler(compiler), timeout)
-    _print_compilation(path, compiled)
-    write_json(report, {"model": file.path.name, **to_plain(compiled), "rules": to_plain(findings)})
+def check_options(to: str, precision: str | None, compiler: Path | None) -> None:
+    """Refuse what the target would not look at."""
+    if to == EDGETPU and precision is not None:
+        raise ValueError("expected --precision beside --to onnx or tensorrt, got --to edgetpu")
+    if to != EDGETPU and compiler is not None:
+        raise ValueError(f"expected --compiler beside --to edgetpu, got --to {to}")
 
 
-def _print_compilation(path: Path, compiled: Compilation) -> None:
-    log = compiled.log
-    print(f"{path}: {compiled.bytes:,} bytes, by the Edge TPU compiler {log.compiler} in {compiled.seconds:.1f} s")
-    print(f"  {log.operators_on_chip} operators on the chip, {log.operators_on_cpu} on the CPU, parts: {log.subgraphs}")
-    print(
-        f"  weights: {log.on_chip_bytes / 2**20:.2f} MiB on the chip ({log.on_chip_free_bytes / 2**20:.2f} free), "
-        f"{log.off_chip_bytes / 2**20:.2f} MiB sent there with every frame"
-    )
-    for status in log.statuses:
-        if status.cure:
-            print(f"  {status.count} {status.operator} on the CPU: {status.meaning}\n    {status.cure}")
+def _name_file(model: Path, to: str) -> Path:
+    return model.with_name(f"{model.stem}_edgetpu.tflite") if to == EDGETPU else model.with_suffix(".onnx")

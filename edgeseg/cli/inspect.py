@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,41 +12,79 @@ from edgeseg.cli.common import JsonOption, save_json
 from edgeseg.cli.findings import print_findings
 from edgeseg.cli.tables import print_table
 
+if TYPE_CHECKING:
+    from edgeseg.graph.summary import Layer, OperatorGroup
+
 TARGETS = {"cpu": "CPU", "edgetpu": "Edge TPU"}
 """What the linter judges for, as people call it."""
 
 
 def inspect(
     model: Annotated[Path, typer.Argument(help="A .tflite file that edgeseg wrote.")],
+    picture: Annotated[
+        Path | None, typer.Option(metavar="F.svg", help="Draw the layers and their MACs as SVG.", show_default=False)
+    ] = None,
     json_out: JsonOption = None,
 ) -> None:
-    """Show a model file's card, its operators and which targets take it.
+    """Show a model file's card, its layers with shapes, MACs and parameters, its memory, and which targets take it.
+
+    The peak of activations is worked out from the graph: the results that are alive at the same time. LiteRT's Python
+    interface tells neither the size of its arena nor the time of an operator.
 
     The card also opens without edgeseg: `unzip -p MODEL edgeseg.json`
 
     Example: `edgeseg inspect runs/demo/int8-qat.tflite`
     """
+    from edgeseg.core.files import write_text
     from edgeseg.core.modelfile import read_model
     from edgeseg.core.schema import to_plain
     from edgeseg.graph.lint import lint_targets
-    from edgeseg.graph.operators import read_graph, summarise_operators
+    from edgeseg.graph.operators import read_graph
+    from edgeseg.graph.picture import draw_graph
+    from edgeseg.graph.summary import find_peak, summarise_layers, summarise_operators
 
     file = read_model(model)
     graph = read_graph(file.flatbuffer)
-    operators, lint = summarise_operators(graph), lint_targets(graph)
+    operators, layers, peak = summarise_operators(graph), summarise_layers(graph), find_peak(graph)
+    lint = lint_targets(graph)
     table = {
         "card": to_plain(file.card),
         "operators": to_plain(operators),
+        "layers": to_plain(layers),
+        "activation_peak": to_plain(peak) | {"source": "graph"},
         "lint": to_plain(lint),
         "flatbuffer_bytes": len(file.flatbuffer),
         "golden_pairs": len(file.golden),
     }
     _print_card(table["card"], len(file.flatbuffer), len(file.golden))
-    rows = [(o.name, str(o.version), str(o.count), o.dtype, f"{o.macs / 1e6:.2f}") for o in operators]
-    print_table("Operators", ("operator", "version", "count", "type", "MMACs"), rows)
+    _print_operators(operators)
+    _print_layers(layers)
+    print(f"Activations need at most {peak.bytes / 1024:,.0f} KiB, at layer {peak.layer} (worked out from the graph).")
     for target, findings in lint.items():
         print_findings(TARGETS[target], findings)
+    if picture is not None:
+        write_text(picture, draw_graph(file.card.name, layers))
     save_json(json_out, table)
+
+
+def _print_operators(operators: Sequence[OperatorGroup]) -> None:
+    rows = [(o.name, str(o.version), str(o.count), o.dtype, f"{o.macs / 1e6:.2f}") for o in operators]
+    print_table("Operators", ("operator", "version", "count", "type", "MMACs"), rows)
+
+
+def _print_layers(layers: Sequence[Layer]) -> None:
+    rows = [
+        (
+            f"{number} {layer.operator}",
+            str(layer.version),
+            "x".join(map(str, layer.shape)),
+            layer.dtype,
+            f"{layer.macs / 1e6:.2f}",
+            f"{layer.parameters:,}",
+        )
+        for number, layer in enumerate(layers)
+    ]
+    print_table("Layers", ("layer", "version", "result", "type", "MMACs", "parameters"), rows)
 
 
 def _print_card(card: dict[str, Any], size: int, pairs: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -46,6 +46,9 @@ from edgeseg.cli.training import (
     SeedOption,
     StrategyOption,
 )
+
+if TYPE_CHECKING:
+    from edgeseg.train.run import RunRecord
 
 
 def train(
@@ -110,9 +113,18 @@ def train(
         return
     begin = partial(train_run, data, out, options, overwrite, split, init)
     record = resume_run(data, out) if resume else begin()
+    print_run(out, record)
+
+
+def print_run(out: Path, record: RunRecord) -> None:
+    """Print how a training ended."""
+    from edgeseg.train.history import read_history
+
     if record.evaluation is None:
         print(f"This worker is done; the chief leaves the run in {out}.")
         return
     print(f"{out}: best after epoch {record.best_epoch}, validation Dice {record.validation_dice:.3f}")
+    if record.best_epoch == read_history(out)[-1].epoch:
+        print("Validation Dice still rose in the last epochs: more --epochs may give more.")
     print_timing(record.timing)
     print_evaluation("Test cases, float32", record.evaluation)

@@ -21,7 +21,8 @@ from edgeseg.core.modelfile import ModelFile, read_model, write_model
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.stats import Percentiles
 from edgeseg.evaluate.score import ScoredCase, estimate_drop, score_cases, summarise_cases
-from edgeseg.graph.operators import count_operators, measure_sparsity, read_graph
+from edgeseg.graph.operators import read_graph
+from edgeseg.graph.summary import count_operators, measure_sparsity
 from edgeseg.runtime.segmenter import Segmenter
 
 PARENT = "float32"

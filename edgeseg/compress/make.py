@@ -20,7 +20,7 @@ from edgeseg.convert.tflite import convert_model
 from edgeseg.core.files import write_text
 from edgeseg.core.modelfile import write_model
 from edgeseg.core.progress import progress_bar
-from edgeseg.graph.operators import measure_sparsity
+from edgeseg.graph.summary import measure_sparsity
 
 RECIPES = "recipes"
 

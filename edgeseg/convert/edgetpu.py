@@ -44,11 +44,6 @@ class Compilation:
     lint: dict[str, str]
 
 
-def name_compiled(model: Path) -> Path:
-    """Name the compiled file as the vendor does."""
-    return model.with_name(f"{model.stem}_edgetpu.tflite")
-
-
 def find_compiler(path: Path | None) -> str:
     """Find the compiler at a path, else on PATH."""
     found = shutil.which(PROGRAM if path is None else path.absolute())

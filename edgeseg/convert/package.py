@@ -46,10 +46,15 @@ def make_golden(flatbuffer: bytes, card: Card) -> tuple[GoldenPair, ...]:
     """
     backend = CpuBackend(flatbuffer)
     pairs = []
-    for index in range(GOLDEN_CANDIDATES):
-        tensor = pixels_to_tensor(_phantom_pixels(card.input, index), card.input_quantisation)
+    for pixels in render_golden_pixels(card.input):
+        tensor = pixels_to_tensor(pixels, card.input_quantisation)
         pairs.append(GoldenPair(tensor, backend.invoke(tensor).copy()))
     return tuple(sorted(pairs, key=lambda pair: -_covered(pair, card))[:GOLDEN_PAIRS])
+
+
+def render_golden_pixels(spec: InputSpec) -> list[NDArray[np.uint8]]:
+    """Render the phantoms that golden pairs are picked from, as the network sees them."""
+    return [_phantom_pixels(spec, index) for index in range(GOLDEN_CANDIDATES)]
 
 
 @lru_cache(maxsize=GOLDEN_CANDIDATES)

@@ -131,7 +131,7 @@ def _judge_concatenation(operator: Operator) -> Objection | None:
     constants = [tensor for tensor in operator.inputs if tensor.constant]
     if operator.name != "CONCATENATION" or not constants:
         return None
-    if len(operator.inputs) == 2 and all(tensor.zero for tensor in constants):
+    if len(operator.inputs) == 2 and all(tensor.is_zero for tensor in constants):
         return None
     return Objection(UNMAPPED, "joins a constant that is not zero", "train with --skip add")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
 
 from edgeseg.core.errors import ModelFileError
 
@@ -22,8 +22,21 @@ _NUMPY_TYPES = {
     schema.TensorType.FLOAT16: np.float16,
     schema.TensorType.INT8: np.int8,
     schema.TensorType.UINT8: np.uint8,
+    schema.TensorType.INT16: np.int16,
+    schema.TensorType.INT32: np.int32,
+    schema.TensorType.INT64: np.int64,
 }
+_BYTES = {_TYPES[kind]: np.dtype(number).itemsize for kind, number in _NUMPY_TYPES.items()}
 _FILTERED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
+
+
+@dataclass(frozen=True)
+class Scales:
+    """How a tensor's integers stand for real numbers, as a whole or for each slice along an axis."""
+
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    axis: int
 
 
 @dataclass(frozen=True)
@@ -35,13 +48,27 @@ class Tensor:
     constant: bool
     dynamic: bool = False
     """Whether a size is only known when it runs."""
-    zero: bool = False
-    """Whether it is constant and holds nothing but zeros."""
+    index: int = -1
+    """Where it stands in the file's list; two uses of one tensor have the same."""
+    name: str = ""
+    scales: Scales | None = None
+    data: NDArray[Any] | None = field(default=None, compare=False, repr=False)
+    """The numbers of a constant."""
 
     @property
     def elements(self) -> int:
         """Count the numbers in it."""
         return math.prod(self.shape)
+
+    @property
+    def is_zero(self) -> bool:
+        """Say whether it is constant and holds nothing but zeros."""
+        return self.data is not None and not self.data.any()
+
+    @property
+    def bytes(self) -> int:
+        """Count the bytes it takes in memory."""
+        return self.elements * _BYTES.get(self.dtype, 0)
 
 
 @dataclass(frozen=True)
@@ -90,34 +117,6 @@ class Graph:
         return sum(operator.macs for operator in self.operators)
 
 
-@dataclass(frozen=True)
-class OperatorGroup:
-    """Operators of one kind, for a table."""
-
-    name: str
-    version: int
-    count: int
-    dtype: str
-    macs: int
-
-
-def summarise_operators(graph: Graph) -> tuple[OperatorGroup, ...]:
-    """Group the operators by kind, version and type; the ones with most work first."""
-    groups: dict[tuple[str, int, str], list[Operator]] = {}
-    for operator in graph.operators:
-        groups.setdefault((operator.name, operator.version, operator.outputs[0].dtype), []).append(operator)
-    rows = [
-        OperatorGroup(name, version, len(members), dtype, sum(member.macs for member in members))
-        for (name, version, dtype), members in groups.items()
-    ]
-    return tuple(sorted(rows, key=lambda row: (-row.macs, row.name)))
-
-
-def count_operators(graph: Graph) -> dict[str, int]:
-    """Count the operators of each kind; the most frequent first."""
-    return dict(Counter(operator.name for operator in graph.operators).most_common())
-
-
 def read_graph(flatbuffer: bytes) -> Graph:
     """Read the first subgraph of a flatbuffer."""
     if not schema.Model.ModelBufferHasIdentifier(flatbuffer, 0):
@@ -126,31 +125,41 @@ def read_graph(flatbuffer: bytes) -> Graph:
     if not model.subgraphs:
         raise ModelFileError("Expected a model with a graph, got an empty one.", "Write the file again.")
     subgraph = model.subgraphs[0]
-    tensors = [_read_tensor(tensor, model.buffers) for tensor in subgraph.tensors]
+    tensors = [_read_tensor(index, tensor, model.buffers) for index, tensor in enumerate(subgraph.tensors)]
     operators = tuple(_read_operator(operator, model.operatorCodes, tensors) for operator in subgraph.operators)
     inputs, outputs = (tuple(tensors[index] for index in ends) for ends in (subgraph.inputs, subgraph.outputs))
-    return Graph(operators, sum(_count_weights(operator) for operator in operators), inputs, outputs)
+    return Graph(operators, sum(count_weights(operator) for operator in operators), inputs, outputs)
 
 
-def measure_sparsity(flatbuffer: bytes) -> float:
-    """Measure the share of zeros among the weights, from 0 to 1."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
-    zeros = total = 0
-    for tensor in model.subgraphs[0].tensors:
-        data = model.buffers[tensor.buffer].data
-        if data is not None and tensor.shape is not None and len(tensor.shape) == 4:
-            weights = np.frombuffer(bytes(data), _NUMPY_TYPES[tensor.type])
-            zeros, total = zeros + int(np.count_nonzero(weights == 0)), total + weights.size
-    return zeros / total if total else 0.0
-
-
-def _read_tensor(tensor: Any, buffers: list[Any]) -> Tensor:
+def _read_tensor(index: int, tensor: Any, buffers: list[Any]) -> Tensor:
     data = buffers[tensor.buffer].data
     shape = tuple(int(n) for n in tensor.shape) if tensor.shape is not None else ()
     signature = tensor.shapeSignature if tensor.shapeSignature is not None else shape
     constant = data is not None and len(data) > 0
-    zero = constant and not np.any(np.asarray(data))
-    return Tensor(shape, _TYPES[tensor.type], constant, any(n < 0 for n in signature), zero)
+    return Tensor(
+        shape,
+        _TYPES[tensor.type],
+        constant,
+        dynamic=any(n < 0 for n in signature),
+        index=index,
+        name=tensor.name.decode("utf-8") if tensor.name else "",
+        scales=_read_scales(tensor.quantization),
+        data=_read_numbers(data, shape, tensor.type) if constant else None,
+    )
+
+
+def _read_scales(quantisation: Any) -> Scales | None:
+    if quantisation is None or quantisation.scale is None or not len(quantisation.scale):
+        return None
+    scale = tuple(float(value) for value in quantisation.scale)
+    zero_point = tuple(int(value) for value in quantisation.zeroPoint)
+    return Scales(scale, zero_point, int(quantisation.quantizedDimension))
+
+
+def _read_numbers(data: Any, shape: tuple[int, ...], kind: int) -> NDArray[Any] | None:
+    """Read a constant; None for types that no operator here computes with."""
+    known = _NUMPY_TYPES.get(kind)
+    return None if known is None else np.frombuffer(bytes(data), known).reshape(shape)
 
 
 def _read_operator(operator: Any, codes: list[Any], tensors: list[Tensor]) -> Operator:
@@ -174,7 +183,7 @@ def _count_macs(name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ..
     return outputs[0].elements // weights.shape[0] * weights.elements
 
 
-def _count_weights(operator: Operator) -> int:
+def count_weights(operator: Operator) -> int:
     """Count weights and biases; in a float16 file they stand behind a DEQUANTIZE."""
     if operator.name in _FILTERED:
         return sum(tensor.elements for tensor in operator.inputs[1:] if tensor.constant)

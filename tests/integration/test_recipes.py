@@ -59,7 +59,7 @@ def test_zeros_stay_zeros_through_quantisation_aware_training(shop: Workshop) ->
     from edgeseg.compress.lesson import plan_lesson
     from edgeseg.compress.make import make_flatbuffer
     from edgeseg.compress.recipe import QatStep, Recipe, SparsifyStep
-    from edgeseg.graph.operators import measure_sparsity
+    from edgeseg.graph.summary import measure_sparsity
 
     recipe = Recipe("sparse", "", "int8", sparsify=SparsifyStep(0.5, 2, 1e-3, 0.5), qat=QatStep(1, 1e-3, 0.5))
     assert 0.5 <= measure_sparsity(make_flatbuffer(shop, plan_lesson(shop), recipe, shop.model)) < 0.6

@@ -1,0 +1,113 @@
+"""Write a model file as ONNX that carries the same card and golden pairs in its metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+
+import edgeseg
+from edgeseg.backends.onnx import OnnxBackend
+from edgeseg.convert.onnx.compare import FLOAT, to_reals
+from edgeseg.convert.onnx.scheme import Scheme
+from edgeseg.convert.onnx.translate import translate_operator
+from edgeseg.convert.onnx.writer import TO_ONNX, GraphWriter
+from edgeseg.core.card import Card, card_to_json
+from edgeseg.core.errors import ModelFileError
+from edgeseg.core.modelfile import CARD_NAME, GOLDEN_KEY, GoldenPair, ModelFile, pack_golden
+from edgeseg.core.verdict import OK
+from edgeseg.graph.operators import Graph, Tensor, read_graph
+
+OPSET, IR_VERSION = 13, 7
+"""The oldest that has scales per channel: what TensorRT 8 of JetPack 5 reads, and everything since."""
+INPUT, OUTPUT = "image", "mask"
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """An ONNX file with its card, before it is written."""
+
+    data: bytes
+    card: Card
+    operators: dict[str, int]
+
+
+def export_onnx(model: ModelFile, scheme: Scheme) -> OnnxModel:
+    """Write a model file as ONNX; both ends are real numbers of the shapes that the .tflite has.
+
+    The card says so, and leaves out the Dice where the numbers inside are not the .tflite's own. Its hash is that of
+    the file's bytes in front of the metadata.
+    """
+    graph = read_graph(model.flatbuffer)
+    check_precision(graph, scheme)
+    proto = build_model(graph, scheme)
+    onnx.checker.check_model(proto, full_check=True)
+    bare = proto.SerializeToString()
+    card = _change_card(model.card, scheme, bare)
+    operators = dict(Counter(node.op_type for node in proto.graph.node).most_common())
+    return OnnxModel(bare + _pack_metadata(card, _make_golden(model, bare)), card, operators)
+
+
+def check_precision(graph: Graph, scheme: Scheme) -> None:
+    """Refuse to write int8 where the file has no ranges for it."""
+    if scheme.is_quantised and graph.inputs[0].dtype != "int8":
+        raise ModelFileError(
+            f"Expected an int8 file for int8 ONNX, got one that takes {graph.inputs[0].dtype}.",
+            "Make one with edgeseg compress RUN --recipe int8-ptq, or export with --precision float32.",
+        )
+
+
+def build_model(graph: Graph, scheme: Scheme) -> Any:
+    """Build the ONNX model of a graph, without metadata."""
+    writer = GraphWriter(scheme)
+    ((source,), (sink,)) = graph.inputs, graph.outputs
+    writer.scope = INPUT
+    writer.keep(source, writer.add("Transpose", INPUT, perm=TO_ONNX))
+    for number, operator in enumerate(graph.operators):
+        writer.scope = f"{number}_{operator.name.lower()}"
+        translate_operator(writer, operator, operator.outputs[0].index == sink.index)
+    writer.scope = OUTPUT
+    writer.finish(sink, OUTPUT)
+    ends = [_describe_end(INPUT, source)], [_describe_end(OUTPUT, sink)]
+    body = onnx.helper.make_graph(writer.nodes, "edgeseg", *ends, writer.constants)
+    return onnx.helper.make_model(
+        body,
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="edgeseg",
+        producer_version=edgeseg.__version__,
+    )
+
+
+def _describe_end(name: str, tensor: Tensor) -> Any:
+    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, tensor.shape)
+
+
+def _change_card(card: Card, scheme: Scheme, bare: bytes) -> Card:
+    exact = scheme.is_quantised == (card.input_quantisation.dtype == "int8") and not scheme.is_symmetric
+    return dataclasses.replace(
+        card,
+        input_quantisation=FLOAT,
+        output_quantisation=FLOAT,
+        metrics=card.metrics if exact else None,
+        lint={"onnx": OK},
+        sha256=hashlib.sha256(bare).hexdigest(),
+    )
+
+
+def _make_golden(model: ModelFile, bare: bytes) -> tuple[GoldenPair, ...]:
+    """Let the new file answer the old one's golden inputs."""
+    backend = OnnxBackend(bare)
+    inputs = [to_reals(pair.input, model.card.input_quantisation) for pair in model.golden]
+    return tuple(GoldenPair(tensor, backend.invoke(tensor)) for tensor in inputs)
+
+
+def _pack_metadata(card: Card, golden: tuple[GoldenPair, ...]) -> bytes:
+    """Pack what stands behind the model: two protobuf messages one after the other are one message."""
+    behind = onnx.ModelProto()
+    onnx.helper.set_model_props(behind, {CARD_NAME: card_to_json(card), GOLDEN_KEY: pack_golden(golden)})
+    return bytes(behind.SerializeToString())

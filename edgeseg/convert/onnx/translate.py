@@ -1,0 +1,161 @@
+"""Say each TFLite operator in ONNX; one short function for each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgeseg.convert.onnx.limits import limit_result, refuse_export
+from edgeseg.convert.onnx.writer import ONNX_CHANNELS, TO_ONNX, GraphWriter
+from edgeseg.graph.operators import Operator, Tensor
+
+_TFLITE_CHANNELS = (3, -1)
+_TRANSPOSED, _DEPTHWISE = (3, 0, 1, 2), (3, 0, 1, 2)
+
+
+def translate_operator(writer: GraphWriter, operator: Operator, is_output: bool) -> None:
+    """Write the nodes of one operator.
+
+    Args:
+        writer: What takes the nodes.
+        operator: The operator.
+        is_output: Whether its result is the network's.
+    """
+    translate = TRANSLATORS.get(operator.name)
+    if translate is None:
+        raise refuse_export(operator.name)
+    source, target = operator.inputs[0], operator.outputs[0]
+    if operator.name == "DEQUANTIZE" and source.constant:
+        writer.fold(source, target)
+        return
+    result = limit_result(writer, operator, translate(writer, operator))
+    writer.keep(target, result, is_output)
+
+
+def find_pads(target: int, source: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """Find the padding in front and behind, which TFLite only names; the odd pixel stands behind."""
+    total = max(0, (target - 1) * stride + (kernel - 1) * dilation + 1 - source)
+    return total // 2, total - total // 2
+
+
+def _convolve(writer: GraphWriter, operator: Operator) -> str:
+    image, weights = operator.inputs[:2]
+    kernel = writer.add_weights(weights, TO_ONNX, axis=0)
+    return _add_convolution(writer, operator, kernel, image.shape[3] // weights.shape[3])
+
+
+def _convolve_depthwise(writer: GraphWriter, operator: Operator) -> str:
+    kernel = writer.add_weights(operator.inputs[1], _DEPTHWISE, axis=0)
+    return _add_convolution(writer, operator, kernel, operator.inputs[0].shape[3])
+
+
+def _add_convolution(writer: GraphWriter, operator: Operator, kernel: str, group: int) -> str:
+    options, (image, weights), target = operator.options, operator.inputs[:2], operator.outputs[0]
+    strides, dilations = (options.strideH, options.strideW), (options.dilationHFactor, options.dilationWFactor)
+    rows, columns = (
+        find_pads(target.shape[axis], image.shape[axis], weights.shape[axis], stride, dilation)
+        for axis, stride, dilation in zip((1, 2), strides, dilations, strict=True)
+    )
+    bias = [writer.add_bias(tensor) for tensor in operator.inputs[2:]]
+    return writer.add(
+        "Conv",
+        writer.name_of(image),
+        kernel,
+        *bias,
+        group=group,
+        strides=strides,
+        dilations=dilations,
+        pads=_join_pads(rows, columns),
+    )
+
+
+def _convolve_transposed(writer: GraphWriter, operator: Operator) -> str:
+    _, weights, image = operator.inputs[:3]
+    strides, target = (operator.options.strideH, operator.options.strideW), operator.outputs[0]
+    # What a transposed convolution cuts off is what the plain one in the other direction pads.
+    rows, columns = (
+        find_pads(image.shape[axis], target.shape[axis], weights.shape[axis], stride)
+        for axis, stride in zip((1, 2), strides, strict=True)
+    )
+    missing = [
+        max(0, target.shape[axis] - (image.shape[axis] - 1) * stride - weights.shape[axis])
+        for axis, stride in zip((1, 2), strides, strict=True)
+    ]
+    kernel = writer.add_weights(weights, _TRANSPOSED, axis=1)
+    bias = [writer.add_bias(tensor) for tensor in operator.inputs[3:]]
+    ends = {"strides": strides, "pads": _join_pads(rows, columns), "output_padding": missing}
+    return writer.add("ConvTranspose", writer.name_of(image), kernel, *bias, **ends)
+
+
+def _pool(writer: GraphWriter, operator: Operator) -> str:
+    options, image, target = operator.options, operator.inputs[0], operator.outputs[0]
+    rows = find_pads(target.shape[1], image.shape[1], options.filterHeight, options.strideH)
+    columns = find_pads(target.shape[2], image.shape[2], options.filterWidth, options.strideW)
+    return writer.add(
+        "MaxPool",
+        writer.name_of(image),
+        kernel_shape=(options.filterHeight, options.filterWidth),
+        strides=(options.strideH, options.strideW),
+        pads=_join_pads(rows, columns),
+    )
+
+
+def _join_pads(rows: tuple[int, int], columns: tuple[int, int]) -> tuple[int, int, int, int]:
+    return rows[0], columns[0], rows[1], columns[1]
+
+
+def _resize(writer: GraphWriter, operator: Operator) -> str:
+    options, (_, height, width, channels) = operator.options, operator.outputs[0].shape
+    grid = "half_pixel" if options.halfPixelCenters else "align_corners" if options.alignCorners else "asymmetric"
+    sizes = writer.add_constant(np.array([1, channels, height, width], np.int64))
+    name = writer.name_of(operator.inputs[0])
+    return writer.add("Resize", name, "", "", sizes, mode="linear", coordinate_transformation_mode=grid)
+
+
+def _add(writer: GraphWriter, operator: Operator) -> str:
+    return writer.add("Add", *(_name_operand(writer, tensor) for tensor in operator.inputs))
+
+
+def _name_operand(writer: GraphWriter, tensor: Tensor) -> str:
+    """Name a tensor, or add a constant that stands for one number per channel."""
+    if not tensor.constant:
+        return writer.name_of(tensor)
+    return writer.add_constant(writer.read_constant(tensor).reshape(1, -1, 1, 1))
+
+
+def _concatenate(writer: GraphWriter, operator: Operator) -> str:
+    if operator.options.axis not in _TFLITE_CHANNELS:
+        raise refuse_export(f"CONCATENATION along axis {operator.options.axis}")
+    return writer.add("Concat", *map(writer.name_of, operator.inputs), axis=ONNX_CHANNELS)
+
+
+def _draw_sigmoid(writer: GraphWriter, operator: Operator) -> str:
+    return writer.add("Sigmoid", writer.name_of(operator.inputs[0]))
+
+
+def _draw_softmax(writer: GraphWriter, operator: Operator) -> str:
+    if operator.options.beta != 1.0:
+        raise refuse_export(f"SOFTMAX with beta {operator.options.beta:g}")
+    return writer.add("Softmax", writer.name_of(operator.inputs[0]), axis=ONNX_CHANNELS)
+
+
+def _pass(writer: GraphWriter, operator: Operator) -> str:
+    return writer.name_of(operator.inputs[0])
+
+
+TRANSLATORS: dict[str, Callable[[GraphWriter, Operator], str]] = {
+    "ADD": _add,
+    "CONCATENATION": _concatenate,
+    "CONV_2D": _convolve,
+    "DEPTHWISE_CONV_2D": _convolve_depthwise,
+    "DEQUANTIZE": _pass,
+    "LOGISTIC": _draw_sigmoid,
+    "MAX_POOL_2D": _pool,
+    "QUANTIZE": _pass,
+    "RELU": _pass,
+    "RELU6": _pass,
+    "RESIZE_BILINEAR": _resize,
+    "SOFTMAX": _draw_softmax,
+    "TRANSPOSE_CONV": _convolve_transposed,
+}

@@ -1,0 +1,73 @@
+"""ONNX files draw the masks of the .tflite they were made from: every kind of network, float32 and int8."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeseg.cli.app import main
+from edgeseg.convert.tflite import convert_model
+from edgeseg.core.card import card_from_json
+from edgeseg.core.frame import frame_to_pixels
+from edgeseg.core.images import read_image
+from edgeseg.core.modelfile import CARD_NAME, GOLDEN_KEY, read_model
+from edgeseg.graph.operators import read_graph
+from edgeseg.model.unet import build_unet
+from tests.integration.test_network import KINDS, make_images, make_spec, scatter_weights
+
+pytestmark = pytest.mark.integration
+onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
+pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+
+STEMS = {f"{stem} stem": {"stem": stem} for stem in ("full", "half", "depth")}
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS | STEMS))
+def test_float32_gives_the_same_numbers(kind: str) -> None:
+    from edgeseg.backends.cpu import CpuBackend
+    from edgeseg.backends.onnx import OnnxBackend
+    from edgeseg.convert.onnx.export import build_model
+    from edgeseg.convert.onnx.scheme import Scheme
+
+    spec = make_spec(**(KINDS | STEMS)[kind])
+    flatbuffer = convert_model(scatter_weights(build_unet(spec)), "float32")
+    image = make_images(spec, 1)
+    wanted = CpuBackend(flatbuffer).invoke(image)
+    got = OnnxBackend(build_model(read_graph(flatbuffer), Scheme()).SerializeToString()).invoke(image)
+    assert np.abs(got - wanted).max() < 1e-5
+
+
+@pytest.mark.parametrize(("runtime", "least"), [("onnxruntime", 0.99), ("tensorrt", 0.98)])
+def test_int8_draws_the_same_masks(runtime: str, least: float, int8_model: Path, trained_data: Path) -> None:
+    from edgeseg.convert.onnx.compare import compare_masks
+    from edgeseg.convert.onnx.export import export_onnx
+    from edgeseg.convert.onnx.scheme import Scheme
+
+    model = read_model(int8_model)
+    images = [frame_to_pixels(read_image(path), model.card.input) for path in sorted(trained_data.glob("images/*"))]
+    parity = compare_masks(model, export_onnx(model, Scheme("int8", runtime)).data, images)
+    assert parity.images == len(images)
+    assert parity.mask_iou >= least
+
+
+def test_a_run_is_exported_with_its_card(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, figures = tmp_path / "model.onnx", tmp_path / "figures.json"
+    arguments = ["export", str(trained_run), "--to", "onnx", "--out", str(out), "--json", str(figures)]
+    monkeypatch.setattr("sys.argv", ["edgeseg", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    table = json.loads(figures.read_text(encoding="utf-8"))
+    assert (table["precision"], table["parity"]["mask_iou"]) == ("float32", 1.0)
+    check_metadata(out, trained_run / "model.tflite")
+
+
+def check_metadata(path: Path, source: Path) -> None:
+    metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    card, parent = card_from_json(metadata[CARD_NAME], str(path)), read_model(source).card
+    assert (card.name, card.provenance, card.input) == (parent.name, parent.provenance, parent.input)
+    assert card.input_quantisation.dtype == "float32"
+    assert metadata[GOLDEN_KEY]
