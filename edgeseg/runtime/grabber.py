@@ -16,10 +16,10 @@ class Grabber:
     A recorded source is played at its own rate. What the consumer was too slow for is dropped and counted.
     """
 
-    def __init__(self, source: Source, notice: Callable[[Frame], None] | None = None) -> None:
-        """Prepare to capture; `notice` hears of every captured frame, on the capturing thread."""
+    def __init__(self, source: Source, see: Callable[[Frame], None] | None = None) -> None:
+        """Prepare to capture; `see` gets every captured frame, on the capturing thread."""
         self._source = source
-        self._notice = notice
+        self._see = see
         self._news = threading.Condition()
         self._frame: Frame | None = None
         self._ended = False
@@ -89,5 +89,5 @@ class Grabber:
             self.dropped += self._frame is not None
             self._frame = frame
             self._news.notify_all()
-        if self._notice is not None:
-            self._notice(frame)
+        if self._see is not None:
+            self._see(frame)

@@ -36,7 +36,7 @@ class LiveStream:
             frames: When to stop; None goes on until the source ends.
         """
         self.segmenter, self.recorder, self.sinks = segmenter, recorder, tuple(sinks)
-        self.grabber = Grabber(source, self._notify)
+        self.grabber = Grabber(source, self._show_frame)
         self.processed = 0
         self._frames = frames
         self._closing = ExitStack()
@@ -82,6 +82,6 @@ class LiveStream:
             sink.publish(result)
         self.recorder.record_publish(1e3 * (perf_counter() - began))
 
-    def _notify(self, frame: Frame) -> None:
+    def _show_frame(self, frame: Frame) -> None:
         for sink in self.sinks:
-            sink.notice(frame)
+            sink.see(frame)

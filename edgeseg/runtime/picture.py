@@ -18,6 +18,8 @@ from edgeseg.runtime.sources.base import Frame
 
 JOIN_SECONDS = 5.0
 NICE = 10
+BEHIND = 2
+"""How many frames a mask must be behind before it is carried: where the network keeps up, the frame's own is near."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,11 @@ class Holder:
         self._thread = threading.Thread(target=self._run, name="edgeseg-hold", daemon=True)
         self._thread.start()
 
-    def notice(self, frame: Frame) -> None:
+    def see(self, frame: Frame) -> None:
         """Take a frame as the newest."""
         with self._news:
             self._frame = frame
-            self._changed |= self._result is not None and self._is_watched()
+            self._changed |= self._is_ahead() and self._is_watched()
             self._news.notify_all()
 
     def publish(self, result: Result) -> None:
@@ -78,13 +80,17 @@ class Holder:
                 self._show(Picture(frame.image, carrier.carry(labels, old, frame.image)))
 
     def _take(self) -> tuple[Result, Frame | None] | None:
-        """Wait for something new; the frame is None where the result's own is the newest."""
+        """Wait for something new; the frame is None where the result's own is to be shown."""
         with self._news:
             self._news.wait_for(lambda: self._changed or self._closing)
-            result, frame, self._changed = self._result, self._frame, False
-        if self._closing or result is None:
-            return None
-        return result, frame if frame is not None and frame.number > result.frame.number else None
+            self._changed = False
+            if self._closing or self._result is None:
+                return None
+            return self._result, self._frame if self._is_ahead() else None
+
+    def _is_ahead(self) -> bool:
+        frame, result = self._frame, self._result
+        return frame is not None and result is not None and frame.number - result.frame.number >= BEHIND
 
 
 def _step_back() -> None:

@@ -31,7 +31,7 @@ def moved() -> tuple[Frame, NDArray[np.uint8], Frame, NDArray[np.uint8]]:
     """Take a phantom, and the same eight pixels further to the right."""
     phantom = PhantomClip(3, size=(128, 160), geometry="linear").frame(0)
     shifted, labels = np.roll(phantom.image, 8, axis=1), np.roll(phantom.labels, 8, axis=1)
-    return Frame(phantom.image, 0, monotonic()), phantom.labels, Frame(shifted, 1, monotonic()), labels
+    return Frame(phantom.image, 0, monotonic()), phantom.labels, Frame(shifted, 2, monotonic()), labels
 
 
 def test_mask_follows_the_tissue(moved: tuple[Frame, NDArray[np.uint8], Frame, NDArray[np.uint8]]) -> None:
@@ -79,12 +79,15 @@ def test_newest_frame_is_shown_with_the_newest_mask_and_no_thread_is_left(
     old, labels, new, truth = moved
     before, screen = threading.active_count(), Screen()
     holder = Holder(screen.show)
-    holder.notice(old)
+    holder.see(old)
     holder.publish(Result(old, Segmentation(labels, StageTimes(1, 1, 1)), 5.0))
     assert screen.wait(old.image).labels is labels
-    holder.notice(new)
+    soon = replace(new, number=1, image=new.image.copy())
+    holder.see(soon)
+    holder.see(new)
     assert overlap(screen.wait(new.image).labels, truth) > 0.9
     holder.close()
+    assert all(picture.image is not soon.image for picture in screen.pictures)
     assert threading.active_count() == before
 
 
@@ -96,8 +99,8 @@ def test_while_nobody_looks_nothing_is_carried(
     holder = Holder(screen.show, is_watched=lambda: False)
     holder.publish(Result(old, Segmentation(labels, StageTimes(1, 1, 1)), 5.0))
     screen.wait(old.image)
-    holder.notice(new)
-    last = replace(old, number=2, image=old.image.copy())
+    holder.see(new)
+    last = replace(old, number=3, image=old.image.copy())
     holder.publish(Result(last, Segmentation(labels, StageTimes(1, 1, 1)), 5.0))
     screen.wait(last.image)
     holder.close()

@@ -56,8 +56,8 @@ class Sink(ABC):
     def publish(self, result: Result) -> None:
         """Take one result."""
 
-    def notice(self, frame: Frame) -> None:  # noqa: B027 - most sinks wait for the mask
-        """Hear of a captured frame before its mask is there; called from the capturing thread."""
+    def see(self, frame: Frame) -> None:  # noqa: B027 - most sinks wait for the mask
+        """See a captured frame before its mask is there; called from the capturing thread."""
 
     @property
     def wants_end(self) -> bool:

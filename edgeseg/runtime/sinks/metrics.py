@@ -31,7 +31,7 @@ class Metrics(Sink):
         self._server = open_server(port, partial(_MetricsHandler, self), "edgeseg-metrics")
         self.url = f"http://{HOST}:{self._server.server_port}/metrics"
 
-    def notice(self, frame: Frame) -> None:
+    def see(self, frame: Frame) -> None:
         """Count a captured frame."""
         self._captured = frame.number + 1
 

@@ -39,10 +39,10 @@ class Window(Sink):
         """Show a result."""
         self._holder.publish(result)
 
-    def notice(self, frame: Frame) -> None:
+    def see(self, frame: Frame) -> None:
         """Show a frame before its own mask is there."""
         if self._hold:
-            self._holder.notice(frame)
+            self._holder.see(frame)
 
     @property
     def wants_end(self) -> bool:

@@ -44,10 +44,10 @@ class WebViewer(Sink):
         else:
             self._holder.publish(result)
 
-    def notice(self, frame: Frame) -> None:
+    def see(self, frame: Frame) -> None:
         """Show a frame before its own mask is there."""
         if self._holder is not None:
-            self._holder.notice(frame)
+            self._holder.see(frame)
 
     def close(self) -> None:
         """End the server; open pages get about a second to hear that the stream has ended."""
