@@ -32,6 +32,7 @@ class Stream:
         self._live, self._segmenter, self._options, self._name = live, segmenter, options, name
         self._began, self._thermal = monotonic(), read_thermal()
         self._live.__enter__()
+        self.classes = segmenter.card.output.classes
         self._closed = False
         self._seconds = 0.0
 
