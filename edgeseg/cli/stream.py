@@ -19,6 +19,23 @@ from edgeseg.cli.common import (
     tell_selection,
     usage_errors,
 )
+from edgeseg.cli.stream_options import (
+    BudgetDeviceOption,
+    BudgetOption,
+    EmitOption,
+    FillHolesOption,
+    FramesOption,
+    HoldOption,
+    MaxMissOption,
+    MetricsOption,
+    PixelSizeOption,
+    PortOption,
+    RecordFramesOption,
+    RecordOption,
+    SmoothOption,
+    SourceOption,
+    ViewOption,
+)
 from edgeseg.cli.tables import print_stream
 
 if TYPE_CHECKING:
@@ -27,44 +44,24 @@ if TYPE_CHECKING:
 
 def stream(
     model: Annotated[Path, typer.Argument(help="A .tflite file that edgeseg wrote.")],
-    source: Annotated[
-        str, typer.Option(help="phantom://, a camera's index or /dev/video0, a video file, or a folder of images.")
-    ] = "phantom://",
+    source: SourceOption = "phantom://",
     backend: BackendOption = "auto",
     threads: ThreadsOption = 1,
     no_parity: NoParityOption = False,
-    view: Annotated[
-        str, typer.Option(help="web shows a page on this machine, window a window; none shows nothing.")
-    ] = "web",
-    port: Annotated[int, typer.Option(help="Port of the page; 0 takes any free one.")] = 8765,
-    hold: Annotated[bool, typer.Option(help="Show the newest frame, with the newest mask carried onto it.")] = True,
-    smooth: Annotated[bool, typer.Option("--smooth", help="Weigh each frame against the one before.")] = False,
-    fill_holes: Annotated[bool, typer.Option("--fill-holes", help="Mark what a class encloses, too.")] = False,
-    mm_per_px: Annotated[
-        float | None,
-        typer.Option(help="Size of a pixel, for areas in mm2; goes before what the source tells.", show_default=False),
-    ] = None,
-    record: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write every mask and an index into this folder.", show_default=False),
-    ] = None,
-    record_frames: Annotated[
-        bool, typer.Option("--record-frames", help="Write the frames as well: they are patients' data.")
-    ] = False,
-    emit: Annotated[
-        bool, typer.Option("--emit", help="Write JSON lines with outlines to standard output, and nothing else.")
-    ] = False,
-    metrics: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Serve figures for Prometheus on this machine.")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="The board whose budget counts; this machine's own without it.", show_default=False)
-    ] = "",
-    budget_ms: Annotated[
-        float | None, typer.Option(help="How old a frame may be at its mask; else the board's.", show_default=False)
-    ] = None,
-    max_miss: Annotated[float, typer.Option(help="Share of frames that may be later than that.")] = 0.01,
-    frames: Annotated[int | None, typer.Option(help="Stop after so many masks.", show_default=False)] = None,
+    view: ViewOption = "web",
+    port: PortOption = 8765,
+    hold: HoldOption = True,
+    smooth: SmoothOption = False,
+    fill_holes: FillHolesOption = False,
+    mm_per_px: PixelSizeOption = None,
+    record: RecordOption = None,
+    record_frames: RecordFramesOption = False,
+    emit: EmitOption = False,
+    metrics: MetricsOption = None,
+    device: BudgetDeviceOption = "",
+    budget_ms: BudgetOption = None,
+    max_miss: MaxMissOption = 0.01,
+    frames: FramesOption = None,
     json_out: JsonOption = None,
 ) -> None:
     """Segment a live or recorded source, always the newest frame, and say whether the budget was held.

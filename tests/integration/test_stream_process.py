@@ -105,7 +105,7 @@ def test_full_disk_ends_the_recording_but_not_the_stream(model: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (("--view", "cinema"), 2, "expected view to be one of web, window, none"),
+        (("--view", "cinema"), 1, "Expected the name of a view"),
         (("--view", "none", "--record-frames"), 2, "--record DIR beside --record-frames"),
         (("--view", "none", "--device", "nonesuch"), 1, "Expected the name of a board"),
     ],

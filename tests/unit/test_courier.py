@@ -42,10 +42,14 @@ class Full(Outlet):
 
     def __init__(self) -> None:
         self.room = 1
+        self.closed = False
 
     def write(self, result: Result) -> None:
         if result.frame.number >= self.room:
             raise OutputError("No room.", "Make room.")
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def test_a_slow_outlet_gets_the_first_and_the_newest_and_costs_nothing() -> None:
@@ -68,9 +72,11 @@ def test_a_slow_outlet_gets_the_first_and_the_newest_and_costs_nothing() -> None
 
 
 def test_an_outlet_that_fails_ends_alone_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    courier = Courier(Full())
+    outlet = Full()
+    courier = Courier(outlet)
     courier.publish(make_result(1))
     courier.close()
+    assert outlet.closed
     courier.publish(make_result(2))
     report = courier.report()
     assert (report.taken, report.missed, report.failure, report.hint) == (0, 1, "No room.", "Make room.")

@@ -11,7 +11,7 @@ import pytest
 
 from edgeseg.cli.stream import choose_budget
 from edgeseg.core.board import load_board, recommend_here
-from edgeseg.core.errors import OutputError
+from edgeseg.core.errors import OutputError, UnknownNameError
 from edgeseg.runtime.latency import WINDOW, LatencyRecorder
 from edgeseg.runtime.segmenter import StageTimes
 from edgeseg.runtime.sinks.choose import SinkWishes, open_sinks
@@ -81,7 +81,7 @@ def test_nothing_else_is_answered(metrics: Metrics, path: str, host: str | None,
 
 
 def test_wishes_that_make_no_sense() -> None:
-    with pytest.raises(ValueError, match="view"):
+    with pytest.raises(UnknownNameError, match="name of a view"):
         SinkWishes(view="cinema")
     with pytest.raises(ValueError, match="--record DIR"):
         SinkWishes(record_frames=True)

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeseg.core.spec import ClassSpec, check_choice
+from edgeseg.core.errors import UnknownNameError
+from edgeseg.core.spec import ClassSpec
 from edgeseg.runtime.sinks.base import Sink, StreamInfo
 from edgeseg.runtime.sinks.courier import Courier
 from edgeseg.runtime.sinks.emit import Emitter
@@ -35,7 +36,8 @@ class SinkWishes:
     """A port for Prometheus."""
 
     def __post_init__(self) -> None:
-        check_choice("view", self.view, VIEWS)
+        if self.view not in VIEWS:
+            raise UnknownNameError("view", self.view, VIEWS)
         if self.record_frames and self.record is None:
             raise ValueError("expected --record DIR beside --record-frames, got none")
 

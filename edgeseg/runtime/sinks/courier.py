@@ -83,9 +83,10 @@ class Courier(Sink):
                 self._outlet.write(result)
                 with self._news:
                     self._taken += 1
-            self._outlet.close()
         except EdgesegError as error:
             self._fail(error)
+        finally:
+            self._outlet.close()
 
     def _take(self) -> Result | None:
         with self._news:
