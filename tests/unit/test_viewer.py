@@ -184,6 +184,17 @@ def test_picture_follows_the_newest_result_and_ends_with_the_stream(viewer: WebV
         assert client.read_rest() == b"\r\n--frame--\r\n"
 
 
+def test_picture_goes_on_to_newer_frames_while_the_network_is_behind(viewer: WebViewer) -> None:
+    viewer.publish(make_result())
+    with closing(PictureClient(viewer, "?fps=60&opacity=1")) as client:
+        client.read_image()
+        viewer.see(Frame(np.full((480, 640), 180, np.uint8), 3, monotonic()))
+        image = client.read_next()
+    np.testing.assert_allclose(image[400, 100], (180, 180, 180), atol=8)
+    np.testing.assert_allclose(image[150, 300], (0, 176, 255), atol=8)
+    assert ask_numbers(viewer)["frames"] == 1
+
+
 @pytest.mark.parametrize("query", ["opacity=2", "opacity=nan", "opacity=x", "fps=0", "fps=inf", "fps=-1"])
 def test_picture_that_cannot_be_drawn_is_refused(viewer: WebViewer, query: str) -> None:
     status, _, body = ask(viewer, f"/picture?{query}")
