@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeseg.core.modelfile import read_model
 from edgeseg.runtime.latency import LatencyRecorder
 from edgeseg.runtime.segmenter import Segmenter
-from edgeseg.runtime.sinks import StreamInfo
+from edgeseg.runtime.sinks.base import StreamInfo
 from edgeseg.runtime.sources.choose import open_source
 from edgeseg.runtime.stream import StreamOptions, run_stream
 from edgeseg.runtime.viewer import WebViewer
@@ -21,7 +21,7 @@ options = StreamOptions(budget_ms=50.0, frames=int(sys.argv[3]) if len(sys.argv)
 segmenter = Segmenter(model)
 recorder = LatencyRecorder(options.budget_ms, segmenter.warm_up())
 source = open_source(name)
-page = WebViewer(StreamInfo(model.card.name, name, "cpu", "auto", None, recorder), model.card.output.classes, port=0)
+page = WebViewer(StreamInfo(model.card.name, name, segmenter.report, recorder), model.card.output.classes, port=0)
 print(f"Open {page.url} in a browser on this machine.", flush=True)
 
 report = run_stream(segmenter, source, recorder, options, [page], name)

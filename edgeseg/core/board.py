@@ -73,6 +73,12 @@ def find_nearest_board(model: str, machine: str) -> str | None:
 
 def recommend_backends(device_tree: Path = Path("/proc/device-tree/model")) -> tuple[str, ...]:
     """List what the profile of this machine recommends to run models on, the best first; empty without a profile."""
+    recommended = recommend_here(device_tree)
+    return recommended.backends if recommended else ()
+
+
+def recommend_here(device_tree: Path = Path("/proc/device-tree/model")) -> Recommended | None:
+    """Find what the profile of this machine recommends; None without a profile."""
     model = device_tree.read_text(encoding="utf-8", errors="replace") if device_tree.is_file() else ""
     name = find_nearest_board(model, platform.machine())
-    return load_board(name).recommended.backends if name else ()
+    return load_board(name).recommended if name else None

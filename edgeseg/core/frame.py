@@ -207,7 +207,7 @@ def scores_to_labels(scores: Bytes, placement: Placement, size: tuple[int, int],
         Labels of the whole region of the frame that the placement names.
     """
     if spec.smallest_region > 0:
-        scores = _drop_small_regions(scores, spec)
+        scores = _drop_small_regions(scores, spec, (size[0] // scores.shape[0]) ** 2)
     region = placement.region
     inner = _cut_padding(scores, placement, size)
     full = cv2.resize(inner, (region.width, region.height), interpolation=cv2.INTER_LINEAR)
@@ -231,13 +231,14 @@ def decide_labels(scores: Bytes, spec: OutputSpec) -> Bytes:
     return np.where(scores.max(axis=2) > limit, best + 1, 0).astype(np.uint8)
 
 
-def _drop_small_regions(scores: Bytes, spec: OutputSpec) -> Bytes:
+def _drop_small_regions(scores: Bytes, spec: OutputSpec, input_pixels: int) -> Bytes:
+    """Drop what is too small; each score stands for so many pixels of the input, since masks are drawn coarser."""
     labels = decide_labels(scores, spec)
     kept = scores.copy()
     first = spec.channels - len(spec.classes)
     for channel in range(len(spec.classes)):
         _, parts, stats, _ = cv2.connectedComponentsWithStats((labels == channel + 1).astype(np.uint8))
-        small = stats[:, cv2.CC_STAT_AREA] < spec.smallest_region
+        small = stats[:, cv2.CC_STAT_AREA] * input_pixels < spec.smallest_region
         small[0] = False
         kept[:, :, first + channel][small[parts]] = 0
     return kept

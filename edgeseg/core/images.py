@@ -57,3 +57,11 @@ def to_bgr(frame: NDArray[Any]) -> NDArray[np.uint8]:
     if image.ndim == 2 or image.shape[2] == 1:
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
     return image[:, :, :3].copy()
+
+
+def to_grey(frame: NDArray[Any]) -> NDArray[np.uint8]:
+    """Make an 8-bit grey picture of a frame to look at; what a network sees is made in core/frame.py."""
+    image = frame if frame.dtype == np.uint8 else (frame >> 8).astype(np.uint8)
+    if image.ndim == 2 or image.shape[2] == 1:
+        return image.reshape(image.shape[:2])
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(image[:, :, :3]), cv2.COLOR_BGR2GRAY), dtype=np.uint8)

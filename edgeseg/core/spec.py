@@ -81,7 +81,7 @@ class OutputSpec:
     activation: str = "sigmoid"
     threshold: float = 0.5
     smallest_region: int = 0
-    """Regions with fewer pixels than this on the network's own grid are dropped."""
+    """Regions with fewer pixels than this on the input's grid are dropped, however coarse the mask is drawn."""
 
     def __post_init__(self) -> None:
         if not self.classes:

@@ -64,11 +64,6 @@ class Machine:
         except OSError:
             return ""
 
-    def read_number(self, path: str) -> int | None:
-        """Read a file that holds one whole number."""
-        text = self.read(path)
-        return int(text) if re.fullmatch(r"-?\d+", text) else None
-
     def find(self, pattern: str) -> list[str]:
         """List the paths below the root that match, relative to it."""
         return sorted(str(path.relative_to(self.root)) for path in self.root.glob(pattern))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgeseg.core.board import Board, find_nearest_board
+from edgeseg.core.thermal import read_temperatures
 from edgeseg.deploy.check import Check, State
 from edgeseg.deploy.machine import Machine, parse_version
 
@@ -101,8 +102,7 @@ def check_governor(machine: Machine) -> Check:
 
 def check_temperature(machine: Machine) -> Check:
     """Tell whether the hottest sensor leaves room before the clock is lowered."""
-    readings = [machine.read_number(path) for path in machine.find("sys/class/thermal/thermal_zone*/temp")]
-    known = [reading / 1000 for reading in readings if reading is not None]
+    known = read_temperatures(machine.root)
     if not known:
         return Check("temperature", "ok", "This machine has no readable temperature sensor.")
     detail = f"Hottest of {len(known)} sensors: {max(known):.0f} degrees Celsius"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
 
@@ -15,8 +16,10 @@ class Grabber:
     A recorded source is played at its own rate. What the consumer was too slow for is dropped and counted.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, see: Callable[[Frame], None] | None = None) -> None:
+        """Prepare to capture; `see` gets every captured frame, on the capturing thread."""
         self._source = source
+        self._see = see
         self._news = threading.Condition()
         self._frame: Frame | None = None
         self._ended = False
@@ -86,3 +89,5 @@ class Grabber:
             self.dropped += self._frame is not None
             self._frame = frame
             self._news.notify_all()
+        if self._see is not None:
+            self._see(frame)

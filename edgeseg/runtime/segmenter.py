@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.backends.select import Selection, select_backend
+from edgeseg.backends.select import BackendReport, Selection, select_backend
 from edgeseg.core.card import Card
 from edgeseg.core.frame import (
     frame_to_pixels,
@@ -20,6 +20,7 @@ from edgeseg.core.frame import (
     tensor_to_scores,
 )
 from edgeseg.core.modelfile import ModelFile
+from edgeseg.runtime.masks import AS_THE_CARD_SAYS, MaskOptions, ScoreSmoother, fill_holes
 
 WARM_UP_RUNS = 5
 
@@ -50,7 +51,12 @@ class Segmenter:
     """A model file on a backend, ready for frames."""
 
     def __init__(
-        self, model: ModelFile, requested: str = "auto", threads: int = 1, enforce_parity: bool = True
+        self,
+        model: ModelFile,
+        requested: str = "auto",
+        threads: int = 1,
+        enforce_parity: bool = True,
+        masks: MaskOptions = AS_THE_CARD_SAYS,
     ) -> None:
         """Load a model file.
 
@@ -59,8 +65,11 @@ class Segmenter:
             requested: "auto", or the name of a backend, with its variant behind a colon.
             threads: How many threads a CPU backend may use.
             enforce_parity: Whether a backend is refused whose masks are not those of the file's golden pairs.
+            masks: What is done to the masks beyond what the card says; smoothing expects the frames of one stream.
         """
         self.card: Card = model.card
+        self._masks, self._smoother = masks, ScoreSmoother()
+        self.incidents: list[str] = []
         self.selection: Selection = select_backend(model, requested, threads, enforce_parity)
 
     def segment(self, frame: NDArray[Any]) -> Segmentation:
@@ -69,12 +78,16 @@ class Segmenter:
         start = perf_counter()
         tensor = pixels_to_tensor(frame_to_pixels(frame, card.input), card.input_quantisation)
         ready = perf_counter()
-        output = self.selection.backend.invoke(tensor)
+        output = self._invoke(tensor)
         done = perf_counter()
         placement = place_frame(card.input, *size)
         scores = tensor_to_scores(output, card.output_quantisation)
+        if self._masks.smooth:
+            scores = self._smoother.smooth(scores)
         inner = scores_to_labels(scores, placement, (card.input.height, card.input.width), card.output)
         labels = labels_on_frame(inner, placement, *size)
+        if self._masks.fill_holes:
+            labels = fill_holes(labels, len(card.output.classes))
         end = perf_counter()
         return Segmentation(labels, StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (end - done)))
 
@@ -89,4 +102,12 @@ class Segmenter:
         first = self.segment(blank).times.invoke
         for _ in range(WARM_UP_RUNS):
             self.segment(blank)
+        self._smoother.forget()
         return first
+
+    def report(self) -> BackendReport:
+        """Say what the model runs on at this moment."""
+        return self.selection.report()
+
+    def _invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        return self.selection.backend.invoke(tensor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +11,15 @@ from time import monotonic
 
 from edgeseg.backends.select import BackendReport
 from edgeseg.core.stats import Percentiles
-from edgeseg.runtime.grabber import Grabber
-from edgeseg.runtime.latency import LatencyRecorder
-from edgeseg.runtime.segmenter import Segmenter
-from edgeseg.runtime.sinks import Result, Sink
+from edgeseg.core.thermal import Thermal, read_thermal
+from edgeseg.runtime.latency import LatencyRecorder, WindowReport
+from edgeseg.runtime.live import LiveStream
+from edgeseg.runtime.segmenter import WARM_UP_RUNS, Segmenter
+from edgeseg.runtime.sinks.base import Sink, SinkReport
 from edgeseg.runtime.sources.base import Source
+
+BUDGET_MS = 50.0
+"""Where neither the user nor a board's profile names one."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +41,30 @@ class StreamReport:
     frames: FrameCounts
     latency_ms: dict[str, Percentiles]
     frame_age_ms: Percentiles
+    interval_ms: Percentiles
+    jitter_ms: float
+    window: WindowReport
     first_inference_ms: float
+    warm_up_runs: int
+    """Blank frames after the first inference and before the stream; no figure here contains them."""
     budget_ms: float
     misses: float
     max_miss: float
     verdict: str
     seconds: float
     backend: BackendReport
+    incidents: tuple[str, ...]
+    """Faults of a backend while the stream ran, and what was done."""
+    sinks: tuple[SinkReport, ...]
+    thermal: tuple[Thermal, Thermal]
+    """At the beginning and at the end."""
 
 
 @dataclass(frozen=True)
 class StreamOptions:
     """When to stop, and what counts as too late."""
 
-    budget_ms: float = 50.0
+    budget_ms: float = BUDGET_MS
     max_miss: float = 0.01
     frames: int | None = None
 
@@ -78,48 +93,46 @@ def run_stream(
         sinks: What gets every result; closed at the end.
         name: The source as the user wrote it, for the report.
     """
-    processed, began = 0, monotonic()
-    with Grabber(source) as grabber, stop_on_signal(grabber.stop):
-        try:
-            while options.frames is None or processed < options.frames:
-                frame = grabber.newest()
-                if frame is None:
-                    break
-                segmentation = segmenter.segment(frame.image)
-                result = Result(frame, segmentation, 1e3 * (monotonic() - frame.captured_at))
-                recorder.record(segmentation.times, result.age_ms)
-                for sink in sinks:
-                    sink.publish(result)
-                processed += 1
-        finally:
-            for sink in sinks:
-                sink.close()
-        return _report(segmenter, grabber, recorder, options, processed, monotonic() - began, name)
+    began, thermal = monotonic(), read_thermal()
+    live = LiveStream(segmenter, source, recorder, sinks, options.frames)
+    with stop_on_signal(live.stop), live:
+        deque(live, maxlen=0)
+        seconds = monotonic() - began
+    return make_report(live, options, name, seconds, thermal)
 
 
-def _report(
-    segmenter: Segmenter,
-    grabber: Grabber,
-    recorder: LatencyRecorder,
-    options: StreamOptions,
-    processed: int,
-    seconds: float,
-    name: str,
-) -> StreamReport:
-    latency = recorder.report()
+def make_report(live: LiveStream, options: StreamOptions, name: str, seconds: float, thermal: Thermal) -> StreamReport:
+    """Summarise a stream; complete when it is closed.
+
+    Args:
+        live: The stream.
+        options: What counts as too late.
+        name: The source as the user wrote it.
+        seconds: How long it has run.
+        thermal: What the machine told at the beginning.
+    """
+    latency, grabber = live.recorder.report(), live.grabber
+    reports = (sink.report() for sink in live.sinks)
     return StreamReport(
-        model=segmenter.card.name,
+        model=live.segmenter.card.name,
         source=name,
-        frames=FrameCounts(grabber.captured, processed, grabber.dropped, latency.late),
+        frames=FrameCounts(grabber.captured, live.processed, grabber.dropped, latency.late),
         latency_ms=latency.latency_ms,
         frame_age_ms=latency.frame_age_ms,
+        interval_ms=latency.interval_ms,
+        jitter_ms=latency.jitter_ms,
+        window=live.recorder.report_window(),
         first_inference_ms=latency.first_inference_ms,
+        warm_up_runs=WARM_UP_RUNS,
         budget_ms=latency.budget_ms,
         misses=latency.misses,
         max_miss=options.max_miss,
         verdict="held" if latency.misses <= options.max_miss else "missed",
         seconds=round(seconds, 3),
-        backend=segmenter.selection.report(),
+        backend=live.segmenter.report(),
+        incidents=tuple(live.segmenter.incidents),
+        sinks=tuple(report for report in reports if report is not None),
+        thermal=(thermal, read_thermal()),
     )
 
 

@@ -60,7 +60,16 @@ def test_nothing_heavy_is_installed(light: Path) -> None:
 
 def test_device_commands_run(run_light: Any, int8_model: Path, trained_data: Path, tmp_path: Path) -> None:
     assert "frames captured" in run_light(
-        "stream", int8_model, "--source", "phantom://?frames=20&size=96", "--view", "none", "--json", "s.json"
+        "stream",
+        int8_model,
+        "--source",
+        "phantom://?frames=20&size=96",
+        "--view",
+        "none",
+        "--budget-ms",
+        "5000",
+        "--json",
+        "s.json",
     )
     assert json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))["frames"]["captured"] == 20
     assert "invoke" in run_light("bench", int8_model, "--runs", "10")

@@ -48,3 +48,10 @@ def test_webcam_streams_and_reports(int8_model: Path) -> None:
     said = run_example("webcam.py", int8_model, "phantom://?size=96", "15")
     assert "15 frames" in said
     assert "http://127.0.0.1:" in said
+
+
+def test_watch_area_prints_every_class_in_square_millimetres(int8_model: Path) -> None:
+    said = run_example("watch_area.py", int8_model, "phantom://?size=96", "10", "0.2")
+    assert said.count("frame ") == 10
+    assert "mm2" in said
+    assert "budget " in said

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgeseg.backends.select import BackendReport
 from edgeseg.core.spec import ClassSpec
 from edgeseg.runtime.latency import LatencyRecorder
 from edgeseg.runtime.segmenter import Segmentation, StageTimes
-from edgeseg.runtime.sinks import Result, StreamInfo
+from edgeseg.runtime.sinks.base import Result, StreamInfo
 from edgeseg.runtime.sources.base import Frame
 from edgeseg.runtime.viewer import WebViewer
 
@@ -134,7 +135,8 @@ class Stream:
 
     def __init__(self, port: int = 0) -> None:
         recorder = LatencyRecorder(50.0, 80.0)
-        info = StreamInfo("small", "phantom:linear", "cpu", "cuda", "cuda is not here.", recorder)
+        report = BackendReport("cpu", "cuda", "cuda is not here.", "", None)
+        info = StreamInfo("small", "phantom:linear", lambda: report, recorder)
         self.viewer = WebViewer(info, (ClassSpec("lesion", (255, 0, 0)),), port)
         self._recorder = recorder
         self._stop = threading.Event()

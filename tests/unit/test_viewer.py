@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgeseg.backends.select import BackendReport
 from edgeseg.core.errors import OutputError
 from edgeseg.core.spec import ClassSpec
 from edgeseg.runtime.latency import LatencyRecorder
 from edgeseg.runtime.segmenter import Segmentation, StageTimes
-from edgeseg.runtime.sinks import Result, StreamInfo
+from edgeseg.runtime.sinks.base import Result, StreamInfo
 from edgeseg.runtime.sources.base import Frame
 from edgeseg.runtime.viewer import WebViewer, audience
 from edgeseg.runtime.viewer.audience import SEATS
@@ -31,8 +32,8 @@ MASK = (slice(100, 200), slice(200, 400))
 
 
 def make_info() -> StreamInfo:
-    reason = "cuda is not here."
-    return StreamInfo("small", "phantom:linear", "cpu", "cuda", reason, LatencyRecorder(50.0, 80.0))
+    report = BackendReport("cpu", "cuda", "cuda is not here.", "", None)
+    return StreamInfo("small", "phantom:linear", lambda: report, LatencyRecorder(50.0, 80.0), mm_per_px=0.5)
 
 
 def make_result(age_ms: float = 20.0) -> Result:
@@ -158,8 +159,8 @@ def test_numbers_say_what_was_published() -> None:
     assert (numbers["model"], numbers["source"]) == ("small", "phantom:linear")
     assert numbers["frame_px"] == [640, 480]
     assert numbers["classes"] == [
-        {"name": "lesion", "colour": "#ffb000", "area_px": 20000},
-        {"name": "vessel", "colour": "#40b4e6", "area_px": 0},
+        {"name": "lesion", "colour": "#ffb000", "area_px": 20000, "area_mm2": 5000.0},
+        {"name": "vessel", "colour": "#40b4e6", "area_px": 0, "area_mm2": 0.0},
     ]
 
 
@@ -181,6 +182,17 @@ def test_picture_follows_the_newest_result_and_ends_with_the_stream(viewer: WebV
         assert client.read_next().shape == (480, 640, 3)
         viewer.close()
         assert client.read_rest() == b"\r\n--frame--\r\n"
+
+
+def test_picture_goes_on_to_newer_frames_while_the_network_is_behind(viewer: WebViewer) -> None:
+    viewer.publish(make_result())
+    with closing(PictureClient(viewer, "?fps=60&opacity=1")) as client:
+        client.read_image()
+        viewer.see(Frame(np.full((480, 640), 180, np.uint8), 3, monotonic()))
+        image = client.read_next()
+    np.testing.assert_allclose(image[400, 100], (180, 180, 180), atol=8)
+    np.testing.assert_allclose(image[150, 300], (0, 176, 255), atol=8)
+    assert ask_numbers(viewer)["frames"] == 1
 
 
 @pytest.mark.parametrize("query", ["opacity=2", "opacity=nan", "opacity=x", "fps=0", "fps=inf", "fps=-1"])

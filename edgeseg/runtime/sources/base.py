@@ -24,6 +24,7 @@ class Source(ABC):
     live: bool = False
     """A live source sets its own pace and never ends; a recorded one is played at `fps`."""
     fps: float = 30.0
+    mm_per_px: float | None = None
 
     @abstractmethod
     def read(self) -> NDArray[Any] | None:

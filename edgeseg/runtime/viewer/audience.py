@@ -17,6 +17,7 @@ class Audience:
 
     def __init__(self) -> None:
         self._seats = threading.BoundedSemaphore(SEATS)
+        self._seated = 0
         self._change = threading.Condition()
         self._pages: dict[str, float] = {}
 
@@ -24,11 +25,21 @@ class Audience:
     def take_seat(self) -> Iterator[bool]:
         """Hold a seat for a picture; False when all are taken."""
         seated = self._seats.acquire(blocking=False)
+        self._count(seated)
         try:
             yield seated
         finally:
+            self._count(-seated)
             if seated:
                 self._seats.release()
+
+    def is_watching(self) -> bool:
+        """Say whether anyone looks at the picture."""
+        return self._seated > 0
+
+    def _count(self, change: int) -> None:
+        with self._change:
+            self._seated += change
 
     def note_page(self, page: str, told_end: bool) -> None:
         """Remember that a page has just got the numbers, and whether they said that the stream has ended."""

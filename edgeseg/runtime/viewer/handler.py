@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
-from edgeseg.runtime.sinks import StreamInfo
+from edgeseg.runtime.localserver import LocalHandler
+from edgeseg.runtime.sinks.base import StreamInfo
 from edgeseg.runtime.viewer.audience import SEATS, Audience
 from edgeseg.runtime.viewer.hub import Hub
 from edgeseg.runtime.viewer.numbers import collect_numbers
@@ -28,7 +26,6 @@ PAGE_FILES = {
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
-OWN_HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?", re.IGNORECASE)
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -39,7 +36,6 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-CLIENT_SECONDS = 5.0
 UNSENT_BYTES = 128 * 1024
 PAGE_NAME_LENGTH = 40
 
@@ -54,42 +50,25 @@ class Broadcast:
     audience: Audience
 
 
-class ViewerHandler(BaseHTTPRequestHandler):
+class ViewerHandler(LocalHandler):
     """Answers one request; only GET has an answer."""
-
-    server_version = "edgeseg"
-    sys_version = ""
-    timeout = CLIENT_SECONDS
-    disable_nagle_algorithm = True
 
     def __init__(self, broadcast: Broadcast, *args: Any) -> None:
         self._broadcast = broadcast
         super().__init__(*args)
 
-    def handle(self) -> None:
-        """Answer, unless the client goes away meanwhile: that is its right, and no news to anyone."""
-        with suppress(ConnectionError, TimeoutError):
-            super().handle()
-
-    def finish(self) -> None:
-        """Close the connection, which sends what is left: to a client that went away, nothing."""
-        with suppress(ConnectionError, TimeoutError):
-            super().finish()
-
-    def do_GET(self) -> None:
+    def answer(self) -> None:
         """Answer a request for the page, the picture or the numbers."""
         address = urlsplit(self.path)
-        if not self._is_asked_as_itself():
-            self._refuse(HTTPStatus.FORBIDDEN, "This viewer answers only to 127.0.0.1 and localhost.")
-        elif address.path in PAGE_FILES:
+        if address.path in PAGE_FILES:
             name, kind = PAGE_FILES[address.path]
-            self._send(HTTPStatus.OK, kind, (FOLDER / name).read_bytes())
+            self.send(HTTPStatus.OK, kind, (FOLDER / name).read_bytes())
         elif address.path == "/numbers":
             self._send_numbers(address)
         elif address.path == "/picture":
             self._send_picture(address)
         else:
-            self._refuse(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
+            self.refuse(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
 
     def end_headers(self) -> None:
         """Add to every answer what keeps the picture of a patient on this machine."""
@@ -97,21 +76,13 @@ class ViewerHandler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         super().end_headers()
 
-    def log_message(self, *_: Any) -> None:
-        """Say nothing: the terminal belongs to the stream."""
-
-    def _is_asked_as_itself(self) -> bool:
-        """Tell apart a foreign web site whose name was made to point here (DNS rebinding)."""
-        hosts = self.headers.get_all("Host", [])
-        return len(hosts) == 1 and OWN_HOST.fullmatch(hosts[0].strip()) is not None
-
     def _send_numbers(self, address: SplitResult) -> None:
         broadcast = self._broadcast
         pages = [page[:PAGE_NAME_LENGTH] for page in parse_qs(address.query).get("page", [])]
         for page in pages:
             broadcast.audience.note_page(page, told_end=False)
         numbers = collect_numbers(broadcast.info, broadcast.classes, broadcast.hub)
-        self._send(HTTPStatus.OK, "application/json", json.dumps(to_plain(numbers)).encode())
+        self.send(HTTPStatus.OK, "application/json", json.dumps(to_plain(numbers)).encode())
         for page in pages:
             broadcast.audience.note_page(page, numbers.ended)
 
@@ -119,11 +90,11 @@ class ViewerHandler(BaseHTTPRequestHandler):
         try:
             wish = read_wish(address.query)
         except ValueError as error:
-            self._refuse(HTTPStatus.BAD_REQUEST, f"The picture cannot be drawn like that: {error}.")
+            self.refuse(HTTPStatus.BAD_REQUEST, f"The picture cannot be drawn like that: {error}.")
             return
         with self._broadcast.audience.take_seat() as seated:
             if not seated:
-                self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{SEATS} windows are watching already: close one first.")
+                self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{SEATS} windows are watching already: close one first.")
                 return
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT_BYTES)
             self.send_response(HTTPStatus.OK)
@@ -131,13 +102,3 @@ class ViewerHandler(BaseHTTPRequestHandler):
             self.end_headers()
             for part in stream_parts(self._broadcast.hub, self._broadcast.classes, wish, self.connection):
                 self.wfile.write(part)
-
-    def _refuse(self, status: HTTPStatus, sentence: str) -> None:
-        self._send(status, "text/plain; charset=utf-8", f"{sentence}\n".encode())
-
-    def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)

@@ -8,7 +8,8 @@ from collections import deque
 from dataclasses import dataclass
 from time import monotonic
 
-from edgeseg.runtime.sinks import Result
+from edgeseg.runtime.picture import Picture
+from edgeseg.runtime.sinks.base import Result
 
 KEPT_FRAMES = 300
 RATE_SECONDS = 2.0
@@ -16,17 +17,18 @@ RATE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Shown:
-    """A result and its place in the order of publishing, from 1."""
+    """A picture and its place in the order of showing, from 1."""
 
     number: int
-    result: Result
+    picture: Picture
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """What the hub knows at one moment."""
 
-    newest: Shown | None
+    newest: Result | None
+    results: int
     ages_ms: tuple[float, ...]
     fps: float
     idle_ms: float | None
@@ -35,12 +37,14 @@ class Snapshot:
 
 
 class Hub:
-    """Keeps the newest result and wakes whoever waits for it; older results are gone."""
+    """Keeps the newest result and the newest picture, and wakes whoever waits for that; older ones are gone."""
 
     def __init__(self) -> None:
         self.name = secrets.token_hex(8)
         self._news = threading.Condition()
-        self._newest: Shown | None = None
+        self._newest: Result | None = None
+        self._results = 0
+        self._shown: Shown | None = None
         self._ended = False
         self._times: deque[float] = deque(maxlen=KEPT_FRAMES)
         self._ages: deque[float] = deque(maxlen=KEPT_FRAMES)
@@ -48,9 +52,15 @@ class Hub:
     def publish(self, result: Result) -> None:
         """Make a result the newest."""
         with self._news:
-            self._newest = Shown(self._newest.number + 1 if self._newest else 1, result)
+            self._newest = result
+            self._results += 1
             self._times.append(monotonic())
             self._ages.append(result.age_ms)
+
+    def show(self, picture: Picture) -> None:
+        """Make a picture the newest."""
+        with self._news:
+            self._shown = Shown(self._shown_number() + 1, picture)
             self._news.notify_all()
 
     def end(self) -> None:
@@ -65,10 +75,10 @@ class Hub:
         return self._ended
 
     def wait_newer(self, seen: int, timeout: float) -> Shown | None:
-        """Wait for a result after the one numbered `seen`; None when none came in time or none will come."""
+        """Wait for a picture after the one numbered `seen`; None when none came in time or none will come."""
         with self._news:
-            self._news.wait_for(lambda: self._ended or self._newest_number() > seen, timeout)
-            return self._newest if self._newest_number() > seen else None
+            self._news.wait_for(lambda: self._ended or self._shown_number() > seen, timeout)
+            return self._shown if self._shown_number() > seen else None
 
     def wait_end(self, timeout: float) -> None:
         """Sleep, but not past the end."""
@@ -78,13 +88,14 @@ class Hub:
     def look(self) -> Snapshot:
         """Take a snapshot."""
         with self._news:
-            newest, ages, times, ended = self._newest, tuple(self._ages), tuple(self._times), self._ended
+            newest, results, ended = self._newest, self._results, self._ended
+            ages, times = tuple(self._ages), tuple(self._times)
         now = monotonic()
         idle = 1e3 * (now - times[-1]) if times else None
-        return Snapshot(newest, ages, _count_rate(times, now), idle, ended)
+        return Snapshot(newest, results, ages, _count_rate(times, now), idle, ended)
 
-    def _newest_number(self) -> int:
-        return self._newest.number if self._newest else 0
+    def _shown_number(self) -> int:
+        return self._shown.number if self._shown else 0
 
 
 def _count_rate(times: tuple[float, ...], now: float) -> float:

@@ -9,8 +9,11 @@ import numpy as np
 
 from edgeseg.core.spec import ClassSpec
 from edgeseg.core.stats import Percentiles
-from edgeseg.runtime.sinks import StreamInfo
-from edgeseg.runtime.viewer.hub import KEPT_FRAMES, Hub, Shown
+from edgeseg.runtime.areas import measure_areas
+from edgeseg.runtime.sinks.base import Result, StreamInfo
+from edgeseg.runtime.viewer.hub import KEPT_FRAMES, Hub
+
+EMPTY = np.zeros((1, 1), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class ClassNumbers:
     name: str
     colour: str
     area_px: int
+    area_mm2: float | None
 
 
 @dataclass(frozen=True)
@@ -57,14 +61,14 @@ class Numbers:
 
 def collect_numbers(info: StreamInfo, classes: Sequence[ClassSpec], hub: Hub) -> Numbers:
     """Collect what the page shows at this moment."""
-    seen, times = hub.look(), info.recorder.report(window=KEPT_FRAMES)
+    seen, times, backend = hub.look(), info.recorder.report(window=KEPT_FRAMES), info.backend()
     return Numbers(
         stream=hub.name,
         model=info.model,
         source=info.source,
-        backend=BackendNumbers(info.backend, info.requested, info.fallback_reason),
+        backend=BackendNumbers(backend.name, backend.requested, backend.fallback_reason),
         ended=seen.ended,
-        frames=seen.newest.number if seen.newest else 0,
+        frames=seen.results,
         fps=round(seen.fps, 2),
         idle_ms=None if seen.idle_ms is None else round(seen.idle_ms, 1),
         budget_ms=times.budget_ms,
@@ -74,21 +78,22 @@ def collect_numbers(info: StreamInfo, classes: Sequence[ClassSpec], hub: Hub) ->
         latency_ms=times.latency_ms,
         ages_ms=tuple(round(age, 2) for age in seen.ages_ms),
         frame_px=_measure_frame(seen.newest),
-        classes=_measure_classes(seen.newest, classes),
+        classes=_measure_classes(seen.newest, classes, info.mm_per_px),
     )
 
 
-def _measure_frame(newest: Shown | None) -> tuple[int, int] | None:
+def _measure_frame(newest: Result | None) -> tuple[int, int] | None:
     if newest is None:
         return None
-    height, width = newest.result.frame.image.shape[:2]
+    height, width = newest.frame.image.shape[:2]
     return (width, height)
 
 
-def _measure_classes(newest: Shown | None, classes: Sequence[ClassSpec]) -> tuple[ClassNumbers, ...]:
-    labels = newest.result.segmentation.labels if newest else np.zeros(0, np.uint8)
-    areas = np.bincount(labels.ravel(), minlength=len(classes) + 1)
+def _measure_classes(
+    newest: Result | None, classes: Sequence[ClassSpec], mm_per_px: float | None
+) -> tuple[ClassNumbers, ...]:
+    labels = newest.segmentation.labels if newest else EMPTY
     return tuple(
-        ClassNumbers(spec.name, "#{:02x}{:02x}{:02x}".format(*spec.colour), int(areas[number]))
-        for number, spec in enumerate(classes, start=1)
+        ClassNumbers(area.name, "#{:02x}{:02x}{:02x}".format(*spec.colour), area.area_px, area.area_mm2)
+        for spec, area in zip(classes, measure_areas(labels, classes, mm_per_px), strict=True)
     )

@@ -217,9 +217,10 @@ function showLegend(numbers) {
     legend.replaceChildren(...numbers.classes.map(makeLegendEntry));
   }
   const [width, height] = numbers.frame_px ?? [0, 0];
-  numbers.classes.forEach(({ area_px: area }, index) => {
+  numbers.classes.forEach(({ area_px: area, area_mm2: mm2 }, index) => {
     const share = area === 0 ? "" : ` (${((100 * area) / (width * height)).toFixed(1)}%)`;
-    legend.children[index].lastChild.textContent = `${area.toLocaleString("en")} px${share}`;
+    const real = mm2 === null ? "" : `, ${mm2.toFixed(mm2 < 100 ? 1 : 0)} mm²`;
+    legend.children[index].lastChild.textContent = `${area.toLocaleString("en")} px${share}${real}`;
   });
 }
 

@@ -14,7 +14,7 @@ import cv2
 
 from edgeseg.core.spec import ClassSpec
 from edgeseg.runtime.overlay import OPACITY, draw_overlay
-from edgeseg.runtime.sinks import Result
+from edgeseg.runtime.picture import Picture
 from edgeseg.runtime.viewer.hub import Hub
 
 JPEG_QUALITY = 88
@@ -62,16 +62,16 @@ def stream_parts(hub: Hub, classes: Sequence[ClassSpec], wish: PictureWish, clie
         shown = hub.wait_newer(seen, LOOK_UP_SECONDS)
         if shown is not None:
             due, seen = monotonic() + 1.0 / wish.fps, shown.number
-            yield encode_picture(shown.result, classes, wish.opacity) + PART_END
+            yield encode_picture(shown.picture, classes, wish.opacity) + PART_END
             hub.wait_end(max(0.0, due - monotonic()))
         elif hub.ended:
             yield LAST_END
             return
 
 
-def encode_picture(result: Result, classes: Sequence[ClassSpec], opacity: float) -> bytes:
-    """Draw a result and make a JPEG of it."""
-    image = draw_overlay(result.frame.image, result.segmentation.labels, classes, opacity)
+def encode_picture(picture: Picture, classes: Sequence[ClassSpec], opacity: float) -> bytes:
+    """Draw a picture with its mask and make a JPEG of it."""
+    image = draw_overlay(picture.image, picture.labels, classes, opacity)
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return encoded.tobytes()
 

@@ -1,0 +1,43 @@
+"""The options of `edgeseg stream`, apart from the command so that it can be read on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SourceOption = Annotated[
+    str, typer.Option(help="phantom://, a camera's index or /dev/video0, a video file, or a folder of images.")
+]
+ViewOption = Annotated[str, typer.Option(help="web shows a page on this machine, window a window; none shows nothing.")]
+PortOption = Annotated[int, typer.Option(help="Port of the page; 0 takes any free one.")]
+HoldOption = Annotated[bool, typer.Option(help="Show the newest frame, with the newest mask carried onto it.")]
+SmoothOption = Annotated[bool, typer.Option("--smooth", help="Weigh each frame against the one before.")]
+FillHolesOption = Annotated[bool, typer.Option("--fill-holes", help="Mark what a class encloses, too.")]
+PixelSizeOption = Annotated[
+    float | None,
+    typer.Option(help="Size of a pixel, for areas in mm2; goes before what the source tells.", show_default=False),
+]
+RecordOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Write every mask and an index into this folder.", show_default=False),
+]
+RecordFramesOption = Annotated[
+    bool, typer.Option("--record-frames", help="Write the frames as well: they are patients' data.")
+]
+EmitOption = Annotated[
+    bool, typer.Option("--emit", help="Write JSON lines with outlines to standard output, and nothing else.")
+]
+MetricsOption = Annotated[
+    int | None, typer.Option(metavar="PORT", help="Serve figures for Prometheus on this machine.", show_default=False)
+]
+BudgetDeviceOption = Annotated[
+    str,
+    typer.Option("--device", help="The board whose budget counts; this machine's own without it.", show_default=False),
+]
+BudgetOption = Annotated[
+    float | None, typer.Option(help="How old a frame may be at its mask; else the board's.", show_default=False)
+]
+MaxMissOption = Annotated[float, typer.Option(help="Share of frames that may be later than that.")]
+FramesOption = Annotated[int | None, typer.Option(help="Stop after so many masks.", show_default=False)]

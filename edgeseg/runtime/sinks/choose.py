@@ -1,0 +1,79 @@
+"""Open what a user wants to see and keep of a stream."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeseg.core.errors import UnknownNameError
+from edgeseg.core.spec import ClassSpec
+from edgeseg.runtime.sinks.base import Sink, StreamInfo
+from edgeseg.runtime.sinks.courier import Courier
+from edgeseg.runtime.sinks.emit import Emitter
+from edgeseg.runtime.sinks.metrics import Metrics
+from edgeseg.runtime.sinks.record import Recording
+from edgeseg.runtime.sinks.window import Window
+from edgeseg.runtime.viewer import WebViewer
+
+VIEWS = ("web", "window", "none")
+
+
+@dataclass(frozen=True)
+class SinkWishes:
+    """Where results shall go."""
+
+    view: str = "none"
+    port: int = 8765
+    hold: bool = True
+    record: Path | None = None
+    record_frames: bool = False
+    emit_to: int | None = None
+    """A file descriptor for JSON lines."""
+    metrics: int | None = None
+    """A port for Prometheus."""
+
+    def __post_init__(self) -> None:
+        if self.view not in VIEWS:
+            raise UnknownNameError("view", self.view, VIEWS)
+        if self.record_frames and self.record is None:
+            raise ValueError("expected --record DIR beside --record-frames, got none")
+
+
+def open_sinks(wishes: SinkWishes, info: StreamInfo, classes: Sequence[ClassSpec]) -> list[Sink]:
+    """Open every sink, and say on stderr where a page is served; when one cannot be opened, none stays open."""
+    with ExitStack() as opened:
+        sinks = []
+        for opener in _list_openers(wishes, info, classes):
+            sinks.append(opener())
+            opened.callback(sinks[-1].close)
+        opened.pop_all()
+    return sinks
+
+
+def _list_openers(wishes: SinkWishes, info: StreamInfo, classes: Sequence[ClassSpec]) -> Iterator[Callable[[], Sink]]:
+    record, emit_to, metrics = wishes.record, wishes.emit_to, wishes.metrics
+    if record is not None:
+        yield lambda: Courier(Recording(record, info, classes, wishes.record_frames))
+    if wishes.view == "window":
+        yield lambda: Window(info, classes, wishes.hold)
+    if metrics is not None:
+        yield lambda: _open_metrics(info, metrics)
+    if wishes.view == "web":
+        yield lambda: _open_page(info, classes, wishes)
+    if emit_to is not None:
+        yield lambda: Courier(Emitter(emit_to, classes, info.mm_per_px))
+
+
+def _open_page(info: StreamInfo, classes: Sequence[ClassSpec], wishes: SinkWishes) -> Sink:
+    viewer = WebViewer(info, classes, wishes.port, wishes.hold)
+    print(f"Open {viewer.url} in a browser on this machine; Ctrl-C ends the stream.", file=sys.stderr, flush=True)
+    return viewer
+
+
+def _open_metrics(info: StreamInfo, port: int) -> Sink:
+    metrics = Metrics(info, port)
+    print(f"Figures for Prometheus at {metrics.url}", file=sys.stderr, flush=True)
+    return metrics

@@ -1,0 +1,36 @@
+"""Results of a stream that was never run, for what shows or keeps them."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+import numpy as np
+
+from edgeseg.backends.select import BackendReport
+from edgeseg.core.spec import ClassSpec
+from edgeseg.runtime.latency import LatencyRecorder
+from edgeseg.runtime.segmenter import Segmentation, StageTimes
+from edgeseg.runtime.sinks.base import Result, StreamInfo
+from edgeseg.runtime.sources.base import Frame
+
+CLASSES = (ClassSpec("lesion", (255, 176, 0)), ClassSpec("vessel", (64, 180, 230)))
+REPORT = BackendReport("cpu", "cuda", "cuda is not here.", "", None)
+AREA = 20 * 30
+
+
+def make_info(mm_per_px: float | None = None) -> StreamInfo:
+    """Describe a stream."""
+    return StreamInfo("small", "phantom:linear", lambda: REPORT, LatencyRecorder(50.0, 80.0), mm_per_px)
+
+
+def make_frame(number: int = 0) -> Frame:
+    """Make a grey frame with a bright block at 10,20 of 30x20."""
+    image = np.full((64, 80), 40, np.uint8)
+    image[20:40, 10:40] = 200
+    return Frame(image, number, monotonic())
+
+
+def make_result(number: int = 0) -> Result:
+    """Make a result whose mask marks the block."""
+    frame = make_frame(number)
+    return Result(frame, Segmentation((frame.image > 100).astype(np.uint8), StageTimes(1.0, 10.0, 2.0)), 20.0)

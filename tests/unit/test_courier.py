@@ -1,0 +1,89 @@
+"""A sink that takes its time costs the stream nothing, gets the newest result, and what it missed is counted."""
+
+from __future__ import annotations
+
+import threading
+from time import perf_counter
+from typing import ClassVar
+
+import pytest
+
+from edgeseg.core.errors import OutputError
+from edgeseg.runtime.sinks.base import Result
+from edgeseg.runtime.sinks.courier import Courier, Outlet
+from tests.results import make_result
+
+SECONDS = 10
+
+
+class Slow(Outlet):
+    """Waits at every result until it is let on."""
+
+    name: ClassVar[str] = "the slow one"
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.busy, self.go_on = threading.Event(), threading.Event()
+        self.closed = False
+
+    def write(self, result: Result) -> None:
+        self.seen.append(result.frame.number)
+        self.busy.set()
+        assert self.go_on.wait(SECONDS)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Full(Outlet):
+    """Has room for one result."""
+
+    name: ClassVar[str] = "the full one"
+
+    def __init__(self) -> None:
+        self.room = 1
+        self.closed = False
+
+    def write(self, result: Result) -> None:
+        if result.frame.number >= self.room:
+            raise OutputError("No room.", "Make room.")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_slow_outlet_gets_the_first_and_the_newest_and_costs_nothing() -> None:
+    outlet = Slow()
+    courier = Courier(outlet)
+    courier.publish(make_result(0))
+    assert outlet.busy.wait(SECONDS)
+    results = [make_result(number) for number in range(1, 101)]
+    began = perf_counter()
+    for result in results:
+        courier.publish(result)
+    took = perf_counter() - began
+    outlet.go_on.set()
+    courier.close()
+    assert outlet.seen == [0, 100]
+    assert outlet.closed
+    assert took < 1.0
+    report = courier.report()
+    assert (report.taken, report.missed, report.failure) == (2, 99, None)
+
+
+def test_an_outlet_that_fails_ends_alone_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    outlet = Full()
+    courier = Courier(outlet)
+    courier.publish(make_result(1))
+    courier.close()
+    assert outlet.closed
+    courier.publish(make_result(2))
+    report = courier.report()
+    assert (report.taken, report.missed, report.failure, report.hint) == (0, 1, "No room.", "Make room.")
+    assert "the full one ended, the stream goes on: No room." in capsys.readouterr().err
+
+
+def test_no_thread_is_left() -> None:
+    before = set(threading.enumerate())
+    Courier(Full()).close()
+    assert set(threading.enumerate()) == before
