@@ -56,6 +56,7 @@ def stream(
     from edgeseg.runtime.segmenter import Segmenter
     from edgeseg.runtime.sources.choose import open_source
     from edgeseg.runtime.stream import StreamOptions, run_stream
+    from edgeseg.runtime.watchdog import find_watchdogs
 
     if view not in VIEWS:
         raise UnknownNameError("view", view, VIEWS)
@@ -65,7 +66,8 @@ def stream(
     tell_selection(segmenter.selection)
     recorder = LatencyRecorder(budget_ms, segmenter.warm_up())
     opened = open_source(source, segmenter.card.input.in_colour)
-    sinks = [_open_page(segmenter, source, recorder, port)] if view == "web" else []
+    sinks: list[Sink] = [_open_page(segmenter, source, recorder, port)] if view == "web" else []
+    sinks += find_watchdogs()
     report = run_stream(segmenter, opened, recorder, options, sinks, source)
     save_json(json_out, to_plain(report))
     print_stream(report)
