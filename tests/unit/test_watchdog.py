@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from select import select
 
 import numpy as np
 import pytest
@@ -26,17 +27,14 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[so
     address = str(tmp_path / "notify") if request.param == "path" else f"@edgeseg-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(address.replace("@", "\0"))
-        listener.setblocking(False)
         yield listener, address
 
 
 def hear(listener: socket.socket) -> list[str]:
     heard = []
-    while True:
-        try:
-            heard.append(listener.recv(100).decode("ascii"))
-        except BlockingIOError:
-            return heard
+    while select([listener], [], [], 0)[0]:
+        heard.append(listener.recv(100).decode("ascii"))
+    return heard
 
 
 def test_ready_alive_and_stopping(systemd: tuple[socket.socket, str]) -> None:
