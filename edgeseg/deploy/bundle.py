@@ -48,21 +48,36 @@ class Packages:
 
 def gather_files(model: ModelFile, target: Target, packages: Packages, keys: Mapping[str, bytes]) -> dict[str, bytes]:
     """Gather an archive's files, by their paths in it; `keys` are the files that its signature is checked with."""
+    setup = _gather_setup(target, packages)
     files = {"model.tflite": _read(model.path), "stream.env": write_settings(target.board).encode()}
     files |= {path.name: _read(path) for path in SCRIPTS.iterdir()}
-    files |= {f"wheels/{path.name}": _read(path) for path in (packages.wheel, *packages.needed)}
-    files |= {f"devices/{path.name}": _read(path) for path in target.folder.parent.glob("*.sh")}
-    files |= {f"devices/{target.name}/{path.name}": _read(path) for path in target.folder.iterdir() if path.is_file()}
     files |= {"machines": _list(target.board.machine), "device-tree": _list(target.board.device_tree)}
-    files |= keys
-    release = name_release(model.card.name, files)
-    return files | {"release.env": _write_release(release, target.name, packages).encode()}
+    files |= {**setup, **keys}
+    names = {
+        "RELEASE": f"{_shorten(model.card.name)}-{hash_files(files)}",
+        "ENVIRONMENT": hash_files(setup),
+        "BOARD": target.name,
+        "WHEEL": packages.wheel.name,
+        "OFFLINE_PYTHON": packages.python,
+    }
+    return files | {"release.env": "".join(f"{key}={quote_setting(names[key])}\n" for key in names).encode()}
 
 
-def name_release(name: str, files: Mapping[str, bytes]) -> str:
-    """Name what an archive holds: the model's name, and a hash of all files."""
-    short = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.") or "model"
-    return f"{short[:40]}-{hashlib.sha256(list_sums(files).encode()).hexdigest()[:12]}"
+def _gather_setup(target: Target, packages: Packages) -> dict[str, bytes]:
+    """Gather what the Python environment on the board is made from."""
+    wheels = {f"wheels/{path.name}": _read(path) for path in (packages.wheel, *packages.needed)}
+    shared = {f"devices/{path.name}": _read(path) for path in target.folder.parent.glob("*.sh")}
+    own = {f"devices/{target.name}/{path.name}": _read(path) for path in target.folder.iterdir() if path.is_file()}
+    return wheels | shared | own
+
+
+def hash_files(files: Mapping[str, bytes]) -> str:
+    """Give a short name that stands for the names and contents of files."""
+    return hashlib.sha256(list_sums(files).encode()).hexdigest()[:12]
+
+
+def _shorten(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")[:40] or "model"
 
 
 def write_settings(board: Board) -> str:
@@ -88,11 +103,6 @@ def quote_setting(value: str) -> str:
             "Correct recommended.source in the board's profile.",
         )
     return f"'{value}'"
-
-
-def _write_release(release: str, board: str, packages: Packages) -> str:
-    values = {"RELEASE": release, "BOARD": board, "WHEEL": packages.wheel.name, "OFFLINE_PYTHON": packages.python}
-    return "".join(f"{key}={quote_setting(value)}\n" for key, value in values.items())
 
 
 def _list(names: Sequence[str]) -> bytes:

@@ -74,7 +74,8 @@ uninstall() {
         { control_service disable --now "$UNIT" && rm -f "$unit" && control_service daemon-reload; } ||
             fail "Stopping the service failed, see above; nothing was removed."
     fi
-    rm -rf "$prefix/releases" "$prefix"/incoming.* "$prefix"/*.new || fail "Removing $prefix/releases failed."
+    rm -rf "$prefix/releases" "$prefix/environments" "$prefix"/incoming.* "$prefix"/*.new ||
+        fail "Removing the models in $prefix failed. Check its rights."
     for name in current previous stream.env key.pem common.sh board.sh lock "$MARK"; do rm -f "$prefix/$name"; done
     rmdir "$prefix" 2>/dev/null || echo "Left in place, since it holds files of others: $prefix"
 }

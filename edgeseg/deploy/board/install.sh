@@ -44,11 +44,11 @@ check_board() {
 }
 
 begin() {
-    { mkdir -p "$prefix/releases" && : >"$prefix/$MARK"; } ||
+    { mkdir -p "$prefix/releases" "$prefix/environments" && : >"$prefix/$MARK"; } ||
         fail "Expected to write into $prefix. Check its rights and the room on the disk."
     take_lock
     # shellcheck disable=SC2153
-    release=$prefix/releases/$RELEASE
+    release=$prefix/releases/$RELEASE environment=$prefix/environments/$ENVIRONMENT
     [ -f "$prefix/stream.env" ] || copy "$here/stream.env" "$prefix/stream.env"
 }
 
@@ -64,21 +64,29 @@ install_release() {
         return 0
     fi
     rm -rf "$release"
-    trap 'rm -rf "$release"' EXIT
+    trap 'rm -rf "$release"; [ -f "$environment/ready" ] || rm -rf "$environment"' EXIT
     trap 'exit 1' HUP INT TERM
     mkdir "$release" || fail "Making $release failed. Check the room on the disk."
     copy "$here/model.tflite" "$release/model.tflite"
     make_environment
+    ln -s "../../environments/$ENVIRONMENT" "$release/venv" || fail "Linking $release/venv failed."
 }
 
+# Models with the same packages share an environment, so that an upgrade copies a file and no more.
 make_environment() {
+    if [ -f "$environment/ready" ]; then
+        echo "already there: $environment"
+        return 0
+    fi
+    rm -rf "$environment"
     [ -z "$OFFLINE_PYTHON" ] || use_packed_wheels
-    sh "$here/devices/$BOARD/setup.sh" --package "$here/wheels/$WHEEL" "$release/venv" ||
+    sh "$here/devices/$BOARD/setup.sh" --package "$here/wheels/$WHEEL" "$environment" ||
         fail "Setting up Python failed, see above; the model in use has not changed."
+    : >"$environment/ready" || fail "Expected to write into $environment. Check the room on the disk."
 }
 
 use_packed_wheels() {
-    "python$OFFLINE_PYTHON" -m venv "$release/venv" ||
+    "python$OFFLINE_PYTHON" -m venv "$environment" ||
         fail "Expected python$OFFLINE_PYTHON with venv, for which this archive's packages are, got none that works."
     export PIP_NO_INDEX=1 PIP_FIND_LINKS="$here/wheels"
 }
@@ -117,11 +125,17 @@ put_in_use() {
     fail "The service did not start. Its words: journalctl -u $UNIT (user: --user). Check $prefix/stream.env."
 }
 
-# The one in use and the one before it stay.
-remove_old_releases() {
+# The one in use and the one before it stay, with their environments.
+remove_unused() {
     for folder in "$prefix"/releases/*; do
         case releases/${folder##*/} in
             "$(read_link current)" | "$(read_link previous)") ;;
+            *) rm -rf "$folder" ;;
+        esac
+    done
+    for folder in "$prefix"/environments/*; do
+        case $folder in
+            "$(readlink -f "$prefix/current/venv")" | "$(readlink -f "$prefix/previous/venv")") ;;
             *) rm -rf "$folder" ;;
         esac
     done
@@ -139,5 +153,5 @@ for file in common.sh board.sh; do copy "$here/$file" "$prefix/$file"; done
 [ ! -f "$here/key.pem" ] || [ -f "$prefix/key.pem" ] || copy "$here/key.pem" "$prefix/key.pem"
 install_service
 put_in_use
-remove_old_releases
+remove_unused
 echo "In use: $RELEASE. Settings: $prefix/stream.env. More: sh $prefix/board.sh --help"
