@@ -1,5 +1,7 @@
 #!/bin/sh
 # Looks after the model that install.sh put onto this board: upgrade, verify, rollback, uninstall.
+# Names in capitals come from common.sh and release.env.
+# shellcheck disable=SC2153
 set -u
 umask 022
 prefix=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd) || exit 1

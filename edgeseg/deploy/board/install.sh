@@ -1,5 +1,7 @@
 #!/bin/sh
 # Installs the model beside this script, and makes it the one in use when it has passed `verify`.
+# Names in capitals come from common.sh and release.env.
+# shellcheck disable=SC2153
 set -u
 umask 022
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd) || exit 1
@@ -47,7 +49,6 @@ begin() {
     { mkdir -p "$prefix/releases" "$prefix/environments" && : >"$prefix/$MARK"; } ||
         fail "Expected to write into $prefix. Check its rights and the room on the disk."
     take_lock
-    # shellcheck disable=SC2153
     release=$prefix/releases/$RELEASE environment=$prefix/environments/$ENVIRONMENT
     [ -f "$prefix/stream.env" ] || copy "$here/stream.env" "$prefix/stream.env"
 }
