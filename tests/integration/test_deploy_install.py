@@ -6,15 +6,18 @@ import dataclasses
 import fcntl
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgeseg.core.modelfile import GoldenPair, ModelFile, read_model, write_model
+from edgeseg.deploy.archive import pack_files
+from edgeseg.deploy.bundle import Packages, gather_files
 from edgeseg.deploy.signature import sign_archive
 from edgeseg.deploy.wheels import CHECKOUT, build_wheel
-from tests.boards import FakeBoard, name_this_board, pack_model_for, unpack
+from tests.boards import FakeBoard, make_target, name_this_board, pack_model_for, unpack
 from tests.networks import save_network
 
 pytestmark = pytest.mark.integration
@@ -177,6 +180,15 @@ def test_the_stream_runs_with_the_settings(board: FakeBoard) -> None:
     code, said = board.manage("stream")
     settings.write_text(kept, encoding="utf-8")
     assert (code, "5 frames captured" in said) == (0, True), said
+
+
+def test_a_board_without_a_network(board: FakeBoard, wheel: Path, tmp_path: Path) -> None:
+    python = f"3.{sys.version_info.minor}"
+    files = gather_files(save_model(tmp_path, "alone"), make_target(name_this_board()), Packages(wheel, (), python), {})
+    folder = unpack(pack_files(files), tmp_path / "a")
+    shutil.rmtree(board.prefix / "environments")
+    code, said = board.install(folder, {"PIP_NO_INDEX": "0"})
+    assert (code, board.links()[0], f"Looking in links: {folder}/wheels" in said) == (0, "alone", True), said
 
 
 def test_uninstall_leaves_nothing(board: FakeBoard, tmp_path: Path) -> None:

@@ -93,6 +93,11 @@ def test_unknown_board_and_wrong_wheel(fail: Fail, model: ModelFile, tmp_path: P
     assert not out.exists()
 
 
+def test_bench_holds_a_budget(fail: Fail, model: ModelFile) -> None:
+    assert fail("bench", model.path, "--runs", "10", "--budget-ms", "0.0001")[0] == 3
+    assert fail("bench", model.path, "--parity", "--budget-ms", "5")[0] == 2
+
+
 def test_neither_wheel_nor_checkout(tmp_path: Path) -> None:
     with pytest.raises(DeployError, match="Expected a checkout") as caught:
         wheels.build_wheel(tmp_path, tmp_path)
