@@ -116,10 +116,10 @@ def test_a_signature_holds_for_one_archive_only(tmp_path: Path) -> None:
     archive.write_bytes(b"an archive")
     public.write_bytes(read_public_key(key))
     signature = sign_archive(archive, key)
-    check = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", public, "-rawin", "-in", archive]
-    assert subprocess.run([*check, "-sigfile", signature], check=False, capture_output=True).returncode == 0
+    check = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", str(public), "-rawin", "-in", str(archive)]
+    assert subprocess.run([*check, "-sigfile", str(signature)], check=False, capture_output=True).returncode == 0
     archive.write_bytes(b"an archivf")
-    assert subprocess.run([*check, "-sigfile", signature], check=False, capture_output=True).returncode == 1
+    assert subprocess.run([*check, "-sigfile", str(signature)], check=False, capture_output=True).returncode == 1
 
 
 def test_a_key_that_is_none(tmp_path: Path) -> None:
