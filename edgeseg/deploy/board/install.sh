@@ -73,9 +73,10 @@ install_release() {
     ln -s "../../environments/$ENVIRONMENT" "$release/venv" || fail "Linking $release/venv failed."
 }
 
-# Models with the same packages share an environment, so that an upgrade copies a file and no more.
+# Models with the same packages share an environment, so that an upgrade copies a file and no more. One whose Python
+# went with an upgrade of the system is made again.
 make_environment() {
-    if [ -f "$environment/ready" ]; then
+    if [ -f "$environment/ready" ] && "$environment/bin/python" -c '' 2>/dev/null; then
         echo "already there: $environment"
         return 0
     fi
