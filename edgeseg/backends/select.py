@@ -79,7 +79,7 @@ def _rank_backends(model: ModelFile) -> tuple[str, ...]:
     """List the backends to try: the only one that takes the file, or those of this board's profile, and the CPU."""
     if model.is_onnx:
         return (OnnxBackend.name,)
-    if _is_compiled(model):
+    if is_compiled(model):
         return (EdgeTpuBackend.name,)
     return tuple(dict.fromkeys((*recommend_backends(), CpuBackend.name)))
 
@@ -101,7 +101,8 @@ def _open_backend(
     return backend, parity
 
 
-def _is_compiled(model: ModelFile) -> bool:
+def is_compiled(model: ModelFile) -> bool:
+    """Say whether a file was compiled for the Edge TPU, which alone can run it."""
     return COMPILED.encode() in model.flatbuffer
 
 
@@ -112,7 +113,7 @@ def _check_kind(model: ModelFile, name: str) -> None:
         raise BackendError(
             f"Expected another kind of file for the backend {name}, got {kind}.", f"Use --backend {other}."
         )
-    if name == EdgeTpuBackend.name and not _is_compiled(model):
+    if name == EdgeTpuBackend.name and not is_compiled(model):
         raise BackendError(
             "Expected a file that was compiled for the Edge TPU, got one that was not: all of it would run on the CPU.",
             "Compile it with edgeseg export MODEL --to edgetpu, or use --backend cpu.",
@@ -122,7 +123,7 @@ def _check_kind(model: ModelFile, name: str) -> None:
 def _check_verdict(model: ModelFile, name: str) -> None:
     """Refuse what the card is sure of; a compiled file runs on the Edge TPU or nowhere, whatever stays on the CPU."""
     line = model.card.lint.get(name.partition(":")[0], OK)
-    if read_verdict(line) == UNMAPPED and not _is_compiled(model):
+    if read_verdict(line) == UNMAPPED and not is_compiled(model):
         raise BackendError(f"The card says of this target: {line}.", "Choose a --backend yourself to try it.")
 
 

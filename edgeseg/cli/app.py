@@ -13,6 +13,7 @@ from edgeseg.cli import (
     compress,
     data,
     demo,
+    deploy,
     devices,
     doctor,
     evaluate,
@@ -49,6 +50,7 @@ app.command("inspect")(inspect.inspect)
 app.command("bench")(bench.bench)
 app.command("stream")(stream.stream)
 app.command("export")(export.export)
+app.command("deploy")(deploy.deploy)
 app.command("devices")(devices.devices)
 app.command("doctor")(doctor.doctor)
 

@@ -14,6 +14,7 @@ from edgeseg.cli.common import (
     ThreadsOption,
     save_json,
     tell_selection,
+    usage_errors,
 )
 from edgeseg.cli.tables import print_table
 
@@ -35,6 +36,10 @@ def bench(
         bool, typer.Option("--parity", help="Time nothing; hold every backend against the file's golden pairs.")
     ] = False,
     no_parity: NoParityOption = False,
+    budget_ms: Annotated[
+        float | None,
+        typer.Option(help="What 99 of 100 frames must be done within, else exit code 3.", show_default=False),
+    ] = None,
     json_out: JsonOption = None,
 ) -> None:
     """Time model files from a camera-sized frame to its mask, stage by stage.
@@ -42,11 +47,15 @@ def bench(
     Several files and backends are timed in turn in one run, so that a drifting machine hits all of them alike; the
     last column is the ratio to the first row. The JSON holds one table, or a list under `results` for several.
 
+    With --budget-ms the exit code is 3 when the slowest hundredth of the frames takes longer than that.
+
     With --parity the masks are compared instead; exit code 3 when a backend's are not the file's, or it is not here.
 
     Example: `edgeseg bench runs/demo/float32.tflite runs/demo/int8-qat.tflite`
     """
     if parity:
+        with usage_errors():
+            _refuse_budget(budget_ms)
         _show_parity(models, backend, threads, json_out)
         return
     from edgeseg.bench.measure import bench_models, count_blocks, load_models
@@ -61,6 +70,22 @@ def bench(
     _print_times(results, threads, runs)
     tables = to_plain(results)
     save_json(json_out, tables[0] if len(tables) == 1 else {"results": tables})
+    if budget_ms is not None and not _hold_budget(results, budget_ms):
+        raise typer.Exit(GATE_NOT_HELD)
+
+
+def _refuse_budget(budget_ms: float | None) -> None:
+    if budget_ms is not None:
+        raise ValueError("expected --budget-ms without --parity, which times nothing")
+
+
+def _hold_budget(results: Sequence[BenchResult], budget_ms: float) -> bool:
+    late = [r for r in results if r.latency_ms["total"].p99 > budget_ms]
+    for result in late:
+        p99 = result.latency_ms["total"].p99
+        print(f"{result.model} on {result.backend}: 99 of 100 frames within {p99:.2f} ms, budget {budget_ms:g} ms.")
+    print(f"Budget of {budget_ms:g} ms {'missed' if late else 'held'}.")
+    return not late
 
 
 def _print_times(results: Sequence[BenchResult], threads: int, runs: int) -> None:

@@ -83,6 +83,7 @@ def stream(
     from edgeseg.runtime.sinks.choose import SinkWishes, open_sinks
     from edgeseg.runtime.sources.choose import open_source
     from edgeseg.runtime.stream import StreamOptions, run_stream
+    from edgeseg.runtime.watchdog import find_watchdogs
 
     with usage_errors():
         options = StreamOptions(choose_budget(device) if budget_ms is None else budget_ms, max_miss, frames)
@@ -94,7 +95,7 @@ def stream(
     with usage_errors():
         size = opened.mm_per_px if mm_per_px is None else mm_per_px
         info = StreamInfo(segmenter.card.name, source, segmenter.report, recorder, size)
-    sinks = open_sinks(wishes, info, segmenter.card.output.classes)
+    sinks = [*open_sinks(wishes, info, segmenter.card.output.classes), *find_watchdogs()]
     report = run_stream(segmenter, opened, recorder, options, sinks, source)
     segmenter.close()
     save_json(json_out, to_plain(report))

@@ -10,6 +10,7 @@ EdgesegError
 ├── SourceError     frames cannot be read
 ├── BackendError    a model file cannot be run here
 ├── ExportError     a model file cannot be brought to a target
+├── DeployError     a model file cannot be packed for a board or brought there
 ├── OutputError     a result cannot be written
 └── MissingExtraError  a package that this command needs is not installed
 """
@@ -64,6 +65,10 @@ class BackendError(EdgesegError):
 
 class ExportError(EdgesegError):
     """A model file cannot be brought to a target."""
+
+
+class DeployError(EdgesegError):
+    """A model file cannot be packed for a board or brought there."""
 
 
 class OutputError(EdgesegError):

@@ -1,0 +1,80 @@
+"""`edgeseg deploy`: one archive that installs a model on a board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeseg.cli.common import GATE_NOT_HELD
+
+if TYPE_CHECKING:
+    from edgeseg.deploy.bundle import Packages, Target
+
+
+def deploy(
+    model: Annotated[Path, typer.Argument(help="A .tflite file that edgeseg wrote.")],
+    device: Annotated[str, typer.Option(metavar="NAME", help="The board: a name, or a profile.toml.")],
+    out: Annotated[Path, typer.Option(metavar="F.tar.gz", help="The archive to write.")],
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Pack all that edgeseg needs, for a board without a network.")
+    ] = False,
+    wheel: Annotated[
+        Path | None,
+        typer.Option(metavar="F.whl", help="edgeseg's wheel. By default built from the checkout.", show_default=False),
+    ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY.pem", help="Sign the archive with this private key.", show_default=False),
+    ] = None,
+    to: Annotated[
+        str, typer.Option(metavar="USER@HOST", help="Install it there, by scp and ssh.", show_default=False)
+    ] = "",
+) -> None:
+    """Pack a model for a board: the file, edgeseg, the board's setup, a service, and scripts that look after it.
+
+    On the board `sh install.sh` sets all up, checks masks and budget, and only then puts the model in use; what was in
+    use before stays until then, and can be gone back to. The same input gives the same bytes. With --to the exit code
+    is 3 when the model did not pass on the board. Not verified on hardware.
+
+    Example: `edgeseg deploy runs/demo/int8-qat.tflite --device generic-aarch64 --out board.tar.gz`
+    """
+    from tempfile import TemporaryDirectory
+
+    from edgeseg.core.board import load_board, name_board
+    from edgeseg.core.catalog import find_board
+    from edgeseg.core.files import write_bytes
+    from edgeseg.core.modelfile import read_model
+    from edgeseg.deploy.archive import pack_files
+    from edgeseg.deploy.bundle import Target, gather_files
+    from edgeseg.deploy.fit import find_backend
+    from edgeseg.deploy.remote import send_archive
+    from edgeseg.deploy.signature import read_public_key, sign_archive
+
+    target = Target(name_board(device), load_board(device), find_board(device).resolve().parent)
+    file = read_model(model)
+    backend = find_backend(file, target.name, target.board)
+    keys = {"key.pem": read_public_key(sign)} if sign else {}
+    with TemporaryDirectory() as folder:
+        files = gather_files(file, target, _provide_packages(target, wheel, offline, Path(folder)), keys)
+    write_bytes(out, pack_files(files))
+    written = [out, sign_archive(out, sign)] if sign else [out]
+    for path in written:
+        print(f"{path}: {path.stat().st_size:,} bytes")
+    if not to:
+        print(f"{file.card.name} for {target.name}, on {backend}. On the board, unpack it and run: sh install.sh")
+    elif send_archive(written, to):
+        raise typer.Exit(GATE_NOT_HELD)
+
+
+def _provide_packages(target: Target, wheel: Path | None, offline: bool, folder: Path) -> Packages:
+    from edgeseg.deploy.bundle import Packages
+    from edgeseg.deploy.wheels import fetch_needed, provide_wheel
+
+    ours = provide_wheel(wheel, folder)
+    if not offline:
+        return Packages(ours)
+    needed = folder / "needed"
+    needed.mkdir()
+    return Packages(ours, *fetch_needed(ours, target.name, target.board, needed))

@@ -1,0 +1,48 @@
+"""Bring an archive to a board with the system's scp and ssh, and install it there."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeseg.core.errors import DeployError
+
+UPLOAD = "edgeseg-upload"
+INSTALL = f"""
+trap 'rm -rf {UPLOAD} {UPLOAD}.tar.gz {UPLOAD}.tar.gz.sig' EXIT
+prefix=$HOME/.local/share/edgeseg
+[ "$(id -u)" != 0 ] || prefix=/opt/edgeseg
+if [ -f "$prefix/board.sh" ]; then
+    sh "$prefix/board.sh" upgrade "$PWD/{UPLOAD}.tar.gz"
+else
+    mkdir {UPLOAD} && tar -xzf {UPLOAD}.tar.gz -C {UPLOAD} && sh {UPLOAD}/install.sh
+fi
+"""
+"""What the board does with an upload: its own board.sh checks it where there is one."""
+
+
+def send_archive(files: Sequence[Path], host: str) -> int:
+    """Copy an archive (and its signature) to a board and install it.
+
+    Returns:
+        What the installation ended with: 0 installed, 3 it did not pass.
+    """
+    if not host or host.startswith("-"):
+        raise DeployError(f"Expected a host as ssh takes it, got {host!r}.", "Write: --to user@host")
+    for path, suffix in zip(files, (".tar.gz", ".tar.gz.sig"), strict=False):
+        if _run(["scp", "-q", str(path), f"{host}:{UPLOAD}{suffix}"]) != 0:
+            raise DeployError(f"Copying to {host} failed, see above.", f"Check that this works: ssh {host}")
+    status = _run(["ssh", host, f"sh -c {shlex.quote(INSTALL)}"])
+    if status not in (0, 3):
+        raise DeployError(f"Installing on {host} failed, see above.", "The model in use there has not changed.")
+    return status
+
+
+def _run(command: Sequence[str]) -> int:
+    """Run with the terminal's own input and output: ssh may ask for a passphrase."""
+    try:
+        return subprocess.run(command, check=False).returncode
+    except FileNotFoundError as error:
+        raise DeployError(f"Expected the program {command[0]}, got none.", "Install an OpenSSH client.") from error

@@ -1,0 +1,173 @@
+"""What goes into an archive for a board, and what is refused before one is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgeseg.core.errors import DeployError
+from edgeseg.core.modelfile import ModelFile
+from edgeseg.deploy import wheels
+from edgeseg.deploy.archive import list_sums, pack_files
+from edgeseg.deploy.bundle import SCRIPTS, Packages, Target, gather_files, write_settings
+from edgeseg.deploy.fit import find_backend
+from edgeseg.deploy.remote import send_archive
+from edgeseg.deploy.signature import read_public_key, sign_archive
+from tests.boards import FAKES, make_target, write_program
+from tests.commands import Fail
+from tests.networks import save_network
+
+BOARD = make_target("generic-aarch64")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ModelFile:
+    return save_network(tmp_path / "tiny.tflite")
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    path = tmp_path / "edgeseg-0.1.0-py3-none-any.whl"
+    path.write_bytes(b"a wheel")
+    return path
+
+
+def test_the_same_files_give_the_same_bytes(model: ModelFile, wheel: Path) -> None:
+    files = gather_files(model, BOARD, Packages(wheel), {})
+    assert pack_files(files) == pack_files(dict(reversed(files.items())))
+    assert {"install.sh", "model.tflite", f"wheels/{wheel.name}", "devices/generic-aarch64/setup.sh"} <= set(files)
+
+
+def test_another_model_is_another_release_in_the_same_environment(model: ModelFile, wheel: Path) -> None:
+    first = gather_files(model, BOARD, Packages(wheel), {})["release.env"].decode().splitlines()
+    model.path.write_bytes(model.path.read_bytes() + b" ")
+    second = gather_files(model, BOARD, Packages(wheel), {})["release.env"].decode().splitlines()
+    assert [a == b for a, b in zip(first, second, strict=True)] == [False, True, True, True, True]
+
+
+def test_sums_are_those_of_sha256sum() -> None:
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert list_sums({"b": b"", "a": b""}) == f"{empty}  a\n{empty}  b\n"
+
+
+def test_settings_come_from_the_profile() -> None:
+    assert "EDGESEG_BUDGET_MS='66'\n" in write_settings(BOARD.board)
+    quoted = dataclasses.replace(BOARD.board.recommended, source="gst://a'b")
+    with pytest.raises(DeployError, match="without the character '"):
+        write_settings(dataclasses.replace(BOARD.board, recommended=quoted))
+
+
+def test_the_first_backend_that_takes_the_file(model: ModelFile) -> None:
+    assert find_backend(model, BOARD.name, BOARD.board) == "cpu"
+
+
+def test_a_file_for_the_edge_tpu_only(tmp_path: Path) -> None:
+    compiled = save_network(tmp_path / "c.tflite", custom="edgetpu-custom-op")
+    with pytest.raises(DeployError, match="compiled for the Edge TPU"):
+        find_backend(compiled, BOARD.name, BOARD.board)
+    use = dataclasses.replace(BOARD.board.recommended, backends=("edgetpu:usb", "cpu"))
+    assert find_backend(compiled, "coral", dataclasses.replace(BOARD.board, recommended=use)) == "edgetpu:usb"
+
+
+def test_the_linter_says_no(tmp_path: Path) -> None:
+    model = save_network(tmp_path / "d.tflite", lint={"cpu": "CONV_2D has a dynamic shape: build it for one size"})
+    with pytest.raises(DeployError, match="cpu: CONV_2D has a dynamic shape"):
+        find_backend(model, BOARD.name, BOARD.board)
+
+
+def test_a_board_without_setup(tmp_path: Path) -> None:
+    with pytest.raises(DeployError, match=r"Expected a setup\.sh"):
+        Target("own", BOARD.board, tmp_path)
+
+
+def test_unknown_board_and_wrong_wheel(fail: Fail, model: ModelFile, tmp_path: Path) -> None:
+    out = tmp_path / "a.tar.gz"
+    code, said = fail("deploy", model.path, "--device", "generic-aarch46", "--out", out)
+    assert (code, "Did you mean generic-aarch64?" in said) == (1, True)
+    code, said = fail("deploy", model.path, "--device", "generic-aarch64", "--out", out, "--wheel", model.path)
+    assert (code, "Expected a wheel of edgeseg" in said) == (1, True)
+    assert not out.exists()
+
+
+def test_bench_holds_a_budget(fail: Fail, model: ModelFile) -> None:
+    assert fail("bench", model.path, "--runs", "10", "--budget-ms", "0.0001")[0] == 3
+    assert fail("bench", model.path, "--parity", "--budget-ms", "5")[0] == 2
+
+
+def test_neither_wheel_nor_checkout(tmp_path: Path) -> None:
+    with pytest.raises(DeployError, match="Expected a checkout") as caught:
+        wheels.build_wheel(tmp_path, tmp_path)
+    assert "--wheel F" in caught.value.hint
+
+
+def test_packages_for_another_python(wheel: Path, tmp_path: Path) -> None:
+    old = dataclasses.replace(BOARD.board, python=("3.8",))
+    with pytest.raises(DeployError, match=r"one of the Pythons of the board old \(3\.8\)"):
+        wheels.fetch_needed(wheel, "old", old, tmp_path)
+
+
+def test_a_signature_holds_for_one_archive_only(tmp_path: Path) -> None:
+    key, archive, public = tmp_path / "key.pem", tmp_path / "a.tar.gz", tmp_path / "public.pem"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
+    archive.write_bytes(b"an archive")
+    public.write_bytes(read_public_key(key))
+    signature = sign_archive(archive, key)
+    check = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", str(public), "-rawin", "-in", str(archive)]
+    assert subprocess.run([*check, "-sigfile", str(signature)], check=False, capture_output=True).returncode == 0
+    archive.write_bytes(b"an archivf")
+    assert subprocess.run([*check, "-sigfile", str(signature)], check=False, capture_output=True).returncode == 1
+
+
+def test_a_key_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text("no key", encoding="utf-8")
+    with pytest.raises(DeployError, match="Expected a private key"):
+        read_public_key(tmp_path / "key.pem")
+
+
+@pytest.mark.parametrize("status", [0, 3, 1])
+def test_to_a_board_with_fakes_of_ssh_and_scp(status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote, programs, archive = tmp_path / "remote", tmp_path / "bin", tmp_path / "a.tar.gz"
+    remote.mkdir()
+    programs.mkdir()
+    for name in ("ssh", "scp"):
+        write_program(programs / name, (FAKES / "ssh.sh").read_text(encoding="utf-8"))
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setenv("REMOTE", str(remote))
+    script = f'echo "$0" > "$HOME/ran"; exit {status}\n'
+    archive.write_bytes(pack_files({"install.sh": script.encode()}))
+    if status == 1:
+        with pytest.raises(DeployError, match="Installing on me@board failed"):
+            send_archive([archive], "me@board")
+    else:
+        assert send_archive([archive], "me@board") == status
+    assert [path.name for path in remote.iterdir()] == ["ran"]
+
+
+def test_a_host_that_is_an_option(tmp_path: Path) -> None:
+    with pytest.raises(DeployError, match="Expected a host"):
+        send_archive([tmp_path / "a.tar.gz"], "-oProxyCommand=true")
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
+def test_the_scripts_are_clean() -> None:
+    command = ["shellcheck", "-x", "-P", "SCRIPTDIR", *map(str, SCRIPTS.glob("*.sh")), *map(str, FAKES.glob("*.sh"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@pytest.mark.parametrize("kind", ["system", "user"])
+def test_systemd_understands_the_services(kind: str, tmp_path: Path) -> None:
+    program = tmp_path / "current/venv/bin/edgeseg"
+    program.parent.mkdir(parents=True)
+    write_program(program, "#!/bin/sh\n")
+    (tmp_path / "stream.env").write_text(write_settings(BOARD.board), encoding="utf-8")
+    unit = tmp_path / "edgeseg-stream.service"
+    text = (SCRIPTS / f"{kind}.service").read_text(encoding="utf-8")
+    unit.write_text(text.replace("@PREFIX@", str(tmp_path)), encoding="utf-8")
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
