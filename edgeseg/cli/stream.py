@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgeseg.runtime.latency import LatencyRecorder
     from edgeseg.runtime.segmenter import Segmenter
     from edgeseg.runtime.sinks import Sink
+    from edgeseg.runtime.stream import StreamReport
 
 VIEWS = ("web", "none")
 
@@ -21,8 +22,28 @@ VIEWS = ("web", "none")
 def stream(
     model: Annotated[Path, typer.Argument(help="A .tflite file that edgeseg wrote.")],
     source: Annotated[
-        str, typer.Option(help="phantom://, a camera's index or /dev/video0, a video file, or a folder of images.")
+        str,
+        typer.Option(
+            help="phantom://, a camera's index or /dev/video0, csi://0, gst://PIPELINE, rtsp://, http:// (Motion "
+            "JPEG), a video or DICOM file, a folder of images or a pattern such as 'F/*.png', or - for raw frames."
+        ),
     ] = "phantom://",
+    rate: Annotated[
+        str | None,
+        typer.Option(metavar="N|max", help="Frames per second of a recorded source.", show_default="its own"),
+    ] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin a recorded source again at its end.")] = False,
+    every_frame: Annotated[
+        bool, typer.Option("--every-frame", help="Drop no frame of a recorded source; it waits for the model.")
+    ] = False,
+    roi: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,W,H|auto",
+            help="Where the ultrasound picture is in the frame; auto looks for it.",
+            show_default="as the source or the card says",
+        ),
+    ] = None,
     backend: BackendOption = "auto",
     threads: ThreadsOption = 1,
     view: Annotated[str, typer.Option(help="web shows a page on this machine; none shows nothing.")] = "web",
@@ -39,27 +60,43 @@ def stream(
 
     Example: `edgeseg stream runs/demo/int8-qat.tflite --source phantom:// --frames 300`
     """
+    from edgeseg.cli.notices import NoticePrinter
     from edgeseg.core.errors import UnknownNameError
     from edgeseg.core.modelfile import read_model
-    from edgeseg.core.schema import to_plain
+    from edgeseg.runtime.capture import read_capture_options
     from edgeseg.runtime.latency import LatencyRecorder
     from edgeseg.runtime.segmenter import Segmenter
     from edgeseg.runtime.sources.choose import open_source
-    from edgeseg.runtime.stream import StreamOptions, run_stream
+    from edgeseg.runtime.sources.secrets import hide_password
+    from edgeseg.runtime.stream import BrokenStreamError, StreamOptions, run_stream
 
     if view not in VIEWS:
         raise UnknownNameError("view", view, VIEWS)
     with usage_errors():
-        options = StreamOptions(budget_ms, max_miss, frames)
+        capture = read_capture_options(rate, every_frame, loop, roi)
+        options = StreamOptions(budget_ms, max_miss, frames, capture)
     segmenter = Segmenter(read_model(model), backend, threads)
     recorder = LatencyRecorder(budget_ms, segmenter.warm_up())
-    opened = open_source(source, segmenter.card.input.in_colour)
-    sinks = [_open_page(segmenter, source, recorder, port)] if view == "web" else []
-    report = run_stream(segmenter, opened, recorder, options, sinks, source)
-    save_json(json_out, to_plain(report))
-    print_stream(report)
+    with usage_errors():
+        opened = open_source(source, segmenter.card.input.in_colour, capture)
+    name = hide_password(source)
+    sinks: list[Sink] = [NoticePrinter()]
+    sinks += [_open_page(segmenter, name, recorder, port)] if view == "web" else []
+    try:
+        report = run_stream(segmenter, opened, recorder, options, sinks, name)
+    except BrokenStreamError as broken:
+        _show_report(broken.report, json_out)
+        raise
+    _show_report(report, json_out)
     if report.verdict != "held":
         raise typer.Exit(GATE_NOT_HELD)
+
+
+def _show_report(report: StreamReport, json_out: Path | None) -> None:
+    from edgeseg.core.schema import to_plain
+
+    save_json(json_out, to_plain(report))
+    print_stream(report)
 
 
 def _open_page(segmenter: Segmenter, source: str, recorder: LatencyRecorder, port: int) -> Sink:

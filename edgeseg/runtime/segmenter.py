@@ -19,8 +19,10 @@ from edgeseg.core.frame import (
     place_frame,
     scores_to_labels,
     tensor_to_scores,
+    use_region,
 )
 from edgeseg.core.modelfile import ModelFile
+from edgeseg.core.spec import Region
 
 WARM_UP_RUNS = 5
 
@@ -62,17 +64,18 @@ class Segmenter:
         self.selection: Selection = select_backend(model.flatbuffer, requested, threads)
         _check_ends(model, self.selection)
 
-    def segment(self, frame: NDArray[Any]) -> Segmentation:
-        """Draw the mask of one frame."""
+    def segment(self, frame: NDArray[Any], region: Region | None = None) -> Segmentation:
+        """Draw the mask of one frame, in a region of it where one is given."""
         card, size = self.card, (frame.shape[0], frame.shape[1])
+        spec = use_region(card.input, region)
         start = perf_counter()
-        tensor = pixels_to_tensor(frame_to_pixels(frame, card.input), card.input_quantisation)
+        tensor = pixels_to_tensor(frame_to_pixels(frame, spec), card.input_quantisation)
         ready = perf_counter()
         output = self.selection.backend.invoke(tensor)
         done = perf_counter()
-        placement = place_frame(card.input, *size)
+        placement = place_frame(spec, *size)
         scores = tensor_to_scores(output, card.output_quantisation)
-        inner = scores_to_labels(scores, placement, (card.input.height, card.input.width), card.output)
+        inner = scores_to_labels(scores, placement, (spec.height, spec.width), card.output)
         labels = labels_on_frame(inner, placement, *size)
         end = perf_counter()
         return Segmentation(labels, StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (end - done)))

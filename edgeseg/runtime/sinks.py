@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgeseg.runtime.latency import LatencyRecorder
 from edgeseg.runtime.segmenter import Segmentation
-from edgeseg.runtime.sources.base import Frame
+from edgeseg.runtime.sources.base import Frame, Notice
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class Sink(ABC):
     @abstractmethod
     def publish(self, result: Result) -> None:
         """Take one result."""
+
+    def notice(self, notice: Notice) -> None:  # noqa: B027 - not every sink tells
+        """Hear that the source was lost or is back; called from the capturing thread."""
 
     def close(self) -> None:  # noqa: B027 - a sink that holds nothing open has nothing to close
         """Finish what was begun."""

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 
+from edgeseg.core.errors import EdgesegError
 from edgeseg.core.stats import Percentiles
+from edgeseg.runtime.capture import AS_IT_COMES, CaptureOptions
 from edgeseg.runtime.grabber import Grabber
 from edgeseg.runtime.latency import LatencyRecorder
 from edgeseg.runtime.segmenter import Segmenter
 from edgeseg.runtime.sinks import Result, Sink
-from edgeseg.runtime.sources.base import Source
+from edgeseg.runtime.sources.base import Health, Notice, Source
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,15 @@ class StreamReport:
     verdict: str
     seconds: float
     backend: BackendReport
+    source_health: Health
+
+
+class BrokenStreamError(EdgesegError):
+    """A stream ended by an error; `report` says how it went until then."""
+
+    def __init__(self, error: EdgesegError, report: StreamReport) -> None:
+        super().__init__(error.message, error.hint)
+        self.report = report
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ class StreamOptions:
     budget_ms: float = 50.0
     max_miss: float = 0.01
     frames: int | None = None
+    capture: CaptureOptions = AS_IT_COMES
 
     def __post_init__(self) -> None:
         if self.budget_ms <= 0:
@@ -86,24 +98,40 @@ def run_stream(
         options: When to stop and what is late.
         sinks: What gets every result; closed at the end.
         name: The source as the user wrote it, for the report.
+
+    Raises:
+        BrokenStreamError: The source or the model failed after the first frame.
     """
-    processed, began = 0, monotonic()
-    with Grabber(source) as grabber, stop_on_signal(grabber.stop):
+    processed, began, failure = 0, monotonic(), None
+    source.tell = lambda notice: _tell_all(sinks, notice)
+    with Grabber(source, options.capture) as grabber, stop_on_signal(grabber.stop):
         try:
             while options.frames is None or processed < options.frames:
                 frame = grabber.newest()
                 if frame is None:
                     break
-                segmentation = segmenter.segment(frame.image)
+                segmentation = segmenter.segment(frame.image, frame.region)
                 result = Result(frame, segmentation, 1e3 * (monotonic() - frame.captured_at))
                 recorder.record(segmentation.times, result.age_ms)
                 for sink in sinks:
                     sink.publish(result)
                 processed += 1
+        except EdgesegError as error:
+            if not processed:
+                raise
+            failure = error
         finally:
             for sink in sinks:
                 sink.close()
-        return _report(segmenter, grabber, recorder, options, processed, monotonic() - began, name)
+        report = _report(segmenter, grabber, recorder, options, processed, monotonic() - began, name)
+    if failure is not None:
+        raise BrokenStreamError(failure, report) from failure
+    return report
+
+
+def _tell_all(sinks: Sequence[Sink], notice: Notice) -> None:
+    for sink in sinks:
+        sink.notice(notice)
 
 
 def _report(
@@ -131,6 +159,7 @@ def _report(
         backend=BackendReport(
             selection.backend.name, selection.requested, selection.fallback_reason, selection.backend.detail
         ),
+        source_health=grabber.health,
     )
 
 
