@@ -123,7 +123,8 @@ def run_stream(
         finally:
             for sink in sinks:
                 sink.close()
-        report = _report(segmenter, grabber, recorder, options, processed, monotonic() - began, name)
+        seconds = monotonic() - began
+    report = _report(segmenter, grabber, recorder, options, processed, seconds, name)
     if failure is not None:
         raise BrokenStreamError(failure, report) from failure
     return report

@@ -65,6 +65,9 @@ class ReconnectingSource(Source):
         if source is not None:
             self._past = _add(self._past, source.health)
             source.close()
+        if self._stopped.is_set() and self._lost_at is not None:
+            self._count_lost_time(self._lost_at)
+        self.health = self._past
 
     def _read_or_lose(self) -> tuple[bool, NDArray[Any] | None]:
         try:
@@ -75,12 +78,15 @@ class ReconnectingSource(Source):
                 raise
             self._lose(error)
             return True, None
-        self._note_frame(source)
+        if image is not None:
+            self._note_frame(source)
         return False, image
 
     def _open(self) -> Source:
         if self._source is None:
             self._source = self._open_again()
+            if self._stopped.is_set():
+                self._source.interrupt()
         return self._source
 
     def _lose(self, error: SourceError) -> None:
@@ -88,7 +94,6 @@ class ReconnectingSource(Source):
         if self._lost_at is None:
             self._lost_at = monotonic()
             self._past = dataclasses.replace(self._past, interruptions=self._past.interruptions + 1)
-            self.health = self._past
             self.tell(Notice("lost", f"{error.message} Looking for it again."))
         pause = self._pauses_s[min(self._attempts, len(self._pauses_s) - 1)]
         self._attempts += 1
@@ -98,10 +103,14 @@ class ReconnectingSource(Source):
         self._seen, self._attempts = True, 0
         self.arrived_at = source.arrived_at
         if self._lost_at is not None:
-            seconds, self._lost_at = monotonic() - self._lost_at, None
-            self._past = dataclasses.replace(self._past, lost_seconds=round(self._past.lost_seconds + seconds, 3))
+            seconds = self._count_lost_time(self._lost_at)
             self.tell(Notice("back", f"The source is back after {seconds:.1f} s."))
         self.health = _add(self._past, source.health)
+
+    def _count_lost_time(self, since: float) -> float:
+        seconds, self._lost_at = monotonic() - since, None
+        self._past = dataclasses.replace(self._past, lost_seconds=round(self._past.lost_seconds + seconds, 3))
+        return seconds
 
 
 def _add(one: Health, other: Health) -> Health:
