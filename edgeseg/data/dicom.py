@@ -98,9 +98,13 @@ def find_frame_rate(header: Any) -> float | None:
 
 
 def find_tissue_region(header: Any) -> Region | None:
-    """Find the largest two-dimensional picture of tissue among the ultrasound regions."""
+    """Find the largest two-dimensional picture of tissue among the ultrasound regions.
+
+    Files that were made smaller often keep the regions of the first size: those that do not fit are left out.
+    """
     found = [_read_region(region) for region in header.get("SequenceOfUltrasoundRegions") or () if _is_tissue(region)]
-    return max((region for region in found if region), key=lambda r: r.width * r.height, default=None)
+    fitting = [r for r in found if r and r.x + r.width <= header.Columns and r.y + r.height <= header.Rows]
+    return max(fitting, key=lambda r: r.width * r.height, default=None)
 
 
 def _is_tissue(region: Any) -> bool:

@@ -78,7 +78,7 @@ class GstreamerSource(Source):
             said = self._said.read().decode(errors="replace").strip().splitlines()
             reason = next((line for line in said if line.startswith(("ERROR", "WARNING"))), "it said nothing")
             raise SourceError(
-                f"Expected frames from the GStreamer pipeline, got its end: {reason}.",
+                f"Expected frames from the GStreamer pipeline, got its end: {reason.rstrip('.')}.",
                 "Try it with gst-launch-1.0 and fakesink at its end.",
             )
 
