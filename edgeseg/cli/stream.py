@@ -63,7 +63,7 @@ def stream(
     from edgeseg.cli.notices import NoticePrinter
     from edgeseg.core.errors import UnknownNameError
     from edgeseg.core.modelfile import read_model
-    from edgeseg.runtime.capture import read_capture_options
+    from edgeseg.runtime.capture import LiveSourceError, read_capture_options
     from edgeseg.runtime.latency import LatencyRecorder
     from edgeseg.runtime.segmenter import Segmenter
     from edgeseg.runtime.sources.choose import open_source
@@ -77,8 +77,10 @@ def stream(
         options = StreamOptions(budget_ms, max_miss, frames, capture)
     segmenter = Segmenter(read_model(model), backend, threads)
     recorder = LatencyRecorder(budget_ms, segmenter.warm_up())
-    with usage_errors():
+    try:
         opened = open_source(source, segmenter.card.input.in_colour, capture)
+    except LiveSourceError as error:
+        raise typer.BadParameter(str(error)) from error
     name = hide_password(source)
     sinks: list[Sink] = [NoticePrinter()]
     sinks += [_open_page(segmenter, name, recorder, port)] if view == "web" else []

@@ -11,6 +11,10 @@ from edgeseg.runtime.sources.base import Source
 AUTO = "auto"
 
 
+class LiveSourceError(ValueError):
+    """What happens now cannot be slowed, held or repeated."""
+
+
 @dataclass(frozen=True)
 class CaptureOptions:
     """What the user wants of a source.
@@ -37,9 +41,9 @@ class CaptureOptions:
         return self.rate is not None or self.every_frame or self.loop
 
     def check_source(self, source: Source) -> None:
-        """Refuse to slow, hold or repeat what happens now."""
+        """Refuse a live source where only a recorded one can do what is asked for."""
         if source.live and self.only_recorded:
-            raise ValueError("expected a recorded source for --rate, --every-frame and --loop, got a live one")
+            raise LiveSourceError("expected a recorded source for --rate, --every-frame and --loop, got a live one")
 
     def find_rate(self, source: Source) -> float:
         """Give the frames per second at which a source is played; infinite for a live one, which sets its own."""

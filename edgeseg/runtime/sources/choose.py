@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeseg.core.errors import UnknownNameError
-from edgeseg.runtime.capture import AS_IT_COMES, CaptureOptions
+from edgeseg.runtime.capture import AS_IT_COMES, CaptureOptions, LiveSourceError
 from edgeseg.runtime.sources.base import Source
 from edgeseg.runtime.sources.camera import CameraSource
 from edgeseg.runtime.sources.csi import build_pipeline
@@ -49,13 +49,13 @@ def open_source(text: str, colour: bool = False, options: CaptureOptions = AS_IT
         options: How frames will be taken from it.
 
     Raises:
-        ValueError: The options do not fit this source.
+        LiveSourceError: The options are for recorded sources.
     """
     opener = _find_opener(text, colour)
     source = opener()
     try:
         options.check_source(source)
-    except ValueError:
+    except LiveSourceError:
         source.close()
         raise
     if source.live:
