@@ -12,6 +12,7 @@ from edgeseg.runtime.fan import FanFinder
 from edgeseg.runtime.sources.choose import open_source
 from tests.integration.test_realdata import real
 from tests.unit.test_fan import overlap
+from tests.unit.test_recordings import play
 
 pytestmark = [pytest.mark.integration, pytest.mark.realdata]
 
@@ -55,8 +56,7 @@ def test_recordings_have_the_frames_of_their_notes() -> None:
         if row["file"] == "dicom/JPGLosslessP14SV1_1s_1f_8b.dcm":
             continue  # JPEG Lossless needs a decoder that the extra does not bring
         source = open_source(str(real("clips") / row["file"]))
-        count = sum(1 for _ in iter(source.read, None))
-        source.close()
+        count = play(source)
         assert abs(count - int(row["frames"])) <= 2, row["file"]
         assert source.health.missing == 0, row["file"]
         if row["fps"]:
