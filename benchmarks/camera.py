@@ -55,20 +55,21 @@ def send_frames(connection: socket.socket, fps: float, height: int, stop: thread
 def serve(listening: socket.socket, fps: float, height: int, stop: threading.Event) -> None:
     """Serve one viewer after the other."""
     while not stop.is_set():
-        with listening.accept()[0] as connection, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), listening.accept()[0] as connection:
             send_frames(connection, fps, height, stop)
 
 
 def main() -> None:
     """Serve until standard input is closed."""
-    stop = threading.Event()
+    fps, height, stop = float(sys.argv[1]), int(sys.argv[2]), threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(
-            target=serve, args=(listening, float(sys.argv[1]), int(sys.argv[2]), stop), daemon=True
-        ).start()
+        thread = threading.Thread(target=serve, args=(listening, fps, height, stop))
+        thread.start()
         print(listening.getsockname()[1], flush=True)
         sys.stdin.read()
         stop.set()
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 if __name__ == "__main__":

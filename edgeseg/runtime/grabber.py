@@ -31,6 +31,7 @@ class Grabber:
         self._every_frame = options.every_frame
         self._regions = RegionFinder(options.roi, source.region)
         self._awaited = False
+        self._skipped = 0
         self._news = threading.Condition()
         self._frame: Frame | None = None
         self._ended = False
@@ -107,8 +108,15 @@ class Grabber:
             if self._every_frame:
                 self._news.wait_for(lambda: self._ended or (self._awaited and self._frame is None))
             arrived_at = self._source.arrived_at if self._source.live else None
+            self._count_skipped()
             frame = Frame(image, self.captured, arrived_at or monotonic(), region)
             self.captured += 1
             self.dropped += self._frame is not None
             self._frame = frame
             self._news.notify_all()
+
+    def _count_skipped(self) -> None:
+        skipped = self._source.health.skipped
+        self.captured += skipped - self._skipped
+        self.dropped += skipped - self._skipped
+        self._skipped = skipped

@@ -7,9 +7,12 @@ import socket
 import threading
 from time import monotonic
 
+import cv2
+import numpy as np
 import pytest
 
 from edgeseg.core.errors import SourceError
+from edgeseg.runtime.grabber import Grabber
 from edgeseg.runtime.sources.mjpeg import MjpegSource
 from tests.cameras import HEAD, LAST, STALL, Camera, draw_jpeg, make_parts, wrap_part
 
@@ -54,6 +57,22 @@ def test_size_may_change_in_the_stream() -> None:
         shapes = [image.shape for image in (source.read(), source.read()) if image is not None]
         source.close()
     assert shapes == [(48, 64, 3), (96, 128, 3)]
+
+
+def test_what_piled_up_is_skipped_and_counted() -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (64, 64), dtype=np.uint8)
+    parts = []
+    for number in range(100):
+        noise[:, :16] = 2 * number
+        parts.append(wrap_part(bytes(cv2.imencode(".jpg", noise)[1])))
+    with Camera([HEAD, *parts, STALL]) as camera:
+        source = MjpegSource(camera.url)
+        assert camera.stalled.wait(10)
+        with Grabber(source) as grabber:
+            frame = grabber.newest()
+            assert frame is not None
+            assert frame.image[:, 4:12].mean() == pytest.approx(2 * frame.number, abs=3)
+            assert source.health.skipped > 10
 
 
 def test_a_stalled_stream_is_told_in_time() -> None:

@@ -36,6 +36,8 @@ class Health:
     """Frames that could not be decoded and were left out."""
     missing: int = 0
     """Frames that a recorded file announces and does not hold."""
+    skipped: int = 0
+    """Frames that had arrived and were left undecoded, since newer ones lay behind them."""
 
 
 @dataclass(frozen=True)

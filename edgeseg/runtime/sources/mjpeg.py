@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import fcntl
 import socket
+import sys
+import termios
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from time import monotonic
 from typing import Any
@@ -19,6 +22,8 @@ from edgeseg.runtime.sources.base import STALL_S, Source
 from edgeseg.runtime.sources.multipart import PartReader
 
 _BAD_IN_A_ROW = 100
+_BACKLOG = 16 * 1024
+_MOST_SKIPPED = 100
 
 
 class MjpegSource(Source):
@@ -49,7 +54,7 @@ class MjpegSource(Source):
     def read(self) -> NDArray[Any] | None:
         """Wait for the next whole frame; None when the server says that it was the last."""
         for _ in range(_BAD_IN_A_ROW):
-            data = self._read_part()
+            data = self._read_newest_part()
             self.arrived_at = monotonic()
             if data is None:
                 return None
@@ -72,6 +77,18 @@ class MjpegSource(Source):
         """Close the connection."""
         self._response.close()
         self._connection.close()
+
+    def _read_newest_part(self) -> bytes | None:
+        """Read past what piled up while the last frame was decoded, so that a slow machine sees no old frames."""
+        data, skipped = self._read_part(), 0
+        while data is not None and skipped < _MOST_SKIPPED and self._count_waiting() > max(_BACKLOG, 2 * len(data)):
+            data, skipped = self._read_part(), skipped + 1
+        self.health = dataclasses.replace(self.health, skipped=self.health.skipped + skipped)
+        return data
+
+    def _count_waiting(self) -> int:
+        waiting = fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4))
+        return int.from_bytes(waiting, sys.byteorder)
 
     def _read_part(self) -> bytes | None:
         try:

@@ -119,4 +119,5 @@ def _add(one: Health, other: Health) -> Health:
         one.lost_seconds + other.lost_seconds,
         one.corrupt + other.corrupt,
         one.missing + other.missing,
+        one.skipped + other.skipped,
     )
