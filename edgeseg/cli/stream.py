@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeseg.cli.common import GATE_NOT_HELD, BackendOption, JsonOption, ThreadsOption, save_json, usage_errors
+from edgeseg.cli.sources import (
+    EveryFrameOption,
+    LoopOption,
+    RateOption,
+    RoiOption,
+    SourceOption,
+    open_for_use,
+)
 from edgeseg.cli.tables import print_stream
 
 if TYPE_CHECKING:
@@ -21,29 +29,11 @@ VIEWS = ("web", "none")
 
 def stream(
     model: Annotated[Path, typer.Argument(help="A .tflite file that edgeseg wrote.")],
-    source: Annotated[
-        str,
-        typer.Option(
-            help="phantom://, a camera's index or /dev/video0, csi://0, gst://PIPELINE, rtsp://, http:// (Motion "
-            "JPEG), a video or DICOM file, a folder of images or a pattern such as 'F/*.png', or - for raw frames."
-        ),
-    ] = "phantom://",
-    rate: Annotated[
-        str | None,
-        typer.Option(metavar="N|max", help="Frames per second of a recorded source.", show_default="its own"),
-    ] = None,
-    loop: Annotated[bool, typer.Option("--loop", help="Begin a recorded source again at its end.")] = False,
-    every_frame: Annotated[
-        bool, typer.Option("--every-frame", help="Drop no frame of a recorded source; it waits for the model.")
-    ] = False,
-    roi: Annotated[
-        str | None,
-        typer.Option(
-            metavar="X,Y,W,H|auto",
-            help="Where the ultrasound picture is in the frame; auto looks for it.",
-            show_default="as the source or the card says",
-        ),
-    ] = None,
+    source: SourceOption = "phantom://",
+    rate: RateOption = None,
+    loop: LoopOption = False,
+    every_frame: EveryFrameOption = False,
+    roi: RoiOption = None,
     backend: BackendOption = "auto",
     threads: ThreadsOption = 1,
     view: Annotated[str, typer.Option(help="web shows a page on this machine; none shows nothing.")] = "web",
@@ -63,10 +53,9 @@ def stream(
     from edgeseg.cli.notices import NoticePrinter
     from edgeseg.core.errors import UnknownNameError
     from edgeseg.core.modelfile import read_model
-    from edgeseg.runtime.capture import LiveSourceError, read_capture_options
+    from edgeseg.runtime.capture import read_capture_options
     from edgeseg.runtime.latency import LatencyRecorder
     from edgeseg.runtime.segmenter import Segmenter
-    from edgeseg.runtime.sources.choose import open_source
     from edgeseg.runtime.sources.secrets import hide_password
     from edgeseg.runtime.stream import BrokenStreamError, StreamOptions, run_stream
 
@@ -77,10 +66,7 @@ def stream(
         options = StreamOptions(budget_ms, max_miss, frames, capture)
     segmenter = Segmenter(read_model(model), backend, threads)
     recorder = LatencyRecorder(budget_ms, segmenter.warm_up())
-    try:
-        opened = open_source(source, segmenter.card.input.in_colour, capture)
-    except LiveSourceError as error:
-        raise typer.BadParameter(str(error)) from error
+    opened = open_for_use(source, segmenter.card.input.in_colour, capture)
     name = hide_password(source)
     sinks: list[Sink] = [NoticePrinter()]
     sinks += [_open_page(segmenter, name, recorder, port)] if view == "web" else []
