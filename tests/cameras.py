@@ -11,7 +11,7 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-SECONDS = 10
+SECONDS = 60
 STALL = b"stall"
 """In a script: send nothing more, and keep the connection."""
 HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=cut\r\n\r\n"
@@ -45,7 +45,6 @@ class Camera:
         self._released = threading.Event()
         self.stalled = threading.Event()
         self._listening = socket.create_server(("127.0.0.1", port))
-        self._listening.settimeout(SECONDS)
         self._thread = threading.Thread(target=self._run)
         self.port: int = self._listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/"
