@@ -1,6 +1,6 @@
 """Segment a webcam live and watch it in the browser: python webcam.py MODEL [SOURCE] [FRAMES]
 
-SOURCE is a camera's index (0), /dev/video0, a video file, a folder of images or phantom://; Ctrl-C ends it.
+SOURCE is a camera's index (0), /dev/video0, phantom:// or another of docs/reference/sources.md; Ctrl-C ends it.
 """
 
 import sys

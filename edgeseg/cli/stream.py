@@ -19,6 +19,14 @@ from edgeseg.cli.common import (
     tell_selection,
     usage_errors,
 )
+from edgeseg.cli.sources import (
+    EveryFrameOption,
+    LoopOption,
+    RateOption,
+    RoiOption,
+    SourceOption,
+    open_for_use,
+)
 from edgeseg.cli.stream_options import (
     BudgetDeviceOption,
     BudgetOption,
@@ -33,7 +41,6 @@ from edgeseg.cli.stream_options import (
     RecordFramesOption,
     RecordOption,
     SmoothOption,
-    SourceOption,
     ViewOption,
 )
 from edgeseg.cli.tables import print_stream
@@ -45,6 +52,10 @@ if TYPE_CHECKING:
 def stream(
     model: Annotated[Path, typer.Argument(help="A .tflite file that edgeseg wrote.")],
     source: SourceOption = "phantom://",
+    rate: RateOption = None,
+    loop: LoopOption = False,
+    every_frame: EveryFrameOption = False,
+    roi: RoiOption = None,
     backend: BackendOption = "auto",
     threads: ThreadsOption = 1,
     no_parity: NoParityOption = False,
@@ -74,32 +85,39 @@ def stream(
     """
     emit_to = _take_stdout() if emit else None
 
+    from edgeseg.cli.notices import NoticePrinter
     from edgeseg.core.modelfile import read_model
-    from edgeseg.core.schema import to_plain
+    from edgeseg.runtime.capture import read_capture_options
     from edgeseg.runtime.guarded import GuardedSegmenter
     from edgeseg.runtime.latency import LatencyRecorder
     from edgeseg.runtime.masks import MaskOptions
     from edgeseg.runtime.sinks.base import StreamInfo
     from edgeseg.runtime.sinks.choose import SinkWishes, open_sinks
-    from edgeseg.runtime.sources.choose import open_source
-    from edgeseg.runtime.stream import StreamOptions, run_stream
+    from edgeseg.runtime.sources.secrets import hide_password
+    from edgeseg.runtime.stream import BrokenStreamError, StreamOptions, run_stream
     from edgeseg.runtime.watchdog import find_watchdogs
 
     with usage_errors():
-        options = StreamOptions(choose_budget(device) if budget_ms is None else budget_ms, max_miss, frames)
+        capture = read_capture_options(rate, every_frame, loop, roi)
+        budget = choose_budget(device) if budget_ms is None else budget_ms
+        options = StreamOptions(budget, max_miss, frames, capture)
         wishes = SinkWishes(view, port, hold, record, record_frames, emit_to, metrics)
     segmenter = GuardedSegmenter(read_model(model), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
     tell_selection(segmenter.selection)
     recorder = LatencyRecorder(options.budget_ms, segmenter.warm_up())
-    opened = open_source(source, segmenter.card.input.in_colour)
+    opened, name = open_for_use(source, segmenter.card.input.in_colour, capture), hide_password(source)
     with usage_errors():
         size = opened.mm_per_px if mm_per_px is None else mm_per_px
-        info = StreamInfo(segmenter.card.name, source, segmenter.report, recorder, size)
-    sinks = [*open_sinks(wishes, info, segmenter.card.output.classes), *find_watchdogs()]
-    report = run_stream(segmenter, opened, recorder, options, sinks, source)
-    segmenter.close()
-    save_json(json_out, to_plain(report))
-    print_stream(report)
+        info = StreamInfo(segmenter.card.name, name, segmenter.report, recorder, size)
+    sinks = [NoticePrinter(), *open_sinks(wishes, info, segmenter.card.output.classes), *find_watchdogs()]
+    try:
+        report = run_stream(segmenter, opened, recorder, options, sinks, name)
+    except BrokenStreamError as broken:
+        _show_report(broken.report, json_out)
+        raise
+    finally:
+        segmenter.close()
+    _show_report(report, json_out)
     _judge(report)
 
 
@@ -131,3 +149,10 @@ def _judge(report: StreamReport) -> None:
         raise OutputError(f"{failed.name} ended before the stream: {failed.failure}".capitalize(), failed.hint)
     if report.verdict != "held":
         raise typer.Exit(GATE_NOT_HELD)
+
+
+def _show_report(report: StreamReport, json_out: Path | None) -> None:
+    from edgeseg.core.schema import to_plain
+
+    save_json(json_out, to_plain(report))
+    print_stream(report)

@@ -7,9 +7,6 @@ from typing import Annotated
 
 import typer
 
-SourceOption = Annotated[
-    str, typer.Option(help="phantom://, a camera's index or /dev/video0, a video file, or a folder of images.")
-]
 ViewOption = Annotated[str, typer.Option(help="web shows a page on this machine, window a window; none shows nothing.")]
 PortOption = Annotated[int, typer.Option(help="Port of the page; 0 takes any free one.")]
 HoldOption = Annotated[bool, typer.Option(help="Show the newest frame, with the newest mask carried onto it.")]

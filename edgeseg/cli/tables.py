@@ -126,6 +126,13 @@ def print_stream(report: StreamReport) -> None:
         f"{counts.captured} frames captured, {counts.processed} processed, {counts.dropped} dropped, {counts.late} "
         f"later than {report.budget_ms:g} ms ({report.misses:.1%}): budget {report.verdict}."
     )
+    health = report.source_health
+    if health.interruptions:
+        print(f"The source was lost {health.interruptions} times, for {health.lost_seconds:.1f} s together.")
+    if health.corrupt:
+        print(f"{health.corrupt} frames could not be decoded and were left out.")
+    if health.missing:
+        print(f"The file announces {health.missing} frames more than it holds: it is cut off or damaged.")
 
 
 def print_check(title: str, report: CheckReport) -> None:

@@ -8,6 +8,7 @@ Training, calibration, evaluation and the device all call this file, so they can
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -62,6 +63,15 @@ def place_frame(spec: InputSpec, height: int, width: int) -> Placement:
         inner_width,
         inner_height,
     )
+
+
+@lru_cache(maxsize=64)
+def use_region(spec: InputSpec, region: Region | None) -> InputSpec:
+    """Say which part of a frame is used: what is known about this very frame goes before what the card says.
+
+    The card's region belongs to the screen it was trained on; the user and a file's header know the screen of today.
+    """
+    return spec if region is None else dataclasses.replace(spec, region=region)
 
 
 def _snap(length: float, limit: int) -> int:

@@ -40,6 +40,14 @@ def read_image(path: Path, colour: bool = False) -> NDArray[Any]:
     return np.asarray(image)
 
 
+def decode_jpeg(data: bytes) -> NDArray[Any] | None:
+    """Decode a JPEG as BGR; None where it is cut off or no JPEG."""
+    if _ENDINGS[".jpg"] not in data[-_TAIL_BYTES:]:
+        return None
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return None if image is None else np.asarray(image)
+
+
 def encode_png(image: NDArray[Any]) -> bytes:
     """Encode a grey or BGR image of 8 or 16 bit as PNG."""
     _, buffer = cv2.imencode(".png", image)

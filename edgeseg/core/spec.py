@@ -31,6 +31,14 @@ class Region:
             raise ValueError(f"expected a region x,y,width,height with x,y >= 0 and a size of at least 1, got {self}")
 
 
+def read_region(text: str) -> Region:
+    """Read a region that is written x,y,width,height."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 4 or not all(part.isdecimal() for part in parts):
+        raise ValueError(f"expected a region as x,y,width,height in whole pixels, got {text!r}")
+    return Region(*map(int, parts))
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """What a frame is turned into before the network sees it."""

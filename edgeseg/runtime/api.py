@@ -17,6 +17,7 @@ from edgeseg.runtime.masks import AS_THE_CARD_SAYS, MaskOptions
 from edgeseg.runtime.sinks.base import Result, StreamInfo
 from edgeseg.runtime.sinks.choose import SinkWishes, open_sinks
 from edgeseg.runtime.sources.choose import open_source
+from edgeseg.runtime.sources.secrets import hide_password
 from edgeseg.runtime.stream import StreamOptions, StreamReport, make_report
 
 
@@ -96,14 +97,15 @@ def stream(
     options = options or StreamOptions()
     segmenter = GuardedSegmenter(read_model(Path(model)), backend, threads, masks=masks)
     recorder = LatencyRecorder(options.budget_ms, segmenter.warm_up())
-    opened = open_source(source, segmenter.card.input.in_colour)
+    opened = open_source(source, segmenter.card.input.in_colour, options.capture)
+    name = hide_password(source)
     size = opened.mm_per_px if mm_per_px is None else mm_per_px
     try:
-        info = StreamInfo(segmenter.card.name, source, segmenter.report, recorder, size)
+        info = StreamInfo(segmenter.card.name, name, segmenter.report, recorder, size)
         outlets = open_sinks(sinks or SinkWishes(), info, segmenter.card.output.classes)
     except BaseException:
         opened.close()
         segmenter.close()
         raise
-    live = LiveStream(segmenter, opened, recorder, outlets, options.frames)
-    return Stream(live, segmenter, options, source)
+    live = LiveStream(segmenter, opened, recorder, outlets, options.frames, options.capture)
+    return Stream(live, segmenter, options, name)

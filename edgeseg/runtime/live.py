@@ -8,11 +8,12 @@ from itertools import count
 from time import monotonic, perf_counter
 from types import TracebackType
 
+from edgeseg.runtime.capture import AS_IT_COMES, CaptureOptions
 from edgeseg.runtime.grabber import Grabber
 from edgeseg.runtime.latency import LatencyRecorder
 from edgeseg.runtime.segmenter import Segmenter
 from edgeseg.runtime.sinks.base import Result, Sink
-from edgeseg.runtime.sources.base import Frame, Source
+from edgeseg.runtime.sources.base import Frame, Notice, Source
 
 
 class LiveStream:
@@ -25,6 +26,7 @@ class LiveStream:
         recorder: LatencyRecorder,
         sinks: Sequence[Sink] = (),
         frames: int | None = None,
+        capture: CaptureOptions = AS_IT_COMES,
     ) -> None:
         """Prepare a stream; it begins to capture when it is entered.
 
@@ -34,9 +36,11 @@ class LiveStream:
             recorder: Collects the times; a viewer may read it meanwhile.
             sinks: What gets every result; closed at the end.
             frames: When to stop; None goes on until the source ends.
+            capture: How frames are taken from the source.
         """
         self.segmenter, self.recorder, self.sinks = segmenter, recorder, tuple(sinks)
-        self.grabber = Grabber(source, self._show_frame)
+        self.grabber = Grabber(source, capture, self._show_frame)
+        source.tell = self._tell_notice
         self.processed = 0
         self._frames = frames
         self._closing = ExitStack()
@@ -69,7 +73,7 @@ class LiveStream:
                 return
 
     def _segment(self, frame: Frame) -> Result:
-        segmentation = self.segmenter.segment(frame.image)
+        segmentation = self.segmenter.segment(frame.image, frame.region)
         ready_at = monotonic()
         result = Result(frame, segmentation, 1e3 * (ready_at - frame.captured_at))
         self.recorder.record(segmentation.times, result.age_ms, ready_at)
@@ -85,3 +89,7 @@ class LiveStream:
     def _show_frame(self, frame: Frame) -> None:
         for sink in self.sinks:
             sink.see(frame)
+
+    def _tell_notice(self, notice: Notice) -> None:
+        for sink in self.sinks:
+            sink.notice(notice)

@@ -18,8 +18,10 @@ from edgeseg.core.frame import (
     place_frame,
     scores_to_labels,
     tensor_to_scores,
+    use_region,
 )
 from edgeseg.core.modelfile import ModelFile
+from edgeseg.core.spec import Region
 from edgeseg.runtime.masks import AS_THE_CARD_SAYS, MaskOptions, ScoreSmoother, fill_holes
 
 WARM_UP_RUNS = 5
@@ -72,19 +74,20 @@ class Segmenter:
         self.incidents: list[str] = []
         self.selection: Selection = select_backend(model, requested, threads, enforce_parity)
 
-    def segment(self, frame: NDArray[Any]) -> Segmentation:
-        """Draw the mask of one frame."""
+    def segment(self, frame: NDArray[Any], region: Region | None = None) -> Segmentation:
+        """Draw the mask of one frame, in a region of it where one is given."""
         card, size = self.card, (frame.shape[0], frame.shape[1])
+        spec = use_region(card.input, region)
         start = perf_counter()
-        tensor = pixels_to_tensor(frame_to_pixels(frame, card.input), card.input_quantisation)
+        tensor = pixels_to_tensor(frame_to_pixels(frame, spec), card.input_quantisation)
         ready = perf_counter()
         output = self._invoke(tensor)
         done = perf_counter()
-        placement = place_frame(card.input, *size)
+        placement = place_frame(spec, *size)
         scores = tensor_to_scores(output, card.output_quantisation)
         if self._masks.smooth:
             scores = self._smoother.smooth(scores)
-        inner = scores_to_labels(scores, placement, (card.input.height, card.input.width), card.output)
+        inner = scores_to_labels(scores, placement, (spec.height, spec.width), card.output)
         labels = labels_on_frame(inner, placement, *size)
         if self._masks.fill_holes:
             labels = fill_holes(labels, len(card.output.classes))

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from time import monotonic
 
 from edgeseg.backends.select import BackendReport
+from edgeseg.core.errors import EdgesegError
 from edgeseg.core.stats import Percentiles
 from edgeseg.core.thermal import Thermal, read_thermal
+from edgeseg.runtime.capture import AS_IT_COMES, CaptureOptions
 from edgeseg.runtime.latency import LatencyRecorder, WindowReport
 from edgeseg.runtime.live import LiveStream
 from edgeseg.runtime.segmenter import WARM_UP_RUNS, Segmenter
 from edgeseg.runtime.sinks.base import Sink, SinkReport
-from edgeseg.runtime.sources.base import Source
+from edgeseg.runtime.sources.base import Health, Source
 
 BUDGET_MS = 50.0
 """Where neither the user nor a board's profile names one."""
@@ -53,11 +55,20 @@ class StreamReport:
     verdict: str
     seconds: float
     backend: BackendReport
+    source_health: Health
     incidents: tuple[str, ...]
     """Faults of a backend while the stream ran, and what was done."""
     sinks: tuple[SinkReport, ...]
     thermal: tuple[Thermal, Thermal]
     """At the beginning and at the end."""
+
+
+class BrokenStreamError(EdgesegError):
+    """A stream ended by an error; `report` says how it went until then."""
+
+    def __init__(self, error: EdgesegError, report: StreamReport) -> None:
+        super().__init__(error.message, error.hint)
+        self.report = report
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,7 @@ class StreamOptions:
     budget_ms: float = BUDGET_MS
     max_miss: float = 0.01
     frames: int | None = None
+    capture: CaptureOptions = AS_IT_COMES
 
     def __post_init__(self) -> None:
         if self.budget_ms <= 0:
@@ -92,13 +104,24 @@ def run_stream(
         options: When to stop and what is late.
         sinks: What gets every result; closed at the end.
         name: The source as the user wrote it, for the report.
+
+    Raises:
+        BrokenStreamError: The source or the model failed after the first frame.
     """
-    began, thermal = monotonic(), read_thermal()
-    live = LiveStream(segmenter, source, recorder, sinks, options.frames)
+    began, thermal, failure = monotonic(), read_thermal(), None
+    live = LiveStream(segmenter, source, recorder, sinks, options.frames, options.capture)
     with stop_on_signal(live.stop), live:
-        deque(live, maxlen=0)
+        try:
+            deque(live, maxlen=0)
+        except EdgesegError as error:
+            if not live.processed:
+                raise
+            failure = error
         seconds = monotonic() - began
-    return make_report(live, options, name, seconds, thermal)
+    report = make_report(live, options, name, seconds, thermal)
+    if failure is not None:
+        raise BrokenStreamError(failure, report) from failure
+    return report
 
 
 def make_report(live: LiveStream, options: StreamOptions, name: str, seconds: float, thermal: Thermal) -> StreamReport:
@@ -130,6 +153,7 @@ def make_report(live: LiveStream, options: StreamOptions, name: str, seconds: fl
         verdict="held" if latency.misses <= options.max_miss else "missed",
         seconds=round(seconds, 3),
         backend=live.segmenter.report(),
+        source_health=grabber.health,
         incidents=tuple(live.segmenter.incidents),
         sinks=tuple(report for report in reports if report is not None),
         thermal=(thermal, read_thermal()),

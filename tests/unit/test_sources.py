@@ -80,7 +80,7 @@ def test_folder_plays_in_order(disc_data: Path) -> None:
 
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="Expected images in the folder"):
+    with pytest.raises(SourceError, match="Expected images in "):
         open_source(str(tmp_path))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edgeseg.backends.select import BackendReport
 from edgeseg.runtime.latency import LatencyRecorder
 from edgeseg.runtime.segmenter import Segmentation
-from edgeseg.runtime.sources.base import Frame
+from edgeseg.runtime.sources.base import Frame, Notice
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ class Sink(ABC):
 
     def see(self, frame: Frame) -> None:  # noqa: B027 - most sinks wait for the mask
         """See a captured frame before its mask is there; called from the capturing thread."""
+
+    def notice(self, notice: Notice) -> None:  # noqa: B027 - not every sink tells
+        """Hear that the source was lost or is back; called from the capturing thread."""
 
     @property
     def wants_end(self) -> bool:

@@ -1,12 +1,18 @@
-"""What every source can do: give the next frame, say how fast it runs, and be closed."""
+"""What every source can do: give the next frame, say how it fares, be woken from a wait, and be closed."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
+
+from edgeseg.core.spec import Region
+
+STALL_S = 5.0
+"""How long a live source may give nothing before it counts as lost."""
 
 
 @dataclass(frozen=True)
@@ -16,19 +22,57 @@ class Frame:
     image: NDArray[Any]
     number: int
     captured_at: float
+    region: Region | None = None
+    """Where the ultrasound picture is, when the user or the source says so; it goes before the card's region."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """What went wrong with a source without ending it."""
+
+    interruptions: int = 0
+    lost_seconds: float = 0.0
+    corrupt: int = 0
+    """Frames that could not be decoded and were left out."""
+    missing: int = 0
+    """Frames that a recorded file announces and does not hold."""
+    skipped: int = 0
+    """Frames that had arrived and were left undecoded, since newer ones lay behind them."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A live source was lost, or is back."""
+
+    state: str
+    sentence: str
+
+
+def ignore_notice(notice: Notice) -> None:
+    """Take a notice and do nothing."""
 
 
 class Source(ABC):
     """A sequence of images."""
 
     live: bool = False
-    """A live source sets its own pace and never ends; a recorded one is played at `fps`."""
+    """A live source sets its own pace; a recorded one is played at `fps`."""
     fps: float = 30.0
+    region: Region | None = None
+    """Where the ultrasound picture is, where the source knows."""
     mm_per_px: float | None = None
+    arrived_at: float | None = None
+    """When the newest image arrived (monotonic seconds), where that is earlier than the end of its decoding."""
+    health: Health = Health()
+    tell: Callable[[Notice], None] = staticmethod(ignore_notice)
+    """Called from the capturing thread."""
 
     @abstractmethod
     def read(self) -> NDArray[Any] | None:
         """Give the next image, waiting for it where the source is live; None at the end."""
+
+    def interrupt(self) -> None:  # noqa: B027 - a source that never waits long needs no waking
+        """Wake a read that waits, from another thread; it then gives None."""
 
     def close(self) -> None:  # noqa: B027 - a source that holds nothing open has nothing to close
         """Let go of the camera or file."""

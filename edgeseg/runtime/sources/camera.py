@@ -1,7 +1,10 @@
-"""A camera: an index or a device file."""
+"""A camera: an index or a device file, in the pixel format in which it is fastest."""
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import cv2
@@ -10,6 +13,19 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
 from edgeseg.runtime.sources.base import Source
+from edgeseg.runtime.sources.options import Size, read_options, split_address
+
+EXAMPLE = "/dev/video0?size=1280x720&fps=30"
+FORMATS = ("YUYV", "MJPG")
+"""YUYV first: at the same rate it needs no decoding."""
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """What is asked of the camera; None leaves it to the camera."""
+
+    size: Size | None = None
+    fps: float | None = None
 
 
 class CameraSource(Source):
@@ -17,29 +33,79 @@ class CameraSource(Source):
 
     live = True
 
-    def __init__(self, device: int | str) -> None:
+    def __init__(self, text: str) -> None:
         """Open a camera.
 
         Args:
-            device: The camera's index, or its file such as /dev/video0.
+            text: Its index or its file, with options, as in `/dev/video0?size=1280x720&fps=30`.
         """
-        self._device = device
-        self._capture = cv2.VideoCapture(device)
-        if not self._capture.isOpened():
-            raise SourceError(
-                f"Expected a camera at {device}, got none that opens.",
-                "List cameras with: ls /dev/video*, check the cable and that your user is in the group video.",
-            )
-        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        self._name = split_address(text)[0]
+        options = read_options(text, CameraOptions, EXAMPLE)
+        self._capture = _open_device(self._name)
+        try:
+            _choose_format(self._capture, options)
+            _check_answer(self._capture, self._name, options)
+        except SourceError:
+            self._capture.release()
+            raise
         self.fps = float(self._capture.get(cv2.CAP_PROP_FPS)) or Source.fps
 
     def read(self) -> NDArray[Any]:
         """Wait for the camera's next frame."""
-        found, image = self._capture.read()
+        found = self._capture.grab()
+        self.arrived_at = monotonic()
+        found, image = self._capture.retrieve() if found else (False, None)
         if not found:
-            raise SourceError(f"Expected a frame from the camera {self._device}, got none.", "Check its cable.")
+            raise SourceError(f"Expected a frame from the camera {self._name}, got none.", "Check its cable.")
         return np.asarray(image)
 
     def close(self) -> None:
         """Let go of the camera."""
         self._capture.release()
+
+
+def _open_device(name: str) -> cv2.VideoCapture:
+    backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
+    capture = cv2.VideoCapture(int(name) if name.isdigit() else name, backend)
+    if not capture.isOpened():
+        raise SourceError(
+            f"Expected a camera at {name}, got none that opens.",
+            "List cameras with: ls /dev/video*, check the cable and that your user is in the group video.",
+        )
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    return capture
+
+
+def _choose_format(capture: cv2.VideoCapture, options: CameraOptions) -> None:
+    """Ask for each pixel format, and settle on the one whose size fits and whose rate is highest."""
+    rates = {name: _ask(capture, name, options) for name in FORMATS}
+    best = max(FORMATS, key=rates.__getitem__)
+    if best != FORMATS[-1]:
+        _ask(capture, best, options)
+
+
+def _ask(capture: cv2.VideoCapture, name: str, options: CameraOptions) -> float:
+    """Ask for a pixel format, size and rate; gives the rate that the camera agrees to, 0 at another size."""
+    capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*name))
+    if options.size is not None:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, options.size.width)
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, options.size.height)
+    if options.fps is not None:
+        capture.set(cv2.CAP_PROP_FPS, options.fps)
+    fits = options.size is None or _read_size(capture) == options.size
+    return float(capture.get(cv2.CAP_PROP_FPS)) if fits else 0.0
+
+
+def _read_size(capture: cv2.VideoCapture) -> Size:
+    width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    return Size(int(width), int(height))
+
+
+def _check_answer(capture: cv2.VideoCapture, name: str, options: CameraOptions) -> None:
+    size, fps = _read_size(capture), float(capture.get(cv2.CAP_PROP_FPS))
+    if options.size not in (None, size) or (options.fps is not None and fps < options.fps - 1):
+        wanted = " at ".join(filter(None, (str(options.size or ""), f"{options.fps:g} fps" if options.fps else "")))
+        raise SourceError(
+            f"Expected {wanted} from the camera {name}, got {size} at {fps:g} fps.",
+            "See what it offers with: v4l2-ctl --list-formats-ext",
+        )

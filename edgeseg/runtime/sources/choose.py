@@ -5,38 +5,93 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeseg.core.errors import SourceError, UnknownNameError
+from edgeseg.core.errors import UnknownNameError
+from edgeseg.runtime.capture import AS_IT_COMES, CaptureOptions, LiveSourceError
 from edgeseg.runtime.sources.base import Source
 from edgeseg.runtime.sources.camera import CameraSource
-from edgeseg.runtime.sources.folder import FolderSource
+from edgeseg.runtime.sources.csi import build_pipeline
+from edgeseg.runtime.sources.dicom import DicomSource, is_dicom
+from edgeseg.runtime.sources.gstreamer import GstreamerSource
+from edgeseg.runtime.sources.images import ImagesSource, is_pattern
+from edgeseg.runtime.sources.loop import LoopedSource
+from edgeseg.runtime.sources.mjpeg import MjpegSource
+from edgeseg.runtime.sources.options import split_address
 from edgeseg.runtime.sources.phantom import PhantomSource
+from edgeseg.runtime.sources.raw import RawSource
+from edgeseg.runtime.sources.reconnect import ReconnectingSource
+from edgeseg.runtime.sources.rtsp import RtspSource
 from edgeseg.runtime.sources.video import SUFFIXES, VideoSource
 
-KINDS = ("phantom://", "0 (a camera's index)", "/dev/video0", "FILE.mp4", "FOLDER of images")
+Opener = Callable[[], Source]
+
+KINDS = (
+    "phantom://",
+    "0 (a camera's index)",
+    "/dev/video0",
+    "csi://0",
+    "gst://PIPELINE",
+    "rtsp://HOST/PATH",
+    "http://HOST/PATH (Motion JPEG)",
+    "FILE.mp4",
+    "FILE.dcm",
+    "FOLDER of images",
+    "FOLDER/*.png",
+    "- (raw frames on standard input)",
+)
 
 
-def open_source(text: str, colour: bool = False) -> Source:
-    """Open a source.
+def open_source(text: str, colour: bool = False, options: CaptureOptions = AS_IT_COMES) -> Source:
+    """Open a source; a live one is opened again when it is lost, a recorded one at its end if that is asked for.
 
     Args:
         text: What the user wrote, one of `KINDS`.
         colour: Whether the model wants colour.
+        options: How frames will be taken from it.
+
+    Raises:
+        LiveSourceError: The options are for recorded sources.
     """
-    return _find_opener(text, colour)()
+    opener = _find_opener(text, colour)
+    source = opener()
+    try:
+        options.check_source(source)
+    except LiveSourceError:
+        source.close()
+        raise
+    if source.live:
+        return ReconnectingSource(opener, source)
+    return LoopedSource(opener, source) if options.loop else source
 
 
-def _find_opener(text: str, colour: bool) -> Callable[[], Source]:
-    path = Path(text)
-    if text.startswith("phantom://"):
-        return lambda: PhantomSource(text, colour)
-    if text.isdigit():
-        return lambda: CameraSource(int(text))
-    if text.startswith("/dev/"):
+def _find_opener(text: str, colour: bool) -> Opener:
+    opener = _find_stream(text, colour) or _find_recording(text, colour)
+    if opener is None:
+        raise UnknownNameError("source", text, KINDS)
+    return opener
+
+
+def _find_stream(text: str, colour: bool) -> Opener | None:
+    """Find the source of an address: whatever is no file."""
+    address = split_address(text)[0]
+    openers: dict[str, Opener] = {
+        "phantom://": lambda: PhantomSource(text, colour),
+        "csi://": lambda: GstreamerSource(build_pipeline(text)),
+        "gst://": lambda: GstreamerSource(text.removeprefix("gst://")),
+        "rtsp://": lambda: RtspSource(text),
+        "http://": lambda: MjpegSource(text),
+        "/dev/": lambda: CameraSource(text),
+    }
+    if address.isdigit():
         return lambda: CameraSource(text)
-    if path.is_dir():
-        return lambda: FolderSource(path, colour)
-    if path.suffix.lower() in SUFFIXES and not path.is_file():
-        raise SourceError(f"Expected a video at {path}, got no such file.", "Check the path.")
+    if address == "-":
+        return lambda: RawSource(text)
+    return next((opener for start, opener in openers.items() if text.startswith(start)), None)
+
+
+def _find_recording(text: str, colour: bool) -> Opener | None:
+    path = Path(text)
+    if path.is_dir() or is_pattern(text):
+        return lambda: ImagesSource(text, colour)
     if path.suffix.lower() in SUFFIXES:
         return lambda: VideoSource(path)
-    raise UnknownNameError("source", text, KINDS)
+    return (lambda: DicomSource(path, colour)) if is_dicom(path) else None

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import SourceError
 from edgeseg.data.phantom import PhantomClip
 from edgeseg.data.reading import to_channels
 from edgeseg.runtime.sources.base import Source
+from edgeseg.runtime.sources.options import Size, read_options
 
 EXAMPLE = "phantom://?seed=1&frames=300&size=256"
-_DEFAULTS = {"seed": 1, "frames": 0, "size": 256}
+_SIZE = Size(256, 256)
 _RENDERED = 90
+
+
+@dataclass(frozen=True)
+class PhantomOptions:
+    """Which clip is played; 0 frames means that it never ends."""
+
+    seed: int = 1
+    frames: int = 0
+    size: Size = _SIZE
+
+    def __post_init__(self) -> None:
+        if not (32 <= self.size.width <= 1024 and 32 <= self.size.height <= 1024):
+            raise ValueError(f"expected a size from 32 to 1024, got {self.size}")
 
 
 class PhantomSource(Source):
@@ -27,11 +40,11 @@ class PhantomSource(Source):
             text: phantom:// with optional seed, frames (0: endless) and size, as in `phantom://?seed=2&frames=300`.
             colour: Whether the model wants colour.
         """
-        options = _parse_options(text)
-        self._left = options["frames"] or -1
-        clip = PhantomClip(seed=options["seed"], size=(options["size"], options["size"]))
+        options = read_options(text, PhantomOptions, EXAMPLE)
+        self._left = options.frames or -1
+        clip = PhantomClip(seed=options.seed, size=(options.size.height, options.size.width))
         self.fps = clip.fps
-        count = min(_RENDERED, options["frames"] or _RENDERED)
+        count = min(_RENDERED, options.frames or _RENDERED)
         self._images = [to_channels(clip.frame(number).image, colour) for number in range(count)]
         self._position = 0
 
@@ -48,17 +61,3 @@ class PhantomSource(Source):
 def _to_and_fro(position: int, count: int) -> int:
     period = max(2 * (count - 1), 1)
     return min(position % period, period - position % period) if count > 1 else 0
-
-
-def _parse_options(text: str) -> dict[str, int]:
-    given = dict(parse_qsl(urlsplit(text).query, keep_blank_values=True))
-    for name, value in given.items():
-        if name not in _DEFAULTS or not value.isdigit():
-            raise SourceError(
-                f"Expected {', '.join(_DEFAULTS)} with whole numbers in {text}, got {name}={value}.",
-                f"Write for example '{EXAMPLE}'.",
-            )
-    options = _DEFAULTS | {name: int(value) for name, value in given.items()}
-    if not 32 <= options["size"] <= 1024:
-        raise SourceError(f"Expected a size from 32 to 1024 in {text}, got {options['size']}.", f"Try '{EXAMPLE}'.")
-    return options

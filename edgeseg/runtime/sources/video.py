@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from edgeseg.runtime.sources.base import Source
 
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".mpeg", ".mpg", ".webm", ".m4v")
 _PLAUSIBLE_FPS = (1.0, 240.0)
+_BAD_IN_A_ROW = 10
+_COUNT_TOLERANCE = 0.02
 
 
 class VideoSource(Source):
@@ -21,7 +24,11 @@ class VideoSource(Source):
 
     def __init__(self, path: Path) -> None:
         """Open a video file and read its first frame."""
+        if not path.is_file():
+            raise SourceError(f"Expected a video at {path}, got no such file.", "Check the path.")
         self._capture = cv2.VideoCapture(str(path))
+        self._announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self._seen = 0
         self._first = self._next()
         if self._first is None:
             self._capture.release()
@@ -33,16 +40,28 @@ class VideoSource(Source):
         self.fps = fps if _PLAUSIBLE_FPS[0] <= fps <= _PLAUSIBLE_FPS[1] else Source.fps
 
     def read(self) -> NDArray[Any] | None:
-        """Decode the next frame."""
+        """Decode the next frame; damaged ones are left out and counted."""
         if self._first is not None:
             first, self._first = self._first, None
             return first
         return self._next()
 
-    def _next(self) -> NDArray[Any] | None:
-        found, image = self._capture.read()
-        return np.asarray(image) if found else None
-
     def close(self) -> None:
         """Close the file."""
         self._capture.release()
+
+    def _next(self) -> NDArray[Any] | None:
+        for failed in range(_BAD_IN_A_ROW):
+            found, image = self._capture.read()
+            if found:
+                self._seen += 1
+                self.health = dataclasses.replace(self.health, corrupt=self.health.corrupt + failed)
+                return np.asarray(image)
+        self._count_missing()
+        return None
+
+    def _count_missing(self) -> None:
+        """Count what the file announces and does not hold; some formats announce a frame or two too many."""
+        left = self._announced - self._seen - self.health.corrupt
+        if left > max(2, _COUNT_TOLERANCE * self._announced):
+            self.health = dataclasses.replace(self.health, missing=left)

@@ -1,0 +1,90 @@
+"""Options in a source's text: ADDRESS?name=value&name=value, read into a dataclass that knows the names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl
+
+from edgeseg.core.errors import SourceError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
+
+
+@dataclass(frozen=True)
+class Size:
+    """Width and height in pixels."""
+
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.width <= 8192 and 1 <= self.height <= 8192):
+            raise ValueError(f"expected a size from 1x1 to 8192x8192, got {self}")
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+def split_address(text: str) -> tuple[str, str]:
+    """Split a source's text into its address and its options."""
+    address, _, options = text.partition("?")
+    return address, options
+
+
+def read_options(text: str, kind: type[Options], example: str) -> Options:
+    """Read the options of a source.
+
+    Args:
+        text: The whole source as the user wrote it.
+        kind: A dataclass with a field for every option; it checks the values.
+        example: What a right one looks like.
+    """
+    known = [field.name for field in fields(kind)]
+    given = parse_qsl(split_address(text)[1], keep_blank_values=True)
+    try:
+        return kind(**{name: _read_value(name, value, known) for name, value in given})
+    except (ValueError, TypeError) as error:
+        raise SourceError(
+            f"Expected {', '.join(known)} as options in {text}, got what does not fit: {error}.",
+            f"Write for example '{example}'.",
+        ) from error
+
+
+def _read_value(name: str, value: str, known: list[str]) -> Any:
+    if name not in known:
+        raise ValueError(f"unknown option {name}")
+    return _READERS[name](value)
+
+
+def _read_size(value: str) -> Size:
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", value)
+    if match is None:
+        raise ValueError(f"size={value} is no WIDTHxHEIGHT")
+    return Size(int(match[1]), int(match[2] or match[1]))
+
+
+def _read_number(value: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d+)?", value) or float(value) == 0:
+        raise ValueError(f"fps={value} is no number above 0")
+    return float(value)
+
+
+def _read_count(value: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", value):
+        raise ValueError(f"{value!r} is no whole number")
+    return int(value)
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "size": _read_size,
+    "fps": _read_number,
+    "format": str,
+    "seed": _read_count,
+    "frames": _read_count,
+}

@@ -1,0 +1,78 @@
+"""A camera is asked for size and rate in its fastest pixel format, and what it answers is checked."""
+
+from __future__ import annotations
+
+import cv2
+import pytest
+
+from edgeseg.core.errors import SourceError
+from edgeseg.runtime.sources.camera import CameraSource
+from edgeseg.runtime.sources.csi import build_pipeline
+from tests.fakes.video_capture import FakeVideoCapture
+
+
+@pytest.fixture
+def webcam(monkeypatch: pytest.MonkeyPatch) -> FakeVideoCapture:
+    fake = FakeVideoCapture()
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: fake)
+    return fake
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen", "size"),
+    [
+        ("0", "YUYV", (640, 480)),
+        ("/dev/video0?size=640x480&fps=30", "YUYV", (640, 480)),
+        ("0?size=1280x720", "MJPG", (1280, 720)),
+    ],
+)
+def test_the_faster_pixel_format_is_used(
+    webcam: FakeVideoCapture, text: str, chosen: str, size: tuple[int, int]
+) -> None:
+    source = CameraSource(text)
+    image = source.read()
+    assert (webcam.format, image.shape[1::-1], source.fps) == (chosen, size, 30.0)
+    assert source.arrived_at is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("size=1000x700", "Expected 1000x700 from the camera 0, got 640x480 at 30 fps"),
+        ("size=1280x720&fps=60", "Expected 1280x720 at 60 fps from the camera 0, got 1280x720 at 30 fps"),
+    ],
+)
+def test_what_the_camera_cannot_is_told(webcam: FakeVideoCapture, options: str, said: str) -> None:
+    with pytest.raises(SourceError, match=said):
+        CameraSource(f"0?{options}")
+    assert webcam.released
+
+
+@pytest.mark.usefixtures("webcam")
+def test_an_unplugged_camera_is_told() -> None:
+    source = CameraSource("0")
+    for _ in range(3):
+        source.read()
+    with pytest.raises(SourceError, match="from the camera 0, got none"):
+        source.read()
+
+
+@pytest.mark.parametrize("element", ["nvarguscamerasrc", "libcamerasrc", "v4l2src"])
+def test_csi_takes_what_the_board_has(element: str) -> None:
+    pipeline = build_pipeline("csi://0?size=640x480&fps=15", lambda name: name == element)
+    assert pipeline.startswith(element)
+    assert "width=640,height=480,framerate=15/1" in pipeline
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("csi://left", "camera's number"), ("csi://", "camera's number"), ("csi://1", "csi://0")]
+)
+def test_wrong_csi_is_refused(text: str, said: str) -> None:
+    with pytest.raises(SourceError, match=said):
+        build_pipeline(text, lambda name: name == "libcamerasrc")
+
+
+def test_csi_without_its_plugins_says_what_to_install() -> None:
+    with pytest.raises(SourceError, match="nvarguscamerasrc") as caught:
+        build_pipeline("csi://0", lambda _: False)
+    assert "gstreamer1.0-tools" in caught.value.hint

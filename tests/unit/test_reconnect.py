@@ -1,0 +1,119 @@
+"""A live source that is lost is found again, and what was lost is told."""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgeseg.core.errors import SourceError
+from edgeseg.runtime.grabber import Grabber
+from edgeseg.runtime.sources.base import Notice, Source
+from edgeseg.runtime.sources.mjpeg import MjpegSource
+from edgeseg.runtime.sources.reconnect import PAUSES_S, ReconnectingSource
+from tests.cameras import HEAD, LAST, STALL, Camera, make_parts, wrap_part
+
+QUICK_S = (0.01, 0.02)
+
+
+class Cable(Source):
+    """A source whose cable is pulled after some frames; `lengths` tells how many, for each time it is plugged in."""
+
+    live = True
+
+    def __init__(self, lengths: list[int]) -> None:
+        self._lengths = lengths
+        self._left = 0
+        self.openings: list[float] = []
+
+    def plug_in(self) -> Source:
+        self.openings.append(monotonic())
+        self._left = self._lengths.pop(0)
+        if self._left == 0:
+            raise SourceError("Expected a cable, got none.")
+        return self
+
+    def read(self) -> NDArray[Any]:
+        if self._left == 1:
+            raise SourceError("The cable was pulled.")
+        self._left -= 1
+        return np.zeros((4, 4), np.uint8)
+
+
+def open_camera(camera: Camera, stall_s: float = 5.0) -> ReconnectingSource:
+    def opener() -> Source:
+        return MjpegSource(camera.url, stall_s)
+
+    return ReconnectingSource(opener, opener(), QUICK_S)
+
+
+def test_a_server_that_dies_and_returns_is_found_again() -> None:
+    heard: list[Notice] = []
+    with Camera([HEAD, *make_parts(10, 20)], [], [b"nonsense"], [HEAD, *make_parts(30), LAST]) as camera:
+        source = open_camera(camera)
+        source.tell = heard.append
+        count = 0
+        while source.read() is not None:
+            count += 1
+        source.close()
+    assert count == 3
+    assert [notice.state for notice in heard] == ["lost", "back"]
+    assert source.health.interruptions == 1
+    assert source.health.lost_seconds > 0
+
+
+def test_a_stalled_stream_is_asked_for_again() -> None:
+    with Camera([HEAD, *make_parts(10), STALL], [HEAD, *make_parts(20), LAST]) as camera:
+        source = open_camera(camera, stall_s=0.2)
+        assert source.read() is not None
+        source.tell = lambda _: camera.release()
+        assert source.read() is not None
+        assert source.read() is None
+        source.close()
+
+
+def test_damage_is_counted_through_interruptions() -> None:
+    bad = wrap_part(b"none")
+    with Camera([HEAD, *make_parts(10), bad], [HEAD, bad, *make_parts(20), LAST]) as camera:
+        source = open_camera(camera)
+        while source.read() is not None:
+            pass
+        source.close()
+    assert (source.health.corrupt, source.health.interruptions) == (2, 1)
+
+
+def test_pauses_grow_until_a_frame_comes() -> None:
+    cable = Cable([3, 0, 1, 0, 2])
+    source = ReconnectingSource(cable.plug_in, cable.plug_in(), (0.02, 0.04, 0.08))
+    images = [source.read() for _ in range(3)]
+    gaps = [later - earlier for earlier, later in zip(cable.openings[1:], cable.openings[2:], strict=False)]
+    assert all(image is not None for image in images)
+    assert [gap >= pause for gap, pause in zip(gaps, (0.04, 0.08, 0.08), strict=True)] == [True] * 3
+    assert list(PAUSES_S) == sorted(PAUSES_S)
+
+
+def test_a_source_that_never_gave_a_frame_is_an_error() -> None:
+    cable = Cable([1])
+    source = ReconnectingSource(cable.plug_in, cable.plug_in(), QUICK_S)
+    with pytest.raises(SourceError, match="pulled"):
+        source.read()
+
+
+def test_the_end_does_not_wait_for_a_lost_source() -> None:
+    cable = Cable([2, *[0] * 100])
+    threads = threading.active_count()
+    source = ReconnectingSource(cable.plug_in, cable.plug_in(), (60.0,))
+    lost = threading.Event()
+    source.tell = lambda _: lost.set()
+    with Grabber(source) as grabber:
+        assert grabber.newest() is not None
+        assert lost.wait(10)
+        threading.Event().wait(0.02)
+        began = monotonic()
+    assert monotonic() - began < 5
+    assert threading.active_count() == threads
+    assert source.health.lost_seconds > 0
