@@ -72,11 +72,11 @@ def check_profile_camera(machine: Machine, board: Board) -> Check:
 
 def check_profile_backend(machine: Machine, board: Board) -> Check:
     """Tell whether the backend that the profile likes best works."""
-    best = board.recommended.backends[0]
+    best, *others = board.recommended.backends
     probe = probe_backend(machine, best)
     if probe.available:
         return Check("profile backend", "ok", f"{best}, as the profile recommends.")
-    fix = f"{probe.hint} The next one is: --backend {(*board.recommended.backends[1:], 'cpu')[0]}."
+    fix = f"{probe.hint} Or use --backend {others[0]}." if others else probe.hint
     return Check("profile backend", "problem", f"Expected the backend {best} for this profile. {probe.detail}", fix)
 
 
