@@ -1,5 +1,9 @@
 # What every board's setup.sh does after it has named its board. Sourced, not run; POSIX sh, needs no edgeseg.
-# The board's script sets: BOARD, MACHINES (what `uname -m` may say), SYSTEM_PACKAGES (Debian names, may be empty).
+# The board's script sets: BOARD, MACHINES (what `uname -m` may say), SYSTEM_PACKAGES (Debian names, may be empty), and
+# where it differs PYTHON_HINT (what to do without a fitting Python) and USER_GROUPS (who may open its devices).
+# shellcheck shell=sh
+PYTHON_HINT=${PYTHON_HINT:-On Debian: sudo apt-get install python3-venv}
+USER_GROUPS=${USER_GROUPS:-video}
 
 usage() {
     cat <<USAGE
@@ -10,7 +14,7 @@ Running it again changes nothing that is already in place.
 
   FOLDER          where the environment goes (default: ~/edgeseg)
   --package WHAT  a wheel file or a requirement for pip (default: edgeseg)
-  --as-root       also run the steps that need root (with sudo): system packages, the group video
+  --as-root       also run the steps that need root (with sudo): system packages, groups
   --dry-run       print the commands and run none
 USAGE
 }
@@ -67,7 +71,7 @@ sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32
             return 0
         fi
     done
-    fail "Expected a 64-bit Python 3.10 to 3.13 with venv, got none. On Debian: sudo apt-get install python3-venv"
+    fail "Expected a 64-bit Python 3.10 to 3.13 with venv, got none. $PYTHON_HINT"
 }
 
 install_system_packages() {
@@ -75,19 +79,25 @@ install_system_packages() {
     for name in $SYSTEM_PACKAGES; do
         if dpkg -s "$name" >/dev/null 2>&1; then
             echo "already there: $name"
+        elif [ -z "$(apt-cache madison "$name" 2>/dev/null)" ]; then
+            echo "left out: no package source known here has $name. Try sudo apt-get update; the board's README says more."
         else
             run_as_root apt-get install -y --no-install-recommends "$name"
         fi
     done
 }
 
-join_video_group() {
+join_groups() {
     user=$(id -un)
-    if [ "$user" = root ] || id -nG | tr ' ' '\n' | grep -qx video; then
-        echo "already there: the right to open cameras"
-    else
-        run_as_root usermod -aG video "$user"
-    fi
+    for group in $USER_GROUPS; do
+        if [ "$user" = root ] || id -nG | tr ' ' '\n' | grep -qx "$group"; then
+            echo "already there: the rights of the group $group"
+        elif getent group "$group" >/dev/null || [ "$dry_run" = yes ]; then
+            run_as_root usermod -aG "$group" "$user"
+        else
+            echo "left out: there is no group $group yet; its driver or library makes it. Then run this again."
+        fi
+    done
 }
 
 make_environment() {
@@ -99,12 +109,18 @@ make_environment() {
     run "$folder/bin/python" -m pip install "$package"
 }
 
+# Steps of the board's own: its script may define this anew after sourcing.
+set_up_board() {
+    :
+}
+
 set_up() {
     read_arguments "$@"
     check_machine
     install_system_packages
     find_python
-    join_video_group
+    set_up_board
+    join_groups
     make_environment
     echo "Next: $folder/bin/edgeseg doctor --device $BOARD"
 }

@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeseg.core.board import find_nearest_board, load_board
+from edgeseg.core.board import load_board
 from edgeseg.core.catalog import find_board
 from edgeseg.core.modelfile import ModelFile
+from edgeseg.core.nearest import find_nearest_board
+from edgeseg.core.signs import Signs
 from edgeseg.deploy.archive import pack_files
 from edgeseg.deploy.bundle import Packages, Target, gather_files
 
@@ -25,7 +27,7 @@ SLOW_ENOUGH = "EDGESEG_SOURCE='0'\nEDGESEG_BACKEND='cpu'\nEDGESEG_THREADS='1'\nE
 
 def name_this_board() -> str:
     """Name the generic board that this machine is."""
-    name = find_nearest_board("", platform.machine())
+    name = find_nearest_board(Signs(platform.machine()))
     assert name is not None
     return name
 

@@ -11,9 +11,9 @@ from edgeseg.backends.edgetpu import EdgeTpuBackend
 from edgeseg.backends.gpu import GpuBackend
 from edgeseg.backends.onnx import OnnxBackend
 from edgeseg.backends.parity import Parity, measure_parity, refuse_other_masks
-from edgeseg.core.board import recommend_backends
 from edgeseg.core.errors import BackendError, ModelFileError, UnknownNameError
 from edgeseg.core.modelfile import ModelFile
+from edgeseg.core.nearest import recommend_backends
 from edgeseg.core.verdict import COMPILED, OK, UNMAPPED, read_verdict
 
 AUTO = "auto"

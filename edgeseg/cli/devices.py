@@ -13,6 +13,7 @@ from edgeseg.core.catalog import find_board, list_boards
 from edgeseg.core.schema import to_plain
 
 SETUP_SCRIPT = "setup.sh"
+NO_SETUP = "no setup.sh in this board's folder"
 
 
 def devices(
@@ -71,23 +72,41 @@ def print_boards(boards: dict[str, Board]) -> None:
 
 def print_profile(name: str, board: Board, setup: Path) -> None:
     """Print everything that a profile says."""
-    use = board.recommended
-    lines = {
+    typer.echo(f"{name}: {board.title}\n")
+    for label, text in {**_describe_machine(board), **_describe_use(board)}.items():
+        typer.echo(f"  {label:<10} {text}")
+    typer.echo(f"  {'setup':<10} {setup if setup.is_file() else NO_SETUP}")
+    for mode in board.power:
+        typer.echo(f"  {'power':<10} {mode.name}: {mode.command}")
+    _print_list("verified", board.verified)
+    _print_list("not verified", board.not_verified)
+    _print_list("sources", board.sources)
+
+
+def _describe_machine(board: Board) -> dict[str, str]:
+    signs = (*board.device_tree, *(f"USB {name}" for name in board.usb), *(f"PCI {name}" for name in board.pci))
+    system = board.system
+    return {
         "machine": ", ".join(board.machine),
+        "known by": ", ".join(signs) or "its processor",
+        "system": f"{system.name}: Python {system.python}, glibc {system.glibc}" if system else "any",
         "python": ", ".join(board.python),
+        "packages": f"{', '.join(board.runtime.packages)} ({board.runtime.wheels})",
         "memory": f"at least {board.min_memory_mb} MB",
+    }
+
+
+def _describe_use(board: Board) -> dict[str, str]:
+    use = board.recommended
+    return {
         "recipe": ", ".join(use.recipes),
+        "models": ", ".join(use.models),
+        "sizes": ", ".join(map(str, use.sizes)),
         "backends": ", ".join(use.backends),
         "threads": str(use.threads),
         "budget": f"{use.budget_ms:g} ms per frame (an aim, not a measurement)",
         "source": use.source,
-        "setup": str(setup) if setup.is_file() else "no setup.sh in this board's folder",
     }
-    typer.echo(f"{name}: {board.title}\n")
-    for label, text in lines.items():
-        typer.echo(f"  {label:<9} {text}")
-    _print_list("verified", board.verified)
-    _print_list("not verified", board.not_verified)
 
 
 def _print_list(title: str, entries: tuple[str, ...]) -> None:

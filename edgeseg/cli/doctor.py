@@ -28,7 +28,8 @@ def doctor(
 
     Example: `edgeseg doctor --device generic-aarch64 --json doctor.json`
     """
-    from edgeseg.core.board import find_nearest_board, load_board, name_board
+    from edgeseg.core.board import load_board, name_board
+    from edgeseg.core.nearest import find_nearest_board
     from edgeseg.core.schema import to_plain
     from edgeseg.deploy.check import judge_checks
     from edgeseg.deploy.doctor import run_checks
@@ -39,8 +40,7 @@ def doctor(
     checks = run_checks(machine, board)
     verdict = judge_checks(checks)
     print_checks(checks)
-    model = machine.read("proc/device-tree/model")
-    name = name_board(device) if device else find_nearest_board(model, machine.architecture)
+    name = name_board(device) if device else find_nearest_board(machine.read_signs())
     save_json(json_out, {"verdict": verdict, "board": name, "checks": to_plain(checks)})
     if verdict == "problems":
         raise typer.Exit(GATE_NOT_HELD)

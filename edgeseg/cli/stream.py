@@ -123,7 +123,8 @@ def stream(
 
 def choose_budget(device: str) -> float:
     """Take the budget from the profile of the named board, or of this machine."""
-    from edgeseg.core.board import load_board, recommend_here
+    from edgeseg.core.board import load_board
+    from edgeseg.core.nearest import recommend_here
     from edgeseg.runtime.stream import BUDGET_MS
 
     if device:

@@ -6,10 +6,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path("/")
-_FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
-_CAPPED_THROTTLED_OR_SOFT_LIMIT = 0b1110
-_COOLED_BY_CLOCK = ("cpufreq", "Processor")
+from edgeseg.core.signs import ROOT, read_text
+
+SENSORS = ("sys/class/thermal/thermal_zone*/temp", "sys/class/apex/apex_*/temp")
+FIRMWARE = "sys/devices/platform/soc*/soc*firmware/get_throttled"
+"""A Raspberry Pi's: bits 0 to 3 are about now, the same ones 16 higher about the time since the start."""
+LOW_VOLTAGE, SLOWED = 0x1, 0xE
+_COOLERS = "sys/class/thermal/cooling_device*"
+_COOLED_BY_CLOCK = ("cpu", "processor")
+"""Fans are cooling devices, too; those that lower the clock are named after the processor."""
 
 
 @dataclass(frozen=True)
@@ -28,28 +33,29 @@ def read_thermal(root: Path = ROOT) -> Thermal:
 
 def read_temperatures(root: Path = ROOT) -> list[float]:
     """List the degrees Celsius of all sensors that can be read."""
-    readings = [_read(path) for path in sorted(root.glob("sys/class/thermal/thermal_zone*/temp"))]
+    readings = [read_text(path) for pattern in SENSORS for path in sorted(root.glob(pattern))]
     return [int(reading) / 1000 for reading in readings if re.fullmatch(r"-?\d+", reading)]
 
 
+def read_firmware_flags(root: Path = ROOT) -> int | None:
+    """Read what a Raspberry Pi's firmware says of supply and clock; None on other machines."""
+    texts = [read_text(path) for path in sorted(root.glob(FIRMWARE))]
+    return next((int(text, 16) for text in texts if re.fullmatch(r"(0x)?[0-9a-fA-F]+", text)), None)
+
+
+def read_clock_coolers(root: Path = ROOT) -> dict[str, int]:
+    """Read how far each device that cools by lowering the clock is at work: 0 is not at all."""
+    levels: dict[str, int] = {}
+    for folder in sorted(root.glob(_COOLERS)):
+        kind, level = read_text(folder / "type"), read_text(folder / "cur_state")
+        if any(word in kind.lower() for word in _COOLED_BY_CLOCK) and level.isdigit():
+            levels[kind] = max(int(level), levels.get(kind, 0))
+    return levels
+
+
 def _read_throttled(root: Path) -> bool | None:
-    """Ask a Raspberry Pi's firmware, else the devices that cool by lowering the clock."""
-    firmware = _read(root / _FIRMWARE)
-    if re.fullmatch(r"(0x)?[0-9a-fA-F]+", firmware):
-        return bool(int(firmware, 16) & _CAPPED_THROTTLED_OR_SOFT_LIMIT)
-    coolers = [folder for folder in root.glob("sys/class/thermal/cooling_device*") if _cools_by_clock(folder)]
-    states = [_read(folder / "cur_state") for folder in coolers]
-    known = [int(state) for state in states if state.isdigit()]
-    return any(known) if known else None
-
-
-def _cools_by_clock(folder: Path) -> bool:
-    return any(word in _read(folder / "type") for word in _COOLED_BY_CLOCK)
-
-
-def _read(path: Path) -> str:
-    """Read a small file; one that is missing or refuses reads as empty, as machines differ."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
-    except OSError:
-        return ""
+    """Ask the firmware, else the devices that cool by lowering the clock."""
+    flags, levels = read_firmware_flags(root), read_clock_coolers(root)
+    if flags is not None:
+        return bool(flags & SLOWED)
+    return any(levels.values()) if levels else None

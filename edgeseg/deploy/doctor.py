@@ -5,45 +5,61 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgeseg.core.board import Board
-from edgeseg.deploy.check import Check
-from edgeseg.deploy.hardware_checks import check_cameras, check_edgetpu, check_video_group
-from edgeseg.deploy.machine import Machine
-from edgeseg.deploy.package_checks import check_numpy, check_opencv, check_runtime, check_xnnpack
-from edgeseg.deploy.system_checks import (
-    check_board,
-    check_disk,
-    check_glibc,
-    check_governor,
-    check_memory,
-    check_processor,
-    check_profile_machine,
-    check_profile_memory,
-    check_profile_python,
-    check_python,
-    check_temperature,
+from edgeseg.deploy import (
+    backend_checks,
+    edgetpu_checks,
+    hardware_checks,
+    package_checks,
+    profile_checks,
+    speed_checks,
+    system_checks,
 )
+from edgeseg.deploy.check import Check
+from edgeseg.deploy.machine import Machine
 
 CHECKS: tuple[Callable[[Machine], Check], ...] = (
-    check_board,
-    check_processor,
-    check_python,
-    check_glibc,
-    check_numpy,
-    check_opencv,
-    check_runtime,
-    check_xnnpack,
-    check_governor,
-    check_temperature,
-    check_memory,
-    check_disk,
-    check_cameras,
-    check_video_group,
-    check_edgetpu,
+    system_checks.check_board,
+    system_checks.check_processor,
+    system_checks.check_python,
+    system_checks.check_glibc,
+    package_checks.check_numpy,
+    package_checks.check_opencv,
+    package_checks.check_opencv_once,
+    package_checks.check_runtime,
+    package_checks.check_xnnpack,
+    backend_checks.check_cpu_backend,
+    backend_checks.check_gpu_backend,
+    backend_checks.check_edgetpu_backend,
+    backend_checks.check_onnx_backend,
+    edgetpu_checks.check_edgetpu,
+    edgetpu_checks.check_edgetpu_rights,
+    edgetpu_checks.check_edgetpu_pair,
+    edgetpu_checks.check_page_size,
+    hardware_checks.check_cameras,
+    hardware_checks.check_camera_formats,
+    hardware_checks.check_video_group,
+    hardware_checks.check_gstreamer,
+    speed_checks.check_governor,
+    speed_checks.check_clock_limit,
+    speed_checks.check_cores,
+    speed_checks.check_load,
+    speed_checks.check_temperature,
+    speed_checks.check_throttling,
+    speed_checks.check_supply,
+    system_checks.check_memory,
+    system_checks.check_disk,
+    system_checks.check_date,
+    system_checks.check_port,
 )
 PROFILE_CHECKS: tuple[Callable[[Machine, Board], Check], ...] = (
-    check_profile_machine,
-    check_profile_python,
-    check_profile_memory,
+    profile_checks.check_profile_machine,
+    profile_checks.check_profile_board,
+    profile_checks.check_profile_system,
+    profile_checks.check_profile_python,
+    profile_checks.check_profile_memory,
+    profile_checks.check_profile_heat,
+    profile_checks.check_profile_camera,
+    profile_checks.check_profile_backend,
 )
 
 

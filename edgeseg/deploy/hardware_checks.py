@@ -1,14 +1,15 @@
-"""What is plugged in: cameras, the right to open them, an Edge TPU."""
+"""Where pictures come from: cameras, what they offer, the right to open them, GStreamer."""
 
 from __future__ import annotations
 
 from edgeseg.deploy.check import Check
 from edgeseg.deploy.machine import Machine
+from edgeseg.deploy.v4l2 import VideoDevice, ask_device
 
-EDGETPU_USB = {("1a6e", "089a"), ("18d1", "9302")}
-"""Before and after its first use: it changes its identity when its firmware is loaded."""
-EDGETPU_PCI = {("0x1ac1", "0x089a")}
-EDGETPU_LIBRARY = "libedgetpu.so.1"
+RAW_SENSOR = ("BA", "BG", "GB", "GR", "RG", "pB", "pG", "pR", "pg", "BY")
+"""How the formats of bare sensors begin; OpenCV cannot read them."""
+_DRAWABLE = ("RGB", "BGR", "GREY", "GR16")
+"""Formats that begin alike and can be read."""
 
 
 def check_cameras(machine: Machine) -> Check:
@@ -18,6 +19,31 @@ def check_cameras(machine: Machine) -> Check:
         fix = "Plug in a camera, or stream from a file, a folder, a network address or phantom:// instead."
         return Check("cameras", "warning", "No /dev/video* on this machine.", fix)
     return Check("cameras", "ok", f"{', '.join(nodes)} (on some boards video decoders stand in this list, too).")
+
+
+def check_camera_formats(machine: Machine) -> Check:
+    """Tell which formats the cameras offer, and whether OpenCV can read one."""
+    found = {path: device for path in machine.find("dev/video*") if (device := _ask(machine, path)) is not None}
+    cameras = {path: device for path, device in found.items() if device.formats}
+    if not cameras:
+        return Check("camera formats", "ok", "No camera on this machine tells its formats.")
+    told = "; ".join(f"/{path} {device.name}: {', '.join(device.formats)}" for path, device in cameras.items())
+    if all(_is_raw(name) for device in cameras.values() for name in device.formats):
+        fix = "Use it through GStreamer, which develops the picture: --source csi://0"
+        return Check("camera formats", "warning", f"{told}: bare sensors, which OpenCV cannot read.", fix)
+    return Check("camera formats", "ok", f"{told}.")
+
+
+def _ask(machine: Machine, path: str) -> VideoDevice | None:
+    """Ask one device; one that does not answer is no camera, or closed to this user, of which another check speaks."""
+    try:
+        return ask_device(machine.root / path, machine.control_device)
+    except OSError:
+        return None
+
+
+def _is_raw(name: str) -> bool:
+    return name.startswith(RAW_SENSOR) and not name.startswith(_DRAWABLE)
 
 
 def check_video_group(machine: Machine) -> Check:
@@ -30,24 +56,8 @@ def check_video_group(machine: Machine) -> Check:
     return Check("video group", "warning", "This user is not in the group video, which may open cameras.", fix)
 
 
-def check_edgetpu(machine: Machine) -> Check:
-    """Look for an Edge TPU, its library and, for a PCI card, its driver."""
-    has_pci = bool(EDGETPU_PCI & _read_ids(machine, "sys/bus/pci/devices", "vendor", "device"))
-    has_usb = bool(EDGETPU_USB & _read_ids(machine, "sys/bus/usb/devices", "idVendor", "idProduct"))
-    has_library = machine.has_library(EDGETPU_LIBRARY)
-    library = f"{EDGETPU_LIBRARY} {'found' if has_library else 'not found'}"
-    if not (has_pci or has_usb):
-        return Check("edge tpu", "ok", f"No Edge TPU on USB or PCI ({library}).")
-    place = "PCI" if has_pci else "USB"
-    if not has_library:
-        fix = "Install libedgetpu1-std from Coral's package source: https://coral.ai/software"
-        return Check("edge tpu", "warning", f"An Edge TPU on {place}, but {library}.", fix)
-    if has_pci and not machine.find("dev/apex_*"):
-        fix = "Install gasket-dkms from Coral's package source (https://coral.ai/software), then restart."
-        return Check("edge tpu", "warning", "An Edge TPU on PCI, but no /dev/apex_*.", fix)
-    return Check("edge tpu", "ok", f"An Edge TPU on {place}, {library}.")
-
-
-def _read_ids(machine: Machine, folder: str, vendor: str, product: str) -> set[tuple[str, str]]:
-    devices = (path.rpartition("/")[0] for path in machine.find(f"{folder}/*/{vendor}"))
-    return {(machine.read(f"{path}/{vendor}"), machine.read(f"{path}/{product}")) for path in devices}
+def check_gstreamer(machine: Machine) -> Check:
+    """Tell whether GStreamer is there for cameras on the board's own connector."""
+    if machine.find_program("gst-launch-1.0") is None:
+        return Check("gstreamer", "ok", "No gst-launch-1.0: sources csi:// and gst:// are not usable, all others are.")
+    return Check("gstreamer", "ok", "gst-launch-1.0 found, for the sources csi:// and gst://.")

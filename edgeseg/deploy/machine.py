@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import grp
 import importlib
 import os
 import platform
 import re
 import shutil
+import socket
 import struct
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from edgeseg.core.signs import Signs, read_signs, read_text
 
 _FOLDERS = re.compile(r"(?<![\w.:/])~?/(?:[^\s/'\"():]+/)+")
 
@@ -40,6 +46,28 @@ def _read_library_folders() -> tuple[str, ...]:
     return tuple(folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder)
 
 
+def _find_version(distribution: str) -> str:
+    """Find the version of an installed distribution without importing it; empty if it is not installed."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _can_write(path: Path) -> bool:
+    return os.access(path, os.R_OK | os.W_OK)
+
+
+def _is_port_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 @dataclass(frozen=True)
 class Machine:
     """This machine, or one that a test describes."""
@@ -55,14 +83,29 @@ class Machine:
     is_root: bool = field(default_factory=lambda: os.geteuid() == 0)
     free_disk_mb: int = field(default_factory=lambda: shutil.disk_usage(sys.prefix).free // 2**20)
     library_folders: tuple[str, ...] = field(default_factory=_read_library_folders)
+    cores: int = field(default_factory=lambda: os.cpu_count() or 1)
+    page_size: int = field(default_factory=lambda: os.sysconf("SC_PAGE_SIZE"))
+    year: int = field(default_factory=lambda: time.localtime().tm_year)
     import_module: Callable[[str], Any] = importlib.import_module
+    find_version: Callable[[str], str] = _find_version
+    find_program: Callable[[str], str | None] = shutil.which
+    can_write: Callable[[Path], bool] = _can_write
+    is_port_free: Callable[[int], bool] = _is_port_free
+    control_device: Callable[[int, int, bytearray], int] = fcntl.ioctl
+    """How a device is asked; there is none to ask in tests."""
 
     def read(self, path: str) -> str:
         """Read a file below the root; one that is missing or refuses reads as empty, as boards differ."""
-        try:
-            return (self.root / path).read_text(encoding="utf-8", errors="replace").strip("\0 \n")
-        except OSError:
-            return ""
+        return read_text(self.root / path)
+
+    def read_signs(self) -> Signs:
+        """Read what gives this machine away."""
+        return read_signs(self.root, self.architecture)
+
+    def read_number(self, path: str) -> int | None:
+        """Read a file that holds one whole number."""
+        text = self.read(path)
+        return int(text) if re.fullmatch(r"-?\d+", text) else None
 
     def find(self, pattern: str) -> list[str]:
         """List the paths below the root that match, relative to it."""

@@ -12,6 +12,12 @@ from edgeseg.deploy.machine import Machine, Package, parse_version
 OLDEST_NUMPY = (1, 26)
 _CPU_LISTS = ("sys/devices/system/cpu/possible", "sys/devices/system/cpu/present")
 _HEADLESS = "pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python-headless"
+_OPENCVS = (
+    "opencv-python",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+    "opencv-python-headless",
+)
 _LITERT = "pip install ai-edge-litert"
 
 
@@ -36,6 +42,15 @@ def check_opencv(machine: Machine) -> Check:
     window = "headless" if _read_build_line(build, "GUI") in ("", "NONE") else "with windows"
     gstreamer = "with" if _read_build_line(build, "GStreamer").startswith("YES") else "without"
     return Check("opencv", "ok", f"OpenCV {opencv.version}, {window}, {gstreamer} GStreamer.")
+
+
+def check_opencv_once(machine: Machine) -> Check:
+    """Tell whether OpenCV was installed more than once: the packages overwrite each other's files."""
+    found = [name for name in _OPENCVS if machine.find_version(name)]
+    if len(found) < 2:
+        return Check("opencv once", "ok", f"OpenCV comes from {found[0] if found else 'no package of pip'}.")
+    detail = f"{' and '.join(found)} are installed: they overwrite each other's files."
+    return Check("opencv once", "warning", detail, f"pip uninstall -y {' '.join(found)} && pip install {found[-1]}")
 
 
 def _read_build_line(build: str, key: str) -> str:

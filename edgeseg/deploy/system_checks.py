@@ -1,11 +1,12 @@
-"""What the operating system must bring: processor, Python, C library, memory, disk, speed and heat settings."""
+"""What the operating system must bring: processor, Python, C library, memory, disk, the date."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgeseg.core.board import Board, find_nearest_board
-from edgeseg.core.thermal import read_temperatures
+from edgeseg.core.board import load_board
+from edgeseg.core.catalog import list_boards
+from edgeseg.core.nearest import find_nearest_board, is_plugged_in
 from edgeseg.deploy.check import Check, State
 from edgeseg.deploy.machine import Machine, parse_version
 
@@ -13,20 +14,23 @@ PYTHON_RANGE = (3, 10), (3, 13)
 WHEEL_PROCESSORS = ("x86_64", "aarch64", "arm64", "AMD64")
 WHEEL_GLIBC = (2, 27)
 MEMORY_MB: Mapping[State, int] = {"problem": 128, "warning": 256}
+PAGE_PORT = 8765
 DISK_MB: Mapping[State, int] = {"problem": 50, "warning": 500}
-WARM_CELSIUS = 75
-_GOVERNORS = "sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
+EARLIEST_YEAR = 2025
+"""A board without a clock of its own wakes up before it, and then no certificate is valid."""
 
 
 def check_board(machine: Machine) -> Check:
     """Guess which profile fits this machine best."""
-    model = machine.read("proc/device-tree/model")
-    nearest = find_nearest_board(model, machine.architecture)
-    what = model or f"{machine.architecture or 'Unknown'} machine without a device tree"
+    signs = machine.read_signs()
+    nearest = find_nearest_board(signs)
+    what = signs.model or f"{machine.architecture or 'Unknown'} machine without a device tree"
     if nearest is None:
         fix = "Choose the nearest one of: edgeseg devices; devices/README.md says how to add a board."
         return Check("board", "warning", f"{what}; no profile fits.", fix)
-    return Check("board", "ok", f"{what}; nearest profile: {nearest}.")
+    plugged = [name for name in list_boards() if name != nearest and is_plugged_in(load_board(name), signs)]
+    also = f"; plugged in: {', '.join(plugged)}" if plugged else ""
+    return Check("board", "ok", f"{what}; nearest profile: {nearest}{also}.")
 
 
 def check_processor(machine: Machine) -> Check:
@@ -89,53 +93,17 @@ def _grade_room(name: str, free: int, limits: Mapping[State, int], detail: str, 
     return Check(name, "ok", detail)
 
 
-def check_governor(machine: Machine) -> Check:
-    """Tell whether the cores are allowed to slow down between frames."""
-    governors = sorted({machine.read(path) for path in machine.find(_GOVERNORS)} - {""})
-    if not governors:
-        return Check("governor", "ok", "This machine offers no CPU governor to choose.")
-    if governors == ["performance"]:
-        return Check("governor", "ok", "CPU governor: performance.")
-    detail = f"CPU governor: {', '.join(governors)}; latencies vary until it is performance."
-    return Check("governor", "warning", detail, f"echo performance | sudo tee /{_GOVERNORS}")
+def check_date(machine: Machine) -> Check:
+    """Tell whether the clock can be right: downloads fail on certificates when it is not."""
+    if machine.year >= EARLIEST_YEAR:
+        return Check("date", "ok", f"The clock says {machine.year}.")
+    detail = f"Expected the year {EARLIEST_YEAR} or later, the clock says {machine.year}."
+    return Check("date", "warning", detail, "sudo timedatectl set-ntp true    (or: sudo date -s 'YYYY-MM-DD HH:MM')")
 
 
-def check_temperature(machine: Machine) -> Check:
-    """Tell whether the hottest sensor leaves room before the clock is lowered."""
-    known = read_temperatures(machine.root)
-    if not known:
-        return Check("temperature", "ok", "This machine has no readable temperature sensor.")
-    detail = f"Hottest of {len(known)} sensors: {max(known):.0f} degrees Celsius"
-    if max(known) < WARM_CELSIUS:
-        return Check("temperature", "ok", f"{detail}.")
-    fix = "Let it cool down and fit a heat sink or a fan before you measure."
-    return Check("temperature", "warning", f"{detail}, expected below {WARM_CELSIUS}.", fix)
-
-
-def check_profile_machine(machine: Machine, board: Board) -> Check:
-    """Tell whether this is the kind of machine that the profile is about."""
-    wanted = " or ".join(board.machine)
-    if machine.architecture in board.machine:
-        return Check("profile machine", "ok", f"{machine.architecture}, as the profile says.")
-    detail = f"Expected {wanted} for this profile, got {machine.architecture or 'no answer'}."
-    return Check("profile machine", "problem", detail, "Run this on the board itself, or name another --device.")
-
-
-def check_profile_python(machine: Machine, board: Board) -> Check:
-    """Tell whether the profile counts on this Python."""
-    version = ".".join(map(str, machine.python))
-    if version in board.python:
-        return Check("profile python", "ok", f"Python {version}, as the profile says.")
-    detail = f"Expected Python {', '.join(board.python)} for this profile, got {version}."
-    return Check("profile python", "problem", detail, "Make the environment again with the board's setup.sh.")
-
-
-def check_profile_memory(machine: Machine, board: Board) -> Check:
-    """Tell whether the machine has the memory that the profile counts on."""
-    total = machine.read_memory_mb("MemTotal")
-    if total is None:
-        return Check("profile memory", "ok", "This machine does not say how much memory it has.")
-    if total >= board.min_memory_mb:
-        return Check("profile memory", "ok", f"{total} MB of memory, the profile needs {board.min_memory_mb}.")
-    detail = f"Expected at least {board.min_memory_mb} MB of memory for this profile, got {total}."
-    return Check("profile memory", "problem", detail, "Use a board with more memory, or name another --device.")
+def check_port(machine: Machine) -> Check:
+    """Tell whether the live page's port is free."""
+    if machine.is_port_free(PAGE_PORT):
+        return Check("port", "ok", f"Port {PAGE_PORT} of the live page is free.")
+    fix = f"edgeseg stream MODEL --port 0    (or end the program that this shows: ss -ltnp 'sport = :{PAGE_PORT}')"
+    return Check("port", "warning", f"Port {PAGE_PORT} of the live page is in use.", fix)

@@ -12,10 +12,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from edgeseg.backends.select import BACKENDS
 from edgeseg.cli.devices import devices
-from edgeseg.core.board import find_nearest_board, load_board, recommend_backends
+from edgeseg.core.board import load_board
 from edgeseg.core.catalog import catalog_folder, list_boards, list_recipes
 from edgeseg.core.errors import EdgesegError, UnknownNameError
+from edgeseg.core.nearest import find_nearest_board, recommend_backends
+from edgeseg.core.signs import Signs
+from edgeseg.model.spec import SIZES
 
 BOARDS = sorted(list_boards())
 SCRIPTS = sorted(catalog_folder("devices").rglob("*.sh"))
@@ -45,16 +49,40 @@ def test_table_lists_a_board_added_as_a_folder() -> None:
 
 @pytest.mark.usefixtures("catalog")
 def test_device_tree_wins_over_the_generic_profile() -> None:
-    assert find_nearest_board("Made-up Board 3 Rev 2", "aarch64") == "made-up-3"
-    assert find_nearest_board("Another Board", "aarch64") == "generic-aarch64"
-    assert find_nearest_board("", "riscv64") is None
+    assert find_nearest_board(Signs("aarch64", "Made-up Board 3 Rev 2")) == "made-up-3"
+    assert find_nearest_board(Signs("aarch64", "Another Board")) == "generic-aarch64"
+    assert find_nearest_board(Signs("riscv64")) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("NVIDIA Jetson Nano Developer Kit", "jetson-nano"),
+        ("NVIDIA Jetson Xavier NX Developer Kit", "jetson-xavier-nx"),
+        ("NVIDIA Jetson Orin Nano Developer Kit", "jetson-orin-nano"),
+        ("NVIDIA Orin Nano Developer Kit", "jetson-orin-nano"),
+        ("Freescale i.MX8MQ Phanbell", "coral-dev-board"),
+        ("Google Coral MT8167", "coral-dev-board-mini"),
+        ("Raspberry Pi 4 Model B Rev 1.4", "raspberry-pi-4"),
+        ("Raspberry Pi 5 Model B Rev 1.0", "raspberry-pi-5"),
+    ],
+)
+def test_boards_are_known_by_their_device_tree(model: str, name: str) -> None:
+    assert find_nearest_board(Signs("aarch64", model, usb=frozenset({"1a6e:089a"}))) == name
+
+
+def test_what_is_plugged_in_gives_an_unnamed_machine_away() -> None:
+    assert find_nearest_board(Signs("x86_64", usb=frozenset({"18d1:9302"}))) == "coral-usb"
+    assert find_nearest_board(Signs("x86_64", pci=frozenset({"1ac1:089a"}))) == "coral-m2"
+    assert find_nearest_board(Signs("x86_64", usb=frozenset({"0000:0001"}))) == "generic-x86_64"
 
 
 def test_board_says_what_to_run_models_on(catalog: Path, tmp_path: Path) -> None:
     profile = catalog / "made-up-3" / "profile.toml"
     profile.write_text(profile.read_text().replace('backends = ["cpu"]', 'backends = ["gpu", "cpu"]'))
-    (tmp_path / "model").write_text("Made-up Board 3 Rev 2\0")
-    assert recommend_backends(tmp_path / "model") == ("gpu", "cpu")
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    (tmp_path / "proc/device-tree/model").write_text("Made-up Board 3 Rev 2\0")
+    assert recommend_backends(tmp_path) == ("gpu", "cpu")
 
 
 def test_one_board_shows_what_is_and_is_not_verified(catalog: Path, tmp_path: Path) -> None:
@@ -80,8 +108,12 @@ def test_unknown_name_lists_the_known_ones() -> None:
     [
         ("threads = 2", "", "missing field recommended.threads"),
         ("threads = 2", "threads = 0", "above 0"),
-        ('backends = ["cpu"]', "backends = []", "at least one name"),
+        ('backends = ["cpu"]', "backends = []", "at least one entry"),
         ("title", "colour = 1\ntitle", "unknown field colour"),
+        ("title", 'usb = ["1A6E:089A"]\ntitle', "identities such as 1a6e:089a"),
+        ("threads = 2", "threads = 2\nsizes = [100]", "multiples of 16"),
+        ("[recommended]", '[heat]\nzones = ["/sys"]\n[recommended]', "without a leading slash"),
+        ("[recommended]", '[system]\nname = "x"\npython = "three"\nglibc = "2.27"\n[recommended]', "system.python"),
     ],
 )
 def test_incomplete_profile_is_refused(catalog: Path, old: str, new: str, words: str) -> None:
@@ -94,7 +126,11 @@ def test_incomplete_profile_is_refused(catalog: Path, old: str, new: str, words:
 @pytest.mark.parametrize("name", BOARDS)
 def test_every_board_folder_is_complete(name: str) -> None:
     folder = list_boards()[name].parent
-    assert set(load_board(name).recommended.recipes) <= set(list_recipes())
+    board = load_board(name)
+    assert set(board.recommended.recipes) <= set(list_recipes())
+    assert set(board.recommended.backends) <= set(BACKENDS)
+    assert set(board.recommended.models) <= set(SIZES)
+    assert board.verified or "light install" in board.not_verified
     assert f"BOARD={name}\n" in (folder / "setup.sh").read_text()
     assert (folder / "README.md").read_text().startswith(f"# {name}")
     assert f"({name}/README.md)" in (folder.parent / "README.md").read_text()
@@ -103,6 +139,15 @@ def test_every_board_folder_is_complete(name: str) -> None:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_setup_script_parses(script: Path) -> None:
     subprocess.run(["sh", "-n", str(script)], check=True)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_setup_script_pleases_shellcheck(script: Path) -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed")
+    command = ["shellcheck", "-x", "-P", str(catalog_folder("devices").parent), str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def run_setup(name: str, tmp_path: Path, machine: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -10,8 +10,9 @@ from contextlib import closing
 import pytest
 
 from edgeseg.cli.stream import choose_budget
-from edgeseg.core.board import load_board, recommend_here
+from edgeseg.core.board import load_board
 from edgeseg.core.errors import OutputError, UnknownNameError
+from edgeseg.core.nearest import recommend_here
 from edgeseg.runtime.latency import WINDOW, LatencyRecorder
 from edgeseg.runtime.segmenter import StageTimes
 from edgeseg.runtime.sinks.choose import SinkWishes, open_sinks

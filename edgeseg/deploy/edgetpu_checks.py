@@ -1,0 +1,96 @@
+"""Whether an Edge TPU can be used: the chip, its library, the right to open it, and what is known not to fit."""
+
+from __future__ import annotations
+
+import re
+
+from edgeseg.deploy.check import Check
+from edgeseg.deploy.machine import Machine, parse_version
+
+USB_IDS = frozenset({"1a6e:089a", "18d1:9302"})
+"""Before and after its first use: it changes its identity when its firmware is loaded."""
+PCI_IDS = frozenset({"1ac1:089a"})
+LIBRARY = "libedgetpu.so.1"
+LIBRARY_HINT = "Install libedgetpu1-std from Coral's package source: https://coral.ai/software"
+CRASH_HINT = (
+    "Install a libedgetpu that was built for this TFLite runtime: Coral's 16.0 was built for TensorFlow Lite 2.5 and "
+    "crashes in runtimes from 2.12 on."
+)
+FIRST_MISFIT = (2, 12)
+SMALL_PAGE = 4096
+_CORALS_OWN = re.compile(r"1[0-6]\.\d+(-\d+)?")
+"""Builds for later releases name them in their version, such as 16.0tf2.19."""
+_PACKAGE = re.compile(r"^Package: libedgetpu1-(?:std|max)\n(?:.+\n)*?Version: (\S+)", re.MULTILINE)
+
+
+def find_edgetpu(machine: Machine) -> str:
+    """Say where an Edge TPU is, PCI or USB; empty without one."""
+    signs = machine.read_signs()
+    if signs.pci & PCI_IDS:
+        return "PCI"
+    return "USB" if signs.usb & USB_IDS else ""
+
+
+def check_edgetpu(machine: Machine) -> Check:
+    """Look for an Edge TPU, its library and, for a PCI card, its driver."""
+    place, has_library = find_edgetpu(machine), machine.has_library(LIBRARY)
+    library = f"{LIBRARY} {'found' if has_library else 'not found'}"
+    if not place:
+        return Check("edge tpu", "ok", f"No Edge TPU on USB or PCI ({library}).")
+    if not has_library:
+        return Check("edge tpu", "warning", f"An Edge TPU on {place}, but {library}.", LIBRARY_HINT)
+    if place == "PCI" and not machine.find("dev/apex_*"):
+        fix = "Install gasket-dkms from Coral's package source (https://coral.ai/software), then restart."
+        return Check("edge tpu", "warning", "An Edge TPU on PCI, but no /dev/apex_*.", fix)
+    return Check("edge tpu", "ok", f"An Edge TPU on {place}, {library}.")
+
+
+def check_edgetpu_rights(machine: Machine) -> Check:
+    """Tell whether this user may open the Edge TPU."""
+    closed = [node for node in _list_nodes(machine) if not machine.can_write(machine.root / node)]
+    if not closed:
+        return Check("edge tpu rights", "ok", "No Edge TPU is closed to this user.")
+    group = "apex" if closed[0].startswith("dev/apex") else "plugdev"
+    detail = f"This user may not open the Edge TPU at /{closed[0]}."
+    fix = (
+        f'sudo usermod -aG {group} "$USER"    (then log in again; without the udev rule of libedgetpu1-std: '
+        "sh devices/BOARD/setup.sh --as-root, then unplug it and plug it in again)"
+    )
+    return Check("edge tpu rights", "problem", detail, fix)
+
+
+def _list_nodes(machine: Machine) -> list[str]:
+    usb = [_name_usb_node(machine, path) for path in machine.find("sys/bus/usb/devices/*/idVendor")]
+    return machine.find("dev/apex_*") + [node for node in usb if node]
+
+
+def _name_usb_node(machine: Machine, path: str) -> str:
+    """Name the file of a USB device if that is an Edge TPU."""
+    folder = path.rpartition("/")[0]
+    if f"{machine.read(path)}:{machine.read(f'{folder}/idProduct')}" not in USB_IDS:
+        return ""
+    bus, device = (machine.read_number(f"{folder}/{name}") for name in ("busnum", "devnum"))
+    return "" if bus is None or device is None else f"dev/bus/usb/{bus:03d}/{device:03d}"
+
+
+def check_edgetpu_pair(machine: Machine) -> Check:
+    """Tell whether the installed libedgetpu is one that crashes in this runtime."""
+    package = _PACKAGE.search(machine.read("var/lib/dpkg/status") + "\n")
+    if package is None:
+        return Check("libedgetpu", "ok", "No package of libedgetpu whose version would tell whether it fits.")
+    litert = machine.load_package("ai_edge_litert")
+    legacy = machine.load_package("tflite_runtime")
+    is_new = litert.module is not None or parse_version(legacy.version) >= FIRST_MISFIT
+    if is_new and _CORALS_OWN.fullmatch(package[1]):
+        runtime = f"LiteRT {litert.version}" if litert.module is not None else f"tflite-runtime {legacy.version}"
+        return Check("libedgetpu", "problem", f"libedgetpu {package[1]} does not fit {runtime}.", CRASH_HINT)
+    return Check("libedgetpu", "ok", f"libedgetpu {package[1]}: nothing is known against it and this runtime.")
+
+
+def check_page_size(machine: Machine) -> Check:
+    """Tell whether memory pages are small enough for the Edge TPU's PCI driver."""
+    if find_edgetpu(machine) != "PCI" or machine.page_size == SMALL_PAGE:
+        return Check("page size", "ok", f"Memory pages of {machine.page_size // 1024} kB.")
+    detail = f"Memory pages of {machine.page_size // 1024} kB: the Edge TPU's PCI driver is reported to need 4 kB."
+    fix = "On a Raspberry Pi 5: put kernel=kernel8.img into /boot/firmware/config.txt and restart."
+    return Check("page size", "warning", detail, fix)
