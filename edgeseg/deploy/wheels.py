@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -61,12 +62,21 @@ def fetch_needed(wheel: Path, name: str, board: Board, folder: Path) -> tuple[tu
             f"Expected to run under one of the Pythons of the board {name} ({', '.join(board.python)}), got {version}.",
             "Run edgeseg under the board's Python, or leave --offline out.",
         )
-    if find_spec("pip") is None:
-        raise DeployError("Expected pip to fetch packages with, got none.", "Install it: python -m ensurepip")
+    _check_pip()
     command = [*_write_command(board.machine, version), "--dest", str(folder), str(wheel.resolve())]
     hint = "Its last words say which package; check the network, or leave --offline out."
     _run(command, folder, f"Fetching packages for {name}", hint)
     return tuple(sorted(path for path in folder.glob("*.whl") if path.name != wheel.name)), version
+
+
+def _check_pip() -> None:
+    """Refuse an environment without pip; looking for its module would let setuptools meddle with distutils."""
+    try:
+        distribution("pip")
+    except PackageNotFoundError as error:
+        raise DeployError(
+            "Expected pip to fetch packages with, got none.", "Install it: python -m ensurepip"
+        ) from error
 
 
 def _write_command(machines: Sequence[str], version: str) -> list[str]:

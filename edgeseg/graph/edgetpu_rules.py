@@ -166,8 +166,8 @@ def count_bytes(tensor: Tensor) -> int:
 
 
 _RULES: tuple[Callable[[Operator], Objection | None], ...] = (
-    _judge_kind,
     _judge_types,
+    _judge_kind,
     _judge_shapes,
     _judge_version,
     _judge_activation,
