@@ -39,8 +39,7 @@ def measure_dice(network: Network, test: GridArrays) -> float:
 def cut_at_once(network: Network, lesson: Lesson, measure: str, budget: str, share: float) -> Network:
     """Remove everything at once and train nothing."""
     plans = plan_removals(network.wiring, MEASURES[measure](network, lesson), budget)
-    meter = choose_meter(budget, network)
-    return cut_network(network, find_removal(plans, lambda keep: meter(network, keep) <= share))
+    return cut_network(network, find_removal(network, plans, choose_meter(budget, network), share))
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -94,7 +96,7 @@ def stream(
     from edgeseg.runtime.sinks.base import StreamInfo
     from edgeseg.runtime.sinks.choose import SinkWishes, open_sinks
     from edgeseg.runtime.sources.secrets import hide_password
-    from edgeseg.runtime.stream import BrokenStreamError, StreamOptions, run_stream
+    from edgeseg.runtime.stream import StreamOptions, run_stream
     from edgeseg.runtime.watchdog import find_watchdogs
 
     with usage_errors():
@@ -110,13 +112,8 @@ def stream(
         size = opened.mm_per_px if mm_per_px is None else mm_per_px
         info = StreamInfo(segmenter.card.name, name, segmenter.report, recorder, size)
     sinks = [NoticePrinter(), *open_sinks(wishes, info, segmenter.card.output.classes), *find_watchdogs()]
-    try:
+    with closing(segmenter), _showing_what_broke(json_out):
         report = run_stream(segmenter, opened, recorder, options, sinks, name)
-    except BrokenStreamError as broken:
-        _show_report(broken.report, json_out)
-        raise
-    finally:
-        segmenter.close()
     _show_report(report, json_out)
     _judge(report)
 
@@ -150,6 +147,18 @@ def _judge(report: StreamReport) -> None:
         raise OutputError(f"{failed.name} ended before the stream: {failed.failure}".capitalize(), failed.hint)
     if report.verdict != "held":
         raise typer.Exit(GATE_NOT_HELD)
+
+
+@contextmanager
+def _showing_what_broke(json_out: Path | None) -> Iterator[None]:
+    """Show the figures of a stream that ended by an error, which stays one."""
+    from edgeseg.runtime.stream import BrokenStreamError
+
+    try:
+        yield
+    except BrokenStreamError as broken:
+        _show_report(broken.report, json_out)
+        raise
 
 
 def _show_report(report: StreamReport, json_out: Path | None) -> None:

@@ -6,7 +6,6 @@ The smaller network is an ordinary one with a spec of its own, so it is faster o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from edgeseg.compress.costs import Meter, choose_meter
@@ -25,50 +24,46 @@ SCALE_PENALTY = 1e-3
 
 
 def prune_network(spec: UNetSpec, model: Any, step: PruneStep, lesson: Lesson) -> Network:
-    """Remove channels until the budgets hold, and train what is left.
+    """Remove channels until the budget holds, and train what is left.
 
     Args:
         spec: What the model was built from.
         model: The float model; it stays as it is.
-        step: The budgets, in how many steps, and how long to recover.
+        step: The budget, in how many steps, and how long to recover.
         lesson: What it learns from.
     """
-    network, meters = plan_pruning(spec, model, step)
+    network, meter = plan_pruning(spec, model, step)
     for number in range(1, step.steps + 1):
-        shares = {name: share ** (number / step.steps) for name, share in step.budgets.items()}
-        network = _take_step(network, step, lesson, meters, shares)
+        network = _take_step(network, step, lesson, meter, step.share ** (number / step.steps))
     return recover(network, lesson, step, step.recovery_epochs)
 
 
-def plan_pruning(spec: UNetSpec, model: Any, step: PruneStep) -> tuple[Network, dict[str, Meter]]:
-    """Wire a model and choose how its costs are measured; a budget that it cannot keep is refused."""
+def plan_pruning(spec: UNetSpec, model: Any, step: PruneStep) -> tuple[Network, Meter]:
+    """Wire a model and choose how its cost is measured; a budget that it cannot keep is refused."""
     network = wire_network(spec, model)
-    meters = {name: choose_meter(name, network) for name in step.budgets}
-    for name, share in step.budgets.items():
-        check_budget(name, share, meters[name](network, keep_least(network.wiring)))
-    return network, meters
+    meter = choose_meter(step.budget, network)
+    check_budget(step, meter(network, keep_least(network.wiring)))
+    return network, meter
 
 
-def check_budget(name: str, share: float, least: float) -> None:
+def check_budget(step: PruneStep, least: float) -> None:
     """Refuse a budget that the narrowest network would not keep."""
-    if least > share:
+    if least > step.share:
         raise RecipeError(
-            f"Expected a network that can be pruned to {share:.0%} of its {name}, got one that keeps {least:.0%} when "
-            "every convolution has as few channels as it may.",
-            f"Ask for [prune] {name} = {least + 0.01:.2f} or more, or train a wider network.",
+            f"Expected a network that can be pruned to {step.share:.0%} of its {step.budget}, got one that keeps "
+            f"{least:.0%} when every convolution has as few channels as it may.",
+            f"Ask for [prune] {step.budget} = {least + 0.01:.2f} or more, or train a wider network.",
         )
 
 
-def _take_step(
-    network: Network, step: PruneStep, lesson: Lesson, meters: Mapping[str, Meter], shares: Mapping[str, float]
-) -> Network:
+def _take_step(network: Network, step: PruneStep, lesson: Lesson, meter: Meter, share: float) -> Network:
     """Remove channels once; scales are trained towards zero before, activations recover afterwards."""
     if step.importance == "norm":
         network = lower_scales(network, lesson, step)
     scores = MEASURES[step.importance](network, lesson)
-    plans = plan_removals(network.wiring, scores, "parameters" if [*shares] == ["parameters"] else "macs")
-    kept = find_removal(plans, lambda keep: all(meters[name](network, keep) <= shares[name] for name in shares))
-    network = cut_network(network, kept)
+    cost = "parameters" if step.budget == "parameters" else "macs"
+    plans = plan_removals(network.wiring, scores, cost)
+    network = cut_network(network, find_removal(network, plans, meter, share))
     return recover(network, lesson, step, step.epochs) if step.importance == "taylor" else network
 
 

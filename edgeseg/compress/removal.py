@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from edgeseg.compress.channels import Group, Keep, Numbers, Wiring
-from edgeseg.compress.costs import count_costs
+from edgeseg.compress.costs import Meter, count_costs
+from edgeseg.compress.cut import Network
 from edgeseg.compress.importance import Scores
 
 BLOCK = 8
@@ -43,9 +44,9 @@ def keep_least(wiring: Wiring) -> Keep:
     return keep
 
 
-def find_removal(plans: Sequence[Keep], fits: Callable[[Keep], bool]) -> Keep:
-    """Find the first plan that fits; the last one where none does."""
-    index = bisect_left(range(len(plans) - 1), True, key=lambda number: fits(plans[number]))
+def find_removal(network: Network, plans: Sequence[Keep], meter: Meter, share: float) -> Keep:
+    """Find the first plan that costs no more than a share; the last one where none does."""
+    index = bisect_left(range(len(plans) - 1), True, key=lambda number: meter(network, plans[number]) <= share)
     return plans[index]
 
 

@@ -173,7 +173,7 @@ def test_first_plan_within_the_budget_is_taken() -> None:
     network = make_network()
     plans = plan_removals(network.wiring, np.ones(network.wiring.total), "macs")
     left = {plan.tobytes(): 1.0 - 0.1 * number for number, plan in enumerate(plans)}
-    found = find_removal(plans, lambda keep: left[keep.tobytes()] <= 0.75)
+    found = find_removal(network, plans, lambda _, keep: left[keep.tobytes()], 0.75)
     np.testing.assert_array_equal(found, plans[3])
 
 
