@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from edgeseg.compress.variant import LayerError
 from edgeseg.core.card import Card
 from edgeseg.core.errors import UnknownNameError
-from edgeseg.core.frame import pixels_to_tensor
+from edgeseg.core.frame import pixels_to_tensor, tensor_to_reals
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.quiet import quiet_native_output
+from edgeseg.core.spec import Quantisation
 from edgeseg.graph.operators import CONVERSIONS
 
 
@@ -27,8 +28,7 @@ class _Step:
     node: str
     tensor: int
     shape: tuple[int, ...]
-    scale: float
-    zero_point: int
+    quantisation: Quantisation
     name: str
 
 
@@ -45,7 +45,7 @@ class LayerReader:
         (source,) = self._interpreter.get_input_details()
         self._interpreter.set_tensor(source["index"], pixels_to_tensor(pixels, self._card.input_quantisation))
         self._interpreter.invoke()
-        return [_to_reals(self._interpreter.get_tensor(step.tensor), step) for step in self.steps]
+        return [tensor_to_reals(self._interpreter.get_tensor(step.tensor), step.quantisation) for step in self.steps]
 
 
 def compare_layers(parent: ModelFile, child: ModelFile, images: NDArray[np.uint8]) -> tuple[LayerError, ...]:
@@ -106,9 +106,8 @@ def _list_steps(interpreter: Any) -> tuple[_Step, ...]:
         scale, zero_point = result["quantization"]
         shape = tuple(int(n) for n in result["shape"])
         name = name_layer(result["name"], operator["op_name"])
-        steps.append(
-            _Step(operator["op_name"], result["name"], result["index"], shape, float(scale), int(zero_point), name)
-        )
+        quantisation = Quantisation(np.dtype(result["dtype"]).name, float(scale), int(zero_point))
+        steps.append(_Step(operator["op_name"], result["name"], result["index"], shape, quantisation, name))
     return tuple(steps)
 
 
@@ -116,9 +115,3 @@ def name_layer(tensor: str, operator: str) -> str:
     """Name the layer whose result a tensor is: the converter lists fused layers with the network's name before them."""
     parts = tensor.split(";")[0].split("/")
     return parts[1].removesuffix("_relu") if len(parts) > 2 else operator.lower()
-
-
-def _to_reals(tensor: NDArray[Any], step: _Step) -> NDArray[np.float64]:
-    if tensor.dtype.kind == "f":
-        return tensor.astype(np.float64)
-    return step.scale * (tensor.astype(np.float64) - step.zero_point)

@@ -194,6 +194,13 @@ def _probability_to_score(probability: NDArray[Any]) -> Bytes:
     return np.clip(np.floor(probability * SCORE_ONE + 0.5), 0, 255).astype(np.uint8)
 
 
+def tensor_to_reals(tensor: NDArray[Any], quantisation: Quantisation) -> NDArray[np.float64]:
+    """Turn a tensor's numbers into the real ones they stand for."""
+    if tensor.dtype.kind == "f":
+        return tensor.astype(np.float64)
+    return quantisation.scale * (tensor.astype(np.float64) - quantisation.zero_point)
+
+
 def tensor_to_scores(tensor: NDArray[Any], quantisation: Quantisation) -> Bytes:
     """Turn the output tensor (1, height, width, channels) into scores in 1/256."""
     output = tensor[0]

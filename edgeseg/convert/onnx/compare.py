@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.backends.onnx import OnnxBackend
 from edgeseg.backends.parity import LEAST_IOU, MOST_DIFFERENCE
-from edgeseg.core.frame import decide_labels, pixels_to_tensor, tensor_to_scores
+from edgeseg.core.frame import decide_labels, pixels_to_tensor, tensor_to_reals, tensor_to_scores
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.spec import Quantisation
 
@@ -35,13 +34,6 @@ class Comparison:
         return self.mask_iou >= LEAST_IOU or self.largest_difference <= MOST_DIFFERENCE
 
 
-def to_reals(tensor: NDArray[Any], quantisation: Quantisation) -> NDArray[np.float32]:
-    """Turn a tensor's numbers into the real ones they stand for."""
-    if quantisation.dtype.startswith("float"):
-        return tensor.astype(np.float32)
-    return np.asarray(quantisation.scale * (tensor.astype(np.float64) - quantisation.zero_point), np.float32)
-
-
 def compare_masks(model: ModelFile, data: bytes, images: Iterable[NDArray[np.uint8]]) -> Comparison:
     """Compare an ONNX file with the .tflite it was made from.
 
@@ -61,5 +53,5 @@ def compare_masks(model: ModelFile, data: bytes, images: Iterable[NDArray[np.uin
         count += 1
         shared += int(np.count_nonzero((first == second) & (first > 0)))
         marked += int(np.count_nonzero((first > 0) | (second > 0)))
-        largest = max(largest, float(np.abs(to_reals(wanted, card.output_quantisation) - got).max()))
+        largest = max(largest, float(np.abs(tensor_to_reals(wanted, card.output_quantisation) - got).max()))
     return Comparison(count, round(shared / marked, 5) if marked else 1.0, round(largest, 7))

@@ -8,16 +8,18 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx
 
 import edgeseg
 from edgeseg.backends.onnx import OnnxBackend
-from edgeseg.convert.onnx.compare import FLOAT, to_reals
+from edgeseg.convert.onnx.compare import FLOAT
 from edgeseg.convert.onnx.scheme import Scheme
 from edgeseg.convert.onnx.translate import translate_operator
 from edgeseg.convert.onnx.writer import TO_ONNX, GraphWriter
 from edgeseg.core.card import Card, card_to_json
 from edgeseg.core.errors import ModelFileError
+from edgeseg.core.frame import tensor_to_reals
 from edgeseg.core.modelfile import CARD_NAME, GOLDEN_KEY, GoldenPair, ModelFile, pack_golden
 from edgeseg.core.verdict import OK
 from edgeseg.graph.operators import Graph, Tensor, read_graph
@@ -102,7 +104,8 @@ def _change_card(card: Card, scheme: Scheme, bare: bytes) -> Card:
 def _make_golden(model: ModelFile, bare: bytes) -> tuple[GoldenPair, ...]:
     """Let the new file answer the old one's golden inputs."""
     backend = OnnxBackend(bare)
-    inputs = [to_reals(pair.input, model.card.input_quantisation) for pair in model.golden]
+    reals = (tensor_to_reals(pair.input, model.card.input_quantisation) for pair in model.golden)
+    inputs = [real.astype(np.float32) for real in reals]
     return tuple(GoldenPair(tensor, backend.invoke(tensor)) for tensor in inputs)
 
 
