@@ -34,12 +34,19 @@ class SinkWishes:
     """A file descriptor for JSON lines."""
     metrics: int | None = None
     """A port for Prometheus."""
+    mm_per_px: float | None = None
+    """The size of a pixel, for areas; goes before what the source tells."""
 
     def __post_init__(self) -> None:
         if self.view not in VIEWS:
             raise UnknownNameError("view", self.view, VIEWS)
         if self.record_frames and self.record is None:
             raise ValueError("expected --record DIR beside --record-frames, got none")
+        if self.mm_per_px is not None and not 0.0 < self.mm_per_px < 100.0:
+            raise ValueError(f"expected a pixel's size above 0 and below 100 mm, got {self.mm_per_px}")
+
+
+SHOW_NOTHING = SinkWishes()
 
 
 def open_sinks(wishes: SinkWishes, info: StreamInfo, classes: Sequence[ClassSpec]) -> list[Sink]:
