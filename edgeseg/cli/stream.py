@@ -40,6 +40,7 @@ from edgeseg.cli.stream_options import (
     MetricsOption,
     PixelSizeOption,
     PortOption,
+    RecordAsOption,
     RecordFramesOption,
     RecordOption,
     SmoothOption,
@@ -68,6 +69,7 @@ def stream(
     fill_holes: FillHolesOption = False,
     mm_per_px: PixelSizeOption = None,
     record: RecordOption = None,
+    record_as: RecordAsOption = "png",
     record_frames: RecordFramesOption = False,
     emit: EmitOption = False,
     metrics: MetricsOption = None,
@@ -102,7 +104,7 @@ def stream(
         capture = read_capture_options(rate, every_frame, loop, roi)
         budget = choose_budget(device) if budget_ms is None else budget_ms
         options = StreamOptions(budget, max_miss, frames, capture)
-        wishes = SinkWishes(view, port, hold, record, record_frames, emit_to, metrics, mm_per_px)
+        wishes = SinkWishes(view, port, hold, record, record_frames, emit_to, metrics, mm_per_px, record_as)
     segmenter = GuardedSegmenter(read_model(model), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
     tell_selection(segmenter.selection)
     with live_source_errors():
