@@ -104,7 +104,9 @@ def stream(
         capture = read_capture_options(rate, every_frame, loop, roi)
         budget = choose_budget(device) if budget_ms is None else budget_ms
         options = StreamOptions(budget, max_miss, frames, capture)
-        wishes = SinkWishes(view, port, hold, record, record_frames, emit_to, metrics, mm_per_px, record_as)
+        wishes = SinkWishes(
+            view, port, hold, record, record_frames, emit_to, metrics, mm_per_px=mm_per_px, record_as=record_as
+        )
     segmenter = GuardedSegmenter(read_model(model), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
     tell_selection(segmenter.selection)
     with live_source_errors():
