@@ -15,10 +15,10 @@ from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import to_plain
 from edgeseg.data.phantom.synth import SynthOptions, write_phantom_set
 from edgeseg.report.compression import write_compression_report
-from edgeseg.runtime.latency import LatencyRecorder
+from edgeseg.runtime.live import StreamOptions
+from edgeseg.runtime.opening import open_stream
 from edgeseg.runtime.segmenter import Segmenter
-from edgeseg.runtime.sources.choose import open_source
-from edgeseg.runtime.stream import StreamOptions, StreamReport, run_stream
+from edgeseg.runtime.stream import StreamReport, run_stream
 from edgeseg.train.run import TrainOptions
 from edgeseg.train.trainer import train_run
 
@@ -69,6 +69,4 @@ def _bench(folder: Path, files: list[str]) -> None:
 
 
 def _stream(path: Path) -> StreamReport:
-    segmenter = Segmenter(read_model(path))
-    recorder = LatencyRecorder(STREAM_OPTIONS.budget_ms, segmenter.warm_up())
-    return run_stream(segmenter, open_source(STREAM), recorder, STREAM_OPTIONS, name=STREAM)
+    return run_stream(open_stream(Segmenter(read_model(path)), STREAM, STREAM_OPTIONS))

@@ -4,7 +4,7 @@ import sys
 
 import edgeseg
 from edgeseg.runtime.areas import measure_areas
-from edgeseg.runtime.stream import StreamOptions
+from edgeseg.runtime.live import StreamOptions
 
 model = sys.argv[1]
 source = sys.argv[2] if len(sys.argv) > 2 else "0"

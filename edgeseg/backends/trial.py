@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeseg.backends.base import Backend, Probe
 from edgeseg.core.errors import BackendError
+from edgeseg.core.process import feed_limited
 from edgeseg.core.schema import to_plain
 
 LIMIT_S = 60.0
@@ -31,9 +32,7 @@ def try_backend(name: str, variant: str, network: bytes, crash_hint: str, limit_
     command = [sys.executable, "-m", "edgeseg.backends.trial", name, variant]
     surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     try:
-        done = subprocess.run(
-            command, input=network, capture_output=True, env=surroundings, timeout=limit_s, check=False
-        )
+        done = feed_limited(command, network, limit_s, environment=surroundings)
     except subprocess.TimeoutExpired:
         detail = f"Expected the backend {name} to answer a trial within {limit_s:g} s, got no answer."
         return Probe(False, detail, crash_hint)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from edgeseg.runtime.capture import CaptureOptions
-    from edgeseg.runtime.sources.base import Source
 
 SourceOption = Annotated[
     str,
@@ -34,12 +32,12 @@ RoiOption = Annotated[
 ]
 
 
-def open_for_use(text: str, colour: bool, options: CaptureOptions) -> Source:
-    """Open a source; a live one that should wait is wrong usage (exit code 2)."""
+@contextmanager
+def live_source_errors() -> Iterator[None]:
+    """Turn a live source that should wait into wrong usage (exit code 2)."""
     from edgeseg.runtime.capture import LiveSourceError
-    from edgeseg.runtime.sources.choose import open_source
 
     try:
-        return open_source(text, colour, options)
+        yield
     except LiveSourceError as error:
         raise typer.BadParameter(str(error)) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +27,7 @@ from edgeseg.cli.sources import (
     RateOption,
     RoiOption,
     SourceOption,
-    open_for_use,
+    live_source_errors,
 )
 from edgeseg.cli.stream_options import (
     BudgetDeviceOption,
@@ -40,6 +40,7 @@ from edgeseg.cli.stream_options import (
     MetricsOption,
     PixelSizeOption,
     PortOption,
+    RecordAsOption,
     RecordFramesOption,
     RecordOption,
     SmoothOption,
@@ -68,6 +69,7 @@ def stream(
     fill_holes: FillHolesOption = False,
     mm_per_px: PixelSizeOption = None,
     record: RecordOption = None,
+    record_as: RecordAsOption = "png",
     record_frames: RecordFramesOption = False,
     emit: EmitOption = False,
     metrics: MetricsOption = None,
@@ -91,29 +93,26 @@ def stream(
     from edgeseg.core.modelfile import read_model
     from edgeseg.runtime.capture import read_capture_options
     from edgeseg.runtime.guarded import GuardedSegmenter
-    from edgeseg.runtime.latency import LatencyRecorder
+    from edgeseg.runtime.live import StreamOptions
     from edgeseg.runtime.masks import MaskOptions
-    from edgeseg.runtime.sinks.base import StreamInfo
-    from edgeseg.runtime.sinks.choose import SinkWishes, open_sinks
-    from edgeseg.runtime.sources.secrets import hide_password
-    from edgeseg.runtime.stream import StreamOptions, run_stream
+    from edgeseg.runtime.opening import open_stream
+    from edgeseg.runtime.sinks.choose import SinkWishes
+    from edgeseg.runtime.stream import run_stream
     from edgeseg.runtime.watchdog import find_watchdogs
 
     with usage_errors():
         capture = read_capture_options(rate, every_frame, loop, roi)
         budget = choose_budget(device) if budget_ms is None else budget_ms
         options = StreamOptions(budget, max_miss, frames, capture)
-        wishes = SinkWishes(view, port, hold, record, record_frames, emit_to, metrics)
+        wishes = SinkWishes(
+            view, port, hold, record, record_frames, emit_to, metrics, mm_per_px=mm_per_px, record_as=record_as
+        )
     segmenter = GuardedSegmenter(read_model(model), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
     tell_selection(segmenter.selection)
-    recorder = LatencyRecorder(options.budget_ms, segmenter.warm_up())
-    opened, name = open_for_use(source, segmenter.card.input.in_colour, capture), hide_password(source)
-    with usage_errors():
-        size = opened.mm_per_px if mm_per_px is None else mm_per_px
-        info = StreamInfo(segmenter.card.name, name, segmenter.report, recorder, size)
-    sinks = [NoticePrinter(), *open_sinks(wishes, info, segmenter.card.output.classes), *find_watchdogs()]
-    with closing(segmenter), _showing_what_broke(json_out):
-        report = run_stream(segmenter, opened, recorder, options, sinks, name)
+    with live_source_errors():
+        live = open_stream(segmenter, source, options, wishes, [NoticePrinter(), *find_watchdogs()])
+    with _showing_what_broke(json_out):
+        report = run_stream(live)
     _show_report(report, json_out)
     _judge(report)
 
@@ -122,7 +121,7 @@ def choose_budget(device: str) -> float:
     """Take the budget from the profile of the named board, or of this machine."""
     from edgeseg.core.board import load_board
     from edgeseg.core.nearest import recommend_here
-    from edgeseg.runtime.stream import BUDGET_MS
+    from edgeseg.runtime.live import BUDGET_MS
 
     if device:
         return load_board(device).recommended.budget_ms

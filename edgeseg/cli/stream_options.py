@@ -20,6 +20,9 @@ RecordOption = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Write every mask and an index into this folder.", show_default=False),
 ]
+RecordAsOption = Annotated[
+    str, typer.Option(metavar="png|video", help="A PNG file per mask, or one video of them, without loss as well.")
+]
 RecordFramesOption = Annotated[
     bool, typer.Option("--record-frames", help="Write the frames as well: they are patients' data.")
 ]

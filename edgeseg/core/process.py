@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -20,20 +20,45 @@ def run_limited(command: Sequence[str], folder: Path, seconds: float) -> tuple[i
         OSError: It cannot be started.
         subprocess.TimeoutExpired: The limit passed.
     """
+    done = feed_limited(command, b"", seconds, folder, apart=False)
+    return done.returncode, done.stdout.decode("utf-8", "replace")
+
+
+def feed_limited(
+    command: Sequence[str],
+    data: bytes,
+    seconds: float,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    apart: bool = True,
+) -> subprocess.CompletedProcess[bytes]:
+    """Give a program something to read, and take what it answers; after the limit it is ended as in `run_limited`.
+
+    Args:
+        command: The program and its arguments.
+        data: What it reads on stdin.
+        seconds: How long it may take.
+        folder: Where it runs; here if not said.
+        environment: Its variables; this process's own if not said.
+        apart: Whether stderr is kept apart from stdout.
+
+    Raises:
+        OSError: It cannot be started.
+        subprocess.TimeoutExpired: The limit passed.
+    """
     with subprocess.Popen(
         command,
         cwd=folder,
-        stdin=subprocess.DEVNULL,
+        env=environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
+        stderr=subprocess.PIPE if apart else subprocess.STDOUT,
         start_new_session=True,
     ) as process:
         try:
-            said, _ = process.communicate(timeout=seconds)
+            out, err = process.communicate(data, seconds)
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
-    return process.returncode, said
+    return subprocess.CompletedProcess(command, process.returncode, out, err)

@@ -64,7 +64,7 @@ class Grabber:
         return self._source.health
 
     def stop(self) -> None:
-        """End the capture; whoever waits for a frame is told that there is none."""
+        """End the capture; whoever waits or comes for a frame is told that there is none."""
         self._stop.set()
         self._source.interrupt()
         with self._news:
@@ -83,6 +83,9 @@ class Grabber:
             self._news.wait_for(lambda: self._frame is not None or self._ended)
             self._awaited = False
             frame, self._frame = self._frame, None
+            if frame is not None and self._stop.is_set():
+                self.dropped += 1
+                return None
             if frame is None and self._error is not None:
                 raise self._error
             return frame

@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import count
 from time import monotonic, perf_counter
 from types import TracebackType
 
+from edgeseg.core.thermal import Thermal, read_thermal
 from edgeseg.runtime.capture import AS_IT_COMES, CaptureOptions
 from edgeseg.runtime.grabber import Grabber
 from edgeseg.runtime.latency import LatencyRecorder
 from edgeseg.runtime.segmenter import Segmenter
 from edgeseg.runtime.sinks.base import Result, Sink
 from edgeseg.runtime.sources.base import Frame, Notice, Source
+
+BUDGET_MS = 50.0
+"""Where neither the user nor a board's profile names one."""
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """When to stop, and what counts as too late."""
+
+    budget_ms: float = BUDGET_MS
+    max_miss: float = 0.01
+    frames: int | None = None
+    capture: CaptureOptions = AS_IT_COMES
+
+    def __post_init__(self) -> None:
+        if not 0 < self.budget_ms < math.inf:
+            raise ValueError(f"expected a budget above 0 ms, got {self.budget_ms}")
+        if not 0 <= self.max_miss <= 1:
+            raise ValueError(f"expected a share from 0 to 1 of frames that may be late, got {self.max_miss}")
+        if self.frames is not None and self.frames < 1:
+            raise ValueError(f"expected at least 1 frame, got {self.frames}")
+
+
+AS_USUAL = StreamOptions()
 
 
 class LiveStream:
@@ -25,27 +52,31 @@ class LiveStream:
         source: Source,
         recorder: LatencyRecorder,
         sinks: Sequence[Sink] = (),
-        frames: int | None = None,
-        capture: CaptureOptions = AS_IT_COMES,
+        options: StreamOptions = AS_USUAL,
+        name: str = "",
     ) -> None:
         """Prepare a stream; it begins to capture when it is entered.
 
         Args:
-            segmenter: The model, loaded.
+            segmenter: The model, loaded; closed at the end.
             source: Where frames come from; closed at the end.
             recorder: Collects the times; a viewer may read it meanwhile.
             sinks: What gets every result; closed at the end.
-            frames: When to stop; None goes on until the source ends.
-            capture: How frames are taken from the source.
+            options: When to stop, what counts as too late, and how frames are taken from the source.
+            name: The source as the user wrote it, for the report.
         """
         self.segmenter, self.recorder, self.sinks = segmenter, recorder, tuple(sinks)
-        self.grabber = Grabber(source, capture, self._show_frame)
+        self.options, self.name = options, name
+        self.grabber = Grabber(source, options.capture, self._show_frame)
         source.tell = self._tell_notice
         self.processed = 0
-        self._frames = frames
+        self.thermal: Thermal = read_thermal()
+        self._began = monotonic()
+        self._ended: float | None = None
         self._closing = ExitStack()
 
     def __enter__(self) -> LiveStream:
+        self._closing.callback(self.segmenter.close)
         self._closing.enter_context(self.grabber)
         for sink in self.sinks:
             self._closing.callback(sink.close)
@@ -54,7 +85,13 @@ class LiveStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended = monotonic() if self._ended is None else self._ended
         self._closing.close()
+
+    @property
+    def seconds(self) -> float:
+        """Say how long the stream has run, or ran."""
+        return (monotonic() if self._ended is None else self._ended) - self._began
 
     def stop(self) -> None:
         """End the capture from another thread or a signal; the loop ends after the frame that it is at."""
@@ -62,7 +99,7 @@ class LiveStream:
 
     def __iter__(self) -> Iterator[Result]:
         """Segment the newest frame until the source ends, a sink wants to end, or enough frames are done."""
-        for _ in count() if self._frames is None else range(self._frames):
+        for _ in count() if self.options.frames is None else range(self.options.frames):
             frame = self.grabber.newest()
             if frame is None:
                 return

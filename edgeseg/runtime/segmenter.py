@@ -108,6 +108,9 @@ class Segmenter:
         self._smoother.forget()
         return first
 
+    def close(self) -> None:
+        """Let go of what was started beside the backend: here nothing."""
+
     def report(self) -> BackendReport:
         """Say what the model runs on at this moment."""
         return self.selection.report()

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import monotonic
 
 from edgeseg.backends.select import BackendReport
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.stats import Percentiles
 from edgeseg.core.thermal import Thermal, read_thermal
-from edgeseg.runtime.capture import AS_IT_COMES, CaptureOptions
-from edgeseg.runtime.latency import LatencyRecorder, WindowReport
+from edgeseg.runtime.latency import WindowReport
 from edgeseg.runtime.live import LiveStream
-from edgeseg.runtime.segmenter import WARM_UP_RUNS, Segmenter
-from edgeseg.runtime.sinks.base import Sink, SinkReport
-from edgeseg.runtime.sources.base import Health, Source
-
-BUDGET_MS = 50.0
-"""Where neither the user nor a board's profile names one."""
+from edgeseg.runtime.segmenter import WARM_UP_RUNS
+from edgeseg.runtime.sinks.base import SinkReport
+from edgeseg.runtime.sources.base import Health
 
 
 @dataclass(frozen=True)
@@ -71,45 +66,13 @@ class BrokenStreamError(EdgesegError):
         self.report = report
 
 
-@dataclass(frozen=True)
-class StreamOptions:
-    """When to stop, and what counts as too late."""
-
-    budget_ms: float = BUDGET_MS
-    max_miss: float = 0.01
-    frames: int | None = None
-    capture: CaptureOptions = AS_IT_COMES
-
-    def __post_init__(self) -> None:
-        if self.budget_ms <= 0:
-            raise ValueError(f"expected a budget above 0 ms, got {self.budget_ms}")
-        if self.frames is not None and self.frames < 1:
-            raise ValueError(f"expected at least 1 frame, got {self.frames}")
-
-
-def run_stream(
-    segmenter: Segmenter,
-    source: Source,
-    recorder: LatencyRecorder,
-    options: StreamOptions,
-    sinks: Sequence[Sink] = (),
-    name: str = "",
-) -> StreamReport:
+def run_stream(live: LiveStream) -> StreamReport:
     """Segment the newest frame again and again until the source ends, enough frames are done or a signal comes.
-
-    Args:
-        segmenter: The model, loaded.
-        source: Where frames come from; closed at the end.
-        recorder: Collects the times; a viewer may read it meanwhile.
-        options: When to stop and what is late.
-        sinks: What gets every result; closed at the end.
-        name: The source as the user wrote it, for the report.
 
     Raises:
         BrokenStreamError: The source or the model failed after the first frame.
     """
-    began, thermal, failure = monotonic(), read_thermal(), None
-    live = LiveStream(segmenter, source, recorder, sinks, options.frames, options.capture)
+    failure = None
     with stop_on_signal(live.stop), live:
         try:
             deque(live, maxlen=0)
@@ -117,28 +80,19 @@ def run_stream(
             if not live.processed:
                 raise
             failure = error
-        seconds = monotonic() - began
-    report = make_report(live, options, name, seconds, thermal)
+    report = make_report(live)
     if failure is not None:
         raise BrokenStreamError(failure, report) from failure
     return report
 
 
-def make_report(live: LiveStream, options: StreamOptions, name: str, seconds: float, thermal: Thermal) -> StreamReport:
-    """Summarise a stream; complete when it is closed.
-
-    Args:
-        live: The stream.
-        options: What counts as too late.
-        name: The source as the user wrote it.
-        seconds: How long it has run.
-        thermal: What the machine told at the beginning.
-    """
-    latency, grabber = live.recorder.report(), live.grabber
+def make_report(live: LiveStream) -> StreamReport:
+    """Summarise a stream; complete when it is closed."""
+    latency, grabber, options = live.recorder.report(), live.grabber, live.options
     reports = (sink.report() for sink in live.sinks)
     return StreamReport(
         model=live.segmenter.card.name,
-        source=name,
+        source=live.name,
         frames=FrameCounts(grabber.captured, live.processed, grabber.dropped, latency.late),
         latency_ms=latency.latency_ms,
         frame_age_ms=latency.frame_age_ms,
@@ -151,12 +105,12 @@ def make_report(live: LiveStream, options: StreamOptions, name: str, seconds: fl
         misses=latency.misses,
         max_miss=options.max_miss,
         verdict="held" if latency.misses <= options.max_miss else "missed",
-        seconds=round(seconds, 3),
+        seconds=round(live.seconds, 3),
         backend=live.segmenter.report(),
         source_health=grabber.health,
         incidents=tuple(live.segmenter.incidents),
         sinks=tuple(report for report in reports if report is not None),
-        thermal=(thermal, read_thermal()),
+        thermal=(live.thermal, read_thermal()),
     )
 
 

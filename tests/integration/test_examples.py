@@ -23,7 +23,7 @@ def run_example(name: str, *arguments: str | Path) -> str:
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def test_no_example_is_left_out() -> None:

@@ -125,37 +125,8 @@ def test_every_frame_of_a_video(model: Path, tmp_path: Path) -> None:
     assert (code, frames["captured"], frames["processed"], frames["dropped"]) == (0, 50, 50, 0)
 
 
-@pytest.mark.parametrize(
-    ("options", "code", "said"),
-    [
-        (("--source", "nonsense"), 1, "name of a source"),
-        (("--source", "/dev/video99"), 1, "camera at /dev/video99"),
-        (("--source", "/dev/video0?speed=3"), 1, "size, fps as options"),
-        (("--source", "rtsp://127.0.0.1:9/x"), 1, "stream at rtsp://127.0.0.1:9/x"),
-        (("--source", "http://127.0.0.1:9/"), 1, "Motion JPEG from 127.0.0.1"),
-        (("--source", "gst://"), 1, "GStreamer pipeline after gst://"),
-        (("--source", "missing.dcm"), 1, "DICOM file at missing.dcm"),
-        (("--source", "phantom://?frames=2", "--roi", "0,0,999,999"), 1, "region inside the frame of 256x256"),
-        (("--roi", "1,2"), 2, "x,y,width,height"),
-        (("--rate", "quick"), 2, "rate in frames per second"),
-    ],
-)
-def test_wrong_input_is_one_sentence(model: Path, fail: Fail, options: tuple[str, ...], code: int, said: str) -> None:
-    got, err = fail("stream", model, "--view", "none", *options)
-    assert got == code
-    assert said in " ".join(err.replace("│", " ").split())
-
-
 @pytest.mark.parametrize("option", [("--loop",), ("--every-frame",), ("--rate", "5")])
 def test_a_live_source_is_not_held(model: Path, fail: Fail, option: tuple[str, ...]) -> None:
     with Camera([HEAD, *make_parts(10), STALL]) as camera:
         code, err = fail("stream", model, "--view", "none", "--source", camera.url, *option)
     assert (code, "expected a recorded source" in err) == (2, True)
-
-
-def test_a_grey_source_for_a_model_of_colour_is_refused(tmp_path: Path) -> None:
-    model = write_bright_model(tmp_path / "rgb.tflite", "rgb")
-    command = [sys.executable, "-m", "edgeseg", "stream", str(model), "--view", "none", "--source", "-?size=64x64"]
-    done = subprocess.run(command, input=bytes(64 * 64), capture_output=True, check=False, timeout=SECONDS)
-    assert done.returncode == 1
-    assert b"Expected colour frames for this model, got grey ones." in done.stderr

@@ -12,8 +12,8 @@ import pytest
 import edgeseg
 from edgeseg.core.errors import OutputError, SourceError
 from edgeseg.runtime.api import Stream
+from edgeseg.runtime.live import StreamOptions
 from edgeseg.runtime.sinks.choose import SinkWishes
-from edgeseg.runtime.stream import StreamOptions
 from tests.networks import save_network
 
 SOURCE = "phantom://?size=32&frames=40"

@@ -84,6 +84,8 @@ def test_nothing_else_is_answered(metrics: Metrics, path: str, host: str | None,
 def test_wishes_that_make_no_sense() -> None:
     with pytest.raises(UnknownNameError, match="name of a view"):
         SinkWishes(view="cinema")
+    with pytest.raises(UnknownNameError, match="form of a recording"):
+        SinkWishes(record_as="film")
     with pytest.raises(ValueError, match="--record DIR"):
         SinkWishes(record_frames=True)
 

@@ -12,8 +12,8 @@ from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec
 from edgeseg.runtime.areas import measure_areas
 from edgeseg.runtime.masks import MaskOptions, ScoreSmoother, fill_holes
 from edgeseg.runtime.segmenter import Segmenter
+from edgeseg.runtime.sinks.choose import SinkWishes
 from tests.networks import SIDE, save_network
-from tests.results import make_info
 
 CLASSES = (ClassSpec("lesion"), ClassSpec("vessel"))
 
@@ -96,4 +96,4 @@ def test_areas_in_pixels_and_square_millimetres() -> None:
 @pytest.mark.parametrize("size", [0.0, -1.0, float("nan"), 100.0])
 def test_impossible_pixel_size(size: float) -> None:
     with pytest.raises(ValueError, match="pixel's size"):
-        make_info(mm_per_px=size)
+        SinkWishes(mm_per_px=size)

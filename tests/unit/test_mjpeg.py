@@ -117,7 +117,7 @@ def test_nobody_there_is_told() -> None:
         MjpegSource(f"http://127.0.0.1:{port}/")
 
 
-@pytest.mark.parametrize("url", ["http://", "http:///path", "http://host:port/", "http://host:99999/"])
+@pytest.mark.parametrize("url", ["http://", "http:///path", "http://host:port/", "http://host:99999/", "http://[::1"])
 def test_an_address_without_a_host_is_refused(url: str) -> None:
     with pytest.raises(SourceError, match="address with a host"):
         MjpegSource(url)

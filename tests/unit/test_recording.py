@@ -10,12 +10,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgeseg.core.errors import OutputError
 from edgeseg.core.images import read_image
+from edgeseg.runtime.segmenter import Segmentation, StageTimes
+from edgeseg.runtime.sinks.base import Result
 from edgeseg.runtime.sinks.record import Recording
+from edgeseg.runtime.sinks.shelves import SHELVES
+from edgeseg.runtime.sources.base import Frame, Health
+from edgeseg.runtime.sources.choose import open_source
 from tests.commands import full_disk
 from tests.results import AREA, CLASSES, make_info, make_result
 
@@ -25,7 +32,7 @@ from pathlib import Path
 from itertools import count
 from edgeseg.runtime.sinks.record import Recording
 from tests.results import CLASSES, make_info, make_result
-recording = Recording(Path(sys.argv[1]), make_info(), CLASSES, frames=True)
+recording = Recording(Path(sys.argv[1]), make_info(), CLASSES, True, sys.argv[2])
 for number in count():
     recording.write(make_result(number))
     print(number, flush=True)
@@ -39,6 +46,29 @@ def write_results(recording: Recording, count: int) -> None:
 
 def read_index(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "index.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def read_video(path: Path) -> list[NDArray[Any]]:
+    """Read every picture of a video as it is stored."""
+    video, pictures = cv2.VideoCapture(str(path)), []
+    video.set(cv2.CAP_PROP_CONVERT_RGB, 0)
+    while (pair := video.read())[0]:
+        pictures.append(np.asarray(pair[1]))
+    video.release()
+    return pictures
+
+
+def count_readable(folder: Path, kind: str) -> int:
+    """Count the lines whose picture can be read; each must have its own."""
+    index, videos = read_index(folder), dict[Path, list[NDArray[Any]]]()
+    for line in index:
+        file = folder / line[kind]
+        if line["position"] is None:
+            assert read_image(file).shape == (64, 80)
+        else:
+            videos.setdefault(file, read_video(file))
+            assert videos[file][line["position"]].shape == (64, 80)
+    return len(index)
 
 
 def test_masks_areas_and_header_are_written_and_frames_are_not(tmp_path: Path) -> None:
@@ -74,25 +104,75 @@ def test_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     assert "--record" in caught.value.hint
 
 
-def test_kill_leaves_a_recording_that_can_be_read(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", ENDLESS, str(tmp_path / "rec")]
+@pytest.mark.parametrize("form", SHELVES)
+def test_kill_leaves_a_recording_that_can_be_read(tmp_path: Path, form: str) -> None:
+    command = [sys.executable, "-c", ENDLESS, str(tmp_path / "rec"), form]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
         assert process.stdout is not None
         said = [int(process.stdout.readline()) for _ in range(20)]
         os.kill(process.pid, signal.SIGKILL)
-    index = read_index(tmp_path / "rec")
-    assert len(index) >= len(said)
-    for line in index:
-        assert read_image(tmp_path / "rec" / line["mask"]).shape == (64, 80)
-        assert read_image(tmp_path / "rec" / line["frame"]).shape == (64, 80)
+    assert count_readable(tmp_path / "rec", "mask") >= len(said)
+    assert count_readable(tmp_path / "rec", "frame") >= len(said)
 
 
-def test_full_disk_is_a_sentence_and_the_index_stays_whole(tmp_path: Path) -> None:
-    recording = Recording(tmp_path / "rec", make_info(), CLASSES)
-    with full_disk(room=500), pytest.raises(OutputError, match="failed") as caught:
-        write_results(recording, 8)
+@pytest.mark.parametrize(("form", "room"), [("png", 500), ("video", 1500)])
+def test_full_disk_is_a_sentence_and_the_index_stays_whole(tmp_path: Path, form: str, room: int) -> None:
+    recording = Recording(tmp_path / "rec", make_info(), CLASSES, form=form)
+    with full_disk(room), pytest.raises(OutputError, match="failed") as caught:
+        write_results(recording, 20)
     recording.close()
     assert "disk has room" in caught.value.hint
-    index = read_index(tmp_path / "rec")
-    assert 0 < len(index) < 8
-    assert all(read_image(tmp_path / "rec" / line["mask"]).shape == (64, 80) for line in index)
+    assert 0 < count_readable(tmp_path / "rec", "mask") < 20
+
+
+def draw_noise(number: int, shape: tuple[int, ...], highest: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(number).integers(0, highest + 1, shape, dtype=np.uint8)
+
+
+def make_noisy_result(number: int, captured_at: float, *shape: int) -> Result:
+    frame = Frame(draw_noise(number, shape, 255), number, captured_at)
+    return Result(frame, Segmentation(draw_noise(number, shape[:2], 2), StageTimes(1.0, 2.0, 1.0)), 4.0)
+
+
+@pytest.mark.parametrize("shape", [(64, 80), (63, 81, 3)])
+def test_a_video_holds_every_picture_bit_for_bit_at_its_time(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    times = (100.0, 100.04, 100.5, 190.0)
+    results = [make_noisy_result(7 * number, at, *shape) for number, at in enumerate(times)]
+    recording = Recording(tmp_path, make_info(), CLASSES, frames=True, form="video")
+    for result in results:
+        recording.write(result)
+    recording.close()
+    masks, frames = read_video(tmp_path / "masks.mkv"), cv2.VideoCapture(str(tmp_path / "images.mkv"))
+    for place, (result, line) in enumerate(zip(results, read_index(tmp_path), strict=True)):
+        assert (line["mask"], line["frame"], line["position"]) == ("masks.mkv", "images.mkv", place)
+        np.testing.assert_array_equal(masks[place], result.segmentation.labels)
+        _, image = frames.read()
+        assert frames.get(cv2.CAP_PROP_POS_MSEC) == pytest.approx(1e3 * (times[place] - times[0]), abs=1)
+        np.testing.assert_array_equal(image if len(shape) == 3 else image[..., 0], result.frame.image)
+    frames.release()
+
+
+def test_another_size_begins_another_video(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, make_info(), CLASSES, form="video")
+    for number, side in enumerate((20, 20, 30, 20)):
+        recording.write(make_noisy_result(number, number / 25, side, side))
+    recording.close()
+    places = [(line["mask"], line["position"]) for line in read_index(tmp_path)]
+    assert places == [("masks.mkv", 0), ("masks.mkv", 1), ("masks-2.mkv", 0), ("masks-3.mkv", 0)]
+    assert [picture.shape for picture in read_video(tmp_path / "masks-2.mkv")] == [(30, 30)]
+
+
+def test_a_recorded_video_is_a_source(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, make_info(), CLASSES, frames=True, form="video")
+    for number in range(10):
+        recording.write(make_noisy_result(number, number / 20, 48, 64))
+    recording.close()
+    source = open_source(str(tmp_path / "images.mkv"))
+    for number in range(10):
+        image = source.read()
+        assert image is not None
+        np.testing.assert_array_equal(image[..., 1], draw_noise(number, (48, 64), 255))
+    assert source.read() is None
+    source.close()
+    assert source.fps == pytest.approx(20.0, rel=0.05)
+    assert source.health == Health()

@@ -50,7 +50,7 @@ def test_phantom_moves_without_a_jump() -> None:
     assert max(steps) < float(np.abs(frames[0].astype(int) - strangers).mean())
 
 
-@pytest.mark.parametrize("text", ["phantom://?speed=2", "phantom://?seed=x", "phantom://?size=9000"])
+@pytest.mark.parametrize("text", ["phantom://?speed=2", "phantom://?seed=x", "phantom://?size=9000", "phantom://x"])
 def test_wrong_phantom_is_refused(text: str) -> None:
     with pytest.raises(SourceError, match="phantom://"):
         open_source(text)
@@ -89,7 +89,7 @@ def test_absent_camera_is_refused() -> None:
         open_source("/dev/video99")
 
 
-@pytest.mark.parametrize("text", ["camera", "clip.txt", "ftp://x/y"])
+@pytest.mark.parametrize("text", ["", " ", "camera", "clip.txt", "ftp://x/y"])
 def test_unknown_source_lists_the_kinds(text: str) -> None:
     with pytest.raises(UnknownNameError, match="name of a source") as caught:
         open_source(text)

@@ -93,6 +93,16 @@ def test_stop_wakes_whoever_waits() -> None:
         source.may_end.set()
 
 
+def test_after_stop_no_frame_is_given_also_when_one_waits() -> None:
+    source = Burst(3)
+    with Grabber(source) as grabber:
+        assert source.all_given.wait(SECONDS)
+        grabber.stop()
+        assert grabber.newest() is None
+        assert (grabber.captured, grabber.dropped) == (3, 3)
+        source.may_end.set()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_stops_the_stream_and_handlers_are_put_back(number: signal.Signals) -> None:
     before = signal.getsignal(number)

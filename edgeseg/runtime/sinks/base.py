@@ -31,10 +31,6 @@ class StreamInfo:
     recorder: LatencyRecorder
     mm_per_px: float | None = None
 
-    def __post_init__(self) -> None:
-        if self.mm_per_px is not None and not 0.0 < self.mm_per_px < 100.0:
-            raise ValueError(f"expected a pixel's size above 0 and below 100 mm, got {self.mm_per_px}")
-
 
 @dataclass(frozen=True)
 class SinkReport:

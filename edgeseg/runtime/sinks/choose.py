@@ -15,6 +15,7 @@ from edgeseg.runtime.sinks.courier import Courier
 from edgeseg.runtime.sinks.emit import Emitter
 from edgeseg.runtime.sinks.metrics import Metrics
 from edgeseg.runtime.sinks.record import Recording
+from edgeseg.runtime.sinks.shelves import SHELVES
 from edgeseg.runtime.sinks.window import Window
 from edgeseg.runtime.viewer import WebViewer
 
@@ -34,12 +35,22 @@ class SinkWishes:
     """A file descriptor for JSON lines."""
     metrics: int | None = None
     """A port for Prometheus."""
+    mm_per_px: float | None = None
+    """The size of a pixel, for areas; goes before what the source tells."""
+    record_as: str = "png"
 
     def __post_init__(self) -> None:
         if self.view not in VIEWS:
             raise UnknownNameError("view", self.view, VIEWS)
         if self.record_frames and self.record is None:
             raise ValueError("expected --record DIR beside --record-frames, got none")
+        if self.record_as not in SHELVES:
+            raise UnknownNameError("form of a recording", self.record_as, SHELVES)
+        if self.mm_per_px is not None and not 0.0 < self.mm_per_px < 100.0:
+            raise ValueError(f"expected a pixel's size above 0 and below 100 mm, got {self.mm_per_px}")
+
+
+SHOW_NOTHING = SinkWishes()
 
 
 def open_sinks(wishes: SinkWishes, info: StreamInfo, classes: Sequence[ClassSpec]) -> list[Sink]:
@@ -56,7 +67,7 @@ def open_sinks(wishes: SinkWishes, info: StreamInfo, classes: Sequence[ClassSpec
 def _list_openers(wishes: SinkWishes, info: StreamInfo, classes: Sequence[ClassSpec]) -> Iterator[Callable[[], Sink]]:
     record, emit_to, metrics = wishes.record, wishes.emit_to, wishes.metrics
     if record is not None:
-        yield lambda: Courier(Recording(record, info, classes, wishes.record_frames))
+        yield lambda: Courier(Recording(record, info, classes, wishes.record_frames, wishes.record_as))
     if wishes.view == "window":
         yield lambda: Window(info, classes, wishes.hold)
     if metrics is not None:

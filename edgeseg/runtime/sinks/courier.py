@@ -85,6 +85,8 @@ class Courier(Sink):
                     self._taken += 1
         except EdgesegError as error:
             self._fail(error)
+        except Exception as error:  # noqa: BLE001 - told at once and at the end; the stream goes on
+            self._fail(OutputError(f"Unexpected {type(error).__name__}: {error}", "This is a defect."))
         finally:
             self._outlet.close()
 

@@ -7,6 +7,7 @@ import os
 import select
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.core.files import explained_writes
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
 from edgeseg.runtime.areas import measure_areas
@@ -40,10 +42,11 @@ class Emitter(Outlet):
     def write(self, result: Result) -> None:
         """Write one line; a slow reader is waited for, but not past the stream's end."""
         line = json.dumps(describe_result(result, self._classes, self._mm_per_px)) + "\n"
-        try:
-            self._send(line.encode("utf-8"))
-        except BrokenPipeError:
-            self.wants_end = True
+        with explained_writes(Path("the JSON lines")):
+            try:
+                self._send(line.encode("utf-8"))
+            except BrokenPipeError:
+                self.wants_end = True
 
     def hurry(self) -> None:
         """Give a reader that does not read one more moment."""

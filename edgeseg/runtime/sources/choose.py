@@ -89,6 +89,8 @@ def _find_stream(text: str, colour: bool) -> Opener | None:
 
 
 def _find_recording(text: str, colour: bool) -> Opener | None:
+    if not text:
+        return None
     path = Path(text)
     if path.is_dir() or is_pattern(text):
         return lambda: ImagesSource(text, colour)

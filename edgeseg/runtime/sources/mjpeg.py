@@ -12,7 +12,7 @@ import termios
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from time import monotonic
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
 from numpy.typing import NDArray
 
@@ -20,7 +20,9 @@ from edgeseg.core.errors import SourceError
 from edgeseg.core.images import decode_jpeg
 from edgeseg.runtime.sources.base import STALL_S, Source
 from edgeseg.runtime.sources.multipart import PartReader
+from edgeseg.runtime.sources.options import split_url
 
+EXAMPLE = "http://192.168.0.20:8080/stream.mjpg"
 _BAD_IN_A_ROW = 100
 _BACKLOG = 16 * 1024
 _MOST_SKIPPED = 100
@@ -38,7 +40,7 @@ class MjpegSource(Source):
             url: Where it is; a name and password before the host are sent as basic authentication.
             stall_s: How long it may give nothing.
         """
-        where = _split_url(url)
+        where = split_url(url, EXAMPLE)
         self._host = str(where.hostname)
         self._interrupted = False
         self._connection = HTTPConnection(self._host, where.port or 80, timeout=stall_s)
@@ -97,20 +99,6 @@ class MjpegSource(Source):
             if self._interrupted:
                 return None
             raise _lost(self._host, error) from error
-
-
-def _split_url(url: str) -> SplitResult:
-    where = urlsplit(url)
-    try:
-        named = bool(where.hostname) and where.port != 0
-    except ValueError:
-        named = False
-    if not named:
-        raise SourceError(
-            "Expected an address with a host, got one without or with a wrong port.",
-            "Write for example 'http://192.168.0.20:8080/stream.mjpg'.",
-        )
-    return where
 
 
 def _ask(connection: HTTPConnection, where: SplitResult) -> HTTPResponse:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from edgeseg.core.errors import SourceError
 
@@ -37,6 +37,20 @@ def split_address(text: str) -> tuple[str, str]:
     return address, options
 
 
+def split_url(url: str, example: str) -> SplitResult:
+    """Split the address of a network source, and refuse one without a host or with a wrong port."""
+    try:
+        where = urlsplit(url)
+        named = bool(where.hostname) and where.port != 0
+    except ValueError:
+        named = False
+    if not named:
+        raise SourceError(
+            "Expected an address with a host, got one without or with a wrong port.", f"Write for example '{example}'."
+        )
+    return where
+
+
 def read_options(text: str, kind: type[Options], example: str) -> Options:
     """Read the options of a source.
 
@@ -47,13 +61,21 @@ def read_options(text: str, kind: type[Options], example: str) -> Options:
     """
     known = [field.name for field in fields(kind)]
     given = parse_qsl(split_address(text)[1], keep_blank_values=True)
+    needed = [field.name for field in fields(kind) if field.default is MISSING]
     try:
+        _check_needed(needed, dict(given))
         return kind(**{name: _read_value(name, value, known) for name, value in given})
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise SourceError(
             f"Expected {', '.join(known)} as options in {text}, got what does not fit: {error}.",
             f"Write for example '{example}'.",
         ) from error
+
+
+def _check_needed(needed: list[str], given: Mapping[str, str]) -> None:
+    for name in needed:
+        if name not in given:
+            raise ValueError(f"{name} is missing")
 
 
 def _read_value(name: str, value: str, known: list[str]) -> Any:

@@ -7,11 +7,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edgeseg.core.errors import SourceError
 from edgeseg.data.phantom import PhantomClip
 from edgeseg.data.reading import to_channels
 from edgeseg.runtime.sources.base import Source
-from edgeseg.runtime.sources.options import Size, read_options
+from edgeseg.runtime.sources.options import Size, read_options, split_address
 
+PREFIX = "phantom://"
 EXAMPLE = "phantom://?seed=1&frames=300&size=256"
 _SIZE = Size(256, 256)
 _RENDERED = 90
@@ -40,6 +42,8 @@ class PhantomSource(Source):
             text: phantom:// with optional seed, frames (0: endless) and size, as in `phantom://?seed=2&frames=300`.
             colour: Whether the model wants colour.
         """
+        if split_address(text)[0] != PREFIX:
+            raise SourceError(f"Expected options after {PREFIX}, got {text}.", f"Write for example '{EXAMPLE}'.")
         options = read_options(text, PhantomOptions, EXAMPLE)
         self._left = options.frames or -1
         clip = PhantomClip(seed=options.seed, size=(options.size.height, options.size.width))

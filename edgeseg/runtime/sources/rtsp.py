@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
 from edgeseg.runtime.sources.base import STALL_S, Source
+from edgeseg.runtime.sources.options import split_url
 from edgeseg.runtime.sources.secrets import hide_password
+
+EXAMPLE = "rtsp://192.168.0.20:554/stream"
 
 
 class RtspSource(Source):
@@ -26,6 +29,7 @@ class RtspSource(Source):
             url: Where it is, with a name and password before the host where it wants them.
             stall_s: How long it may give nothing.
         """
+        split_url(url, EXAMPLE)
         self._name = hide_password(url)
         limit = int(1e3 * stall_s)
         settings = {

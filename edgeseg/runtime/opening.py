@@ -1,0 +1,48 @@
+"""Open a stream, for the command and for Python programs alike: all of it, or nothing stays open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from edgeseg.runtime.latency import LatencyRecorder
+from edgeseg.runtime.live import AS_USUAL, LiveStream, StreamOptions
+from edgeseg.runtime.segmenter import Segmenter
+from edgeseg.runtime.sinks.base import Sink, StreamInfo
+from edgeseg.runtime.sinks.choose import SHOW_NOTHING, SinkWishes, open_sinks
+from edgeseg.runtime.sources.choose import open_source
+from edgeseg.runtime.sources.secrets import hide_password
+
+
+def open_stream(
+    segmenter: Segmenter,
+    source: str,
+    options: StreamOptions = AS_USUAL,
+    wishes: SinkWishes = SHOW_NOTHING,
+    listeners: Sequence[Sink] = (),
+) -> LiveStream:
+    """Warm up the model, open the source and every sink; the stream begins to capture when it is entered.
+
+    Args:
+        segmenter: The model, loaded; closed with the stream, or here when a step fails, as all the others are.
+        source: As `edgeseg stream --source` takes it.
+        options: When to stop, what counts as too late, and how frames are taken from the source.
+        wishes: What is shown and kept.
+        listeners: What else gets every result.
+
+    Raises:
+        EdgesegError: The source or a sink cannot be opened, or the model fails.
+        LiveSourceError: The options are for recorded sources.
+    """
+    with ExitStack() as opened:
+        opened.callback(segmenter.close)
+        for listener in listeners:
+            opened.callback(listener.close)
+        recorder = LatencyRecorder(options.budget_ms, segmenter.warm_up())
+        frames = open_source(source, segmenter.card.input.in_colour, options.capture)
+        opened.callback(frames.close)
+        name, card = hide_password(source), segmenter.card
+        size = frames.mm_per_px if wishes.mm_per_px is None else wishes.mm_per_px
+        sinks = open_sinks(wishes, StreamInfo(card.name, name, segmenter.report, recorder, size), card.output.classes)
+        opened.pop_all()
+    return LiveStream(segmenter, frames, recorder, [*sinks, *listeners], options, name)

@@ -1,0 +1,193 @@
+"""Whatever is wrong with what a stream is given is one sentence and a hint, with the right exit code."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeseg.core.images import write_image
+from edgeseg.core.modelfile import read_model
+from edgeseg.runtime.opening import open_stream
+from edgeseg.runtime.segmenter import Segmenter
+from tests.commands import Fail
+from tests.layouts import write_dicom
+from tests.tinymodels import write_bright_model
+
+pytestmark = pytest.mark.integration
+
+SECONDS = 60
+FRAME = np.full((64, 64), 90, np.uint8)
+WRONG_SOURCES = [
+    ("", "name of a source, got ''"),
+    ("nonsense", "name of a source, got 'nonsense'"),
+    ("clip.txt", "name of a source"),
+    ("ftp://host/clip", "name of a source"),
+    ("https://host/clip", "name of a source"),
+    ("-1", "name of a source"),
+    ("phantom:/", "name of a source"),
+    ("phantom://linear", "options after phantom://, got phantom://linear"),
+    ("phantom://?size=9000", "expected a size from 1x1 to 8192x8192, got 9000x9000"),
+    ("phantom://?seed=x", "'x' is no whole number"),
+    ("99", "camera at 99, got none"),
+    ("/dev/video99", "camera at /dev/video99, got none"),
+    ("/dev/null", "camera at /dev/null, got none"),
+    ("/dev/video0?speed=3", "size, fps as options in /dev/video0?speed=3"),
+    ("0?size=wide", "size=wide is no WIDTHxHEIGHT"),
+    ("csi://left", "camera's number in csi://left, got 'left'"),
+    ("gst://", "GStreamer pipeline after gst://, got none"),
+    ("gst://a 'b", "No closing quotation"),
+    ("rtsp://", "address with a host"),
+    ("rtsp://name:secret@127.0.0.1:9/x", "stream at rtsp://127.0.0.1:9/x, got none"),
+    ("http://", "address with a host"),
+    ("http://[::1", "address with a host"),
+    ("http://127.0.0.1:99999/", "address with a host"),
+    ("http://127.0.0.1:9/", "Motion JPEG from 127.0.0.1"),
+    ("-", "size is missing"),
+    ("-?size=0x4", "expected a size from 1x1"),
+    ("-?size=4x4&format=rgb", "format to be one of gray, bgr, got 'rgb'"),
+    ("missing.mp4", "video at missing.mp4, got no such file"),
+    ("missing.dcm", "DICOM file at missing.dcm, got no such file"),
+    ("missing/*.png", "images in missing/*.png, got none"),
+]
+
+
+def make_empty_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def make_empty_video(path: Path) -> None:
+    cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (64, 48)).release()
+
+
+def make_text(path: Path) -> None:
+    path.write_text("neither frames nor pixels", encoding="utf-8")
+
+
+def make_dicom_without_pixels(path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
+    write_dicom(path, FRAME)
+    header = pydicom.dcmread(path)
+    del header.PixelData
+    header.save_as(path)
+
+
+def make_damaged_image(path: Path) -> None:
+    path.mkdir()
+    (path / "a.png").write_bytes(b"no image")
+
+
+def make_float_image(path: Path) -> None:
+    path.mkdir()
+    cv2.imwrite(str(path / "a.tiff"), FRAME.astype(np.float32))
+
+
+WRONG_FILES: list[tuple[str, Callable[[Path], None], str]] = [
+    ("folder", make_empty_folder, "Expected images in"),
+    ("clip.avi", make_empty_video, "Expected a video with frames at"),
+    ("clip.mp4", make_text, "Expected a video with frames at"),
+    ("plain", make_text, "Expected the name of a source"),
+    ("text.dcm", make_text, "Expected a DICOM image, got the unreadable file"),
+    ("header.dcm", make_dicom_without_pixels, "got no pixels in"),
+    ("damaged", make_damaged_image, "Expected a whole image"),
+    ("float", make_float_image, "Expected a grey or BGR frame of 8 or 16 bit"),
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bright_model(tmp_path_factory.mktemp("model") / "bright.tflite")
+
+
+def assert_one_sentence(err: str, said: str) -> None:
+    sentence, hint = err.splitlines()
+    assert sentence.startswith("edgeseg: ")
+    assert said in sentence
+    assert hint.startswith("  ")
+    assert "defect" not in hint
+    assert "secret" not in err
+
+
+@pytest.mark.parametrize(("source", "said"), WRONG_SOURCES)
+def test_a_wrong_source_is_one_sentence(model: Path, fail: Fail, source: str, said: str) -> None:
+    code, err = fail("stream", model, "--view", "none", "--source", source)
+    assert code == 1
+    assert_one_sentence(err, said)
+
+
+@pytest.mark.parametrize(("name", "make", "said"), WRONG_FILES, ids=[name for name, _, _ in WRONG_FILES])
+def test_a_file_without_frames_is_one_sentence(
+    model: Path, tmp_path: Path, fail: Fail, name: str, make: Callable[[Path], None], said: str
+) -> None:
+    make(tmp_path / name)
+    code, err = fail("stream", model, "--view", "none", "--source", tmp_path / name)
+    assert code == 1
+    assert_one_sentence(err, said)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--roi", "0,0,999,999"), 1, "region inside the frame of 64x64"),
+        (("--record", "/proc/recording"), 1, "Writing /proc/recording failed"),
+        (("--record", __file__), 1, "a new or an empty folder for the recording"),
+        (("--record-as", "film", "--record", "x"), 1, "name of a form of a recording, got 'film'"),
+        (("--backend", "abacus"), 1, "name of a backend, got 'abacus'"),
+        (("--roi", "1,2"), 2, "x,y,width,height"),
+        (("--rate", "quick"), 2, "rate in frames per second"),
+        (("--budget-ms", "0"), 2, "budget above 0 ms"),
+        (("--max-miss", "1.5"), 2, "share from 0 to 1"),
+        (("--frames", "0"), 2, "at least 1 frame"),
+        (("--mm-per-px", "0"), 2, "pixel's size above 0"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(
+    model: Path, fail: Fail, options: tuple[str, ...], code: int, said: str
+) -> None:
+    got, err = fail("stream", model, "--view", "none", "--source", "phantom://?size=64", *options)
+    assert got == code
+    if code == 1:
+        assert_one_sentence(err, said)
+    assert said in " ".join(err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("options", [("--view", "web", "--port"), ("--view", "none", "--metrics")])
+def test_a_port_in_use_is_one_sentence(model: Path, fail: Fail, options: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, err = fail("stream", model, "--source", "phantom://?size=64", *options, str(port))
+    assert code == 1
+    assert_one_sentence(err, f"on port {port} of this machine")
+
+
+def test_a_grey_source_for_a_model_of_colour_is_one_sentence(tmp_path: Path) -> None:
+    model = write_bright_model(tmp_path / "rgb.tflite", "rgb")
+    command = [sys.executable, "-m", "edgeseg", "stream", str(model), "--view", "none", "--source", "-?size=64x64"]
+    done = subprocess.run(command, input=bytes(64 * 64), capture_output=True, check=False, timeout=SECONDS)
+    assert done.returncode == 1
+    assert_one_sentence(done.stderr.decode(), "Expected colour frames for this model, got grey ones.")
+
+
+def test_frames_of_16_bits_are_segmented_as_those_of_8(model: Path, tmp_path: Path) -> None:
+    frame = np.random.default_rng(1).integers(0, 256, (64, 64), dtype=np.uint8)
+    write_image(tmp_path / "deep" / "a.png", frame.astype(np.uint16) * 257)
+    write_image(tmp_path / "flat" / "a.png", frame)
+    labels = []
+    for name in ("deep", "flat"):
+        with open_stream(Segmenter(read_model(model)), str(tmp_path / name)) as live:
+            labels.append(next(iter(live)).segmentation.labels)
+    assert 0 < labels[0].mean() < 1
+    np.testing.assert_array_equal(labels[0], labels[1])
+
+
+def test_a_dicom_of_one_frame_is_segmented(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
+    write_dicom(tmp_path / "a.dcm", FRAME)
+    with open_stream(Segmenter(read_model(model)), str(tmp_path / "a.dcm")) as live:
+        assert len(list(live)) == 1

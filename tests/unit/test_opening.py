@@ -1,0 +1,141 @@
+"""A stream is opened whole or not at all: whatever step fails, nothing of the others stays open."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeseg.core.errors import BackendError, OutputError, SourceError, UnknownNameError
+from edgeseg.runtime.capture import CaptureOptions, LiveSourceError
+from edgeseg.runtime.live import StreamOptions
+from edgeseg.runtime.opening import open_stream
+from edgeseg.runtime.segmenter import Segmenter
+from edgeseg.runtime.sinks.base import Result, Sink
+from edgeseg.runtime.sinks.choose import SHOW_NOTHING, SinkWishes
+from edgeseg.runtime.sources import choose
+from edgeseg.runtime.sources.phantom import PhantomSource
+from tests.cameras import HEAD, STALL, Camera, make_parts
+from tests.networks import save_network
+
+SOURCE = "phantom://?size=32&frames=5"
+
+
+class Listener(Sink):
+    """Knows whether it was closed."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def publish(self, result: Result) -> None:
+        """Take a result and forget it."""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Watched(Segmenter):
+    """Knows whether it was closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def segmenter(tmp_path: Path) -> Watched:
+    return Watched(save_network(tmp_path / "tiny.tflite"))
+
+
+@pytest.fixture
+def closed_sources(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """List the phantoms that were closed."""
+    closed: list[str] = []
+
+    class Phantom(PhantomSource):
+        def close(self) -> None:
+            closed.append("phantom")
+
+    monkeypatch.setattr(choose, "PhantomSource", Phantom)
+    return closed
+
+
+def test_what_is_opened_is_closed_with_the_stream(segmenter: Watched, closed_sources: list[str]) -> None:
+    before, listener = set(threading.enumerate()), Listener()
+    with open_stream(segmenter, SOURCE, listeners=[listener]) as live:
+        assert next(iter(live)).frame.image.shape == (32, 32)
+        assert (listener.closed, segmenter.closed) == (False, False)
+    assert (listener.closed, segmenter.closed, closed_sources) == (True, True, ["phantom"])
+    assert set(threading.enumerate()) == before
+    assert live.seconds == live.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("source", "wishes", "error", "opened"),
+    [
+        ("nonsense", SHOW_NOTHING, UnknownNameError, 0),
+        ("phantom://?size=1", SHOW_NOTHING, SourceError, 0),
+        (SOURCE, SinkWishes(port=99999, view="web"), OutputError, 1),
+        (SOURCE, SinkWishes(record=Path(__file__)), OutputError, 1),
+        (SOURCE, SinkWishes(record=Path("/proc/recording")), OutputError, 1),
+    ],
+)
+def test_a_failing_step_leaves_nothing_open(
+    segmenter: Watched,
+    closed_sources: list[str],
+    source: str,
+    wishes: SinkWishes,
+    error: type[Exception],
+    opened: int,
+) -> None:
+    assert_refused(
+        lambda listener: open_stream(segmenter, source, wishes=wishes, listeners=[listener]), segmenter, error
+    )
+    assert len(closed_sources) == opened
+
+
+def test_a_failing_warm_up_leaves_nothing_open(segmenter: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(tensor: Any) -> None:
+        raise BackendError(f"No memory for {tensor.shape}.")
+
+    monkeypatch.setattr(segmenter.selection.backend, "invoke", fail)
+    assert_refused(lambda listener: open_stream(segmenter, SOURCE, listeners=[listener]), segmenter, BackendError)
+
+
+def test_a_live_source_that_should_wait_leaves_nothing_open(segmenter: Watched) -> None:
+    options = StreamOptions(capture=CaptureOptions(loop=True))
+    with Camera([HEAD, *make_parts(10), STALL]) as camera:
+        assert_refused(
+            lambda listener: open_stream(segmenter, camera.url, options, listeners=[listener]),
+            segmenter,
+            LiveSourceError,
+        )
+
+
+def assert_refused(attempt: Callable[[Listener], object], segmenter: Watched, error: type[Exception]) -> None:
+    before, listener = set(threading.enumerate()), Listener()
+    with pytest.raises(error):
+        attempt(listener)
+    assert (listener.closed, segmenter.closed) == (True, True)
+    assert set(threading.enumerate()) == before
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"budget_ms": 0.0}, "budget above 0"),
+        ({"budget_ms": float("nan")}, "budget above 0"),
+        ({"budget_ms": float("inf")}, "budget above 0"),
+        ({"max_miss": -0.1}, "share from 0 to 1"),
+        ({"max_miss": 1.1}, "share from 0 to 1"),
+        ({"max_miss": float("nan")}, "share from 0 to 1"),
+        ({"frames": 0}, "at least 1 frame"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(wish: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        StreamOptions(**wish)
