@@ -36,12 +36,14 @@ from edgeseg.cli.stream_options import (
     FillHolesOption,
     FramesOption,
     HoldOption,
+    HostOption,
     MaxMissOption,
     MetricsOption,
     PixelSizeOption,
     PortOption,
     RecordFramesOption,
     RecordOption,
+    RecordWaitOption,
     SmoothOption,
     ViewOption,
 )
@@ -62,6 +64,7 @@ def stream(
     threads: ThreadsOption = 1,
     no_parity: NoParityOption = False,
     view: ViewOption = "web",
+    host: HostOption = "127.0.0.1",
     port: PortOption = 8765,
     hold: HoldOption = True,
     smooth: SmoothOption = False,
@@ -69,6 +72,7 @@ def stream(
     mm_per_px: PixelSizeOption = None,
     record: RecordOption = None,
     record_frames: RecordFramesOption = False,
+    record_wait: RecordWaitOption = False,
     emit: EmitOption = False,
     metrics: MetricsOption = None,
     device: BudgetDeviceOption = "",
@@ -80,8 +84,8 @@ def stream(
     """Segment a live or recorded source, always the newest frame, and say whether the budget was held.
 
     What the model is too slow for is dropped and counted; no frame waits in a queue. Nothing is stored unless a folder
-    is named, and the page is served to this machine only. Ctrl-C or SIGTERM ends the stream with its figures. Exit
-    code 3 when the budget was missed, 1 when a recording ended before the stream.
+    is named, and the page is served to this machine only unless `--host` says otherwise. Ctrl-C or SIGTERM ends the
+    stream with its figures. Exit code 3 when the budget was missed, 1 when a recording ended before the stream.
 
     Example: `edgeseg stream runs/demo/int8-qat.tflite --source phantom:// --frames 300`
     """
@@ -103,14 +107,15 @@ def stream(
         capture = read_capture_options(rate, every_frame, loop, roi)
         budget = choose_budget(device) if budget_ms is None else budget_ms
         options = StreamOptions(budget, max_miss, frames, capture)
-        wishes = SinkWishes(view, port, hold, record, record_frames, emit_to, metrics)
+        wishes = SinkWishes(view, port, hold, record, record_frames, emit_to, metrics, host, record_wait)
     segmenter = GuardedSegmenter(read_model(model), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
     tell_selection(segmenter.selection)
     recorder = LatencyRecorder(options.budget_ms, segmenter.warm_up())
     opened, name = open_for_use(source, segmenter.card.input.in_colour, capture), hide_password(source)
     with usage_errors():
         size = opened.mm_per_px if mm_per_px is None else mm_per_px
-        info = StreamInfo(segmenter.card.name, name, segmenter.report, recorder, size)
+        info = StreamInfo(segmenter.card.name, name, segmenter.report, recorder, size, opened.inbox)
+        wishes.check_info(info)
     sinks = [NoticePrinter(), *open_sinks(wishes, info, segmenter.card.output.classes), *find_watchdogs()]
     with closing(segmenter), _showing_what_broke(json_out):
         report = run_stream(segmenter, opened, recorder, options, sinks, name)

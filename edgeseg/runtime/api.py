@@ -101,8 +101,10 @@ def stream(
     name = hide_password(source)
     size = opened.mm_per_px if mm_per_px is None else mm_per_px
     try:
-        info = StreamInfo(segmenter.card.name, name, segmenter.report, recorder, size)
-        outlets = open_sinks(sinks or SinkWishes(), info, segmenter.card.output.classes)
+        info = StreamInfo(segmenter.card.name, name, segmenter.report, recorder, size, opened.inbox)
+        wishes = sinks or SinkWishes()
+        wishes.check_info(info)
+        outlets = open_sinks(wishes, info, segmenter.card.output.classes)
     except BaseException:
         opened.close()
         segmenter.close()
