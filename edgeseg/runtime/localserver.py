@@ -26,6 +26,7 @@ class LocalServer(ThreadingHTTPServer):
     """Serves a limited number of clients, each connection on a thread of its own."""
 
     daemon_threads = True
+    request_queue_size = MOST_CLIENTS
 
     def __init__(self, port: int, handler: Callable[..., LocalHandler], name: str, access: Access) -> None:
         self.access = access

@@ -30,24 +30,23 @@ function showStream(numbers) {
   document.title = `${numbers.model} · edgeseg`;
 }
 
-function showBoard({ backend, thermal, frames }) {
+function showBoard({ backend, thermal }) {
   const { name, requested, fallback_reason: reason } = backend;
-  setText("backend", requested === name ? name : `${name} (asked for: ${requested})`);
+  setText("backend", requested === name || requested === "auto" ? name : `${name} (asked for: ${requested})`);
   setText("fallback", reason ?? "");
   find("fallback").hidden = !reason;
   const heat = thermal.celsius === null ? "not told by this machine" : `${thermal.celsius.toFixed(1)} °C`;
   setText("heat", thermal.throttled ? `${heat}, slowed down by heat` : heat);
   find("heat").classList.toggle("warning", thermal.throttled === true);
-  setText("frames", formatCount(frames));
 }
 
 function showAges(numbers) {
   const age = numbers.frame_age_ms;
   setText("age-p50", formatTime(age.p50));
   setText("age-p99", formatTime(age.p99));
-  setText("budget", String(numbers.budget_ms));
   setText("fps", numbers.fps.toFixed(1));
   setText("captured-fps", numbers.captured_fps.toFixed(1));
+  setText("frames", formatCount(numbers.frames));
   setText("misses", (100 * numbers.misses).toFixed(numbers.misses < 0.1 ? 2 : 1));
   showVerdict(age.p99 <= numbers.budget_ms ? "held" : "missed");
 }

@@ -120,6 +120,12 @@ function togglePause() {
   setState(page.paused ? "paused" : "live");
 }
 
+/* Dark first: a device's own taste is not asked, since it is set for offices, not for rooms with a scanner. */
+function setLight(light) {
+  document.documentElement.dataset.light = light;
+  find("light").setAttribute("aria-pressed", String(light));
+}
+
 /* The token has become a cookie: it need not stand in the address and the history. */
 function forgetToken() {
   if (location.search) {
@@ -132,6 +138,7 @@ find("picture").addEventListener("load", () => {
 });
 find("picture").addEventListener("error", explainMissingPicture);
 find("pause").addEventListener("click", togglePause);
+find("light").addEventListener("click", () => setLight(find("light").getAttribute("aria-pressed") === "false"));
 document.addEventListener("visibilitychange", updatePicture);
 forgetToken();
 poll();

@@ -14,8 +14,9 @@ export function showRecording(recording) {
   isOn = recording.on && recording.failure === null;
   button.disabled = recording.failure !== null;
   button.dataset.on = isOn;
-  const count = recording.taken > 0 ? ` (${formatCount(recording.taken)} masks)` : "";
-  setText("record", `${isOn ? "Stop recording" : "Start recording"}${count}`);
+  setText("record", isOn ? "Stop recording" : "Start recording");
+  setText("recorded", `${formatCount(recording.taken)} masks recorded`);
+  find("recorded").hidden = recording.taken === 0;
   if (recording.failure !== null && !failed) {
     failed = true;
     say(`The recording has ended: ${recording.failure}`);
