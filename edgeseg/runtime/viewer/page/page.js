@@ -27,11 +27,11 @@ const SILENT = ["ended", "locked", "lost"];
 
 const page = { name: makeName(), state: "waiting", paused: false, full: false, stream: "" };
 
-function setState(state) {
+function setState(state, detail = STATES[state]) {
   page.state = state;
   document.body.dataset.state = state;
   setText("state-text", STATES[state]);
-  setText("notice", STATES[state]);
+  setText("notice", detail);
   find("pause").disabled = SILENT.includes(state);
   updatePicture();
 }
@@ -72,7 +72,8 @@ function showNumbers(numbers) {
   if (!page.paused) {
     showLegend(numbers);
   }
-  setState(chooseState(numbers));
+  const state = chooseState(numbers);
+  setState(state, state === "searching" ? numbers.notices.at(-1).sentence : STATES[state]);
 }
 
 /* A viewer that is started again at the same address shows another stream: nothing of the old one may stay. */
