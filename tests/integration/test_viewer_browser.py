@@ -16,7 +16,7 @@ from edgeseg.runtime.latency import LatencyRecorder
 from edgeseg.runtime.segmenter import Segmentation, StageTimes
 from edgeseg.runtime.sinks.base import Result, StreamInfo
 from edgeseg.runtime.sources.base import Frame, Notice
-from edgeseg.runtime.viewer import WebViewer
+from edgeseg.runtime.viewer import WebViewer, audience
 from tests.browsers import CHROMIUM, SECONDS, Browser, wait_until
 
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
@@ -61,7 +61,10 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def stream() -> Iterator[Stream]:
+def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stream]:
+    """Run a stream whose end waits for its page, however slow this machine is at the moment."""
+    monkeypatch.setattr(audience, "FAREWELL_SECONDS", SECONDS)
+    monkeypatch.setattr(audience, "GONE_AFTER_SECONDS", SECONDS)
     stream = Stream()
     yield stream
     stream.end()
