@@ -138,6 +138,11 @@ def test_every_frame_of_a_video(model: Path, tmp_path: Path) -> None:
         (("--source", "phantom://?frames=2", "--roi", "0,0,999,999"), 1, "region inside the frame of 256x256"),
         (("--roi", "1,2"), 2, "x,y,width,height"),
         (("--rate", "quick"), 2, "rate in frames per second"),
+        (("--host", "here"), 2, "expected an IPv4 address of this machine"),
+        (("--host", "0.0.0.0"), 2, "expected --view web beside --host"),
+        (("--record-wait",), 2, "expected --record DIR and --view web"),
+        (("--source", "browser://"), 2, "expected --view web, whose page sends the camera's pictures"),
+        (("--source", "browser://?fps=900"), 1, "size, fps as options"),
     ],
 )
 def test_wrong_input_is_one_sentence(model: Path, fail: Fail, options: tuple[str, ...], code: int, said: str) -> None:
