@@ -11,6 +11,7 @@ from pathlib import Path
 from edgeseg.core.errors import UnknownNameError
 from edgeseg.core.spec import ClassSpec
 from edgeseg.runtime.access import LOCAL, check_address, grant_access
+from edgeseg.runtime.capture import LiveSourceError
 from edgeseg.runtime.sinks.base import Sink, StreamInfo
 from edgeseg.runtime.sinks.courier import Courier
 from edgeseg.runtime.sinks.emit import Emitter
@@ -54,7 +55,9 @@ class SinkWishes:
     def check_info(self, info: StreamInfo) -> None:
         """Refuse to wait for a page's camera without a page."""
         if info.inbox is not None and self.view != "web":
-            raise ValueError(f"expected --view web, whose page sends the camera's pictures, got --view {self.view}")
+            raise LiveSourceError(
+                f"expected --view web, whose page sends the camera's pictures, got --view {self.view}"
+            )
 
 
 def open_sinks(wishes: SinkWishes, info: StreamInfo, classes: Sequence[ClassSpec]) -> list[Sink]:
