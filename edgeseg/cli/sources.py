@@ -12,7 +12,8 @@ SourceOption = Annotated[
     str,
     typer.Option(
         help="phantom://, a camera's index or /dev/video0, csi://0, gst://PIPELINE, rtsp://, http:// (Motion JPEG), "
-        "a video or DICOM file, a folder of images or a pattern such as 'F/*.png', or - for raw frames."
+        "a video or DICOM file, a folder of images or a pattern such as 'F/*.png', - for raw frames, "
+        "or browser:// for the camera of whoever has the page open."
     ),
 ]
 RateOption = Annotated[

@@ -36,6 +36,7 @@ from edgeseg.cli.stream_options import (
     FillHolesOption,
     FramesOption,
     HoldOption,
+    HostOption,
     MaxMissOption,
     MetricsOption,
     PixelSizeOption,
@@ -43,6 +44,7 @@ from edgeseg.cli.stream_options import (
     RecordAsOption,
     RecordFramesOption,
     RecordOption,
+    RecordWaitOption,
     SmoothOption,
     ViewOption,
 )
@@ -63,6 +65,7 @@ def stream(
     threads: ThreadsOption = 1,
     no_parity: NoParityOption = False,
     view: ViewOption = "web",
+    host: HostOption = "127.0.0.1",
     port: PortOption = 8765,
     hold: HoldOption = True,
     smooth: SmoothOption = False,
@@ -71,6 +74,7 @@ def stream(
     record: RecordOption = None,
     record_as: RecordAsOption = "png",
     record_frames: RecordFramesOption = False,
+    record_wait: RecordWaitOption = False,
     emit: EmitOption = False,
     metrics: MetricsOption = None,
     device: BudgetDeviceOption = "",
@@ -82,8 +86,8 @@ def stream(
     """Segment a live or recorded source, always the newest frame, and say whether the budget was held.
 
     What the model is too slow for is dropped and counted; no frame waits in a queue. Nothing is stored unless a folder
-    is named, and the page is served to this machine only. Ctrl-C or SIGTERM ends the stream with its figures. Exit
-    code 3 when the budget was missed, 1 when a recording ended before the stream.
+    is named, and the page is served to this machine only unless `--host` says otherwise. Ctrl-C or SIGTERM ends the
+    stream with its figures. Exit code 3 when the budget was missed, 1 when a recording ended before the stream.
 
     Example: `edgeseg stream runs/demo/int8-qat.tflite --source phantom:// --frames 300`
     """
@@ -104,9 +108,12 @@ def stream(
         capture = read_capture_options(rate, every_frame, loop, roi)
         budget = choose_budget(device) if budget_ms is None else budget_ms
         options = StreamOptions(budget, max_miss, frames, capture)
+        # fmt: off
         wishes = SinkWishes(
-            view, port, hold, record, record_frames, emit_to, metrics, mm_per_px=mm_per_px, record_as=record_as
+            view, port, hold, record, record_frames, emit_to, metrics, mm_per_px=mm_per_px, record_as=record_as,
+            host=host, record_wait=record_wait,
         )
+        # fmt: on
     segmenter = GuardedSegmenter(read_model(model), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
     tell_selection(segmenter.selection)
     with live_source_errors():

@@ -8,6 +8,10 @@ from typing import Annotated
 import typer
 
 ViewOption = Annotated[str, typer.Option(help="web shows a page on this machine, window a window; none shows nothing.")]
+HostOption = Annotated[
+    str,
+    typer.Option(metavar="ADDRESS", help="Where the page is served, 0.0.0.0 for all networks; others need its token."),
+]
 PortOption = Annotated[int, typer.Option(help="Port of the page; 0 takes any free one.")]
 HoldOption = Annotated[bool, typer.Option(help="Show the newest frame, with the newest mask carried onto it.")]
 SmoothOption = Annotated[bool, typer.Option("--smooth", help="Weigh each frame against the one before.")]
@@ -25,6 +29,9 @@ RecordAsOption = Annotated[
 ]
 RecordFramesOption = Annotated[
     bool, typer.Option("--record-frames", help="Write the frames as well: they are patients' data.")
+]
+RecordWaitOption = Annotated[
+    bool, typer.Option("--record-wait", help="Record only while the page's button says so; it begins switched off.")
 ]
 EmitOption = Annotated[
     bool, typer.Option("--emit", help="Write JSON lines with outlines to standard output, and nothing else.")

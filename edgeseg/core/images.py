@@ -19,6 +19,9 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _ENDINGS = {".png": b"IEND\xaeB`\x82", ".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9"}
 _TAIL_BYTES = 4096
+_JPEG = b"\xff\xd8"
+_JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+"""Markers of the segments that hold the size."""
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -48,6 +51,17 @@ def decode_jpeg(data: bytes) -> NDArray[Any] | None:
         return None
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     return None if image is None else np.asarray(image)
+
+
+def measure_jpeg(data: bytes) -> tuple[int, int] | None:
+    """Read the width and height that a JPEG announces, without decoding it; None where it is no JPEG."""
+    place = 2
+    while data.startswith(_JPEG) and data[place : place + 1] == b"\xff" and place + 9 <= len(data):
+        if data[place + 1] in _JPEG_SIZES:
+            height, width = data[place + 5 : place + 7], data[place + 7 : place + 9]
+            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return None
 
 
 def encode_png(image: NDArray[Any]) -> bytes:

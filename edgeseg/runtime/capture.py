@@ -12,7 +12,7 @@ AUTO = "auto"
 
 
 class LiveSourceError(ValueError):
-    """What happens now cannot be slowed, held or repeated."""
+    """What happens now cannot be slowed, held or repeated, and a browser's camera needs the page."""
 
 
 @dataclass(frozen=True)

@@ -1,93 +1,46 @@
-"""A web server for this machine only, which knows its connections and can end them all."""
+"""A web server that knows its connections, how long they may take to ask, and can end them all."""
 
 from __future__ import annotations
 
-import re
 import socket
 import socketserver
 import threading
-from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
+from time import monotonic
 from typing import Any
 
 from edgeseg.core.errors import OutputError
+from edgeseg.runtime.access import THIS_MACHINE, Access
+from edgeseg.runtime.localhandler import LocalHandler
 
-HOST = "127.0.0.1"
 LOOK_UP_SECONDS = 0.1
 JOIN_SECONDS = 5.0
-CLIENT_SECONDS = 5.0
-OWN_HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?", re.IGNORECASE)
-
-
-class LocalHandler(BaseHTTPRequestHandler):
-    """Answers one request of a client on this machine."""
-
-    server_version = "edgeseg"
-    sys_version = ""
-    timeout = CLIENT_SECONDS
-    disable_nagle_algorithm = True
-
-    def handle(self) -> None:
-        """Answer, unless the client goes away meanwhile: that is its right, and no news to anyone."""
-        with suppress(ConnectionError, TimeoutError):
-            super().handle()
-
-    def finish(self) -> None:
-        """Close the connection, which sends what is left: to a client that went away, nothing."""
-        with suppress(ConnectionError, TimeoutError):
-            super().finish()
-
-    def do_GET(self) -> None:
-        """Answer what was asked for; a foreign web site whose name was made to point here gets nothing."""
-        if self._is_asked_as_itself():
-            self.answer()
-        else:
-            self.refuse(HTTPStatus.FORBIDDEN, "This server answers only to 127.0.0.1 and localhost.")
-
-    @abstractmethod
-    def answer(self) -> None:
-        """Answer a GET request."""
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing: the terminal belongs to the stream."""
-
-    def _is_asked_as_itself(self) -> bool:
-        """Look at the name that was asked for: it differs under DNS rebinding."""
-        hosts = self.headers.get_all("Host", [])
-        return len(hosts) == 1 and OWN_HOST.fullmatch(hosts[0].strip()) is not None
-
-    def refuse(self, status: HTTPStatus, sentence: str) -> None:
-        """Answer with a sentence instead of what was asked for."""
-        self.send(status, "text/plain; charset=utf-8", f"{sentence}\n".encode())
-
-    def send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
-        """Answer with a whole body."""
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+ASKING_SECONDS = 10.0
+"""How long a client may take to say what it wants, a picture that it sends included."""
+MOST_CLIENTS = 64
 
 
 class LocalServer(ThreadingHTTPServer):
-    """Serves this machine, each connection on a thread of its own."""
+    """Serves a limited number of clients, each connection on a thread of its own."""
 
     daemon_threads = True
+    request_queue_size = MOST_CLIENTS
 
-    def __init__(self, port: int, handler: Callable[..., LocalHandler], name: str) -> None:
+    def __init__(self, port: int, handler: Callable[..., LocalHandler], name: str, access: Access) -> None:
+        self.access = access
         self._lock = threading.Lock()
         self._clients: dict[threading.Thread, socket.socket] = {}
+        self._asking: dict[socket.socket, float] = {}
         self._name = name
-        super().__init__((HOST, port), handler)
+        super().__init__((access.address, port), handler)
         self._thread = threading.Thread(target=self.serve_forever, args=(LOOK_UP_SECONDS,), name=name, daemon=True)
 
     def server_bind(self) -> None:
         """Bind without asking a name server for this machine's name, which takes seconds where there is none."""
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = HOST, int(self.server_address[1])
+        self.server_name, self.server_port = self.access.address, int(self.server_address[1])
 
     def start(self) -> None:
         """Serve in the background."""
@@ -101,8 +54,7 @@ class LocalServer(ThreadingHTTPServer):
         with self._lock:
             clients = dict(self._clients)
         for client in clients.values():
-            with suppress(OSError):  # the client has closed it already
-                client.shutdown(socket.SHUT_RDWR)
+            _hang_up(client)
         for thread in clients:
             thread.join(JOIN_SECONDS)
 
@@ -114,9 +66,10 @@ class LocalServer(ThreadingHTTPServer):
             name=f"{self._name}-client",
             daemon=True,
         )
-        with self._lock:
-            self._clients[thread] = request
-        thread.start()
+        if self._admit(thread, request):
+            thread.start()
+        else:
+            self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer a connection and forget it."""
@@ -125,25 +78,57 @@ class LocalServer(ThreadingHTTPServer):
         finally:
             with self._lock:
                 del self._clients[threading.current_thread()]
+                self._asking.pop(request, None)
+
+    def note_asked(self, client: socket.socket) -> None:
+        """Stop the clock of a client that has said all it wants."""
+        with self._lock:
+            self._asking.pop(client, None)
+
+    def service_actions(self) -> None:
+        """Hang up on clients that have been asking for too long: each holds one of few places."""
+        oldest = monotonic() - ASKING_SECONDS
+        with self._lock:
+            slow = [client for client, since in self._asking.items() if since < oldest]
+        for client in slow:
+            _hang_up(client)
+
+    def _admit(self, thread: threading.Thread, client: socket.socket) -> bool:
+        with self._lock:
+            is_free = len(self._clients) < MOST_CLIENTS
+            if is_free:
+                self._clients[thread] = client
+                self._asking[client] = monotonic()
+        return is_free
 
 
-def open_server(port: int, handler: Callable[..., LocalHandler], name: str) -> LocalServer:
+def _hang_up(client: socket.socket) -> None:
+    with suppress(OSError):  # the client has closed it already
+        client.shutdown(socket.SHUT_RDWR)
+
+
+def open_server(
+    port: int, handler: Callable[..., LocalHandler], name: str, access: Access = THIS_MACHINE
+) -> LocalServer:
     """Take a port and serve on it.
 
     Args:
         port: Which; 0 takes any free one.
         handler: Makes the answer to one request.
         name: Of the threads.
+        access: Where to serve, and what is demanded of clients.
 
     Raises:
-        OutputError: The port is in use or may not be used.
+        OutputError: The address is not this machine's, or the port is in use or may not be used.
     """
     try:
-        server = LocalServer(port, handler, name)
+        server = LocalServer(port, handler, name, access)
     except (OSError, OverflowError) as error:
+        place = "this machine" if access == THIS_MACHINE else access.address
         raise OutputError(
-            f"Expected to show the stream on port {port} of this machine, got: {error}.",
-            "Another viewer may be running there. Choose another port, or 0 for any free one.",
+            f"Expected to show the stream on port {port} of {place}, got: {error}.",
+            "Another viewer may be running there, or the address is of another machine. "
+            "Choose another port, or 0 for any free one.",
         ) from error
     server.start()
     return server

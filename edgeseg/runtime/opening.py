@@ -43,6 +43,8 @@ def open_stream(
         opened.callback(frames.close)
         name, card = hide_password(source), segmenter.card
         size = frames.mm_per_px if wishes.mm_per_px is None else wishes.mm_per_px
-        sinks = open_sinks(wishes, StreamInfo(card.name, name, segmenter.report, recorder, size), card.output.classes)
+        info = StreamInfo(card.name, name, segmenter.report, recorder, size, frames.inbox)
+        wishes.check_info(info)
+        sinks = open_sinks(wishes, info, card.output.classes)
         opened.pop_all()
     return LiveStream(segmenter, frames, recorder, [*sinks, *listeners], options, name)

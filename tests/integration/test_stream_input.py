@@ -145,6 +145,11 @@ def test_a_file_without_frames_is_one_sentence(
         (("--max-miss", "1.5"), 2, "share from 0 to 1"),
         (("--frames", "0"), 2, "at least 1 frame"),
         (("--mm-per-px", "0"), 2, "pixel's size above 0"),
+        (("--host", "here"), 2, "expected an IPv4 address of this machine"),
+        (("--host", "0.0.0.0"), 2, "expected --view web beside --host"),
+        (("--record-wait",), 2, "expected --record DIR and --view web"),
+        (("--source", "browser://"), 2, "expected --view web, whose page sends the camera's pictures"),
+        (("--source", "browser://?fps=900"), 1, "size, fps as options"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(

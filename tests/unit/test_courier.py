@@ -87,3 +87,18 @@ def test_no_thread_is_left() -> None:
     before = set(threading.enumerate())
     Courier(Full()).close()
     assert set(threading.enumerate()) == before
+
+
+def test_results_pass_by_uncounted_while_it_is_off() -> None:
+    outlet = Slow()
+    outlet.go_on.set()
+    courier = Courier(outlet, is_on=False)
+    courier.publish(make_result(0))
+    courier.turn(True)
+    courier.publish(make_result(1))
+    assert outlet.busy.wait(SECONDS)
+    courier.turn(False)
+    courier.publish(make_result(2))
+    courier.close()
+    assert outlet.seen == [1]
+    assert (courier.report().taken, courier.report().missed) == (1, 0)

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -22,9 +23,13 @@ from edgeseg.core.spec import ClassSpec
 from edgeseg.runtime.latency import LatencyRecorder
 from edgeseg.runtime.segmenter import Segmentation, StageTimes
 from edgeseg.runtime.sinks.base import Result, StreamInfo
-from edgeseg.runtime.sources.base import Frame
+from edgeseg.runtime.sinks.courier import Courier
+from edgeseg.runtime.sinks.record import Recording
+from edgeseg.runtime.sources.base import Frame, Notice
 from edgeseg.runtime.viewer import WebViewer, audience
 from edgeseg.runtime.viewer.audience import SEATS
+from edgeseg.runtime.viewer.meter import Meter
+from tests.viewers import ask, order, port_of
 
 SECONDS = 10
 CLASSES = (ClassSpec("lesion", (255, 176, 0)), ClassSpec("vessel", (64, 180, 230)))
@@ -48,19 +53,6 @@ def viewer() -> Iterator[WebViewer]:
     viewer = WebViewer(make_info(), CLASSES, port=0)
     yield viewer
     viewer.close()
-
-
-def port_of(viewer: WebViewer) -> int:
-    return int(viewer.url.rstrip("/").rsplit(":", 1)[1])
-
-
-def ask(
-    viewer: WebViewer, path: str, method: str = "GET", host: str | None = None
-) -> tuple[int, http.client.HTTPMessage, bytes]:
-    with closing(http.client.HTTPConnection("127.0.0.1", port_of(viewer), timeout=SECONDS)) as connection:
-        connection.request(method, path, headers={} if host is None else {"Host": host})
-        answer = connection.getresponse()
-        return answer.status, answer.headers, answer.read()
 
 
 def ask_numbers(viewer: WebViewer, query: str = "") -> dict[str, Any]:
@@ -108,8 +100,9 @@ class PictureClient:
     ("path", "kind", "part"),
     [
         ("/", "text/html", b"Research software, no medical device: not for diagnosis or treatment."),
-        ("/page.css", "text/css", b"prefers-color-scheme: light"),
+        ("/page.css", "text/css", b"color-scheme: dark;"),
         ("/page.js", "text/javascript", b"The stream has ended."),
+        ("/camera.js", "text/javascript", b"getUserMedia"),
     ],
 )
 def test_page_is_served_with_headers_that_keep_it_here(viewer: WebViewer, path: str, kind: str, part: bytes) -> None:
@@ -232,12 +225,12 @@ def wait_for_one_gone(threads: set[threading.Thread]) -> None:
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "0.0.0.0", ""])
 @pytest.mark.parametrize("path", ["/", "/numbers", "/picture"])
 def test_foreign_host_is_refused(viewer: WebViewer, path: str, host: str) -> None:
-    assert ask(viewer, path, host=host)[0] == 403
+    assert ask(viewer, path, headers={"Host": host})[0] == 403
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9000", "127.0.0.1"])
 def test_own_host_is_answered_also_through_a_tunnel(viewer: WebViewer, host: str) -> None:
-    assert ask(viewer, "/", host=host)[0] == 200
+    assert ask(viewer, "/", headers={"Host": host})[0] == 200
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/page.html", "/../viewer.py", "/server.py", "//numbers/"])
@@ -245,8 +238,8 @@ def test_unknown_path_is_not_found(viewer: WebViewer, path: str) -> None:
     assert ask(viewer, path)[0] == 404
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
-def test_only_get_is_answered(viewer: WebViewer, method: str) -> None:
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "HEAD", "OPTIONS"])
+def test_only_get_and_post_are_answered(viewer: WebViewer, method: str) -> None:
     status, headers, _ = ask(viewer, "/numbers", method)
     assert status == 501
     assert "Content-Security-Policy" in headers
@@ -304,3 +297,36 @@ def test_16_bit_and_colour_frames_are_shown(viewer: WebViewer) -> None:
         viewer.publish(Result(Frame(image, 0, monotonic()), plain.segmentation, 20.0))
         with closing(PictureClient(viewer)) as client:
             np.testing.assert_allclose(client.read_image()[400, 100], (100, 100, 100), atol=8)
+
+
+def test_page_begins_and_ends_a_recording_only_where_a_folder_was_named(viewer: WebViewer, tmp_path: Path) -> None:
+    assert ask_numbers(viewer)["recording"] is None
+    assert order(viewer, "/recording/start")[0] == 404
+    info = make_info()
+    recording = Courier(Recording(tmp_path / "recording", info, CLASSES), is_on=False)
+    with closing(WebViewer(info, CLASSES, port=0, recording=recording)) as other, closing(recording):
+        for path, on in (("start", True), ("start", True), ("stop", False)):
+            assert order(other, f"/recording/{path}") == (204, b"")
+            assert ask_numbers(other)["recording"] == {"on": on, "taken": 0, "missed": 0, "failure": None}
+
+
+def test_numbers_say_what_happened_to_the_source_and_how_hot_it_is(viewer: WebViewer) -> None:
+    for number in range(7):
+        viewer.notice(Notice("lost" if number % 2 else "back", f"Notice {number}."))
+    numbers = ask_numbers(viewer)
+    assert [notice["sentence"] for notice in numbers["notices"]] == [f"Notice {number}." for number in range(2, 7)]
+    assert numbers["notices"][-1]["state"] == "back"
+    assert set(numbers["thermal"]) == {"celsius", "throttled"}
+
+
+def test_rates_are_counted_by_the_clock() -> None:
+    meter = Meter()
+    assert (meter.rate(100.0), meter.history(100.0)) == (0.0, ())
+    for number in range(40):
+        meter.add(100.05 + number / 10, 2 * number)
+    assert meter.rate(104.0) == pytest.approx(20.0)
+    assert meter.history(104.5) == (20, 20, 20)
+    assert meter.history(106.5) == (20, 20, 20, 0, 0)
+    assert meter.rate(110.0) == 0.0
+    meter.add(300.0, 81)
+    assert meter.history(301.0) == (*[0] * 59, 3)

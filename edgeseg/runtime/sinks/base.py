@@ -10,6 +10,7 @@ from edgeseg.backends.select import BackendReport
 from edgeseg.runtime.latency import LatencyRecorder
 from edgeseg.runtime.segmenter import Segmentation
 from edgeseg.runtime.sources.base import Frame, Notice
+from edgeseg.runtime.sources.inbox import Inbox
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class StreamInfo:
     backend: Callable[[], BackendReport]
     recorder: LatencyRecorder
     mm_per_px: float | None = None
+    inbox: Inbox | None = None
+    """Where the page puts its camera's pictures, when those are the source."""
 
 
 @dataclass(frozen=True)

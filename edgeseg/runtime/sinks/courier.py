@@ -38,8 +38,9 @@ class Outlet(ABC):
 class Courier(Sink):
     """Hands the newest result to an outlet on a thread of its own; what came and went meanwhile is counted."""
 
-    def __init__(self, outlet: Outlet) -> None:
-        self._outlet = outlet
+    def __init__(self, outlet: Outlet, is_on: bool = True) -> None:
+        """Start the thread; while it is off, results pass by uncounted."""
+        self._outlet, self._is_on = outlet, is_on
         self._news = threading.Condition()
         self._newest: Result | None = None
         self._closing = False
@@ -51,9 +52,21 @@ class Courier(Sink):
     def publish(self, result: Result) -> None:
         """Make a result the next one to be carried."""
         with self._news:
+            if not self._is_on:
+                return
             self._missed += self._newest is not None or self._failure is not None
             self._newest = result if self._failure is None else None
             self._news.notify_all()
+
+    @property
+    def is_on(self) -> bool:
+        """Say whether results are carried."""
+        return self._is_on
+
+    def turn(self, is_on: bool) -> None:
+        """Begin to carry results, or let them pass by."""
+        with self._news:
+            self._is_on = is_on
 
     @property
     def wants_end(self) -> bool:

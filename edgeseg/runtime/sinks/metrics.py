@@ -8,8 +8,10 @@ from http import HTTPStatus
 from typing import Any
 
 from edgeseg.core.thermal import read_thermal
+from edgeseg.runtime.access import THIS_MACHINE
 from edgeseg.runtime.latency import WINDOW
-from edgeseg.runtime.localserver import HOST, LocalHandler, open_server
+from edgeseg.runtime.localhandler import LocalHandler
+from edgeseg.runtime.localserver import open_server
 from edgeseg.runtime.sinks.base import Result, Sink, StreamInfo
 from edgeseg.runtime.sources.base import Frame
 
@@ -29,7 +31,7 @@ class Metrics(Sink):
         self._info = info
         self._captured, self._processed = 0, 0
         self._server = open_server(port, partial(_MetricsHandler, self), "edgeseg-metrics")
-        self.url = f"http://{HOST}:{self._server.server_port}/metrics"
+        self.url = f"{THIS_MACHINE.write_url(self._server.server_port)}metrics"
 
     def see(self, frame: Frame) -> None:
         """Count a captured frame."""

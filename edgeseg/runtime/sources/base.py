@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgeseg.core.spec import Region
+from edgeseg.runtime.sources.inbox import Inbox
 
 STALL_S = 5.0
 """How long a live source may give nothing before it counts as lost."""
@@ -63,6 +64,8 @@ class Source(ABC):
     mm_per_px: float | None = None
     arrived_at: float | None = None
     """When the newest image arrived (monotonic seconds), where that is earlier than the end of its decoding."""
+    inbox: Inbox | None = None
+    """Where the page puts its pictures, for a source that is fed by one."""
     health: Health = Health()
     tell: Callable[[Notice], None] = staticmethod(ignore_notice)
     """Called from the capturing thread."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from edgeseg.core.errors import UnknownNameError
 from edgeseg.runtime.capture import AS_IT_COMES, CaptureOptions, LiveSourceError
 from edgeseg.runtime.sources.base import Source
+from edgeseg.runtime.sources.browser import BrowserSource
 from edgeseg.runtime.sources.camera import CameraSource
 from edgeseg.runtime.sources.csi import build_pipeline
 from edgeseg.runtime.sources.dicom import DicomSource, is_dicom
@@ -37,11 +38,14 @@ KINDS = (
     "FOLDER of images",
     "FOLDER/*.png",
     "- (raw frames on standard input)",
+    "browser:// (the camera of whoever has the page open)",
 )
 
 
 def open_source(text: str, colour: bool = False, options: CaptureOptions = AS_IT_COMES) -> Source:
     """Open a source; a live one is opened again when it is lost, a recorded one at its end if that is asked for.
+
+    A page that sends its camera's pictures comes back by itself.
 
     Args:
         text: What the user wrote, one of `KINDS`.
@@ -58,7 +62,7 @@ def open_source(text: str, colour: bool = False, options: CaptureOptions = AS_IT
     except LiveSourceError:
         source.close()
         raise
-    if source.live:
+    if source.live and source.inbox is None:
         return ReconnectingSource(opener, source)
     return LoopedSource(opener, source) if options.loop else source
 
@@ -79,6 +83,7 @@ def _find_stream(text: str, colour: bool) -> Opener | None:
         "gst://": lambda: GstreamerSource(text.removeprefix("gst://")),
         "rtsp://": lambda: RtspSource(text),
         "http://": lambda: MjpegSource(text),
+        "browser://": lambda: BrowserSource(text),
         "/dev/": lambda: CameraSource(text),
     }
     if address.isdigit():

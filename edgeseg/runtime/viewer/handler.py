@@ -1,30 +1,32 @@
-"""What the viewer answers to a browser, and to whom it refuses an answer."""
+"""What the viewer answers to a browser, which orders it takes, and to whom it refuses an answer."""
 
 from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from edgeseg.core.schema import to_plain
-from edgeseg.core.spec import ClassSpec
-from edgeseg.runtime.localserver import LocalHandler
-from edgeseg.runtime.sinks.base import StreamInfo
-from edgeseg.runtime.viewer.audience import SEATS, Audience
-from edgeseg.runtime.viewer.hub import Hub
+from edgeseg.runtime.localhandler import LocalHandler
+from edgeseg.runtime.viewer.audience import SEATS
+from edgeseg.runtime.viewer.broadcast import Broadcast
 from edgeseg.runtime.viewer.numbers import collect_numbers
 from edgeseg.runtime.viewer.picture import CONTENT_TYPE, read_wish, stream_parts
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "page"
+HTML, CSS, SCRIPT = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
 PAGE_FILES = {
-    "/": ("page.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/page.css": CSS,
+    "/page.js": SCRIPT,
+    "/camera.js": SCRIPT,
+    "/charts.js": SCRIPT,
+    "/elements.js": SCRIPT,
+    "/figures.js": SCRIPT,
+    "/picture.js": SCRIPT,
+    "/recording.js": SCRIPT,
 }
 HEADERS = {
     "Content-Security-Policy": (
@@ -40,18 +42,8 @@ UNSENT_BYTES = 128 * 1024
 PAGE_NAME_LENGTH = 40
 
 
-@dataclass(frozen=True)
-class Broadcast:
-    """What is shown, and to whom."""
-
-    info: StreamInfo
-    classes: Sequence[ClassSpec]
-    hub: Hub
-    audience: Audience
-
-
 class ViewerHandler(LocalHandler):
-    """Answers one request; only GET has an answer."""
+    """Answers one request: GET shows, POST orders."""
 
     def __init__(self, broadcast: Broadcast, *args: Any) -> None:
         self._broadcast = broadcast
@@ -60,31 +52,70 @@ class ViewerHandler(LocalHandler):
     def answer(self) -> None:
         """Answer a request for the page, the picture or the numbers."""
         address = urlsplit(self.path)
-        if address.path in PAGE_FILES:
-            name, kind = PAGE_FILES[address.path]
-            self.send(HTTPStatus.OK, kind, (FOLDER / name).read_bytes())
+        if address.path == "/":
+            cookie = self.access.make_cookie(self.reached_at[1])
+            self.send(HTTPStatus.OK, HTML, (FOLDER / "page.html").read_bytes(), cookie)
+        elif address.path in PAGE_FILES:
+            self.send(HTTPStatus.OK, PAGE_FILES[address.path], (FOLDER / address.path[1:]).read_bytes())
         elif address.path == "/numbers":
             self._send_numbers(address)
         elif address.path == "/picture":
             self._send_picture(address)
         else:
-            self.refuse(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
+            self._refuse_unknown()
+
+    def obey(self, body: bytes) -> None:
+        """Take a picture of the page's camera, or switch the recording."""
+        address = urlsplit(self.path)
+        if address.path == "/camera":
+            self._take_camera_picture(address, body)
+        elif address.path in ("/recording/start", "/recording/stop"):
+            self._switch_recording(address.path == "/recording/start")
+        else:
+            self._refuse_unknown()
 
     def end_headers(self) -> None:
         """Add to every answer what keeps the picture of a patient on this machine."""
         for name, value in HEADERS.items():
             self.send_header(name, value)
+        camera = "()" if self._broadcast.info.inbox is None else "(self)"
+        self.send_header("Permissions-Policy", f"camera={camera}, microphone=(), geolocation=()")
         super().end_headers()
 
+    def _take_camera_picture(self, address: SplitResult, body: bytes) -> None:
+        inbox = self._broadcast.info.inbox
+        if inbox is None:
+            self.refuse(HTTPStatus.NOT_FOUND, "This stream does not take its frames from the page.")
+        elif self.headers.get_content_type() != "image/jpeg":
+            self.refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Expected a picture of the type image/jpeg.")
+        elif not inbox.put("".join(_read_pages(address)), body):
+            self.refuse(HTTPStatus.CONFLICT, "The camera of another page is in use.")
+        else:
+            self._say_done()
+
+    def _switch_recording(self, is_on: bool) -> None:
+        recording = self._broadcast.recording
+        if recording is None:
+            self.refuse(HTTPStatus.NOT_FOUND, "This stream has no folder for a recording: start it with --record DIR.")
+        else:
+            recording.turn(is_on)
+            self._say_done()
+
+    def _say_done(self) -> None:
+        self.send_response(HTTPStatus.NO_CONTENT)
+        self.end_headers()
+
+    def _refuse_unknown(self) -> None:
+        self.refuse(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
+
     def _send_numbers(self, address: SplitResult) -> None:
-        broadcast = self._broadcast
-        pages = [page[:PAGE_NAME_LENGTH] for page in parse_qs(address.query).get("page", [])]
+        audience, pages = self._broadcast.audience, _read_pages(address)
         for page in pages:
-            broadcast.audience.note_page(page, told_end=False)
-        numbers = collect_numbers(broadcast.info, broadcast.classes, broadcast.hub)
+            audience.note_page(page, told_end=False)
+        numbers = collect_numbers(self._broadcast)
         self.send(HTTPStatus.OK, "application/json", json.dumps(to_plain(numbers)).encode())
         for page in pages:
-            broadcast.audience.note_page(page, numbers.ended)
+            audience.note_page(page, numbers.ended)
 
     def _send_picture(self, address: SplitResult) -> None:
         try:
@@ -102,3 +133,8 @@ class ViewerHandler(LocalHandler):
             self.end_headers()
             for part in stream_parts(self._broadcast.hub, self._broadcast.classes, wish, self.connection):
                 self.wfile.write(part)
+
+
+def _read_pages(address: SplitResult) -> list[str]:
+    """Read the name that a page gives itself."""
+    return [page[:PAGE_NAME_LENGTH] for page in parse_qs(address.query).get("page", [])]

@@ -10,9 +10,11 @@ from time import monotonic
 
 from edgeseg.runtime.picture import Picture
 from edgeseg.runtime.sinks.base import Result
+from edgeseg.runtime.sources.base import Frame, Notice
+from edgeseg.runtime.viewer.meter import Meter
 
 KEPT_FRAMES = 300
-RATE_SECONDS = 2.0
+KEPT_NOTICES = 5
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,14 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """A notice, and when it came (monotonic seconds)."""
+
+    notice: Notice
+    at: float
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """What the hub knows at one moment."""
 
@@ -31,6 +41,11 @@ class Snapshot:
     results: int
     ages_ms: tuple[float, ...]
     fps: float
+    captured_fps: float
+    rates: tuple[int, ...]
+    """Results in each of the last seconds."""
+    notices: tuple[Heard, ...]
+    """What happened to the source, the newest last."""
     idle_ms: float | None
     """How long ago the newest result came; None before the first."""
     ended: bool
@@ -46,7 +61,9 @@ class Hub:
         self._results = 0
         self._shown: Shown | None = None
         self._ended = False
-        self._times: deque[float] = deque(maxlen=KEPT_FRAMES)
+        self._result_at: float | None = None
+        self._masks, self._frames = Meter(), Meter()
+        self._notices: deque[Heard] = deque(maxlen=KEPT_NOTICES)
         self._ages: deque[float] = deque(maxlen=KEPT_FRAMES)
 
     def publish(self, result: Result) -> None:
@@ -54,8 +71,19 @@ class Hub:
         with self._news:
             self._newest = result
             self._results += 1
-            self._times.append(monotonic())
+            self._result_at = monotonic()
+            self._masks.add(self._result_at, self._results)
             self._ages.append(result.age_ms)
+
+    def count_frame(self, frame: Frame) -> None:
+        """Note that a frame was captured."""
+        with self._news:
+            self._frames.add(monotonic(), frame.number)
+
+    def hear(self, notice: Notice) -> None:
+        """Keep what happened to the source."""
+        with self._news:
+            self._notices.append(Heard(notice, monotonic()))
 
     def show(self, picture: Picture) -> None:
         """Make a picture the newest."""
@@ -88,18 +116,18 @@ class Hub:
     def look(self) -> Snapshot:
         """Take a snapshot."""
         with self._news:
-            newest, results, ended = self._newest, self._results, self._ended
-            ages, times = tuple(self._ages), tuple(self._times)
-        now = monotonic()
-        idle = 1e3 * (now - times[-1]) if times else None
-        return Snapshot(newest, results, ages, _count_rate(times, now), idle, ended)
+            now = monotonic()
+            return Snapshot(
+                newest=self._newest,
+                results=self._results,
+                ages_ms=tuple(self._ages),
+                fps=self._masks.rate(now),
+                captured_fps=self._frames.rate(now),
+                rates=self._masks.history(now),
+                notices=tuple(self._notices),
+                idle_ms=None if self._result_at is None else 1e3 * (now - self._result_at),
+                ended=self._ended,
+            )
 
     def _shown_number(self) -> int:
         return self._shown.number if self._shown else 0
-
-
-def _count_rate(times: tuple[float, ...], now: float) -> float:
-    recent = [time for time in times if now - time <= RATE_SECONDS]
-    if len(recent) < 2 or recent[-1] <= recent[0]:
-        return 0.0
-    return (len(recent) - 1) / (recent[-1] - recent[0])

@@ -6,19 +6,28 @@ from collections.abc import Sequence
 from functools import partial
 
 from edgeseg.core.spec import ClassSpec
-from edgeseg.runtime.localserver import HOST, open_server
+from edgeseg.runtime.access import THIS_MACHINE, Access
+from edgeseg.runtime.localserver import open_server
 from edgeseg.runtime.picture import Holder, Picture
 from edgeseg.runtime.sinks.base import Result, Sink, StreamInfo
-from edgeseg.runtime.sources.base import Frame
-from edgeseg.runtime.viewer.audience import Audience
-from edgeseg.runtime.viewer.handler import Broadcast, ViewerHandler
-from edgeseg.runtime.viewer.hub import Hub
+from edgeseg.runtime.sinks.courier import Courier
+from edgeseg.runtime.sources.base import Frame, Notice
+from edgeseg.runtime.viewer.broadcast import Broadcast
+from edgeseg.runtime.viewer.handler import ViewerHandler
 
 
 class WebViewer(Sink):
-    """Shows the stream at `url` to browsers on this machine; drawing and sending cost the stream nothing."""
+    """Shows the stream at `url` to browsers; drawing and sending cost the stream nothing."""
 
-    def __init__(self, info: StreamInfo, classes: Sequence[ClassSpec], port: int = 8765, hold: bool = True) -> None:
+    def __init__(
+        self,
+        info: StreamInfo,
+        classes: Sequence[ClassSpec],
+        port: int = 8765,
+        hold: bool = True,
+        access: Access = THIS_MACHINE,
+        recording: Courier | None = None,
+    ) -> None:
         """Start serving.
 
         Args:
@@ -26,15 +35,17 @@ class WebViewer(Sink):
             classes: Names and colours, in the order of the labels.
             port: Where to serve; 0 takes any free port.
             hold: Whether the newest frame is shown with the mask carried onto it, or the frame that the mask is of.
+            access: Where to serve, and what is demanded of clients.
+            recording: What the page may switch on and off.
 
         Raises:
             OutputError: The port is in use.
         """
-        self._broadcast = Broadcast(info, tuple(classes), Hub(), Audience())
-        self._server = open_server(port, partial(ViewerHandler, self._broadcast), "edgeseg-viewer")
+        self._broadcast = Broadcast(info, tuple(classes), recording)
+        self._server = open_server(port, partial(ViewerHandler, self._broadcast), "edgeseg-viewer", access)
         self._holder = Holder(self._broadcast.hub.show, self._broadcast.audience.is_watching) if hold else None
         self._closed = False
-        self.url = f"http://{HOST}:{self._server.server_port}/"
+        self.url = access.write_url(self._server.server_port)
 
     def publish(self, result: Result) -> None:
         """Make a result the one that is shown."""
@@ -46,8 +57,13 @@ class WebViewer(Sink):
 
     def see(self, frame: Frame) -> None:
         """Show a frame before its own mask is there."""
+        self._broadcast.hub.count_frame(frame)
         if self._holder is not None:
             self._holder.see(frame)
+
+    def notice(self, notice: Notice) -> None:
+        """Tell the page what happened to the source."""
+        self._broadcast.hub.hear(notice)
 
     def close(self) -> None:
         """End the server; open pages get about a second to hear that the stream has ended."""

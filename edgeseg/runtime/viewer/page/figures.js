@@ -1,0 +1,138 @@
+/* Everything that is told in words and figures. */
+
+import { drawAges, drawRates } from "./charts.js";
+import { find, formatCount, formatTime, setText } from "./elements.js";
+
+const VERDICT_POLLS = 4;
+const STAGES = { preprocess: "Preprocess", invoke: "Network", postprocess: "Postprocess", total: "Total" };
+
+let verdict = { shown: "", next: "", polls: 0 };
+
+export function showFigures(numbers) {
+  showStream(numbers);
+  showBoard(numbers);
+  showNotices(numbers.notices);
+  if (numbers.frames > 0) {
+    showAges(numbers);
+    showStages(numbers.latency_ms);
+  }
+  drawAges(numbers.ages_ms, numbers.budget_ms);
+  drawRates(numbers.rates, numbers.captured_fps);
+}
+
+export function forgetVerdict() {
+  verdict = { shown: "", next: "", polls: 0 };
+}
+
+function showStream(numbers) {
+  setText("model", numbers.model);
+  setText("source", numbers.source);
+  document.title = `${numbers.model} · edgeseg`;
+}
+
+function showBoard({ backend, thermal }) {
+  const { name, requested, fallback_reason: reason } = backend;
+  setText("backend", requested === name || requested === "auto" ? name : `${name} (asked for: ${requested})`);
+  setText("fallback", reason ?? "");
+  find("fallback").hidden = !reason;
+  const heat = thermal.celsius === null ? "not told by this machine" : `${thermal.celsius.toFixed(1)} °C`;
+  setText("heat", thermal.throttled ? `${heat}, slowed down by heat` : heat);
+  find("heat").classList.toggle("warning", thermal.throttled === true);
+}
+
+function showAges(numbers) {
+  const age = numbers.frame_age_ms;
+  setText("age-p50", formatTime(age.p50));
+  setText("age-p99", formatTime(age.p99));
+  setText("fps", numbers.fps.toFixed(1));
+  setText("captured-fps", numbers.captured_fps.toFixed(1));
+  setText("frames", formatCount(numbers.frames));
+  setText("misses", (100 * numbers.misses).toFixed(numbers.misses < 0.1 ? 2 : 1));
+  showVerdict(age.p99 <= numbers.budget_ms ? "held" : "missed");
+}
+
+/* A verdict must hold for some polls before it is shown, so that a screen reader does not chatter. */
+function showVerdict(next) {
+  verdict.polls = next === verdict.next ? verdict.polls + 1 : 1;
+  verdict.next = next;
+  if (next !== verdict.shown && (verdict.shown === "" || verdict.polls >= VERDICT_POLLS)) {
+    verdict.shown = next;
+    document.body.dataset.verdict = next;
+    setText("verdict", next === "held" ? "Within budget" : "Over budget");
+  }
+}
+
+function showStages(latency) {
+  const body = find("stages");
+  if (body.rows.length === 0) {
+    body.append(...Object.values(STAGES).map(makeStageRow));
+  }
+  Object.keys(STAGES).forEach((stage, index) => {
+    const { p50, p90, p99, mean } = latency[stage];
+    [p50, p90, p99, mean].forEach((value, column) => {
+      body.rows[index].cells[column + 1].textContent = formatTime(value);
+    });
+  });
+}
+
+function makeStageRow(title) {
+  const row = document.createElement("tr");
+  const head = document.createElement("th");
+  head.scope = "row";
+  head.textContent = title;
+  row.append(head);
+  for (let column = 0; column < 4; column += 1) {
+    row.insertCell();
+  }
+  return row;
+}
+
+function showNotices(notices) {
+  const list = find("notices");
+  const entries = notices.map(({ state, sentence, seconds_ago: seconds }) => [state, sentence, formatAgo(seconds)]);
+  const key = JSON.stringify(entries);
+  find("events").hidden = entries.length === 0;
+  if (list.dataset.key !== key) {
+    list.dataset.key = key;
+    list.replaceChildren(...entries.reverse().map(makeNotice));
+  }
+}
+
+function makeNotice([state, sentence, time]) {
+  const entry = document.createElement("li");
+  const when = document.createElement("span");
+  when.className = "quiet";
+  when.textContent = time;
+  entry.dataset.source = state;
+  entry.append(sentence, " ", when);
+  return entry;
+}
+
+function formatAgo(seconds) {
+  return seconds < 60 ? `${seconds.toFixed(0)} s ago` : `${(seconds / 60).toFixed(0)} min ago`;
+}
+
+export function showLegend(numbers) {
+  const legend = find("legend");
+  const key = JSON.stringify(numbers.classes.map(({ name, colour }) => [name, colour]));
+  if (legend.dataset.key !== key) {
+    legend.dataset.key = key;
+    legend.replaceChildren(...numbers.classes.map(makeLegendEntry));
+  }
+  const [width, height] = numbers.frame_px ?? [0, 0];
+  numbers.classes.forEach(({ area_px: area, area_mm2: mm2 }, index) => {
+    const share = area === 0 ? "" : ` (${((100 * area) / (width * height)).toFixed(1)}%)`;
+    const real = mm2 === null ? "" : `, ${mm2.toFixed(mm2 < 100 ? 1 : 0)} mm²`;
+    legend.children[index].lastChild.textContent = `${formatCount(area)} px${share}${real}`;
+  });
+}
+
+function makeLegendEntry({ name, colour }) {
+  const entry = document.createElement("li");
+  const swatch = document.createElement("i");
+  const area = document.createElement("span");
+  swatch.style.backgroundColor = colour;
+  area.className = "area";
+  entry.append(swatch, name, area);
+  return entry;
+}

@@ -1,0 +1,158 @@
+"""What a person sees of a real stream in a real browser: an overlay that moves, whatever the frames come from."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.browsers import CHROMIUM, SECONDS, Browser, wait_until
+from tests.tinymodels import write_bright_model
+
+SIZE = (96, 64)
+FRAMES = 24
+COLOUR = (0, 176, 255)
+"""The overlay at full opacity, blue first."""
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH"),
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bright_model(tmp_path_factory.mktemp("model") / "bright.tflite")
+
+
+@contextmanager
+def run_stream(model: Path, *arguments: str) -> Iterator[str]:
+    """Run `edgeseg stream` and give the address that it tells."""
+    command = [sys.executable, "-m", "edgeseg", "stream", str(model), "--port", "0", "--budget-ms", "60000"]
+    with subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            line = process.stderr.readline()
+            assert line.startswith("Open http://"), line + process.stderr.read()
+            yield line.split()[1]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, told = process.communicate(timeout=SECONDS)
+        assert process.returncode == 0, told
+
+
+@contextmanager
+def open_page(folder: Path, url: str, *flags: str) -> Iterator[Browser]:
+    """Show the page with an opaque overlay."""
+    browser = Browser(folder, flags)
+    try:
+        browser.show(url, (900, 800))
+        browser.wait_for("document.body?.dataset.state?.length > 0 && Boolean(document.querySelector('#legend li'))")
+        browser.ask("opacity.value = 100; opacity.dispatchEvent(new Event('input'))")
+        yield browser
+        assert browser.complaints == []
+    finally:
+        browser.close()
+
+
+def make_images() -> list[NDArray[np.uint8]]:
+    """Draw a bright block that walks from left to right."""
+    images = [np.full((SIZE[1], SIZE[0]), 20, np.uint8) for _ in range(FRAMES)]
+    for number, image in enumerate(images):
+        image[20:44, 3 * number : 3 * number + 20] = 230
+    return images
+
+
+def write_clip(path: Path) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12.0, SIZE)
+    for image in make_images():
+        writer.write(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
+    writer.release()
+    return path
+
+
+def write_webcam(path: Path) -> Path:
+    """Write what Chromium shows as a webcam, as YUV4MPEG2."""
+    colours = np.full(SIZE[0] * SIZE[1] // 2, 128, np.uint8).tobytes()
+    frames = b"".join(b"FRAME\n" + image.tobytes() + colours for image in make_images())
+    path.write_bytes(f"YUV4MPEG2 W{SIZE[0]} H{SIZE[1]} F12:1 Ip A1:1 C420jpeg\n".encode() + frames)
+    return path
+
+
+def wait_for_movement(browser: Browser) -> None:
+    """Wait until the overlay has been at two places."""
+    seen: list[NDArray[np.bool_]] = []
+
+    def has_moved() -> bool:
+        marked = find_overlay(browser.take_screenshot())
+        if marked.any():
+            seen.append(marked)
+        return len(seen) > 1 and bool(np.count_nonzero(seen[0] ^ seen[-1]) > 0.1 * np.count_nonzero(seen[0]))
+
+    wait_until(has_moved, "a moving overlay")
+
+
+def find_overlay(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return np.asarray(np.abs(image.astype(np.int16) - COLOUR).max(axis=2) < 30)
+
+
+def count_masks(recording: Path) -> str:
+    return f"{len(list((recording / 'masks').iterdir()))} masks recorded"
+
+
+def test_a_phantom_moves_is_recorded_on_request_and_saved_as_a_picture(model: Path, tmp_path: Path) -> None:
+    recording = tmp_path / "recording"
+    arguments = ("--source", "phantom://?size=64", "--record", str(recording), "--record-wait")
+    with run_stream(model, *arguments) as url, open_page(tmp_path / "browser", url) as browser:
+        wait_for_movement(browser)
+        assert not any((recording / "masks").iterdir())
+        assert browser.ask("record.click(); record.innerText") == "Start recording"
+        browser.wait_for("!recorded.hidden && record.innerText === 'Stop recording'")
+        browser.ask("record.click()")
+        browser.wait_for("record.innerText === 'Start recording'")
+        wait_until(lambda: browser.ask("recorded.innerText") == count_masks(recording), "the number of masks")
+        kept = count_masks(recording)
+        browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+        browser.ask("save.click()")
+        wait_until(lambda: any(tmp_path.glob("bright-*.png")), "a saved picture")
+    assert count_masks(recording) == kept
+    saved = cv2.imread(str(next(tmp_path.glob("bright-*.png"))))
+    assert saved is not None
+    assert saved.shape == (64, 64, 3)
+    assert find_overlay(np.asarray(saved, dtype=np.uint8)).any()
+
+
+def test_a_clip_moves(model: Path, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.avi")
+    with (
+        run_stream(model, "--source", str(clip), "--loop") as url,
+        open_page(tmp_path / "browser", url) as browser,
+    ):
+        wait_for_movement(browser)
+
+
+def test_the_browsers_own_webcam_moves_behind_a_token(model: Path, tmp_path: Path) -> None:
+    webcam = write_webcam(tmp_path / "webcam.y4m")
+    flags = (
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-video-capture={webcam}",
+    )
+    with (
+        run_stream(model, "--source", "browser://?size=96x64", "--host", "127.0.0.2") as url,
+        open_page(tmp_path / "browser", url, *flags) as browser,
+    ):
+        assert "?token=" in url
+        assert browser.ask("location.search + document.cookie") == ""
+        browser.wait_for("document.body.dataset.state === 'inviting'")
+        browser.ask("camera.click()")
+        wait_for_movement(browser)
+        assert browser.ask("camera.click(); camera.innerText") == "Use this device's camera"
