@@ -12,20 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeseg.convert.pack import compact_flatbuffer
-from edgeseg.convert.package import build_card
-from edgeseg.convert.tflite import convert_model
 from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.modelfile import write_model
 from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec
-from edgeseg.model.spec import UNetSpec, find_size
-from edgeseg.model.unet import build_unet
 
 CALIBRATION_IMAGES = 4
 
 
 def make_untrained(path: Path, model: str = "small", size: int = 256) -> Path:
     """Write an int8 file of a named size with its card; golden pairs it has none."""
+    from edgeseg.convert.pack import compact_flatbuffer
+    from edgeseg.convert.package import build_card
+    from edgeseg.convert.tflite import convert_model
+    from edgeseg.model.spec import UNetSpec, find_size
+    from edgeseg.model.unet import build_unet
+
     named = find_size(model)
     widths = named.widths_behind(named.stem)
     spec = UNetSpec(size, size, 1, 1, "sigmoid", widths, named.skip, named.stem, upsampling=named.upsampling)
@@ -36,6 +37,11 @@ def make_untrained(path: Path, model: str = "small", size: int = 256) -> Path:
     made = Provenance("0" * 64, SplitSpec(0, 0.15, 0.2), 0, "int8-ptq", model, "", {})
     write_model(path, flatbuffer, build_card(flatbuffer, f"{model}-untrained", ends, made))
     return path
+
+
+def pick_model(given: Path | None, folder: Path) -> Path:
+    """Take the file that was given, else make an untrained one; only this needs TensorFlow."""
+    return given or make_untrained(folder / "small.tflite")
 
 
 def main() -> None:
