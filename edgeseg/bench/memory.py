@@ -39,12 +39,12 @@ def measure_memory(path: Path, backend: str, threads: int) -> float:
     return float(done.stdout.split()[-1])
 
 
-def read_peak_mb(root: Path = ROOT) -> float:
-    """Read the most memory this process held; getrusage would count what its parent held before it, too."""
-    line = re.search(r"VmHWM:\s+(\d+) kB", read_text(root / "proc/self/status"))
+def read_peak_mb(process: int | str = "self", root: Path = ROOT) -> float:
+    """Read the most memory a process held; getrusage would count what its parent held before it, too."""
+    line = re.search(r"VmHWM:\s+(\d+) kB", read_text(root / f"proc/{process}/status"))
     if line is None:
         raise BackendError(
-            "Expected a peak of memory in /proc/self/status, got none.", "edgeseg bench measures on Linux."
+            f"Expected a peak of memory in /proc/{process}/status, got none.", "edgeseg bench measures on Linux."
         )
     return round(int(line[1]) / 1024, 1)
 

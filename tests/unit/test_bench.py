@@ -65,9 +65,9 @@ def test_governors_are_listed_once(tmp_path: Path) -> None:
 def test_peak_of_memory_is_read_or_refused(tmp_path: Path) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/status").write_text("VmPeak:\t 9999 kB\nVmHWM:\t   70656 kB\n", encoding="utf-8")
-    assert read_peak_mb(tmp_path) == 69.0
+    assert read_peak_mb(root=tmp_path) == 69.0
     with pytest.raises(BackendError, match="Expected a peak of memory"):
-        read_peak_mb(tmp_path / "proc")
+        read_peak_mb(1, tmp_path)
 
 
 def test_reference_holds_what_is_within_the_tolerance(tmp_path: Path) -> None:
