@@ -41,7 +41,7 @@ from edgeseg.core.modelfile import ModelFile, read_model
 from edgeseg.runtime.capture import CaptureOptions
 from edgeseg.runtime.guarded import GuardedSegmenter
 from edgeseg.runtime.latency import LatencyRecorder
-from edgeseg.runtime.live import LiveStream
+from edgeseg.runtime.live import LiveStream, StreamOptions
 from edgeseg.runtime.segmenter import StageTimes
 
 BLOCK = 10
@@ -49,7 +49,7 @@ LIMIT_MS, LIMIT_SHARE, LIMIT_PAGE = 0.4, 0.1, 1.25
 HEADER = ("what", "ms p50", "limit", "verdict")
 PREPROCESS = {"colour to grey": "colour to grey", "resize to the network's grid": "from grey", "quantise": "quantise"}
 POSTPROCESS = ("scores", "back to frame size", "threshold")
-EVERY_FRAME = CaptureOptions(rate=math.inf, every_frame=True)
+EVERY_FRAME = StreamOptions(capture=CaptureOptions(rate=math.inf, every_frame=True))
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def take_block(task: Callable[[], object]) -> list[float]:
 def time_stream(segmenter: GuardedSegmenter, bare: Bare, runs: int) -> list[Way]:
     """Time frames at full speed from capture to the loop's body, a block of bare inferences after each block."""
     ways: list[Way] = []
-    with LiveStream(segmenter, Camera(), LatencyRecorder(math.inf, 0.0), capture=EVERY_FRAME) as live:
+    with LiveStream(segmenter, Camera(), LatencyRecorder(math.inf, 0.0), options=EVERY_FRAME) as live:
         for number, result in enumerate(live):
             whole = 1e3 * (monotonic() - result.frame.captured_at)
             if number % (BLOCK + 1):

@@ -17,7 +17,7 @@ from edgeseg.core.modelfile import ModelFile
 from edgeseg.runtime.capture import CaptureOptions
 from edgeseg.runtime.guarded import GuardedSegmenter
 from edgeseg.runtime.latency import LatencyRecorder
-from edgeseg.runtime.live import LiveStream
+from edgeseg.runtime.live import LiveStream, StreamOptions
 from edgeseg.runtime.sinks.base import Result, Sink, StreamInfo
 from edgeseg.runtime.sources.base import Source
 from edgeseg.runtime.viewer import WebViewer
@@ -67,9 +67,9 @@ def watch(viewer: WebViewer) -> Iterator[None]:
 
 def play(segmenter: GuardedSegmenter, sinks: Sequence[Sink], seconds: float) -> list[float]:
     """Play frames at a camera's rate; gives what passed from capture to the loop's body, less the inference."""
-    frames = WARM_UP + round(FPS * seconds)
+    options = StreamOptions(frames=WARM_UP + round(FPS * seconds), capture=CaptureOptions(FPS))
     recorder = LatencyRecorder(math.inf, 0.0)
-    with LiveStream(segmenter, Camera(), recorder, sinks, frames, CaptureOptions(FPS)) as live:
+    with LiveStream(segmenter, Camera(), recorder, sinks, options) as live:
         return [measure_rest(result) for result in live][WARM_UP:]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from edgeseg.backends.trial import describe_end
 from edgeseg.core.errors import BackendError
 from edgeseg.core.modelfile import read_model
+from edgeseg.core.process import feed_limited
 from edgeseg.core.signs import ROOT, read_text
 from edgeseg.runtime.segmenter import Segmenter
 
@@ -29,7 +30,7 @@ def measure_memory(path: Path, backend: str, threads: int) -> float:
     surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     hint = f"Run edgeseg bench on {path.name} alone to see whether it is that file."
     try:
-        done = subprocess.run(command, capture_output=True, env=surroundings, timeout=LIMIT_S, check=False)
+        done = feed_limited(command, b"", LIMIT_S, environment=surroundings)
     except subprocess.TimeoutExpired as silence:
         raise BackendError(
             f"Expected the memory of {path.name} within {LIMIT_S:g} s, got no answer.", hint
