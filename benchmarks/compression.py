@@ -138,7 +138,9 @@ def make_classic(run: Path, out: Path) -> Path:
 
 def time_files(files: Sequence[Path], runs: int = RUNS) -> list[Percentiles]:
     """Time files in turn on one thread."""
-    return [latency["invoke"] for latency in time_segmenters([m.segmenter for m in load_models(files, "cpu", 1)], runs)]
+    return [
+        latency["invoke"] for latency in time_segmenters([m.segmenter for m in load_models(files, "cpu", (1,))], runs)
+    ]
 
 
 def judge_default(default: Compressed) -> list[Promise]:

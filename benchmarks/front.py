@@ -57,7 +57,7 @@ def make_point(data: Path, out: Path, model: str, stem: str, epochs: int | None)
 
 def time_points(points: list[Point]) -> list[Percentiles]:
     """Time all files in one run, in turn, on one thread."""
-    loaded = load_models([point.file for point in points], "cpu", 1)
+    loaded = load_models([point.file for point in points], "cpu", (1,))
     return [latency["invoke"] for latency in time_segmenters([model.segmenter for model in loaded], RUNS)]
 
 

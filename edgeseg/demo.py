@@ -62,9 +62,9 @@ def _render(folder: Path) -> None:
 
 
 def _bench(folder: Path, files: list[str]) -> None:
-    loaded = load_models([folder / file for file in files], "cpu", threads=1)
+    loaded = load_models([folder / file for file in files], "cpu", threads=(1,))
     with progress_bar("Timing", count_blocks(BENCH_RUNS)) as advance:
-        results = bench_models(loaded, 1, BENCH_RUNS, advance)
+        results = bench_models(loaded, BENCH_RUNS, advance)
     write_json(folder / "bench.json", {"results": to_plain(results)})
 
 

@@ -38,10 +38,11 @@ def try_backend(name: str, variant: str, network: bytes, crash_hint: str, limit_
         return Probe(False, detail, crash_hint)
     if done.returncode in (0, REFUSED) and done.stdout:
         return Probe(**json.loads(done.stdout))
-    return Probe(False, f"Expected the backend {name} to survive a trial, {_describe_end(done)}.", crash_hint)
+    return Probe(False, f"Expected the backend {name} to survive a trial, {describe_end(done)}.", crash_hint)
 
 
-def _describe_end(done: subprocess.CompletedProcess[bytes]) -> str:
+def describe_end(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Say how a process ended that should have answered."""
     if done.returncode < 0:
         return f"but its process was ended by {signal.Signals(-done.returncode).name}"
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
-import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,16 +16,20 @@ from numpy.typing import NDArray
 
 import edgeseg
 from edgeseg.backends.parity import Parity
+from edgeseg.backends.select import AUTO
+from edgeseg.bench.conditions import Conditions, Steadiness, judge_steadiness
+from edgeseg.bench.memory import FRAME_SIZE, measure_memory
+from edgeseg.core.clock import read_governors
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.progress import ignore
 from edgeseg.core.stats import Percentiles, summarise_times
+from edgeseg.core.thermal import read_thermal
 from edgeseg.data.phantom import render_case
 from edgeseg.data.reading import to_channels
 from edgeseg.runtime.latency import STAGES
 from edgeseg.runtime.segmenter import Segmenter, StageTimes
 
 BLOCK = 10
-FRAME_SIZE = (480, 640)
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,19 @@ class BenchResult:
     load_ms: float
     first_inference_ms: float
     peak_rss_mb: float
+    """Of a process that holds this model alone, Python and libraries included."""
     host: dict[str, Any]
     requested: str
     fallback_reason: str | None
     parity: Parity | None
+    sha256: str
+    steadiness: Steadiness | None
+    conditions: Conditions
+
+    @property
+    def ran_as(self) -> str:
+        """Name the backend with its variant."""
+        return name_backend(self.backend, self.requested)
 
 
 @dataclass(frozen=True)
@@ -51,66 +64,85 @@ class LoadedModel:
     """A model file ready to be timed, and what it took to get there."""
 
     path: Path
+    threads: int
     segmenter: Segmenter
     load_ms: float
     first_inference_ms: float
 
 
-def load_models(paths: Sequence[Path], requested: str, threads: int, enforce_parity: bool = True) -> list[LoadedModel]:
+def load_models(
+    paths: Sequence[Path], requested: str, threads: Sequence[int], enforce_parity: bool = True
+) -> list[LoadedModel]:
     """Load model files for timing.
 
     Args:
         paths: The files.
         requested: "auto" or the names of backends, with commas: every file is loaded on each of them.
-        threads: CPU threads each model may use.
+        threads: CPU threads a model may use: every file is loaded with each of these numbers.
         enforce_parity: Whether a backend is refused whose masks are not those of the golden pairs.
     """
-    return [_load(path, name, threads, enforce_parity) for path in paths for name in requested.split(",")]
+    wanted = product(paths, requested.split(","), threads)
+    return [_load(path, name, number, enforce_parity) for path, name, number in wanted]
 
 
 def _load(path: Path, requested: str, threads: int, enforce_parity: bool) -> LoadedModel:
     start = perf_counter()
     segmenter = Segmenter(read_model(path), requested, threads, enforce_parity)
     load_ms = 1e3 * (perf_counter() - start)
-    return LoadedModel(path, segmenter, round(load_ms, 3), round(segmenter.warm_up(), 3))
+    return LoadedModel(path, threads, segmenter, round(load_ms, 3), round(segmenter.warm_up(), 3))
 
 
 def bench_models(
-    models: Sequence[LoadedModel], threads: int, runs: int, on_block: Callable[[str], None] = ignore
+    models: Sequence[LoadedModel], runs: int, on_block: Callable[[str], None] = ignore
 ) -> list[BenchResult]:
-    """Time several models in one run.
+    """Time several models in one run, then measure the memory of each.
 
     Args:
         models: The models, loaded.
-        threads: CPU threads they were loaded with.
         runs: How many frames each model is timed on.
         on_block: Told after each block of frames.
     """
-    times = time_segmenters([model.segmenter for model in models], runs, on_block)
-    return [_put_together(model, latency, threads, runs) for model, latency in zip(models, times, strict=True)]
+    before = read_thermal()
+    taken = take_times([model.segmenter for model in models], runs, on_block)
+    conditions = Conditions(read_governors(), (before, read_thermal()))
+    return [_put_together(model, times, conditions) for model, times in zip(models, taken, strict=True)]
 
 
-def _put_together(model: LoadedModel, latency: dict[str, Percentiles], threads: int, runs: int) -> BenchResult:
+def _put_together(model: LoadedModel, times: Sequence[StageTimes], conditions: Conditions) -> BenchResult:
     ran_on = model.segmenter.selection.report()
+    backend = name_backend(ran_on.name, ran_on.requested)
     return BenchResult(
         model=model.path.name,
         backend=ran_on.name,
-        threads=threads,
-        runs=runs,
-        latency_ms=latency,
+        threads=model.threads,
+        runs=len(times),
+        latency_ms=summarise_stages(times),
         load_ms=model.load_ms,
         first_inference_ms=model.first_inference_ms,
-        peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        peak_rss_mb=measure_memory(model.path, backend, model.threads),
         host=describe_host(ran_on.detail),
         requested=ran_on.requested,
         fallback_reason=ran_on.fallback_reason,
         parity=ran_on.parity,
+        sha256=model.segmenter.card.sha256,
+        steadiness=judge_steadiness([time.invoke for time in times]),
+        conditions=conditions,
     )
 
 
-def time_segmenters(
+def name_backend(name: str, requested: str) -> str:
+    """Name what a model ran on, with its variant where one was asked for."""
+    return name if requested == AUTO else requested
+
+
+def time_segmenters(segmenters: Sequence[Segmenter], runs: int) -> list[dict[str, Percentiles]]:
+    """Time models in turn and summarise each one's stages."""
+    return [summarise_stages(times) for times in take_times(segmenters, runs)]
+
+
+def take_times(
     segmenters: Sequence[Segmenter], runs: int, on_block: Callable[[str], None] = ignore
-) -> list[dict[str, Percentiles]]:
+) -> list[list[StageTimes]]:
     """Time models in turn, in blocks; the first frame of a block warms the caches and is not counted."""
     taken: list[list[StageTimes]] = [[] for _ in segmenters]
     for _ in range(count_blocks(runs)):
@@ -118,7 +150,12 @@ def time_segmenters(
             frame = make_frame(segmenter.card.input.in_colour)
             times += [segmenter.segment(frame).times for _ in range(BLOCK + 1)][1:]
         on_block("")
-    return [{stage: summarise_times([getattr(t, stage) for t in times[:runs]]) for stage in STAGES} for times in taken]
+    return [times[:runs] for times in taken]
+
+
+def summarise_stages(times: Sequence[StageTimes]) -> dict[str, Percentiles]:
+    """Take the percentiles of every stage."""
+    return {stage: summarise_times([getattr(time, stage) for time in times]) for stage in STAGES}
 
 
 def count_blocks(runs: int) -> int:

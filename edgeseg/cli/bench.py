@@ -11,18 +11,19 @@ from edgeseg.cli.common import (
     GATE_NOT_HELD,
     JsonOption,
     NoParityOption,
-    ThreadsOption,
     save_json,
     tell_selection,
     usage_errors,
 )
 from edgeseg.cli.tables import print_table
+from edgeseg.cli.timings import print_comparison, print_conditions, print_times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgeseg.bench.measure import BenchResult
     from edgeseg.bench.parity import ParityRow
+    from edgeseg.bench.reference import Comparison
 
 
 def bench(
@@ -30,7 +31,9 @@ def bench(
     backend: Annotated[
         str, typer.Option(metavar="NAMES", help="auto, or backends with commas: cpu,gpu,gpu:float16,edgetpu,onnx.")
     ] = "auto",
-    threads: ThreadsOption = 1,
+    threads: Annotated[
+        str, typer.Option(metavar="N[,N...]", help="CPU threads a model may use; several give a row each: 1,2,4.")
+    ] = "1",
     runs: Annotated[int, typer.Option(help="Frames each model is timed on.", min=1)] = 200,
     parity: Annotated[
         bool, typer.Option("--parity", help="Time nothing; hold every backend against the file's golden pairs.")
@@ -40,43 +43,88 @@ def bench(
         float | None,
         typer.Option(help="What 99 of 100 frames must be done within, else exit code 3.", show_default=False),
     ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="F", help="Keep the times in this file, as this machine's reference.", show_default=False),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F", help="Hold the times against such a file; exit code 3 when slower.", show_default=False
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="By which share of the old time the new one may be longer.", min=0.0)
+    ] = 0.1,
     json_out: JsonOption = None,
 ) -> None:
     """Time model files from a camera-sized frame to its mask, stage by stage.
 
-    Several files and backends are timed in turn in one run, so that a drifting machine hits all of them alike; the
-    last column is the ratio to the first row. The JSON holds one table, or a list under `results` for several.
+    Several files, backends and numbers of threads are timed in turn in one run, so that a drifting machine hits all of
+    them alike; the last column is the ratio to the first row. The JSON holds one table, or a list under `results` for
+    several. Memory is that of a process of its own for each row.
 
     With --budget-ms the exit code is 3 when the slowest hundredth of the frames takes longer than that.
+
+    With --against it is 3 when a median frame takes longer than it did when the reference was saved, on this machine,
+    for the same file, backend and threads.
 
     With --parity the masks are compared instead; exit code 3 when a backend's are not the file's, or it is not here.
 
     Example: `edgeseg bench runs/demo/float32.tflite runs/demo/int8-qat.tflite`
     """
+    with usage_errors():
+        numbers = _read_threads(threads)
+        _refuse_mixtures(parity, budget_ms, save, against)
     if parity:
-        with usage_errors():
-            _refuse_budget(budget_ms)
-        _show_parity(models, backend, threads, json_out)
+        _show_parity(models, backend, numbers[0], json_out)
         return
-    from edgeseg.bench.measure import bench_models, count_blocks, load_models
-    from edgeseg.core.progress import progress_bar
+    from edgeseg.bench.reference import compare_results, read_reference, save_reference
     from edgeseg.core.schema import to_plain
 
-    loaded = load_models(models, backend, threads, not no_parity)
-    for model in loaded:
-        tell_selection(model.segmenter.selection)
-    with progress_bar("Timing", count_blocks(runs)) as advance:
-        results = bench_models(loaded, threads, runs, advance)
-    _print_times(results, threads, runs)
+    reference = None if against is None else read_reference(against)
+    results = _time_models(models, backend, numbers, runs, not no_parity)
     tables = to_plain(results)
     save_json(json_out, tables[0] if len(tables) == 1 else {"results": tables})
-    if budget_ms is not None and not _hold_budget(results, budget_ms):
+    if save is not None:
+        save_reference(save, results)
+    held = budget_ms is None or _hold_budget(results, budget_ms)
+    if reference is not None:
+        held = _hold_reference(compare_results(results, reference, tolerance), tolerance) and held
+    if not held:
         raise typer.Exit(GATE_NOT_HELD)
 
 
-def _refuse_budget(budget_ms: float | None) -> None:
-    if budget_ms is not None:
-        raise ValueError("expected --budget-ms without --parity, which times nothing")
+def _read_threads(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"expected --threads as numbers from 1 with commas, got {text!r}")
+    return tuple(map(int, parts))
+
+
+def _refuse_mixtures(parity: bool, budget_ms: float | None, save: Path | None, against: Path | None) -> None:
+    given = {"--budget-ms": budget_ms, "--save": save, "--against": against}
+    timing = [option for option, value in given.items() if value is not None]
+    if parity and timing:
+        raise ValueError(f"expected {timing[0]} without --parity, which times nothing")
+    if save is not None and against is not None and save.resolve() == against.resolve():
+        raise ValueError("expected another file for --save than for --against, whose times would be gone")
+
+
+def _time_models(
+    models: Sequence[Path], backend: str, threads: Sequence[int], runs: int, enforce_parity: bool
+) -> list[BenchResult]:
+    from edgeseg.bench.measure import bench_models, count_blocks, load_models
+    from edgeseg.core.progress import progress_bar
+
+    loaded = load_models(models, backend, threads, enforce_parity)
+    for model in loaded:
+        tell_selection(model.segmenter.selection)
+    with progress_bar("Timing", count_blocks(runs)) as advance:
+        results = bench_models(loaded, runs, advance)
+    print_times(results, runs)
+    print_conditions(results)
+    return results
 
 
 def _hold_budget(results: Sequence[BenchResult], budget_ms: float) -> bool:
@@ -88,21 +136,11 @@ def _hold_budget(results: Sequence[BenchResult], budget_ms: float) -> bool:
     return not late
 
 
-def _print_times(results: Sequence[BenchResult], threads: int, runs: int) -> None:
-    first = results[0].latency_ms["invoke"].p50
-    rows = [
-        (
-            r.model,
-            r.backend if r.requested == "auto" else r.requested,
-            *(f"{r.latency_ms[stage].p50:.3f}" for stage in ("preprocess", "invoke", "postprocess", "total")),
-            f"{r.latency_ms['total'].p99:.3f}",
-            f"{r.first_inference_ms:.2f}",
-            f"{r.latency_ms['invoke'].p50 / first:.2f}",
-        )
-        for r in results
-    ]
-    columns = ("model", "backend", "preprocess", "invoke", "postprocess", "total p50", "total p99", "first", "ratio")
-    print_table(f"Milliseconds per frame, threads: {threads}, frames: {runs}", columns, rows)
+def _hold_reference(rows: Sequence[Comparison], tolerance: float) -> bool:
+    print_comparison(rows)
+    slower = sum(row.slower for row in rows)
+    print(f"{slower} of {len(rows)} rows slower than the reference by more than {tolerance:.0%}.")
+    return not slower
 
 
 def _show_parity(models: Sequence[Path], backend: str, threads: int, json_out: Path | None) -> None:

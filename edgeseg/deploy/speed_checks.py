@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from edgeseg.core.clock import GOVERNORS, read_governors
 from edgeseg.core.thermal import (
     LOW_VOLTAGE,
     SLOWED,
@@ -16,18 +17,17 @@ from edgeseg.deploy.machine import Machine
 
 WARM_CELSIUS = 75
 CPU = "sys/devices/system/cpu"
-_GOVERNORS = f"{CPU}/cpu*/cpufreq/scaling_governor"
 
 
 def check_governor(machine: Machine) -> Check:
     """Tell whether the cores are allowed to slow down between frames."""
-    governors = sorted({machine.read(path) for path in machine.find(_GOVERNORS)} - {""})
+    governors = read_governors(machine.root)
     if not governors:
         return Check("governor", "ok", "This machine offers no CPU governor to choose.")
-    if governors == ["performance"]:
+    if governors == ("performance",):
         return Check("governor", "ok", "CPU governor: performance.")
     detail = f"CPU governor: {', '.join(governors)}; latencies vary until it is performance."
-    return Check("governor", "warning", detail, f"echo performance | sudo tee /{_GOVERNORS}")
+    return Check("governor", "warning", detail, f"echo performance | sudo tee /{GOVERNORS}")
 
 
 def check_temperature(machine: Machine) -> Check:

@@ -1,0 +1,206 @@
+"""What everything but the net costs: a stream's whole way from a captured frame to its mask, against bare inference.
+
+    python benchmarks/overhead.py OUT [--model FILE] [--runs 400] [--seconds 20]
+
+Frames are 640x480 in colour, as cameras give them; one thread, no display. The bare inference is LiteRT's own
+`Interpreter.invoke()` on the same file, timed in turn with the stream, in blocks. What stands behind a dash is a
+function of the stage above, timed by itself. A second part plays 30 frames/s and compares everything but the net
+without a page and with a page that a client in another process reads; caches are cold there, so that it costs more than
+at full speed. Writes OUT/overhead.md and .json. Without --model an untrained network is made, which needs the training
+packages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import monotonic, perf_counter
+
+import cv2
+import numpy as np
+from trained import write_results
+from untrained import pick_model
+from watched import FPS, Camera, compare_watched
+
+from edgeseg.backends.interpreter import find_runtime
+from edgeseg.bench.measure import make_frame
+from edgeseg.core.frame import (
+    decide_labels,
+    frame_to_pixels,
+    pixels_to_tensor,
+    place_frame,
+    scores_to_labels,
+    tensor_to_scores,
+)
+from edgeseg.core.modelfile import ModelFile, read_model
+from edgeseg.runtime.capture import CaptureOptions
+from edgeseg.runtime.guarded import GuardedSegmenter
+from edgeseg.runtime.latency import LatencyRecorder
+from edgeseg.runtime.live import LiveStream, StreamOptions
+from edgeseg.runtime.segmenter import StageTimes
+
+BLOCK = 10
+LIMIT_MS, LIMIT_SHARE, LIMIT_PAGE = 0.4, 0.1, 1.25
+HEADER = ("what", "ms p50", "limit", "verdict")
+PREPROCESS = {"colour to grey": "colour to grey", "resize to the network's grid": "from grey", "quantise": "quantise"}
+POSTPROCESS = ("scores", "back to frame size", "threshold")
+EVERY_FRAME = StreamOptions(capture=CaptureOptions(rate=math.inf, every_frame=True))
+
+
+@dataclass(frozen=True)
+class Way:
+    """One frame's way through the stream, in milliseconds."""
+
+    whole: float
+    age: float
+    times: StageTimes
+
+
+class Bare:
+    """LiteRT's interpreter on one thread, with a frame's tensor in its input."""
+
+    def __init__(self, model: ModelFile) -> None:
+        self._interpreter = find_runtime()[1].Interpreter(model_content=model.flatbuffer, num_threads=1)
+        self._interpreter.allocate_tensors()
+        card = model.card
+        tensor = pixels_to_tensor(frame_to_pixels(make_frame(colour=True), card.input), card.input_quantisation)
+        self._interpreter.set_tensor(self._interpreter.get_input_details()[0]["index"], tensor)
+        self.times: list[float] = []
+
+    def run_block(self) -> None:
+        """Time a block of inferences; the first is not counted."""
+        self.times += take_block(self._interpreter.invoke)
+
+
+def take_block(task: Callable[[], object]) -> list[float]:
+    """Take the milliseconds of some calls; the first one warms the caches and is not counted."""
+    taken = []
+    for _ in range(BLOCK + 1):
+        began = perf_counter()
+        task()
+        taken.append(1e3 * (perf_counter() - began))
+    return taken[1:]
+
+
+def time_stream(segmenter: GuardedSegmenter, bare: Bare, runs: int) -> list[Way]:
+    """Time frames at full speed from capture to the loop's body, a block of bare inferences after each block."""
+    ways: list[Way] = []
+    with LiveStream(segmenter, Camera(), LatencyRecorder(math.inf, 0.0), options=EVERY_FRAME) as live:
+        for number, result in enumerate(live):
+            whole = 1e3 * (monotonic() - result.frame.captured_at)
+            if number % (BLOCK + 1):
+                ways.append(Way(whole, result.age_ms, result.segmentation.times))
+            elif len(ways) >= runs:
+                break
+            else:
+                bare.run_block()
+    return ways
+
+
+def time_functions(model: ModelFile, runs: int) -> dict[str, float]:
+    """Time the functions that the stream calls, each by itself; medians in milliseconds."""
+    card, colour, grey = model.card, make_frame(colour=True), make_frame(colour=False)
+    spec, size = card.input, (card.input.height, card.input.width)
+    placement, pixels = place_frame(spec, *grey.shape), frame_to_pixels(colour, spec)
+    output = GuardedSegmenter(model, "cpu").selection.backend.invoke(pixels_to_tensor(pixels, card.input_quantisation))
+    scores = tensor_to_scores(output, card.output_quantisation)
+    full = np.zeros((*grey.shape, scores.shape[2]), np.uint8)
+    took = take_medians(
+        {
+            "from colour": lambda: frame_to_pixels(colour, spec),
+            "from grey": lambda: frame_to_pixels(grey, spec),
+            "quantise": lambda: pixels_to_tensor(pixels, card.input_quantisation),
+            "scores": lambda: tensor_to_scores(output, card.output_quantisation),
+            "threshold": lambda: decide_labels(full, card.output),
+            "labels": lambda: scores_to_labels(scores, placement, size, card.output),
+        },
+        runs,
+    )
+    took["colour to grey"] = took["from colour"] - took["from grey"]
+    took["back to frame size"] = took["labels"] - took["threshold"]
+    return took
+
+
+def take_medians(tasks: Mapping[str, Callable[[], object]], runs: int) -> dict[str, float]:
+    """Time tasks in turn, in blocks."""
+    taken: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(-(-runs // BLOCK)):
+        for name, task in tasks.items():
+            taken[name] += take_block(task)
+    return {name: median(times) for name, times in taken.items()}
+
+
+def measure_full_speed(model: ModelFile, runs: int) -> list[list[str]]:
+    """Make the rows of the first part."""
+    segmenter, bare = GuardedSegmenter(model, "cpu"), Bare(model)
+    segmenter.warm_up()
+    ways = time_stream(segmenter, bare, runs)
+    net, whole, alone = median(bare.times), median(way.whole for way in ways), time_functions(model, runs)
+    return [
+        show("bare Interpreter.invoke()", net),
+        show("from captured frame to mask", whole),
+        judge("everything but the net", whole - net, max(LIMIT_MS, LIMIT_SHARE * net)),
+        show("hand-over from the capturing thread", median(way.age - way.times.total for way in ways)),
+        show("preprocess", median(way.times.preprocess for way in ways)),
+        *(show(f"- {name}", alone[key]) for name, key in PREPROCESS.items()),
+        show("tensor in and out", median(way.times.invoke for way in ways) - net),
+        show("postprocess", median(way.times.postprocess for way in ways)),
+        *(show(f"- {name}", alone[name]) for name in POSTPROCESS),
+        show("book-keeping", median(way.whole - way.age for way in ways)),
+    ]
+
+
+def show(name: str, value: float) -> list[str]:
+    """Make a row."""
+    return [name, f"{value:.3f}", "", ""]
+
+
+def judge(name: str, value: float, limit: float) -> list[str]:
+    """Make a row with a verdict."""
+    return [name, f"{value:.3f}", f"{limit:.3f}", "held" if value <= limit else "missed"]
+
+
+def measure_page(model: ModelFile, seconds: float) -> list[list[str]]:
+    """Make the rows of the second part."""
+    alone, watched = (median(times) for times in compare_watched(model, seconds))
+    return [
+        show(f"everything but the net at {FPS:g} frames/s", alone),
+        judge("the same with the page open and one client", watched, LIMIT_PAGE * alone),
+    ]
+
+
+def main() -> None:
+    """Measure both parts and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--runs", type=int, default=400)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    chosen = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        model = read_model(pick_model(chosen.model, Path(folder)))
+    spec, macs = model.card.input, model.card.macs / 1e6
+    if spec.in_colour:
+        raise SystemExit("Expected a model for grey pictures, got one for colour: there would be no grey to make.")
+    cv2.setNumThreads(1)
+    rows = measure_full_speed(model, chosen.runs) + measure_page(model, chosen.seconds)
+    notes = (
+        "# Everything but the net",
+        "",
+        "    python benchmarks/overhead.py OUT --model FILE",
+        "",
+        f"{model.card.name}, {spec.width}x{spec.height}, {macs:.0f} million MACs; frames of 640x480 in colour.",
+        f"One thread, {chosen.runs} runs. May cost {LIMIT_MS} ms or {LIMIT_SHARE:.0%} of the bare inference, whichever "
+        f"is more; with a page and one client {LIMIT_PAGE - 1:.0%} more than without.",
+    )
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    write_results(chosen.out, "overhead", notes, HEADER, rows)
+
+
+if __name__ == "__main__":
+    main()

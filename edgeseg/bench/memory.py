@@ -1,0 +1,63 @@
+"""How much memory a model needs: the most that a process of its own held, which loads it and draws masks.
+
+The process that times several models would tell the memory of all of them together.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from edgeseg.backends.trial import describe_end
+from edgeseg.core.errors import BackendError
+from edgeseg.core.modelfile import read_model
+from edgeseg.core.process import feed_limited
+from edgeseg.core.signs import ROOT, read_text
+from edgeseg.runtime.segmenter import Segmenter
+
+LIMIT_S = 180.0
+FRAME_SIZE = (480, 640)
+
+
+def measure_memory(path: Path, backend: str, threads: int) -> float:
+    """Run a model in a process of its own; gives the most megabytes it held, Python and libraries included."""
+    command = [sys.executable, "-m", "edgeseg.bench.memory", str(path), backend, str(threads)]
+    surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    hint = f"Run edgeseg bench on {path.name} alone to see whether it is that file."
+    try:
+        done = feed_limited(command, b"", LIMIT_S, environment=surroundings)
+    except subprocess.TimeoutExpired as silence:
+        raise BackendError(
+            f"Expected the memory of {path.name} within {LIMIT_S:g} s, got no answer.", hint
+        ) from silence
+    if done.returncode:
+        raise BackendError(f"Expected a process to draw masks with {path.name}, {describe_end(done)}.", hint)
+    return float(done.stdout.split()[-1])
+
+
+def read_peak_mb(process: int | str = "self", root: Path = ROOT) -> float:
+    """Read the most memory a process held; getrusage would count what its parent held before it, too."""
+    line = re.search(r"VmHWM:\s+(\d+) kB", read_text(root / f"proc/{process}/status"))
+    if line is None:
+        raise BackendError(
+            f"Expected a peak of memory in /proc/{process}/status, got none.", "edgeseg bench measures on Linux."
+        )
+    return round(int(line[1]) / 1024, 1)
+
+
+def main() -> None:
+    """Draw masks and print the peak; model, backend and threads are the arguments, parity was judged before."""
+    path, backend, threads = sys.argv[1:]
+    segmenter = Segmenter(read_model(Path(path)), backend, int(threads), enforce_parity=False)
+    segmenter.warm_up()
+    segmenter.segment(np.zeros((*FRAME_SIZE, segmenter.card.input.channels), np.uint8))
+    print(read_peak_mb())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Keep the times of a machine in a file, and hold later ones against them: like with like, or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from edgeseg.bench.measure import BenchResult, describe_host
+from edgeseg.core.errors import EdgesegError
+from edgeseg.core.files import write_json
+from edgeseg.core.nearest import find_nearest_board
+from edgeseg.core.schema import MisfitError, from_plain, to_plain
+from edgeseg.core.signs import read_signs
+from edgeseg.core.stats import Percentiles
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class ReferenceRow:
+    """What one model took: the file by its hash, on which backend, with how many threads."""
+
+    model: str
+    sha256: str
+    backend: str
+    threads: int
+    invoke_ms: Percentiles
+    total_ms: Percentiles
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The times of one machine."""
+
+    schema: int
+    saved: str
+    board: str | None
+    host: dict[str, Any]
+    rows: tuple[ReferenceRow, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The median time of a frame then and now."""
+
+    model: str
+    backend: str
+    threads: int
+    before_ms: float
+    now_ms: float
+    ratio: float
+    slower: bool
+    """By more than the tolerance."""
+
+
+def make_reference(results: Sequence[BenchResult]) -> Reference:
+    """Take what is kept of a run."""
+    rows = tuple(
+        ReferenceRow(r.model, r.sha256, r.ran_as, r.threads, r.latency_ms["invoke"], r.latency_ms["total"])
+        for r in results
+    )
+    today = datetime.now(timezone.utc).date().isoformat()
+    return Reference(SCHEMA, today, name_machine()[0], results[0].host, rows)
+
+
+def save_reference(path: Path, results: Sequence[BenchResult]) -> None:
+    """Write a reference file."""
+    write_json(path, to_plain(make_reference(results)))
+
+
+def read_reference(path: Path) -> Reference:
+    """Read a reference file; refuse what is none, and times of another machine."""
+    try:
+        reference = from_plain(Reference, json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, MisfitError) as error:
+        raise EdgesegError(
+            f"Expected a reference of edgeseg bench in {path}, got: {error}.", "Write one with edgeseg bench --save."
+        ) from error
+    if reference.schema != SCHEMA:
+        raise EdgesegError(
+            f"Expected a reference of schema {SCHEMA} in {path}, got {reference.schema}.",
+            "Write it again with edgeseg bench --save.",
+        )
+    here, there = name_machine(), (reference.board, reference.host.get("machine"), reference.host.get("cpu"))
+    if here != there:
+        raise EdgesegError(
+            f"Expected a reference of this machine ({_list(here)}), got one of another ({_list(there)}).",
+            "Times of two machines say nothing about a change; write one here with edgeseg bench --save.",
+        )
+    return reference
+
+
+def name_machine() -> tuple[str | None, str, str]:
+    """Name what must be the same for times to be comparable: board, architecture, processor; software may differ."""
+    host = describe_host("")
+    return find_nearest_board(read_signs()), host["machine"], host["cpu"]
+
+
+def _list(parts: Sequence[str | None]) -> str:
+    return ", ".join(str(part) for part in parts)
+
+
+def compare_results(results: Sequence[BenchResult], reference: Reference, tolerance: float) -> list[Comparison]:
+    """Hold times against a reference.
+
+    Args:
+        results: The times of now.
+        reference: Those of then, of the same machine.
+        tolerance: By which share of the old time the new one may be longer.
+
+    Raises:
+        EdgesegError: The reference lacks one of these files, backends or threads.
+    """
+    kept = {(row.sha256, row.backend, row.threads): row for row in reference.rows}
+    return [
+        _compare(row, kept.get((row.sha256, row.backend, row.threads)), tolerance)
+        for row in make_reference(results).rows
+    ]
+
+
+def _compare(now: ReferenceRow, then: ReferenceRow | None, tolerance: float) -> Comparison:
+    if then is None:
+        raise EdgesegError(
+            f"Expected a row in the reference for {now.model} (sha256 {now.sha256[:12]}) on {now.backend} with "
+            f"{now.threads} threads, got none.",
+            "Compare the files, backends and threads that were saved, or save these with edgeseg bench --save.",
+        )
+    before, after = then.total_ms.p50, now.total_ms.p50
+    ratio = after / before
+    return Comparison(now.model, now.backend, now.threads, before, after, round(ratio, 3), ratio > 1.0 + tolerance)
