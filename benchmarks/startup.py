@@ -1,4 +1,4 @@
-"""Measure what a user waits for before anything happens: `edgeseg --help` and the imports of the device side.
+"""Measure what a user waits for before anything happens: `edgeseg --help`, the device side's imports, `edgeseg doctor`.
 
     python benchmarks/startup.py [RUNS]
 
@@ -15,6 +15,7 @@ from time import perf_counter
 COMMANDS = {
     "python, nothing imported": ["-c", "pass"],
     "edgeseg --help": ["-m", "edgeseg", "--help"],
+    "edgeseg doctor": ["-m", "edgeseg", "doctor"],
     "import of the device side": ["-c", "import edgeseg.runtime.stream, edgeseg.evaluate.score, edgeseg.bench.measure"],
 }
 
