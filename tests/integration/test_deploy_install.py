@@ -17,7 +17,7 @@ from edgeseg.deploy.archive import pack_files
 from edgeseg.deploy.bundle import Packages, gather_files
 from edgeseg.deploy.signature import sign_archive
 from edgeseg.deploy.wheels import CHECKOUT, build_wheel
-from tests.boards import FakeBoard, make_target, name_this_board, pack_model_for, unpack
+from tests.boards import FakeBoard, make_target, name_this_board, pack_model_for, unpack, write_wheel
 from tests.networks import save_network
 
 pytestmark = pytest.mark.integration
@@ -121,6 +121,43 @@ def test_a_full_disk(board: FakeBoard, wheel: Path, tmp_path: Path) -> None:
     code, said = board.run("sh", "-c", 'ulimit -f 1; sh "$1" --prefix "$2"', "sh", folder / "install.sh", board.prefix)
     assert (code, "Check the room on the disk" in said, board.links()) == (1, True, before), said
     assert not list((board.prefix / "releases").glob("large*"))
+
+
+def test_no_network_and_then_no_room_while_python_is_set_up(board: FakeBoard, tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path / "edgeseg-9-py3-none-any.whl", "edgeseg", "9", "nobody-has-this")
+    folder, before = unpack_model(save_model(tmp_path, "large"), wheel, tmp_path / "a"), board.links()
+    code, said = board.install(folder)
+    assert (code, said.count("edgeseg: "), board.links()) == (1, 1, before), said
+    assert "Setting up Python failed, see above; the model in use has not changed." in said
+    script = 'ulimit -f 64; sh "$1" --prefix "$2"'
+    code, said = board.run("sh", "-c", script, "sh", folder / "install.sh", board.prefix)
+    assert (code, said.count("edgeseg: "), board.links()) == (1, 1, before), said
+    assert "Setting up Python failed, see above; the model in use has not changed." in said
+    assert len(list((board.prefix / "environments").iterdir())) == 1
+
+
+def test_an_upgrade_that_is_killed_while_it_checks(board: FakeBoard, wheel: Path, tmp_path: Path) -> None:
+    settings, before = board.prefix / "stream.env", board.links()
+    kept = settings.read_text(encoding="utf-8")
+    path = tmp_path / "fifth.tar.gz"
+    path.write_bytes(pack_model_for(name_this_board(), save_model(tmp_path, "fifth"), wheel))
+    settings.write_text(f"kill -9 $$\n{kept}", encoding="utf-8")
+    code, said = board.manage("upgrade", path)
+    settings.write_text(kept, encoding="utf-8")
+    assert (code, board.links()) == (137, before), said
+    assert list((board.prefix / "releases").glob("fifth-*/model.tflite"))
+    assert board.manage("verify")[0] == 0
+    code, said = board.manage("upgrade", path)
+    assert (code, board.links()[0]) == (0, "fifth"), said
+
+
+def test_the_service_runs_on_until_the_new_model_has_passed(board: FakeBoard, wheel: Path, tmp_path: Path) -> None:
+    log = {"SYSTEMCTL_LOG": str(tmp_path / "systemctl.log")}
+    code, said = board.install(unpack_model(save_model(tmp_path, "wrong", wrong=True), wheel, tmp_path / "a"), log)
+    assert (code, (tmp_path / "systemctl.log").exists()) == (3, False), said
+    code, said = board.install(unpack_model(save_model(tmp_path, "sixth"), wheel, tmp_path / "b"), log)
+    asked = (tmp_path / "systemctl.log").read_text(encoding="utf-8")
+    assert (code, board.links()[0], asked.count("--user restart"), "stop" in asked) == (0, "sixth", 1, False), said
 
 
 def test_two_installations_at_once(board: FakeBoard, wheel: Path, tmp_path: Path) -> None:

@@ -97,8 +97,9 @@ def test_dicom_replay_notes_every_frame_and_no_patient(int8_model: Path, tmp_pat
     frames = np.random.default_rng(0).integers(0, 255, (6, 64, 96), np.uint8)
     cine = write_cine(tmp_path / "cine.dcm", frames, PixelSpacing=[0.2, 0.2])
     said = run_example("dicom_replay.py", int8_model, cine, tmp_path / "areas.csv")
-    rows = list(csv.DictReader((tmp_path / "areas.csv").open(encoding="utf-8")))
+    table = (tmp_path / "areas.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(table.splitlines()))
     assert "6 of 6 frames, pixel size 0.2" in said
     assert [row["frame"] for row in rows] == [str(number) for number in range(6)]
     assert all(float(row["area_mm2"]) == pytest.approx(int(row["area_px"]) * 0.04, abs=0.01) for row in rows)
-    assert "Secret" not in said + (tmp_path / "areas.csv").read_text(encoding="utf-8")
+    assert "Secret" not in said + table
