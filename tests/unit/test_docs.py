@@ -15,9 +15,8 @@ from edgeseg.deploy.doctor import run_checks
 from tests.doctors import describe_machine
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(
-    [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("quantize/*.md"), *ROOT.glob("devices/**/*.md")]
-)
+FOLDERS = ("docs/**/*.md", "quantize/*.md", "devices/**/*.md", "examples/*.md")
+PAGES = sorted([ROOT / "README.md", *(page for folder in FOLDERS for page in ROOT.glob(folder))])
 
 
 def list_commands() -> dict[str, str]:
