@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import subprocess
 import sys
@@ -189,3 +190,12 @@ def test_starts_where_numpy_and_opencv_do_not() -> None:
     )
     assert "numpy" in run.stdout
     assert "opencv" in run.stdout
+
+
+def test_a_visit_costs_less_than_three_seconds_of_processor(tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "edgeseg", "doctor", "--json", str(tmp_path / "out.json")]
+    run = subprocess.run(command, capture_output=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert run.returncode in (0, 3)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3.0
