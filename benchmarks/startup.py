@@ -36,6 +36,7 @@ SOURCE = f"-?size={SIZE[1]}x{SIZE[0]}"
 COMMANDS = {
     "python, nothing imported": ["-c", "pass"],
     "edgeseg --help": ["-m", "edgeseg", "--help"],
+    "edgeseg doctor": ["-m", "edgeseg", "doctor"],
     "import of the device side": ["-c", "import edgeseg.runtime.stream, edgeseg.evaluate.score, edgeseg.bench.measure"],
 }
 VIEWS = {"no page": ["--view", "none"], "a page that nobody opened": ["--view", "web", "--port", "0"]}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,3 +110,14 @@ def write_program(path: Path, text: str) -> None:
     """Write a program that can be run."""
     path.write_text(text, encoding="utf-8")
     path.chmod(0o755)
+
+
+def write_wheel(path: Path, name: str, version: str, requires: str = "") -> Path:
+    """Write a wheel that holds nothing but its own description."""
+    info = f"{name}-{version}.dist-info"
+    need = f"Requires-Dist: {requires}\n" if requires else ""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{need}")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return path

@@ -10,6 +10,7 @@ import pytest
 
 from tests.commands import CommandLine, Fail
 from tests.discs import make_disc_data
+from tests.edgetpu import STUB, compile_library
 
 if TYPE_CHECKING:
     from edgeseg.compress.plan import Outcome
@@ -68,3 +69,9 @@ def compressed(trained_run: Path) -> tuple[Path, Outcome]:
 def int8_model(compressed: tuple[Path, Outcome]) -> Path:
     """Give the session's int8 file."""
     return compressed[0] / "int8-ptq.tflite"
+
+
+@pytest.fixture(scope="session")
+def stub_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the stand-in for libedgetpu, once; gives its folder, for LD_LIBRARY_PATH."""
+    return compile_library(STUB, tmp_path_factory.mktemp("edgetpu"))

@@ -138,6 +138,22 @@ def write_dicom(path: Path, frame: NDArray[Any], spacing: str = "") -> None:
     header.save_as(path, enforce_file_format=True)
 
 
+def write_cine(path: Path, frames: NDArray[np.uint8], **tags: Any) -> Path:
+    """Write a cine without compression; the header holds a patient's name."""
+    import pydicom
+
+    write_dicom(path, frames[0])
+    cine = pydicom.dcmread(path)
+    cine.NumberOfFrames, cine.FrameTime = len(frames), 50.0
+    if frames.ndim == 4:
+        cine.SamplesPerPixel, cine.PhotometricInterpretation, cine.PlanarConfiguration = 3, "RGB", 0
+    cine.PixelData = frames.tobytes()
+    for name, value in tags.items():
+        setattr(cine, name, value)
+    cine.save_as(path)
+    return path
+
+
 MAKERS: dict[str, Callable[[Path], None]] = {
     "plain": make_plain,
     "labelmap": make_labelmap,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from edgeseg.core.board import Board
 from edgeseg.deploy import (
@@ -33,6 +34,7 @@ CHECKS: tuple[Callable[[Machine], Check], ...] = (
     backend_checks.check_onnx_backend,
     edgetpu_checks.check_edgetpu,
     edgetpu_checks.check_edgetpu_rights,
+    edgetpu_checks.check_edgetpu_port,
     edgetpu_checks.check_edgetpu_pair,
     edgetpu_checks.check_page_size,
     hardware_checks.check_cameras,
@@ -51,6 +53,8 @@ CHECKS: tuple[Callable[[Machine], Check], ...] = (
     system_checks.check_date,
     system_checks.check_port,
 )
+WAITING = (backend_checks.check_gpu_backend, backend_checks.check_edgetpu_backend)
+"""These wait for a driver in a process of its own, so they run beside the others."""
 PROFILE_CHECKS: tuple[Callable[[Machine, Board], Check], ...] = (
     profile_checks.check_profile_machine,
     profile_checks.check_profile_board,
@@ -70,7 +74,9 @@ def run_checks(machine: Machine, board: Board | None = None) -> list[Check]:
         machine: Where to look.
         board: The profile to hold the machine against, if any.
     """
-    checks = [check(machine) for check in CHECKS]
+    with ThreadPoolExecutor() as threads:
+        begun = {check: threads.submit(check, machine) for check in WAITING}
+        checks = [begun[check].result() if check in begun else check(machine) for check in CHECKS]
     if board is not None:
         checks += [check(machine, board) for check in PROFILE_CHECKS]
     return checks

@@ -7,8 +7,12 @@ import re
 from edgeseg.deploy.check import Check
 from edgeseg.deploy.machine import Machine, parse_version
 
-USB_IDS = frozenset({"1a6e:089a", "18d1:9302"})
+USB_IN_USE = "18d1:9302"
+USB_IDS = frozenset({"1a6e:089a", USB_IN_USE})
 """Before and after its first use: it changes its identity when its firmware is loaded."""
+USB_3_MBIT = 5000
+SOLDERED_ON_USB_2 = "MT8167"
+"""In the device tree of the Coral Dev Board Mini."""
 PCI_IDS = frozenset({"1ac1:089a"})
 LIBRARY = "libedgetpu.so.1"
 LIBRARY_HINT = "Install libedgetpu1-std from Coral's package source: https://coral.ai/software"
@@ -59,16 +63,35 @@ def check_edgetpu_rights(machine: Machine) -> Check:
     return Check("edge tpu rights", "problem", detail, fix)
 
 
+def check_edgetpu_port(machine: Machine) -> Check:
+    """Tell whether a USB stick in use has the speed, and so the power, of USB 3."""
+    speeds = [machine.read_number(f"{folder}/speed") for folder in _find_sticks(machine, frozenset({USB_IN_USE}))]
+    slow = [speed for speed in speeds if speed is not None and speed < USB_3_MBIT]
+    if not slow or SOLDERED_ON_USB_2 in machine.read_signs().model:
+        return Check("edge tpu port", "ok", "No Edge TPU is on a port slower than USB 3.")
+    detail = (
+        f"The Edge TPU is on a port of {slow[0]} Mbit/s, expected {USB_3_MBIT}: slower, and short of power it resets."
+    )
+    fix = "Plug it into a USB 3 port (blue) by its own cable, or into a powered USB 3 hub."
+    return Check("edge tpu port", "warning", detail, fix)
+
+
 def _list_nodes(machine: Machine) -> list[str]:
-    usb = [_name_usb_node(machine, path) for path in machine.find("sys/bus/usb/devices/*/idVendor")]
+    usb = [_name_usb_node(machine, folder) for folder in _find_sticks(machine, USB_IDS)]
     return machine.find("dev/apex_*") + [node for node in usb if node]
 
 
-def _name_usb_node(machine: Machine, path: str) -> str:
-    """Name the file of a USB device if that is an Edge TPU."""
-    folder = path.rpartition("/")[0]
-    if f"{machine.read(path)}:{machine.read(f'{folder}/idProduct')}" not in USB_IDS:
-        return ""
+def _find_sticks(machine: Machine, identities: frozenset[str]) -> list[str]:
+    """List the folders of the USB devices with one of these identities."""
+    folders = [path.rpartition("/")[0] for path in machine.find("sys/bus/usb/devices/*/idVendor")]
+    return [
+        folder
+        for folder in folders
+        if f"{machine.read(f'{folder}/idVendor')}:{machine.read(f'{folder}/idProduct')}" in identities
+    ]
+
+
+def _name_usb_node(machine: Machine, folder: str) -> str:
     bus, device = (machine.read_number(f"{folder}/{name}") for name in ("busnum", "devnum"))
     return "" if bus is None or device is None else f"dev/bus/usb/{bus:03d}/{device:03d}"
 

@@ -17,6 +17,8 @@ from edgeseg.deploy.machine import Machine
 
 WARM_CELSIUS = 75
 CPU = "sys/devices/system/cpu"
+_OVERLOADS = "sys/class/hwmon/hwmon*/oc*_event_cnt"
+"""Where a Jetson counts how often too high a current lowered its clock; not verified on hardware."""
 
 
 def check_governor(machine: Machine) -> Check:
@@ -57,13 +59,16 @@ def check_throttling(machine: Machine) -> Check:
 
 
 def check_supply(machine: Machine) -> Check:
-    """Tell whether a Raspberry Pi's power supply is strong enough."""
+    """Tell whether the power supply is strong enough, as far as a Raspberry Pi or a Jetson tells."""
     flags = read_firmware_flags(machine.root) or 0
+    overloads = sum(machine.read_number(path) or 0 for path in machine.find(_OVERLOADS))
     fix = "Use the board's own power supply and a short cable; give USB devices a powered hub."
     if flags & LOW_VOLTAGE:
         return Check("supply", "problem", "The supply voltage is too low right now.", fix)
     if flags >> 16 & LOW_VOLTAGE:
         return Check("supply", "warning", "The supply voltage was too low since the last start.", fix)
+    if overloads:
+        return Check("supply", "warning", f"The clock was lowered {overloads} times for too high a current.", fix)
     return Check("supply", "ok", "Nothing tells that the supply voltage is low.")
 
 

@@ -17,8 +17,8 @@ from edgeseg.core.process import run_limited
 
 CHECKOUT = Path(edgeseg.__file__).resolve().parents[1]
 SECONDS = 900
-GLIBC = range(17, 29)
-"""Wheels for glibc 2.17 to 2.28 run on every board whose Python is not older than 3.10."""
+OLDEST_GLIBC, NEWEST_GLIBC = 17, 28
+"""Of the wheels to look for: 2.28 is what every board has whose system brings Python 3.10."""
 
 
 def provide_wheel(given: Path | None, folder: Path) -> Path:
@@ -63,7 +63,7 @@ def fetch_needed(wheel: Path, name: str, board: Board, folder: Path) -> tuple[tu
             "Run edgeseg under the board's Python, or leave --offline out.",
         )
     _check_pip()
-    command = [*_write_command(board.machine, version), "--dest", str(folder), str(wheel.resolve())]
+    command = [*_write_command(board, version), "--dest", str(folder), str(wheel.resolve())]
     hint = "Its last words say which package; check the network, or leave --offline out."
     _run(command, folder, f"Fetching packages for {name}", hint)
     return tuple(sorted(path for path in folder.glob("*.whl") if path.name != wheel.name)), version
@@ -79,9 +79,11 @@ def _check_pip() -> None:
         ) from error
 
 
-def _write_command(machines: Sequence[str], version: str) -> list[str]:
-    platforms = [f"manylinux_2_{minor}_{machine}" for machine in machines for minor in reversed(GLIBC)]
-    platforms += [f"manylinux2014_{machine}" for machine in machines]
+def _write_command(board: Board, version: str) -> list[str]:
+    newest = min(NEWEST_GLIBC, int(board.system.glibc.split(".")[1])) if board.system else NEWEST_GLIBC
+    minors = range(newest, OLDEST_GLIBC - 1, -1)
+    platforms = [f"manylinux_2_{minor}_{machine}" for machine in board.machine for minor in minors]
+    platforms += [f"manylinux2014_{machine}" for machine in board.machine]
     abis = ["cp" + version.replace(".", ""), "abi3", "none"]
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--quiet"]
     command += ["--only-binary=:all:", "--implementation", "cp", "--python-version", version]

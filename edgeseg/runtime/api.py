@@ -28,6 +28,7 @@ class Stream:
     def __init__(self, live: LiveStream) -> None:
         self._live = live
         self.classes = live.segmenter.card.output.classes
+        self.mm_per_px = live.mm_per_px
         live.__enter__()
 
     def __enter__(self) -> Stream:

@@ -54,6 +54,7 @@ class LiveStream:
         sinks: Sequence[Sink] = (),
         options: StreamOptions = AS_USUAL,
         name: str = "",
+        mm_per_px: float | None = None,
     ) -> None:
         """Prepare a stream; it begins to capture when it is entered.
 
@@ -64,9 +65,10 @@ class LiveStream:
             sinks: What gets every result; closed at the end.
             options: When to stop, what counts as too late, and how frames are taken from the source.
             name: The source as the user wrote it, for the report.
+            mm_per_px: The size of a pixel, where it is known.
         """
         self.segmenter, self.recorder, self.sinks = segmenter, recorder, tuple(sinks)
-        self.options, self.name = options, name
+        self.options, self.name, self.mm_per_px = options, name, mm_per_px
         self.grabber = Grabber(source, options.capture, self._show_frame)
         source.tell = self._tell_notice
         self.processed = 0

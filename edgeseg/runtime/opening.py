@@ -47,4 +47,4 @@ def open_stream(
         wishes.check_info(info)
         sinks = open_sinks(wishes, info, card.output.classes)
         opened.pop_all()
-    return LiveStream(segmenter, frames, recorder, [*sinks, *listeners], options, name)
+    return LiveStream(segmenter, frames, recorder, [*sinks, *listeners], options, name, size)

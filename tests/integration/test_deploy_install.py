@@ -17,7 +17,7 @@ from edgeseg.deploy.archive import pack_files
 from edgeseg.deploy.bundle import Packages, gather_files
 from edgeseg.deploy.signature import sign_archive
 from edgeseg.deploy.wheels import CHECKOUT, build_wheel
-from tests.boards import FakeBoard, make_target, name_this_board, pack_model_for, unpack
+from tests.boards import FakeBoard, make_target, name_this_board, pack_model_for, unpack, write_wheel
 from tests.networks import save_network
 
 pytestmark = pytest.mark.integration
@@ -49,9 +49,9 @@ def board(prepared: FakeBoard, wheel: Path, tmp_path: Path) -> FakeBoard:
     return prepared
 
 
-def save_model(folder: Path, name: str, wrong: bool = False) -> ModelFile:
+def save_model(folder: Path, name: str, wrong: bool = False, compiled: bool = False) -> ModelFile:
     """Write a model file of that name; a wrong one draws other masks than its golden pair says."""
-    model = save_network(folder / f"{name}.tflite")
+    model = save_network(folder / f"{name}.tflite", custom="edgetpu-custom-op" if compiled else "")
     golden = model.golden[0]
     pair = GoldenPair(golden.input, np.full_like(golden.output, -128)) if wrong else golden
     write_model(model.path, model.flatbuffer, dataclasses.replace(model.card, name=name), (pair,))
@@ -123,6 +123,44 @@ def test_a_full_disk(board: FakeBoard, wheel: Path, tmp_path: Path) -> None:
     assert not list((board.prefix / "releases").glob("large*"))
 
 
+def test_no_network_and_then_no_room_while_python_is_set_up(board: FakeBoard, tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path / "edgeseg-9-py3-none-any.whl", "edgeseg", "9", "nobody-has-this")
+    folder, before = unpack_model(save_model(tmp_path, "large"), wheel, tmp_path / "a"), board.links()
+    environments = sorted((board.prefix / "environments").iterdir())
+    code, said = board.install(folder)
+    assert (code, said.count("edgeseg: "), board.links()) == (1, 1, before), said
+    assert "Setting up Python failed, see above; the model in use has not changed." in said
+    script = 'ulimit -f 64; sh "$1" --prefix "$2"'
+    code, said = board.run("sh", "-c", script, "sh", folder / "install.sh", board.prefix)
+    assert (code, said.count("edgeseg: "), board.links()) == (1, 1, before), said
+    assert "Setting up Python failed, see above; the model in use has not changed." in said
+    assert sorted((board.prefix / "environments").iterdir()) == environments
+
+
+def test_an_upgrade_that_is_killed_while_it_checks(board: FakeBoard, wheel: Path, tmp_path: Path) -> None:
+    settings, before = board.prefix / "stream.env", board.links()
+    kept = settings.read_text(encoding="utf-8")
+    path = tmp_path / "fifth.tar.gz"
+    path.write_bytes(pack_model_for(name_this_board(), save_model(tmp_path, "fifth"), wheel))
+    settings.write_text(f"kill -9 $$\n{kept}", encoding="utf-8")
+    code, said = board.manage("upgrade", path)
+    settings.write_text(kept, encoding="utf-8")
+    assert (code, board.links()) == (137, before), said
+    assert list((board.prefix / "releases").glob("fifth-*/model.tflite"))
+    assert board.manage("verify")[0] == 0
+    code, said = board.manage("upgrade", path)
+    assert (code, board.links()[0]) == (0, "fifth"), said
+
+
+def test_the_service_runs_on_until_the_new_model_has_passed(board: FakeBoard, wheel: Path, tmp_path: Path) -> None:
+    log = {"SYSTEMCTL_LOG": str(tmp_path / "systemctl.log")}
+    code, said = board.install(unpack_model(save_model(tmp_path, "wrong", wrong=True), wheel, tmp_path / "a"), log)
+    assert (code, (tmp_path / "systemctl.log").exists()) == (3, False), said
+    code, said = board.install(unpack_model(save_model(tmp_path, "sixth"), wheel, tmp_path / "b"), log)
+    asked = (tmp_path / "systemctl.log").read_text(encoding="utf-8")
+    assert (code, board.links()[0], asked.count("--user restart"), "stop" in asked) == (0, "sixth", 1, False), said
+
+
 def test_two_installations_at_once(board: FakeBoard, wheel: Path, tmp_path: Path) -> None:
     folder = unpack_model(save_model(tmp_path, "second"), wheel, tmp_path / "a")
     with (board.prefix / "lock").open("w") as lock:
@@ -189,6 +227,20 @@ def test_a_board_without_a_network(board: FakeBoard, wheel: Path, tmp_path: Path
     shutil.rmtree(board.prefix / "environments")
     code, said = board.install(folder, {"PIP_NO_INDEX": "0"})
     assert (code, board.links()[0], f"Looking in links: {folder}/wheels" in said) == (0, "alone", True), said
+
+
+def test_a_compiled_file_passes_on_a_board_with_the_chip_only(
+    board: FakeBoard, wheel: Path, stub_folder: Path, tmp_path: Path
+) -> None:
+    settings, before = board.prefix / "stream.env", board.links()
+    kept = settings.read_text(encoding="utf-8")
+    folder = unpack(pack_model_for("coral-usb", save_model(tmp_path, "chip", compiled=True), wheel), tmp_path / "a")
+    settings.write_text(kept.replace("'cpu'", "'auto'"), encoding="utf-8")
+    code, said = board.install(folder)
+    assert (code, "libedgetpu.so.1: cannot open" in said, board.links()) == (3, True, before), said
+    code, said = board.install(folder, {"LD_LIBRARY_PATH": str(stub_folder), "STUB": "run"})
+    settings.write_text(kept, encoding="utf-8")
+    assert (code, board.links()[0]) == (0, "chip"), said
 
 
 def test_uninstall_leaves_nothing(board: FakeBoard, tmp_path: Path) -> None:

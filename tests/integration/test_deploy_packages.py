@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from edgeseg.core.errors import DeployError
 from edgeseg.deploy.wheels import fetch_needed
-from tests.boards import make_target
+from tests.boards import make_target, write_wheel
 
 pytestmark = pytest.mark.integration
 
-BOARD = make_target("generic-aarch64")
 
-
-@pytest.mark.parametrize("platform", ["manylinux_2_28_aarch64", "manylinux_2_28_x86_64"])
-def test_packages_are_fetched_for_the_board(platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "platform", "fits"),
+    [
+        ("generic-aarch64", "manylinux_2_28_aarch64", True),
+        ("generic-aarch64", "manylinux_2_28_x86_64", False),
+        ("jetson-nano", "manylinux_2_27_aarch64", True),
+        ("jetson-nano", "manylinux_2_28_aarch64", False),
+    ],
+)
+def test_packages_are_fetched_for_the_board(
+    name: str, platform: str, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = make_target(name)
     tag = f"cp3{sys.version_info.minor}"
     offered, out = tmp_path / "offered", tmp_path / "out"
     offered.mkdir()
@@ -27,20 +35,9 @@ def test_packages_are_fetched_for_the_board(platform: str, tmp_path: Path, monke
     ours = write_wheel(tmp_path / "edgeseg-0.1.0-py3-none-any.whl", "edgeseg", "0.1.0", "tinything")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(offered))
-    if platform.endswith("x86_64"):
+    if not fits:
         with pytest.raises(DeployError, match="tinything"):
-            fetch_needed(ours, BOARD.name, BOARD.board, out)
+            fetch_needed(ours, target.name, target.board, out)
     else:
-        needed, _ = fetch_needed(ours, BOARD.name, BOARD.board, out)
+        needed, _ = fetch_needed(ours, target.name, target.board, out)
         assert [path.name for path in needed] == [f"tinything-1.0-{tag}-{tag}-{platform}.whl"]
-
-
-def write_wheel(path: Path, name: str, version: str, requires: str = "") -> Path:
-    """Write a wheel that holds nothing but its own description."""
-    info = f"{name}-{version}.dist-info"
-    need = f"Requires-Dist: {requires}\n" if requires else ""
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{need}")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    return path

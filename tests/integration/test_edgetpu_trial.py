@@ -6,8 +6,8 @@ and runtime do not fit. What happens on a real Edge TPU is not verified.
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,26 +19,13 @@ from edgeseg.backends.base import Probe
 from edgeseg.backends.edgetpu import EdgeTpuBackend
 from edgeseg.backends.probe_model import build_probe_model
 from edgeseg.backends.trial import try_backend
+from tests.edgetpu import compile_library
 from tests.networks import save_network
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
-LIBRARY = "libedgetpu.so.1"
 NO_DELEGATE = "int add(int a, int b) { return a + b; }\n"
-
-
-def compile_library(source: Path, folder: Path) -> Path:
-    """Build a shared library under the name that the backend looks for."""
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed: the stand-in for libedgetpu cannot be built")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-o", folder / LIBRARY, source], check=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def stub_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_library(ROOT / "tests" / "stub_delegate.c", tmp_path_factory.mktemp("edgetpu"))
 
 
 @pytest.fixture
@@ -104,6 +91,18 @@ def test_stream_says_what_is_wrong(stub_folder: Path, tmp_path: Path, behaviour:
     assert sentence.startswith("edgeseg: Expected ")
     assert ("SIGSEGV" in sentence) == (behaviour == "crash")
     assert hint
+
+
+def test_a_compiled_file_runs_on_a_chip_that_answers(stub_folder: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "compiled.tflite", tmp_path / "s.json"
+    save_network(path, custom="edgetpu-custom-op")
+    command = [sys.executable, "-m", "edgeseg", "stream", str(path), "--backend", "edgetpu:usb", "--view", "none"]
+    env = os.environ | {"LD_LIBRARY_PATH": str(stub_folder), "STUB": "run"}
+    command += ["--source", "phantom://?frames=5", "--budget-ms", "60000", "--json", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    backend = json.loads(out.read_text(encoding="utf-8"))["backend"]
+    assert (backend["detail"], backend["parity"]["held"]) == ("LiteRT, Edge TPU usb, delegated parts: 1", True)
 
 
 def assert_refused(probe: Probe, detail: str, hint: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -13,16 +16,20 @@ import pytest
 from edgeseg.core.images import read_image
 from edgeseg.core.modelfile import read_model
 from edgeseg.runtime.segmenter import Segmenter
+from tests.boards import FAKES, write_program
+from tests.layouts import write_cine
+from tests.networks import save_network
 
 pytestmark = pytest.mark.integration
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def run_example(name: str, *arguments: str | Path) -> str:
+def run_example(name: str, *arguments: str | Path, extra: Mapping[str, str] | None = None, code: int = 0) -> str:
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    here = os.environ | (extra or {})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=here)
+    assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 
 
@@ -55,3 +62,44 @@ def test_watch_area_prints_every_class_in_square_millimetres(int8_model: Path) -
     assert said.count("frame ") == 10
     assert "mm2" in said
     assert "budget " in said
+
+
+def test_jetson_csi_streams_from_a_stand_in_for_the_camera(int8_model: Path, tmp_path: Path) -> None:
+    fake = (FAKES / "jetson_gstreamer.py").read_text(encoding="utf-8")
+    for name in ("gst-inspect-1.0", "gst-launch-1.0"):
+        write_program(tmp_path / name, f"#!{sys.executable}\n{fake}")
+    extra = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PIPELINE_LOG": str(tmp_path / "pipeline")}
+    said = run_example("jetson_csi.py", int8_model, "csi://0?size=96x64&fps=30", "10", extra=extra)
+    pipeline = (tmp_path / "pipeline").read_text(encoding="utf-8")
+    assert "nvarguscamerasrc sensor-id=0 ! video/x-raw(memory:NVMM),width=96,height=64" in pipeline
+    assert "10 frames on cpu (LiteRT" in said
+    assert "degrees Celsius" in said
+
+
+def test_coral_usb_runs_a_compiled_file_on_a_stand_in(stub_folder: Path, tmp_path: Path) -> None:
+    save_network(tmp_path / "c.tflite", custom="edgetpu-custom-op")
+    extra = {"LD_LIBRARY_PATH": str(stub_folder), "STUB": "run"}
+    said = run_example("coral_usb.py", tmp_path / "c.tflite", "phantom://?size=96", "5", extra=extra)
+    assert said.count(" on the chip") == 5
+    assert "Edge TPU usb, delegated parts: 1: first inference" in said
+
+
+def test_coral_usb_without_its_stick_says_what_to_do(stub_folder: Path, tmp_path: Path) -> None:
+    save_network(tmp_path / "c.tflite", custom="edgetpu-custom-op")
+    extra = {"LD_LIBRARY_PATH": str(stub_folder), "STUB": "silent"}
+    said = run_example("coral_usb.py", tmp_path / "c.tflite", "phantom://", "5", extra=extra, code=1)
+    assert "Expected an Edge TPU" in said
+    assert said.endswith("edgeseg doctor --device coral-usb\n")
+
+
+def test_dicom_replay_notes_every_frame_and_no_patient(int8_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
+    frames = np.random.default_rng(0).integers(0, 255, (6, 64, 96), np.uint8)
+    cine = write_cine(tmp_path / "cine.dcm", frames, PixelSpacing=[0.2, 0.2])
+    said = run_example("dicom_replay.py", int8_model, cine, tmp_path / "areas.csv")
+    table = (tmp_path / "areas.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(table.splitlines()))
+    assert "6 of 6 frames, pixel size 0.2" in said
+    assert [row["frame"] for row in rows] == [str(number) for number in range(6)]
+    assert all(float(row["area_mm2"]) == pytest.approx(int(row["area_px"]) * 0.04, abs=0.01) for row in rows)
+    assert "Secret" not in said + table

@@ -159,6 +159,13 @@ def test_the_scripts_are_clean() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_the_service_joins_the_groups_that_the_board_has(tmp_path: Path) -> None:
+    write_program(tmp_path / "getent", '#!/bin/sh\n[ "$2" = video ] || [ "$2" = apex ]\n')
+    script = f"PATH={tmp_path}:$PATH; . {SCRIPTS / 'common.sh'}; list_groups"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "video apex "
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 @pytest.mark.parametrize("kind", ["system", "user"])
 def test_systemd_understands_the_services(kind: str, tmp_path: Path) -> None:
@@ -168,6 +175,6 @@ def test_systemd_understands_the_services(kind: str, tmp_path: Path) -> None:
     (tmp_path / "stream.env").write_text(write_settings(BOARD.board), encoding="utf-8")
     unit = tmp_path / "edgeseg-stream.service"
     text = (SCRIPTS / f"{kind}.service").read_text(encoding="utf-8")
-    unit.write_text(text.replace("@PREFIX@", str(tmp_path)), encoding="utf-8")
+    unit.write_text(text.replace("@PREFIX@", str(tmp_path)).replace("@GROUPS@", "video plugdev "), encoding="utf-8")
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

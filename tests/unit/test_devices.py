@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,8 +15,8 @@ from typer.testing import CliRunner
 
 from edgeseg.backends.select import BACKENDS
 from edgeseg.cli.devices import devices
-from edgeseg.core.board import load_board
-from edgeseg.core.catalog import catalog_folder, list_boards, list_recipes
+from edgeseg.core.board import Recommended, load_board
+from edgeseg.core.catalog import catalog_folder, list_boards, list_recipes, read_toml
 from edgeseg.core.errors import EdgesegError, UnknownNameError
 from edgeseg.core.nearest import find_nearest_board, recommend_backends
 from edgeseg.core.signs import Signs
@@ -111,7 +112,7 @@ def test_unknown_name_lists_the_known_ones() -> None:
         ('backends = ["cpu"]', "backends = []", "at least one entry"),
         ("title", "colour = 1\ntitle", "unknown field colour"),
         ("title", 'usb = ["1A6E:089A"]\ntitle', "identities such as 1a6e:089a"),
-        ("threads = 2", "threads = 2\nsizes = [100]", "multiples of 16"),
+        ("sizes = [256, 128]", "sizes = [100]", "multiples of 16"),
         ("[recommended]", '[heat]\nzones = ["/sys"]\n[recommended]', "without a leading slash"),
         ("[recommended]", '[system]\nname = "x"\npython = "three"\nglibc = "2.27"\n[recommended]', "system.python"),
     ],
@@ -134,6 +135,18 @@ def test_every_board_folder_is_complete(name: str) -> None:
     assert f"BOARD={name}\n" in (folder / "setup.sh").read_text()
     assert (folder / "README.md").read_text().startswith(f"# {name}")
     assert f"({name}/README.md)" in (folder.parent / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_profile_says_all_that_is_known_of_a_board(name: str) -> None:
+    board, profile = load_board(name), read_toml(list_boards()[name])
+    needed = {"title", "machine", "python", "min_memory_mb", "not_verified", "verified", "sources", "runtime", "power"}
+    if board.device_tree:
+        needed |= {"system", "heat"}
+    assert needed <= set(profile)
+    assert all(profile[key] for key in needed - {"verified"})
+    assert set(profile["recommended"]) == {field.name for field in dataclasses.fields(Recommended)}
+    assert set(profile["runtime"]) == {"packages", "wheels"}
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")

@@ -16,7 +16,7 @@ from edgeseg.core.errors import DataError, MissingExtraError, SourceError
 from edgeseg.core.spec import Region
 from edgeseg.runtime.sources.base import Source
 from edgeseg.runtime.sources.choose import open_source
-from tests.layouts import write_dicom
+from tests.layouts import write_cine, write_dicom
 
 pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
 SIZE = (32, 48)
@@ -28,22 +28,6 @@ def make_cine(colour: bool = False) -> NDArray[np.uint8]:
     frames = np.stack([np.full((*SIZE, 3) if colour else SIZE, value, np.uint8) for value in VALUES])
     frames[:, :8, :8] = 0
     return frames
-
-
-def write_cine(path: Path, frames: NDArray[np.uint8], **tags: Any) -> Path:
-    """Write a cine without compression; the header holds a patient's name."""
-    import pydicom
-
-    write_dicom(path, frames[0])
-    cine = pydicom.dcmread(path)
-    cine.NumberOfFrames, cine.FrameTime = len(frames), 50.0
-    if frames.ndim == 4:
-        cine.SamplesPerPixel, cine.PhotometricInterpretation, cine.PlanarConfiguration = 3, "RGB", 0
-    cine.PixelData = frames.tobytes()
-    for name, value in tags.items():
-        setattr(cine, name, value)
-    cine.save_as(path)
-    return path
 
 
 def write_encoded(path: Path, frames: NDArray[np.uint8], kind: str, broken: int | None = None) -> Path:

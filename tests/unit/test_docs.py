@@ -9,12 +9,14 @@ import pytest
 import typer
 
 from edgeseg.cli.app import app
+from edgeseg.core.board import load_board
 from edgeseg.core.catalog import list_boards, list_recipes
+from edgeseg.deploy.doctor import run_checks
+from tests.doctors import describe_machine
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(
-    [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("quantize/*.md"), *ROOT.glob("devices/*.md")]
-)
+FOLDERS = ("docs/**/*.md", "quantize/*.md", "devices/**/*.md", "examples/*.md")
+PAGES = sorted([ROOT / "README.md", *(page for folder in FOLDERS for page in ROOT.glob(folder))])
 
 
 def list_commands() -> dict[str, str]:
@@ -47,6 +49,15 @@ def test_every_recipe_and_board_is_listed() -> None:
     boards = (ROOT / "devices/README.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in recipes for name in list_recipes())
     assert all(name in boards for name in list_boards())
+
+
+def test_symptoms_lead_to_lines_that_the_doctor_prints(tmp_path: Path) -> None:
+    page = (ROOT / "docs/how-to/troubleshooting.md").read_text(encoding="utf-8")
+    lists = re.findall(r"`edgeseg doctor[^`]*`: ((?:`[a-z 0-9]+`(?:, )?)+)", page)
+    named = {name for text in lists for name in re.findall(r"`([^`]+)`", text)}
+    printed = {check.name for check in run_checks(describe_machine(tmp_path), load_board("generic-aarch64"))}
+    assert len(named) >= 20
+    assert named <= printed
 
 
 def test_it_is_said_that_this_is_no_medical_device() -> None:

@@ -70,6 +70,13 @@ has_systemd() {
     command -v systemctl >/dev/null 2>&1 && control_service show-environment >/dev/null 2>&1
 }
 
+# systemd starts no service in a group that does not exist.
+list_groups() {
+    for group in video render plugdev apex; do
+        ! getent group "$group" >/dev/null || printf '%s ' "$group"
+    done
+}
+
 unit_path() {
     if [ "$(id -u)" = 0 ]; then
         echo "/etc/systemd/system/$UNIT"

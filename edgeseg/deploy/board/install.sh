@@ -108,7 +108,8 @@ install_service() {
     [ "$(id -u)" != 0 ] || kind=system
     unit=$(unit_path)
     {
-        mkdir -p "$(dirname "$unit")" && sed "s|@PREFIX@|$prefix|g" "$here/$kind.service" >"$unit.new" &&
+        mkdir -p "$(dirname "$unit")" &&
+            sed "s|@PREFIX@|$prefix|g; s|@GROUPS@|$(list_groups)|" "$here/$kind.service" >"$unit.new" &&
             mv "$unit.new" "$unit" && control_service daemon-reload && control_service enable "$UNIT"
     } || fail "Putting the service into place failed, see above; the model in use has not changed."
     [ "$kind" = system ] || echo "To start it without a login: loginctl enable-linger"
