@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeseg.cli.common import JsonOption, save_json
+from edgeseg.cli.common import JsonOption, keep_inputs, save_json
 from edgeseg.cli.findings import print_findings
 from edgeseg.cli.tables import print_table
 
@@ -43,6 +43,7 @@ def inspect(
     from edgeseg.graph.picture import draw_graph
     from edgeseg.graph.summary import find_peak, summarise_layers, summarise_operators
 
+    keep_inputs([model], [picture, json_out])
     file = read_model(model)
     graph = read_graph(file.flatbuffer)
     operators, layers, peak = summarise_operators(graph), summarise_layers(graph), find_peak(graph)

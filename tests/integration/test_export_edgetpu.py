@@ -197,7 +197,7 @@ def test_wrong_usage(export: Export, model: Path, monkeypatch: pytest.MonkeyPatc
     code, _, err = export(to="moon")
     assert (code, "expected --to to be one of edgetpu" in err) == (2, True)
     code, _, err = export("--out", model)
-    assert (code, "another file than the model" in err) == (2, True)
+    assert (code, "another place to write than what is read" in err) == (2, True)
 
 
 def test_no_tensorflow_is_needed(model: Path, fake: Callable[..., Path]) -> None:
