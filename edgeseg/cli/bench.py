@@ -77,7 +77,7 @@ def bench(
     with usage_errors():
         numbers = _read_threads(threads)
         _refuse_mixtures(parity, budget_ms, save, against)
-    keep_inputs([*models, against], [json_out, save])
+    keep_inputs(models, [json_out, save])
     if parity:
         _show_parity(models, backend, numbers[0], json_out)
         return
