@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from edgeseg.backends.trial import describe_end
 from edgeseg.bench.profiler import BETWEEN_ROUNDS
 from edgeseg.core.errors import BackendError
+from edgeseg.core.process import feed_limited
 from edgeseg.graph.summary import Layer
 
 ROUNDS = 10
@@ -45,13 +47,14 @@ def time_operators(network: bytes, threads: int = 1, rounds: int = ROUNDS) -> tu
     command = [sys.executable, "-m", "edgeseg.bench.profiler", str(threads), str(rounds)]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     try:
-        done = subprocess.run(command, input=network, capture_output=True, env=env, timeout=LIMIT_S, check=False)
+        done = feed_limited(command, network, LIMIT_S, environment=env)
     except subprocess.TimeoutExpired as error:
-        raise _explain(f"no answer within {LIMIT_S:g} s") from error
+        raise _explain(f"got no answer within {LIMIT_S:g} s") from error
+    if done.returncode:
+        raise _explain(describe_end(done))
     times = join_rounds(done.stdout.decode("utf-8", "replace").split(BETWEEN_ROUNDS))
     if not times:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise _explain(lines[-1] if lines else f"exit status {done.returncode}")
+        raise _explain("got a summary that names none")
     return times
 
 
@@ -87,8 +90,8 @@ def _is_same(layer: Layer, time: OperatorTime) -> bool:
     return time.operator.startswith((layer.operator, *KINDS.get(layer.operator, ())))
 
 
-def _explain(got: str) -> BackendError:
+def _explain(end: str) -> BackendError:
     return BackendError(
-        f"Expected LiteRT to tell the time of its operators, got: {got}.",
+        f"Expected LiteRT to tell the time of its operators, {end}.",
         "Use --times with ai-edge-litert 2.3 or later, or leave it out.",
     )
