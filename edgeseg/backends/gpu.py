@@ -21,9 +21,10 @@ from edgeseg.core.spec import Quantisation
 
 PRECISIONS = ("float32", "float16")
 """The first is the default: its masks are the CPU's; half of it overflows in silence where sums are large."""
-_ADAPTER = re.compile(r"Selected adapter: ([^,\n]+)")
+_ADAPTER = re.compile(r"Selected adapter: (.+?)(?:, arch=|$)", re.MULTILINE)
 _CAUSES = re.compile(r"Couldn't load Vulkan: [^\n]+|Found no drivers|No adapters found")
 _COMPLAINT = re.compile(r"^ERROR: ([^\[\n].*?)\.?$", re.MULTILINE)
+_LAST_WORDS = re.compile(r"^└ ([^\[\n]*?)\.?$", re.MULTILINE)
 _HINT = (
     "Install the GPU's Vulkan driver and libvulkan1 (Debian: apt-get install libvulkan1 mesa-vulkan-drivers; "
     "NVIDIA: its own driver), or use --backend cpu."
@@ -54,9 +55,9 @@ class GpuBackend(Backend):
                 self.input, self.output = _describe(self._handles.source), _describe(self._handles.sink)
                 self._run(np.zeros(self.input.shape, self.input.quantisation.dtype))
         except RuntimeError as error:
-            raise _explain_refusal(log.text) from error
+            raise explain_refusal(log.text, str(error)) from error
         share = "" if self._handles.model.is_fully_accelerated() else ", part of it on the CPU"
-        self.detail = f"LiteRT, {_find_adapter(log.text)}, {precision}{share}"
+        self.detail = f"LiteRT, {find_adapter(log.text)}, {precision}{share}"
         weakref.finalize(self, _release, self._handles)
 
     @classmethod
@@ -98,15 +99,15 @@ def _compile(network: bytes, precision: str) -> _Handles:
     return _Handles(network, model, source, sink)
 
 
-def _find_adapter(log: str) -> str:
+def find_adapter(log: str) -> str:
     """Read the GPU's name off LiteRT's log: nothing else tells it."""
     adapter = _ADAPTER.search(log)
     return adapter[1] if adapter else "adapter not named"
 
 
-def _explain_refusal(log: str) -> BackendError:
-    """Find the cause in LiteRT's log: its exception names none."""
-    adapter, complaint = _ADAPTER.search(log), _COMPLAINT.search(log)
+def explain_refusal(log: str, error: str) -> BackendError:
+    """Find the cause in LiteRT's log, else in its exception, which seldom names one."""
+    adapter, complaint = _ADAPTER.search(log), _COMPLAINT.search(log) or _LAST_WORDS.search(error)
     if adapter is not None:
         return BackendError(
             f"Expected a network that LiteRT runs on {adapter[1]}, got its refusal: "

@@ -11,6 +11,7 @@ from edgeseg.cli.common import (
     GATE_NOT_HELD,
     JsonOption,
     NoParityOption,
+    keep_inputs,
     save_json,
     tell_selection,
     usage_errors,
@@ -76,6 +77,7 @@ def bench(
     with usage_errors():
         numbers = _read_threads(threads)
         _refuse_mixtures(parity, budget_ms, save, against)
+    keep_inputs(models, [json_out, save])
     if parity:
         _show_parity(models, backend, numbers[0], json_out)
         return

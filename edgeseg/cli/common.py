@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -94,6 +94,19 @@ def save_json(path: Path | None, value: Mapping[str, Any]) -> None:
     """Write a command's figures where the user asked for them."""
     if path is not None:
         write_json(path, value)
+
+
+def keep_inputs(inputs: Sequence[Path | None], outputs: Sequence[Path | None]) -> None:
+    """Refuse to write onto what is read, onto a folder that holds it, or twice onto the same."""
+    read = [path.resolve() for path in inputs if path is not None]
+    written: set[Path] = set()
+    for path in (output for output in outputs if output is not None):
+        place = path.resolve()
+        if any(place in (source, *source.parents) for source in read):
+            raise typer.BadParameter(f"expected another place to write than what is read, got {path}")
+        if place in written:
+            raise typer.BadParameter(f"expected one place for each result, got {path} twice")
+        written.add(place)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from edgeseg.cli.common import (
     GATE_NOT_HELD,
     OverwriteOption,
     ThreadsOption,
+    keep_inputs,
     need_training_packages,
     usage_errors,
 )
@@ -73,6 +74,7 @@ def compress(
     with usage_errors():
         gate = Gate(max_drop, budget_ms, board.recommended.backends if board is not None else ())
         check_teacher_use(teacher, recipes)
+    keep_inputs([run, teacher], [out])
     with open_folder(out, overwrite, resume) as folder:
         outcome = compress_run(run, folder, recipes, gate, threads, teacher)
         write_compression_report(folder, run, outcome)

@@ -16,6 +16,7 @@ from edgeseg.cli.common import (
     JsonOption,
     LayoutOption,
     OverwriteOption,
+    keep_inputs,
     save_json,
     usage_errors,
 )
@@ -70,6 +71,7 @@ def import_data(
     from edgeseg.data.dataset import open_dataset
     from edgeseg.data.importer import import_dataset
 
+    keep_inputs([source], [out])
     dataset = open_dataset(source, layout, group_pattern)
     with staged_folder(out, overwrite) as folder, progress_bar("Importing", len(dataset.cases)) as advance:
         import_dataset(dataset, folder, advance)
@@ -114,6 +116,7 @@ def check(
     from edgeseg.data.groups import write_groups
     from edgeseg.data.sheet import draw_sheet
 
+    keep_inputs([source], [sheet, groups_out, json_out])
     survey = survey_dataset(source, layout, group_pattern)
     with progress_bar("Reading images", len(survey.dataset.cases)) as advance:
         report = check_survey(survey, advance)

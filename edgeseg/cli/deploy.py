@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeseg.cli.common import GATE_NOT_HELD
+from edgeseg.cli.common import GATE_NOT_HELD, keep_inputs
 
 if TYPE_CHECKING:
     from edgeseg.deploy.bundle import Packages, Target
@@ -52,6 +52,7 @@ def deploy(
     from edgeseg.deploy.remote import send_archive
     from edgeseg.deploy.signature import read_public_key, sign_archive
 
+    keep_inputs([model, wheel, sign], [out])
     target = Target(name_board(device), load_board(device), find_board(device).resolve().parent)
     file = read_model(model)
     backend = find_backend(file, target.name, target.board)

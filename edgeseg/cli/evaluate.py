@@ -14,6 +14,7 @@ from edgeseg.cli.common import (
     LayoutOption,
     NoParityOption,
     ThreadsOption,
+    keep_inputs,
     save_json,
     tell_selection,
 )
@@ -65,6 +66,7 @@ def evaluate(
     from edgeseg.evaluate.score import score_cases, summarise_cases, write_cases
     from edgeseg.runtime.segmenter import Segmenter
 
+    keep_inputs([model, data], [cases_out, overlays, json_out])
     if overlays is not None:
         refuse_existing(overlays, overwrite)
     file = read_model(model / "model.tflite" if model.is_dir() else model)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeseg.cli.common import JsonOption, usage_errors
+from edgeseg.cli.common import JsonOption, keep_inputs, usage_errors
 
 EDGETPU, ONNX, TENSORRT = TARGETS = ("edgetpu", "onnx", "tensorrt")
 
@@ -52,16 +52,16 @@ def export(
         check_options(to, precision, compiler)
     file = read_model(model / "model.tflite" if model.is_dir() else model)
     path = out or _name_file(file.path, to)
-    with usage_errors():
-        if path.resolve() == file.path.resolve():
-            raise ValueError(f"expected --out to name another file than the model, got {path}")
     if to == EDGETPU:
         from edgeseg.cli.export_edgetpu import compile_for_edgetpu
 
-        compile_for_edgetpu(file, path, compiler, timeout, json_out or path.with_suffix(".json"))
+        report = json_out or path.with_suffix(".json")
+        keep_inputs([file.path], [path, report])
+        compile_for_edgetpu(file, path, compiler, timeout, report)
     else:
         from edgeseg.cli.export_onnx import write_onnx
 
+        keep_inputs([file.path], [path, json_out])
         write_onnx(file, path, to, precision, json_out)
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeseg.cli.common import JsonOption, save_json
+from edgeseg.cli.common import JsonOption, keep_inputs, save_json
 from edgeseg.cli.findings import print_findings
 from edgeseg.cli.tables import print_table
 
 if TYPE_CHECKING:
+    from edgeseg.bench.operators import OperatorTime
     from edgeseg.graph.summary import Layer, OperatorGroup
 
 TARGETS = {"cpu": "CPU", "edgetpu": "Edge TPU"}
@@ -22,19 +23,24 @@ TARGETS = {"cpu": "CPU", "edgetpu": "Edge TPU"}
 def inspect(
     model: Annotated[Path, typer.Argument(help="A .tflite file that edgeseg wrote.")],
     picture: Annotated[
-        Path | None, typer.Option(metavar="F.svg", help="Draw the layers and their MACs as SVG.", show_default=False)
+        Path | None,
+        typer.Option(metavar="F.svg", help="Draw the layers as SVG, with their MACs or --times.", show_default=False),
     ] = None,
+    times: Annotated[
+        bool, typer.Option("--times", help="Let LiteRT time its operators on this CPU, on one thread.")
+    ] = False,
     json_out: JsonOption = None,
 ) -> None:
     """Show a model file's card, its layers with shapes, MACs and parameters, its memory, and which targets take it.
 
-    The peak of activations is worked out from the graph: the results that are alive at the same time. LiteRT's Python
-    interface tells neither the size of its arena nor the time of an operator.
+    The peak of activations is worked out from the graph: the results that are alive at the same time. LiteRT does not
+    tell the size of its arena.
 
     The card also opens without edgeseg: `unzip -p MODEL edgeseg.json`
 
     Example: `edgeseg inspect runs/demo/int8-qat.tflite`
     """
+    from edgeseg.bench.operators import match_layers, time_operators
     from edgeseg.core.files import write_text
     from edgeseg.core.modelfile import read_model
     from edgeseg.core.schema import to_plain
@@ -43,10 +49,13 @@ def inspect(
     from edgeseg.graph.picture import draw_graph
     from edgeseg.graph.summary import find_peak, summarise_layers, summarise_operators
 
+    keep_inputs([model], [picture, json_out])
     file = read_model(model)
     graph = read_graph(file.flatbuffer)
     operators, layers, peak = summarise_operators(graph), summarise_layers(graph), find_peak(graph)
     lint = lint_targets(graph)
+    timed = time_operators(file.flatbuffer) if times else ()
+    layer_ms = match_layers(layers, timed) if times else None
     table = {
         "card": to_plain(file.card),
         "operators": to_plain(operators),
@@ -55,15 +64,19 @@ def inspect(
         "lint": to_plain(lint),
         "flatbuffer_bytes": len(file.flatbuffer),
         "golden_pairs": len(file.golden),
+        "operator_times": to_plain(timed),
+        "layer_ms": layer_ms,
     }
     _print_card(table["card"], len(file.flatbuffer), len(file.golden))
     _print_operators(operators)
-    _print_layers(layers)
+    _print_layers(layers, layer_ms)
+    if times and layer_ms is None:
+        _print_times(timed)
     print(f"Activations need at most {peak.bytes / 1024:,.0f} KiB, at layer {peak.layer} (worked out from the graph).")
     for target, findings in lint.items():
         print_findings(TARGETS[target], findings)
     if picture is not None:
-        write_text(picture, draw_graph(file.card.name, layers))
+        write_text(picture, draw_graph(file.card.name, layers, layer_ms))
     save_json(json_out, table)
 
 
@@ -72,7 +85,12 @@ def _print_operators(operators: Sequence[OperatorGroup]) -> None:
     print_table("Operators", ("operator", "version", "count", "type", "MMACs"), rows)
 
 
-def _print_layers(layers: Sequence[Layer]) -> None:
+def _print_times(times: Sequence[OperatorTime]) -> None:
+    """Print what LiteRT made of the layers, where it is not one operator for each."""
+    print_table("Operators as LiteRT runs them", ("operator", "ms"), [(t.operator, f"{t.ms:.3f}") for t in times])
+
+
+def _print_layers(layers: Sequence[Layer], times: Sequence[float] | None) -> None:
     rows = [
         (
             f"{number} {layer.operator}",
@@ -81,10 +99,12 @@ def _print_layers(layers: Sequence[Layer]) -> None:
             layer.dtype,
             f"{layer.macs / 1e6:.2f}",
             f"{layer.parameters:,}",
+            *([f"{times[number]:.3f}"] if times is not None else []),
         )
         for number, layer in enumerate(layers)
     ]
-    print_table("Layers", ("layer", "version", "result", "type", "MMACs", "parameters"), rows)
+    columns = ("layer", "version", "result", "type", "MMACs", "parameters", *(["ms"] if times is not None else []))
+    print_table("Layers", columns, rows)
 
 
 def _print_card(card: dict[str, Any], size: int, pairs: int) -> None:

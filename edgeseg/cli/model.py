@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeseg.cli.common import JsonOption, need_training_packages, save_json, usage_errors
+from edgeseg.cli.common import JsonOption, keep_inputs, need_training_packages, save_json, usage_errors
 from edgeseg.cli.network import (
     ActivationOption,
     ColourOption,
@@ -64,6 +64,7 @@ def summary(
     from edgeseg.model.unet import build_unet
     from edgeseg.train.run import TrainOptions, read_run
 
+    keep_inputs([run], [picture, json_out])
     with usage_errors():
         options = TrainOptions(
             model=model,

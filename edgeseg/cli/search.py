@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeseg.cli.common import GATE_NOT_HELD, ThreadsOption, need_search_packages, usage_errors
+from edgeseg.cli.common import GATE_NOT_HELD, ThreadsOption, keep_inputs, need_search_packages, usage_errors
 from edgeseg.cli.tables import print_table, print_variants
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def search(
 
     with usage_errors():
         promise = Promise(budget_ms, max_drop)
+    keep_inputs([run], [out])
     report = run_search(run, out, promise, trials, threads)
     print_search(out, report)
     if not report.gate["held"]:

@@ -17,6 +17,7 @@ from edgeseg.cli.common import (
     JsonOption,
     NoParityOption,
     ThreadsOption,
+    keep_inputs,
     save_json,
     tell_selection,
     usage_errors,
@@ -114,6 +115,7 @@ def stream(
             host=host, record_wait=record_wait,
         )
         # fmt: on
+    keep_inputs([model, Path(source)], [record, json_out])
     segmenter = GuardedSegmenter(read_model(model), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
     tell_selection(segmenter.selection)
     with live_source_errors():

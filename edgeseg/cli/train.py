@@ -14,6 +14,7 @@ from edgeseg.cli.common import (
     GroupPatternOption,
     LayoutOption,
     OverwriteOption,
+    keep_inputs,
     need_training_packages,
     usage_errors,
 )
@@ -97,6 +98,7 @@ def train(
     from edgeseg.train.run import TrainOptions
     from edgeseg.train.trainer import plain_split, resume_run, train_run
 
+    keep_inputs([data, init], [out])
     with usage_errors():
         # fmt: off
         options = TrainOptions(

@@ -11,6 +11,7 @@ from edgeseg.cli.common import (
     GroupPatternOption,
     JsonOption,
     LayoutOption,
+    keep_inputs,
     need_search_packages,
     save_json,
     usage_errors,
@@ -55,6 +56,7 @@ def tune(
     with usage_errors():
         space = parse_space(models, sizes, stems, losses, learning_rates)
         plan = StudyPlan(space, plain_split(seed, layout, group_pattern), epochs)
+    keep_inputs([data], [out, json_file])
     report = run_study(data, out, plan, trials)
     print_study(out, report)
     save_json(json_file, to_plain(report))

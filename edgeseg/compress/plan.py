@@ -14,7 +14,7 @@ from edgeseg.compress.judge import PARENT, Judgement, judge_files
 from edgeseg.compress.layers import find_nodes
 from edgeseg.compress.lesson import plan_lesson
 from edgeseg.compress.make import make_files, name_file
-from edgeseg.compress.prune import plan_pruning
+from edgeseg.compress.prune import check_pruning
 from edgeseg.compress.recipe import Recipe, add_plain_recipe
 from edgeseg.compress.resume import begin_plan
 from edgeseg.compress.variant import Variant
@@ -100,7 +100,7 @@ def check_recipes(recipes: Sequence[Recipe], shop: Workshop, run: Path) -> None:
         if recipe.keep_float:
             find_nodes(read_model(run / MODEL).flatbuffer, recipe.keep_float)
         if recipe.prune is not None:
-            plan_pruning(shop.record.spec, shop.model, recipe.prune)
+            check_pruning(shop.record.spec, shop.model, recipe.prune)
 
 
 def _report(

@@ -26,28 +26,25 @@ SCALE_PENALTY = 1e-3
 def prune_network(spec: UNetSpec, model: Any, step: PruneStep, lesson: Lesson) -> Network:
     """Remove channels until the budget holds, and train what is left.
 
+    Whether it can hold, `check_pruning` says beforehand: a time that is measured twice is not the same twice.
+
     Args:
         spec: What the model was built from.
         model: The float model; it stays as it is.
         step: The budget, in how many steps, and how long to recover.
         lesson: What it learns from.
     """
-    network, meter = plan_pruning(spec, model, step)
+    network = wire_network(spec, model)
+    meter = choose_meter(step.budget, network)
     for number in range(1, step.steps + 1):
         network = _take_step(network, step, lesson, meter, step.share ** (number / step.steps))
     return recover(network, lesson, step, step.recovery_epochs)
 
 
-def plan_pruning(spec: UNetSpec, model: Any, step: PruneStep) -> tuple[Network, Meter]:
-    """Wire a model and choose how its cost is measured; a budget that it cannot keep is refused."""
+def check_pruning(spec: UNetSpec, model: Any, step: PruneStep) -> None:
+    """Refuse a budget that even the narrowest network would not keep."""
     network = wire_network(spec, model)
-    meter = choose_meter(step.budget, network)
-    check_budget(step, meter(network, keep_least(network.wiring)))
-    return network, meter
-
-
-def check_budget(step: PruneStep, least: float) -> None:
-    """Refuse a budget that the narrowest network would not keep."""
+    least = choose_meter(step.budget, network)(network, keep_least(network.wiring))
     if least > step.share:
         raise RecipeError(
             f"Expected a network that can be pruned to {step.share:.0%} of its {step.budget}, got one that keeps "

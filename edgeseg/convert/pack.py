@@ -43,6 +43,15 @@ def compact_flatbuffer(flatbuffer: bytes) -> bytes:
     """Pack a flatbuffer anew; of the layers that were fused into an operator, the first gives its tensor the name."""
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
     for graph in model.subgraphs:
-        for tensor in graph.tensors:
-            tensor.name = tensor.name.partition(b";")[0]
+        _shorten_names(graph)
     return pack_model_objects(model)
+
+
+def _shorten_names(graph: Any) -> None:
+    """Shorten the tensors' names and keep them apart: OpenVINO takes two tensors of one name for the same."""
+    results = {index for operator in graph.operators for index in operator.outputs}
+    taken: set[bytes] = set()
+    for index in sorted(range(len(graph.tensors)), key=lambda index: index not in results):
+        name = graph.tensors[index].name.partition(b";")[0]
+        graph.tensors[index].name = name if name not in taken else b"%s_%d" % (name, index)
+        taken.add(graph.tensors[index].name)

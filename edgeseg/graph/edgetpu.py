@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeseg.core.verdict import COMPILED, UNCERTAIN, UNMAPPED
-from edgeseg.graph.edgetpu_rules import CHIP_BYTES, count_bytes, judge_operator
+from edgeseg.graph.edgetpu_rules import CHIP_BYTES, judge_operator
 from edgeseg.graph.finding import Finding, Objection, make_finding
 from edgeseg.graph.operators import Graph, Operator
 
@@ -14,7 +14,7 @@ def lint_edgetpu(graph: Graph) -> tuple[Finding, ...]:
     tail: Objection | None = None
     weights = 0
     for index, operator in enumerate(graph.operators):
-        weights += sum(count_bytes(tensor) for tensor in operator.inputs if tensor.constant)
+        weights += sum(tensor.bytes for tensor in operator.inputs if tensor.constant)
         own = None if operator.name == COMPILED else judge_operator(operator)
         blocked = own is not None and own.verdict == UNMAPPED
         objection = own if blocked else tail or own or _judge_weights(weights)

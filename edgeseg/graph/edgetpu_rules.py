@@ -146,7 +146,7 @@ def _judge_softmax(operator: Operator) -> Objection | None:
 
 
 def _judge_activation_memory(operator: Operator) -> Objection | None:
-    needed = sum(count_bytes(tensor) for tensor in _list_activations(operator))
+    needed = sum(tensor.bytes for tensor in _list_activations(operator))
     if needed <= CHIP_BYTES:
         return None
     return Objection(
@@ -158,11 +158,6 @@ def _judge_activation_memory(operator: Operator) -> Objection | None:
 
 def _list_activations(operator: Operator) -> list[Tensor]:
     return [tensor for tensor in (*operator.inputs, *operator.outputs) if not tensor.constant]
-
-
-def count_bytes(tensor: Tensor) -> int:
-    """Count the bytes of a tensor in a file of 8-bit integers, whose biases have 32 bits."""
-    return tensor.elements * (4 if tensor.dtype == "int32" else 1)
 
 
 _RULES: tuple[Callable[[Operator], Objection | None], ...] = (

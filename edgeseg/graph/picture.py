@@ -11,24 +11,34 @@ _ROW, _TOP = 20, 40
 _SKIPS, _NAMES, _SHAPES, _BARS, _BAR_WIDTH, _WIDTH = 110, 130, 330, 470, 220, 780
 
 
-def draw_graph(title: str, layers: Sequence[Layer]) -> str:
-    """Draw the layers from top to bottom; the longer the bar, the more MACs."""
-    most = max((layer.macs for layer in layers), default=0) or 1
+def draw_graph(title: str, layers: Sequence[Layer], times: Sequence[float] | None = None) -> str:
+    """Draw the layers from top to bottom; the longer the bar, the more milliseconds, or MACs where times are not known.
+
+    Args:
+        title: What stands above it.
+        layers: The layers in the order they run.
+        times: The milliseconds of each.
+    """
+    work = [layer.macs / 1e6 for layer in layers] if times is None else times
+    most, unit = max(work, default=0) or 1, "{:.2f} MMACs" if times is None else "{:.3f} ms"
     parts = [_write(_NAMES, 20, title, INK, "bold")]
-    for number, layer in enumerate(layers):
-        parts += _draw_layer(number, layer, most)
+    for number, (layer, amount) in enumerate(zip(layers, work, strict=True)):
+        parts += [*_draw_layer(number, layer), *_draw_bar(number, amount / most, unit.format(amount))]
         parts += [_draw_skip(source, number) for source in layer.inputs if source != number - 1]
     height = _TOP + _ROW * len(layers) + 10
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" font-family="sans-serif"'
     return "\n".join([f'{head} font-size="12"><rect width="100%" height="100%" fill="white"/>', *parts, "</svg>\n"])
 
 
-def _draw_layer(number: int, layer: Layer, most: int) -> list[str]:
-    y, width = _find_row(number), _BAR_WIDTH * layer.macs / most
+def _draw_layer(number: int, layer: Layer) -> list[str]:
+    y, shape = _find_row(number), "x".join(str(size) for size in layer.shape[1:])
+    return [_write(_NAMES, y, layer.operator, INK), _write(_SHAPES, y, f"{shape} {layer.dtype}", FAINT)]
+
+
+def _draw_bar(number: int, share: float, figure: str) -> list[str]:
+    y, width = _find_row(number), _BAR_WIDTH * share
     bar = f'<rect x="{_BARS}" y="{y - 11}" width="{width:.1f}" height="14" fill="{ACCENT}"/>'
-    shape = "x".join(str(size) for size in layer.shape[1:])
-    figures = [_write(_BARS + width + 6, y, f"{layer.macs / 1e6:.2f} MMACs", INK), bar] if layer.macs else []
-    return [_write(_NAMES, y, layer.operator, INK), _write(_SHAPES, y, f"{shape} {layer.dtype}", FAINT), *figures]
+    return [bar, _write(_BARS + width + 6, y, figure, INK)] if share else []
 
 
 def _draw_skip(source: int, target: int) -> str:

@@ -10,6 +10,7 @@ from edgeseg.bench.measure import time_segmenters
 from edgeseg.compress.judge import score_validation
 from edgeseg.compress.lesson import Lesson, plan_lesson
 from edgeseg.compress.make import make_file, name_file
+from edgeseg.compress.prune import check_pruning
 from edgeseg.compress.recipe import Recipe, load_recipe
 from edgeseg.compress.workshop import Workshop
 from edgeseg.core.files import staged_folder
@@ -55,6 +56,8 @@ def run_trial(bench: Bench, folder: Path, recipe: Recipe) -> TrialResult:
     keras.utils.set_random_seed(bench.shop.record.options.seed)
     try:
         with staged_folder(folder) as partial:
+            if recipe.prune is not None:
+                check_pruning(bench.shop.record.spec, bench.shop.model, recipe.prune)
             make_file(bench.shop, bench.lesson, recipe, partial)
         score, parent_ms = _judge_file(bench, folder / name_file(recipe.name))
     except TRIAL_FAILURES as error:

@@ -108,6 +108,31 @@ def test_every_kind_of_wrong_model_file(fail: Fail, tmp_path: Path, int8_model: 
             assert (code, said.startswith("edgeseg: Expected")) == (1, True), (name, command, said)
 
 
+def test_nothing_is_written_onto_what_is_read(fail: Fail, tmp_path: Path) -> None:
+    model, data = tmp_path / "int8.tflite", tmp_path / "data"
+    model.write_bytes(b"precious")
+    data.mkdir()
+    for command in (
+        ("bench", model, "--json", model),
+        ("inspect", model, "--picture", model),
+        ("inspect", model, "--picture", tmp_path / "a", "--json", tmp_path / "a"),
+        ("evaluate", model, data, "--cases", model),
+        ("stream", model, "--source", data, "--record", data),
+        ("deploy", model, "--device", "generic-aarch64", "--out", model),
+        ("compress", data, "--out", tmp_path, "--overwrite"),
+        ("search", data, "--out", data, "--budget-ms", "1"),
+        ("train", data, "--out", data, "--overwrite"),
+        ("tune", data, "--out", data),
+        ("data", "import", data, data, "--overwrite"),
+        ("data", "check", data, "--sheet", data),
+        ("model", "summary", data, "--json", data),
+    ):
+        code, said = fail(*command)
+        assert (code, "expected one place" in said or "expected another place" in said) == (2, True), command
+    assert model.read_bytes() == b"precious"
+    assert data.is_dir()
+
+
 def test_run_folder_of_an_interrupted_training(fail: Fail, tmp_path: Path) -> None:
     (tmp_path / "run.partial").mkdir()
     (tmp_path / "run.partial" / "run.json").write_text(

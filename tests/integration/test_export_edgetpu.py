@@ -197,7 +197,7 @@ def test_wrong_usage(export: Export, model: Path, monkeypatch: pytest.MonkeyPatc
     code, _, err = export(to="moon")
     assert (code, "expected --to to be one of edgetpu" in err) == (2, True)
     code, _, err = export("--out", model)
-    assert (code, "another file than the model" in err) == (2, True)
+    assert (code, "another place to write than what is read" in err) == (2, True)
 
 
 def test_no_tensorflow_is_needed(model: Path, fake: Callable[..., Path]) -> None:
@@ -214,11 +214,12 @@ def test_inspect_tells_rule_and_cure(
     path, flatbuffer = tmp_path / "swish.tflite", build_steps("RELU6", "ABS", "LOGISTIC")
     card: Card = build_card(flatbuffer, "swish", ENDS, PROVENANCE)
     write_model(path, flatbuffer, card)
-    monkeypatch.setattr("sys.argv", ["edgeseg", "inspect", str(path), "--json", str(tmp_path / "i.json")])
+    monkeypatch.setattr("sys.argv", ["edgeseg", "inspect", str(path), "--times", "--json", str(tmp_path / "i.json")])
     with pytest.raises(SystemExit):
         main()
     said = capsys.readouterr().out
     assert "Edge TPU, by its rules: 1 of 3 operators mapped" in said
     assert "ABS (not mapped): is not mapped to the Edge TPU\n    leave it out of the network" in said
-    lint = json.loads((tmp_path / "i.json").read_text(encoding="utf-8"))["lint"]
-    assert [finding["verdict"] for finding in lint["edgetpu"]] == ["mapped", "not mapped", "not mapped"]
+    table = json.loads((tmp_path / "i.json").read_text(encoding="utf-8"))
+    assert table["operator_times"]
+    assert [finding["verdict"] for finding in table["lint"]["edgetpu"]] == ["mapped", "not mapped", "not mapped"]

@@ -1,6 +1,6 @@
-"""The GPU backend for real, on a Vulkan driver that needs no GPU: SwiftShader. Real GPUs are not verified.
+"""The GPU backend for real, on Vulkan drivers that need no GPU: SwiftShader and lavapipe. Real GPUs are not verified.
 
-With VK_ICD_FILENAMES set, the tests take that driver instead: lavapipe's, or a real one's.
+With VK_ICD_FILENAMES set, the tests take that driver in SwiftShader's place: a real one's.
 """
 
 from __future__ import annotations
@@ -30,12 +30,15 @@ def vulkan() -> Surroundings:
     """Fetch the driver once and give the variables that make it found."""
     if os.environ.get("VK_ICD_FILENAMES"):
         return {name: os.environ.get(name, "") for name in ("LD_LIBRARY_PATH", "VK_ICD_FILENAMES")}
+    return fetch_driver("swiftshader")
+
+
+def fetch_driver(name: str) -> Surroundings:
     script = ROOT / "tests" / "device" / "setup-vulkan.sh"
-    done = subprocess.run(["sh", script], capture_output=True, text=True, timeout=SETUP_SECONDS, check=False)
+    done = subprocess.run(["sh", script, name], capture_output=True, text=True, timeout=SETUP_SECONDS, check=False)
     if done.returncode != 0:
-        pytest.skip(f"no Vulkan driver in software could be fetched: {done.stderr.strip()[-200:]}")
-    folder = Path(done.stdout.strip())
-    return {"LD_LIBRARY_PATH": str(folder), "VK_ICD_FILENAMES": str(folder / "vk_swiftshader_icd.json")}
+        pytest.skip(f"the Vulkan driver {name} could not be fetched: {done.stderr.strip()[-200:]}")
+    return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
 
 def run_edgeseg(surroundings: Surroundings, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -62,6 +65,17 @@ def test_same_masks_on_cpu_and_gpu(vulkan: Surroundings, int8_model: Path, tmp_p
     assert all(names_adapter(row["detail"]) for row in rows if row["backend"] != "cpu")
     assert all(row["parity"]["held"] for row in rows)
     assert rows[4]["parity"]["difference"] < 1e-5
+
+
+def test_half_precision_on_a_driver_that_has_it(tmp_path: Path) -> None:
+    save_network(tmp_path / "tiny.tflite")
+    out = tmp_path / "parity.json"
+    arguments = ("bench", tmp_path / "tiny.tflite", "--parity", "--backend", "gpu:float16", "--json", out)
+    done = run_edgeseg(fetch_driver("lavapipe"), *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = read_json(out)["rows"]
+    assert row["detail"].startswith("LiteRT, llvmpipe (")
+    assert row["detail"].endswith("), float16")
 
 
 def test_stream_names_the_adapter(vulkan: Surroundings, tmp_path: Path) -> None:

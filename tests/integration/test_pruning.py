@@ -15,7 +15,7 @@ from edgeseg.compress.gate import Gate
 from edgeseg.compress.importance import MEASURES
 from edgeseg.compress.lesson import Lesson
 from edgeseg.compress.plan import compress_run
-from edgeseg.compress.prune import penalise_scales, prune_network
+from edgeseg.compress.prune import check_pruning, penalise_scales, prune_network
 from edgeseg.compress.recipe import PruneStep, load_recipe
 from edgeseg.compress.removal import BLOCK, find_removal, keep_least, plan_removals
 from edgeseg.convert.tflite import convert_model
@@ -185,7 +185,7 @@ def make_step(**changes: Any) -> PruneStep:
 def test_more_than_the_network_can_give_is_refused() -> None:
     network = make_network(widths=(8, 16))
     with pytest.raises(RecipeError, match=r"pruned to 10% of its macs, got one that keeps \d\d%") as caught:
-        prune_network(network.spec, network.model, make_step(macs=0.1), make_lesson(network))
+        check_pruning(network.spec, network.model, make_step(macs=0.1))
     assert "[prune] macs = 0." in caught.value.hint
 
 

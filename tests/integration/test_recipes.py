@@ -81,6 +81,7 @@ def test_packed_file_says_the_same_in_fewer_bytes(shop: Workshop) -> None:
     from edgeseg.convert.pack import compact_flatbuffer
     from edgeseg.convert.tflite import convert_model
     from edgeseg.core.frame import pixels_to_tensor
+    from edgeseg.graph.operators import read_graph
 
     plain = convert_model(shop.model, "int8", pick_calibration(shop.train, 8))
     packed = compact_flatbuffer(plain)
@@ -88,6 +89,8 @@ def test_packed_file_says_the_same_in_fewer_bytes(shop: Workshop) -> None:
     np.testing.assert_array_equal(CpuBackend(packed).invoke(pixels), CpuBackend(plain).invoke(pixels))
     assert len(packed) < 0.97 * len(plain)
     assert compact_flatbuffer(packed) == packed
+    tensors = {t.index: t.name for o in read_graph(packed).operators for t in (*o.inputs, *o.outputs)}
+    assert len(set(tensors.values())) == len(tensors), "a runtime may take tensors of one name for the same"
 
 
 def test_too_few_zeros_are_refused() -> None:

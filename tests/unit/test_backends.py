@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgeseg.backends import select
 from edgeseg.backends.base import Backend, Probe, TensorInfo
 from edgeseg.backends.edgetpu import EdgeTpuBackend
+from edgeseg.backends.gpu import explain_refusal, find_adapter
 from edgeseg.backends.parity import measure_parity, refuse_other_masks
 from edgeseg.backends.select import BACKENDS, select_backend
 from edgeseg.core.errors import BackendError, EdgesegError, UnknownNameError
@@ -178,6 +179,32 @@ def test_auto_without_any_fitting_backend_gives_every_reason(tmp_path: Path, mon
     monkeypatch.setattr(select, "recommend_backends", lambda: ("edgetpu",))
     with pytest.raises(BackendError, match=r"edgetpu: .* cpu: .*Whirl"):
         select_backend(save_network(tmp_path / "w.tflite", custom="Whirl"))
+
+
+SELECTED = "I0000 environment.cc:532] Selected adapter: llvmpipe (LLVM 15.0.6, 256 bits), arch=software, vendor=mesa\n"
+
+
+def test_the_gpu_is_named_as_a_whole() -> None:
+    assert find_adapter(SELECTED) == "llvmpipe (LLVM 15.0.6, 256 bits)"
+    assert find_adapter("nothing of it") == "adapter not named"
+
+
+@pytest.mark.parametrize(
+    ("log", "error", "sentence"),
+    [
+        (SELECTED + "ERROR: WHIRL is not known.", "", r"256 bits\), got its refusal: WHIRL is not known\.$"),
+        (
+            SELECTED,
+            "code=7\n└ ERROR: [a.cc:1]\n└ Failed to lock a buffer.",
+            r"got its refusal: Failed to lock a buffer\.$",
+        ),
+        (SELECTED, "code=7", "it gave no reason"),
+        ("Found no drivers", "", "Expected a GPU that LiteRT can use, got: Found no drivers"),
+    ],
+)
+def test_the_gpu_s_refusal_is_found_where_it_is_said(log: str, error: str, sentence: str) -> None:
+    with pytest.raises(BackendError, match=sentence):
+        raise explain_refusal(log, error)
 
 
 def test_ramp_marks_half(model: ModelFile) -> None:

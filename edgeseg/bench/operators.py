@@ -1,0 +1,97 @@
+"""How long each operator of a file takes, as far as LiteRT tells, and which layer of the graph it is."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from edgeseg.backends.trial import describe_end
+from edgeseg.bench.profiler import BETWEEN_ROUNDS
+from edgeseg.core.errors import BackendError
+from edgeseg.core.process import feed_limited
+from edgeseg.graph.summary import Layer
+
+ROUNDS = 10
+LIMIT_S = 120.0
+KINDS = {
+    "ADD": ("Add",),
+    "CONCATENATION": ("Concatenate", "Copy"),
+    "CONV_2D": ("Convolution", "Fully Connected"),
+    "DEPTHWISE_CONV_2D": ("Convolution",),
+    "LOGISTIC": ("Sigmoid",),
+    "MAX_POOL_2D": ("Max Pooling",),
+    "RESIZE_BILINEAR": ("Resize Bilinear",),
+    "SOFTMAX": ("Softmax",),
+    "TRANSPOSE_CONV": ("Deconvolution",),
+}
+"""What XNNPACK calls an operator of the file."""
+_ROW = re.compile(r"^ *(?:Delegate/)?(\S.*?)(?: +[\d.]+){2} +([\d.]+) +[\d.]+% +[\d.]+%", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """What one operator takes, by the runtime's own clock of whole microseconds."""
+
+    operator: str
+    """As the runtime calls it; XNNPACK has names of its own and may make one operator out of two."""
+    ms: float
+
+
+def time_operators(network: bytes, threads: int = 1, rounds: int = ROUNDS) -> tuple[OperatorTime, ...]:
+    """Let LiteRT time its operators on the CPU, in the order they run: medians of the rounds' means."""
+    command = [sys.executable, "-m", "edgeseg.bench.profiler", str(threads), str(rounds)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    try:
+        done = feed_limited(command, network, LIMIT_S, environment=env)
+    except subprocess.TimeoutExpired as error:
+        raise _explain(f"got no answer within {LIMIT_S:g} s") from error
+    if done.returncode:
+        raise _explain(describe_end(done))
+    times = join_rounds(done.stdout.decode("utf-8", "replace").split(BETWEEN_ROUNDS))
+    if not times:
+        raise _explain("got a summary that names none")
+    return times
+
+
+def join_rounds(summaries: Sequence[str]) -> tuple[OperatorTime, ...]:
+    """Take the median of every operator over the rounds, which a busy moment of the machine leaves alone."""
+    rounds = [parse_summary(summary) for summary in summaries]
+    return tuple(OperatorTime(same[0].operator, median(time.ms for time in same)) for same in zip(*rounds, strict=True))
+
+
+def parse_summary(summary: str) -> tuple[OperatorTime, ...]:
+    """Read the operators in the order they run off LiteRT's summary."""
+    in_order = summary.partition("Top by Computation Time")[0]
+    return tuple(OperatorTime(name, float(mean)) for name, mean in _ROW.findall(in_order))
+
+
+def match_layers(layers: Sequence[Layer], times: Sequence[OperatorTime]) -> tuple[float, ...] | None:
+    """Give each layer its milliseconds; None where the runtime's operators are not one for one the file's.
+
+    Weights that a float16 file unpacks are unpacked once, when it is loaded: they take no time.
+    """
+    running = [layer for layer in layers if not _unpacks_weights(layer)]
+    if len(running) != len(times) or not all(map(_is_same, running, times)):
+        return None
+    left = iter(times)
+    return tuple(0.0 if _unpacks_weights(layer) else next(left).ms for layer in layers)
+
+
+def _unpacks_weights(layer: Layer) -> bool:
+    return layer.operator == "DEQUANTIZE" and layer.parameters > 0
+
+
+def _is_same(layer: Layer, time: OperatorTime) -> bool:
+    return time.operator.startswith((layer.operator, *KINDS.get(layer.operator, ())))
+
+
+def _explain(end: str) -> BackendError:
+    return BackendError(
+        f"Expected LiteRT to tell the time of its operators, {end}.",
+        "Use --times with ai-edge-litert 2.3 or later, or leave it out.",
+    )
