@@ -26,7 +26,8 @@ fetch() {
 fetch_from_backports() {
     mkdir -p lists/partial cache/archives/partial
     mirror=$(apt-cache policy | sed -n 's/^ *[0-9]* \(http[^ ]*\) bookworm\/main .*/\1/p' | head -n 1)
-    echo "deb ${mirror:-http://deb.debian.org/debian} bookworm-backports main" > sources.list
+    [ -n "$mirror" ] || fail "Expected Debian 12 with its package lists, got none: run apt-get update first."
+    echo "deb $mirror bookworm-backports main" > sources.list
     own="-o Dir::Etc::sourcelist=$PWD/sources.list -o Dir::Etc::sourceparts=- -o Dir::State::lists=$PWD/lists"
     own="$own -o Dir::Cache=$PWD/cache"
     apt-get -qq $own update >&2
