@@ -1,10 +1,11 @@
 """Does compression keep its promises? One data set, every promise with what was asked for and what came.
 
-    python benchmarks/compression.py DATA OUT [--runs RUNS]
+    python benchmarks/compression.py DATA OUT [--runs RUNS] [--small]
 
 Trains `small` and `base` with their defaults, compresses them by the recipes in question, trains the pruned network's
 twin from scratch and times everything that is compared in one run. RUNS is a folder that may hold `small` and `base`
-already; what stands in OUT is not made again. Writes OUT/compression.md and .json.
+already; what stands in OUT is not made again. --small leaves `base` and the twin out, which take most of the time.
+Writes OUT/compression.md and .json.
 """
 
 from __future__ import annotations
@@ -220,6 +221,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--runs", type=Path, help="where `small` and `base` are, or are put")
+    parser.add_argument("--small", action="store_true", help="what `small` alone can tell")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     runs = asked.runs or asked.out
@@ -228,15 +230,16 @@ def main() -> None:
     default = compress_once(small, asked.out / "small-default", DEFAULT)
     pruned = compress_once(small, asked.out / "small-pruned", PRUNED)
     promises = [*judge_default(default), *judge_half(pruned)]
-    train_once(asked.data, base, ("--model", "base"))
-    strong = compress_once(base, asked.out / "base-pruned", "int8-ptq,prune85-int8-qat")
-    twin = train_twin(base, strong.folder / NETWORKS / "prune85-int8-qat.json", asked.out / "twin")
-    promises += judge_strong(asked.data, strong, twin)
+    if not asked.small:
+        train_once(asked.data, base, ("--model", "base"))
+        strong = compress_once(base, asked.out / "base-pruned", "int8-ptq,prune85-int8-qat")
+        twin = train_twin(base, strong.folder / NETWORKS / "prune85-int8-qat.json", asked.out / "twin")
+        promises += judge_strong(asked.data, strong, twin)
     promises.append(judge_classic(pruned, small, asked.out, pruned.file("prune50-int8-qat")))
     notes = (
         "# What compression costs and gains",
         "",
-        "    python benchmarks/compression.py DATA OUT",
+        f"    python benchmarks/compression.py DATA OUT{' --small' if asked.small else ''}",
         "",
         f"`{asked.data.name}`, networks of the defaults of edgeseg train, 256x256; Dice on test cases that no recipe",
         "saw, drops on the same cases with their intervals. Times of the bare network, one thread, all in turn.",
