@@ -107,7 +107,7 @@ def judge(path: str, backend: str) -> list[str]:
     iou, worst, quanta = compare(opened, model, data, backend in ONNX)
     on_gpu = backend.startswith("gpu") and model.card.input_quantisation.dtype == "int8"
     held = iou >= LEAST_IOU and (quanta <= MOST_QUANTA or not on_gpu)
-    return [f"{iou:.4f}", f"{worst:.4f}", f"{quanta:.2g}", "held" if held else "missed", opened.detail]
+    return [f"{iou:.4f}", f"{worst:.4f}", f"{quanta:.3g}", "held" if held else "missed", opened.detail]
 
 
 def judge_elsewhere(path: str, backend: str, driver: str) -> list[str]:
