@@ -228,7 +228,8 @@ def scores_to_labels(scores: Bytes, placement: Placement, size: tuple[int, int],
     region = placement.region
     inner = _cut_padding(scores, placement, size)
     full = cv2.resize(inner, (region.width, region.height), interpolation=cv2.INTER_LINEAR)
-    return decide_labels(np.asarray(full, dtype=np.uint8).reshape(region.height, region.width, -1), spec)
+    full = np.asarray(full, dtype=np.uint8).reshape(region.height, region.width, -1)
+    return decide_labels(full, spec, in_place=True)
 
 
 def _cut_padding(scores: Bytes, placement: Placement, size: tuple[int, int]) -> Bytes:
@@ -237,13 +238,18 @@ def _cut_padding(scores: Bytes, placement: Placement, size: tuple[int, int]) -> 
     return scores[y : y + placement.height // factor, x : x + placement.width // factor]
 
 
-def decide_labels(scores: Bytes, spec: OutputSpec) -> Bytes:
-    """Give every pixel the class that its scores speak for; 0 is the background."""
+def decide_labels(scores: Bytes, spec: OutputSpec, in_place: bool = False) -> Bytes:
+    """Give every pixel the class that its scores speak for; 0 is the background.
+
+    In place, the scores may be written over: fresh memory for a camera's frame costs more than the threshold itself.
+    """
     if spec.activation == "softmax":
         return np.asarray(scores.argmax(axis=2), dtype=np.uint8)
     limit = int(spec.threshold * SCORE_ONE + 0.5)
     if scores.shape[2] == 1:
-        return np.asarray(cv2.threshold(scores[:, :, 0], limit, 1, cv2.THRESH_BINARY)[1], dtype=np.uint8)
+        only = scores[:, :, 0]
+        labels = cv2.threshold(only, limit, 1, cv2.THRESH_BINARY, dst=only if in_place else None)[1]
+        return np.asarray(labels, dtype=np.uint8)
     best = scores.argmax(axis=2)
     return np.where(scores.max(axis=2) > limit, best + 1, 0).astype(np.uint8)
 
