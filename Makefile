@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint unit format clean
+.PHONY: demo test lint unit light aarch64 format clean
 
 demo: $(VENV)/.train
 	$(BIN)/edgeseg demo --out runs/demo --overwrite
@@ -21,6 +21,14 @@ lint: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# What runs on a device, installed alone under the oldest and the newest Python, where they are here.
+light: $(VENV)/.dev
+	EDGESEG_PYTHONS="3.10 3.13" $(BIN)/python -m pytest tests/device/test_light_install.py
+
+# An archive for a board, installed and run on an emulated 64-bit ARM machine; needs root. See docs/how-to/deploy.md.
+aarch64: $(VENV)/.dev
+	$(BIN)/python benchmarks/aarch64.py runs/aarch64
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,33 +12,43 @@ from typing import Any
 
 import pytest
 
+from edgeseg.deploy.wheels import build_wheel
+
 pytestmark = pytest.mark.integration
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PYTHONS = os.environ.get("EDGESEG_PYTHONS", "").split() or [sys.executable]
+"""`make light` names the oldest and the newest that are supported."""
 HEAVY = ("tensorflow", "tf_keras", "tensorflow_model_optimization", "matplotlib", "jinja2", "optuna")
 IMPORT_BUDGET_MODULES = ("edgeseg.runtime.stream", "edgeseg.evaluate.score", "edgeseg.bench.measure", "edgeseg.cli.app")
 
 
 @pytest.fixture(scope="session")
-def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel and install it alone; gives the environment's folder of programs."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel."""
+    return build_wheel(REPOSITORY, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session", params=PYTHONS)
+def light(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the wheel alone, under this Python or one that was asked for; gives its folder of programs."""
     folder = tmp_path_factory.mktemp("light")
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
-    (wheel,) = folder.glob("edgeseg-*.whl")
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    pip = [
-        str(folder / "venv/bin/python"),
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        str(wheel),
-    ]
-    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    python = request.param if request.param == sys.executable else find_python(request.param)
+    subprocess.run([python, "-m", "venv", folder / "venv"], check=True)
+    pip = [str(folder / "venv/bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run([*pip, str(wheel)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "venv" / "bin"
+
+
+def find_python(version: str) -> str:
+    """Find a Python of that version, or skip the test; pyenv's stand-ins on the path may stand for nothing."""
+    name = f"python{version}"
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for found in (shutil.which(name), *sorted(map(str, pyenv.glob(f"versions/{version}.*/bin/{name}")))):
+        if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return found
+    pytest.skip(f"no {name} on this machine")
 
 
 @pytest.fixture

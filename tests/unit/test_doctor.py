@@ -117,6 +117,11 @@ def test_raspberry_pi_tells_heat_and_power(machine: Machine, bits: str, slowed: 
     assert (speed_checks.check_throttling(machine).state, speed_checks.check_supply(machine).state) == (slowed, supply)
 
 
+def test_cores_that_are_not_listed_are_not_off(machine: Machine) -> None:
+    put(machine, "sys/devices/system/cpu/present", "0-3\n")
+    assert speed_checks.check_cores(machine).state == "ok"
+
+
 def test_port_in_use() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
