@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 FILE_IDENTIFIER = b"TFL3"
 ALIGNMENT = 16
-"""Where the schema wants weights to begin, in bytes; its Python code does not see to that."""
+"""Where the schema wants buffers to begin, in bytes; its Python code does not see to that."""
 
 
 class SharingBuilder(schema.flatbuffers.Builder):  # type: ignore[misc]
@@ -27,7 +28,8 @@ class SharingBuilder(schema.flatbuffers.Builder):  # type: ignore[misc]
         """Write a row of numbers, or point to the one that is there."""
         key = (x.dtype.str, x.tobytes())
         if key not in self._rows:
-            self.Prep(ALIGNMENT, x.nbytes)
+            if x.dtype == np.uint8:
+                self.Prep(ALIGNMENT, x.nbytes)
             self._rows[key] = super().CreateNumpyVector(x)
         return self._rows[key]
 
@@ -44,6 +46,7 @@ def compact_flatbuffer(flatbuffer: bytes) -> bytes:
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
     for graph in model.subgraphs:
         _shorten_names(graph)
+    _drop_empty_buffers(model)
     return pack_model_objects(model)
 
 
@@ -55,3 +58,12 @@ def _shorten_names(graph: Any) -> None:
         name = graph.tensors[index].name.partition(b";")[0]
         graph.tensors[index].name = name if name not in taken else b"%s_%d" % (name, index)
         taken.add(graph.tensors[index].name)
+
+
+def _drop_empty_buffers(model: Any) -> None:
+    """Let every tensor that is computed point to the first buffer, which is empty by the schema."""
+    kept = [n for n, buffer in enumerate(model.buffers) if n == 0 or buffer.data is not None or buffer.offset]
+    places = {old: new for new, old in enumerate(kept)}
+    for user in (*(tensor for graph in model.subgraphs for tensor in graph.tensors), *(model.metadata or [])):
+        user.buffer = places.get(user.buffer, 0)
+    model.buffers = [model.buffers[n] for n in kept]
