@@ -55,22 +55,19 @@ def test_other_precisions_draw_nearly_the_float_masks(
     assert (scores["float32"] > half).any()
 
 
-def test_zeros_stay_zeros_through_quantisation_aware_training(shop: Workshop) -> None:
+def test_zeros_stay_zeros_through_quantisation_aware_training_and_what_draws_the_masks_has_none(
+    shop: Workshop,
+) -> None:
     from edgeseg.compress.lesson import plan_lesson
     from edgeseg.compress.make import make_flatbuffer
     from edgeseg.compress.recipe import QatStep, Recipe, SparsifyStep
+    from edgeseg.compress.sparsify import sparsify_model
     from edgeseg.graph.summary import measure_sparsity
 
-    recipe = Recipe("sparse", "", "int8", sparsify=SparsifyStep(0.5, 2, 1e-3, 0.5), qat=QatStep(1, 1e-3, 0.5))
-    assert 0.495 <= measure_sparsity(make_flatbuffer(shop, plan_lesson(shop), recipe, shop.model)) < 0.6
-
-
-def test_what_draws_the_masks_keeps_all_its_weights(shop: Workshop) -> None:
-    from edgeseg.compress.lesson import plan_lesson
-    from edgeseg.compress.recipe import SparsifyStep
-    from edgeseg.compress.sparsify import sparsify_model
-
-    sparse = sparsify_model(shop.model, SparsifyStep(0.5, 2, 1e-3, 0.5), plan_lesson(shop))
+    step, lesson = SparsifyStep(0.5, 2, 1e-3, 0.5), plan_lesson(shop)
+    sparse = sparsify_model(shop.model, step, lesson)
+    recipe = Recipe("sparse", "", "int8", sparsify=step, qat=QatStep(1, 1e-3, 0.5))
+    assert 0.495 <= measure_sparsity(make_flatbuffer(shop, lesson, recipe, sparse)) < 0.6
     assert np.count_nonzero(sparse.get_layer("head").kernel.numpy()) == sparse.get_layer("head").kernel.shape[2]
     assert np.count_nonzero(sparse.get_layer("down1_b").kernel.numpy() == 0) > 0
 
