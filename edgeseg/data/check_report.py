@@ -30,6 +30,8 @@ class CaseFacts:
     low: int
     high: int
     marked: tuple[int, ...]
+    values: tuple[int, ...]
+    """What stands in its mask files, or in its label map where these are no pictures."""
     thumbnail: NDArray[np.float32]
 
 
@@ -88,6 +90,7 @@ class CheckReport:
             "empty": sum(not any(fact.marked) for fact in facts),
             "sizes": count_values(f"{fact.width}x{fact.height}" for fact in facts),
             "bits": count_values(str(fact.bits) for fact in facts),
+            "label_values": count_values(str(value) for fact in facts for value in fact.values),
             "darkest": span([fact.low for fact in facts]),
             "brightest": span([fact.high for fact in facts]),
             "pixel_size_mm": {"known": len(sizes), **(span(sizes) or {})},

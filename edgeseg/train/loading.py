@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_rows
 from edgeseg.core.progress import progress_bar
 from edgeseg.data.case import GIVEN_PARTS
+from edgeseg.data.check_report import describe_leak
 from edgeseg.data.dataset import (
     Dataset,
     LabelledImage,
@@ -43,6 +45,13 @@ class LoadedData:
         cases = self.dataset.cases
         thumbnails = np.stack([make_thumbnail(self.images[case.stem].frame) for case in cases])
         return sum(pair.leaks for pair in find_duplicates(cases, thumbnails))
+
+    def tell_leaks(self, pairs: int) -> None:
+        """Say what `data check` says of near-duplicates; the training goes on, since only a person can judge them."""
+        if pairs:
+            sentence = describe_leak(pairs, any(case.part for case in self.dataset.cases))
+            hint = "The training goes on, but its test figures may flatter. Look at: edgeseg data check DATA --sheet F"
+            print(f"edgeseg: {sentence}\n  {hint}", file=sys.stderr, flush=True)
 
     def write_split(self, folder: Path) -> None:
         """Write down which case is in which part."""

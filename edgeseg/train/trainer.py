@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import resource
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,9 +16,8 @@ from edgeseg.core.card import SplitSpec
 from edgeseg.core.files import partial_path, refuse_interrupted, staged_folder
 from edgeseg.core.spec import OutputSpec
 from edgeseg.data.augment import choose_variations
-from edgeseg.data.check_report import describe_leak
 from edgeseg.data.dataset import LabelledImage, fingerprint_dataset
-from edgeseg.model.keras import keras
+from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import find_loss
 from edgeseg.model.unet import build_unet
 from edgeseg.train.arrays import to_grid
@@ -101,19 +99,11 @@ def train_run(
     start = read_run(init).name if init is not None else None
     record = _begin_record(loaded, os.path.relpath(data, out), options, start)
     if test and seat.chief:
-        tell_leak(loaded, record.near_duplicates)
+        loaded.tell_leaks(record.near_duplicates)
     with staged_folder(out, overwrite, keep_partial=True) if seat.chief else worker_folder() as folder:
         write_record(folder, record)
         loaded.write_split(folder)
         return _train(loaded, record, Site(folder, folder, seat), init, test)
-
-
-def tell_leak(loaded: LoadedData, pairs: int) -> None:
-    """Say what `data check` says of near-duplicates; the training goes on, since only a person can judge them."""
-    if pairs:
-        parted = any(case.part for case in loaded.dataset.cases)
-        hint = "The training goes on; its test figures may flatter. Look at: edgeseg data check DATA --sheet s.png"
-        print(f"edgeseg: {describe_leak(pairs, parted)}\n  {hint}", file=sys.stderr, flush=True)
 
 
 def resume_run(data: Path, out: Path) -> RunRecord:
@@ -157,7 +147,7 @@ def _train(loaded: LoadedData, record: RunRecord, site: Site, init: Path | None 
         model = build_unet(record.spec)
         if init is not None:
             start_from(model, init)
-    if record.options.strategy != "multi-worker":
+    if record.options.strategy != "multi-worker" and not tf.config.list_physical_devices("GPU"):
         check_memory(model, record.options.batch)
     judge = _fit(model, loaded, record, site)
     best, timing = judge.best, summarise_timing(judge.history, _read_peak_memory())

@@ -181,6 +181,18 @@ def test_report_tells_what_it_takes_to_repeat_it(compressed: tuple[Path, Outcome
     assert text.count("| int8-ptq |") == 3
 
 
+def test_commands_to_repeat_it_say_how_the_data_were_divided_and_where_it_started(
+    trained_run: Path, compressed: tuple[Path, Outcome]
+) -> None:
+    from edgeseg.report.repeat import write_commands
+    from edgeseg.train.run import read_run
+
+    record = read_run(trained_run)
+    split = dataclasses.replace(record.split, layout="plain", group_pattern=r"^(p\d) ", folds=5)
+    train, _ = write_commands(compressed[1].report, dataclasses.replace(record, split=split, init="heads-nano"))
+    assert train.endswith(r"--seed 3 --layout plain --group-pattern '^(p\d) ' --folds 5 --init INIT")
+
+
 def test_too_few_calibration_images_are_refused(shop: Workshop) -> None:
     from edgeseg.compress.workshop import pick_calibration
     from edgeseg.train.arrays import GridArrays

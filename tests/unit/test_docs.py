@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from edgeseg.cli.app import app
+from edgeseg.core.board import load_board
 from edgeseg.core.catalog import list_boards, list_recipes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +48,13 @@ def test_every_recipe_and_board_is_listed() -> None:
     boards = (ROOT / "devices/README.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in recipes for name in list_recipes())
     assert all(name in boards for name in list_boards())
+
+
+@pytest.mark.parametrize("name", sorted(list_boards()))
+def test_recipes_of_a_board_are_those_of_its_profile(name: str) -> None:
+    rows = re.findall(r"^\| ([\w, -]+) \| `([\w,-]+)`", (ROOT / "quantize/README.md").read_text("utf-8"), re.MULTILINE)
+    (recipes,) = [recipes for boards, recipes in rows if name in boards.split(", ")]
+    assert tuple(recipes.split(",")) == load_board(name).recommended.recipes
 
 
 def test_it_is_said_that_this_is_no_medical_device() -> None:
