@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeseg.bench.measure import count_blocks, time_segmenters
 from edgeseg.compress.layers import compare_layers
-from edgeseg.compress.pruned import read_channels
+from edgeseg.compress.pruned import name_float, read_channels
 from edgeseg.compress.recipe import Recipe
 from edgeseg.compress.variant import LayerError, Variant
 from edgeseg.compress.workshop import Workshop
@@ -83,9 +83,15 @@ def _tell(advance: Advance, file: str, case: str) -> None:  # noqa: ARG001 - a c
 
 def _try_file(shop: Workshop, segmenter: Segmenter, parent: ModelFile, model: ModelFile, on_case: Advance) -> _Tried:
     picked = np.linspace(0, len(shop.train) - 1, min(COMPARED_IMAGES, len(shop.train))).astype(int)
-    layers = () if model is parent else compare_layers(parent, model, shop.train.images[picked])
+    layers = () if model is parent else compare_layers(_find_float(parent, model), model, shop.train.images[picked])
     scored = score_cases(segmenter, shop.data.part("test"), on_case)
     return _Tried(tuple(scored), score_validation(shop, segmenter, on_case), layers)
+
+
+def _find_float(parent: ModelFile, model: ModelFile) -> ModelFile:
+    """Find the float file that is built like a file: what pruning left, or the parent."""
+    pruned = name_float(model.path.parent, model.path.stem)
+    return read_model(pruned) if pruned.is_file() else parent
 
 
 def score_validation(shop: Workshop, segmenter: Segmenter, on_case: Advance = ignore) -> float:

@@ -12,7 +12,7 @@ from edgeseg.compress.cut import Network, wire_network
 from edgeseg.compress.layers import find_nodes
 from edgeseg.compress.lesson import Lesson
 from edgeseg.compress.prune import prune_network
-from edgeseg.compress.pruned import describe_pruned, write_pruned
+from edgeseg.compress.pruned import describe_pruned, name_float, write_pruned
 from edgeseg.compress.qat import train_quantised
 from edgeseg.compress.recipe import CALIBRATED, Recipe, format_recipe
 from edgeseg.compress.sparsify import check_sparsity, sparsify_model
@@ -22,6 +22,7 @@ from edgeseg.compress.workshop import Workshop, pick_calibration
 from edgeseg.convert.pack import compact_flatbuffer
 from edgeseg.convert.package import build_card, make_golden
 from edgeseg.convert.tflite import convert_model
+from edgeseg.core.card import Card
 from edgeseg.core.files import write_text
 from edgeseg.core.modelfile import write_model
 from edgeseg.core.progress import progress_bar
@@ -49,11 +50,15 @@ def make_file(shop: Workshop, lesson: Lesson, recipe: Recipe, folder: Path) -> N
     write_text(folder / RECIPES / f"{recipe.name}.toml", format_recipe(recipe))
     network = _thin_out(_prune(shop, lesson, recipe, folder), recipe, lesson, folder)
     flatbuffer = make_flatbuffer(shop, lesson, recipe, network.model)
-    record = shop.record
-    name = f"{record.name}-{recipe.name}"
-    card = build_card(flatbuffer, name, (record.input, record.output), record.provenance(recipe.name))
+    card = _describe(shop, recipe, flatbuffer)
     write_model(folder / name_file(recipe.name), flatbuffer, card, make_golden(flatbuffer, card))
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+
+
+def _describe(shop: Workshop, recipe: Recipe, flatbuffer: bytes) -> Card:
+    record = shop.record
+    name = f"{record.name}-{recipe.name}"
+    return build_card(flatbuffer, name, (record.input, record.output), record.provenance(recipe.name))
 
 
 def _prune(shop: Workshop, lesson: Lesson, recipe: Recipe, folder: Path) -> Network:
@@ -64,6 +69,8 @@ def _prune(shop: Workshop, lesson: Lesson, recipe: Recipe, folder: Path) -> Netw
     store = StepStore(folder / UNFINISHED / recipe.name / "prune")
     network = prune_network(parent.spec, parent.model, recipe.prune, lesson, store)
     write_pruned(folder, recipe.name, describe_pruned(parent, network))
+    flatbuffer = convert_model(network.model, "float32")
+    write_model(name_float(folder, recipe.name), flatbuffer, _describe(shop, recipe, flatbuffer))
     return network
 
 

@@ -17,8 +17,9 @@ FLOAT_BYTES = 4
 
 def estimate_memory(model: Any, batch: int) -> float:
     """Estimate the megabytes that a training takes beside the images, rather too few than too many."""
-    results = sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
-    return FLOAT_BYTES * (KEPT_SHARE * batch * results + COPIES * model.count_params()) / 2**20
+    parameters: int = model.count_params()
+    results: int = sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
+    return FLOAT_BYTES * (KEPT_SHARE * batch * results + COPIES * parameters) / 2**20
 
 
 def check_memory(model: Any, batch: int) -> None:

@@ -250,6 +250,9 @@ def test_pruned_network_goes_on_to_integers(trained_run: Path, tmp_path: Path) -
     assert pruned.dice.mean > 0.5
     assert {kept.before for kept in pruned.channels} == {8, 16, 24}
     assert any(kept.after < kept.before for kept in pruned.channels)
+    assert {"stem", "head"} <= {layer.layer for layer in pruned.layers}
+    assert all(layer.error < 0.5 for layer in pruned.layers)
+    assert sorted(path.name for path in (tmp_path / "out" / "networks").iterdir()) == ["mine.json", "mine.tflite"]
     model = read_model(tmp_path / "out" / "mine.tflite")
     assert not any(operator.is_float for operator in read_graph(model.flatbuffer).operators)
     assert (model.card.macs, model.card.provenance.recipe) == (pruned.macs, "mine")

@@ -104,19 +104,20 @@ def test_schedule_reaches_its_target_in_any_number_of_steps(steps: int) -> None:
     assert max(float(share) for now, share in thinned if bool(now)) == pytest.approx(0.5)
 
 
-def test_teacher_of_another_size_and_stem_is_followed_on_the_students_grid(
-    shop: Workshop, trained_run: Path, monkeypatch: pytest.MonkeyPatch
+def test_classic_is_trained_and_followed_on_the_students_grid(
+    shop: Workshop, trained_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgeseg.compress import lesson
-    from edgeseg.model.unet import build_unet
-    from edgeseg.train.run import read_run
+    """Its widths are made narrow here, and its size another one than the student's."""
+    from edgeseg.compress.lesson import open_teacher
+    from edgeseg.model.spec import SIZES
+    from edgeseg.train.run import TrainOptions
+    from edgeseg.train.trainer import train_run
 
-    record = read_run(trained_run)
-    large = dataclasses.replace(record, spec=dataclasses.replace(record.spec, height=96, width=96, stem="full"),
-                                input=InputSpec(96, 96))  # fmt: skip
-    monkeypatch.setattr(lesson, "read_run", lambda _: large)
-    monkeypatch.setattr(lesson, "load_network", lambda _, record: build_unet(record.spec))
-    masks = lesson.open_teacher(trained_run, shop)(shop.train.images[:2].astype(np.float32) / 255)
+    monkeypatch.setitem(SIZES, "classic", dataclasses.replace(SIZES["classic"], widths=(8, 8, 16)))
+    options = TrainOptions("classic", 32, epochs=1, seed=shop.record.options.seed)
+    record = train_run(trained_data, tmp_path / "teacher", options, test=False)
+    assert (record.spec.skip, record.spec.upsampling, record.spec.stem) == ("concat", "transpose", "full")
+    masks = open_teacher(tmp_path / "teacher", shop)(shop.train.images[:2].astype(np.float32) / 255)
     assert tuple(masks.shape) == (2, *shop.model.output_shape[1:])
 
 
