@@ -277,12 +277,12 @@ def test_layers_that_the_network_does_not_have_are_refused(
     assert hint in caught.value.hint
 
 
-def test_keeping_every_layer_in_float_is_refused(shop: Workshop, compressed: tuple[Path, Outcome]) -> None:
-    from edgeseg.compress.lesson import plan_lesson
-    from edgeseg.compress.make import make_flatbuffer
+def test_keeping_every_layer_in_float_is_refused(
+    shop: Workshop, trained_run: Path, compressed: tuple[Path, Outcome]
+) -> None:
+    from edgeseg.compress.plan import check_recipes
     from edgeseg.compress.recipe import Recipe
 
     everything = tuple(layer.layer for layer in compressed[1].report.variants[1].layers)
-    recipe = Recipe("mine", "", "int8", calibration_images=8, keep_float=everything)
     with pytest.raises(RecipeError, match="layers that are left for int8"):
-        make_flatbuffer(shop, plan_lesson(shop), recipe, shop.model)
+        check_recipes([Recipe("mine", "", "int8", keep_float=everything)], shop, trained_run)
