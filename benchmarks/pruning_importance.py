@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from edgeseg.compress.lesson import Lesson, plan_lesson
 from edgeseg.compress.prune import prune_network
 from edgeseg.compress.recipe import PruneStep
 from edgeseg.compress.removal import find_removal, plan_removals
+from edgeseg.compress.steps import StepStore
 from edgeseg.compress.workshop import open_run
 from edgeseg.train.arrays import GridArrays, grid_dice, to_grid, to_reals
 from edgeseg.train.pipeline import shrink_masks
@@ -42,6 +44,12 @@ def cut_at_once(network: Network, lesson: Lesson, measure: str, budget: str, sha
     return cut_network(network, find_removal(network, plans, choose_meter(budget, network), share))
 
 
+def prune_once(parent: Network, step: PruneStep, lesson: Lesson) -> Network:
+    """Prune in steps, with recovery."""
+    with TemporaryDirectory() as folder:
+        return prune_network(parent.spec, parent.model, step, lesson, StepStore(Path(folder)))
+
+
 def main() -> None:
     """Print a table."""
     if len(sys.argv) < 2:
@@ -56,7 +64,7 @@ def main() -> None:
         step = PruneStep(epochs, 4 * epochs, 5e-4, 0.5, importance=measure, **{budget: share})
         at_once = measure_dice(cut_at_once(parent, lesson, measure, budget, share), test)
         lessons = [dataclasses.replace(lesson, seed=seed) for seed in range(seeds)]
-        pruned = [prune_network(parent.spec, parent.model, step, taught) for taught in lessons]
+        pruned = [prune_once(parent, step, taught) for taught in lessons]
         dice = [measure_dice(network, test) for network in pruned]
         name = f"{share:g} of {budget}"
         print(

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.images import write_image
+from edgeseg.core.images import read_image, write_image
 from tests.discs import draw_case, write_case
 from tests.layouts import SIZE
 
@@ -65,6 +65,28 @@ def part_group(root: Path) -> None:
     (root / "groups.csv").write_text("stem,group,part\n" + rows, encoding="utf-8")
 
 
+def skip_label(root: Path) -> None:
+    (root / "masks").rename(root / "labels")
+    for path in (root / "labels").iterdir():
+        write_image(path, np.where(read_image(path) > 0, np.uint8(3), np.uint8(0)))
+
+
+def add_modalities(root: Path) -> None:
+    for name in ("doppler", "elasto"):
+        for path in (root / "images").iterdir():
+            write_image(root / f"images_{name}" / path.name, read_image(path))
+
+
+def lose_modality(root: Path) -> None:
+    add_modalities(root)
+    (root / "images_doppler" / "case_01.png").unlink()
+
+
+def shrink_modality(root: Path) -> None:
+    add_modalities(root)
+    write_image(root / "images_elasto" / "case_01.png", np.zeros((50, 60), np.uint8))
+
+
 DAMAGES: dict[str, tuple[str, Damage]] = {
     "image without mask": ("image-without-mask", remove("masks/case_01.png")),
     "mask without image": ("mask-without-image", remove("images/case_01.png")),
@@ -78,3 +100,9 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
     "one group only": ("groups", one_group),
     "group in two parts": ("parted-group", part_group),
 }
+OTHERS: dict[str, Damage] = {
+    "label-values": skip_label,
+    "image-without-modality": lose_modality,
+    "modality-size": shrink_modality,
+}
+"""What can be wrong with label maps and modalities, by the kind of the defect."""

@@ -50,7 +50,7 @@ def make_busi(root: Path) -> None:
 
 
 def make_hc18(root: Path) -> None:
-    """Write outlines, the table, and two images of one exam."""
+    """Write outlines, the table, two images of one exam, and a test set that is passed over."""
     lines = ["filename,pixel size(mm),head circumference (mm)"]
     for name, column in (("000_HC", 48), ("010_HC", 48), ("010_2HC", 90), ("011_HC", 40)):
         frame, _ = draw_case(len(lines))
@@ -60,15 +60,20 @@ def make_hc18(root: Path) -> None:
         write_image(root / "training_set" / f"{name}_Annotation.png", outline)
         lines.append(f"{name}.png,0.0691358041432,44.3")
     (root / "training_set_pixel_size_and_HC.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_image(root / "test_set" / "000_HC.png", draw_case(9)[0])
+    (root / "test_set_pixel_size.csv").write_text("filename,pixel size(mm)\n000_HC.png,0.07\n", encoding="utf-8")
 
 
 def make_nerve(root: Path) -> None:
-    """Write two subjects with two images each."""
+    """Write three subjects with four images, and what else Kaggle gives."""
     (root / "train").mkdir(parents=True)
     for number, name in enumerate(("1_1", "1_2", "2_1", "10_1")):
         frame, mask = draw_case(number)
         cv2.imwrite(str(root / "train" / f"{name}.tif"), frame)
         cv2.imwrite(str(root / "train" / f"{name}_mask.tif"), mask)
+    (root / "test").mkdir()
+    cv2.imwrite(str(root / "test" / "1.tif"), draw_case(9)[0])
+    (root / "train_masks.csv").write_text("subject,img,pixels\n1,1,1 2\n", encoding="utf-8")
 
 
 def make_arrays(root: Path) -> None:
@@ -100,7 +105,9 @@ def make_camus(root: Path, ending: str = ".nii.gz") -> None:
             image.SetSpacing((0.3, 0.3 if number else 0.15))
             SimpleITK.WriteImage(image, str(folder / f"{name}{kind}{ending}"))
     sequence = SimpleITK.GetImageFromArray(np.zeros((3, *SIZE), np.uint8))
-    SimpleITK.WriteImage(sequence, str(root / "patient0001" / f"patient0001_2CH_half_sequence{ending}"))
+    for kind in ("", "_gt"):
+        SimpleITK.WriteImage(sequence, str(root / "patient0001" / f"patient0001_2CH_half_sequence{kind}{ending}"))
+    (root / "patient0001" / "Info_2CH.cfg").write_text("ED: 1\nES: 16\nImageQuality: Good\n", encoding="utf-8")
 
 
 def make_dicom(root: Path) -> None:

@@ -135,9 +135,11 @@ def name_backend(name: str, requested: str) -> str:
     return name if requested == AUTO else requested
 
 
-def time_segmenters(segmenters: Sequence[Segmenter], runs: int) -> list[dict[str, Percentiles]]:
+def time_segmenters(
+    segmenters: Sequence[Segmenter], runs: int, on_block: Callable[[str], None] = ignore
+) -> list[dict[str, Percentiles]]:
     """Time models in turn and summarise each one's stages."""
-    return [summarise_stages(times) for times in take_times(segmenters, runs)]
+    return [summarise_stages(times) for times in take_times(segmenters, runs, on_block)]
 
 
 def take_times(

@@ -27,7 +27,10 @@ DEFAULT_RECIPES = "float16,int8-ptq,int8-qat"
 def compress(
     run: Annotated[Path, typer.Argument(help="A finished run, made by edgeseg train.")],
     out: Annotated[Path, typer.Option(help="The folder to make.")],
-    recipe: Annotated[str, typer.Option(help="Recipes to compare, by name or file, with commas.")] = DEFAULT_RECIPES,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Recipes to compare, by name or file, with commas.", show_default=DEFAULT_RECIPES),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -66,8 +69,8 @@ def compress(
     from edgeseg.report.compression import write_compression_report
 
     board = load_board(device) if device else None
-    if board is not None and recipe == DEFAULT_RECIPES:
-        recipe = ",".join(board.recommended.recipes)
+    if recipe is None:
+        recipe = ",".join(board.recommended.recipes) if board is not None else DEFAULT_RECIPES
     if board is not None and budget_ms is None:
         budget_ms = board.recommended.budget_ms
     recipes = [load_recipe(name.strip()) for name in recipe.split(",")]

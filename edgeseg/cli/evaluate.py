@@ -75,7 +75,7 @@ def evaluate(
     picked = pick_cases(file.card, data, split, layout, group_pattern)
     colour = file.card.input.in_colour
     with progress_bar("Judging", len(picked.cases)) as advance:
-        scored = score_cases(segmenter, read_cases(picked.cases, colour, advance))
+        scored = score_cases(segmenter, read_cases(picked.cases, colour), advance)
     table = to_plain(summarise_cases(scored, file.card.output.classes))
     print_evaluation(f"{file.card.name} on {picked.part} cases of {data.name}", table)
     if cases_out is not None:

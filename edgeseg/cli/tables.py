@@ -149,6 +149,7 @@ def print_check(title: str, report: CheckReport) -> None:
         ("darkest pixel", _show_span(table["darkest"])),
         ("brightest pixel", _show_span(table["brightest"])),
         ("mm per pixel", f"known for {table['pixel_size_mm']['known']}"),
+        ("label values in", _list_counts(table["label_values"])),
         ("with nothing marked", str(table["empty"])),
         ("near-duplicates", f"{twins['within']} pairs within groups, {twins['across']} across"),
     ]

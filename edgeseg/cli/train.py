@@ -94,7 +94,7 @@ def train(
     Example: `edgeseg train data/phantom --out runs/first --epochs 30`
     """
     need_training_packages()
-    from edgeseg.train.folds import train_folds
+    from edgeseg.train.folds import is_cross_validation, resume_folds, train_folds
     from edgeseg.train.run import TrainOptions
     from edgeseg.train.trainer import plain_split, resume_run, train_run
 
@@ -110,12 +110,13 @@ def train(
         )
         # fmt: on
     split = plain_split(seed, layout, group_pattern)
-    if folds:
+    if resume and (folds or is_cross_validation(out)):
+        print_folds(resume_folds(data, out))
+    elif folds:
         print_folds(train_folds(data, out, options, folds, split, overwrite, init))
-        return
-    begin = partial(train_run, data, out, options, overwrite, split, init)
-    record = resume_run(data, out) if resume else begin()
-    print_run(out, record)
+    else:
+        begin = partial(train_run, data, out, options, overwrite, split, init)
+        print_run(out, resume_run(data, out) if resume else begin())
 
 
 def print_run(out: Path, record: RunRecord) -> None:

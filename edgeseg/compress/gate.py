@@ -101,7 +101,8 @@ def explain_gate(chosen: Variant, gate: Gate, kind: str = "file") -> str:
         )
     return (
         f"No accurate file stays within {gate.budget_ms} ms: {chosen.name} needs {chosen.latency_ms.p99:.2f} ms (p99); "
-        "train a smaller model or size, use more --threads, or raise --budget-ms."
+        "try --recipe prune50-int8-qat or edgeseg search, train a smaller model or size, use more --threads, or raise "
+        "--budget-ms."
     )
 
 

@@ -6,19 +6,20 @@ import dataclasses
 import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from edgeseg.bench.measure import time_segmenters
+from edgeseg.bench.measure import count_blocks, time_segmenters
 from edgeseg.compress.layers import compare_layers
-from edgeseg.compress.pruned import read_channels
+from edgeseg.compress.pruned import name_float, read_channels
 from edgeseg.compress.recipe import Recipe
 from edgeseg.compress.variant import LayerError, Variant
 from edgeseg.compress.workshop import Workshop
 from edgeseg.core.card import Metrics
 from edgeseg.core.modelfile import ModelFile, read_model, write_model
-from edgeseg.core.progress import progress_bar
+from edgeseg.core.progress import Advance, ignore, progress_bar
 from edgeseg.core.stats import Percentiles
 from edgeseg.evaluate.score import ScoredCase, estimate_drop, score_cases, summarise_cases
 from edgeseg.graph.operators import read_graph
@@ -60,12 +61,14 @@ def judge_files(
     """
     models = {name: read_model(path) for name, path in files.items()}
     segmenters = {name: Segmenter(model, "cpu", threads) for name, model in models.items()}
-    with progress_bar("Judging files", len(models)) as advance:
-        tried = {}
-        for name, model in models.items():
-            tried[name] = _try_file(shop, segmenters[name], models[PARENT], model)
-            advance(name)
-    times = time_segmenters(list(segmenters.values()), TIMED_RUNS)
+    cases = len(shop.data.split.test) + len(shop.data.split.validation)
+    with progress_bar("Judging files", len(models) * cases) as advance:
+        tried = {
+            name: _try_file(shop, segmenters[name], models[PARENT], model, partial(_tell, advance, name))
+            for name, model in models.items()
+        }
+    with progress_bar("Timing", count_blocks(TIMED_RUNS)) as advance:
+        times = time_segmenters(list(segmenters.values()), TIMED_RUNS, advance)
     judged = {}
     for (name, model), timed in zip(models.items(), times, strict=True):
         metrics = _write_metrics(model, tried[PARENT].scored, tried[name].scored)
@@ -74,15 +77,26 @@ def judge_files(
     return judged
 
 
-def _try_file(shop: Workshop, segmenter: Segmenter, parent: ModelFile, model: ModelFile) -> _Tried:
+def _tell(advance: Advance, file: str, case: str) -> None:  # noqa: ARG001 - a case's name may tell too much
+    advance(file)
+
+
+def _try_file(shop: Workshop, segmenter: Segmenter, parent: ModelFile, model: ModelFile, on_case: Advance) -> _Tried:
     picked = np.linspace(0, len(shop.train) - 1, min(COMPARED_IMAGES, len(shop.train))).astype(int)
-    layers = () if model is parent else compare_layers(parent, model, shop.train.images[picked])
-    return _Tried(tuple(score_cases(segmenter, shop.data.part("test"))), score_validation(shop, segmenter), layers)
+    layers = () if model is parent else compare_layers(_find_float(parent, model), model, shop.train.images[picked])
+    scored = score_cases(segmenter, shop.data.part("test"), on_case)
+    return _Tried(tuple(scored), score_validation(shop, segmenter, on_case), layers)
 
 
-def score_validation(shop: Workshop, segmenter: Segmenter) -> float:
+def _find_float(parent: ModelFile, model: ModelFile) -> ModelFile:
+    """Find the float file that is built like a file: what pruning left, or the parent."""
+    pruned = name_float(model.path.parent, model.path.stem)
+    return read_model(pruned) if pruned.is_file() else parent
+
+
+def score_validation(shop: Workshop, segmenter: Segmenter, on_case: Advance = ignore) -> float:
     """Score a file on the validation cases, which may decide between files."""
-    scored = score_cases(segmenter, shop.data.part("val"))
+    scored = score_cases(segmenter, shop.data.part("val"), on_case)
     return summarise_cases(scored, shop.record.output.classes).dice.mean
 
 

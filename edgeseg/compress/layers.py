@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeseg.compress.variant import LayerError
 from edgeseg.core.card import Card
-from edgeseg.core.errors import UnknownNameError
+from edgeseg.core.errors import RecipeError, UnknownNameError
 from edgeseg.core.frame import pixels_to_tensor, tensor_to_reals
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.quiet import quiet_native_output
@@ -76,12 +76,17 @@ def compare_layers(parent: ModelFile, child: ModelFile, images: NDArray[np.uint8
 
 
 def find_nodes(flatbuffer: bytes, layers: Sequence[str]) -> tuple[str, ...]:
-    """Find the tensors in which some layers leave their results; unknown layers are refused."""
+    """Find the tensors in which some layers leave their results; unknown layers are refused, and all at once."""
     steps = _list_steps(_open_flatbuffer(flatbuffer))
     known = {step.name for step in steps}
     for layer in layers:
         if layer not in known:
             raise UnknownNameError("layer", layer, known)
+    if known <= set(layers):
+        raise RecipeError(
+            "Expected layers that are left for int8 beside keep_float, got every layer kept in float.",
+            "Keep fewer layers in float, or take the recipe float16.",
+        )
     return tuple(step.node for step in steps if step.name in layers)
 
 

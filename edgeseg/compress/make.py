@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeseg.compress.cut import wire_network
+from edgeseg.compress.cut import Network, wire_network
 from edgeseg.compress.layers import find_nodes
 from edgeseg.compress.lesson import Lesson
 from edgeseg.compress.prune import prune_network
-from edgeseg.compress.pruned import describe_pruned, write_pruned
+from edgeseg.compress.pruned import describe_pruned, name_float, write_pruned
 from edgeseg.compress.qat import train_quantised
-from edgeseg.compress.recipe import CALIBRATED, Recipe, SparsifyStep, format_recipe
+from edgeseg.compress.recipe import CALIBRATED, Recipe, format_recipe
 from edgeseg.compress.sparsify import check_sparsity, sparsify_model
+from edgeseg.compress.steps import FOLDER as UNFINISHED
+from edgeseg.compress.steps import StepStore
 from edgeseg.compress.workshop import Workshop, pick_calibration
 from edgeseg.convert.pack import compact_flatbuffer
 from edgeseg.convert.package import build_card, make_golden
 from edgeseg.convert.tflite import convert_model
+from edgeseg.core.card import Card
 from edgeseg.core.files import write_text
 from edgeseg.core.modelfile import write_model
 from edgeseg.core.progress import progress_bar
@@ -43,25 +48,46 @@ def make_files(shop: Workshop, lesson: Lesson, recipes: Sequence[Recipe], folder
 def make_file(shop: Workshop, lesson: Lesson, recipe: Recipe, folder: Path) -> None:
     """Make one recipe's file; the recipe is written first, the file appears whole."""
     write_text(folder / RECIPES / f"{recipe.name}.toml", format_recipe(recipe))
-    flatbuffer = make_flatbuffer(shop, lesson, recipe, _prune(shop, lesson, recipe, folder))
+    network = _thin_out(_prune(shop, lesson, recipe, folder), recipe, lesson, folder)
+    flatbuffer = make_flatbuffer(shop, lesson, recipe, network.model)
+    card = _describe(shop, recipe, flatbuffer)
+    write_model(folder / name_file(recipe.name), flatbuffer, card, make_golden(flatbuffer, card))
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+
+
+def _describe(shop: Workshop, recipe: Recipe, flatbuffer: bytes) -> Card:
     record = shop.record
     name = f"{record.name}-{recipe.name}"
-    card = build_card(flatbuffer, name, (record.input, record.output), record.provenance(recipe.name))
-    write_model(folder / name_file(recipe.name), flatbuffer, card, make_golden(flatbuffer, card))
+    return build_card(flatbuffer, name, (record.input, record.output), record.provenance(recipe.name))
 
 
-def _prune(shop: Workshop, lesson: Lesson, recipe: Recipe, folder: Path) -> Any:
+def _prune(shop: Workshop, lesson: Lesson, recipe: Recipe, folder: Path) -> Network:
     """Give the network that the recipe goes on with, and leave a description of it where it is another one."""
+    parent = wire_network(shop.record.spec, shop.model)
     if recipe.prune is None:
-        return shop.model
-    network = prune_network(shop.record.spec, shop.model, recipe.prune, lesson)
-    write_pruned(folder, recipe.name, describe_pruned(wire_network(shop.record.spec, shop.model), network))
-    return network.model
+        return parent
+    store = StepStore(folder / UNFINISHED / recipe.name / "prune")
+    network = prune_network(parent.spec, parent.model, recipe.prune, lesson, store)
+    write_pruned(folder, recipe.name, describe_pruned(parent, network))
+    flatbuffer = convert_model(network.model, "float32")
+    write_model(name_float(folder, recipe.name), flatbuffer, _describe(shop, recipe, flatbuffer))
+    return network
 
 
-def make_flatbuffer(shop: Workshop, lesson: Lesson, recipe: Recipe, network: Any) -> bytes:
-    """Train a network further where the recipe says so, and convert it."""
-    model = _thin_out(network, recipe.sparsify, lesson)
+def _thin_out(network: Network, recipe: Recipe, lesson: Lesson, folder: Path) -> Network:
+    if recipe.sparsify is None:
+        return network
+    store = StepStore(folder / UNFINISHED / recipe.name / "sparsify")
+    finished = store.load()
+    if finished is not None:
+        return finished[1]
+    sparse = sparsify_model(network.model, recipe.sparsify, lesson)
+    store.save(1, network.spec, sparse)
+    return dataclasses.replace(network, model=sparse)
+
+
+def make_flatbuffer(shop: Workshop, lesson: Lesson, recipe: Recipe, model: Any) -> bytes:
+    """Train a pruned and thinned out model for int8 where the recipe says so, and convert it."""
     calibration = None
     if recipe.qat is not None:
         model = train_quantised(model, recipe.qat, lesson, keep_zeros=recipe.sparsify is not None)
@@ -72,7 +98,3 @@ def make_flatbuffer(shop: Workshop, lesson: Lesson, recipe: Recipe, network: Any
     if recipe.sparsify is not None:
         check_sparsity(measure_sparsity(flatbuffer), recipe.sparsify.target)
     return flatbuffer
-
-
-def _thin_out(model: Any, step: SparsifyStep | None, lesson: Lesson) -> Any:
-    return model if step is None else sparsify_model(model, step, lesson)

@@ -15,7 +15,9 @@ from edgeseg.compress.importance import MEASURES
 from edgeseg.compress.lesson import Lesson
 from edgeseg.compress.recipe import PruneStep
 from edgeseg.compress.removal import find_removal, keep_least, plan_removals
+from edgeseg.compress.steps import StepStore
 from edgeseg.core.errors import RecipeError
+from edgeseg.core.progress import progress_bar
 from edgeseg.model.keras import keras
 from edgeseg.model.spec import UNetSpec
 
@@ -23,7 +25,7 @@ SCALE_PENALTY = 1e-3
 """What the sum of all scales adds to the loss, per unit."""
 
 
-def prune_network(spec: UNetSpec, model: Any, step: PruneStep, lesson: Lesson) -> Network:
+def prune_network(spec: UNetSpec, model: Any, step: PruneStep, lesson: Lesson, store: StepStore) -> Network:
     """Remove channels until the budget holds, and train what is left.
 
     Whether it can hold, `check_pruning` says beforehand: a time that is measured twice is not the same twice.
@@ -33,12 +35,20 @@ def prune_network(spec: UNetSpec, model: Any, step: PruneStep, lesson: Lesson) -
         model: The float model; it stays as it is.
         step: The budget, in how many steps, and how long to recover.
         lesson: What it learns from.
+        store: Where finished steps are kept; what an interruption left there is used.
     """
-    network = wire_network(spec, model)
-    meter = choose_meter(step.budget, network)
-    for number in range(1, step.steps + 1):
-        network = _take_step(network, step, lesson, meter, step.share ** (number / step.steps))
-    return recover(network, lesson, step, step.recovery_epochs)
+    parent = wire_network(spec, model)
+    meter = choose_meter(step.budget, parent)
+    done, network = store.load() or (0, parent)
+    with progress_bar("Pruning", step.steps + 1 - done) as advance:
+        for number in range(done + 1, step.steps + 2):
+            if number <= step.steps:
+                network = _take_step(network, step, lesson, meter, step.share ** (number / step.steps))
+            else:
+                network = recover(network, lesson, step, step.recovery_epochs)
+            store.save(number, network.spec, network.model)
+            advance(f"{meter(network, network.wiring.keep_all()):.0%} of the {step.budget} left")
+    return network
 
 
 def check_pruning(spec: UNetSpec, model: Any, step: PruneStep) -> None:

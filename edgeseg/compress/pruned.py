@@ -1,4 +1,4 @@
-"""What a recipe left of the network, kept beside its file: NETWORKS/NAME.json."""
+"""What a recipe left of the network, kept beside its file: NETWORKS/NAME.json, and in float as NETWORKS/NAME.tflite."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ def describe_pruned(before: Network, after: Network) -> PrunedNetwork:
 def write_pruned(folder: Path, recipe: str, pruned: PrunedNetwork) -> None:
     """Write the description."""
     write_json(folder / NETWORKS / f"{recipe}.json", to_plain(pruned))
+
+
+def name_float(folder: Path, recipe: str) -> Path:
+    """Name the file of what pruning left, before it is quantised."""
+    return folder / NETWORKS / f"{recipe}.tflite"
 
 
 def read_channels(folder: Path, recipe: str) -> tuple[KeptChannels, ...]:

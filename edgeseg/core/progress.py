@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 Advance = Callable[[str], None]
-LINES, LINE_SECONDS = 10, 2.0
+LINES, LINE_SECONDS, SILENT_SECONDS = 10, 2.0, 300.0
+SPEED_SECONDS = 600.0
+"""Over how long the speed is averaged; in less time, steps that take a minute would have none."""
 _DRAWN: ContextVar[Progress | None] = ContextVar("drawn", default=None)
 
 
@@ -26,7 +28,7 @@ def progress_bar(title: str, total: int) -> Iterator[Advance]:
     """Show progress on stderr while the block runs; the yielded call goes one step on and says what is new.
 
     A terminal gets a bar with the time left, and one more below it for what runs inside the block; a log file gets a
-    line for every tenth of the way, where that takes long.
+    line for every tenth of the way, where that takes long, and every five minutes, where it takes very long.
     """
     with _draw_bar(title, total) if sys.stderr.isatty() else _write_lines(title, total) as advance:
         yield advance
@@ -56,7 +58,9 @@ def _open_display() -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=5) as display:
+    with Progress(
+        *columns, console=Console(stderr=True), refresh_per_second=5, speed_estimate_period=SPEED_SECONDS
+    ) as display:
         token = _DRAWN.set(display)
         try:
             yield display
@@ -71,7 +75,9 @@ def _write_lines(title: str, total: int) -> Iterator[Advance]:
     def advance(note: str) -> None:
         nonlocal done, last
         done += 1
-        if done * LINES // total > (done - 1) * LINES // total and monotonic() - last > LINE_SECONDS:
+        silent = monotonic() - last
+        tenth = done * LINES // total > (done - 1) * LINES // total
+        if (tenth and silent > LINE_SECONDS) or silent > SILENT_SECONDS:
             last = monotonic()
             took = last - start
             left = f", about {took / done * (total - done):.0f} s left" if done < total else ""

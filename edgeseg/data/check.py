@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from edgeseg.core.card import SplitSpec
+from edgeseg.core.images import SUFFIXES, read_image
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.data.case import Case
 from edgeseg.data.check_report import CaseFacts, CheckReport
@@ -54,8 +55,16 @@ def describe_image(image: LabelledImage) -> CaseFacts:
         low=int(frame.min()),
         high=int(frame.max()),
         marked=image.marked,
+        values=list_values(image),
         thumbnail=make_thumbnail(frame),
     )
+
+
+def list_values(image: LabelledImage) -> tuple[int, ...]:
+    """List the values in a case's masks, as its files have them."""
+    pictures = [path for path in image.case.masks if path.suffix.lower() in SUFFIXES]
+    masks = [read_image(path) for path in pictures] or [image.labels]
+    return tuple(sorted({int(value) for mask in masks for value in np.unique(mask)}))
 
 
 def _try_split(facts: Sequence[CaseFacts]) -> list[DefectError]:

@@ -30,6 +30,8 @@ class CaseFacts:
     low: int
     high: int
     marked: tuple[int, ...]
+    values: tuple[int, ...]
+    """What stands in its mask files, or in its label map where these are no pictures."""
     thumbnail: NDArray[np.float32]
 
 
@@ -88,6 +90,7 @@ class CheckReport:
             "empty": sum(not any(fact.marked) for fact in facts),
             "sizes": count_values(f"{fact.width}x{fact.height}" for fact in facts),
             "bits": count_values(str(fact.bits) for fact in facts),
+            "label_values": count_values(str(value) for fact in facts for value in fact.values),
             "darkest": span([fact.low for fact in facts]),
             "brightest": span([fact.high for fact in facts]),
             "pixel_size_mm": {"known": len(sizes), **(span(sizes) or {})},
@@ -103,20 +106,30 @@ class CheckReport:
 
 def describe_verdict(report: CheckReport) -> str:
     """Say in one line whether to train on the data, and what to do if not."""
-    count = len(report.leaks)
-    sentences = {
-        READY: "Ready to train on.",
-        DEFECTS: f"Not to train on: {len(report.defects)} defects, each of which stops a training.",
-        LEAK: f"Not to train on yet: {count} pairs of near-duplicates stand in different groups, which lets training "
-        "and test share them. Write groups that hold them together with --write-groups F.csv, and put the file into "
-        "the data folder as groups.csv.",
-    }
-    if report.verdict == LEAK and any(fact.case.part for fact in report.facts):
+    if report.verdict == LEAK:
+        return describe_leak(len(report.leaks), any(fact.case.part for fact in report.facts))
+    if report.verdict == DEFECTS:
+        return f"Not to train on: {len(report.defects)} defects, each of which stops a training."
+    return "Ready to train on."
+
+
+def describe_leak(pairs: int, given_parts: bool) -> str:
+    """Say that training and test may share images, and what to do.
+
+    Args:
+        pairs: How many pairs of near-duplicates are parted.
+        given_parts: Whether the data's makers divided them.
+    """
+    if given_parts:
         return (
-            f"Not to train on yet: {count} pairs of near-duplicates stand in different given parts. Import the data "
+            f"Not to train on yet: {pairs} pairs of near-duplicates stand in different given parts. Import the data "
             "and remove the column part from groups.csv, so that they are divided by group."
         )
-    return sentences[report.verdict]
+    return (
+        f"Not to train on yet: {pairs} pairs of near-duplicates stand in different groups, which lets training "
+        "and test share them. Write groups that hold them together with --write-groups F.csv, and put the file into "
+        "the data folder as groups.csv."
+    )
 
 
 def count_values(values: Iterable[str]) -> dict[str, int]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.files import write_rows
+from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.spec import ClassSpec
 from edgeseg.core.stats import Estimate, estimate_mean
 from edgeseg.data.dataset import Case, LabelledImage
@@ -72,10 +73,20 @@ class Evaluation:
     """Over the cases whose head circumference was measured by hand."""
 
 
-def score_cases(segmenter: Segmenter, images: Iterable[LabelledImage]) -> list[ScoredCase]:
-    """Segment each image and compare the mask with the true one, at the image's own size."""
-    classes = segmenter.card.output.classes
-    return [score_labels(segmenter.segment(image.frame).labels, image, classes) for image in images]
+def score_cases(segmenter: Segmenter, images: Iterable[LabelledImage], on_case: Advance = ignore) -> list[ScoredCase]:
+    """Segment each image and compare the mask with the true one, at the image's own size.
+
+    Args:
+        segmenter: What draws the masks.
+        images: The cases.
+        on_case: Told each case's name when it was judged.
+    """
+    scored = []
+    for image in images:
+        labels = segmenter.segment(image.frame).labels
+        scored.append(score_labels(labels, image, segmenter.card.output.classes))
+        on_case(image.case.stem)
+    return scored
 
 
 def score_labels(labels: NDArray[np.uint8], image: LabelledImage, classes: Sequence[ClassSpec]) -> ScoredCase:

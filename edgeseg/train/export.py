@@ -13,6 +13,7 @@ from edgeseg.convert.tflite import convert_model
 from edgeseg.core.card import Metrics
 from edgeseg.core.images import write_image
 from edgeseg.core.modelfile import read_model, write_model
+from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import to_plain
 from edgeseg.core.stats import Estimate
 from edgeseg.data.dataset import LabelledImage
@@ -43,7 +44,8 @@ def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[Label
     if test is None:
         return record
     segmenter = Segmenter(read_model(path))
-    scored = score_cases(segmenter, test)
+    with progress_bar("Judging test cases", len(test)) as advance:
+        scored = score_cases(segmenter, test, advance)
     write_image(folder / TEST_CASES, draw_telling(segmenter, pick_telling(scored), test.__getitem__))
     evaluation = summarise_cases(scored, card.output.classes)
     metrics = Metrics(evaluation.cases, evaluation.dice, evaluation.dice, NO_DROP)

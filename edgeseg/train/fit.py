@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from edgeseg.core.progress import progress_bar
@@ -63,14 +64,14 @@ def fit_model(
         judge.resume(first)
     batches = distribute_batches(model, lambda part: follow(build_pipeline(feed, course.epochs, first, part)))
     steps = Steps(model, judge.average, batches, feed.steps)
-    with progress_bar(judge.title, course.epochs - first) as advance:
-        judge.on_epoch = advance
+    with progress_bar(judge.title, (course.epochs - first) * feed.steps) as advance:
         for epoch in range(first + 1, course.epochs + 1):
             if course.is_over(judge.history):
                 break
             if course.schedule == "plateau":
                 model.optimizer.learning_rate = course.plateau_rate(judge.history)
-            on_result(judge.judge(epoch, steps.run_epoch(epoch)))
+            note = f"epoch {epoch} of {course.epochs}  {judge.note}"
+            on_result(judge.judge(epoch, steps.run_epoch(epoch, partial(advance, note))))
             if checkpoint is not None:
                 checkpoint.save(epoch)
     return judge.take_best()

@@ -1,21 +1,38 @@
-"""Cross-validation: one run per fold, and what they say together."""
+"""Cross-validation: one run per fold, and what they say together; finished folds outlive an interruption."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edgeseg.core.card import SplitSpec
-from edgeseg.core.errors import TrainingError
-from edgeseg.core.files import staged_folder, write_json
-from edgeseg.core.schema import to_plain
-from edgeseg.train.run import TrainOptions
-from edgeseg.train.trainer import train_run
+from edgeseg.core.errors import RunError, TrainingError
+from edgeseg.core.files import partial_path, refuse_interrupted, staged_folder, write_json
+from edgeseg.core.schema import from_plain, to_plain
+from edgeseg.data.dataset import fingerprint_dataset, open_dataset
+from edgeseg.model.losses import find_loss
+from edgeseg.train.loading import load_data, refuse_changed_data
+from edgeseg.train.run import RECORD, RunRecord, TrainOptions, read_run
+from edgeseg.train.trainer import resume_run, train_run
 
-SUMMARY = "folds.json"
+PLAN, SUMMARY = "plan.json", "folds.json"
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """What makes all folds of a cross-validation the same but for their cases."""
+
+    options: TrainOptions
+    folds: int
+    split: SplitSpec
+    data_fingerprint: str
+    init: str | None = None
+    """The run whose encoder every fold starts from, as seen from the cross-validation's folder."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +69,57 @@ def train_folds(
             "Expected one training for several workers, got a cross-validation.",
             "Cross-validate with --strategy one or mirrored.",
         )
+    find_loss(options.loss)
+    refuse_interrupted(out, overwrite, "cross-validation")
+    loaded = load_data(data, dataclasses.replace(split, folds=folds), options.input.in_colour)
+    start = os.path.relpath(init, out) if init is not None else None
+    plan = FoldPlan(options, folds, split, fingerprint_dataset(loaded.dataset), start)
+    with staged_folder(out, overwrite, keep_partial=True) as folder:
+        write_json(folder / PLAN, to_plain(plan))
+        return _train_missing(data, folder, plan)
+
+
+def is_cross_validation(out: Path) -> bool:
+    """Say whether what an interruption left is a cross-validation."""
+    return (partial_path(out) / PLAN).is_file()
+
+
+def resume_folds(data: Path, out: Path) -> FoldSummary:
+    """Continue an interrupted cross-validation with the options it was begun with; finished folds stay.
+
+    Args:
+        data: The labelled images it was begun on.
+        out: The folder it was to make.
+    """
+    if not is_cross_validation(out):
+        raise RunError(
+            f"Expected an interrupted cross-validation in {partial_path(out)}, got none.", "Train without --resume."
+        )
+    plan = from_plain(FoldPlan, json.loads((partial_path(out) / PLAN).read_text(encoding="utf-8")))
+    found = fingerprint_dataset(open_dataset(data, plan.split.layout, plan.split.group_pattern))
+    refuse_changed_data(data, found, plan.data_fingerprint, out)
+    with staged_folder(out, keep_partial=True, go_on=True) as folder:
+        return _train_missing(data, folder, plan)
+
+
+def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:
     dice = []
-    with staged_folder(out, overwrite) as folder:
-        for fold in range(folds):
-            print(f"fold {fold + 1} of {folds}", flush=True)
-            spec = dataclasses.replace(split, folds=folds, fold=fold)
-            record = train_run(data, folder / f"fold-{fold + 1}", options, split=spec, init=init)
-            dice.append(float((record.evaluation or {})["dice"]["mean"]))
-        summary = FoldSummary(tuple(dice), round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5))
-        write_json(folder / SUMMARY, to_plain(summary))
+    for fold in range(plan.folds):
+        print(f"fold {fold + 1} of {plan.folds}", flush=True)
+        record = _train_fold(data, folder, plan, fold)
+        dice.append(float((record.evaluation or {})["dice"]["mean"]))
+    summary = FoldSummary(tuple(dice), round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5))
+    write_json(folder / SUMMARY, to_plain(summary))
     return summary
+
+
+def _train_fold(data: Path, folder: Path, plan: FoldPlan, fold: int) -> RunRecord:
+    """Train a fold, go on with it, or read it where it is finished."""
+    run = folder / f"fold-{fold + 1}"
+    if run.is_dir():
+        return read_run(run)
+    if (partial_path(run) / RECORD).is_file():
+        return resume_run(data, run)
+    split = dataclasses.replace(plan.split, folds=plan.folds, fold=fold)
+    init = folder / plan.init if plan.init is not None else None
+    return train_run(data, run, plan.options, overwrite=True, split=split, init=init)

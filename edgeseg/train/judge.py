@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.progress import Advance, ignore
 from edgeseg.train.arrays import GridArrays, grid_dice, to_reals
 from edgeseg.train.average import WeightAverage
 from edgeseg.train.history import EpochCost, EpochResult, best_result, make_result, read_history, write_history
@@ -49,13 +48,21 @@ class Judge:
         self._images: NDArray[np.float32] = to_reals(validation.images)
         shrink = validation.masks.shape[1] // twin.output_shape[1]
         self._masks = (shrink_masks(validation.masks, shrink) > MASK_THRESHOLD).astype(np.uint8)
-        self.on_epoch: Advance = ignore
         self.history: list[EpochResult] = []
 
     @property
     def best(self) -> EpochResult:
         """Give the best epoch so far."""
         return best_result(self.history, self._window)
+
+    @property
+    def note(self) -> str:
+        """Say how the last epoch went, for a progress bar; nothing before the first one."""
+        if not self.history:
+            return ""
+        last = self.history[-1]
+        loss = f"loss {last.loss:.3f}  " if last.epoch else ""
+        return f"{loss}Dice {last.validation_dice:.3f}  best {self.best.validation_dice:.3f}"
 
     def judge(self, epoch: int, cost: EpochCost) -> EpochResult:
         """Judge the averaged weights as they are now, and keep them when they are the best so far."""
@@ -67,7 +74,6 @@ class Judge:
         if self.best is result:
             self._keep_weights()
         write_history(self.path.parent, self.history)
-        self.on_epoch(f"loss {result.loss:.3f}  Dice {dice:.3f}  best {self.best.validation_dice:.3f}")
         return result
 
     def resume(self, epoch: int) -> None:

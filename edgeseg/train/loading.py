@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
+from edgeseg.core.files import write_rows
 from edgeseg.core.progress import progress_bar
+from edgeseg.data.case import GIVEN_PARTS
+from edgeseg.data.check_report import describe_leak
 from edgeseg.data.dataset import (
     Dataset,
     LabelledImage,
@@ -16,8 +22,9 @@ from edgeseg.data.dataset import (
     open_dataset,
     read_cases,
 )
+from edgeseg.data.duplicates import find_duplicates, make_thumbnail
 from edgeseg.data.split import Split, divide_cases
-from edgeseg.train.run import RunRecord
+from edgeseg.train.run import SPLIT, RunRecord
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,24 @@ class LoadedData:
     def part(self, name: str) -> list[LabelledImage]:
         """Take the images of a part."""
         return [self.images[case.stem] for case in self.split.part(name)]
+
+    def count_leaks(self) -> int:
+        """Count the pairs of near-duplicates that training and test may share."""
+        cases = self.dataset.cases
+        thumbnails = np.stack([make_thumbnail(self.images[case.stem].frame) for case in cases])
+        return sum(pair.leaks for pair in find_duplicates(cases, thumbnails))
+
+    def tell_leaks(self, pairs: int) -> None:
+        """Say what `data check` says of near-duplicates; the training goes on, since only a person can judge them."""
+        if pairs:
+            sentence = describe_leak(pairs, any(case.part for case in self.dataset.cases))
+            hint = "The training goes on, but its test figures may flatter. Look at: edgeseg data check DATA --sheet F"
+            print(f"edgeseg: {sentence}\n  {hint}", file=sys.stderr, flush=True)
+
+    def write_split(self, folder: Path) -> None:
+        """Write down which case is in which part."""
+        rows = [(case.stem, case.group, part) for part in GIVEN_PARTS for case in self.split.part(part)]
+        write_rows(folder / SPLIT, ("stem", "group", "part"), rows)
 
 
 def load_data(root: Path, split_spec: SplitSpec, colour: bool = False) -> LoadedData:
@@ -54,9 +79,14 @@ def load_same_data(root: Path, record: RunRecord, run: Path) -> LoadedData:
         run: The run folder, for the message.
     """
     data = load_data(root, record.split, record.input.in_colour)
-    if fingerprint_dataset(data.dataset) != record.data_fingerprint:
+    refuse_changed_data(root, fingerprint_dataset(data.dataset), record.data_fingerprint, run)
+    return data
+
+
+def refuse_changed_data(root: Path, found: str, begun: str, run: Path) -> None:
+    """Refuse data whose fingerprint is not the one that a training was begun on."""
+    if found != begun:
         raise DataError(
             f"Expected the data that {run} was trained on, got a changed folder {root}.",
             "Restore the folder, or train again on the changed one.",
         )
-    return data

@@ -4,6 +4,7 @@ RUN/run.json      everything needed to repeat the training, and how it went
 RUN/weights.h5    the best weights
 RUN/model.tflite  the float32 model with its card: evaluate, bench and stream take it
 RUN/history.csv   one line per epoch
+RUN/split.csv     which case trained, validated or tested
 RUN/curve.png     the same as a picture
 RUN/logs          the same for TensorBoard
 RUN/test-cases.png  the worst and the best test cases
@@ -26,7 +27,7 @@ from edgeseg.model.spec import UNetSpec, find_size
 
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
-TEST_CASES = "test-cases.png"
+TEST_CASES, SPLIT = "test-cases.png", "split.csv"
 AVERAGE = 0.998
 SIZE_STEP = 32
 """The named models halve the resolution up to five times."""
@@ -142,6 +143,10 @@ class RunRecord:
     edgeseg: str
     class_weights: tuple[float, ...] = ()
     """How much each class counts in the loss; none where all count alike."""
+    init: str | None = None
+    """The name of the run whose encoder this one started from."""
+    near_duplicates: int = 0
+    """Pairs of nearly the same images in different groups, which training and test may share."""
     timing: Timing | None = None
     best_epoch: int = 0
     validation_dice: float = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -30,8 +31,13 @@ class Steps:
         self._batches = iter(batches)
         self._run = tf.function(self._run_everywhere, input_signature=[batches.element_spec])
 
-    def run_epoch(self, epoch: int) -> EpochCost:
-        """Run all steps of an epoch; a loss that is not finite ends the training."""
+    def run_epoch(self, epoch: int, on_step: Callable[[], None]) -> EpochCost:
+        """Run all steps of an epoch; a loss that is not finite ends the training.
+
+        Args:
+            epoch: Its number, for messages.
+            on_step: Told when a step is done.
+        """
         start, waited, loss = perf_counter(), 0.0, math.nan
         self._model.reset_metrics()
         for number in range(1, self._per_epoch + 1):
@@ -41,6 +47,7 @@ class Steps:
             loss = float(self._run(batch))
             if not math.isfinite(loss):
                 raise diverged(f"loss {loss}", number, epoch)
+            on_step()
         if not all(np.isfinite(weight.numpy()).all() for weight in self._model.trainable_variables):
             raise diverged("weights that are no numbers", self._per_epoch, epoch)
         return EpochCost(loss, float(self._model.optimizer.learning_rate.numpy()), perf_counter() - start, waited)

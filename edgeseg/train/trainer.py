@@ -17,7 +17,7 @@ from edgeseg.core.files import partial_path, refuse_interrupted, staged_folder
 from edgeseg.core.spec import OutputSpec
 from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import LabelledImage, fingerprint_dataset
-from edgeseg.model.keras import keras
+from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import find_loss
 from edgeseg.model.unet import build_unet
 from edgeseg.train.arrays import to_grid
@@ -31,9 +31,19 @@ from edgeseg.train.init import start_from
 from edgeseg.train.judge import Judge
 from edgeseg.train.loading import LoadedData, load_data, load_same_data
 from edgeseg.train.logs import RunLog
+from edgeseg.train.memory import check_memory
 from edgeseg.train.pipeline import Feed
 from edgeseg.train.precision import computing_in
-from edgeseg.train.run import FINISHED, TRAINING, WEIGHTS, RunRecord, TrainOptions, read_interrupted, write_record
+from edgeseg.train.run import (
+    FINISHED,
+    TRAINING,
+    WEIGHTS,
+    RunRecord,
+    TrainOptions,
+    read_interrupted,
+    read_run,
+    write_record,
+)
 from edgeseg.train.strategy import Seat, find_seat, open_strategy, worker_folder
 from edgeseg.train.weights import weigh_by_rarity
 
@@ -86,9 +96,13 @@ def train_run(
     if seat.chief:
         refuse_interrupted(out, overwrite, "training")
     loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour)
-    record = _begin_record(loaded, os.path.relpath(data, out), options)
+    start = read_run(init).name if init is not None else None
+    record = _begin_record(loaded, os.path.relpath(data, out), options, start)
+    if test and seat.chief:
+        loaded.tell_leaks(record.near_duplicates)
     with staged_folder(out, overwrite, keep_partial=True) if seat.chief else worker_folder() as folder:
         write_record(folder, record)
+        loaded.write_split(folder)
         return _train(loaded, record, Site(folder, folder, seat), init, test)
 
 
@@ -106,7 +120,7 @@ def resume_run(data: Path, out: Path) -> RunRecord:
         return _train(loaded, record, Site(folder, partial_path(out), seat))
 
 
-def _begin_record(loaded: LoadedData, path: str, options: TrainOptions) -> RunRecord:
+def _begin_record(loaded: LoadedData, path: str, options: TrainOptions, init: str | None) -> RunRecord:
     output = OutputSpec(loaded.dataset.classes, options.activation)
     return RunRecord(
         name=f"{loaded.dataset.root.resolve().name}-{options.model}",
@@ -121,6 +135,8 @@ def _begin_record(loaded: LoadedData, path: str, options: TrainOptions) -> RunRe
         libraries={name: version(name) for name in LIBRARIES},
         edgeseg=edgeseg.__version__,
         class_weights=weigh_by_rarity(loaded.part("train")) if options.class_weights == "auto" else (),
+        init=init,
+        near_duplicates=loaded.count_leaks(),
     )
 
 
@@ -131,6 +147,8 @@ def _train(loaded: LoadedData, record: RunRecord, site: Site, init: Path | None 
         model = build_unet(record.spec)
         if init is not None:
             start_from(model, init)
+    if record.options.strategy != "multi-worker" and not tf.config.list_physical_devices("GPU"):
+        check_memory(model, record.options.batch)
     judge = _fit(model, loaded, record, site)
     best, timing = judge.best, summarise_timing(judge.history, _read_peak_memory())
     record = dataclasses.replace(

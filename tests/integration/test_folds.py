@@ -1,33 +1,79 @@
-"""Cross-validation: every case is tested once, by a network that has not seen its group."""
+"""Cross-validation: every case is tested once, by a network that has not seen its group, whatever comes between."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edgeseg.core.errors import DataError, TrainingError
-from edgeseg.train.folds import train_folds
-from edgeseg.train.run import TrainOptions
+from edgeseg.cli.app import main
+from edgeseg.compress.workshop import open_run
+from edgeseg.core.errors import DataError, RunError, TrainingError
+from edgeseg.core.files import partial_path, write_json
+from edgeseg.core.schema import to_plain
+from edgeseg.train import trainer
+from edgeseg.train.export import export_run
+from edgeseg.train.folds import FoldPlan, resume_folds, train_folds
+from edgeseg.train.run import RunRecord, TrainOptions, read_run
 from edgeseg.train.trainer import plain_split
+from tests.commands import Fail
 from tests.discs import make_disc_data
 
 pytestmark = pytest.mark.integration
 
-OPTIONS = TrainOptions("nano", 32, "full", epochs=2)
+OPTIONS = TrainOptions("nano", 32, epochs=1)
 
 
-def test_folds_leave_a_run_each_and_a_summary(tmp_path: Path) -> None:
-    from edgeseg.compress.workshop import open_run
+def stop_in_second_fold(patched: pytest.MonkeyPatch) -> None:
+    """Let the second training be interrupted when its epochs are done."""
+    calls = count(1)
 
-    data = make_disc_data(tmp_path / "discs", 18)
-    summary = train_folds(data, tmp_path / "cv", OPTIONS, 3, plain_split(0))
-    saved = json.loads((tmp_path / "cv" / "folds.json").read_text(encoding="utf-8"))
-    assert saved["dice"] == list(summary.dice)
-    tested = [case.stem for k in (1, 2, 3) for case in open_run(tmp_path / "cv" / f"fold-{k}").data.split.test]
+    def export_once(*arguments: Any) -> RunRecord:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return export_run(*arguments)
+
+    patched.setattr(trainer, "export_run", export_once)
+
+
+def test_interrupted_folds_go_on_and_leave_a_run_each_and_a_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Fail
+) -> None:
+    data, out = make_disc_data(tmp_path / "discs", 18), tmp_path / "cv"
+    with monkeypatch.context() as patched:
+        stop_in_second_fold(patched)
+        with pytest.raises(KeyboardInterrupt):
+            train_folds(data, out, OPTIONS, 3, plain_split(0))
+    assert {path.name for path in partial_path(out).iterdir()} == {"plan.json", "fold-1", "fold-2.partial"}
+    first = (partial_path(out) / "fold-1" / "weights.h5").stat().st_mtime_ns
+    code, said = fail("train", data, "--out", out, "--folds", "3")
+    assert (code, "Continue it with --resume" in said) == (1, True)
+
+    monkeypatch.setattr("sys.argv", ["edgeseg", "train", str(data), "--out", str(out), "--resume"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert not caught.value.code
+    assert (out / "fold-1" / "weights.h5").stat().st_mtime_ns == first
+    assert not partial_path(out).exists()
+    saved = json.loads((out / "folds.json").read_text(encoding="utf-8"))
+    runs = [read_run(out / f"fold-{number}") for number in (1, 2, 3)]
+    assert saved["dice"] == [run.evaluation["dice"]["mean"] for run in runs if run.evaluation is not None]
+    tested = [case.stem for k in (1, 2, 3) for case in open_run(out / f"fold-{k}").data.split.test]
     assert sorted(tested) == [f"case_{number:02d}" for number in range(18)]
+
+
+def test_cross_validation_on_changed_data_is_not_continued(tmp_path: Path) -> None:
+    data, out = make_disc_data(tmp_path / "discs", 6), tmp_path / "cv"
+    with pytest.raises(RunError, match="Expected an interrupted cross-validation"):
+        resume_folds(data, out)
+    plan = FoldPlan(OPTIONS, 3, plain_split(0), "another fingerprint")
+    write_json(partial_path(out) / "plan.json", to_plain(plan))
+    with pytest.raises(DataError, match="got a changed folder"):
+        resume_folds(data, out)
 
 
 def test_fewer_groups_than_folds_are_refused(tmp_path: Path) -> None:
@@ -36,7 +82,7 @@ def test_fewer_groups_than_folds_are_refused(tmp_path: Path) -> None:
     (data / "groups.csv").write_text("stem,group\n" + "\n".join(rows) + "\n", encoding="utf-8")
     with pytest.raises(DataError, match="5 folds"):
         train_folds(data, tmp_path / "cv", OPTIONS, 5, plain_split(0))
-    assert not (tmp_path / "cv").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["discs"]
 
 
 def test_folds_are_not_for_several_workers(tmp_path: Path) -> None:

@@ -74,14 +74,7 @@ def test_named_sizes_are_as_large_as_they_say(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "stem"),
-    [
-        ("nano", "quarter"),
-        ("nano", "full"),
-        ("micro", "depth"),
-        ("small", "quarter"),
-        ("small", "half"),
-        ("base", "full"),
-    ],
+    [("nano", "depth"), ("micro", "half"), ("small", "quarter"), ("base", "full")],
 )
 def test_named_sizes_fit_the_edge_tpu(name: str, stem: str) -> None:
     spec = make_spec(height=128, width=128, widths=find_size(name).widths_behind(stem), stem=stem)
@@ -96,10 +89,10 @@ def test_every_kind_is_quantised_after_and_during_training(kind: str) -> None:
     convert_model(parent, "int8", images)  # refuses float operators
     copy = quantise_model(parent)
     set_ranges(copy, parent, images)
-    masks = parent.predict(images, verbose=0)
-    assert np.abs(copy.predict(images, verbose=0) - masks).mean() < 0.03
-    copy.compile("sgd", distillation_loss(0.5, spec.activation))
-    copy.fit(images, np.concatenate([masks, masks], axis=-1), verbose=0)
+    masks = parent(images).numpy()
+    assert np.abs(copy(images).numpy() - masks).mean() < 0.03
+    copy.compile("sgd", distillation_loss(0.5, spec.activation), run_eagerly=True)
+    copy.train_on_batch(images, np.concatenate([masks, masks], axis=-1))
     flatbuffer = convert_model(copy, "int8")
     refusal = "SOFTMAX runs over the channels of a picture: train with --activation sigmoid"
     assert lint_graph(read_graph(flatbuffer))["edgetpu"] == (OK if spec.activation == "sigmoid" else refusal)
@@ -144,7 +137,7 @@ def test_background_is_what_no_class_has() -> None:
 
 
 def test_colour_and_softmax_go_the_whole_way(disc_data: Path, tmp_path: Path) -> None:
-    options = TrainOptions("nano", 32, "depth", epochs=2, colour="rgb", activation="softmax", l2=1e-5)
+    options = TrainOptions("nano", 32, "depth", epochs=1, colour="rgb", activation="softmax", l2=1e-5)
     record = train_run(disc_data, tmp_path / "run", options)
     model = read_model(tmp_path / "run" / "model.tflite")
     assert (record.spec.channels, record.spec.outputs, len(model.golden)) == (3, 2, 2)

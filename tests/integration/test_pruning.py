@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edgeseg.compress import prune
 from edgeseg.compress.channels import Keep
 from edgeseg.compress.costs import LatencyMeter, count_costs
 from edgeseg.compress.cut import Network, cut_network, shrink_spec, wire_network
@@ -18,6 +20,7 @@ from edgeseg.compress.plan import compress_run
 from edgeseg.compress.prune import check_pruning, penalise_scales, prune_network
 from edgeseg.compress.recipe import PruneStep, load_recipe
 from edgeseg.compress.removal import BLOCK, find_removal, keep_least, plan_removals
+from edgeseg.compress.steps import StepStore
 from edgeseg.convert.tflite import convert_model
 from edgeseg.core.errors import RecipeError
 from edgeseg.core.files import staged_folder
@@ -45,7 +48,7 @@ summary = "test"
 precision = "int8"
 [prune]
 macs = 0.8
-steps = 2
+steps = 1
 epochs = 1
 recovery_epochs = 1
 learning_rate = 1e-3
@@ -63,6 +66,12 @@ def make_network(**changes: Any) -> Network:
         if weight.shape.rank == 1:
             weight.assign(random.uniform(0.5, 1.5, weight.shape))
     return wire_network(spec, model)
+
+
+@lru_cache
+def share_network(kind: str) -> Network:
+    """Make a network of a kind once; nobody may change it."""
+    return make_network(**KINDS[kind])
 
 
 def make_lesson(network: Network) -> Lesson:
@@ -97,7 +106,7 @@ def silence_channels(network: Network, keep: Keep) -> Any:
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_smaller_network_draws_what_the_silenced_one_draws(kind: str) -> None:
-    network = make_network(**KINDS[kind])
+    network = share_network(kind)
     keep = keep_some(network)
     smaller = cut_network(network, keep)
     assert (~keep).sum() > 0
@@ -110,7 +119,7 @@ def test_smaller_network_draws_what_the_silenced_one_draws(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["concat, transpose, full stem", "separable, depth stem"])
 def test_costs_are_those_of_the_converted_file(kind: str) -> None:
-    network = make_network(**KINDS[kind])
+    network = share_network(kind)
     keep = keep_some(network)
     costs = count_costs(network.wiring, keep)
     graph = read_graph(convert_model(cut_network(network, keep).model, "float32"))
@@ -127,7 +136,7 @@ def test_what_is_added_is_one_group_and_the_mask_is_none() -> None:
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_widths_stay_multiples_of_eight(kind: str) -> None:
-    network = make_network(**KINDS[kind])
+    network = share_network(kind)
     plans = plan_removals(network.wiring, np.random.default_rng(4).uniform(0, 1, network.wiring.total), "parameters")
     before = network.wiring.count_kept(plans[0])
     for keep in plans:
@@ -165,8 +174,7 @@ def test_scales_are_lowered_only_in_the_copy() -> None:
 
 def test_latency_is_measured_on_what_is_left() -> None:
     network = make_network(height=128, width=128, widths=(32, 64))
-    meter, whole, least = LatencyMeter(network.spec), network.wiring.keep_all(), keep_least(network.wiring)
-    assert meter(network, least) < 0.8 * meter(network, whole)
+    assert LatencyMeter(network.spec)(network, keep_least(network.wiring)) < 0.8
 
 
 def test_first_plan_within_the_budget_is_taken() -> None:
@@ -190,15 +198,44 @@ def test_more_than_the_network_can_give_is_refused() -> None:
 
 
 @pytest.mark.parametrize("measure", sorted(MEASURES))
-def test_network_keeps_its_budget_and_leaves_the_parent_alone(measure: str) -> None:
+def test_network_keeps_its_budget_and_leaves_the_parent_alone(measure: str, tmp_path: Path) -> None:
     network = make_network(stem="half")
     before = [weight.copy() for weight in network.model.get_weights()]
     step = make_step(parameters=0.5, steps=1, importance=measure)
-    smaller = prune_network(network.spec, network.model, step, make_lesson(network))
+    smaller = prune_network(network.spec, network.model, step, make_lesson(network), StepStore(tmp_path))
     whole, left = (count_costs(n.wiring, n.wiring.keep_all()).parameters for n in (network, smaller))
     assert 0.3 < left / whole <= 0.5
     for old, new in zip(before, network.model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_killed_pruning_goes_on_behind_its_last_finished_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, store = make_network(stem="half"), StepStore(tmp_path)
+    trained: list[int] = []
+
+    def recover_twice(network: Network, lesson: Lesson, step: PruneStep, epochs: int) -> Network:  # noqa: ARG001
+        trained.append(epochs)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return network
+
+    monkeypatch.setattr(prune, "recover", recover_twice)
+    step, lesson = make_step(macs=0.5, steps=2, epochs=3, recovery_epochs=7), make_lesson(network)
+    with pytest.raises(KeyboardInterrupt):
+        prune_network(network.spec, network.model, step, lesson, store)
+    done, left = store.load() or (0, network)
+    share = [count_costs(n.wiring, n.wiring.keep_all()).macs for n in (left, network)]
+    assert (done, 0.5 < share[0] / share[1] <= 0.5**0.5) == (1, True)
+    assert {path.name for path in tmp_path.iterdir()} == {"step.json", "step-1.h5"}
+
+    smaller = prune_network(network.spec, network.model, step, lesson, store)
+    assert trained == [3, 3, 3, 7]
+    assert count_costs(smaller.wiring, smaller.wiring.keep_all()).macs <= 0.5 * share[1]
+    finished = store.load()
+    assert finished is not None
+    assert finished[0] == 3
+    for kept, made in zip(finished[1].model.get_weights(), smaller.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(kept, made)
 
 
 def test_pruned_network_goes_on_to_integers(trained_run: Path, tmp_path: Path) -> None:
@@ -212,6 +249,9 @@ def test_pruned_network_goes_on_to_integers(trained_run: Path, tmp_path: Path) -
     assert pruned.dice.mean > 0.5
     assert {kept.before for kept in pruned.channels} == {8, 16, 24}
     assert any(kept.after < kept.before for kept in pruned.channels)
+    assert {"stem", "head"} <= {layer.layer for layer in pruned.layers}
+    assert all(layer.error < 0.5 for layer in pruned.layers)
+    assert sorted(path.name for path in (tmp_path / "out" / "networks").iterdir()) == ["mine.json", "mine.tflite"]
     model = read_model(tmp_path / "out" / "mine.tflite")
     assert not any(operator.is_float for operator in read_graph(model.flatbuffer).operators)
     assert (model.card.macs, model.card.provenance.recipe) == (pruned.macs, "mine")

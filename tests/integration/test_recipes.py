@@ -55,22 +55,19 @@ def test_other_precisions_draw_nearly_the_float_masks(
     assert (scores["float32"] > half).any()
 
 
-def test_zeros_stay_zeros_through_quantisation_aware_training(shop: Workshop) -> None:
+def test_zeros_stay_zeros_through_quantisation_aware_training_and_what_draws_the_masks_has_none(
+    shop: Workshop,
+) -> None:
     from edgeseg.compress.lesson import plan_lesson
     from edgeseg.compress.make import make_flatbuffer
     from edgeseg.compress.recipe import QatStep, Recipe, SparsifyStep
+    from edgeseg.compress.sparsify import sparsify_model
     from edgeseg.graph.summary import measure_sparsity
 
-    recipe = Recipe("sparse", "", "int8", sparsify=SparsifyStep(0.5, 2, 1e-3, 0.5), qat=QatStep(1, 1e-3, 0.5))
-    assert 0.495 <= measure_sparsity(make_flatbuffer(shop, plan_lesson(shop), recipe, shop.model)) < 0.6
-
-
-def test_what_draws_the_masks_keeps_all_its_weights(shop: Workshop) -> None:
-    from edgeseg.compress.lesson import plan_lesson
-    from edgeseg.compress.recipe import SparsifyStep
-    from edgeseg.compress.sparsify import sparsify_model
-
-    sparse = sparsify_model(shop.model, SparsifyStep(0.5, 2, 1e-3, 0.5), plan_lesson(shop))
+    step, lesson = SparsifyStep(0.5, 2, 1e-3, 0.5), plan_lesson(shop)
+    sparse = sparsify_model(shop.model, step, lesson)
+    recipe = Recipe("sparse", "", "int8", sparsify=step, qat=QatStep(1, 1e-3, 0.5))
+    assert 0.495 <= measure_sparsity(make_flatbuffer(shop, lesson, recipe, sparse)) < 0.6
     assert np.count_nonzero(sparse.get_layer("head").kernel.numpy()) == sparse.get_layer("head").kernel.shape[2]
     assert np.count_nonzero(sparse.get_layer("down1_b").kernel.numpy() == 0) > 0
 
@@ -110,19 +107,20 @@ def test_schedule_reaches_its_target_in_any_number_of_steps(steps: int) -> None:
     assert max(float(share) for now, share in thinned if bool(now)) == pytest.approx(0.5)
 
 
-def test_teacher_of_another_size_and_stem_is_followed_on_the_students_grid(
-    shop: Workshop, trained_run: Path, monkeypatch: pytest.MonkeyPatch
+def test_classic_is_trained_and_followed_on_the_students_grid(
+    shop: Workshop, trained_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgeseg.compress import lesson
-    from edgeseg.model.unet import build_unet
-    from edgeseg.train.run import read_run
+    """Its widths are made narrow here, and its size another one than the student's."""
+    from edgeseg.compress.lesson import open_teacher
+    from edgeseg.model.spec import SIZES
+    from edgeseg.train.run import TrainOptions
+    from edgeseg.train.trainer import train_run
 
-    record = read_run(trained_run)
-    large = dataclasses.replace(record, spec=dataclasses.replace(record.spec, height=96, width=96, stem="full"),
-                                input=InputSpec(96, 96))  # fmt: skip
-    monkeypatch.setattr(lesson, "read_run", lambda _: large)
-    monkeypatch.setattr(lesson, "load_network", lambda _, record: build_unet(record.spec))
-    masks = lesson.open_teacher(trained_run, shop)(shop.train.images[:2].astype(np.float32) / 255)
+    monkeypatch.setitem(SIZES, "classic", dataclasses.replace(SIZES["classic"], widths=(8, 8, 16)))
+    options = TrainOptions("classic", 32, epochs=1, seed=shop.record.options.seed)
+    record = train_run(trained_data, tmp_path / "teacher", options, test=False)
+    assert (record.spec.skip, record.spec.upsampling, record.spec.stem) == ("concat", "transpose", "full")
+    masks = open_teacher(tmp_path / "teacher", shop)(shop.train.images[:2].astype(np.float32) / 255)
     assert tuple(masks.shape) == (2, *shop.model.output_shape[1:])
 
 
@@ -185,6 +183,18 @@ def test_report_tells_what_it_takes_to_repeat_it(compressed: tuple[Path, Outcome
     assert "up1_reduce" in page
     assert {path.stem for path in (folder / "recipes").iterdir()} == {"float16", "int8-ptq", "int8-qat"}
     assert text.count("| int8-ptq |") == 3
+
+
+def test_commands_to_repeat_it_say_how_the_data_were_divided_and_where_it_started(
+    trained_run: Path, compressed: tuple[Path, Outcome]
+) -> None:
+    from edgeseg.report.repeat import write_commands
+    from edgeseg.train.run import read_run
+
+    record = read_run(trained_run)
+    split = dataclasses.replace(record.split, layout="plain", group_pattern=r"^(p\d) ", folds=5)
+    train, _ = write_commands(compressed[1].report, dataclasses.replace(record, split=split, init="heads-nano"))
+    assert train.endswith(r"--seed 3 --layout plain --group-pattern '^(p\d) ' --folds 5 --init INIT")
 
 
 def test_too_few_calibration_images_are_refused(shop: Workshop) -> None:
@@ -270,12 +280,12 @@ def test_layers_that_the_network_does_not_have_are_refused(
     assert hint in caught.value.hint
 
 
-def test_keeping_every_layer_in_float_is_refused(shop: Workshop, compressed: tuple[Path, Outcome]) -> None:
-    from edgeseg.compress.lesson import plan_lesson
-    from edgeseg.compress.make import make_flatbuffer
+def test_keeping_every_layer_in_float_is_refused(
+    shop: Workshop, trained_run: Path, compressed: tuple[Path, Outcome]
+) -> None:
+    from edgeseg.compress.plan import check_recipes
     from edgeseg.compress.recipe import Recipe
 
     everything = tuple(layer.layer for layer in compressed[1].report.variants[1].layers)
-    recipe = Recipe("mine", "", "int8", calibration_images=8, keep_float=everything)
     with pytest.raises(RecipeError, match="layers that are left for int8"):
-        make_flatbuffer(shop, plan_lesson(shop), recipe, shop.model)
+        check_recipes([Recipe("mine", "", "int8", keep_float=everything)], shop, trained_run)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -14,58 +11,57 @@ import pytest
 
 from edgeseg.core.errors import DataError, RunError
 from edgeseg.core.images import write_image
-from edgeseg.train.run import TrainOptions
+from edgeseg.train.run import TrainOptions, read_run
+from edgeseg.train.trainer import resume_run
+from tests.commands import Fail
 from tests.discs import make_disc_data
+from tests.workers import start_worker
 
 pytestmark = pytest.mark.integration
 
-OPTIONS = ["--model", "nano", "--size", "32", "--stem", "full", "--epochs", "40", "--seed", "5"]
 SAME_DICE = 0.05
 """Dropout is drawn anew after an interruption, so the two are not equal to the digit."""
 
 
-def train(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "edgeseg", "train", *map(str, arguments)]
+def count_epochs(run: Path) -> int:
+    history = run / "history.csv"
+    return len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.is_file() else 0
 
 
 def wait_for_epoch(partial: Path, epoch: int) -> None:
     """Wait until an epoch stands in the history, or fail after two minutes."""
-    history, deadline = partial / "history.csv", monotonic() + 120
-    while not (history.is_file() and len(history.read_text(encoding="utf-8").splitlines()) > epoch):
+    deadline = monotonic() + 120
+    while count_epochs(partial) < epoch:
         assert monotonic() < deadline, "the training never got that far"
-        sleep(0.05)
+        sleep(0.02)
 
 
-def read_dice(run: Path) -> float:
-    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    return float(record["evaluation"]["dice"]["mean"])
-
-
-def test_killed_training_is_continued(tmp_path: Path) -> None:
-    data = make_disc_data(tmp_path / "discs", 40)
-    subprocess.run(train(data, "--out", tmp_path / "whole", *OPTIONS), check=True, capture_output=True)
-
-    killed = tmp_path / "killed"
-    process = subprocess.Popen(train(data, "--out", killed, *OPTIONS), stderr=subprocess.DEVNULL)
+def test_killed_training_is_continued(trained_data: Path, trained_run: Path, tmp_path: Path, fail: Fail) -> None:
+    killed, options = tmp_path / "killed", read_run(trained_run).options
+    chosen = ("--model", options.model, "--size", options.size, "--epochs", options.epochs, "--seed", options.seed)
+    process = start_worker("train", trained_data, "--out", killed, *map(str, chosen))
     wait_for_epoch(tmp_path / "killed.partial", 12)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not killed.exists()
+    code, said = fail("train", trained_data, "--out", killed)
+    assert (code, "Continue it with --resume" in said) == (1, True)
 
-    again = subprocess.run(train(data, "--out", killed, *OPTIONS), capture_output=True, text=True, check=False)
-    assert (again.returncode, "Continue it with --resume" in again.stderr) == (1, True)
-
-    subprocess.run(train(data, "--out", killed, "--resume"), check=True, capture_output=True)
-    assert len((killed / "history.csv").read_text(encoding="utf-8").splitlines()) == 41
+    record = resume_run(trained_data, killed)
+    assert record.options == options
+    assert count_epochs(killed) == options.epochs
     assert not (tmp_path / "killed.partial").exists()
     assert not (killed / "checkpoint").exists()
-    assert read_dice(killed) == pytest.approx(read_dice(tmp_path / "whole"), abs=SAME_DICE)
+    whole = read_run(trained_run).evaluation
+    assert record.evaluation is not None
+    assert whole is not None
+    assert record.evaluation["dice"]["mean"] == pytest.approx(whole["dice"]["mean"], abs=SAME_DICE)
 
 
 def test_nothing_to_continue_and_changed_data_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgeseg.train import trainer
 
-    data = make_disc_data(tmp_path / "discs", 40)
+    data = make_disc_data(tmp_path / "discs", 20)
     with pytest.raises(RunError, match="got none"):
         trainer.resume_run(data, tmp_path / "run")
 
@@ -74,7 +70,7 @@ def test_nothing_to_continue_and_changed_data_are_told(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(trainer, "_fit", stop)
     with pytest.raises(KeyboardInterrupt):
-        trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, "full", 2))
+        trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, epochs=2))
     write_image(data / "images" / "case_00.png", np.zeros((72, 96), np.uint8))
     with pytest.raises(DataError, match="got a changed folder"):
         trainer.resume_run(data, tmp_path / "run")
@@ -94,7 +90,7 @@ def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
     with monkeypatch.context() as patched:
         patched.setattr(trainer, "export_run", stop)
         with pytest.raises(KeyboardInterrupt):
-            trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, "full", 2))
+            trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, epochs=2))
     before = read_history(tmp_path / "run.partial")
     record = trainer.resume_run(data, tmp_path / "run")
     assert read_history(tmp_path / "run") == before
@@ -106,6 +102,7 @@ def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
         "logs",
         "model.tflite",
         "run.json",
+        "split.csv",
         "test-cases.png",
         "weights.h5",
     ]

@@ -19,7 +19,7 @@ from tests.discs import make_disc_data
 
 pytestmark = pytest.mark.integration
 
-OPTIONS = ["--model", "nano", "--size", "32", "--stem", "full", "--epochs", "2", "--batch", "8"]
+OPTIONS = ["--model", "nano", "--size", "32", "--epochs", "2", "--batch", "8"]
 MIRRORED = """
 import sys
 from edgeseg.model.keras import tf

@@ -34,6 +34,7 @@ def test_good_data_are_ready(varied_data: Path) -> None:
     assert (report.verdict, describe_verdict(report)) == (READY, "Ready to train on.")
     assert (table["cases"], table["groups"], table["empty"]) == (6, 6, 1)
     assert (table["sizes"], table["bits"]) == ({"96x72": 6}, {"8": 6})
+    assert table["label_values"] == {"0": 6, "255": 5}
     assert 0 <= table["darkest"]["low"] <= table["brightest"]["high"] <= 255
     assert report.balance[0].cases == 5
     assert report.balance[0].case_share == pytest.approx(5 / 6, abs=1e-4)

@@ -23,6 +23,8 @@ EXPECTED: dict[str, tuple[int, int, int, int, list[str]]] = {
     "dicom": (4, 4, 0, 2, ["target"]),
 }
 """Cases, groups, cases with nothing marked, cases of known pixel size, and classes."""
+LABELS = {"labelmap": ["0", "1", "2"], "camus": ["0", "1", "2", "3"], "arrays": ["0", "1"]}
+"""Label values where they are not 0 and 255."""
 
 
 def check(root: Path, pattern: str | None = None) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def test_check_says_the_same_of_a_layout_and_of_its_import(tmp_path: Path, name:
     assert (first["layout"], first["defects"]) == (name, [])
     assert count(first) == EXPECTED[name]
     assert first["sizes"] == {"96x72": EXPECTED[name][0]}
+    assert list(first["label_values"]) == LABELS.get(name, ["0", "255"])
 
     import_dataset(open_dataset(tmp_path / name), tmp_path / "out")
     again = check(tmp_path / "out")

@@ -60,5 +60,12 @@ def test_symptoms_lead_to_lines_that_the_doctor_prints(tmp_path: Path) -> None:
     assert named <= printed
 
 
+@pytest.mark.parametrize("name", sorted(list_boards()))
+def test_recipes_of_a_board_are_those_of_its_profile(name: str) -> None:
+    rows = re.findall(r"^\| ([\w, -]+) \| `([\w,-]+)`", (ROOT / "quantize/README.md").read_text("utf-8"), re.MULTILINE)
+    (recipes,) = [recipes for boards, recipes in rows if name in boards.split(", ")]
+    assert tuple(recipes.split(",")) == load_board(name).recommended.recipes
+
+
 def test_it_is_said_that_this_is_no_medical_device() -> None:
     assert "no medical device" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -70,7 +70,9 @@ def test_budget_is_held_by_the_slow_frames_too() -> None:
     gate = Gate(budget_ms=1.1)
     chosen, held = choose_variant([make_variant("a", 1.0, 0.0)], gate)
     assert not held
-    assert "needs 1.20 ms" in explain_gate(chosen, gate)
+    said = explain_gate(chosen, gate)
+    assert "needs 1.20 ms" in said
+    assert "try --recipe prune50-int8-qat or edgeseg search" in said
 
 
 @pytest.mark.parametrize(("validation", "expected"), [(0.91, "qat"), (0.90, "ptq"), (0.89, "ptq")])

@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from edgeseg.core import progress
 from edgeseg.core.progress import progress_bar
 
 
@@ -28,3 +29,15 @@ def test_bar_inside_a_bar_is_gone_when_it_ends(monkeypatch: pytest.MonkeyPatch) 
     assert "Training" in first
     assert "1/1" in last
     assert "Training" not in last
+
+
+def test_log_of_very_long_steps_says_what_is_left_before_the_first_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr("sys.stderr", log)
+    monkeypatch.setattr(progress, "SILENT_SECONDS", -1.0)
+    with progress_bar("Training", 100) as advance:
+        advance("epoch 1 of 4")
+        advance("epoch 1 of 4")
+    first, second = log.getvalue().splitlines()
+    assert first.startswith("Training: 1/100 after 0 s, about 0 s left")
+    assert second.endswith("epoch 1 of 4")
