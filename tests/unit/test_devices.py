@@ -171,8 +171,8 @@ def run_setup(name: str, tmp_path: Path, machine: str, *arguments: str) -> subpr
     tools.mkdir()
     home.mkdir()
     known = '[ "$2" = python3-venv ]'
-    for tool, script in (("uname", f"echo {machine}"), ("dpkg", known), ("apt-cache", f"! {known} && echo here")):
-        write_program(tools / tool, f"#!/bin/sh\n{script}\n")
+    for tool, answer in (("uname", f"echo {machine}"), ("dpkg", known), ("apt-cache", f"! {known} && echo here")):
+        write_program(tools / tool, f"#!/bin/sh\n{answer}\n")
     environment = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(home)}
     script = list_boards()[name].parent / "setup.sh"
     command = ["sh", str(script), *arguments]
