@@ -3,9 +3,11 @@
 Choose the power mode first (sudo nvpmodel -m 0, sudo jetson_clocks); Ctrl-C ends it. Not verified on hardware.
 """
 
+import contextlib
 import sys
 
 import edgeseg
+from edgeseg.core.errors import EdgesegError
 from edgeseg.runtime.live import StreamOptions
 from edgeseg.runtime.sinks.choose import SinkWishes
 
@@ -13,12 +15,13 @@ model = sys.argv[1]
 source = sys.argv[2] if len(sys.argv) > 2 else "csi://0?size=1280x720&fps=30"
 options = StreamOptions(budget_ms=33.0, frames=int(sys.argv[3]) if len(sys.argv) > 3 else None)
 
-with edgeseg.stream(model, source, threads=2, options=options, sinks=SinkWishes(view="web", port=0)) as stream:
-    try:
+try:
+    stream = edgeseg.stream(model, source, threads=2, options=options, sinks=SinkWishes(view="web", port=0))
+    with stream, contextlib.suppress(KeyboardInterrupt):
         for _ in stream:
             pass
-    except KeyboardInterrupt:
-        print("Stopped.")
+except EdgesegError as error:
+    sys.exit(f"{error.message}\n{error.hint}\nWhat the camera needs, and lacks: edgeseg doctor --device NAME")
 
 report = stream.report()
 age, (before, after) = report.frame_age_ms, report.thermal

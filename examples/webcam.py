@@ -6,6 +6,7 @@ SOURCE is a camera's index (0), /dev/video0, phantom:// or another of docs/refer
 import sys
 from pathlib import Path
 
+from edgeseg.core.errors import EdgesegError
 from edgeseg.core.modelfile import read_model
 from edgeseg.runtime.live import StreamOptions
 from edgeseg.runtime.opening import open_stream
@@ -17,6 +18,10 @@ model = read_model(Path(sys.argv[1]))
 source = sys.argv[2] if len(sys.argv) > 2 else "0"
 options = StreamOptions(budget_ms=50.0, frames=int(sys.argv[3]) if len(sys.argv) > 3 else None)
 
-report = run_stream(open_stream(Segmenter(model), source, options, SinkWishes(view="web", port=0)))
+try:
+    report = run_stream(open_stream(Segmenter(model), source, options, SinkWishes(view="web", port=0)))
+except EdgesegError as error:
+    sys.exit(f"{error.message}\n{error.hint}")
+
 age = report.frame_age_ms
 print(f"{report.frames.processed} frames, frame age {age.p50:.1f} ms (p99 {age.p99:.1f} ms): budget {report.verdict}")

@@ -112,6 +112,12 @@ def write_program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
+def make_key(path: Path) -> None:
+    """Make a private key to sign archives with, as docs/how-to/deploy.md says."""
+    command = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
 def write_wheel(path: Path, name: str, version: str, requires: str = "") -> Path:
     """Write a wheel that holds nothing but its own description."""
     info = f"{name}-{version}.dist-info"

@@ -50,7 +50,7 @@ def deploy(
     from edgeseg.deploy.bundle import Target, gather_files
     from edgeseg.deploy.fit import find_backend
     from edgeseg.deploy.remote import send_archive
-    from edgeseg.deploy.signature import read_public_key, sign_archive
+    from edgeseg.deploy.signature import SUFFIX, read_public_key, sign_archive
 
     keep_inputs([model, wheel, sign], [out])
     target = Target(name_board(device), load_board(device), find_board(device).resolve().parent)
@@ -59,13 +59,15 @@ def deploy(
     keys = {"key.pem": read_public_key(sign)} if sign else {}
     with TemporaryDirectory() as folder:
         files = gather_files(file, target, _provide_packages(target, wheel, offline, Path(folder)), keys)
-    write_bytes(out, pack_files(files))
-    written = [out, sign_archive(out, sign)] if sign else [out]
-    for path in written:
-        print(f"{path}: {path.stat().st_size:,} bytes")
+    results = {out: pack_files(files)}
+    if sign:
+        results[out.with_name(out.name + SUFFIX)] = sign_archive(results[out], sign)
+    for path, data in results.items():
+        write_bytes(path, data)
+        print(f"{path}: {len(data):,} bytes")
     if not to:
         print(f"{file.card.name} for {target.name}, on {backend}. On the board, unpack it and run: sh install.sh")
-    elif send_archive(written, to):
+    elif send_archive(list(results), to):
         raise typer.Exit(GATE_NOT_HELD)
 
 

@@ -20,6 +20,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_MOST_GUESSES = 3
+
 
 class EdgesegError(Exception):
     """Something went wrong that a person can act on.
@@ -90,9 +92,17 @@ class UnknownNameError(EdgesegError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         candidates = sorted(known)
-        nearest = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
-        guess = f"Did you mean {nearest[0]}? " if nearest else ""
+        nearest = _find_nearest(name, candidates)
+        guess = f"Did you mean {' or '.join(nearest)}? " if nearest else ""
         super().__init__(
             f"Expected the name of a {kind}, got {name!r}.",
             f"{guess}Known: {', '.join(candidates) or 'none'}.",
         )
+
+
+def _find_nearest(name: str, candidates: list[str]) -> list[str]:
+    """List the few names that hold this one, else the one that is spelt most like it."""
+    holding = [candidate for candidate in candidates if name and name.lower() in candidate]
+    if 0 < len(holding) <= _MOST_GUESSES:
+        return holding
+    return difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)

@@ -15,7 +15,7 @@ from edgeseg.core.modelfile import ModelFile
 from edgeseg.deploy.archive import list_sums
 
 SCRIPTS = Path(__file__).with_name("board")
-SETUP = "setup.sh"
+SETUP, SHARED_SETUP = "setup.sh", "setup-common.sh"
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,12 @@ class Target:
 
     def __post_init__(self) -> None:
         """Refuse a folder that cannot set the board up."""
-        if not (self.folder / SETUP).is_file():
-            raise DeployError(
-                f"Expected a {SETUP} for the board {self.name} in {self.folder}, got none.",
-                "Copy one from the nearest board; devices/README.md says what it must hold.",
-            )
+        for path in (self.folder / SETUP, self.folder.parent / SHARED_SETUP):
+            if not path.is_file():
+                raise DeployError(
+                    f"Expected a {path.name} for the board {self.name} in {path.parent}, got none.",
+                    "Copy the folder devices with the nearest board in it; devices/README.md says what it must hold.",
+                )
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def gather_files(model: ModelFile, target: Target, packages: Packages, keys: Map
 def _gather_setup(target: Target, packages: Packages) -> dict[str, bytes]:
     """Gather what the Python environment on the board is made from."""
     wheels = {f"wheels/{path.name}": _read(path) for path in (packages.wheel, *packages.needed)}
-    shared = {f"devices/{path.name}": _read(path) for path in target.folder.parent.glob("*.sh")}
+    shared = {f"devices/{SHARED_SETUP}": _read(target.folder.parent / SHARED_SETUP)}
     own = {f"devices/{target.name}/{path.name}": _read(path) for path in target.folder.iterdir() if path.is_file()}
     return wheels | shared | own
 
@@ -89,6 +90,7 @@ def write_settings(board: Board) -> str:
         "THREADS": str(use.threads),
         "BUDGET_MS": f"{use.budget_ms:g}",
         "VIEW": "none",
+        "MORE": "",
     }
     lines = [f"EDGESEG_{key}={quote_setting(value)}" for key, value in settings.items()]
     head = "# Settings of the stream, as `edgeseg stream --help` explains them. After a change: sh board.sh restart"

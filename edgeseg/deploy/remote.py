@@ -17,7 +17,7 @@ prefix=$HOME/.local/share/edgeseg
 if [ -f "$prefix/board.sh" ]; then
     sh "$prefix/board.sh" upgrade "$PWD/{UPLOAD}.tar.gz"
 else
-    mkdir {UPLOAD} && tar -xzf {UPLOAD}.tar.gz -C {UPLOAD} && sh {UPLOAD}/install.sh
+    rm -rf {UPLOAD} && mkdir {UPLOAD} && tar -xzf {UPLOAD}.tar.gz -C {UPLOAD} && sh {UPLOAD}/install.sh
 fi
 """
 """What the board does with an upload: its own board.sh checks it where there is one."""

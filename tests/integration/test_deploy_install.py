@@ -17,7 +17,7 @@ from edgeseg.deploy.archive import pack_files
 from edgeseg.deploy.bundle import Packages, gather_files
 from edgeseg.deploy.signature import sign_archive
 from edgeseg.deploy.wheels import CHECKOUT, build_wheel
-from tests.boards import FakeBoard, make_target, name_this_board, pack_model_for, unpack, write_wheel
+from tests.boards import FakeBoard, make_key, make_target, name_this_board, pack_model_for, unpack, write_wheel
 from tests.networks import save_network
 
 pytestmark = pytest.mark.integration
@@ -147,9 +147,11 @@ def test_an_upgrade_that_is_killed_while_it_checks(board: FakeBoard, wheel: Path
     settings.write_text(kept, encoding="utf-8")
     assert (code, board.links()) == (137, before), said
     assert list((board.prefix / "releases").glob("fifth-*/model.tflite"))
+    (board.prefix / "incoming.4194305").mkdir()  # no process has this number
     assert board.manage("verify")[0] == 0
     code, said = board.manage("upgrade", path)
     assert (code, board.links()[0]) == (0, "fifth"), said
+    assert not list(board.prefix.glob("incoming.*"))
 
 
 def test_the_service_runs_on_until_the_new_model_has_passed(board: FakeBoard, wheel: Path, tmp_path: Path) -> None:
@@ -182,14 +184,14 @@ def test_what_an_interruption_left_is_made_again(board: FakeBoard, wheel: Path, 
 
 def test_only_signed_archives_where_there_is_a_key(board: FakeBoard, wheel: Path, tmp_path: Path) -> None:
     key, public = tmp_path / "key.pem", board.prefix / "key.pem"
-    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
+    make_key(key)
     subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-out", public], check=True)
     path = tmp_path / "signed.tar.gz"
     path.write_bytes(pack_model_for(name_this_board(), save_model(tmp_path, "signed"), wheel))
     try:
         assert "signed archives only" in board.manage("upgrade", path)[1]
-        sign_archive(path, key)
         whole = path.read_bytes()
+        path.with_name("signed.tar.gz.sig").write_bytes(sign_archive(whole, key))
         path.write_bytes(pack_model_for(name_this_board(), save_model(tmp_path, "foreign"), wheel))
         code, said = board.manage("upgrade", path)
         assert (code, "signed with this board's key" in said, board.links()[0]) == (1, True, "first"), said
@@ -214,10 +216,12 @@ def test_a_service_that_does_not_start_goes_back(board: FakeBoard, wheel: Path, 
 def test_the_stream_runs_with_the_settings(board: FakeBoard) -> None:
     settings = board.prefix / "stream.env"
     kept = settings.read_text(encoding="utf-8")
-    settings.write_text(kept.replace("'0'", "'phantom://?frames=5&size=64'") + "EDGESEG_VIEW='none'\n", "utf-8")
+    more = "EDGESEG_VIEW='none'\nEDGESEG_MORE='--frames 5 --json *.json --roi 0,0,32,32'\n"
+    settings.write_text(kept.replace("'0'", "'phantom://?size=64'") + more, "utf-8")
     code, said = board.manage("stream")
     settings.write_text(kept, encoding="utf-8")
     assert (code, "5 frames captured" in said) == (0, True), said
+    assert (board.root / "*.json").is_file()  # as systemd would take it
 
 
 def test_a_board_without_a_network(board: FakeBoard, wheel: Path, tmp_path: Path) -> None:

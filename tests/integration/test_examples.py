@@ -57,6 +57,18 @@ def test_webcam_streams_and_reports(int8_model: Path) -> None:
     assert "http://127.0.0.1:" in said
 
 
+@pytest.mark.parametrize(
+    ("name", "source", "advice"),
+    [("webcam.py", "/dev/video99", "camera"), ("jetson_csi.py", "csi://0", "doctor --device NAME")],
+)
+def test_no_camera_is_a_sentence(name: str, source: str, advice: str, tmp_path: Path) -> None:
+    model = save_network(tmp_path / "tiny.tflite").path
+    said = run_example(name, model, source, "5", extra={"PATH": str(tmp_path)}, code=1)
+    assert said.startswith("Expected ")
+    assert advice in said
+    assert "Traceback" not in said
+
+
 def test_watch_area_prints_every_class_in_square_millimetres(int8_model: Path) -> None:
     said = run_example("watch_area.py", int8_model, "phantom://?size=96", "10", "0.2")
     assert said.count("frame ") == 10

@@ -17,7 +17,7 @@ from edgeseg.deploy.bundle import SCRIPTS, Packages, Target, gather_files, write
 from edgeseg.deploy.fit import find_backend
 from edgeseg.deploy.remote import send_archive
 from edgeseg.deploy.signature import read_public_key, sign_archive
-from tests.boards import FAKES, make_target, write_program
+from tests.boards import FAKES, make_key, make_target, write_program, write_wheel
 from tests.commands import Fail
 from tests.networks import save_network
 
@@ -84,10 +84,22 @@ def test_a_board_without_setup(tmp_path: Path) -> None:
         Target("own", BOARD.board, tmp_path)
 
 
+def test_a_board_folder_among_files_of_others(model: ModelFile, wheel: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(BOARD.folder, tmp_path / "own")
+    (tmp_path / "private.sh").write_text("my own", encoding="utf-8")
+    with pytest.raises(DeployError, match=r"Expected a setup-common\.sh"):
+        Target("own", BOARD.board, folder)
+    shutil.copy(BOARD.folder.parent / "setup-common.sh", tmp_path)
+    files = gather_files(model, Target("own", BOARD.board, folder), Packages(wheel), {})
+    assert {name for name in files if name.count("/") == 1} == {f"wheels/{wheel.name}", "devices/setup-common.sh"}
+
+
 def test_unknown_board_and_wrong_wheel(fail: Fail, model: ModelFile, tmp_path: Path) -> None:
     out = tmp_path / "a.tar.gz"
     code, said = fail("deploy", model.path, "--device", "generic-aarch46", "--out", out)
     assert (code, "Did you mean generic-aarch64?" in said) == (1, True)
+    code, said = fail("deploy", model.path, "--device", "pi", "--out", out)
+    assert (code, "Did you mean raspberry-pi-4 or raspberry-pi-5?" in said) == (1, True)
     code, said = fail("deploy", model.path, "--device", "generic-aarch64", "--out", out, "--wheel", model.path)
     assert (code, "Expected a wheel of edgeseg" in said) == (1, True)
     assert not out.exists()
@@ -112,26 +124,37 @@ def test_packages_for_another_python(wheel: Path, tmp_path: Path) -> None:
 
 def test_a_signature_holds_for_one_archive_only(tmp_path: Path) -> None:
     key, archive, public = tmp_path / "key.pem", tmp_path / "a.tar.gz", tmp_path / "public.pem"
-    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
-    archive.write_bytes(b"an archive")
+    make_key(key)
     public.write_bytes(read_public_key(key))
-    signature = sign_archive(archive, key)
-    check = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", str(public), "-rawin", "-in", str(archive)]
-    assert subprocess.run([*check, "-sigfile", str(signature)], check=False, capture_output=True).returncode == 0
+    (tmp_path / "a.tar.gz.sig").write_bytes(sign_archive(b"an archive", key))
+    check = ["openssl", "dgst", "-sha256", "-verify", str(public), "-signature", f"{archive}.sig", str(archive)]
+    archive.write_bytes(b"an archive")
+    assert subprocess.run(check, check=False, capture_output=True).returncode == 0
     archive.write_bytes(b"an archivf")
-    assert subprocess.run([*check, "-sigfile", str(signature)], check=False, capture_output=True).returncode == 1
+    assert subprocess.run(check, check=False, capture_output=True).returncode == 1
 
 
-def test_a_key_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "key.pem").write_text("no key", encoding="utf-8")
-    with pytest.raises(DeployError, match="Expected a private key"):
-        read_public_key(tmp_path / "key.pem")
+def test_keys_that_cannot_sign_leave_no_archive(fail: Fail, model: ModelFile, tmp_path: Path) -> None:
+    out, key = tmp_path / "a.tar.gz", tmp_path / "own.pem"
+    ours = write_wheel(tmp_path / "edgeseg-9-py3-none-any.whl", "edgeseg", "9")
+    (tmp_path / "text.pem").write_text("no key", encoding="utf-8")
+    locked = ["EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-aes256", "-pass", "pass:secret"]
+    for name, options in (("ed25519", ["ed25519"]), ("locked", locked)):
+        command = ["openssl", "genpkey", "-out", str(tmp_path / f"{name}.pem"), "-algorithm", *options]
+        subprocess.run(command, check=True, capture_output=True)
+    deploy = ("deploy", model.path, "--device", BOARD.name, "--out", out, "--wheel", ours, "--sign")
+    for name in ("text", "ed25519", "locked"):
+        code, said = fail(*deploy, tmp_path / f"{name}.pem")
+        assert (code, "got what openssl cannot sign with" in said) == (1, True), said
+    code, said = fail(*deploy, key)
+    assert (code, "got no such file" in said, f"-out {key}" in said) == (1, True, True), said
+    assert list(tmp_path.glob("a.tar.gz*")) == []
 
 
 @pytest.mark.parametrize("status", [0, 3, 1])
 def test_to_a_board_with_fakes_of_ssh_and_scp(status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     remote, programs, archive = tmp_path / "remote", tmp_path / "bin", tmp_path / "a.tar.gz"
-    remote.mkdir()
+    (remote / "edgeseg-upload").mkdir(parents=True)
     programs.mkdir()
     for name in ("ssh", "scp"):
         write_program(programs / name, (FAKES / "ssh.sh").read_text(encoding="utf-8"))
@@ -144,7 +167,7 @@ def test_to_a_board_with_fakes_of_ssh_and_scp(status: int, tmp_path: Path, monke
             send_archive([archive], "me@board")
     else:
         assert send_archive([archive], "me@board") == status
-    assert [path.name for path in remote.iterdir()] == ["ran"]
+    assert [path.name for path in remote.iterdir()] == ["ran"]  # and nothing of an upload that broke off
 
 
 def test_a_host_that_is_an_option(tmp_path: Path) -> None:

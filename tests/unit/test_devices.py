@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -21,6 +22,7 @@ from edgeseg.core.errors import EdgesegError, UnknownNameError
 from edgeseg.core.nearest import find_nearest_board, recommend_backends
 from edgeseg.core.signs import Signs
 from edgeseg.model.spec import SIZES
+from tests.boards import write_program
 
 BOARDS = sorted(list_boards())
 SCRIPTS = sorted(catalog_folder("devices").rglob("*.sh"))
@@ -164,12 +166,13 @@ def test_setup_script_pleases_shellcheck(script: Path) -> None:
 
 
 def run_setup(name: str, tmp_path: Path, machine: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a board's setup.sh in an empty home, on what claims to be that machine."""
+    """Run a board's setup.sh in an empty home, on what claims to be that machine, with python3-venv as its package."""
     tools, home = tmp_path / "tools", tmp_path / "home"
     tools.mkdir()
     home.mkdir()
-    (tools / "uname").write_text(f"#!/bin/sh\necho {machine}\n")
-    (tools / "uname").chmod(0o755)
+    known = '[ "$2" = python3-venv ]'
+    for tool, answer in (("uname", f"echo {machine}"), ("dpkg", known), ("apt-cache", f"! {known} && echo here")):
+        write_program(tools / tool, f"#!/bin/sh\n{answer}\n")
     environment = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(home)}
     script = list_boards()[name].parent / "setup.sh"
     command = ["sh", str(script), *arguments]
@@ -182,6 +185,12 @@ def test_dry_run_prints_the_steps_and_changes_nothing(name: str, tmp_path: Path)
     assert result.returncode == 0, result.stderr
     assert f"{tmp_path}/home/edgeseg/bin/python -m pip install ./edgeseg.whl" in result.stdout
     assert f"edgeseg doctor --device {name}" in result.stdout
+    packages = re.search('SYSTEM_PACKAGES="(.*)"', (list_boards()[name].parent / "setup.sh").read_text())
+    assert packages is not None
+    for package in packages[1].split():
+        there = package == "python3-venv"
+        assert (f"already there: {package}\n" in result.stdout) is there
+        assert (f"sudo apt-get install -y --no-install-recommends {package}\n" in result.stdout) is not there
     assert "+ sudo" not in result.stdout
     assert list((tmp_path / "home").iterdir()) == []
 

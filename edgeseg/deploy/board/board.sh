@@ -34,23 +34,35 @@ verify() {
 run_stream() {
     # shellcheck source=/dev/null
     . "$prefix/stream.env"
+    set -f
+    # shellcheck disable=SC2086  # several options, split at spaces as systemd does
     exec "$prefix/current/venv/bin/edgeseg" stream "$prefix/current/model.tflite" --source "$EDGESEG_SOURCE" \
         --backend "$EDGESEG_BACKEND" --threads "$EDGESEG_THREADS" --budget-ms "$EDGESEG_BUDGET_MS" \
-        --view "$EDGESEG_VIEW"
+        --view "$EDGESEG_VIEW" ${EDGESEG_MORE:-}
 }
 
 check_signature() {
     [ -f "$prefix/key.pem" ] || return 0
     [ -f "$1.sig" ] || fail "Expected the signature $1.sig, since this board takes signed archives only, got none."
-    openssl pkeyutl -verify -pubin -inkey "$prefix/key.pem" -rawin -in "$1" -sigfile "$1.sig" >/dev/null 2>&1 ||
+    command -v openssl >/dev/null 2>&1 || fail "Expected openssl on this board to check the signature, got none."
+    openssl dgst -sha256 -verify "$prefix/key.pem" -signature "$1.sig" "$1" >/dev/null 2>&1 ||
         fail "Expected an archive that was signed with this board's key, got another or a changed one: $1."
+}
+
+# What a kill or a lost supply left of an archive that was being unpacked; its name ends with its process.
+remove_interrupted() {
+    for left in "$prefix"/incoming.*; do
+        kill -0 "${left##*.}" 2>/dev/null || rm -rf "$left"
+    done
 }
 
 # Nothing of an archive is run before it was checked whole.
 upgrade() {
     [ -f "$1" ] || fail "Expected an archive at $1, got none."
     check_signature "$1"
-    incoming=$(mktemp -d "$prefix/incoming.XXXXXX") || fail "Expected room in $prefix. Make some."
+    remove_interrupted
+    incoming=$prefix/incoming.$$
+    mkdir "$incoming" || fail "Expected to write into $prefix. Check its rights and the room on the disk."
     trap 'rm -rf "$incoming"' EXIT
     trap 'exit 1' HUP INT TERM
     tar -xzf "$1" -C "$incoming" || fail "Expected a whole archive, got one cut short, or the disk is full: $1."
