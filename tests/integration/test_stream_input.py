@@ -186,6 +186,15 @@ def test_a_grey_source_for_a_model_of_colour_is_one_sentence(tmp_path: Path) -> 
     assert_one_sentence(err, "Expected colour frames for this model, got grey ones.")
 
 
+def test_a_grey_cine_for_a_model_of_colour_is_one_sentence(tmp_path: Path, fail: Fail) -> None:
+    pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
+    model = write_bright_model(tmp_path / "rgb.tflite", "rgb")
+    write_dicom(tmp_path / "grey.dcm", FRAME)
+    code, err = fail("stream", model, "--view", "none", "--source", tmp_path / "grey.dcm")
+    assert code == 1
+    assert_one_sentence(err, "Expected colour frames for this model, got grey ones.")
+
+
 @pytest.mark.parametrize("data", [b"", bytes(100)], ids=["nothing", "less than a frame"])
 def test_a_source_that_ends_before_its_first_frame_holds_no_budget(model: Path, data: bytes) -> None:
     code, out, err = feed_stream(model, data)
