@@ -170,7 +170,7 @@ def test_a_compression_without_a_decoder_is_named(tmp_path: Path) -> None:
         pytest.skip("JPEG Lossless can be decoded here")
     cine.file_meta.TransferSyntaxUID, cine.PixelData = JPEGLosslessSV1, encapsulate([b"jpeg"])
     cine.save_as(path)
-    with pytest.raises(DataError, match="can be decoded here, got JPEG Lossless.* in "):
+    with pytest.raises(DataError, match=r"can be decoded here, got JPEG Lossless.* in "):
         open_source(str(path))
 
 
