@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from edgeseg.core.thermal import Thermal
+from edgeseg.core.thermal import Thermal, describe_heat
 
 DRIFT = 0.1
 """By how much the last third of the runs may differ from the first."""
@@ -24,11 +24,7 @@ class Conditions:
 
     def describe(self) -> str:
         """Say it in a sentence."""
-        before, after = self.thermal
-        known = before.celsius is not None and after.celsius is not None
-        heat = f"{before.celsius:.0f} to {after.celsius:.0f} degrees Celsius" if known else "temperature not told"
-        slowed = ", the clock was lowered for heat" if before.throttled or after.throttled else ""
-        return f"CPU governor: {', '.join(self.governors) or 'none to choose'}; {heat}{slowed}."
+        return f"CPU governor: {', '.join(self.governors) or 'none to choose'}; {describe_heat(*self.thermal)}."
 
 
 @dataclass(frozen=True)

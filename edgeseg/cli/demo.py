@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from edgeseg.cli.common import OverwriteOption, need_training_packages
-from edgeseg.cli.tables import print_stream, print_variants
+from edgeseg.cli.tables import print_variants
+from edgeseg.cli.timings import print_stream
 
 
 def demo(

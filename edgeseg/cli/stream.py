@@ -49,7 +49,7 @@ from edgeseg.cli.stream_options import (
     SmoothOption,
     ViewOption,
 )
-from edgeseg.cli.tables import print_stream
+from edgeseg.cli.timings import print_stream
 
 if TYPE_CHECKING:
     from edgeseg.runtime.stream import StreamReport

@@ -12,7 +12,7 @@ HostOption = Annotated[
     str,
     typer.Option(metavar="ADDRESS", help="Where the page is served, 0.0.0.0 for all networks; others need its token."),
 ]
-PortOption = Annotated[int, typer.Option(help="Port of the page; 0 takes any free one.")]
+PortOption = Annotated[int, typer.Option(help="Port of the page; 0 takes any free one.", min=0, max=65535)]
 HoldOption = Annotated[bool, typer.Option(help="Show the newest frame, with the newest mask carried onto it.")]
 SmoothOption = Annotated[bool, typer.Option("--smooth", help="Weigh each frame against the one before.")]
 FillHolesOption = Annotated[bool, typer.Option("--fill-holes", help="Mark what a class encloses, too.")]
@@ -37,7 +37,10 @@ EmitOption = Annotated[
     bool, typer.Option("--emit", help="Write JSON lines with outlines to standard output, and nothing else.")
 ]
 MetricsOption = Annotated[
-    int | None, typer.Option(metavar="PORT", help="Serve figures for Prometheus on this machine.", show_default=False)
+    int | None,
+    typer.Option(
+        metavar="PORT", help="Serve figures for Prometheus on this machine.", min=0, max=65535, show_default=False
+    ),
 ]
 BudgetDeviceOption = Annotated[
     str,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgeseg.compress.variant import Variant
     from edgeseg.data.check_report import CheckReport
-    from edgeseg.runtime.stream import StreamReport
     from edgeseg.train.folds import FoldSummary
     from edgeseg.train.run import Timing
 
@@ -112,27 +111,6 @@ def print_variants(variants: Sequence[Variant], chosen: str) -> None:
     ]
     columns = ("file", "Dice", "95% interval", "drop", "kB", "smaller", "ms", "faster")
     print_table("Compression (* chosen)", columns, rows)
-
-
-def print_stream(report: StreamReport) -> None:
-    """Print how a stream went, against its budget."""
-    rows = [
-        (stage, *(f"{getattr(times, p):.2f}" for p in ("p50", "p90", "p95", "p99")))
-        for stage, times in {**report.latency_ms, "frame age": report.frame_age_ms}.items()
-    ]
-    print_table(f"Stream from {report.source}, milliseconds", ("stage", "p50", "p90", "p95", "p99"), rows)
-    counts = report.frames
-    print(
-        f"{counts.captured} frames captured, {counts.processed} processed, {counts.dropped} dropped, {counts.late} "
-        f"later than {report.budget_ms:g} ms ({report.misses:.1%}): budget {report.verdict}."
-    )
-    health = report.source_health
-    if health.interruptions:
-        print(f"The source was lost {health.interruptions} times, for {health.lost_seconds:.1f} s together.")
-    if health.corrupt:
-        print(f"{health.corrupt} frames could not be decoded and were left out.")
-    if health.missing:
-        print(f"The file announces {health.missing} frames more than it holds: it is cut off or damaged.")
 
 
 def print_check(title: str, report: CheckReport) -> None:

@@ -1,4 +1,4 @@
-"""How the figures of `edgeseg bench` are printed."""
+"""How times are printed: those of `edgeseg bench` and those of a stream."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from edgeseg.cli.tables import print_table
 if TYPE_CHECKING:
     from edgeseg.bench.measure import BenchResult
     from edgeseg.bench.reference import Comparison
+    from edgeseg.runtime.sources.base import Health
+    from edgeseg.runtime.stream import StreamReport
 
 STAGES = ("preprocess", "invoke", "postprocess", "total")
 
@@ -62,3 +64,46 @@ def print_comparison(rows: Sequence[Comparison]) -> None:
             for row in rows
         ],
     )
+
+
+def print_stream(report: StreamReport) -> None:
+    """Print how a stream went, against its budget."""
+    counts = report.frames
+    if counts.processed == 0:
+        print("The stream was ended before its first mask: there is nothing to judge.")
+        return
+    rows = [
+        (stage, *(f"{getattr(times, p):.2f}" for p in ("p50", "p90", "p95", "p99")))
+        for stage, times in {**report.latency_ms, "frame age": report.frame_age_ms}.items()
+    ]
+    print_table(f"Stream from {report.source}, milliseconds", ("stage", "p50", "p90", "p95", "p99"), rows)
+    print(
+        f"{counts.captured} frames captured, {counts.processed} processed, {counts.dropped} dropped, {counts.late} "
+        f"later than {report.budget_ms:g} ms ({report.misses:.1%}): budget {report.verdict}."
+    )
+    _print_course(report)
+    _print_health(report.source_health)
+
+
+def _print_course(report: StreamReport) -> None:
+    """Print what the table does not hold: the time before it, its newest part, and how evenly masks came."""
+    from edgeseg.core.thermal import describe_heat
+
+    newest = report.window
+    print(
+        f"A mask every {report.interval_ms.p50:.1f} ms, jitter {report.jitter_ms:.1f} ms; frame age of the newest "
+        f"{newest.frames}: {newest.frame_age_ms.p50:.2f} at the median, {newest.frame_age_ms.p99:.2f} at p99."
+    )
+    print(
+        f"Before that, in no figure above: a first inference of {report.first_inference_ms:.2f} ms and "
+        f"{report.warm_up_runs} blank frames. Heat: {describe_heat(*report.thermal)}."
+    )
+
+
+def _print_health(health: Health) -> None:
+    if health.interruptions:
+        print(f"The source was lost {health.interruptions} times, for {health.lost_seconds:.1f} s together.")
+    if health.corrupt:
+        print(f"{health.corrupt} frames could not be decoded and were left out.")
+    if health.missing:
+        print(f"The file announces {health.missing} frames more than it holds: it is cut off or damaged.")

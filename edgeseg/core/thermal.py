@@ -31,6 +31,13 @@ def read_thermal(root: Path = ROOT) -> Thermal:
     return Thermal(max(sensors) if sensors else None, _read_throttled(root))
 
 
+def describe_heat(before: Thermal, after: Thermal) -> str:
+    """Say in a clause what two readings tell."""
+    known = before.celsius is not None and after.celsius is not None
+    heat = f"{before.celsius:.0f} to {after.celsius:.0f} degrees Celsius" if known else "temperature not told"
+    return f"{heat}, the clock was lowered for heat" if before.throttled or after.throttled else heat
+
+
 def read_temperatures(root: Path = ROOT) -> list[float]:
     """List the degrees Celsius of all sensors that can be read."""
     readings = [read_text(path) for pattern in SENSORS for path in sorted(root.glob(pattern))]

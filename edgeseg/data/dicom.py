@@ -61,7 +61,20 @@ def read_pixels_header(path: Path, tags: Sequence[str] = ()) -> tuple[Any, int]:
         frames = int(header.get("NumberOfFrames") or 1)
     if "PixelData" not in header:
         raise DataError(f"Expected a DICOM image, got no pixels in {path}.", "Name a file with an image or a cine.")
+    _check_decoder(header, path)
     return header, frames
+
+
+def _check_decoder(header: Any, path: Path) -> None:
+    """Refuse a compression that nothing here decodes, by its name."""
+    with silent_dicom(path) as pydicom:
+        syntax = header.file_meta.TransferSyntaxUID
+        decodable = pydicom.pixels.get_decoder(syntax).is_available
+    if not decodable:
+        raise DataError(
+            f"Expected a DICOM compression that can be decoded here, got {syntax.name} in {path}.",
+            "Export it uncompressed, with RLE or with JPEG 2000, or install pydicom's decoder for it.",
+        )
 
 
 def read_image(header: Any, path: Path, number: int = 0) -> NDArray[Any]:

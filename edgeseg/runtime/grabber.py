@@ -59,6 +59,11 @@ class Grabber:
             self._source.close()
 
     @property
+    def stopped(self) -> bool:
+        """Say whether somebody called `stop`."""
+        return self._stop.is_set()
+
+    @property
     def health(self) -> Health:
         """Say what went wrong with the source until now without ending it."""
         return self._source.health
@@ -83,7 +88,7 @@ class Grabber:
             self._news.wait_for(lambda: self._frame is not None or self._ended)
             self._awaited = False
             frame, self._frame = self._frame, None
-            if frame is not None and self._stop.is_set():
+            if frame is not None and self.stopped:
                 self.dropped += 1
                 return None
             if frame is None and self._error is not None:

@@ -10,6 +10,7 @@ from itertools import count
 from time import monotonic, perf_counter
 from types import TracebackType
 
+from edgeseg.core.errors import SourceError
 from edgeseg.core.thermal import Thermal, read_thermal
 from edgeseg.runtime.capture import AS_IT_COMES, CaptureOptions
 from edgeseg.runtime.grabber import Grabber
@@ -100,16 +101,29 @@ class LiveStream:
         self.grabber.stop()
 
     def __iter__(self) -> Iterator[Result]:
-        """Segment the newest frame until the source ends, a sink wants to end, or enough frames are done."""
+        """Segment the newest frame until the source ends, a sink wants to end, or enough frames are done.
+
+        Raises:
+            SourceError: The source failed, or ended without a frame.
+        """
         for _ in count() if self.options.frames is None else range(self.options.frames):
             frame = self.grabber.newest()
             if frame is None:
+                self._check_any_frame()
                 return
             result = self._segment(frame)
             self._publish(result)
             yield result
             if any(sink.wants_end for sink in self.sinks):
                 return
+
+    def _check_any_frame(self) -> None:
+        """Refuse a source that ended by itself without a frame: no budget was held there."""
+        if not self.processed and not self.grabber.stopped:
+            raise SourceError(
+                f"Expected frames from {self.name}, got its end before the first one.",
+                "Check that it gives frames, and their size where you name it.",
+            )
 
     def _segment(self, frame: Frame) -> Result:
         segmentation = self.segmenter.segment(frame.image, frame.region)

@@ -126,7 +126,7 @@ def open_server(
     except (OSError, OverflowError) as error:
         place = "this machine" if access == THIS_MACHINE else access.address
         raise OutputError(
-            f"Expected to show the stream on port {port} of {place}, got: {error}.",
+            f"Expected to show the stream on port {port} of {place}, got: {str(error).rstrip('.')}.",
             "Another viewer may be running there, or the address is of another machine. "
             "Choose another port, or 0 for any free one.",
         ) from error

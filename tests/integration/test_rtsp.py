@@ -36,10 +36,7 @@ def read_all(source: RtspSource) -> None:
 @pytest.fixture
 def server() -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start an RTSP server; gives its process and address."""
-    if (
-        not SYSTEM_PYTHON.exists()
-        or subprocess.run([SYSTEM_PYTHON, "-c", CHECK], capture_output=True, check=False).returncode
-    ):
+    if not can_serve():
         pytest.skip("no RTSP server here: apt-get install python3-gi gir1.2-gst-rtsp-server-1.0")
     command = [str(SYSTEM_PYTHON), str(CAMERA), "30"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -144,6 +144,8 @@ def test_a_file_without_frames_is_one_sentence(
         (("--budget-ms", "0"), 2, "budget above 0 ms"),
         (("--max-miss", "1.5"), 2, "share from 0 to 1"),
         (("--frames", "0"), 2, "at least 1 frame"),
+        (("--port", "65536"), 2, "'--port'"),
+        (("--metrics", "-1"), 2, "'--metrics'"),
         (("--mm-per-px", "0"), 2, "pixel's size above 0"),
         (("--host", "here"), 2, "expected an IPv4 address of this machine"),
         (("--host", "0.0.0.0"), 2, "expected --view web beside --host"),
@@ -171,12 +173,33 @@ def test_a_port_in_use_is_one_sentence(model: Path, fail: Fail, options: tuple[s
     assert_one_sentence(err, f"on port {port} of this machine")
 
 
-def test_a_grey_source_for_a_model_of_colour_is_one_sentence(tmp_path: Path) -> None:
-    model = write_bright_model(tmp_path / "rgb.tflite", "rgb")
+def feed_stream(model: Path, data: bytes) -> tuple[int, str, str]:
+    """Stream what comes on standard input."""
     command = [sys.executable, "-m", "edgeseg", "stream", str(model), "--view", "none", "--source", "-?size=64x64"]
-    done = subprocess.run(command, input=bytes(64 * 64), capture_output=True, check=False, timeout=SECONDS)
-    assert done.returncode == 1
-    assert_one_sentence(done.stderr.decode(), "Expected colour frames for this model, got grey ones.")
+    done = subprocess.run(command, input=data, capture_output=True, check=False, timeout=SECONDS)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_a_grey_source_for_a_model_of_colour_is_one_sentence(tmp_path: Path) -> None:
+    code, _, err = feed_stream(write_bright_model(tmp_path / "rgb.tflite", "rgb"), bytes(64 * 64))
+    assert code == 1
+    assert_one_sentence(err, "Expected colour frames for this model, got grey ones.")
+
+
+def test_a_grey_cine_for_a_model_of_colour_is_one_sentence(tmp_path: Path, fail: Fail) -> None:
+    pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
+    model = write_bright_model(tmp_path / "rgb.tflite", "rgb")
+    write_dicom(tmp_path / "grey.dcm", FRAME)
+    code, err = fail("stream", model, "--view", "none", "--source", tmp_path / "grey.dcm")
+    assert code == 1
+    assert_one_sentence(err, "Expected colour frames for this model, got grey ones.")
+
+
+@pytest.mark.parametrize("data", [b"", bytes(100)], ids=["nothing", "less than a frame"])
+def test_a_source_that_ends_before_its_first_frame_holds_no_budget(model: Path, data: bytes) -> None:
+    code, out, err = feed_stream(model, data)
+    assert (code, out) == (1, "")
+    assert_one_sentence(err, "Expected frames from -?size=64x64, got its end before the first one.")
 
 
 def test_frames_of_16_bits_are_segmented_as_those_of_8(model: Path, tmp_path: Path) -> None:

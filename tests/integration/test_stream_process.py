@@ -68,6 +68,8 @@ def test_signal_ends_the_stream_with_its_figures(model: Path, tmp_path: Path, nu
     assert report["sinks"][0]["taken"] + report["sinks"][0]["missed"] == report["frames"]["processed"]
     assert report["warm_up_runs"] > 0
     assert report["incidents"] == []
+    assert "jitter" in err
+    assert "in no figure above: a first inference of" in err
 
 
 def test_missed_budget_is_exit_code_3(model: Path) -> None:

@@ -159,6 +159,27 @@ def test_what_cannot_be_shown_is_told_without_a_name(tmp_path: Path, caplog: pyt
     assert "Secret" not in "".join([*said, caught.value.message, caplog.text])
 
 
+def test_a_compression_without_a_decoder_is_named(tmp_path: Path) -> None:
+    import pydicom
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGLosslessSV1
+
+    path = write_cine(tmp_path / "a.dcm", make_cine())
+    cine = pydicom.dcmread(path)
+    if pydicom.pixels.get_decoder(JPEGLosslessSV1).is_available:
+        pytest.skip("JPEG Lossless can be decoded here")
+    cine.file_meta.TransferSyntaxUID, cine.PixelData = JPEGLosslessSV1, encapsulate([b"jpeg"])
+    cine.save_as(path)
+    with pytest.raises(DataError, match=r"can be decoded here, got JPEG Lossless.* in "):
+        open_source(str(path))
+
+
+def test_a_grey_cine_is_no_source_for_a_model_of_colour(tmp_path: Path) -> None:
+    image = open_source(str(write_cine(tmp_path / "a.dcm", make_cine())), colour=True).read()
+    assert image is not None
+    assert image.shape == SIZE
+
+
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such file"):
         open_source(str(tmp_path / "a.dcm"))

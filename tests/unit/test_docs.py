@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -19,23 +20,27 @@ FOLDERS = ("docs/**/*.md", "quantize/*.md", "devices/**/*.md", "examples/*.md")
 PAGES = sorted([ROOT / "README.md", *(page for folder in FOLDERS for page in ROOT.glob(folder))])
 
 
-def list_commands() -> dict[str, str]:
-    """List every command with its help."""
-    group = typer.main.get_command(app)
-    found: dict[str, str] = {}
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
+def list_commands() -> dict[str, Any]:
+    """List every command."""
+    found: dict[str, Any] = {}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
         inner = getattr(command, "commands", None)
-        if inner is None:
-            found[name] = command.help or ""
-        else:
-            found |= {f"{name} {sub}": step.help or "" for sub, step in inner.items()}
+        found |= {name: command} if inner is None else {f"{name} {sub}": step for sub, step in inner.items()}
     return found
 
 
 @pytest.mark.parametrize("name", sorted(list_commands()))
 def test_every_command_is_documented_and_has_an_example(name: str) -> None:
     assert f"edgeseg {name}" in (ROOT / "docs/reference/commands.md").read_text(encoding="utf-8")
-    assert f"Example: `edgeseg {name}" in list_commands()[name]
+    assert f"Example: `edgeseg {name}" in list_commands()[name].help
+
+
+def test_every_option_is_documented() -> None:
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*/*.md"))
+    told = set(re.findall(r"--[a-z][a-z0-9-]*", pages))
+    for name, command in list_commands().items():
+        options = {text for option in command.params for text in option.opts if text.startswith("--")}
+        assert options <= told, name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

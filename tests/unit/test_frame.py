@@ -7,6 +7,7 @@ import pytest
 
 from edgeseg.core.errors import SourceError
 from edgeseg.core.frame import (
+    decide_labels,
     encoding_table,
     frame_to_pixels,
     labels_on_frame,
@@ -151,6 +152,15 @@ def test_several_classes_take_the_strongest() -> None:
     labels = scores_to_labels(scores, place_frame(InputSpec(32, 32), 32, 32), (32, 32), output)
     assert set(labels[:, :14].ravel()) == {1}
     assert set(labels[:, 18:].ravel()) == {2}
+
+
+@pytest.mark.parametrize(("activation", "background"), [("sigmoid", 0), ("softmax", 1)])
+def test_among_equals_the_first_class_is_taken(activation: str, background: int) -> None:
+    scores = np.random.default_rng(1).integers(0, 5, (48, 64, 3 + background), dtype=np.uint8) * 60
+    spec = OutputSpec((ClassSpec("a"), ClassSpec("b"), ClassSpec("c")), activation)
+    best = scores.argmax(axis=2)
+    expected = best if background else np.where(scores.max(axis=2) > 128, best + 1, 0)
+    np.testing.assert_array_equal(decide_labels(scores, spec), expected)
 
 
 def test_specs_check_themselves() -> None:

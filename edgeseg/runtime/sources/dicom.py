@@ -43,7 +43,7 @@ class DicomSource(Source):
 
         Args:
             path: A file with one frame or many.
-            colour: Whether the model wants colour.
+            colour: Whether the model wants colour; grey frames stay grey, and such a model refuses them.
         """
         if not path.is_file():
             raise SourceError(f"Expected a DICOM file at {path}, got no such file.", "Check the path.")
@@ -70,5 +70,5 @@ class DicomSource(Source):
                 self.health = dataclasses.replace(self.health, corrupt=self.health.corrupt + 1)
             else:
                 self._decoded += 1
-                return to_channels(image, self._colour)
+                return to_channels(image, self._colour and image.ndim == 3)
         return None
