@@ -109,12 +109,9 @@ def stream(
         capture = read_capture_options(rate, every_frame, loop, roi)
         budget = choose_budget(device) if budget_ms is None else budget_ms
         options = StreamOptions(budget, max_miss, frames, capture)
-        # fmt: off
         wishes = SinkWishes(
-            view, port, hold, record, record_frames, emit_to, metrics, mm_per_px=mm_per_px, record_as=record_as,
-            host=host, record_wait=record_wait,
+            view, port, hold, record, record_frames, emit_to, metrics, mm_per_px, record_as, host, record_wait
         )
-        # fmt: on
     keep_inputs([model, Path(source)], [record, json_out])
     segmenter = GuardedSegmenter(read_model(model), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
     tell_selection(segmenter.selection)
