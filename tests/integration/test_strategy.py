@@ -32,9 +32,8 @@ main()
 
 def start(program: list[str], out: Path, data: Path, strategy: str, **more: str) -> subprocess.Popen[str]:
     command = [sys.executable, *program, "train", str(data), "--out", str(out), *OPTIONS, "--strategy", strategy]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **more}
-    )
+    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", **more}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
 def finish(process: subprocess.Popen[str]) -> str:
