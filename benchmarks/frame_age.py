@@ -195,8 +195,8 @@ def main() -> None:
         "    python benchmarks/frame_age.py OUT",
         "",
         f"Milliseconds; {FPS} frames/s, a net of {chosen.net_ms:g} ms, {chosen.seconds:g} s each. {skipped}".rstrip(),
-        "The limit is one frame period plus one inference at its 99th percentile. The age of a Motion JPEG frame counts",
-        "from the arrival of its bytes, so that its decoding is in the age, and the limit has no room for it.",
+        "The limit is one frame period plus one inference at its 99th percentile. The age of a Motion JPEG frame",
+        "counts from the arrival of its bytes, so that its decoding is in it, and the limit has no room for that.",
     ]
     write_results(chosen.out, "frame-age", notes, HEADER, rows)
     if chosen.minutes > 0:
