@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from edgeseg.backends.base import Backend, Probe
 from edgeseg.core.errors import BackendError
-from edgeseg.core.process import feed_limited
+from edgeseg.core.process import describe_end, feed_module
 from edgeseg.core.schema import to_plain
 
 LIMIT_S = 60.0
@@ -29,24 +28,14 @@ def try_backend(name: str, variant: str, network: bytes, crash_hint: str, limit_
         crash_hint: What to do when the process dies or does not answer.
         limit_s: How long it may take.
     """
-    command = [sys.executable, "-m", "edgeseg.backends.trial", name, variant]
-    surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     try:
-        done = feed_limited(command, network, limit_s, environment=surroundings)
+        done = feed_module("edgeseg.backends.trial", [name, variant], network, limit_s)
     except subprocess.TimeoutExpired:
         detail = f"Expected the backend {name} to answer a trial within {limit_s:g} s, got no answer."
         return Probe(False, detail, crash_hint)
     if done.returncode in (0, REFUSED) and done.stdout:
         return Probe(**json.loads(done.stdout))
     return Probe(False, f"Expected the backend {name} to survive a trial, {describe_end(done)}.", crash_hint)
-
-
-def describe_end(done: subprocess.CompletedProcess[bytes]) -> str:
-    """Say how a process ended that should have answered."""
-    if done.returncode < 0:
-        return f"but its process was ended by {signal.Signals(-done.returncode).name}"
-    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    return f"but its process ended with code {done.returncode}: {lines[-1] if lines else 'it said nothing'}"
 
 
 def _run_once(kind: type[Backend], variant: str, network: bytes) -> Probe:

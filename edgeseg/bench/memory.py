@@ -5,7 +5,6 @@ The process that times several models would tell the memory of all of them toget
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -13,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeseg.backends.trial import describe_end
 from edgeseg.core.errors import BackendError
 from edgeseg.core.modelfile import read_model
-from edgeseg.core.process import feed_limited
+from edgeseg.core.process import describe_end, feed_module
 from edgeseg.core.signs import ROOT, read_text
 from edgeseg.runtime.segmenter import Segmenter
 
@@ -26,11 +24,9 @@ FRAME_SIZE = (480, 640)
 
 def measure_memory(path: Path, backend: str, threads: int) -> float:
     """Run a model in a process of its own; gives the most megabytes it held, Python and libraries included."""
-    command = [sys.executable, "-m", "edgeseg.bench.memory", str(path), backend, str(threads)]
-    surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     hint = f"Run edgeseg bench on {path.name} alone to see whether it is that file."
     try:
-        done = feed_limited(command, b"", LIMIT_S, environment=surroundings)
+        done = feed_module("edgeseg.bench.memory", [str(path), backend, str(threads)], b"", LIMIT_S)
     except subprocess.TimeoutExpired as silence:
         raise BackendError(
             f"Expected the memory of {path.name} within {LIMIT_S:g} s, got no answer.", hint

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from edgeseg.backends.trial import describe_end
 from edgeseg.bench.profiler import BETWEEN_ROUNDS
 from edgeseg.core.errors import BackendError
-from edgeseg.core.process import feed_limited
+from edgeseg.core.process import describe_end, feed_module
 from edgeseg.graph.summary import Layer
 
 ROUNDS = 10
@@ -44,10 +41,8 @@ class OperatorTime:
 
 def time_operators(network: bytes, threads: int = 1, rounds: int = ROUNDS) -> tuple[OperatorTime, ...]:
     """Let LiteRT time its operators on the CPU, in the order they run: medians of the rounds' means."""
-    command = [sys.executable, "-m", "edgeseg.bench.profiler", str(threads), str(rounds)]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     try:
-        done = feed_limited(command, network, LIMIT_S, environment=env)
+        done = feed_module("edgeseg.bench.profiler", [str(threads), str(rounds)], network, LIMIT_S)
     except subprocess.TimeoutExpired as error:
         raise _explain(f"got no answer within {LIMIT_S:g} s") from error
     if done.returncode:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -62,3 +63,19 @@ def feed_limited(
                 os.killpg(process.pid, signal.SIGKILL)
             raise
     return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def feed_module(
+    module: str, arguments: Sequence[str], data: bytes, seconds: float
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a module in a Python of its own that finds the same packages, fed as in `feed_limited`."""
+    surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return feed_limited([sys.executable, "-m", module, *arguments], data, seconds, environment=surroundings)
+
+
+def describe_end(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Say how a process ended that should have answered."""
+    if done.returncode < 0:
+        return f"but its process was ended by {signal.Signals(-done.returncode).name}"
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return f"but its process ended with code {done.returncode}: {lines[-1] if lines else 'it said nothing'}"
