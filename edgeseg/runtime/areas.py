@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from edgeseg.core.spec import ClassSpec
 
+LARGEST_PIXEL_MM = 100.0
+
 
 @dataclass(frozen=True)
 class ClassArea:
@@ -18,6 +20,16 @@ class ClassArea:
     name: str
     area_px: int
     area_mm2: float | None
+
+
+def check_pixel_size(mm_per_px: float) -> None:
+    """Refuse what can be no size of a pixel.
+
+    Raises:
+        ValueError: So it is.
+    """
+    if not 0.0 < mm_per_px < LARGEST_PIXEL_MM:
+        raise ValueError(f"expected a pixel's size above 0 and below {LARGEST_PIXEL_MM:g} mm, got {mm_per_px}")
 
 
 def measure_areas(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from edgeseg.core.errors import SourceError
+from edgeseg.runtime.areas import check_pixel_size
 from edgeseg.runtime.latency import LatencyRecorder
 from edgeseg.runtime.live import AS_USUAL, LiveStream, StreamOptions
 from edgeseg.runtime.segmenter import Segmenter
 from edgeseg.runtime.sinks.base import Sink, StreamInfo
 from edgeseg.runtime.sinks.choose import SHOW_NOTHING, SinkWishes, open_sinks
+from edgeseg.runtime.sources.base import Source
 from edgeseg.runtime.sources.choose import open_source
 from edgeseg.runtime.sources.secrets import hide_password
 
@@ -42,9 +45,21 @@ def open_stream(
         frames = open_source(source, segmenter.card.input.in_colour, options.capture)
         opened.callback(frames.close)
         name, card = hide_password(source), segmenter.card
-        size = frames.mm_per_px if wishes.mm_per_px is None else wishes.mm_per_px
+        size = _find_pixel_size(frames, name) if wishes.mm_per_px is None else wishes.mm_per_px
         info = StreamInfo(card.name, name, segmenter.report, recorder, size, frames.inbox)
         wishes.check_info(info)
         sinks = open_sinks(wishes, info, card.output.classes)
         opened.pop_all()
     return LiveStream(segmenter, frames, recorder, [*sinks, *listeners], options, name, size)
+
+
+def _find_pixel_size(frames: Source, name: str) -> float | None:
+    """Take the size of a pixel that the source tells, where it can be one."""
+    if frames.mm_per_px is not None:
+        try:
+            check_pixel_size(frames.mm_per_px)
+        except ValueError as error:
+            raise SourceError(
+                f"Expected {name} to tell a pixel's true size, but: {error}.", "Name the size with --mm-per-px."
+            ) from error
+    return frames.mm_per_px

@@ -11,6 +11,7 @@ from pathlib import Path
 from edgeseg.core.errors import UnknownNameError
 from edgeseg.core.spec import ClassSpec
 from edgeseg.runtime.access import LOCAL, check_address, grant_access
+from edgeseg.runtime.areas import check_pixel_size
 from edgeseg.runtime.capture import LiveSourceError
 from edgeseg.runtime.sinks.base import Sink, StreamInfo
 from edgeseg.runtime.sinks.courier import Courier
@@ -52,8 +53,8 @@ class SinkWishes:
             raise ValueError("expected --record DIR beside --record-frames, got none")
         if self.record_as not in SHELVES:
             raise UnknownNameError("form of a recording", self.record_as, SHELVES)
-        if self.mm_per_px is not None and not 0.0 < self.mm_per_px < 100.0:
-            raise ValueError(f"expected a pixel's size above 0 and below 100 mm, got {self.mm_per_px}")
+        if self.mm_per_px is not None:
+            check_pixel_size(self.mm_per_px)
         if self.record_wait and (self.record is None or self.view != "web"):
             raise ValueError("expected --record DIR and --view web beside --record-wait, since the page has its button")
         check_address(self.host)
