@@ -11,6 +11,7 @@ import pytest
 from tests.commands import CommandLine, Fail
 from tests.discs import make_disc_data
 from tests.edgetpu import STUB, compile_library
+from tests.once import make_once
 
 if TYPE_CHECKING:
     from edgeseg.compress.plan import Outcome
@@ -32,37 +33,42 @@ def disc_data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_data(request: pytest.FixtureRequest) -> Path:
     """Make the data that the session's one training uses."""
-    return make_disc_data(tmp_path_factory.mktemp("data") / "discs", 40)
+    folder, _ = make_once(request, "data", lambda folder: make_disc_data(folder / "discs", 40))
+    return folder / "discs"
 
 
 @pytest.fixture(scope="session")
-def trained_run(trained_data: Path) -> Path:
+def trained_run(request: pytest.FixtureRequest, trained_data: Path) -> Path:
     """Train the session's one run: a tiny network that really finds the discs."""
-    from edgeseg.train.run import TrainOptions
-    from edgeseg.train.trainer import train_run
 
-    out = trained_data.parent / "run"
-    train_run(trained_data, out, TrainOptions(model="nano", size=64, epochs=40, seed=3))
-    return out
+    def train(folder: Path) -> None:
+        from edgeseg.train.run import TrainOptions
+        from edgeseg.train.trainer import train_run
+
+        train_run(trained_data, folder / "run", TrainOptions(model="nano", size=64, epochs=40, seed=3))
+
+    folder, _ = make_once(request, "trained", train)
+    return folder / "run"
 
 
 @pytest.fixture(scope="session")
-def compressed(trained_run: Path) -> tuple[Path, Outcome]:
+def compressed(request: pytest.FixtureRequest, trained_run: Path) -> tuple[Path, Outcome]:
     """Compress the session's run with the default recipes, once."""
-    from edgeseg.compress.gate import Gate
-    from edgeseg.compress.plan import compress_run
-    from edgeseg.compress.recipe import load_recipe
-    from edgeseg.core.files import staged_folder
-    from edgeseg.report.compression import write_compression_report
 
-    out = trained_run.parent / "compressed"
-    recipes = [load_recipe(name) for name in ("float16", "int8-ptq", "int8-qat")]
-    with staged_folder(out) as folder:
+    def compress(folder: Path) -> Outcome:
+        from edgeseg.compress.gate import Gate
+        from edgeseg.compress.plan import compress_run
+        from edgeseg.compress.recipe import load_recipe
+        from edgeseg.report.compression import write_compression_report
+
+        recipes = [load_recipe(name) for name in ("float16", "int8-ptq", "int8-qat")]
         outcome = compress_run(trained_run, folder, recipes, Gate(max_drop=0.05))
         write_compression_report(folder, trained_run, outcome)
-    return out, outcome
+        return outcome
+
+    return make_once(request, "compressed", compress)
 
 
 @pytest.fixture(scope="session")
