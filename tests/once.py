@@ -31,4 +31,3 @@ def make_once(request: pytest.FixtureRequest, name: str, make: Callable[[Path], 
             folder.mkdir()
             made.write_bytes(pickle.dumps(make(folder)))
     return folder, pickle.loads(made.read_bytes())
-
