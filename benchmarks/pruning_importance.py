@@ -20,7 +20,7 @@ from edgeseg.compress.costs import choose_meter
 from edgeseg.compress.cut import Network, cut_network, wire_network
 from edgeseg.compress.importance import MEASURES
 from edgeseg.compress.lesson import Lesson, plan_lesson
-from edgeseg.compress.prune import prune_network
+from edgeseg.compress.prune import SAVED, prune_network
 from edgeseg.compress.recipe import PruneStep
 from edgeseg.compress.removal import find_removal, plan_removals
 from edgeseg.compress.steps import StepStore
@@ -40,7 +40,7 @@ def measure_dice(network: Network, test: GridArrays) -> float:
 
 def cut_at_once(network: Network, lesson: Lesson, measure: str, budget: str, share: float) -> Network:
     """Remove everything at once and train nothing."""
-    plans = plan_removals(network.wiring, MEASURES[measure](network, lesson), budget)
+    plans = plan_removals(network.wiring, MEASURES[measure](network, lesson), SAVED[budget], network.wiring.keep_all())
     return cut_network(network, find_removal(network, plans, choose_meter(budget, network), share))
 
 

@@ -6,6 +6,7 @@ The smaller network is an ordinary one with a spec of its own, so it is faster o
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from edgeseg.compress.costs import Meter, choose_meter
@@ -23,54 +24,61 @@ from edgeseg.model.spec import UNetSpec
 
 SCALE_PENALTY = 1e-3
 """What the sum of all scales adds to the loss, per unit."""
+SAVED = {"parameters": "parameters", "macs": "work", "latency": "work"}
+"""What a removed block is to save much of, for each budget: a time is measured of whole networks, not of blocks."""
+SHOWN = "macs"
+"""What the progress bar tells, since it is counted at once."""
 
 
 def prune_network(spec: UNetSpec, model: Any, step: PruneStep, lesson: Lesson, store: StepStore) -> Network:
-    """Remove channels until the budget holds, and train what is left.
+    """Remove channels until every budget holds, and train what is left.
 
-    Whether it can hold, `check_pruning` says beforehand: a time that is measured twice is not the same twice.
+    Whether they can hold, `check_pruning` says beforehand: a time that is measured twice is not the same twice.
 
     Args:
         spec: What the model was built from.
         model: The float model; it stays as it is.
-        step: The budget, in how many steps, and how long to recover.
+        step: The budgets, in how many steps, and how long to recover.
         lesson: What it learns from.
         store: Where finished steps are kept; what an interruption left there is used.
     """
     parent = wire_network(spec, model)
-    meter = choose_meter(step.budget, parent)
+    meters = {budget: choose_meter(budget, parent) for budget in (*step.budgets, SHOWN)}
     done, network = store.load() or (0, parent)
     with progress_bar("Pruning", step.steps + 1 - done) as advance:
         for number in range(done + 1, step.steps + 2):
             if number <= step.steps:
-                network = _take_step(network, step, lesson, meter, step.share ** (number / step.steps))
+                network = _take_step(network, step, lesson, meters, number / step.steps)
             else:
                 network = recover(network, lesson, step, step.recovery_epochs)
             store.save(number, network.spec, network.model)
-            advance(f"{meter(network, network.wiring.keep_all()):.0%} of the {step.budget} left")
+            advance(f"{meters[SHOWN](network, network.wiring.keep_all()):.0%} of the {SHOWN} left")
     return network
 
 
 def check_pruning(spec: UNetSpec, model: Any, step: PruneStep) -> None:
     """Refuse a budget that even the narrowest network would not keep."""
     network = wire_network(spec, model)
-    least = choose_meter(step.budget, network)(network, keep_least(network.wiring))
-    if least > step.share:
-        raise RecipeError(
-            f"Expected a network that can be pruned to {step.share:.0%} of its {step.budget}, got one that keeps "
-            f"{least:.0%} when every convolution has as few channels as it may.",
-            f"Ask for [prune] {step.budget} = {least + 0.01:.2f} or more, or train a wider network.",
-        )
+    for budget, share in step.budgets.items():
+        least = choose_meter(budget, network)(network, keep_least(network.wiring))
+        if least > share:
+            raise RecipeError(
+                f"Expected a network that can be pruned to {share:.0%} of its {budget}, got one that keeps "
+                f"{least:.0%} when every convolution has as few channels as it may.",
+                f"Ask for [prune] {budget} = {least + 0.01:.2f} or more, or train a wider network.",
+            )
 
 
-def _take_step(network: Network, step: PruneStep, lesson: Lesson, meter: Meter, share: float) -> Network:
-    """Remove channels once; scales are trained towards zero before, activations recover afterwards."""
+def _take_step(network: Network, step: PruneStep, lesson: Lesson, meters: Mapping[str, Meter], part: float) -> Network:
+    """Go a part of the way to every budget; scales are trained towards zero before, activations recover afterwards."""
     if step.importance == "norm":
         network = lower_scales(network, lesson, step)
     scores = MEASURES[step.importance](network, lesson)
-    cost = "parameters" if step.budget == "parameters" else "macs"
-    plans = plan_removals(network.wiring, scores, cost)
-    network = cut_network(network, find_removal(network, plans, meter, share))
+    keep = network.wiring.keep_all()
+    for budget, share in step.budgets.items():
+        plans = plan_removals(network.wiring, scores, SAVED[budget], keep)
+        keep = find_removal(network, plans, meters[budget], share**part)
+    network = cut_network(network, keep)
     return recover(network, lesson, step, step.epochs) if step.importance == "taylor" else network
 
 

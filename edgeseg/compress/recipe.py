@@ -34,7 +34,7 @@ class QatStep:
 
 @dataclass(frozen=True)
 class PruneStep:
-    """Removal of whole channels; one budget says how much of the network is left."""
+    """Removal of whole channels; the budgets say how much of the network is left, and every one given holds."""
 
     epochs: int
     """Passes over the training images after each step."""
@@ -50,24 +50,19 @@ class PruneStep:
 
     def __post_init__(self) -> None:
         _check_training(min(self.epochs, self.recovery_epochs), self.learning_rate, self.distillation)
-        given = [name for name in BUDGETS if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"expected one of {', '.join(BUDGETS)} in [prune], got {' and '.join(given) or 'none'}")
-        if not 0.0 < self.share < 1.0:
-            raise ValueError(f"expected {self.budget} between 0 and 1, got {self.share}")
+        if not self.budgets:
+            raise ValueError(f"expected one or more of {', '.join(BUDGETS)} in [prune], got none")
+        for name, share in self.budgets.items():
+            if not 0.0 < share < 1.0:
+                raise ValueError(f"expected {name} between 0 and 1, got {share}")
         if self.steps < 1:
             raise ValueError(f"expected at least 1 step, got {self.steps}")
         check_choice("importance", self.importance, IMPORTANCES)
 
     @property
-    def budget(self) -> str:
-        """Name what is counted."""
-        return next(name for name in BUDGETS if getattr(self, name) is not None)
-
-    @property
-    def share(self) -> float:
-        """Say how much of it may be left."""
-        return float(getattr(self, self.budget))
+    def budgets(self) -> dict[str, float]:
+        """Say what is counted or timed, and how much of it may be left."""
+        return {name: float(getattr(self, name)) for name in BUDGETS if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,16 @@ BLOCK = 8
 """Widths are multiples of it where the network's were, and never less: kernels compute on so many channels at once."""
 
 
-def plan_removals(wiring: Wiring, scores: Scores, cost: str) -> list[Keep]:
-    """Plan every removal there can be, one block at a time; the first entry keeps all, the last one the least.
+def plan_removals(wiring: Wiring, scores: Scores, cost: str, start: Keep) -> list[Keep]:
+    """Plan every removal there can be, one block at a time; the first entry is the start, the last keeps the least.
 
     Args:
         wiring: The network's channels.
         scores: How much every channel matters.
-        cost: What a removal is to save, "parameters" or "macs".
+        cost: What a removal is to save, "parameters" or "work".
+        start: The channels there still are.
     """
-    plans = [wiring.keep_all()]
+    plans = [start]
     while blocks := list(_list_blocks(wiring.groups, scores, plans[-1])):
         before = getattr(count_costs(wiring, plans[-1]), cost)
         left = [_remove(plans[-1], block) for block in blocks]
