@@ -11,7 +11,7 @@ import pytest
 from tests.commands import CommandLine, Fail
 from tests.discs import make_disc_data
 from tests.edgetpu import STUB, compile_library
-from tests.once import make_once
+from tests.once import find_shared, make_once
 
 if TYPE_CHECKING:
     from edgeseg.compress.plan import Outcome
@@ -33,42 +33,51 @@ def disc_data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained_data(request: pytest.FixtureRequest) -> Path:
-    """Make the data that the session's one training uses."""
-    folder, _ = make_once(request, "data", lambda folder: make_disc_data(folder / "discs", 40))
-    return folder / "discs"
+def shared(request: pytest.FixtureRequest) -> Path:
+    """Give the folder for what is made once, however many processes share the tests."""
+    folder = find_shared(request) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def trained_run(request: pytest.FixtureRequest, trained_data: Path) -> Path:
+def trained_data(shared: Path) -> Path:
+    """Make the data that the session's one training uses."""
+    return make_once(shared, "data", lambda: make_disc_data(shared / "discs", 40))
+
+
+@pytest.fixture(scope="session")
+def trained_run(shared: Path, trained_data: Path) -> Path:
     """Train the session's one run: a tiny network that really finds the discs."""
 
-    def train(folder: Path) -> None:
+    def train() -> None:
         from edgeseg.train.run import TrainOptions
         from edgeseg.train.trainer import train_run
 
-        train_run(trained_data, folder / "run", TrainOptions(model="nano", size=64, epochs=40, seed=3))
+        train_run(trained_data, shared / "run", TrainOptions(model="nano", size=64, epochs=40, seed=3))
 
-    folder, _ = make_once(request, "trained", train)
-    return folder / "run"
+    make_once(shared, "run", train)
+    return shared / "run"
 
 
 @pytest.fixture(scope="session")
-def compressed(request: pytest.FixtureRequest, trained_run: Path) -> tuple[Path, Outcome]:
+def compressed(shared: Path, trained_run: Path) -> tuple[Path, Outcome]:
     """Compress the session's run with the default recipes, once."""
 
-    def compress(folder: Path) -> Outcome:
+    def compress() -> Outcome:
         from edgeseg.compress.gate import Gate
         from edgeseg.compress.plan import compress_run
         from edgeseg.compress.recipe import load_recipe
+        from edgeseg.core.files import staged_folder
         from edgeseg.report.compression import write_compression_report
 
         recipes = [load_recipe(name) for name in ("float16", "int8-ptq", "int8-qat")]
-        outcome = compress_run(trained_run, folder, recipes, Gate(max_drop=0.05))
-        write_compression_report(folder, trained_run, outcome)
+        with staged_folder(shared / "compressed") as folder:
+            outcome = compress_run(trained_run, folder, recipes, Gate(max_drop=0.05))
+            write_compression_report(folder, trained_run, outcome)
         return outcome
 
-    return make_once(request, "compressed", compress)
+    return shared / "compressed", make_once(shared, "compressed", compress)
 
 
 @pytest.fixture(scope="session")

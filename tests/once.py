@@ -13,21 +13,24 @@ import pytest
 Made = TypeVar("Made")
 
 
-def make_once(request: pytest.FixtureRequest, name: str, make: Callable[[Path], Made]) -> tuple[Path, Made]:
-    """Give the folder of that name that all processes of a test run share, and what making it gave.
+def find_shared(request: pytest.FixtureRequest) -> Path:
+    """Find the folder that all processes of this test run share."""
+    base: Path = request.getfixturevalue("tmp_path_factory").getbasetemp()
+    return base.parent if hasattr(request.config, "workerinput") else base
+
+
+def make_once(shared: Path, name: str, make: Callable[[], Made]) -> Made:
+    """Give what making gave, in whichever process it was made.
 
     Args:
-        request: The fixture's.
-        name: The folder's.
-        make: Fills the folder, which exists and is empty.
+        shared: The folder that the processes share.
+        name: What it is known by.
+        make: Makes it; what it gives is kept as a pickle.
     """
-    base: Path = request.getfixturevalue("tmp_path_factory").getbasetemp()
-    shared = base.parent if hasattr(request.config, "workerinput") else base
-    folder = shared / name
-    made = folder.with_name(f"{name}.made")
-    with folder.with_name(f"{name}.lock").open("w") as lock:
+    made = shared / f"{name}.made"
+    with (shared / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
-            folder.mkdir()
-            made.write_bytes(pickle.dumps(make(folder)))
-    return folder, pickle.loads(made.read_bytes())
+            made.write_bytes(pickle.dumps(make()))
+        result: Made = pickle.loads(made.read_bytes())
+    return result
