@@ -23,7 +23,7 @@ from edgeseg.train.run import TrainOptions
 from edgeseg.train.trainer import train_run
 
 DATA = SynthOptions(cases=340, seed=7, size=(160, 160), clips=1, clip_frames=60)
-TRAINING = TrainOptions(model="small", size=128, stem="full", epochs=70, seed=1)
+TRAINING = TrainOptions(model="small", size=128, stem="full", epochs=70, batch=16, seed=1)
 RECIPES = ("float16", "int8-ptq", "int8-qat")
 BENCH_RUNS = 200
 STREAM = "phantom://?seed=3&frames=300"

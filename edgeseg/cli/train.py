@@ -65,7 +65,7 @@ def train(
     activation: ActivationOption = "sigmoid",
     denoise: DenoiseOption = "none",
     epochs: EpochsOption = None,
-    batch: BatchOption = 16,
+    batch: BatchOption = 8,
     learning_rate: LearningRateOption = 2e-3,
     schedule: ScheduleOption = "cosine",
     patience: PatienceOption = None,

@@ -50,7 +50,7 @@ class TrainOptions:
     """None, here and below: as the named size has it."""
     epochs: int | None = None
     """None: as many as the number of training images asks for."""
-    batch: int = 16
+    batch: int = 8
     learning_rate: float = 2e-3
     seed: int = 0
     loss: str = "bce-dice"

@@ -62,9 +62,9 @@ def test_a_single_peak_is_not_the_best_epoch() -> None:
     assert (Course(100, 0.1).window, Course(8, 0.1).window) == (10, 1)
 
 
-@pytest.mark.parametrize(("images", "epochs"), [(455, 100), (145, 200), (10, 400)])
+@pytest.mark.parametrize(("images", "epochs"), [(584, 200), (456, 255), (145, 400), (10, 400), (5000, 50)])
 def test_few_images_are_seen_more_often(images: int, epochs: int) -> None:
-    assert plan_epochs(images, batch=16) == epochs
+    assert plan_epochs(images, batch=8) == epochs
 
 
 def test_history_of_an_older_run_is_read(tmp_path: Path) -> None:
