@@ -150,7 +150,7 @@ def _judge(report: StreamReport) -> None:
     failed = next((sink for sink in report.sinks if sink.failure is not None), None)
     if failed is not None:
         raise OutputError(f"{failed.name} ended before the stream: {failed.failure}".capitalize(), failed.hint)
-    if report.verdict != "held":
+    if report.verdict == "missed":
         raise typer.Exit(GATE_NOT_HELD)
 
 

@@ -31,7 +31,7 @@ class FrameCounts:
 
 @dataclass(frozen=True)
 class StreamReport:
-    """How a stream went; `verdict` is "held" or "missed"."""
+    """How a stream went; `verdict` is "held", "missed", or "not measured" where it ended before its first mask."""
 
     model: str
     source: str
@@ -104,7 +104,7 @@ def make_report(live: LiveStream) -> StreamReport:
         budget_ms=latency.budget_ms,
         misses=latency.misses,
         max_miss=options.max_miss,
-        verdict="held" if latency.misses <= options.max_miss else "missed",
+        verdict=_judge(live.processed, latency.misses, options.max_miss),
         seconds=round(live.seconds, 3),
         backend=live.segmenter.report(),
         source_health=grabber.health,
@@ -112,6 +112,12 @@ def make_report(live: LiveStream) -> StreamReport:
         sinks=tuple(report for report in reports if report is not None),
         thermal=(live.thermal, read_thermal()),
     )
+
+
+def _judge(processed: int, misses: float, max_miss: float) -> str:
+    if not processed:
+        return "not measured"
+    return "held" if misses <= max_miss else "missed"
 
 
 @contextmanager

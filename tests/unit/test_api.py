@@ -72,3 +72,10 @@ def test_what_cannot_be_opened_leaves_nothing_open(model: Path, tmp_path: Path) 
     with pytest.raises(SourceError):
         edgeseg.stream(model, "phantom://?size=1")
     assert set(threading.enumerate()) == before
+
+
+def test_a_stream_that_ended_before_its_first_mask_is_not_judged(model: Path) -> None:
+    stream = edgeseg.stream(model, SOURCE)
+    stream.close()
+    report = stream.report()
+    assert (report.frames.processed, report.verdict) == (0, "not measured")
