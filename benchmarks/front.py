@@ -1,6 +1,6 @@
 """Which model at which time budget? Dice against one-thread int8 milliseconds, for the named sizes and the stems.
 
-    python benchmarks/front.py DATA OUT [--models nano,micro,small,base] [--stems full,half,quarter] [--epochs N]
+    python benchmarks/front.py DATA OUT [--models nano,micro,small,base] [--stems full,half,quarter] [--epochs N] [--batch N]
 
 Trains each pair, makes its int8 file without further training and times all files in turn on one thread. What was
 trained before is not trained again. Writes OUT/front.md, .json and .png.
@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import matplotlib as mpl
-from trained import score_file, show_estimate, train_once, write_results
+from trained import add_course, describe_course, list_course, score_file, show_estimate, train_once, write_results
 
 from edgeseg.bench.measure import load_models, time_segmenters
 from edgeseg.core.modelfile import read_model
@@ -42,11 +43,10 @@ class Point:
     minutes: float
 
 
-def make_point(data: Path, out: Path, model: str, stem: str, epochs: int | None) -> Point:
+def make_point(data: Path, out: Path, model: str, stem: str, course: Sequence[str]) -> Point:
     """Train a pair, make its int8 file and score it."""
     run = out / f"{model}-{stem}"
-    options = ["--model", model, "--stem", stem, *(["--epochs", str(epochs)] if epochs else [])]
-    record = train_once(data, run, options)
+    record = train_once(data, run, ["--model", model, "--stem", stem, *course])
     folder = out / f"{model}-{stem}-int8"
     if not folder.is_dir():
         command = ["compress", str(run), "--out", str(folder), "--recipe", "int8-ptq", "--max-drop", "1"]
@@ -84,18 +84,18 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--models", default="nano,micro,small,base")
     parser.add_argument("--stems", default="full,half,quarter")
-    parser.add_argument("--epochs", type=int)
+    add_course(parser)
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     pairs = product(chosen.models.split(","), chosen.stems.split(","))
-    points = [make_point(chosen.data, chosen.out, model, stem, chosen.epochs) for model, stem in pairs]
+    points = [make_point(chosen.data, chosen.out, model, stem, list_course(chosen)) for model, stem in pairs]
     times = time_points(points)
     notes = (
         "# Dice against milliseconds",
         "",
         "    python benchmarks/front.py DATA OUT",
         "",
-        f"Trained on `{chosen.data.name}`, {chosen.epochs or 'the default number of'} epochs each, 256x256, one seed.",
+        f"Trained on `{chosen.data.name}` ({describe_course(chosen)}), 256x256, one seed.",
         "int8 by calibration alone; milliseconds of the bare network, one thread, all files timed in turn.",
         "",
         "![Dice against milliseconds](front.png)",

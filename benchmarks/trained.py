@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -33,6 +34,23 @@ def train_once(data: Path, run: Path, options: Sequence[str] = ()) -> dict[str, 
         print("edgeseg", *command, flush=True)
         subprocess.run([sys.executable, "-m", "edgeseg", *command], check=True)
     return dict(json.loads((run / "run.json").read_text(encoding="utf-8")))
+
+
+def add_course(parser: argparse.ArgumentParser) -> None:
+    """Let a table of many trainings ask for shorter ones."""
+    parser.add_argument("--epochs", type=int, help="of every training; as edgeseg train has it where left out")
+    parser.add_argument("--batch", type=int, help="of every training; as edgeseg train has it where left out")
+
+
+def list_course(chosen: argparse.Namespace) -> list[str]:
+    """List the options of edgeseg train that were asked for."""
+    asked = {"--epochs": chosen.epochs, "--batch": chosen.batch}
+    return [word for name, value in asked.items() if value for word in (name, str(value))]
+
+
+def describe_course(chosen: argparse.Namespace) -> str:
+    """Say how every training was run."""
+    return " ".join(list_course(chosen)) or "as long as edgeseg train does"
 
 
 def score_run(run: Path, data: Path) -> list[ScoredCase]:

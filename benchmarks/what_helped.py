@@ -1,6 +1,6 @@
 """What of the default training helps? Each row takes one thing away, or adds one, and is compared case by case.
 
-    python benchmarks/what_helped.py DATA OUT [--init RUN] [--epochs N]
+    python benchmarks/what_helped.py DATA OUT [--init RUN] [--epochs N] [--batch N]
 
 Trains the default first, then every row with the same split and seed. A row that was trained before is not trained
 again. RUN is a finished run on other organs, for the row that starts from its encoder.
@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from trained import score_run, show_estimate, train_once, write_results
+from trained import add_course, describe_course, list_course, score_run, show_estimate, train_once, write_results
 
 from edgeseg.evaluate.score import ScoredCase, estimate_drop, summarise_cases
 
@@ -47,10 +47,10 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--init", type=Path, help="a finished run on other organs")
-    parser.add_argument("--epochs", type=int, help="for every row; the default of edgeseg train without it")
+    add_course(parser)
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
-    common = ("--epochs", str(chosen.epochs)) if chosen.epochs else ()
+    common = list_course(chosen)
     rows = dict(ROWS) | ({"encoder from other organs": ("--init", str(chosen.init))} if chosen.init else {})
     train_once(chosen.data, chosen.out / "default", common)
     default = score_run(chosen.out / "default", chosen.data)
@@ -63,7 +63,7 @@ def main() -> None:
         "",
         "    python benchmarks/what_helped.py DATA OUT --init RUN",
         "",
-        f"Trained on `{chosen.data.name}`, one seed, {chosen.epochs or 'all default'} epochs each; test cases with",
+        f"Trained on `{chosen.data.name}` ({describe_course(chosen)}), one seed; test cases with",
         "something to find. The third column is the mean difference on the same cases with its interval: above zero",
         "is better than the default; an interval that holds zero says that this data set cannot tell.",
     )
