@@ -1,6 +1,7 @@
 """Which model at which time budget? Dice against one-thread int8 milliseconds, for the named sizes and the stems.
 
-    python benchmarks/front.py DATA OUT [--models nano,micro,small,base] [--stems full,half,quarter] [--epochs N] [--batch N]
+    python benchmarks/front.py DATA OUT [--models nano,micro,small,base] [--stems full,half,quarter]
+        [--epochs N] [--batch N]
 
 Trains each pair, makes its int8 file without further training and times all files in turn on one thread. What was
 trained before is not trained again. Writes OUT/front.md, .json and .png.
