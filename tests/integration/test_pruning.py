@@ -205,7 +205,7 @@ def test_network_keeps_every_budget_and_leaves_the_parent_alone(measure: str, tm
     step = make_step(parameters=0.5, macs=0.6, steps=1, importance=measure)
     smaller = prune_network(network.spec, network.model, step, make_lesson(network), StepStore(tmp_path))
     whole, left = (count_costs(n.wiring, n.wiring.keep_all()) for n in (network, smaller))
-    assert 0.2 < left.parameters / whole.parameters <= 0.5
+    assert 0.3 < left.parameters / whole.parameters <= 0.5
     assert 0.3 < left.macs / whole.macs <= 0.6
     for old, new in zip(before, network.model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
