@@ -24,6 +24,7 @@ from edgeseg.bench.measure import load_models, time_segmenters
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.stats import Estimate, Percentiles
 from edgeseg.evaluate.score import summarise_cases
+from edgeseg.trials.results import keep_unbeaten
 
 mpl.use("agg")
 from matplotlib.figure import Figure
@@ -42,6 +43,24 @@ class Point:
     file: Path
     dice: Estimate
     minutes: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a point lies in the picture."""
+
+    milliseconds: float
+    dice: float
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Give both."""
+        return self.milliseconds, self.dice
+
+    @property
+    def costs(self) -> tuple[float, ...]:
+        """Give the same so that less is better everywhere."""
+        return self.milliseconds, -self.dice
 
 
 def make_point(data: Path, out: Path, model: str, stem: str, course: Sequence[str]) -> Point:
@@ -72,22 +91,19 @@ def draw_front(path: Path, points: list[Point], times: list[Percentiles]) -> Non
         axes.annotate(
             f"{point.model}, {point.stem}", (time.p50, point.dice.mean), xytext=(6, -14), textcoords="offset points"
         )
-    axes.plot(*zip(*find_front(points, times), strict=True), color="#94a3b8", zorder=0)
+    axes.plot(*zip(*(place.values for place in find_front(points, times)), strict=True), color="#94a3b8", zorder=0)
     axes.set(xscale="log", xlabel="int8, one thread, 256x256: milliseconds (median)", ylabel="Dice on test cases")
     axes.axvline(1.0, color="#94a3b8", linestyle=":")
-    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        axis("{x:g}")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.2)
     figure.savefig(path, dpi=130)
 
 
-def find_front(points: list[Point], times: list[Percentiles]) -> list[tuple[float, float]]:
-    """Find the points that have a better Dice than all faster ones."""
-    front: list[tuple[float, float]] = []
-    for time, dice in sorted((time.p50, point.dice.mean) for point, time in zip(points, times, strict=True)):
-        if not front or dice > front[-1][1]:
-            front.append((time, dice))
-    return front
+def find_front(points: list[Point], times: list[Percentiles]) -> list[Place]:
+    """Find the places that no other one beats, the fastest first."""
+    places = [Place(time.p50, point.dice.mean) for point, time in zip(points, times, strict=True)]
+    return sorted(keep_unbeaten([(place, place) for place in places]), key=lambda place: place.milliseconds)
 
 
 def main() -> None:
