@@ -16,7 +16,7 @@ STALL = 8
 FACTOR, LOWEST = 0.5, 2**-6
 STEADY_SHARE = 0.1
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 14_530, 50, 400
-"""What is trained where nobody said: `small` takes less than thirty minutes for it on two cores."""
+"""What is trained where nobody said; so every folder of images takes about as long."""
 WARM_UP_EPOCHS = 3
 
 
