@@ -22,7 +22,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from trained import score_file, show_estimate, train_once, write_results
+from trained import mean_dice, score_file, show_estimate, train_once, write_results
 
 from edgeseg.bench.measure import load_models, time_segmenters
 from edgeseg.compress.lesson import plan_lesson
@@ -37,8 +37,8 @@ from edgeseg.convert.tflite import convert_model
 from edgeseg.core.files import partial_path, write_json
 from edgeseg.core.modelfile import read_model, write_model
 from edgeseg.core.schema import from_plain
-from edgeseg.core.stats import Estimate, Percentiles
-from edgeseg.evaluate.score import ScoredCase, estimate_drop, summarise_cases
+from edgeseg.core.stats import Percentiles
+from edgeseg.evaluate.score import estimate_drop
 from edgeseg.graph.operators import read_graph
 from edgeseg.model.losses import find_loss
 from edgeseg.model.spec import UNetSpec
@@ -200,11 +200,6 @@ def judge_strong(data: Path, base: Compressed, twin: Path) -> list[Promise]:
         Promise("same widths from scratch, int8", "stated", show_estimate(mean_dice(scratch)), True),
         Promise("prune85 against it, same cases", "above 0", against, -gain.mean > 0),
     ]
-
-
-def mean_dice(scored: Sequence[ScoredCase]) -> Estimate:
-    """Average Dice over the cases with something to find."""
-    return summarise_cases(scored, ()).dice
 
 
 def judge_classic(small: Compressed, run: Path, out: Path, fastest: Path) -> Promise:

@@ -11,16 +11,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from plain_unet import EPOCHS as PLAIN_EPOCHS
-from trained import score_run, show_estimate, train_once, write_results
+from trained import mean_dice, score_run, show_estimate, train_once, write_results
 
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.schema import from_plain
-from edgeseg.core.stats import Estimate, estimate_mean
+from edgeseg.core.stats import Estimate
 from edgeseg.evaluate.score import ScoredCase, estimate_drop
 
 HEADER = (
@@ -52,12 +51,6 @@ def train_plainly(data: Path, out: Path) -> list[ScoredCase]:
     if not out.is_file():
         subprocess.run([sys.executable, str(Path(__file__).with_name("plain_unet.py")), data, out], check=True)
     return [from_plain(ScoredCase, case) for case in json.loads(out.read_text(encoding="utf-8"))["cases"]]
-
-
-def mean_dice(scored: Sequence[ScoredCase]) -> Estimate:
-    """Average Dice over the cases with something to find."""
-    filled = [case for case in scored if not case.empty]
-    return estimate_mean([case.mean("dice") for case in filled], [case.group for case in filled])
 
 
 def make_row(data: Path, out: Path) -> list[str]:

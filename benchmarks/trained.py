@@ -15,7 +15,7 @@ from typing import Any
 from edgeseg.bench.measure import describe_host
 from edgeseg.core.files import partial_path, write_json, write_text
 from edgeseg.core.modelfile import read_model
-from edgeseg.core.stats import Estimate
+from edgeseg.core.stats import Estimate, estimate_mean
 from edgeseg.data.dataset import read_cases
 from edgeseg.evaluate.cases import pick_cases
 from edgeseg.evaluate.score import ScoredCase, score_cases
@@ -63,6 +63,12 @@ def score_file(path: Path, data: Path) -> list[ScoredCase]:
     model = read_model(path)
     cases = pick_cases(model.card, data, "test").cases
     return score_cases(Segmenter(model), read_cases(cases, model.card.input.channels == 3))
+
+
+def mean_dice(scored: Sequence[ScoredCase]) -> Estimate:
+    """Average Dice over the cases with something to find."""
+    filled = [case for case in scored if not case.empty]
+    return estimate_mean([case.mean("dice") for case in filled], [case.group for case in filled])
 
 
 def show_estimate(estimate: Estimate, digits: int = 3) -> str:

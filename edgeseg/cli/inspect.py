@@ -114,6 +114,7 @@ def _print_card(card: dict[str, Any], size: int, pairs: int) -> None:
         "input": f"{source['width']}x{source['height']} {source['colour']}, {source['resize']}, "
         f"{card['input_quantisation']['dtype']}",
         "classes": ", ".join(spec["name"] for spec in card["output"]["classes"]),
+        "shape": card["output"]["shape"],
         "recipe": f"{provenance['recipe']}, from the model size {provenance['model']}",
         "size": f"{size:,} bytes, {card['parameters']:,} parameters, {card['macs'] / 1e6:.1f} million MACs",
         "golden pairs": str(pairs),

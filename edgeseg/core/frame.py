@@ -3,7 +3,7 @@
 Training, calibration, evaluation and the device all call this file, so they cannot differ.
 
     frame ─ crop region ─ grey or RGB, 8 bit ─ resize ─ pad ─ denoise ─> pixels ─ table ─> tensor
-    tensor ─ table ─> scores (1/256) ─ cut padding ─ resize ─ threshold ─> labels at the frame's size
+    tensor ─ table ─> scores (1/256) ─ cut padding ─ resize ─ threshold ─ shape ─> labels at the frame's size
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.denoise import denoise_pixels
+from edgeseg.core.ellipse import draw_ellipses
 from edgeseg.core.errors import SourceError
 from edgeseg.core.spec import InputSpec, OutputSpec, Quantisation, Region
 
@@ -218,7 +219,7 @@ def scores_to_labels(scores: Bytes, placement: Placement, size: tuple[int, int],
         scores: The network's scores (height, width, channels); any integer fraction of the input's size.
         placement: Where the frame lies on the input's grid.
         size: Height and width of the input grid that `placement` speaks of.
-        spec: Classes, threshold and smallest region.
+        spec: Classes, threshold, smallest region and shape.
 
     Returns:
         Labels of the whole region of the frame that the placement names.
@@ -229,7 +230,8 @@ def scores_to_labels(scores: Bytes, placement: Placement, size: tuple[int, int],
     inner = _cut_padding(scores, placement, size)
     full = cv2.resize(inner, (region.width, region.height), interpolation=cv2.INTER_LINEAR)
     full = np.asarray(full, dtype=np.uint8).reshape(region.height, region.width, -1)
-    return decide_labels(full, spec, in_place=True)
+    labels = decide_labels(full, spec, in_place=True)
+    return draw_ellipses(labels, len(spec.classes)) if spec.shape == "ellipse" else labels
 
 
 def _cut_padding(scores: Bytes, placement: Placement, size: tuple[int, int]) -> Bytes:

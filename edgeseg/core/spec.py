@@ -9,6 +9,7 @@ COLOURS = {"grey": 1, "rgb": 3}
 RESIZES = ("letterbox", "stretch")
 DENOISES = ("none", "median", "speckle")
 ACTIVATIONS = ("sigmoid", "softmax")
+SHAPES = ("free", "ellipse")
 
 
 def check_choice(name: str, value: object, known: Collection[object]) -> None:
@@ -90,11 +91,14 @@ class OutputSpec:
     threshold: float = 0.5
     smallest_region: int = 0
     """Regions with fewer pixels than this on the input's grid are dropped, however coarse the mask is drawn."""
+    shape: str = "free"
+    """What a class is drawn as: "free", whatever was found, or "ellipse", the one fitted to the largest region."""
 
     def __post_init__(self) -> None:
         if not self.classes:
             raise ValueError("expected at least one class, got none")
         check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("shape", self.shape, SHAPES)
         if not 0.0 < self.threshold < 1.0:
             raise ValueError(f"expected a threshold between 0 and 1, got {self.threshold}")
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_POINTS_OF_AN_ELLIPSE = 5
+from edgeseg.core.ellipse import fit_ellipse
 
 
 def measure_circumference(mask: NDArray[np.uint8], pixel_size_mm: float) -> float:
     """Fit an ellipse to the largest region's outline and take its circumference in millimetres; 0 without one."""
-    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    outline = max(outlines, key=cv2.contourArea, default=None)
-    if outline is None or len(outline) < _POINTS_OF_AN_ELLIPSE:
+    ellipse = fit_ellipse(mask)
+    if ellipse is None:
         return 0.0
-    _, (width, height), _ = cv2.fitEllipse(outline)
+    width, height = ellipse.axes
     return ellipse_circumference(width / 2, height / 2) * pixel_size_mm
 
 

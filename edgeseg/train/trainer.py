@@ -17,6 +17,7 @@ from edgeseg.core.files import partial_path, refuse_interrupted, staged_folder
 from edgeseg.core.spec import OutputSpec
 from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import LabelledImage, fingerprint_dataset
+from edgeseg.data.shape import find_shape
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import find_loss
 from edgeseg.model.unet import build_unet
@@ -121,7 +122,7 @@ def resume_run(data: Path, out: Path) -> RunRecord:
 
 
 def _begin_record(loaded: LoadedData, path: str, options: TrainOptions, init: str | None) -> RunRecord:
-    output = OutputSpec(loaded.dataset.classes, options.activation)
+    output = OutputSpec(loaded.dataset.classes, options.activation, shape=find_shape(loaded.part("train")))
     return RunRecord(
         name=f"{loaded.dataset.root.resolve().name}-{options.model}",
         status=TRAINING,

@@ -20,6 +20,7 @@ from edgeseg.data.check import check_survey
 from edgeseg.data.check_report import LEAK, READY, CheckReport
 from edgeseg.data.dataset import open_dataset, read_case, survey_dataset
 from edgeseg.data.duplicates import join_groups
+from edgeseg.data.shape import find_shape
 from edgeseg.data.split import fold_cases
 from edgeseg.evaluate.score import score_labels, summarise_cases
 
@@ -126,6 +127,12 @@ def test_hc18_true_masks_have_the_published_circumference() -> None:
     error = summarise_cases(scored, (ClassSpec("head"),)).circumference_error_mm
     assert error is not None
     assert error.mean < 2.0
+
+
+@pytest.mark.parametrize(("name", "shape"), [("hc18", "ellipse"), ("cca_carotid", "free")])
+def test_heads_are_ellipses_and_vessels_are_not(name: str, shape: str) -> None:
+    images = [read_case(case) for case in open_dataset(real(name)).cases[::10]]
+    assert find_shape(images) == shape
 
 
 def test_hc18_outlines_are_filled_to_the_same_masks(tmp_path: Path) -> None:
