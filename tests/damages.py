@@ -60,6 +60,18 @@ def one_group(root: Path) -> None:
     (root / "groups.csv").write_text("stem,group\n" + rows, encoding="utf-8")
 
 
+def show_in_two_groups(root: Path) -> None:
+    for number in range(2, 6):
+        write_image(root / "masks" / f"case_{number:02d}.png", EMPTY)
+
+
+def give_empty_part(root: Path) -> None:
+    parts = ("val", "val", "test", "train", "train", "train")
+    rows = "".join(f"case_{number:02d},g{number},{part}\n" for number, part in enumerate(parts))
+    (root / "groups.csv").write_text("stem,group,part\n" + rows, encoding="utf-8")
+    write_image(root / "masks" / "case_02.png", EMPTY)
+
+
 def part_group(root: Path) -> None:
     rows = "".join(f"case_{number:02d},a,{'train' if number else 'test'}\n" for number in range(6))
     (root / "groups.csv").write_text("stem,group,part\n" + rows, encoding="utf-8")
@@ -98,6 +110,8 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
     "nothing marked": ("empty-class", clear_masks),
     "image without group": ("image-without-group", forget_group),
     "one group only": ("groups", one_group),
+    "two groups that show something": ("groups", show_in_two_groups),
+    "given part that shows nothing": ("empty-part", give_empty_part),
     "group in two parts": ("parted-group", part_group),
 }
 OTHERS: dict[str, Damage] = {

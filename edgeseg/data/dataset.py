@@ -115,10 +115,13 @@ def find_empty_classes(dataset: Dataset, marked: Iterable[Sequence[int]]) -> lis
         dataset: Whose classes are asked for.
         marked: For each case, how many pixels each class has.
     """
+    return [nothing_marked(dataset.root, name) for name in list_absent(dataset.classes, marked)]
+
+
+def list_absent(classes: Sequence[ClassSpec], marked: Iterable[Sequence[int]]) -> list[str]:
+    """List the classes without a pixel, by name."""
     seen = {number for counts in marked for number, count in enumerate(counts) if count}
-    return [
-        nothing_marked(dataset.root, spec.name) for number, spec in enumerate(dataset.classes) if number not in seen
-    ]
+    return [spec.name for number, spec in enumerate(classes) if number not in seen]
 
 
 def fingerprint_dataset(dataset: Dataset) -> str:
