@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from edgeseg.core.card import SplitSpec
+from edgeseg.core.errors import DataError
 from edgeseg.data.case import GIVEN_PARTS, Case
 from edgeseg.data.defects import empty_part, parted_groups, too_few_groups, too_few_marked
 
@@ -27,8 +31,13 @@ class Split:
         parts: dict[str, tuple[Case, ...]] = {"train": self.train, "val": self.validation, "test": self.test}
         return parts[name]
 
+    def to_rows(self) -> list[tuple[str, str, str]]:
+        """List each case's name, group and part."""
+        return [(case.stem, case.group, part) for part in GIVEN_PARTS for case in self.part(part)]
+
 
 PARTS = (*GIVEN_PARTS, "all")
+DIGITS = 16
 
 
 def divide_cases(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSpec) -> Split:
@@ -87,6 +96,27 @@ def fold_cases(cases: Sequence[Case], empty: Mapping[str, bool], folds: int, see
         )
         for number in range(folds)
     )
+
+
+def fingerprint_split(split: Split) -> str:
+    """Hash which case of which group is in which part, so that changed groups are noticed."""
+    return hashlib.sha256(json.dumps(sorted(split.to_rows())).encode("utf-8")).hexdigest()[:DIGITS]
+
+
+def refuse_other_split(root: Path, split: Split, begun: str) -> None:
+    """Refuse data that fall into other parts than those of the training: its test cases may have been trained on.
+
+    Args:
+        root: The data folder, for the message.
+        split: Its parts now.
+        begun: The fingerprint of those of the training; empty where that was not kept.
+    """
+    if begun and fingerprint_split(split) != begun:
+        raise DataError(
+            f"Expected {root} to be divided as it was for the training, got other groups or parts: "
+            "cases that were trained on may be among those to judge on.",
+            "Restore groups.csv (split.csv in the run folder lists the groups), or train again.",
+        )
 
 
 def _check_given(cases: Sequence[Case]) -> None:

@@ -13,7 +13,6 @@ from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_rows
 from edgeseg.core.progress import progress_bar
-from edgeseg.data.case import GIVEN_PARTS
 from edgeseg.data.check_report import describe_leak
 from edgeseg.data.dataset import (
     Dataset,
@@ -25,7 +24,7 @@ from edgeseg.data.dataset import (
     read_cases,
 )
 from edgeseg.data.duplicates import find_duplicates, make_thumbnail
-from edgeseg.data.split import Split, list_splits
+from edgeseg.data.split import Split, list_splits, refuse_other_split
 from edgeseg.train.run import SPLIT, RunRecord
 
 
@@ -57,8 +56,7 @@ class LoadedData:
 
     def write_split(self, folder: Path) -> None:
         """Write down which case is in which part."""
-        rows = [(case.stem, case.group, part) for part in GIVEN_PARTS for case in self.split.part(part)]
-        write_rows(folder / SPLIT, ("stem", "group", "part"), rows)
+        write_rows(folder / SPLIT, ("stem", "group", "part"), self.split.to_rows())
 
 
 def load_data(root: Path, split_spec: SplitSpec, colour: bool = False) -> LoadedData:
@@ -86,7 +84,7 @@ def _refuse_unseen(dataset: Dataset, marked: Sequence[Sequence[int]]) -> None:
 
 
 def load_same_data(root: Path, record: RunRecord, run: Path) -> LoadedData:
-    """Read the data of a run once more, and refuse them when they have changed.
+    """Read the data of a run once more, and refuse them when they or their groups have changed.
 
     Args:
         root: Where the data are.
@@ -95,6 +93,7 @@ def load_same_data(root: Path, record: RunRecord, run: Path) -> LoadedData:
     """
     data = load_data(root, record.split, record.input.in_colour)
     refuse_changed_data(root, fingerprint_dataset(data.dataset), record.data_fingerprint, run)
+    refuse_other_split(root, data.split, record.split_fingerprint)
     return data
 
 

@@ -71,6 +71,11 @@ def test_nothing_to_continue_and_changed_data_are_told(tmp_path: Path, monkeypat
     monkeypatch.setattr(trainer, "_fit", stop)
     with pytest.raises(KeyboardInterrupt):
         trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, epochs=2))
+    rows = [f"case_{number:02d},patient{number // 2}" for number in range(20)]
+    (data / "groups.csv").write_text("\n".join(["stem,group", *rows]), encoding="utf-8")
+    with pytest.raises(DataError, match="got other groups or parts"):
+        trainer.resume_run(data, tmp_path / "run")
+    (data / "groups.csv").unlink()
     write_image(data / "images" / "case_00.png", np.zeros((72, 96), np.uint8))
     with pytest.raises(DataError, match="got a changed folder"):
         trainer.resume_run(data, tmp_path / "run")
