@@ -123,7 +123,7 @@ def print_check(title: str, report: CheckReport) -> None:
         ("groups", str(table["groups"])),
         ("given parts", _list_counts(table["parts"])),
         ("sizes", _list_counts(table["sizes"])),
-        ("bits", _list_counts(table["bits"])),
+        ("bits", _list_counts(table["bits"]) + (f"; white is {table['white']}" if table["white"] else "")),
         ("darkest pixel", _show_span(table["darkest"])),
         ("brightest pixel", _show_span(table["brightest"])),
         ("mm per pixel", f"known for {table['pixel_size_mm']['known']}"),

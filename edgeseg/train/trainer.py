@@ -19,6 +19,7 @@ from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import LabelledImage, fingerprint_dataset
 from edgeseg.data.shape import find_shape
 from edgeseg.data.split import fingerprint_split
+from edgeseg.data.white import find_white
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import find_loss
 from edgeseg.model.unet import build_unet
@@ -130,7 +131,7 @@ def _begin_record(loaded: LoadedData, path: str, options: TrainOptions, init: st
         data=path,
         data_fingerprint=fingerprint_dataset(loaded.dataset),
         split=loaded.split_spec,
-        input=options.input,
+        input=dataclasses.replace(options.input, white=find_white(loaded.part("train"))),
         output=output,
         spec=options.describe_network(output.channels),
         options=options,

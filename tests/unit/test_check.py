@@ -33,7 +33,7 @@ def test_good_data_are_ready(varied_data: Path) -> None:
     table = report.to_json()
     assert (report.verdict, describe_verdict(report)) == (READY, "Ready to train on.")
     assert (table["cases"], table["groups"], table["empty"]) == (6, 6, 1)
-    assert (table["sizes"], table["bits"]) == ({"96x72": 6}, {"8": 6})
+    assert (table["sizes"], table["bits"], table["white"]) == ({"96x72": 6}, {"8": 6}, None)
     assert table["label_values"] == {"0": 6, "255": 5}
     assert 0 <= table["darkest"]["low"] <= table["brightest"]["high"] <= 255
     assert report.balance[0].cases == 5
@@ -148,7 +148,8 @@ def test_contact_sheet_of_16_bit(varied_data: Path) -> None:
     write_image(varied_data / "images" / "case_00.png", draw_case(0)[0].astype(np.uint16) * 16)
     dataset = open_dataset(varied_data)
     assert draw_sheet(dataset.cases[:1], dataset.classes).max() == 255
-    assert check(varied_data).to_json()["bits"] == {"8": 5, "16": 1}
+    table = check(varied_data).to_json()
+    assert (table["bits"], table["white"]) == ({"8": 5, "16": 1}, 4095)
 
 
 def test_label_values_with_a_gap_are_a_defect(tmp_path: Path) -> None:
