@@ -41,6 +41,12 @@ def cut(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
 
 
+def break_link(root: Path) -> None:
+    path = root / "images" / "case_01.png"
+    path.unlink()
+    path.symlink_to(root / "nowhere.png")
+
+
 def clear_masks(root: Path) -> None:
     for path in (root / "masks").iterdir():
         write_image(path, EMPTY)
@@ -107,6 +113,7 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
     "many values in a mask": ("mask-values", write("masks/case_01.png", draw_case(1)[0])),
     "jpeg mask": ("mask-values", save_jpeg),
     "truncated image": ("unreadable", cut),
+    "broken link": ("unreadable", break_link),
     "nothing marked": ("empty-class", clear_masks),
     "image without group": ("image-without-group", forget_group),
     "one group only": ("groups", one_group),

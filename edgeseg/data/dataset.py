@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
+from edgeseg.core.images import read_bytes
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.case import Case
 from edgeseg.data.defects import DefectError, nothing_marked
@@ -131,7 +132,7 @@ def fingerprint_dataset(dataset: Dataset) -> str:
     for case in dataset.cases:
         for path in case.files:
             if path not in digests:
-                digests[path] = hashlib.sha256(path.read_bytes()).digest()
+                digests[path] = hashlib.sha256(read_bytes(path)).digest()
             total.update(path.relative_to(dataset.root).as_posix().encode("utf-8"))
             total.update(digests[path])
     return total.hexdigest()
