@@ -57,6 +57,7 @@ def describe_image(image: LabelledImage) -> CaseFacts:
         marked=image.marked,
         values=list_values(image),
         thumbnail=make_thumbnail(frame),
+        overlapping=image.overlapping,
     )
 
 

@@ -35,6 +35,8 @@ class CaseFacts:
     values: tuple[int, ...]
     """What stands in its mask files, or in its label map where these are no pictures."""
     thumbnail: NDArray[np.float32]
+    overlapping: bool = False
+    """Whether a pixel is marked as several classes."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class CheckReport:
             "groups": len({fact.case.group for fact in facts}),
             "parts": count_values(fact.case.part for fact in facts if fact.case.part),
             "empty": sum(not any(fact.marked) for fact in facts),
+            "overlapping": sum(fact.overlapping for fact in facts),
             "sizes": count_values(f"{fact.width}x{fact.height}" for fact in facts),
             "bits": count_values(str(fact.bits) for fact in facts),
             "white": self.white,
@@ -107,7 +110,7 @@ class CheckReport:
             "near_duplicates": {
                 "within": len(self.pairs) - len(self.leaks),
                 "across": len(self.leaks),
-                "pairs": [pair.to_json() for pair in self.leaks],
+                "pairs": [pair.to_json() for pair in self.pairs],
             },
             "defects": [defect.to_json() for defect in self.defects],
         }

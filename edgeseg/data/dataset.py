@@ -63,6 +63,11 @@ class LabelledImage:
             labels[mask > 0] = number
         return labels
 
+    @property
+    def overlapping(self) -> bool:
+        """Say whether a pixel is marked as several classes, of which a label map keeps one."""
+        return sum(self.marked) > int(np.count_nonzero(self.labels))
+
 
 def open_dataset(root: Path, layout: str | None = None, group_pattern: str | None = None) -> Dataset:
     """Find the cases of a folder and refuse it when something is wrong with any of them.

@@ -95,7 +95,10 @@ def test_near_duplicates_across_groups_leak(varied_data: Path) -> None:
     assert report.verdict == LEAK
     assert "--write-groups" in describe_verdict(report)
     write_groups(varied_data / "groups.csv", join_groups(report.dataset.cases, report.pairs))
+    assert report.to_json()["near_duplicates"]["pairs"][0]["across"] is True
     again = check(varied_data)
+    (pair,) = again.to_json()["near_duplicates"]["pairs"]
+    assert (pair["cases"], pair["across"]) == (["case_02", "other"], False)
     assert (again.verdict, len(again.pairs), len(again.leaks)) == (READY, 1, 0)
     assert {case.group for case in again.dataset.cases if case.stem in ("case_02", "other")} == {"case_02"}
 
@@ -142,6 +145,14 @@ def test_contact_sheet_shows_outlines(varied_data: Path) -> None:
     amber = np.all(sheet == np.array(dataset.classes[0].colour[::-1]), axis=2)
     assert amber[:TILE, :TILE].sum() > 60
     assert len(pick_evenly(dataset.cases * 30)) == 48
+
+
+def test_cases_whose_classes_overlap_are_counted(varied_data: Path) -> None:
+    for number in range(6):
+        disc = draw_case(number)[1]
+        write_image(varied_data / "masks_vessel" / f"case_{number:02d}.png", disc if number < 2 else 255 - disc)
+    report = check(varied_data)
+    assert (report.verdict, report.to_json()["overlapping"]) == (READY, 2)
 
 
 def test_contact_sheet_of_16_bit(varied_data: Path) -> None:
