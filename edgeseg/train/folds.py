@@ -100,11 +100,15 @@ def resume_folds(data: Path, out: Path) -> FoldSummary:
             f"Expected an interrupted cross-validation in {partial_path(out)}, got none.", "Train without --resume."
         )
     plan = from_plain(FoldPlan, json.loads((partial_path(out) / PLAN).read_text(encoding="utf-8")))
+    _refuse_changes(data, plan, out)
+    with staged_folder(out, keep_partial=True, go_on=True) as folder:
+        return _train_missing(data, folder, plan)
+
+
+def _refuse_changes(data: Path, plan: FoldPlan, out: Path) -> None:
     loaded = load_data(data, dataclasses.replace(plan.split, folds=plan.folds), plan.options.input.in_colour)
     refuse_changed_data(data, fingerprint_dataset(loaded.dataset), plan.data_fingerprint, out)
     refuse_other_split(data, loaded.split, plan.split_fingerprint)
-    with staged_folder(out, keep_partial=True, go_on=True) as folder:
-        return _train_missing(data, folder, plan)
 
 
 def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:
