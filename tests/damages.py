@@ -41,6 +41,12 @@ def cut(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
 
 
+def break_link(root: Path) -> None:
+    path = root / "images" / "case_01.png"
+    path.unlink()
+    path.symlink_to(root / "nowhere.png")
+
+
 def clear_masks(root: Path) -> None:
     for path in (root / "masks").iterdir():
         write_image(path, EMPTY)
@@ -58,6 +64,18 @@ def forget_group(root: Path) -> None:
 def one_group(root: Path) -> None:
     rows = "".join(f"case_{number:02d},a\n" for number in range(6))
     (root / "groups.csv").write_text("stem,group\n" + rows, encoding="utf-8")
+
+
+def show_in_two_groups(root: Path) -> None:
+    for number in range(2, 6):
+        write_image(root / "masks" / f"case_{number:02d}.png", EMPTY)
+
+
+def give_empty_part(root: Path) -> None:
+    parts = ("val", "val", "test", "train", "train", "train")
+    rows = "".join(f"case_{number:02d},g{number},{part}\n" for number, part in enumerate(parts))
+    (root / "groups.csv").write_text("stem,group,part\n" + rows, encoding="utf-8")
+    write_image(root / "masks" / "case_02.png", EMPTY)
 
 
 def part_group(root: Path) -> None:
@@ -95,9 +113,12 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
     "many values in a mask": ("mask-values", write("masks/case_01.png", draw_case(1)[0])),
     "jpeg mask": ("mask-values", save_jpeg),
     "truncated image": ("unreadable", cut),
+    "broken link": ("unreadable", break_link),
     "nothing marked": ("empty-class", clear_masks),
     "image without group": ("image-without-group", forget_group),
     "one group only": ("groups", one_group),
+    "two groups that show something": ("groups", show_in_two_groups),
+    "given part that shows nothing": ("empty-part", give_empty_part),
     "group in two parts": ("parted-group", part_group),
 }
 OTHERS: dict[str, Damage] = {

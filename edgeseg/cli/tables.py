@@ -123,7 +123,7 @@ def print_check(title: str, report: CheckReport) -> None:
         ("groups", str(table["groups"])),
         ("given parts", _list_counts(table["parts"])),
         ("sizes", _list_counts(table["sizes"])),
-        ("bits", _list_counts(table["bits"])),
+        ("bits", _list_counts(table["bits"]) + (f"; white is {table['white']}" if table["white"] else "")),
         ("darkest pixel", _show_span(table["darkest"])),
         ("brightest pixel", _show_span(table["brightest"])),
         ("mm per pixel", f"known for {table['pixel_size_mm']['known']}"),
@@ -134,6 +134,8 @@ def print_check(title: str, report: CheckReport) -> None:
     print_table(title, ("data", ""), rows)
     shares = [(c.name, str(c.cases), f"{c.case_share:.1%}", f"{c.pixel_share:.2%}") for c in report.balance]
     print_table("Classes", ("class", "cases", "of all cases", "of all pixels"), shares)
+    if table["overlapping"]:
+        print(f"{table['overlapping']} cases have pixels of several classes: a mask gives each pixel one.\n")
     _print_some([f"{defect.message}\n  {defect.hint}" for defect in report.defects], SHOWN_DEFECTS, "defects")
     pairs = [f"{p.first.stem} and {p.second.stem}: correlation {p.correlation:.3f}" for p in report.leaks]
     _print_some(pairs, SHOWN_PAIRS, "pairs across groups")

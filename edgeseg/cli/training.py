@@ -15,7 +15,7 @@ def _option(help_text: str, *names: str, **more: Any) -> Any:
 
 
 EpochsOption = Annotated[
-    int | None, _option("Passes over the training images; by default 100, more where they are few.", show_default=False)
+    int | None, _option("Passes over the images; by default 50 to 400, for about 14,530 steps.", show_default=False)
 ]
 BatchOption = Annotated[int, _option("Images of a step, shared by all devices.")]
 LearningRateOption = Annotated[float, _option("The highest rate of the schedule.")]

@@ -44,6 +44,8 @@ class Provenance:
     model: str
     edgeseg: str
     libraries: dict[str, str]
+    split_fingerprint: str = ""
+    """What came of the split, to notice changed groups; empty in files that were written before it was kept."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Write results so that nothing half-made ever stands under a final name."""
+"""Write results so that nothing half-made ever stands under a final name, and read tables."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgeseg.core.errors import OutputError, RunError
+from edgeseg.core.errors import DataError, OutputError, RunError
 
 PARTIAL_SUFFIX = ".partial"
 OLD_SUFFIX = ".old"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def partial_path(out: Path) -> Path:
@@ -52,6 +53,18 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     write_text(path, text.getvalue())
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a CSV file that a person or another program has written."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return list(csv.DictReader(file))
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"Expected UTF-8 in {path}, got other bytes from position {error.start}.",
+            "Save the table again as CSV in UTF-8.",
+        ) from error
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -94,13 +107,15 @@ def staged_folder(
         if not go_on:
             shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True, exist_ok=go_on)
-        try:
+    try:
+        with explained_writes(partial, among_others=True):
             yield partial
+        with explained_writes(partial):
             _swap(partial, out)
-        except BaseException:
-            if not keep_partial or not any(partial.iterdir()):
-                shutil.rmtree(partial, ignore_errors=True)
-            raise
+    except BaseException:
+        if not keep_partial or not any(partial.iterdir()):
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def refuse_existing(out: Path, overwrite: bool) -> None:
@@ -126,15 +141,29 @@ def refuse_interrupted(out: Path, overwrite: bool, what: str) -> None:
 
 
 @contextmanager
-def explained_writes(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write into a sentence."""
+def explained_writes(path: Path, among_others: bool = False) -> Iterator[None]:
+    """Turn the operating system's refusal to write into a sentence.
+
+    Args:
+        path: What is written.
+        among_others: Whether the block does more than that: what it could not read is then left as it is.
+    """
     try:
         yield
     except OSError as error:
+        if among_others and not _is_about(error, path):
+            raise
         raise OutputError(
             f"Writing {path} failed: {error.strerror or error}.",
             "Check that the disk has room and that you may write there.",
         ) from error
+
+
+def _is_about(error: OSError, folder: Path) -> bool:
+    """Tell whether something in a folder was refused or, where no file is named, whether there was no room."""
+    if error.filename is None:
+        return error.errno in NO_ROOM
+    return Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute())
 
 
 def _swap(new: Path, out: Path) -> None:

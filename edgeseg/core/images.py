@@ -34,7 +34,7 @@ def read_image(path: Path, colour: bool = False) -> NDArray[Any]:
 
     OpenCV fills what a truncated file does not hold with grey and says nothing, so the file's end is checked first.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     ending = _ENDINGS.get(path.suffix.lower())
     if ending is not None and ending not in data[-_TAIL_BYTES:]:
         raise DataError(f"Expected a whole image, got the truncated file {path}.", "Copy the file again or remove it.")
@@ -43,6 +43,17 @@ def read_image(path: Path, colour: bool = False) -> NDArray[Any]:
     if image is None:
         raise DataError(f"Expected an image, got the unreadable file {path}.", "Copy the file again or remove it.")
     return np.asarray(image)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file of a data folder, whose links may lead nowhere."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"Expected a readable file at {path}, got none: {error.strerror or error}.",
+            "Copy the file again, remove it, or allow reading it.",
+        ) from error
 
 
 def decode_jpeg(data: bytes) -> NDArray[Any] | None:

@@ -57,6 +57,7 @@ def describe_image(image: LabelledImage) -> CaseFacts:
         marked=image.marked,
         values=list_values(image),
         thumbnail=make_thumbnail(frame),
+        overlapping=image.overlapping,
     )
 
 
@@ -69,6 +70,8 @@ def list_values(image: LabelledImage) -> tuple[int, ...]:
 
 def _try_split(facts: Sequence[CaseFacts]) -> list[DefectError]:
     empty = {fact.case.stem: not any(fact.marked) for fact in facts}
+    if all(empty.values()):
+        return []  # told as a class that nothing shows
     try:
         split_cases([fact.case for fact in facts], empty, ANY_SPLIT)
     except DefectError as error:

@@ -15,8 +15,10 @@ from edgeseg.data.case import Case
 from edgeseg.data.dataset import Dataset
 from edgeseg.data.defects import DefectError
 from edgeseg.data.duplicates import DuplicatePair
+from edgeseg.data.white import choose_white
 
 READY, DEFECTS, LEAK = "ready", "defects", "leak"
+DEEP = 16
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class CaseFacts:
     values: tuple[int, ...]
     """What stands in its mask files, or in its label map where these are no pictures."""
     thumbnail: NDArray[np.float32]
+    overlapping: bool = False
+    """Whether a pixel is marked as several classes."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,12 @@ class CheckReport:
         names = [spec.name for spec in self.dataset.classes]
         return [self._weigh(name, number, max(pixels, 1)) for number, name in enumerate(names)]
 
+    @property
+    def white(self) -> int | None:
+        """Give the value that is white to a training on all images of 16 bits; None where there are none."""
+        brightest = [facts.high for facts in self.facts if facts.bits == DEEP]
+        return choose_white(brightest) if brightest else None
+
     def _weigh(self, name: str, number: int, pixels: int) -> ClassBalance:
         marked = [facts.marked[number] for facts in self.facts]
         cases = sum(count > 0 for count in marked)
@@ -88,8 +98,10 @@ class CheckReport:
             "groups": len({fact.case.group for fact in facts}),
             "parts": count_values(fact.case.part for fact in facts if fact.case.part),
             "empty": sum(not any(fact.marked) for fact in facts),
+            "overlapping": sum(fact.overlapping for fact in facts),
             "sizes": count_values(f"{fact.width}x{fact.height}" for fact in facts),
             "bits": count_values(str(fact.bits) for fact in facts),
+            "white": self.white,
             "label_values": count_values(str(value) for fact in facts for value in fact.values),
             "darkest": span([fact.low for fact in facts]),
             "brightest": span([fact.high for fact in facts]),
@@ -98,7 +110,7 @@ class CheckReport:
             "near_duplicates": {
                 "within": len(self.pairs) - len(self.leaks),
                 "across": len(self.leaks),
-                "pairs": [pair.to_json() for pair in self.leaks],
+                "pairs": [pair.to_json() for pair in self.pairs],
             },
             "defects": [defect.to_json() for defect in self.defects],
         }

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
+from edgeseg.core.images import read_bytes
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.case import Case
 from edgeseg.data.defects import DefectError, nothing_marked
@@ -61,6 +62,11 @@ class LabelledImage:
         for number, mask in enumerate(self.masks, start=1):
             labels[mask > 0] = number
         return labels
+
+    @property
+    def overlapping(self) -> bool:
+        """Say whether a pixel is marked as several classes, of which a label map keeps one."""
+        return sum(self.marked) > int(np.count_nonzero(self.labels))
 
 
 def open_dataset(root: Path, layout: str | None = None, group_pattern: str | None = None) -> Dataset:
@@ -115,10 +121,13 @@ def find_empty_classes(dataset: Dataset, marked: Iterable[Sequence[int]]) -> lis
         dataset: Whose classes are asked for.
         marked: For each case, how many pixels each class has.
     """
+    return [nothing_marked(dataset.root, name) for name in list_absent(dataset.classes, marked)]
+
+
+def list_absent(classes: Sequence[ClassSpec], marked: Iterable[Sequence[int]]) -> list[str]:
+    """List the classes without a pixel, by name."""
     seen = {number for counts in marked for number, count in enumerate(counts) if count}
-    return [
-        nothing_marked(dataset.root, spec.name) for number, spec in enumerate(dataset.classes) if number not in seen
-    ]
+    return [spec.name for number, spec in enumerate(classes) if number not in seen]
 
 
 def fingerprint_dataset(dataset: Dataset) -> str:
@@ -128,7 +137,7 @@ def fingerprint_dataset(dataset: Dataset) -> str:
     for case in dataset.cases:
         for path in case.files:
             if path not in digests:
-                digests[path] = hashlib.sha256(path.read_bytes()).digest()
+                digests[path] = hashlib.sha256(read_bytes(path)).digest()
             total.update(path.relative_to(dataset.root).as_posix().encode("utf-8"))
             total.update(digests[path])
     return total.hexdigest()

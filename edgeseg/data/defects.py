@@ -132,6 +132,24 @@ def too_few_groups(needed: int, purpose: str, got: int) -> DefectError:
     )
 
 
+def too_few_marked(needed: int, purpose: str, got: int) -> DefectError:
+    """Say that there are fewer groups that show something than parts."""
+    return DefectError(
+        "groups",
+        f"Expected at least {needed} groups with something marked to divide into {purpose}, got {got}.",
+        "Give more patients or clips that show something: a part without any could not be learnt from or judged.",
+    )
+
+
+def empty_part(part: str) -> DefectError:
+    """Say that a given part shows nothing."""
+    return DefectError(
+        "empty-part",
+        f"Expected something marked in the given part {part}, got only empty masks.",
+        "Correct the column part of groups.csv, or remove it.",
+    )
+
+
 def parted_groups(groups: Sequence[str]) -> DefectError:
     """Say that given parts share a group."""
     return DefectError(

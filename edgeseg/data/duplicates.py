@@ -35,7 +35,11 @@ class DuplicatePair:
 
     def to_json(self) -> dict[str, Any]:
         """Give the pair as a JSON table."""
-        return {"cases": [self.first.stem, self.second.stem], "correlation": round(self.correlation, 4)}
+        return {
+            "cases": [self.first.stem, self.second.stem],
+            "correlation": round(self.correlation, 4),
+            "across": self.leaks,
+        }
 
 
 def make_thumbnail(frame: NDArray[Any]) -> NDArray[np.float32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import re
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.core.errors import DataError
-from edgeseg.core.files import write_rows
+from edgeseg.core.files import read_rows, write_rows
 from edgeseg.data.case import GIVEN_PARTS, Case
 from edgeseg.data.defects import DefectError, missing_rows
 
@@ -47,8 +46,7 @@ def read_groups(path: Path) -> dict[str, GroupRow]:
     """Read groups.csv; none where there is no such file."""
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(path)
     if rows and not {"stem", "group"} <= set(rows[0]):
         raise DataError(
             f"Expected the columns stem and group in {path}, got {', '.join(rows[0])}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from edgeseg.data.augment import AugmentSpec, Pixels, vary_case
 from edgeseg.data.case import Case
 from edgeseg.data.dataset import LabelledImage, read_case
 from edgeseg.data.sheet import Picture, draw_tile, lay_tiles, pick_evenly
+from edgeseg.data.white import find_white
 
 CASES, VARIANTS = 6, 7
 
@@ -28,9 +30,11 @@ def draw_preview(
         augment: How images are varied; None leaves them as they are.
         seed: Another seed gives other variants.
     """
+    images = [read_case(case, spec.channels > 1) for case in pick_evenly(cases, CASES)]
+    spec = dataclasses.replace(spec, white=find_white(images))
     tiles = []
-    for number, case in enumerate(pick_evenly(cases, CASES)):
-        tiles += _draw_line(read_case(case, spec.channels > 1), classes, spec, augment, (seed, number))
+    for number, image in enumerate(images):
+        tiles += _draw_line(image, classes, spec, augment, (seed, number))
     return lay_tiles(tiles, 1 + VARIANTS)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from edgeseg.core.card import SplitSpec
+from edgeseg.core.errors import DataError
 from edgeseg.data.case import GIVEN_PARTS, Case
-from edgeseg.data.defects import parted_groups, too_few_groups
+from edgeseg.data.defects import empty_part, parted_groups, too_few_groups, too_few_marked
 
 
 @dataclass(frozen=True)
@@ -27,19 +31,31 @@ class Split:
         parts: dict[str, tuple[Case, ...]] = {"train": self.train, "val": self.validation, "test": self.test}
         return parts[name]
 
+    def to_rows(self) -> list[tuple[str, str, str]]:
+        """List each case's name, group and part."""
+        return [(case.stem, case.group, part) for part in GIVEN_PARTS for case in self.part(part)]
+
 
 PARTS = (*GIVEN_PARTS, "all")
+DIGITS = 16
 
 
 def divide_cases(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSpec) -> Split:
     """Divide cases as a spec says: into folds, of which one tests, or once."""
+    return list_splits(cases, empty, spec)[spec.fold]
+
+
+def list_splits(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSpec) -> tuple[Split, ...]:
+    """Divide cases into as many splits as there are folds, or into one."""
     if spec.folds:
-        return fold_cases(cases, empty, spec.folds, spec.seed)[spec.fold]
-    return split_cases(cases, empty, spec)
+        return fold_cases(cases, empty, spec.folds, spec.seed)
+    return (split_cases(cases, empty, spec),)
 
 
 def split_cases(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSpec) -> Split:
     """Divide cases by group, with about the same share of empty ones in every part; parts that were given are kept.
+
+    Every part shows something: a validation or a test without a marked pixel would judge nothing.
 
     Args:
         cases: The cases.
@@ -50,7 +66,9 @@ def split_cases(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSpe
     given = {case.part for case in cases} - {""}
     kept = given if given == set(GIVEN_PARTS) else given - {"train"}
     wanted = [part for part in GIVEN_PARTS if part not in kept]
-    members = _gather_groups([case for case in cases if case.part not in kept], len(wanted), ", ".join(wanted))
+    _check_kept(cases, empty, kept)
+    free = [case for case in cases if case.part not in kept]
+    members = _gather_groups(free, empty, len(wanted), ", ".join(wanted))
     part_of = _assign_groups(members, empty, spec, wanted)
     parts = {case.stem: case.part if case.part in kept else part_of[case.group] for case in cases}
     return Split(*(tuple(case for case in cases if parts[case.stem] == part) for part in GIVEN_PARTS))
@@ -69,7 +87,7 @@ def fold_cases(cases: Sequence[Case], empty: Mapping[str, bool], folds: int, see
     """
     if folds < 3:
         raise ValueError(f"expected at least 3 folds, one each to train, validate and test, got {folds}")
-    fold_of = _assign_folds(_gather_groups(cases, folds, f"{folds} folds"), empty, folds, seed)
+    fold_of = _assign_folds(_gather_groups(cases, empty, folds, f"{folds} folds"), empty, folds, seed)
     return tuple(
         Split(
             train=tuple(c for c in cases if fold_of[c.group] not in (number, (number + 1) % folds)),
@@ -78,6 +96,27 @@ def fold_cases(cases: Sequence[Case], empty: Mapping[str, bool], folds: int, see
         )
         for number in range(folds)
     )
+
+
+def fingerprint_split(split: Split) -> str:
+    """Hash which case of which group is in which part, so that changed groups are noticed."""
+    return hashlib.sha256(json.dumps(sorted(split.to_rows())).encode("utf-8")).hexdigest()[:DIGITS]
+
+
+def refuse_other_split(root: Path, split: Split, begun: str) -> None:
+    """Refuse data that fall into other parts than those of the training: its test cases may have been trained on.
+
+    Args:
+        root: The data folder, for the message.
+        split: Its parts now.
+        begun: The fingerprint of those of the training; empty where that was not kept.
+    """
+    if begun and fingerprint_split(split) != begun:
+        raise DataError(
+            f"Expected {root} to be divided as it was for the training, got other groups or parts: "
+            "cases that were trained on may be among those to judge on.",
+            "Restore groups.csv (split.csv in the run folder lists the groups), or train again.",
+        )
 
 
 def _check_given(cases: Sequence[Case]) -> None:
@@ -89,12 +128,23 @@ def _check_given(cases: Sequence[Case]) -> None:
         raise parted_groups(parted)
 
 
-def _gather_groups(cases: Sequence[Case], needed: int, purpose: str) -> dict[str, list[Case]]:
+def _check_kept(cases: Sequence[Case], empty: Mapping[str, bool], kept: Set[str]) -> None:
+    showing = {case.part for case in cases if not empty[case.stem]}
+    for part in sorted(kept - showing):
+        raise empty_part(part)
+
+
+def _gather_groups(
+    cases: Sequence[Case], empty: Mapping[str, bool], needed: int, purpose: str
+) -> dict[str, list[Case]]:
     members: dict[str, list[Case]] = {}
     for case in cases:
         members.setdefault(case.group, []).append(case)
     if len(members) < needed:
         raise too_few_groups(needed, purpose, len(members))
+    showing = {case.group for case in cases if not empty[case.stem]}
+    if len(showing) < needed:
+        raise too_few_marked(needed, purpose, len(showing))
     return members
 
 
@@ -111,14 +161,14 @@ def _assign_groups(
 ) -> dict[str, str]:
     shares = {"val": spec.validation, "test": spec.test}
     test, validation = (shares[part] if part in wanted else 0.0 for part in ("test", "val"))
-    part_of: dict[str, str] = {}
-    for groups in _shuffle_groups(members, empty, spec.seed):
-        sizes = [len(members[group]) for group in groups]
-        part_of |= dict(zip(groups, _fill_parts(sizes, test, validation), strict=True))
+    hollow, showing = (
+        dict(zip(groups, _fill_parts([len(members[group]) for group in groups], test, validation), strict=True))
+        for groups in _shuffle_groups(members, empty, spec.seed)
+    )
     for part in reversed(wanted):
-        if part not in part_of.values():
-            _give_one(part_of, part, wanted)
-    return part_of
+        if part not in showing.values():
+            _give_one(showing, part, wanted)
+    return hollow | showing
 
 
 def _assign_folds(

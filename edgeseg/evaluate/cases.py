@@ -8,7 +8,7 @@ from pathlib import Path
 from edgeseg.core.card import Card
 from edgeseg.core.errors import DataError, UnknownNameError
 from edgeseg.data.dataset import Case, fingerprint_dataset, open_dataset, view_case
-from edgeseg.data.split import PARTS, divide_cases
+from edgeseg.data.split import PARTS, divide_cases, refuse_other_split
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ def pick_cases(
             "Judge on all of it: --split all",
         )
     empty = {case.stem: not view_case(case).labels.any() for case in dataset.cases}
-    return PickedCases(chosen, divide_cases(dataset.cases, empty, card.provenance.split).part(chosen))
+    split = divide_cases(dataset.cases, empty, card.provenance.split)
+    refuse_other_split(root, split, card.provenance.split_fingerprint)
+    return PickedCases(chosen, split.part(chosen))
 
 
 def _check_classes(card: Card, found: int, root: Path) -> None:

@@ -14,7 +14,8 @@ from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import RunError, TrainingError
 from edgeseg.core.files import partial_path, refuse_interrupted, staged_folder, write_json
 from edgeseg.core.schema import from_plain, to_plain
-from edgeseg.data.dataset import fingerprint_dataset, open_dataset
+from edgeseg.data.dataset import fingerprint_dataset
+from edgeseg.data.split import fingerprint_split, refuse_other_split
 from edgeseg.model.losses import find_loss
 from edgeseg.train.loading import load_data, refuse_changed_data
 from edgeseg.train.run import RECORD, RunRecord, TrainOptions, read_run
@@ -31,6 +32,8 @@ class FoldPlan:
     folds: int
     split: SplitSpec
     data_fingerprint: str
+    split_fingerprint: str = ""
+    """What came of the first fold's split; empty in plans from before it was kept."""
     init: str | None = None
     """The run whose encoder every fold starts from, as seen from the cross-validation's folder."""
 
@@ -73,7 +76,8 @@ def train_folds(
     refuse_interrupted(out, overwrite, "cross-validation")
     loaded = load_data(data, dataclasses.replace(split, folds=folds), options.input.in_colour)
     start = os.path.relpath(init, out) if init is not None else None
-    plan = FoldPlan(options, folds, split, fingerprint_dataset(loaded.dataset), start)
+    fingerprints = fingerprint_dataset(loaded.dataset), fingerprint_split(loaded.split)
+    plan = FoldPlan(options, folds, split, *fingerprints, init=start)
     with staged_folder(out, overwrite, keep_partial=True) as folder:
         write_json(folder / PLAN, to_plain(plan))
         return _train_missing(data, folder, plan)
@@ -96,10 +100,15 @@ def resume_folds(data: Path, out: Path) -> FoldSummary:
             f"Expected an interrupted cross-validation in {partial_path(out)}, got none.", "Train without --resume."
         )
     plan = from_plain(FoldPlan, json.loads((partial_path(out) / PLAN).read_text(encoding="utf-8")))
-    found = fingerprint_dataset(open_dataset(data, plan.split.layout, plan.split.group_pattern))
-    refuse_changed_data(data, found, plan.data_fingerprint, out)
+    _refuse_changes(data, plan, out)
     with staged_folder(out, keep_partial=True, go_on=True) as folder:
         return _train_missing(data, folder, plan)
+
+
+def _refuse_changes(data: Path, plan: FoldPlan, out: Path) -> None:
+    loaded = load_data(data, dataclasses.replace(plan.split, folds=plan.folds), plan.options.input.in_colour)
+    refuse_changed_data(data, fingerprint_dataset(loaded.dataset), plan.data_fingerprint, out)
+    refuse_other_split(data, loaded.split, plan.split_fingerprint)
 
 
 def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,18 +13,18 @@ from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_rows
 from edgeseg.core.progress import progress_bar
-from edgeseg.data.case import GIVEN_PARTS
 from edgeseg.data.check_report import describe_leak
 from edgeseg.data.dataset import (
     Dataset,
     LabelledImage,
     find_empty_classes,
     fingerprint_dataset,
+    list_absent,
     open_dataset,
     read_cases,
 )
 from edgeseg.data.duplicates import find_duplicates, make_thumbnail
-from edgeseg.data.split import Split, divide_cases
+from edgeseg.data.split import Split, list_splits, refuse_other_split
 from edgeseg.train.run import SPLIT, RunRecord
 
 
@@ -55,8 +56,7 @@ class LoadedData:
 
     def write_split(self, folder: Path) -> None:
         """Write down which case is in which part."""
-        rows = [(case.stem, case.group, part) for part in GIVEN_PARTS for case in self.split.part(part)]
-        write_rows(folder / SPLIT, ("stem", "group", "part"), rows)
+        write_rows(folder / SPLIT, ("stem", "group", "part"), self.split.to_rows())
 
 
 def load_data(root: Path, split_spec: SplitSpec, colour: bool = False) -> LoadedData:
@@ -64,14 +64,27 @@ def load_data(root: Path, split_spec: SplitSpec, colour: bool = False) -> Loaded
     dataset = open_dataset(root, split_spec.layout, split_spec.group_pattern)
     with progress_bar("Reading images", len(dataset.cases)) as advance:
         images = {image.case.stem: image for image in read_cases(dataset.cases, colour, advance)}
-    for defect in find_empty_classes(dataset, (image.marked for image in images.values())):
+    marked = {stem: image.marked for stem, image in images.items()}
+    for defect in find_empty_classes(dataset, marked.values()):
         raise defect
-    empty = {stem: not image.labels.any() for stem, image in images.items()}
-    return LoadedData(dataset, divide_cases(dataset.cases, empty, split_spec), split_spec, images)
+    splits = list_splits(dataset.cases, {stem: not any(counts) for stem, counts in marked.items()}, split_spec)
+    for split in splits:
+        _refuse_unseen(dataset, [marked[case.stem] for case in split.train])
+    return LoadedData(dataset, splits[split_spec.fold], split_spec, images)
+
+
+def _refuse_unseen(dataset: Dataset, marked: Sequence[Sequence[int]]) -> None:
+    """Refuse a training part that lacks a class: nobody could learn it."""
+    for name in list_absent(dataset.classes, marked):
+        raise DataError(
+            f"Expected something marked for the class {name} among the training cases of {dataset.root}, "
+            "got it in the others only.",
+            "Give more cases that show it, or divide them in another way with --seed.",
+        )
 
 
 def load_same_data(root: Path, record: RunRecord, run: Path) -> LoadedData:
-    """Read the data of a run once more, and refuse them when they have changed.
+    """Read the data of a run once more, and refuse them when they or their groups have changed.
 
     Args:
         root: Where the data are.
@@ -80,6 +93,7 @@ def load_same_data(root: Path, record: RunRecord, run: Path) -> LoadedData:
     """
     data = load_data(root, record.split, record.input.in_colour)
     refuse_changed_data(root, fingerprint_dataset(data.dataset), record.data_fingerprint, run)
+    refuse_other_split(root, data.split, record.split_fingerprint)
     return data
 
 

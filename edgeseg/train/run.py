@@ -141,6 +141,8 @@ class RunRecord:
     options: TrainOptions
     libraries: dict[str, str]
     edgeseg: str
+    split_fingerprint: str = ""
+    """What came of the split; empty in runs from before it was kept."""
     class_weights: tuple[float, ...] = ()
     """How much each class counts in the loss; none where all count alike."""
     init: str | None = None
@@ -163,6 +165,7 @@ class RunRecord:
             model=self.options.model,
             edgeseg=self.edgeseg,
             libraries=self.libraries,
+            split_fingerprint=self.split_fingerprint,
         )
 
 

@@ -18,6 +18,8 @@ from edgeseg.core.spec import OutputSpec
 from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import LabelledImage, fingerprint_dataset
 from edgeseg.data.shape import find_shape
+from edgeseg.data.split import fingerprint_split
+from edgeseg.data.white import find_white
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import find_loss
 from edgeseg.model.unet import build_unet
@@ -129,12 +131,13 @@ def _begin_record(loaded: LoadedData, path: str, options: TrainOptions, init: st
         data=path,
         data_fingerprint=fingerprint_dataset(loaded.dataset),
         split=loaded.split_spec,
-        input=options.input,
+        input=dataclasses.replace(options.input, white=find_white(loaded.part("train"))),
         output=output,
         spec=options.describe_network(output.channels),
         options=options,
         libraries={name: version(name) for name in LIBRARIES},
         edgeseg=edgeseg.__version__,
+        split_fingerprint=fingerprint_split(loaded.split),
         class_weights=weigh_by_rarity(loaded.part("train")) if options.class_weights == "auto" else (),
         init=init,
         near_duplicates=loaded.count_leaks(),

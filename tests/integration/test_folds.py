@@ -15,6 +15,7 @@ from edgeseg.compress.workshop import open_run
 from edgeseg.core.errors import DataError, RunError, TrainingError
 from edgeseg.core.files import partial_path, write_json
 from edgeseg.core.schema import to_plain
+from edgeseg.data.dataset import fingerprint_dataset, open_dataset
 from edgeseg.train import trainer
 from edgeseg.train.export import export_run
 from edgeseg.train.folds import FoldPlan, resume_folds, train_folds
@@ -73,6 +74,11 @@ def test_cross_validation_on_changed_data_is_not_continued(tmp_path: Path) -> No
     plan = FoldPlan(OPTIONS, 3, plain_split(0), "another fingerprint")
     write_json(partial_path(out) / "plan.json", to_plain(plan))
     with pytest.raises(DataError, match="got a changed folder"):
+        resume_folds(data, out)
+    same = fingerprint_dataset(open_dataset(data))
+    plan = dataclasses.replace(plan, data_fingerprint=same, split_fingerprint="another division")
+    write_json(partial_path(out) / "plan.json", to_plain(plan))
+    with pytest.raises(DataError, match="got other groups or parts"):
         resume_folds(data, out)
 
 

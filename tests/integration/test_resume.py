@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import DataError, RunError
-from edgeseg.core.images import write_image
-from edgeseg.train.run import TrainOptions, read_run
+from edgeseg.core.images import read_image, write_image
+from edgeseg.train.run import TrainOptions, read_interrupted, read_run
 from edgeseg.train.trainer import resume_run
 from tests.commands import Fail
 from tests.discs import make_disc_data
@@ -71,9 +71,30 @@ def test_nothing_to_continue_and_changed_data_are_told(tmp_path: Path, monkeypat
     monkeypatch.setattr(trainer, "_fit", stop)
     with pytest.raises(KeyboardInterrupt):
         trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, epochs=2))
+    rows = [f"case_{number:02d},patient{number // 2}" for number in range(20)]
+    (data / "groups.csv").write_text("\n".join(["stem,group", *rows]), encoding="utf-8")
+    with pytest.raises(DataError, match="got other groups or parts"):
+        trainer.resume_run(data, tmp_path / "run")
+    (data / "groups.csv").unlink()
     write_image(data / "images" / "case_00.png", np.zeros((72, 96), np.uint8))
     with pytest.raises(DataError, match="got a changed folder"):
         trainer.resume_run(data, tmp_path / "run")
+
+
+def test_record_says_what_is_white_in_images_of_12_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeseg.train import trainer
+
+    data = make_disc_data(tmp_path / "discs", 20)
+    for path in (data / "images").iterdir():
+        write_image(path, read_image(path).astype(np.uint16) * np.uint16(16))
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "_fit", stop)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, epochs=2))
+    assert read_interrupted(tmp_path / "run.partial").input.white == 4095
 
 
 def test_a_training_that_was_stopped_while_it_was_exported_only_exports(

@@ -33,7 +33,7 @@ def test_good_data_are_ready(varied_data: Path) -> None:
     table = report.to_json()
     assert (report.verdict, describe_verdict(report)) == (READY, "Ready to train on.")
     assert (table["cases"], table["groups"], table["empty"]) == (6, 6, 1)
-    assert (table["sizes"], table["bits"]) == ({"96x72": 6}, {"8": 6})
+    assert (table["sizes"], table["bits"], table["white"]) == ({"96x72": 6}, {"8": 6}, None)
     assert table["label_values"] == {"0": 6, "255": 5}
     assert 0 <= table["darkest"]["low"] <= table["brightest"]["high"] <= 255
     assert report.balance[0].cases == 5
@@ -95,7 +95,10 @@ def test_near_duplicates_across_groups_leak(varied_data: Path) -> None:
     assert report.verdict == LEAK
     assert "--write-groups" in describe_verdict(report)
     write_groups(varied_data / "groups.csv", join_groups(report.dataset.cases, report.pairs))
+    assert report.to_json()["near_duplicates"]["pairs"][0]["across"] is True
     again = check(varied_data)
+    (pair,) = again.to_json()["near_duplicates"]["pairs"]
+    assert (pair["cases"], pair["across"]) == (["case_02", "other"], False)
     assert (again.verdict, len(again.pairs), len(again.leaks)) == (READY, 1, 0)
     assert {case.group for case in again.dataset.cases if case.stem in ("case_02", "other")} == {"case_02"}
 
@@ -144,11 +147,20 @@ def test_contact_sheet_shows_outlines(varied_data: Path) -> None:
     assert len(pick_evenly(dataset.cases * 30)) == 48
 
 
+def test_cases_whose_classes_overlap_are_counted(varied_data: Path) -> None:
+    for number in range(6):
+        disc = draw_case(number)[1]
+        write_image(varied_data / "masks_vessel" / f"case_{number:02d}.png", disc if number < 2 else 255 - disc)
+    report = check(varied_data)
+    assert (report.verdict, report.to_json()["overlapping"]) == (READY, 2)
+
+
 def test_contact_sheet_of_16_bit(varied_data: Path) -> None:
     write_image(varied_data / "images" / "case_00.png", draw_case(0)[0].astype(np.uint16) * 16)
     dataset = open_dataset(varied_data)
     assert draw_sheet(dataset.cases[:1], dataset.classes).max() == 255
-    assert check(varied_data).to_json()["bits"] == {"8": 5, "16": 1}
+    table = check(varied_data).to_json()
+    assert (table["bits"], table["white"]) == ({"8": 5, "16": 1}, 4095)
 
 
 def test_label_values_with_a_gap_are_a_defect(tmp_path: Path) -> None:

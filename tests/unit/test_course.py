@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from edgeseg.train.course import LOWEST, STALL, Course, count_reductions, plan_epochs
+from edgeseg.cli.training import EpochsOption
+from edgeseg.train.course import (
+    FEWEST_EPOCHS,
+    LOWEST,
+    MOST_EPOCHS,
+    STALL,
+    STEPS,
+    Course,
+    count_reductions,
+    plan_epochs,
+)
 from edgeseg.train.history import (
     EpochCost,
     EpochResult,
@@ -65,6 +76,11 @@ def test_a_single_peak_is_not_the_best_epoch() -> None:
 @pytest.mark.parametrize(("images", "epochs"), [(584, 200), (456, 255), (145, 400), (10, 400), (5000, 50)])
 def test_few_images_are_seen_more_often(images: int, epochs: int) -> None:
     assert plan_epochs(images, batch=8) == epochs
+
+
+def test_help_says_how_many_epochs_are_planned() -> None:
+    text = get_args(EpochsOption)[1].help
+    assert f"{FEWEST_EPOCHS} to {MOST_EPOCHS}, for about {STEPS:,} steps" in text
 
 
 def test_history_of_an_older_run_is_read(tmp_path: Path) -> None:

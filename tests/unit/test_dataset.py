@@ -11,6 +11,7 @@ from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
 from edgeseg.core.images import write_image
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset, read_case
+from edgeseg.data.layouts.base import Layout
 from edgeseg.data.layouts.choose import LAYOUTS
 from edgeseg.data.split import split_cases
 
@@ -98,6 +99,30 @@ def test_fingerprint_notices_a_changed_mask(disc_data: Path) -> None:
 def make_groups(root: Path, per_group: int) -> None:
     rows = [f"case_{number:02d},patient{number // per_group}" for number in range(10)]
     (root / "groups.csv").write_text("stem,group\n" + "\n".join(rows) + "\n", encoding="utf-8")
+
+
+def test_fingerprint_of_a_link_that_leads_nowhere(disc_data: Path) -> None:
+    dataset = open_dataset(disc_data)
+    dataset.cases[0].image.unlink()
+    dataset.cases[0].image.symlink_to(disc_data / "none.png")
+    with pytest.raises(DataError, match=r"Expected a readable file at .*case_00"):
+        fingerprint_dataset(dataset)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_folder_of_another_layout_than_the_named_one(tmp_path: Path, layout: Layout) -> None:
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(DataError) as caught:
+        open_dataset(tmp_path, layout.name)
+    assert str(tmp_path) in caught.value.message
+    assert caught.value.hint
+
+
+def test_groups_file_in_another_encoding(disc_data: Path) -> None:
+    (disc_data / "groups.csv").write_bytes("stem,group\ncase_00,Müller\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"Expected UTF-8 in .*groups\.csv") as caught:
+        open_dataset(disc_data)
+    assert "UTF-8" in caught.value.hint
 
 
 def test_groups_are_never_parted(disc_data: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -82,6 +83,32 @@ def test_full_disk_is_a_sentence() -> None:
         full.open("wb", buffering=0) as file,
     ):
         file.write(b"x")
+
+
+def test_what_could_not_be_read_is_not_told_as_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), staged_folder(tmp_path / "out") as folder:
+        (folder / "copy").write_bytes((tmp_path / "none").read_bytes())
+    with pytest.raises(OSError, match="truncated file"), staged_folder(tmp_path / "out"):
+        raise OSError("truncated file")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EFBIG, "File too large"),
+        OSError(errno.EACCES, "Permission denied", "out.partial/weights.h5"),
+        OSError(None, "Out of range", "out.partial/checkpoint"),
+    ],
+)
+def test_what_could_not_be_written_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match=r"Writing out\.partial failed") as caught, staged_folder(Path("out")):
+        raise error
+    assert caught.value.__cause__ is error
 
 
 def test_json_never_holds_what_others_cannot_read(tmp_path: Path) -> None:

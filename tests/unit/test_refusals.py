@@ -12,7 +12,7 @@ import pytest
 
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
-from edgeseg.core.images import write_image
+from edgeseg.core.images import read_image, write_image
 from edgeseg.core.spec import InputSpec
 from edgeseg.data.check import check_survey
 from edgeseg.data.check_report import describe_verdict
@@ -76,6 +76,16 @@ def test_split_is_written_case_by_case(varied_data: Path, tmp_path: Path) -> Non
         rows = list(csv.DictReader(file))
     assert sorted(row["stem"] for row in rows) == [f"case_{number:02d}" for number in range(6)]
     assert {row["part"] for row in rows} == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("folds", [0, 4])
+def test_a_class_that_no_training_case_shows_is_refused(varied_data: Path, folds: int) -> None:
+    tested = load_data(varied_data, SPLIT).split.test[0].stem
+    for path in (varied_data / "masks").iterdir():
+        write_image(varied_data / "masks_vessel" / path.name, read_image(path) * np.uint8(path.stem == tested))
+    with pytest.raises(DataError, match="class vessel among the training cases") as caught:
+        load_data(varied_data, dataclasses.replace(SPLIT, folds=folds))
+    assert "--seed" in caught.value.hint
 
 
 def test_fewer_groups_than_folds_are_refused(varied_data: Path) -> None:

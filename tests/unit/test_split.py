@@ -10,7 +10,8 @@ import pytest
 
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
-from edgeseg.data.case import Case
+from edgeseg.data.case import GIVEN_PARTS, Case
+from edgeseg.data.defects import DefectError
 from edgeseg.data.split import Split, fold_cases, split_cases
 
 SPLIT = SplitSpec(seed=0, validation=0.2, test=0.2)
@@ -62,8 +63,34 @@ def test_folds_are_the_same_for_a_seed_and_others_for_another() -> None:
 
 def test_as_many_groups_as_folds() -> None:
     cases = make_cases(40, per_group=8)
-    for split in fold_cases(cases, mark_empty(cases, 16), 5, seed=0):
+    for split in fold_cases(cases, mark_empty(cases, 4), 5, seed=0):
         check_parts(split, cases)
+
+
+@pytest.mark.parametrize("showing", [3, 4, 5])
+@pytest.mark.parametrize("seed", range(5))
+def test_every_part_shows_something_where_few_groups_do(showing: int, seed: int) -> None:
+    cases = make_cases(40, per_group=2)
+    empty = mark_empty(cases, 40 - 2 * showing)
+    for split in (split_cases(cases, empty, SplitSpec(seed, 0.12, 0.15)), *fold_cases(cases, empty, showing, seed)):
+        check_parts(split, cases)
+        assert all(any(not empty[case.stem] for case in split.part(name)) for name in ("train", "val", "test"))
+
+
+def test_fewer_groups_that_show_something_than_parts() -> None:
+    cases = make_cases(40, per_group=2)
+    empty = mark_empty(cases, 36)
+    with pytest.raises(DefectError, match="3 groups with something marked to divide into train, val, test, got 2"):
+        split_cases(cases, empty, SPLIT)
+    with pytest.raises(DefectError, match="5 groups with something marked to divide into 5 folds, got 2"):
+        fold_cases(cases, empty, 5, seed=0)
+
+
+@pytest.mark.parametrize("hollow", GIVEN_PARTS)
+def test_a_given_part_that_shows_nothing(hollow: str) -> None:
+    cases = give_parts(make_cases(9), ["train"] * 5 + ["val"] * 2 + ["test"] * 2)
+    with pytest.raises(DefectError, match=f"given part {hollow}, got only empty masks"):
+        split_cases(cases, {case.stem: case.part == hollow for case in cases}, SPLIT)
 
 
 @pytest.mark.parametrize("per_group", [10, 40])

@@ -32,7 +32,7 @@ class ArraysLayout:
         """Number the images of each part; given parts are kept, and a lone train_ is divided like any other data."""
         parts = [part for part in GIVEN_PARTS if (root / f"{part}_images.npy").is_file()]
         found = [_find_part(root, part, part if len(parts) > 1 else "") for part in parts]
-        classes = found[0].classes
+        classes = found[0].classes if found else ()
         if any(part.classes != classes for part in found):
             raise DataError(f"Expected masks of the same classes in all parts of {root}, got others.", _SAVE_AGAIN)
         cases = tuple(case for part in found for case in part.cases)

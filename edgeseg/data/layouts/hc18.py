@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import re
 from pathlib import Path
@@ -11,9 +10,10 @@ import cv2
 import numpy as np
 
 from edgeseg.core.errors import DataError
+from edgeseg.core.files import read_rows
 from edgeseg.core.images import list_images, read_image
 from edgeseg.data.case import Case
-from edgeseg.data.layouts.base import Found, compare_names
+from edgeseg.data.layouts.base import Found, compare_names, list_folder
 from edgeseg.data.reading import Mask, Reading, read_mask
 
 FOLDER = "training_set"
@@ -37,7 +37,7 @@ class Hc18Layout:
 
     def find(self, root: Path) -> Found:
         """Pair images with outlines; the exam's number is the group."""
-        files = {path.stem: path for path in list_images(root / FOLDER)}
+        files = {path.stem: path for path in list_folder(root, FOLDER)}
         images = {stem: path for stem, path in files.items() if _IMAGE.match(stem)}
         outlines = {stem.removesuffix(_ENDING): path for stem, path in files.items() if stem.endswith(_ENDING)}
         table = _read_table(root / TABLE)
@@ -76,8 +76,7 @@ def _make_case(image: Path, outline: Path, sizes: tuple[float, float] | None) ->
 def _read_table(path: Path) -> dict[str, tuple[float, float]]:
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(path)
     try:
         return {row["filename"]: (_read_length(row[PIXEL_SIZE]), _read_length(row[CIRCUMFERENCE])) for row in rows}
     except (KeyError, ValueError) as error:

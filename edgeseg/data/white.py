@@ -1,0 +1,22 @@
+"""Which value of 16 bits is white: files often hold 10 or 12 of them, and would look almost black."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from edgeseg.data.dataset import LabelledImage
+
+LOWEST, HIGHEST = 255, 65535
+
+
+def find_white(images: Iterable[LabelledImage]) -> int:
+    """Find the white of images; those of 8 bits have their own and do not count."""
+    return choose_white(int(image.frame.max()) for image in images if image.frame.dtype == np.uint16)
+
+
+def choose_white(brightest: Iterable[int]) -> int:
+    """Choose the highest value of the fewest bits that hold the brightest pixels; of all 16 where there are none."""
+    highest = max(brightest, default=HIGHEST)
+    return max(LOWEST, (1 << highest.bit_length()) - 1)
