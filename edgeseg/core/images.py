@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_bytes
 
+DIMMEST_WHITE, BRIGHTEST_WHITE = 255, 65535
+"""What may be white in an image."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg writes past Python; what is wrong is said by us
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -86,9 +89,22 @@ def write_image(path: Path, image: NDArray[Any]) -> None:
     write_bytes(path, encode_png(image))
 
 
+def choose_white(brightest: Iterable[int]) -> int:
+    """Choose the highest value of the fewest bits that hold the brightest pixels; of all 16 where there are none."""
+    highest = max(brightest, default=BRIGHTEST_WHITE)
+    return max(DIMMEST_WHITE, (1 << highest.bit_length()) - 1)
+
+
+def _to_bytes(frame: NDArray[Any]) -> NDArray[np.uint8]:
+    """Make a picture of 8 bits to look at; files of 16 often hold 10 or 12, and would look almost black."""
+    if frame.dtype == np.uint8:
+        return frame
+    return np.asarray(cv2.convertScaleAbs(frame, alpha=255 / choose_white([int(frame.max())])), dtype=np.uint8)
+
+
 def to_bgr(frame: NDArray[Any]) -> NDArray[np.uint8]:
     """Make a BGR copy of a frame to draw on."""
-    image = frame if frame.dtype == np.uint8 else (frame >> 8).astype(np.uint8)
+    image = _to_bytes(frame)
     if image.ndim == 2 or image.shape[2] == 1:
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
     return image[:, :, :3].copy()
@@ -96,7 +112,7 @@ def to_bgr(frame: NDArray[Any]) -> NDArray[np.uint8]:
 
 def to_grey(frame: NDArray[Any]) -> NDArray[np.uint8]:
     """Make an 8-bit grey picture of a frame to look at; what a network sees is made in core/frame.py."""
-    image = frame if frame.dtype == np.uint8 else (frame >> 8).astype(np.uint8)
+    image = _to_bytes(frame)
     if image.ndim == 2 or image.shape[2] == 1:
         return image.reshape(image.shape[:2])
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(image[:, :, :3]), cv2.COLOR_BGR2GRAY), dtype=np.uint8)

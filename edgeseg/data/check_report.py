@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.core.images import choose_white
 from edgeseg.core.schema import to_plain
 from edgeseg.data.case import Case
 from edgeseg.data.dataset import Dataset
 from edgeseg.data.defects import DefectError
 from edgeseg.data.duplicates import DuplicatePair
-from edgeseg.data.white import choose_white
 
 READY, DEFECTS, LEAK = "ready", "defects", "leak"
 DEEP = 16

@@ -6,17 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from edgeseg.core.images import choose_white
 from edgeseg.data.dataset import LabelledImage
-
-LOWEST, HIGHEST = 255, 65535
 
 
 def find_white(images: Iterable[LabelledImage]) -> int:
     """Find the white of images; those of 8 bits have their own and do not count."""
     return choose_white(int(image.frame.max()) for image in images if image.frame.dtype == np.uint16)
-
-
-def choose_white(brightest: Iterable[int]) -> int:
-    """Choose the highest value of the fewest bits that hold the brightest pixels; of all 16 where there are none."""
-    highest = max(brightest, default=HIGHEST)
-    return max(LOWEST, (1 << highest.bit_length()) - 1)

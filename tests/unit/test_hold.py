@@ -108,6 +108,6 @@ def test_while_nobody_looks_nothing_is_carried(
 
 
 def test_every_kind_of_frame_becomes_grey() -> None:
-    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    grey = np.arange(3, 256, 4, dtype=np.uint8).reshape(8, 8)
     for frame in (grey, grey[..., None], np.dstack([grey] * 3), np.dstack([grey] * 4), grey.astype(np.uint16) << 8):
-        np.testing.assert_array_equal(to_grey(frame), grey)
+        np.testing.assert_allclose(to_grey(frame), grey, atol=1)

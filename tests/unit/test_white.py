@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from edgeseg.core.frame import frame_to_grid
-from edgeseg.core.images import read_image, write_image
+from edgeseg.core.images import choose_white, read_image, to_bgr, to_grey, write_image
 from edgeseg.core.spec import ClassSpec, InputSpec
 from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import open_dataset, read_cases
 from edgeseg.data.preview import draw_preview
-from edgeseg.data.white import choose_white, find_white
+from edgeseg.data.white import find_white
 
 
 def deepen(data: Path, factor: int) -> None:
@@ -64,3 +64,10 @@ def test_preview_shows_twelve_bits(disc_data: Path) -> None:
     unseen = ClassSpec("target", (0, 0, 0))
     sheet = draw_preview(dataset.cases, (unseen,), InputSpec(64, 64), choose_variations("none"), seed=0)
     assert sheet.max() > 150
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_pictures_to_look_at_are_as_bright_whatever_bits_a_file_uses(bits: int) -> None:
+    frame = np.linspace(0, 2**bits - 1, 64).reshape(8, 8).astype(np.uint8 if bits == 8 else np.uint16)
+    assert to_grey(frame).max() == to_bgr(frame).max() == 255
+    assert to_grey(frame).mean() == pytest.approx(127.5, abs=1)
