@@ -1,10 +1,10 @@
 """Which model at which time budget? Dice against one-thread int8 milliseconds, for the named sizes and the stems.
 
-    python benchmarks/front.py DATA OUT [--models nano,micro,small,base] [--stems full,half,quarter]
-        [--epochs N] [--batch N]
+    python benchmarks/front.py DATA OUT [--pairs nano/quarter,small/half] [--epochs N] [--batch N]
 
-Trains each pair, makes its int8 file without further training and times all files in turn on one thread. What was
-trained before is not trained again. Writes OUT/front.md, .json and .png.
+Trains each pair of size and stem, makes its int8 file without further training and times all files in turn on one
+thread. What was trained before is not trained again, so the table names the epochs. Writes OUT/front.md, .json and
+.png.
 """
 
 from __future__ import annotations
@@ -18,19 +18,30 @@ from itertools import product
 from pathlib import Path
 
 import matplotlib as mpl
-from trained import add_course, describe_course, list_course, score_file, show_estimate, train_once, write_results
+from trained import add_course, list_course, mean_dice, score_file, show_estimate, train_once, write_results
 
 from edgeseg.bench.measure import load_models, time_segmenters
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.stats import Estimate, Percentiles
-from edgeseg.evaluate.score import summarise_cases
+from edgeseg.train.history import read_history
 from edgeseg.trials.results import keep_unbeaten
 
 mpl.use("agg")
 from matplotlib.figure import Figure
 
 RUNS = 200
-HEADER = ("model", "stem", "Dice, int8 file", "ms p50", "ms p99", "parameters", "million MACs", "training, min")
+MODELS, STEMS = ("nano", "micro", "small", "base"), ("full", "half", "quarter")
+HEADER = (
+    "model",
+    "stem",
+    "Dice, int8 file",
+    "ms p50",
+    "ms p99",
+    "parameters",
+    "million MACs",
+    "epochs, batch",
+    "training, min",
+)
 STEM_COLOURS = {"full": "#1b2a33", "half": "#0f766e", "quarter": "#c2410c"}
 
 
@@ -42,6 +53,7 @@ class Point:
     stem: str
     file: Path
     dice: Estimate
+    course: str
     minutes: float
 
 
@@ -72,7 +84,9 @@ def make_point(data: Path, out: Path, model: str, stem: str, course: Sequence[st
         command = ["compress", str(run), "--out", str(folder), "--recipe", "int8-ptq", "--max-drop", "1"]
         subprocess.run([sys.executable, "-m", "edgeseg", *command], check=True)
     file = folder / "int8-ptq.tflite"
-    return Point(model, stem, file, summarise_cases(score_file(file, data), ()).dice, record["timing"]["seconds"] / 60)
+    epochs = len(read_history(run))
+    dice, trained = mean_dice(score_file(file, data)), f"{epochs}, {record['options']['batch']}"
+    return Point(model, stem, file, dice, trained, record["timing"]["seconds"] / 60)
 
 
 def time_points(points: list[Point]) -> list[Percentiles]:
@@ -111,12 +125,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--models", default="nano,micro,small,base")
-    parser.add_argument("--stems", default="full,half,quarter")
+    parser.add_argument("--pairs", default=",".join(f"{model}/{stem}" for model, stem in product(MODELS, STEMS)))
     add_course(parser)
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
-    pairs = product(chosen.models.split(","), chosen.stems.split(","))
+    pairs = [pair.split("/") for pair in chosen.pairs.split(",")]
     points = [make_point(chosen.data, chosen.out, model, stem, list_course(chosen)) for model, stem in pairs]
     times = time_points(points)
     notes = (
@@ -124,7 +137,7 @@ def main() -> None:
         "",
         "    python benchmarks/front.py DATA OUT",
         "",
-        f"Trained on `{chosen.data.name}` ({describe_course(chosen)}), 256x256, one seed.",
+        f"Trained on `{chosen.data.name}`, 256x256, one seed.",
         "int8 by calibration alone; milliseconds of the bare network, one thread, all files timed in turn.",
         "",
         "![Dice against milliseconds](front.png)",
@@ -138,7 +151,7 @@ def make_row(point: Point, time: Percentiles) -> list[str]:
     """Put a point's figures into a row."""
     card = read_model(point.file).card
     figures = [f"{time.p50:.2f}", f"{time.p99:.2f}", str(card.parameters), f"{card.macs / 1e6:.0f}"]
-    return [point.model, point.stem, show_estimate(point.dice), *figures, f"{point.minutes:.1f}"]
+    return [point.model, point.stem, show_estimate(point.dice), *figures, point.course, f"{point.minutes:.1f}"]
 
 
 if __name__ == "__main__":
