@@ -14,7 +14,7 @@ import numpy as np
 from edgeseg.bench.measure import count_blocks, time_segmenters
 from edgeseg.compress.layers import compare_layers
 from edgeseg.compress.pruned import name_float, read_channels
-from edgeseg.compress.recipe import Recipe
+from edgeseg.compress.recipe import PARENT, Recipe
 from edgeseg.compress.variant import LayerError, Variant
 from edgeseg.compress.workshop import Workshop
 from edgeseg.core.card import Metrics
@@ -26,7 +26,6 @@ from edgeseg.graph.operators import read_graph
 from edgeseg.graph.summary import count_operators, measure_sparsity
 from edgeseg.runtime.segmenter import Segmenter
 
-PARENT = "float32"
 TIMED_RUNS = 100
 COMPARED_IMAGES = 4
 

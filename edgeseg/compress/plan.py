@@ -10,13 +10,15 @@ from typing import Any
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.bench.measure import describe_host
 from edgeseg.compress.gate import Gate, choose_variant, explain_choice
-from edgeseg.compress.judge import PARENT, Judgement, judge_files
+from edgeseg.compress.judge import Judgement, judge_files
 from edgeseg.compress.layers import find_nodes
 from edgeseg.compress.lesson import plan_lesson
 from edgeseg.compress.make import make_files, name_file
 from edgeseg.compress.prune import check_pruning
-from edgeseg.compress.recipe import Recipe, add_plain_recipe
+from edgeseg.compress.qat import check_layers
+from edgeseg.compress.recipe import PARENT, Recipe, add_plain_recipe, check_names
 from edgeseg.compress.resume import begin_plan
+from edgeseg.compress.sparsify import check_reach
 from edgeseg.compress.variant import Variant
 from edgeseg.compress.workshop import Workshop, open_run
 from edgeseg.core.files import write_bytes, write_json
@@ -79,10 +81,11 @@ def compress_run(
         threads: CPU threads for the timing.
         teacher: A run whose masks are followed where a recipe trains; None follows the run's own.
     """
+    recipes = add_plain_recipe(tuple(recipes))
+    check_names(recipes)
     shop = open_run(run)
     check_recipes(recipes, shop, run)
     lesson = plan_lesson(shop, teacher)
-    recipes = add_plain_recipe(tuple(recipes))
     begin_plan(folder, run, recipes, teacher)
     write_bytes(folder / name_file(PARENT), (run / MODEL).read_bytes())
     make_files(shop, lesson, recipes, folder)
@@ -95,12 +98,16 @@ def compress_run(
 
 
 def check_recipes(recipes: Sequence[Recipe], shop: Workshop, run: Path) -> None:
-    """Refuse what the network cannot give before anything is made: layers it does not have, budgets it cannot keep."""
+    """Refuse what the network cannot give before anything is made: layers, budgets, zeros, training for int8."""
     for recipe in recipes:
         if recipe.keep_float:
             find_nodes(read_model(run / MODEL).flatbuffer, recipe.keep_float)
         if recipe.prune is not None:
             check_pruning(shop.record.spec, shop.model, recipe.prune)
+        if recipe.sparsify is not None:
+            check_reach(shop.model, recipe.sparsify.target)
+        if recipe.qat is not None:
+            check_layers(shop.model, keep_zeros=recipe.sparsify is not None)
 
 
 def _report(

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.compress.judge import PARENT
 from edgeseg.compress.plan import ComparedCase, CompressReport, Outcome
+from edgeseg.compress.recipe import PARENT
 from edgeseg.core.files import write_text
 from edgeseg.core.images import encode_png, to_bgr
 from edgeseg.core.modelfile import read_model
