@@ -66,7 +66,7 @@ def write_compression_report(folder: Path, run: Path, outcome: Outcome, stream: 
         rows=draw_cases(folder, report, outcome.cases),
         stream=stream,
         commands=write_commands(report, record),
-        facts=list_facts(report),
+        facts=list_facts(report, record),
     )
     write_text(folder / PAGE, page)
     write_text(folder / TEXT, write_markdown(report, record))
