@@ -21,10 +21,10 @@ import matplotlib as mpl
 from trained import add_course, list_course, mean_dice, score_file, show_estimate, train_once, write_results
 
 from edgeseg.bench.measure import load_models, time_segmenters
+from edgeseg.core.front import keep_unbeaten
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.stats import Estimate, Percentiles
 from edgeseg.train.history import read_history
-from edgeseg.trials.results import keep_unbeaten
 
 mpl.use("agg")
 from matplotlib.figure import Figure
@@ -117,7 +117,7 @@ def draw_front(path: Path, points: list[Point], times: list[Percentiles]) -> Non
 def find_front(points: list[Point], times: list[Percentiles]) -> list[Place]:
     """Find the places that no other one beats, the fastest first."""
     places = [Place(time.p50, point.dice.mean) for point, time in zip(points, times, strict=True)]
-    return sorted(keep_unbeaten([(place, place) for place in places]), key=lambda place: place.milliseconds)
+    return sorted(keep_unbeaten([(place.costs, place) for place in places]), key=lambda place: place.milliseconds)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,7 +57,7 @@ def compress(
 
     Every file is judged on the run's own test cases through the device's runtime, and timed beside the float parent.
     The fastest file whose Dice holds the gate is chosen, and further training only where it is better on validation
-    cases. Exit code 3 when no file holds the gate; files and report are there anyway.
+    cases. Exit code 3 when no file that was asked for holds the gate; files and report are there anyway.
 
     Example: `edgeseg compress runs/first --out runs/first-small`
     """
@@ -65,7 +66,7 @@ def compress(
     from edgeseg.compress.plan import compress_run
     from edgeseg.compress.recipe import load_recipe
     from edgeseg.compress.resume import open_folder
-    from edgeseg.core.board import load_board
+    from edgeseg.core.board import load_board, name_board
     from edgeseg.report.compression import write_compression_report
 
     board = load_board(device) if device else None
@@ -75,14 +76,18 @@ def compress(
         budget_ms = board.recommended.budget_ms
     recipes = [load_recipe(name.strip()) for name in recipe.split(",")]
     with usage_errors():
-        gate = Gate(max_drop, budget_ms, board.recommended.backends if board is not None else ())
+        gate = Gate(max_drop, budget_ms)
         check_teacher_use(teacher, recipes)
+    if board is not None:
+        gate = dataclasses.replace(gate, targets=board.recommended.backends, board=name_board(str(device)))
     keep_inputs([run, teacher], [out])
     with open_folder(out, overwrite, resume) as folder:
         outcome = compress_run(run, folder, recipes, gate, threads, teacher)
         write_compression_report(folder, run, outcome)
     report = outcome.report
     print_variants(report.variants, report.chosen)
+    for remark in report.remarks.values():
+        print(remark)
     if report.advice:
         typer.echo(report.advice, err=True)
     if not report.gate["held"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,6 @@ from edgeseg.core.verdict import INTEGER_TARGETS, UNMAPPED, read_verdict
 
 SAME_SPEED = 1.10
 """Files within this factor of the fastest count as equally fast; the validation Dice decides between them."""
-NAMED_LAYERS = 3
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,9 @@ class Gate:
     max_drop: float = 0.01
     budget_ms: float | None = None
     targets: tuple[str, ...] = ()
-    """What the file is to run on; one of them must take it. Empty: this machine."""
+    """What the board runs files on, the best first, which must take the file; empty: this machine's CPU."""
+    board: str | None = None
+    """The board whose targets these are."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.max_drop <= 1.0:
@@ -41,90 +41,68 @@ class Gate:
         """Judge the 99th percentile of the latency."""
         return self.budget_ms is None or variant.latency_ms.p99 <= self.budget_ms
 
+    @property
+    def target(self) -> str | None:
+        """Name what the file is meant to run on: a file that only the board's second choice takes is slow there."""
+        return self.targets[0] if self.targets else None
+
     def allows_float(self) -> bool:
-        """Say whether a target takes operators with float numbers."""
-        return not self.targets or any(target not in INTEGER_TARGETS for target in self.targets)
+        """Say whether the target takes operators with float numbers."""
+        return self.target not in INTEGER_TARGETS
 
     def finds_target(self, variant: Variant) -> bool:
-        """Judge whether a target takes every operator; a doubt is no reason against a file."""
-        return not self.targets or any(
-            target not in variant.lint or read_verdict(variant.lint[target]) != UNMAPPED for target in self.targets
-        )
+        """Judge whether the target takes every operator; a doubt is no reason against a file."""
+        return self.target is None or takes_file(self.target, variant)
+
+
+def takes_file(target: str, variant: Variant) -> bool:
+    """Read from the card whether a target takes a file."""
+    return target not in variant.lint or read_verdict(variant.lint[target]) != UNMAPPED
 
 
 def choose_variant(variants: Sequence[Variant], gate: Gate) -> tuple[Variant, bool]:
-    """Choose a variant, and say whether the gate held: the fastest that is admitted, else the most accurate."""
-    admitted = _drop_idle_training([variant for variant in variants if gate.admits(variant)])
-    if not admitted:
-        fitting = [variant for variant in variants if gate.finds_target(variant)] or variants
-        return min(fitting, key=lambda variant: variant.dice_drop.mean), False
-    fastest = min(variant.latency_ms.p50 for variant in admitted)
-    quick = [variant for variant in admitted if variant.latency_ms.p50 <= fastest * SAME_SPEED]
-    return max(quick, key=lambda variant: variant.validation_dice), True
+    """Choose a variant, and say whether the gate held: the fastest of those asked for that are admitted.
+
+    Where none of them is, what was made beside them is chosen if it is admitted, else the one that comes nearest.
+    """
+    asked = list_asked(variants)
+    if admitted := [variant for variant in asked if gate.admits(variant)]:
+        return _find_best(drop_idle_training(admitted)), True
+    spare = [variant for variant in variants if gate.admits(variant)]
+    return _find_best(spare) if spare else find_nearest(asked, gate), False
 
 
-def _drop_idle_training(admitted: Sequence[Variant]) -> list[Variant]:
-    """Leave out further training of the same network that is not better on validation cases than without it."""
-    plain = {
-        variant.precision: variant.validation_dice
-        for variant in admitted
-        if not variant.trained and not variant.kept_float
-    }
-    return [
-        variant
-        for variant in admitted
-        if not variant.trained or variant.channels or variant.validation_dice > plain.get(variant.precision, -1.0)
-    ]
+def list_asked(variants: Sequence[Variant]) -> list[Variant]:
+    """List what was asked for, and plain int8 where it stands for further training of the same network."""
+    stands = any(variant.requested and variant.retrained for variant in variants)
+    return [variant for variant in variants if variant.requested or stands]
 
 
-def explain_choice(variants: Sequence[Variant], chosen: Variant, held: bool, gate: Gate) -> str:
-    """Say why the gate did not hold, or why no int8 file was chosen, and what to try; empty when nothing is wrong."""
-    said = [] if held else [explain_gate(chosen, gate)]
-    small = [variant for variant in variants if variant.precision == "int8" and gate.finds_target(variant)]
-    if small and not any(gate.keeps_accuracy(variant) for variant in small):
-        best = min(small, key=lambda variant: variant.dice_drop.mean)
-        said += [explain_gate(best, gate, "int8 file")] if held or best is not chosen else []
-    return " ".join(said)
+def find_nearest(variants: Sequence[Variant], gate: Gate) -> Variant:
+    """Find what comes nearest to the gate: of those that the target takes the fastest accurate one, else the best."""
+    fitting = [variant for variant in variants if gate.finds_target(variant)] or variants
+    accurate = [variant for variant in fitting if gate.keeps_accuracy(variant)]
+    if accurate:
+        return min(accurate, key=lambda variant: variant.latency_ms.p99)
+    return min(fitting, key=lambda variant: variant.dice_drop.mean)
 
 
-def explain_gate(chosen: Variant, gate: Gate, kind: str = "file") -> str:
-    """Say what the best file misses and what to try, in one sentence."""
-    if not gate.finds_target(chosen):
-        reasons = "; ".join(f"{target}: {chosen.lint[target]}" for target in gate.targets)
-        return f"No file runs on this board: {chosen.name} is refused ({reasons}); change that, or take another board."
-    if not gate.keeps_accuracy(chosen):
-        drop = chosen.dice_drop
-        return (
-            f"No {kind} keeps the drop within {gate.max_drop}: the best, {chosen.name}, loses {drop.mean:.4f} "
-            f"(up to {drop.ci95[1]:.4f}); {_name_layers(chosen)}"
-            f"{_advise(chosen, gate)}train longer, take a larger model, or raise --max-drop."
-        )
-    return (
-        f"No accurate file stays within {gate.budget_ms} ms: {chosen.name} needs {chosen.latency_ms.p99:.2f} ms (p99); "
-        "try --recipe prune50-int8-qat or edgeseg search, train a smaller model or size, use more --threads, or raise "
-        "--budget-ms."
-    )
+def is_idle(variant: Variant, admitted: Sequence[Variant]) -> bool:
+    """Say whether further training of the same network is not better on validation cases than without it."""
+    plain = [other for other in admitted if other.plain and other.precision == variant.precision]
+    return variant.retrained and any(variant.validation_dice <= other.validation_dice for other in plain)
 
 
-def _name_layers(variant: Variant) -> str:
-    worst = variant.worst_layers(NAMED_LAYERS)
-    if not worst:
-        return ""
-    named = ", ".join(f"{layer.layer} ({layer.error:.1%})" for layer in worst)
-    return f"farthest from float are its layers {named}; "
+def drop_idle_training(admitted: Sequence[Variant]) -> list[Variant]:
+    """Leave out further training that gained nothing."""
+    return [variant for variant in admitted if not is_idle(variant, admitted)]
 
 
-def _advise(variant: Variant, gate: Gate) -> str:
-    if variant.precision != "int8":
-        return ""
-    return f"{_advise_float(variant) if gate.allows_float() else ''}try --recipe int16x8 or --teacher, "
+def list_quick(variants: Sequence[Variant]) -> list[Variant]:
+    """List the fastest, and what is as fast."""
+    fastest = min(variant.latency_ms.p50 for variant in variants)
+    return [variant for variant in variants if variant.latency_ms.p50 <= fastest * SAME_SPEED]
 
 
-def _advise_float(variant: Variant) -> str:
-    """Write the line of a recipe that keeps the worst layers in float, beside those that are kept already."""
-    kept = variant.kept_float
-    further = [layer.layer for layer in variant.worst_layers(len(variant.layers)) if layer.layer not in kept]
-    if not further:
-        return ""
-    line = f"keep_float = {json.dumps([*kept, *further[:NAMED_LAYERS]])}"
-    return f"put {line} into a copy of the recipe int8-ptq (no full integers then: not for the Edge TPU), "
+def _find_best(variants: Sequence[Variant]) -> Variant:
+    return max(list_quick(variants), key=lambda variant: variant.validation_dice)

@@ -13,8 +13,8 @@ import numpy as np
 
 from edgeseg.bench.measure import count_blocks, time_segmenters
 from edgeseg.compress.layers import compare_layers
-from edgeseg.compress.pruned import name_float, read_channels
-from edgeseg.compress.recipe import Recipe
+from edgeseg.compress.pruned import name_float, read_pruned
+from edgeseg.compress.recipe import PARENT, Recipe
 from edgeseg.compress.variant import LayerError, Variant
 from edgeseg.compress.workshop import Workshop
 from edgeseg.core.card import Metrics
@@ -26,7 +26,6 @@ from edgeseg.graph.operators import read_graph
 from edgeseg.graph.summary import count_operators, measure_sparsity
 from edgeseg.runtime.segmenter import Segmenter
 
-PARENT = "float32"
 TIMED_RUNS = 100
 COMPARED_IMAGES = 4
 
@@ -111,7 +110,7 @@ def _write_metrics(model: ModelFile, parent: tuple[ScoredCase, ...], child: tupl
 def _describe(
     name: str, model: ModelFile, recipe: Recipe | None, metrics: Metrics, tried: _Tried, latency: Percentiles
 ) -> Variant:
-    data = model.path.read_bytes()
+    data, pruned = model.path.read_bytes(), read_pruned(model.path.parent, name)
     return Variant(
         name=name,
         file=model.path.name,
@@ -129,6 +128,8 @@ def _describe(
         latency_ms=latency,
         lint=model.card.lint,
         layers=tried.layers,
-        channels=read_channels(model.path.parent, name),
+        channels=pruned.channels if pruned is not None else (),
+        calibrated=pruned is not None and pruned.calibrated,
         kept_float=recipe.keep_float if recipe is not None else (),
+        sparsified=recipe is not None and recipe.sparsify is not None,
     )

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg.compress.cut import Network, wire_network
+from edgeseg.compress.judge import score_validation
 from edgeseg.compress.layers import find_nodes
 from edgeseg.compress.lesson import Lesson
 from edgeseg.compress.prune import prune_network
-from edgeseg.compress.pruned import describe_pruned, name_float, write_pruned
+from edgeseg.compress.pruned import describe_pruned, name_float, read_pruned, write_pruned
 from edgeseg.compress.qat import train_quantised
 from edgeseg.compress.recipe import CALIBRATED, Recipe, format_recipe
 from edgeseg.compress.sparsify import check_sparsity, sparsify_model
@@ -24,9 +25,10 @@ from edgeseg.convert.package import build_card, make_golden
 from edgeseg.convert.tflite import convert_model
 from edgeseg.core.card import Card
 from edgeseg.core.files import write_text
-from edgeseg.core.modelfile import write_model
+from edgeseg.core.modelfile import ModelFile, write_model
 from edgeseg.core.progress import progress_bar
 from edgeseg.graph.summary import measure_sparsity
+from edgeseg.runtime.segmenter import Segmenter
 
 RECIPES = "recipes"
 
@@ -49,7 +51,7 @@ def make_file(shop: Workshop, lesson: Lesson, recipe: Recipe, folder: Path) -> N
     """Make one recipe's file; the recipe is written first, the file appears whole."""
     write_text(folder / RECIPES / f"{recipe.name}.toml", format_recipe(recipe))
     network = _thin_out(_prune(shop, lesson, recipe, folder), recipe, lesson, folder)
-    flatbuffer = make_flatbuffer(shop, lesson, recipe, network.model)
+    flatbuffer = _quantise(shop, lesson, recipe, network, folder)
     card = _describe(shop, recipe, flatbuffer)
     write_model(folder / name_file(recipe.name), flatbuffer, card, make_golden(flatbuffer, card))
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
@@ -84,6 +86,24 @@ def _thin_out(network: Network, recipe: Recipe, lesson: Lesson, folder: Path) ->
     sparse = sparsify_model(network.model, recipe.sparsify, lesson)
     store.save(1, network.spec, sparse)
     return dataclasses.replace(network, model=sparse)
+
+
+def _quantise(shop: Workshop, lesson: Lesson, recipe: Recipe, network: Network, folder: Path) -> bytes:
+    """Make the flatbuffer; what pruning left is trained for int8 only where that is better than calibration alone."""
+    flatbuffer = make_flatbuffer(shop, lesson, recipe, network.model)
+    pruned = read_pruned(folder, recipe.name)
+    if pruned is None or recipe.qat is None:
+        return flatbuffer
+    plain = make_flatbuffer(shop, lesson, dataclasses.replace(recipe, qat=None), network.model)
+    if _score(shop, recipe, flatbuffer) > _score(shop, recipe, plain):
+        return flatbuffer
+    write_pruned(folder, recipe.name, dataclasses.replace(pruned, calibrated=True))
+    return plain
+
+
+def _score(shop: Workshop, recipe: Recipe, flatbuffer: bytes) -> float:
+    model = ModelFile(Path(name_file(recipe.name)), flatbuffer, _describe(shop, recipe, flatbuffer), ())
+    return score_validation(shop, Segmenter(model))
 
 
 def make_flatbuffer(shop: Workshop, lesson: Lesson, recipe: Recipe, model: Any) -> bytes:

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import edgeseg
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.bench.measure import describe_host
-from edgeseg.compress.gate import Gate, choose_variant, explain_choice
-from edgeseg.compress.judge import PARENT, Judgement, judge_files
+from edgeseg.compress.advice import explain_choice, list_remarks
+from edgeseg.compress.gate import Gate, choose_variant
+from edgeseg.compress.judge import Judgement, judge_files
 from edgeseg.compress.layers import find_nodes
 from edgeseg.compress.lesson import plan_lesson
 from edgeseg.compress.make import make_files, name_file
 from edgeseg.compress.prune import check_pruning
-from edgeseg.compress.recipe import Recipe, add_plain_recipe
+from edgeseg.compress.qat import check_layers
+from edgeseg.compress.recipe import PARENT, Recipe, add_plain_recipe, check_names
 from edgeseg.compress.resume import begin_plan
+from edgeseg.compress.sparsify import check_reach
 from edgeseg.compress.variant import Variant
 from edgeseg.compress.workshop import Workshop, open_run
 from edgeseg.core.files import write_bytes, write_json
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import Case
+from edgeseg.train import trainer
 from edgeseg.train.run import MODEL, read_run
 
+LIBRARIES = (*trainer.LIBRARIES, "tensorflow-model-optimization", "ai-edge-litert")
 RESULTS = ("compress.json", "report.json")
 """The same figures twice: under the name that other programs know, and beside report.html and report.md."""
 
@@ -39,6 +47,8 @@ class CompressReport:
     gate: dict[str, Any]
     advice: str
     """What to do when the gate did not hold, or no int8 file held it; empty when all is well."""
+    remarks: dict[str, str]
+    """Why a file was not chosen, for each that was asked for, and what else differs from its recipe."""
     threads: int
     teacher: str | None
     recipes: tuple[Recipe, ...]
@@ -46,6 +56,7 @@ class CompressReport:
     data_fingerprint: str
     edgeseg: str
     libraries: dict[str, str]
+    """The versions that compressed; those that trained stand in the run's record."""
     host: dict[str, Any]
 
 
@@ -79,15 +90,18 @@ def compress_run(
         threads: CPU threads for the timing.
         teacher: A run whose masks are followed where a recipe trains; None follows the run's own.
     """
+    asked = frozenset(recipe.name for recipe in recipes)
+    recipes = add_plain_recipe(tuple(recipes))
+    check_names(recipes)
     shop = open_run(run)
     check_recipes(recipes, shop, run)
     lesson = plan_lesson(shop, teacher)
-    recipes = add_plain_recipe(tuple(recipes))
     begin_plan(folder, run, recipes, teacher)
     write_bytes(folder / name_file(PARENT), (run / MODEL).read_bytes())
     make_files(shop, lesson, recipes, folder)
     by_name = {recipe.name: recipe for recipe in recipes}
     judged = judge_files(shop, {name: folder / name_file(name) for name in (PARENT, *by_name)}, by_name, threads)
+    judged = {name: _mark_requested(judgement, name in asked) for name, judgement in judged.items()}
     report = _report(shop, judged, gate, threads, recipes, teacher)
     for name in RESULTS:
         write_json(folder / name, to_plain(report))
@@ -95,12 +109,20 @@ def compress_run(
 
 
 def check_recipes(recipes: Sequence[Recipe], shop: Workshop, run: Path) -> None:
-    """Refuse what the network cannot give before anything is made: layers it does not have, budgets it cannot keep."""
+    """Refuse what the network cannot give before anything is made: layers, budgets, zeros, training for int8."""
     for recipe in recipes:
         if recipe.keep_float:
             find_nodes(read_model(run / MODEL).flatbuffer, recipe.keep_float)
         if recipe.prune is not None:
             check_pruning(shop.record.spec, shop.model, recipe.prune)
+        if recipe.sparsify is not None:
+            check_reach(shop.model, recipe.sparsify.target)
+        if recipe.qat is not None:
+            check_layers(shop.model, keep_zeros=recipe.sparsify is not None)
+
+
+def _mark_requested(judgement: Judgement, requested: bool) -> Judgement:
+    return dataclasses.replace(judgement, variant=dataclasses.replace(judgement.variant, requested=requested))
 
 
 def _report(
@@ -119,13 +141,14 @@ def _report(
         chosen=chosen.name,
         gate={**to_plain(gate), "held": held},
         advice=explain_choice(variants[1:], chosen, held, gate),
+        remarks=list_remarks(variants[1:], chosen, gate),
         threads=threads,
         teacher=read_run(teacher).name if teacher is not None else None,
         recipes=recipes,
         seed=record.options.seed,
         data_fingerprint=record.data_fingerprint,
-        edgeseg=record.edgeseg,
-        libraries=record.libraries,
+        edgeseg=edgeseg.__version__,
+        libraries={name: version(name) for name in LIBRARIES},
         host=describe_host(CpuBackend.probe().detail),
     )
 

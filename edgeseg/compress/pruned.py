@@ -21,6 +21,8 @@ class PrunedNetwork:
 
     spec: UNetSpec
     channels: tuple[KeptChannels, ...]
+    calibrated: bool = False
+    """Whether its file was made by calibration alone, although the recipe trains for int8."""
 
 
 def describe_pruned(before: Network, after: Network) -> PrunedNetwork:
@@ -40,9 +42,9 @@ def name_float(folder: Path, recipe: str) -> Path:
     return folder / NETWORKS / f"{recipe}.tflite"
 
 
-def read_channels(folder: Path, recipe: str) -> tuple[KeptChannels, ...]:
-    """Read how many channels a recipe left; none where it removed none."""
+def read_pruned(folder: Path, recipe: str) -> PrunedNetwork | None:
+    """Read the description; None where the recipe removed no channel."""
     path = folder / NETWORKS / f"{recipe}.json"
     if not path.is_file():
-        return ()
-    return from_plain(PrunedNetwork, json.loads(path.read_text(encoding="utf-8"))).channels
+        return None
+    return from_plain(PrunedNetwork, json.loads(path.read_text(encoding="utf-8")))

@@ -19,6 +19,12 @@ with quiet_native_output():
     import tensorflow_model_optimization as tfmot
 
 _CALIBRATION_IMAGES = 64
+_FOLDED = (keras.layers.InputLayer, keras.layers.BatchNormalization)
+"""Layers that the schemes do not list: one is the image, the other becomes part of the convolution before it."""
+_HINT = (
+    "Use Conv2D, BatchNormalization, ReLU, MaxPool2D, bilinear UpSampling2D, Add or Concatenate, "
+    "or take the recipe int8-ptq."
+)
 
 
 def train_quantised(parent: Any, step: QatStep, lesson: Lesson, keep_zeros: bool = False) -> Any:
@@ -48,17 +54,28 @@ def quantise_model(parent: Any, keep_zeros: bool = False) -> Any:
     copy = keras.models.clone_model(parent)
     copy.set_weights(parent.get_weights())
     quantisation = tfmot.quantization.keras
-    plain = quantisation.default_8bit.Default8BitQuantizeScheme
-    sparse = tfmot.experimental.combine.Default8BitPrunePreserveQuantizeScheme
     try:
         annotated = quantisation.quantize_annotate_model(copy)
-        return quantisation.quantize_apply(annotated, sparse() if keep_zeros else plain())
+        return quantisation.quantize_apply(annotated, _choose_scheme(keep_zeros))
     except (ValueError, RuntimeError) as error:
-        raise RecipeError(
-            f"Expected layers that tfmot can quantise, got its refusal: {error}.",
-            "Use Conv2D, BatchNormalization, ReLU, MaxPool2D, bilinear UpSampling2D, Add or Concatenate, "
-            "or take the recipe int8-ptq.",
-        ) from error
+        raise RecipeError(f"Expected layers that tfmot can quantise, got its refusal: {error}.", _HINT) from error
+
+
+def check_layers(model: Any, keep_zeros: bool) -> None:
+    """Refuse layers that tfmot cannot quantise before any training."""
+    registry = _choose_scheme(keep_zeros).get_quantize_registry()
+    for layer in model.layers:
+        if not isinstance(layer, _FOLDED) and not registry.supports(layer):
+            kept = " and keep zeros in" if keep_zeros else ""
+            raise RecipeError(
+                f"Expected layers that tfmot can quantise{kept}, got {layer.name}, a {type(layer).__name__}.", _HINT
+            )
+
+
+def _choose_scheme(keep_zeros: bool) -> Any:
+    if keep_zeros:
+        return tfmot.experimental.combine.Default8BitPrunePreserveQuantizeScheme()
+    return tfmot.quantization.keras.default_8bit.Default8BitQuantizeScheme()
 
 
 def set_ranges(model: Any, parent: Any, images: NDArray[np.float32]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,9 @@ CALIBRATED = ("int8", "int16x8")
 """Precisions whose activations have ranges that calibration images set."""
 BUDGETS = ("macs", "parameters", "latency")
 IMPORTANCES = ("taylor", "norm")
+PARENT = "float32"
+"""The name of the float parent's file, which no recipe may take."""
+_NAME = re.compile(r"\w[\w .+-]*")
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,10 @@ class Recipe:
     qat: QatStep | None = None
 
     def __post_init__(self) -> None:
+        if _NAME.fullmatch(self.name) is None:
+            raise ValueError(f"expected a name that can be a file's, got {self.name!r}")
+        if self.name == PARENT:
+            raise ValueError(f"expected another name than {PARENT}, which is the float parent's")
         check_choice("precision", self.precision, PRECISIONS)
         if self.qat is not None and self.precision != "int8":
             raise ValueError(f"expected precision int8 beside [qat], got {self.precision!r}")
@@ -135,6 +144,16 @@ def load_recipe(name: str) -> Recipe:
         raise RecipeError(
             f"Expected a valid recipe in {path}, got: {error}.", "quantize/README.md explains every key."
         ) from error
+
+
+def check_names(recipes: Sequence[Recipe]) -> None:
+    """Refuse recipes whose files would have one name."""
+    for name, count in Counter(recipe.name for recipe in recipes).items():
+        if count > 1:
+            raise RecipeError(
+                f"Expected recipes of different names, got {count} that are called {name}.",
+                "Rename a recipe's file. Beside recipes that train for int8, int8-ptq is made, too.",
+            )
 
 
 def add_plain_recipe(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:

@@ -69,11 +69,11 @@ def wrap_convolutions(parent: Any, schedule: Any) -> Any:
     The last one, which draws the masks, has few weights: if only those against a mask were left, none would be drawn
     again, since what is zero stays zero.
     """
-    convolutions = [layer for layer in parent.layers if isinstance(layer, keras.layers.Conv2D)]
+    thinned = _list_convolutions(parent)[:-1]
 
     def wrap(layer: Any) -> Any:
         copy = layer.__class__.from_config(layer.get_config())
-        if layer in convolutions[:-1]:
+        if layer in thinned:
             return tfmot.sparsity.keras.prune_low_magnitude(copy, pruning_schedule=schedule)
         return copy
 
@@ -93,8 +93,36 @@ def unwrap_model(model: Any) -> Any:
 
 def measure_zeros(model: Any) -> float:
     """Measure the share of zeros among the convolutions' weights."""
-    kernels = [layer.kernel.numpy() for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    kernels = [layer.kernel.numpy() for layer in _list_convolutions(model)]
     return float(sum(np.count_nonzero(kernel == 0) for kernel in kernels) / sum(kernel.size for kernel in kernels))
+
+
+def _list_convolutions(model: Any) -> list[Any]:
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+
+
+def check_reach(model: Any, target: float) -> None:
+    """Refuse a target that no training reaches, since too many weights are in layers that tfmot leaves as they are."""
+    thinned = _list_convolutions(model)[:-1]
+    left = {
+        layer.name: _count_weights(layer)
+        for layer in model.layers
+        if layer not in thinned and isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D))
+    }
+    weights = sum(map(_count_weights, thinned))
+    share = weights / (weights + sum(left.values()))
+    if target * share < target - TOLERANCE:
+        largest = max(left, key=lambda name: left[name])
+        raise RecipeError(
+            f"Expected a network of which {target:.0%} of the weights can be zero, got one that reaches "
+            f"{target * share:.1%}: {len(left)} of its layers stay as they are, of which {largest} is the largest.",
+            "Train with --convolution plain, or take a recipe without [sparsify], such as int8-qat.",
+        )
+
+
+def _count_weights(layer: Any) -> int:
+    """Count a kernel's weights; biases are no part of what is thinned out."""
+    return max(int(np.prod(weight.shape)) for weight in layer.weights)
 
 
 def check_sparsity(reached: float, target: float) -> None:

@@ -51,6 +51,22 @@ class Variant:
     """In the order they run; empty where no channel was removed."""
     kept_float: tuple[str, ...] = ()
     """Layers that the recipe left float inside an int8 file."""
+    sparsified: bool = False
+    """Whether the recipe set weights to zero."""
+    calibrated: bool = False
+    """Whether a pruned network was quantised without its recipe's training, which was not better."""
+    requested: bool = True
+    """Whether it was asked for; plain int8 is made beside recipes that train for int8."""
+
+    @property
+    def plain(self) -> bool:
+        """Say whether it is the network as it was, in other numbers throughout."""
+        return not (self.trained or self.kept_float)
+
+    @property
+    def retrained(self) -> bool:
+        """Say whether it is the same network after further training, which nothing but better masks can speak for."""
+        return self.trained and not (self.channels or self.sparsified)
 
     def worst_layers(self, count: int) -> tuple[LayerError, ...]:
         """Pick the layers that are farthest from the parent's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, RunError
 from edgeseg.core.modelfile import read_model
+from edgeseg.data.dataset import LabelledImage
 from edgeseg.model.keras import keras
 from edgeseg.train.arrays import GridArrays, to_grid, to_reals
 from edgeseg.train.init import load_network
@@ -33,7 +35,10 @@ class Workshop:
 
 
 def open_run(run: Path) -> Workshop:
-    """Open a finished run with the data it was trained on; changed data and a foreign model file are refused."""
+    """Open a finished run with the data it was trained on; changed data and a foreign model file are refused.
+
+    So are test cases by which no loss could be seen.
+    """
     record = read_run(run)
     check_card(run, record)
     root = Path(os.path.normpath(run / record.data))
@@ -43,9 +48,19 @@ def open_run(run: Path) -> Workshop:
             f'Move the folder back, or correct "data" in {run / RECORD}.',
         )
     data = load_same_data(root, record, run)
+    check_test_cases(data.part("test"))
     keras.utils.set_random_seed(record.options.seed)
     train, validation = (to_grid(data.part(part), record.input) for part in ("train", "val"))
     return Workshop(record, load_network(run, record), data, train, validation)
+
+
+def check_test_cases(images: Sequence[LabelledImage]) -> None:
+    """Refuse cases of which none shows anything: Dice is taken over those that do."""
+    if not any(any(image.marked) for image in images):
+        raise DataError(
+            f"Expected a test case with something to find, got {len(images)} with nothing marked.",
+            "Give more cases or move some into the test part, and train again.",
+        )
 
 
 def check_card(run: Path, record: RunRecord) -> None:

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.compress.judge import PARENT
 from edgeseg.compress.plan import ComparedCase, CompressReport, Outcome
+from edgeseg.compress.recipe import PARENT
 from edgeseg.core.files import write_text
 from edgeseg.core.images import encode_png, to_bgr
 from edgeseg.core.modelfile import read_model
@@ -66,7 +66,7 @@ def write_compression_report(folder: Path, run: Path, outcome: Outcome, stream: 
         rows=draw_cases(folder, report, outcome.cases),
         stream=stream,
         commands=write_commands(report, record),
-        facts=list_facts(report),
+        facts=list_facts(report, record),
     )
     write_text(folder / PAGE, page)
     write_text(folder / TEXT, write_markdown(report, record))

@@ -16,13 +16,14 @@ def write_markdown(report: CompressReport, record: RunRecord) -> str:
     blocks = [
         f"# {report.run}: compression",
         f"Chosen: {report.chosen}. {say_verdict(report)}",
+        *(["\n".join(f"- {remark}" for remark in report.remarks.values())] if report.remarks else []),
         _draw_table(list(COLUMNS), [row.cells for row in list_rows(report)]),
         "Layers whose results are farthest from float32 (rms of the difference by rms of the result):",
         _draw_table(["file", "layers"], list_worst_layers(report)),
         _draw_table(["file", "operators"], list_operators(report)),
         "## To repeat it",
         "\n".join(f"    {command}" for command in write_commands(report, record)),
-        _draw_table(["", ""], list_facts(report)),
+        _draw_table(["", ""], list_facts(report, record)),
         DISCLAIMER,
     ]
     return "\n\n".join(blocks) + "\n"
@@ -38,12 +39,14 @@ def say_verdict(report: CompressReport) -> str:
     return f"Gate {held}: {promise}. {report.advice}".strip()
 
 
-def list_facts(report: CompressReport) -> list[tuple[str, str]]:
+def list_facts(report: CompressReport, record: RunRecord) -> list[tuple[str, str]]:
     """List what else decides how a compression comes out."""
     return [
         ("seed", str(report.seed)),
         ("data fingerprint", report.data_fingerprint),
         ("teacher", report.teacher or "none"),
+        ("board", report.gate["board"] or "none, this machine"),
+        ("trained with", ", ".join(map(" ".join, {"edgeseg": record.edgeseg, **record.libraries}.items()))),
         ("edgeseg", report.edgeseg),
         *report.libraries.items(),
         *((key, str(value)) for key, value in report.host.items() if key != "edgeseg"),

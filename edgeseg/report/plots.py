@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from edgeseg.compress.variant import Variant
+from edgeseg.core.front import keep_unbeaten
 from edgeseg.core.palette import ACCENT, FAINT, INK, SOFT
 from edgeseg.train.curve import paint_history
 from edgeseg.train.history import EpochResult
@@ -45,17 +46,21 @@ def draw_history(history: Sequence[EpochResult], best_epoch: int) -> str:
 
 
 def draw_front(variants: Sequence[Variant], chosen: str) -> str:
-    """Draw Dice against latency, each with its spread."""
+    """Draw Dice against latency, each with its spread; what no file beats in both is joined by a line."""
+    front = find_front(variants)
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         for row, variant in enumerate(variants):
             colour = ACCENT if variant.name == chosen else SOFT
             dice, times = variant.dice, variant.latency_ms
-            axes.plot(times.p50, dice.mean, "o", color=colour)
+            fill = colour if variant in front else "none"
+            axes.plot(times.p50, dice.mean, "o", color=colour, markerfacecolor=fill)
             axes.vlines(times.p50, *dice.ci95, color=colour)
             axes.hlines(dice.mean, times.p50, times.p90, color=colour)
             axes.annotate(variant.name, (times.p50, dice.mean), (6, 5 - 16 * (row % 2)), color=colour, **_OFFSET)
+        places = [(variant.latency_ms.p50, variant.dice.mean) for variant in front]
+        axes.plot(*zip(*places, strict=True), color=FAINT, zorder=0, gid="front")
         axes.set(xlabel="ms per inference (median, bar to the 90th percentile)", ylabel="Dice, 95% interval")
         axes.margins(x=0.2)
         medians = [variant.latency_ms.p50 for variant in variants]
@@ -65,6 +70,12 @@ def draw_front(variants: Sequence[Variant], chosen: str) -> str:
             axes.set_xlim(left=0)
 
     return _draw(paint)
+
+
+def find_front(variants: Sequence[Variant]) -> list[Variant]:
+    """Find the files that no other one beats in Dice and time, the fastest first."""
+    front = keep_unbeaten([((-variant.dice.mean, variant.latency_ms.p50), variant) for variant in variants])
+    return sorted(front, key=lambda variant: variant.latency_ms.p50)
 
 
 def draw_layers(variants: Sequence[Variant]) -> str:

@@ -13,8 +13,10 @@ from edgeseg.train.run import RunRecord, TrainOptions
 def write_commands(report: CompressReport, record: RunRecord) -> tuple[str, str]:
     """Write the commands; DATA, RUN, INIT, TEACHER and OUT stand for the folders, which are no part of a report."""
     train = " ".join(("edgeseg train DATA --out RUN", *_list_changed(record.options), *_list_others(record)))
-    recipes = ",".join(f"{RECIPES}/{recipe.name}.toml" for recipe in report.recipes)
+    recipes = ",".join(f"{RECIPES}/{variant.name}.toml" for variant in report.variants if variant.requested)
     compress = f"edgeseg compress RUN --out OUT --recipe {recipes} --max-drop {report.gate['max_drop']}"
+    if report.gate["board"] is not None:
+        compress += f" --device {shlex.quote(report.gate['board'])}"
     if report.gate["budget_ms"] is not None:
         compress += f" --budget-ms {report.gate['budget_ms']}"
     if report.teacher is not None:

@@ -6,8 +6,9 @@ import shlex
 import shutil
 from pathlib import Path
 
-from edgeseg.compress.judge import PARENT, judge_files
+from edgeseg.compress.judge import judge_files
 from edgeseg.compress.make import RECIPES, name_file
+from edgeseg.compress.recipe import PARENT
 from edgeseg.compress.variant import Variant
 from edgeseg.core.files import staged_folder, write_bytes
 from edgeseg.search.results import SearchRow

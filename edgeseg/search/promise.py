@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeseg.compress.gate import Gate, explain_gate
+from edgeseg.compress.advice import explain_gate
+from edgeseg.compress.gate import Gate
 from edgeseg.compress.variant import Variant
 from edgeseg.search.results import SearchRow
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgeseg.core.front import keep_unbeaten
 from edgeseg.search.space import Choice
-from edgeseg.trials.results import keep_unbeaten
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class SearchRow:
 
 def find_front(rows: Sequence[SearchRow]) -> tuple[SearchRow, ...]:
     """Find the finished trials that no other one beats, the fastest first."""
-    front = keep_unbeaten([(score, (score, row)) for row in rows if (score := row.score) is not None])
+    front = keep_unbeaten([(score.costs, (score, row)) for row in rows if (score := row.score) is not None])
     return tuple(row for score, row in sorted(front, key=lambda pair: (pair[0].relative, pair[1].number)))
 
 

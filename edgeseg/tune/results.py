@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeseg.trials.results import FINISHED, keep_unbeaten
+from edgeseg.core.front import keep_unbeaten
+from edgeseg.trials.results import FINISHED
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Score:
 
 def find_front(rows: Sequence[TrialRow]) -> tuple[TrialRow, ...]:
     """Find the finished trials that no other one beats, those with least work first."""
-    front = keep_unbeaten([(score, row) for row in rows if (score := _read_score(row)) is not None])
+    front = keep_unbeaten([(score.costs, row) for row in rows if (score := _read_score(row)) is not None])
     return tuple(sorted(front, key=lambda row: (row.macs or 0, row.number)))
 
 

@@ -100,11 +100,35 @@ def test_data_that_changed_after_the_training(run: Path, trained_data: Path, tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_test_cases_with_nothing_to_find(disc_data: Path) -> None:
+    from edgeseg.compress.workshop import check_test_cases
+    from edgeseg.core.errors import DataError
+    from edgeseg.data.dataset import open_dataset, read_cases
+
+    images = list(read_cases(open_dataset(disc_data).cases))
+    check_test_cases(images)
+    with pytest.raises(DataError, match="a test case with something to find, got 2 with nothing marked"):
+        check_test_cases([image for image in images if not any(image.marked)])
+
+
+def test_budget_that_no_file_holds(run: Path, tmp_path: Path, fail: Fail) -> None:
+    code, said = fail("compress", run, "--out", tmp_path / "out", "--recipe", "int8-ptq", "--budget-ms", "0.0001")
+    assert (code, "No accurate file stays within 0.0001 ms: int8-ptq needs" in said) == (3, True), said
+    assert "try --recipe prune50-int8-qat or edgeseg search" in said
+    report = json.loads((tmp_path / "out" / "compress.json").read_text(encoding="utf-8"))
+    assert (report["gate"]["budget_ms"], report["gate"]["held"], report["chosen"]) == (0.0001, False, "int8-ptq")
+    assert {"report.html", "report.md", "int8-ptq.tflite"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
 def test_board_that_takes_none_of_the_files(run: Path, tmp_path: Path, fail: Fail) -> None:
     board = tmp_path / "profile.toml"
     board.write_text(BOARD, encoding="utf-8")
     code, said = fail("compress", run, "--out", tmp_path / "out", "--device", board)
-    assert (code, "No file runs on this board: float16 is refused (edgetpu:" in said) == (3, True), said
+    assert (code, "No file runs on this board's edgetpu: float16 is refused (edgetpu:" in said) == (3, True), said
     report = json.loads((tmp_path / "out" / "compress.json").read_text(encoding="utf-8"))
     assert report["gate"]["held"] is False
     assert report["advice"] in said
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert f"--recipe recipes/float16.toml --max-drop 0.01 --device {tmp_path.name}" in text
+    for library in ("tensorflow-model-optimization", "ai-edge-litert"):
+        assert f"| {library} | {report['libraries'][library]} |" in text

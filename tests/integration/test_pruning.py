@@ -9,26 +9,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeseg.compress import prune
+from edgeseg.compress import make, prune
 from edgeseg.compress.channels import Keep
 from edgeseg.compress.costs import LatencyMeter, count_costs
 from edgeseg.compress.cut import Network, cut_network, shrink_spec, wire_network
 from edgeseg.compress.gate import Gate
 from edgeseg.compress.importance import MEASURES
-from edgeseg.compress.lesson import Lesson
+from edgeseg.compress.judge import score_validation
+from edgeseg.compress.lesson import Lesson, plan_lesson
 from edgeseg.compress.plan import compress_run
 from edgeseg.compress.prune import check_pruning, penalise_scales, prune_network
-from edgeseg.compress.recipe import PruneStep, load_recipe
+from edgeseg.compress.pruned import read_pruned
+from edgeseg.compress.qat import quantise_model
+from edgeseg.compress.recipe import PruneStep, QatStep, Recipe, load_recipe
 from edgeseg.compress.removal import BLOCK, find_removal, keep_least, plan_removals
 from edgeseg.compress.steps import StepStore
+from edgeseg.compress.workshop import open_run
 from edgeseg.convert.tflite import convert_model
 from edgeseg.core.errors import RecipeError
 from edgeseg.core.files import staged_folder
 from edgeseg.core.modelfile import read_model
 from edgeseg.graph.operators import read_graph
+from edgeseg.model.keras import keras
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.report.compression import write_compression_report
+from edgeseg.runtime.segmenter import Segmenter
 from edgeseg.train.arrays import GridArrays
 
 pytestmark = pytest.mark.integration
@@ -238,6 +244,30 @@ def test_killed_pruning_goes_on_behind_its_last_finished_step(tmp_path: Path, mo
     assert finished[0] == 3
     for kept, made in zip(finished[1].model.get_weights(), smaller.model.get_weights(), strict=True):
         np.testing.assert_array_equal(kept, made)
+
+
+def test_time_is_a_budget_like_the_others(tmp_path: Path) -> None:
+    network = make_network(height=128, width=128, widths=(32, 64))
+    step, lesson = make_step(latency=0.7, steps=1), make_lesson(network)
+    smaller = prune_network(network.spec, network.model, step, lesson, StepStore(tmp_path))
+    whole, left = (count_costs(n.wiring, n.wiring.keep_all()) for n in (network, smaller))
+    assert left.work < whole.work
+
+
+def test_pruned_network_is_trained_for_integers_only_where_that_is_better(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forget(model: Any, *_: object, **__: object) -> Any:
+        return quantise_model(keras.models.clone_model(model))
+
+    shop = open_run(trained_run)
+    monkeypatch.setattr(make, "train_quantised", forget)
+    recipe = Recipe("mine", "", "int8", prune=make_step(macs=0.8, steps=1), qat=QatStep(1, 1e-3, 0.5))
+    make.make_file(shop, plan_lesson(shop), recipe, tmp_path)
+    pruned = read_pruned(tmp_path, "mine")
+    assert pruned is not None
+    assert pruned.calibrated
+    assert score_validation(shop, Segmenter(read_model(tmp_path / "mine.tflite"))) > 0.5
 
 
 def test_pruned_network_goes_on_to_integers(trained_run: Path, tmp_path: Path) -> None:

@@ -98,6 +98,34 @@ def test_too_few_zeros_are_refused() -> None:
         check_sparsity(0.31, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("change", "recipe", "sentence", "hint"),
+    [
+        (
+            {"convolution": "separable"},
+            "sparse50-int8-qat",
+            r"54% of the weights can be zero, got one that reaches 4\d\.\d%: \d+ of its layers .* \w+_depthwise is",
+            "--convolution plain",
+        ),
+        ({"upsampling": "transpose"}, "smallest", "keep zeros in, got up0_reduce, a Conv2DTranspose", "int8-ptq"),
+    ],
+)
+def test_zeros_that_the_network_cannot_have_are_refused_before_any_training(
+    change: dict[str, Any], recipe: str, sentence: str, hint: str, shop: Workshop, trained_run: Path
+) -> None:
+    from edgeseg.compress.plan import check_recipes
+    from edgeseg.compress.recipe import load_recipe
+    from edgeseg.model.unet import build_unet
+
+    spec = dataclasses.replace(shop.record.spec, widths=(16, 32), **change)
+    other = dataclasses.replace(shop, model=build_unet(spec), record=dataclasses.replace(shop.record, spec=spec))
+    wanted = dataclasses.replace(load_recipe(recipe), prune=None)
+    with pytest.raises(RecipeError, match=sentence) as caught:
+        check_recipes([wanted], other, trained_run)
+    assert hint in caught.value.hint
+    check_recipes([load_recipe("int8-qat"), wanted], shop, trained_run)
+
+
 @pytest.mark.parametrize("steps", [2, 7, 60, 1000])
 def test_schedule_reaches_its_target_in_any_number_of_steps(steps: int) -> None:
     from edgeseg.compress.sparsify import plan_schedule

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.compress.gate import Gate, choose_variant, explain_choice, explain_gate
-from edgeseg.compress.variant import LayerError, Variant
+from edgeseg.compress.advice import explain_choice, explain_gate, list_remarks
+from edgeseg.compress.gate import Gate, choose_variant
+from edgeseg.compress.variant import KeptChannels, LayerError, Variant
 from edgeseg.core.board import load_board
-from edgeseg.core.catalog import find_board
+from edgeseg.core.catalog import find_board, list_boards
 from edgeseg.core.stats import Estimate, Percentiles
 from edgeseg.core.verdict import UNCERTAIN, UNMAPPED
 from edgeseg.graph.finding import Objection, make_finding, summarise_findings
@@ -93,10 +94,27 @@ def test_file_that_no_target_takes_is_not_chosen() -> None:
     taken = make_variant("int8", 1.0, 0.0, lint={"edgetpu": "ok"})
     gate = Gate(targets=("edgetpu",))
     assert choose_variant([refused, taken], gate) == (taken, True)
-    assert choose_variant([refused, taken], Gate(targets=("edgetpu", "cpu")))[0] == refused
+    assert choose_variant([refused, taken], Gate(targets=("cpu", "edgetpu")))[0] == refused
     chosen, held = choose_variant([refused], gate)
     assert not held
     assert "wide is refused (edgetpu: ADD computes with more than 8 bits)" in explain_gate(chosen, gate)
+    assert list_remarks([refused, taken], taken, gate) == {
+        "wide": "wide is not admitted: it is refused (edgetpu: ADD computes with more than 8 bits)."
+    }
+
+
+@pytest.mark.parametrize("name", sorted(list_boards()))
+def test_every_board_refuses_what_its_best_backend_cannot_run(name: str) -> None:
+    recommended = load_board(name).recommended
+    gate = Gate(budget_ms=recommended.budget_ms, targets=recommended.backends)
+    half = dataclasses.replace(
+        make_variant("float16", 1.0, 0.0, lint={"cpu": "ok", "edgetpu": "CONV_2D computes with float numbers"}),
+        precision="float16",
+    )
+    chosen, held = choose_variant([half], gate)
+    assert held is not name.startswith("coral")
+    said = "float16 is refused (edgetpu: CONV_2D computes with float numbers; only its cpu would run it)"
+    assert (said in explain_choice([half], chosen, held, gate)) is name.startswith("coral")
 
 
 def test_board_with_an_edge_tpu_takes_what_its_rules_take(tmp_path: Path) -> None:
@@ -139,7 +157,8 @@ def test_no_float_is_advised_or_chosen_where_the_target_takes_none() -> None:
     int8 = make_variant("int8", 1.0, 0.5, layers=LAYERS, lint={"edgetpu": "ok"})
     mixed = make_variant("mixed", 0.5, 0.0, layers=LAYERS, lint={"edgetpu": "CONV_2D computes with float numbers"})
     assert choose_variant([int8, mixed], gate) == (int8, False)
-    assert choose_variant([int8, mixed], Gate(targets=("edgetpu", "cpu"))) == (mixed, True)
+    assert choose_variant([int8, mixed], Gate(targets=("edgetpu", "cpu"))) == (int8, False)
+    assert choose_variant([int8, mixed], Gate(targets=("cpu", "gpu"))) == (mixed, True)
     said = explain_choice([int8, mixed], int8, False, gate)
     assert "No file keeps the drop within 0.01: the best, int8" in said
     assert "keep_float" not in said
@@ -168,6 +187,102 @@ def test_it_is_said_when_no_int8_file_holds_the_gate() -> None:
     )
     assert explain_choice([half, lossy, good], good, True, Gate()) == ""
     assert explain_choice([half], half, True, Gate()) == ""
+
+
+CHANNELS = (KeptChannels("a", 16, 8),)
+PLAIN = dataclasses.replace(make_variant("int8-ptq", 1.0, 0.0), requested=False)
+
+
+def test_what_was_asked_for_has_to_hold_and_not_what_was_made_beside() -> None:
+    pruned = dataclasses.replace(make_variant("prune50", 0.5, 0.03, trained=True, layers=LAYERS), channels=CHANNELS)
+    chosen, held = choose_variant([PLAIN, pruned], Gate())
+    assert (chosen, held) == (PLAIN, False)
+    said = explain_choice([PLAIN, pruned], chosen, held, Gate())
+    assert "No file that was asked for keeps the drop within 0.01: the best, prune50, loses 0.0300" in said
+    assert said.endswith("int8-ptq, which was made beside, holds the gate and is chosen instead.")
+    assert list_remarks([PLAIN, pruned], chosen, Gate()) == {
+        "prune50": "prune50 is not admitted: it loses 0.0300 (up to 0.0310), where 0.01 may be lost."
+    }
+    asked = dataclasses.replace(PLAIN, requested=True)
+    assert choose_variant([asked, pruned], Gate()) == (asked, True)
+
+
+def test_accurate_file_that_nobody_asked_for_is_not_denied() -> None:
+    gate = Gate(budget_ms=1.0)
+    pruned = dataclasses.replace(make_variant("prune50", 0.5, 0.03, trained=True), channels=CHANNELS)
+    chosen, held = choose_variant([PLAIN, pruned], gate)
+    assert (chosen, held) == (pruned, False)
+    said = explain_choice([PLAIN, pruned], chosen, held, gate)
+    assert said.startswith("No file that was asked for keeps the drop within 0.01: the best, prune50, loses")
+
+
+def test_what_was_asked_for_is_chosen_where_it_holds() -> None:
+    sparse = dataclasses.replace(make_variant("sparse50", 1.0, 0.0, validation=0.8, trained=True), sparsified=True)
+    assert choose_variant([PLAIN, sparse], Gate()) == (sparse, True)
+    asked = dataclasses.replace(PLAIN, requested=True)
+    assert choose_variant([asked, sparse], Gate()) == (asked, True)
+    assert (
+        "whose masks are no worse on validation cases (0.9000 to 0.8000)"
+        in (list_remarks([asked, sparse], asked, Gate())["sparse50"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("trained", "reason"),
+    [
+        (make_variant("qat", 1.0, 0.0, validation=0.8, trained=True), "qat is left out: its further training is not"),
+        (make_variant("qat", 1.0, 0.2, validation=0.95, trained=True), "qat is not admitted: it loses 0.2000"),
+    ],
+)
+def test_plain_int8_stands_for_further_training_of_the_same_network(trained: Variant, reason: str) -> None:
+    assert choose_variant([PLAIN, trained], Gate()) == (PLAIN, True)
+    said = list_remarks([PLAIN, trained], PLAIN, Gate())["qat"]
+    assert said.startswith(reason)
+    assert said.endswith("int8-ptq, the same network without further training, stands for it.")
+
+
+def test_removed_channels_are_blamed_and_not_the_layers_that_are_left() -> None:
+    pruned = dataclasses.replace(make_variant("prune50", 0.5, 0.5, layers=LAYERS), channels=CHANNELS)
+    said = explain_gate(pruned, Gate())
+    assert "give its recipe a larger share in [prune] or more recovery_epochs" in said
+    assert "keep_float" not in said
+    assert "farthest from float" not in said
+
+
+def test_file_that_comes_nearest_to_the_budget_is_named() -> None:
+    half = dataclasses.replace(make_variant("float16", 3.0, -0.001), precision="float16")
+    files = [half, make_variant("int8-ptq", 0.9, 0.0), make_variant("wrong", 0.1, 0.5)]
+    chosen, held = choose_variant(files, Gate(budget_ms=1.0))
+    assert (chosen.name, held) == ("int8-ptq", False)
+    assert "No accurate file stays within 1.0 ms: int8-ptq needs 1.08 ms" in (
+        explain_choice(files, chosen, held, Gate(budget_ms=1.0))
+    )
+    assert "float16 is not admitted: it needs 3.60 ms (p99), where 1.0 ms may be taken." in (
+        list_remarks(files, chosen, Gate(budget_ms=1.0)).values()
+    )
+
+
+def test_pruning_is_not_advised_where_it_was_tried() -> None:
+    pruned = dataclasses.replace(make_variant("prune50", 0.9, 0.0), channels=CHANNELS)
+    said = explain_choice([PLAIN, pruned], pruned, False, Gate(budget_ms=1.0))
+    assert "prune50 needs 1.08 ms (p99); try edgeseg search, train a smaller" in said
+
+
+def test_it_is_said_where_training_what_pruning_left_gained_nothing() -> None:
+    pruned = dataclasses.replace(make_variant("prune50", 0.5, 0.0), channels=CHANNELS, calibrated=True)
+    assert list_remarks([PLAIN, pruned], pruned, Gate())["prune50"].startswith(
+        "prune50 has its ranges from calibration alone"
+    )
+
+
+def test_slower_file_is_held_against_the_fastest() -> None:
+    files = [make_variant(name, ms, 0.0, validation=dice) for name, ms, dice in [("a", 1.0, 0.8), ("b", 1.05, 0.9)]]
+    slow = make_variant("c", 1.12, 0.0, validation=0.95)
+    chosen, _ = choose_variant([*files, slow], Gate())
+    assert chosen.name == "b"
+    assert list_remarks([*files, slow], chosen, Gate())["c"] == (
+        "c holds the gate, but takes 1.12 ms where a takes 1.00 ms."
+    )
 
 
 @pytest.mark.parametrize("values", [{"max_drop": -0.1}, {"max_drop": 2.0}, {"budget_ms": 0.0}])

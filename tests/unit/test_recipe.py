@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgeseg.compress.recipe import Recipe, add_plain_recipe, format_recipe, load_recipe
+from edgeseg.compress.recipe import Recipe, add_plain_recipe, check_names, format_recipe, load_recipe
 from edgeseg.core.catalog import list_recipes
 from edgeseg.core.errors import RecipeError
 
@@ -61,6 +61,8 @@ def test_plain_int8_is_made_beside_recipes_that_train_for_int8() -> None:
             "got 'int8' with .qat.",
         ),
         ('precision = "int8"\nkeep_float = "head"', "expected a list for keep_float"),
+        ('precision = "int8"\nname = "../../evil"', "expected a name that can be a file's, got '../../evil'"),
+        ('precision = "int8"\nname = "float32"', "expected another name than float32"),
     ],
 )
 def test_recipe_that_cannot_be_is_refused(text: str, reason: str, tmp_path: Path) -> None:
@@ -68,6 +70,15 @@ def test_recipe_that_cannot_be_is_refused(text: str, reason: str, tmp_path: Path
     path.write_text(f'summary = "mine"\n{text}\n', encoding="utf-8")
     with pytest.raises(RecipeError, match=reason):
         load_recipe(str(path))
+
+
+def test_recipes_of_one_name_are_refused() -> None:
+    qat, mine = load_recipe("int8-qat"), Recipe("int8-ptq", "mine", "int8", keep_float=("head",))
+    check_names(add_plain_recipe((qat, load_recipe("int8-ptq"))))
+    with pytest.raises(RecipeError, match="of different names, got 2 that are called int8-ptq"):
+        check_names(add_plain_recipe((qat, mine)))
+    with pytest.raises(RecipeError, match="got 2 that are called int8-qat"):
+        check_names((qat, qat))
 
 
 @pytest.mark.parametrize(
