@@ -22,7 +22,7 @@ from edgeseg.compress.recipe import PruneStep, load_recipe
 from edgeseg.compress.removal import BLOCK, find_removal, keep_least, plan_removals
 from edgeseg.compress.steps import StepStore
 from edgeseg.convert.tflite import convert_model
-from edgeseg.core.errors import RecipeError
+from edgeseg.core.errors import OutputError, RecipeError
 from edgeseg.core.files import staged_folder
 from edgeseg.core.modelfile import read_model
 from edgeseg.graph.operators import read_graph
@@ -30,6 +30,7 @@ from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.report.compression import write_compression_report
 from edgeseg.train.arrays import GridArrays
+from tests.commands import full_disk, read_files
 
 pytestmark = pytest.mark.integration
 
@@ -238,6 +239,16 @@ def test_killed_pruning_goes_on_behind_its_last_finished_step(tmp_path: Path, mo
     assert finished[0] == 3
     for kept, made in zip(finished[1].model.get_weights(), smaller.model.get_weights(), strict=True):
         np.testing.assert_array_equal(kept, made)
+
+
+@pytest.mark.parametrize("room", [20, 10_000])
+def test_full_disk_leaves_the_step_before_whole(tmp_path: Path, room: int) -> None:
+    network, store = make_network(), StepStore(tmp_path)
+    store.save(1, network.spec, network.model)
+    before = read_files(tmp_path)
+    with full_disk(room), pytest.raises(OutputError, match=r"step-2\.h5 failed: File too large"):
+        store.save(2, network.spec, network.model)
+    assert read_files(tmp_path) == before
 
 
 def test_pruned_network_goes_on_to_integers(trained_run: Path, tmp_path: Path) -> None:
