@@ -16,8 +16,9 @@ from edgeseg.core.files import partial_path, refuse_interrupted, staged_folder, 
 from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset
 from edgeseg.model.losses import find_loss
+from edgeseg.train.checkpoint import is_remembered
 from edgeseg.train.loading import load_data, refuse_changed_data
-from edgeseg.train.run import RECORD, RunRecord, TrainOptions, read_run
+from edgeseg.train.run import RunRecord, TrainOptions, read_run
 from edgeseg.train.trainer import resume_run, train_run
 
 PLAN, SUMMARY = "plan.json", "folds.json"
@@ -114,11 +115,11 @@ def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:
 
 
 def _train_fold(data: Path, folder: Path, plan: FoldPlan, fold: int) -> RunRecord:
-    """Train a fold, go on with it, or read it where it is finished."""
+    """Train a fold, go on with it where something of it is kept, or read it where it is finished."""
     run = folder / f"fold-{fold + 1}"
     if run.is_dir():
         return read_run(run)
-    if (partial_path(run) / RECORD).is_file():
+    if is_remembered(partial_path(run)):
         return resume_run(data, run)
     split = dataclasses.replace(plan.split, folds=plan.folds, fold=fold)
     init = folder / plan.init if plan.init is not None else None
