@@ -85,12 +85,13 @@ def is_cross_validation(out: Path) -> bool:
     return (partial_path(out) / PLAN).is_file()
 
 
-def resume_folds(data: Path, out: Path) -> FoldSummary:
+def resume_folds(data: Path, out: Path, overwrite: bool = False) -> FoldSummary:
     """Continue an interrupted cross-validation with the options it was begun with; finished folds stay.
 
     Args:
         data: The labelled images it was begun on.
         out: The folder it was to make.
+        overwrite: Whether what stands there may be replaced.
     """
     if not is_cross_validation(out):
         raise RunError(
@@ -99,7 +100,7 @@ def resume_folds(data: Path, out: Path) -> FoldSummary:
     plan = from_plain(FoldPlan, json.loads((partial_path(out) / PLAN).read_text(encoding="utf-8")))
     found = fingerprint_dataset(open_dataset(data, plan.split.layout, plan.split.group_pattern))
     refuse_changed_data(data, found, plan.data_fingerprint, out)
-    with staged_folder(out, keep_partial=True, go_on=True) as folder:
+    with staged_folder(out, overwrite, keep_partial=True, go_on=True) as folder:
         return _train_missing(data, folder, plan)
 
 

@@ -108,18 +108,19 @@ def train_run(
         return _train(loaded, record, Site(folder, folder, seat), init, test)
 
 
-def resume_run(data: Path, out: Path) -> RunRecord:
+def resume_run(data: Path, out: Path, overwrite: bool = False) -> RunRecord:
     """Continue an interrupted training with the options it was begun with.
 
     Args:
         data: The labelled images it was begun on.
         out: The run folder it was to make.
+        overwrite: Whether a run that stands there may be replaced.
     """
     record = read_interrupted(partial_path(out))
     _refuse_lost_start(partial_path(out), record.init)
     seat = find_seat(record.options.strategy)
     loaded = load_same_data(data, record, out)
-    with staged_folder(out, keep_partial=True, go_on=True) if seat.chief else worker_folder() as folder:
+    with staged_folder(out, overwrite, keep_partial=True, go_on=True) if seat.chief else worker_folder() as folder:
         return _train(loaded, record, Site(folder, partial_path(out), seat))
 
 

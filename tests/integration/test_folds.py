@@ -47,21 +47,23 @@ def test_interrupted_folds_go_on_and_leave_a_run_each_and_a_summary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Fail
 ) -> None:
     data, out = make_disc_data(tmp_path / "discs", 18), tmp_path / "cv"
+    (out / "old").mkdir(parents=True)
     with monkeypatch.context() as patched:
         stop_in_second_fold(patched)
         with pytest.raises(KeyboardInterrupt):
-            train_folds(data, out, OPTIONS, 3, plain_split(0))
+            train_folds(data, out, OPTIONS, 3, plain_split(0), overwrite=True)
     assert {path.name for path in partial_path(out).iterdir()} == {"plan.json", "fold-1", "fold-2.partial"}
     first = (partial_path(out) / "fold-1" / "weights.h5").stat().st_mtime_ns
     code, said = fail("train", data, "--out", out, "--folds", "3")
-    assert (code, "Continue it with --resume" in said) == (1, True)
+    assert (code, "Continue it with --resume --overwrite" in said) == (1, True)
 
-    monkeypatch.setattr("sys.argv", ["edgeseg", "train", str(data), "--out", str(out), "--resume"])
+    monkeypatch.setattr("sys.argv", ["edgeseg", "train", str(data), "--out", str(out), "--resume", "--overwrite"])
     with pytest.raises(SystemExit) as caught:
         main()
     assert not caught.value.code
     assert (out / "fold-1" / "weights.h5").stat().st_mtime_ns == first
     assert not partial_path(out).exists()
+    assert not (out / "old").exists()
     saved = json.loads((out / "folds.json").read_text(encoding="utf-8"))
     runs = [read_run(out / f"fold-{number}") for number in (1, 2, 3)]
     assert saved["dice"] == [run.evaluation["dice"]["mean"] for run in runs if run.evaluation is not None]

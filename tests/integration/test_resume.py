@@ -12,6 +12,7 @@ import pytest
 from edgeseg.core.errors import DataError, RunError
 from edgeseg.core.images import write_image
 from edgeseg.train import trainer
+from edgeseg.train.history import read_history
 from edgeseg.train.run import TrainOptions, read_run
 from tests.commands import Fail
 from tests.discs import make_disc_data
@@ -102,18 +103,18 @@ def test_a_training_that_lost_the_other_run_is_not_continued(
 
 
 def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Fail
 ) -> None:
-    from edgeseg.train.history import read_history
-
     data = make_disc_data(tmp_path / "discs", 20)
-
+    (tmp_path / "run" / "old").mkdir(parents=True)
     with monkeypatch.context() as patched:
         patched.setattr(trainer, "export_run", stop)
         with pytest.raises(KeyboardInterrupt):
-            trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, epochs=2))
+            trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, epochs=2), overwrite=True)
     before = read_history(tmp_path / "run.partial")
-    record = trainer.resume_run(data, tmp_path / "run")
+    code, said = fail("train", data, "--out", tmp_path / "run", "--resume")
+    assert (code, "replace it with --resume --overwrite" in said) == (1, True)
+    record = trainer.resume_run(data, tmp_path / "run", overwrite=True)
     assert read_history(tmp_path / "run") == before
     assert record.timing is not None
     assert record.timing.peak_memory_mb > 100
