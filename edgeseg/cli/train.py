@@ -111,12 +111,12 @@ def train(
         # fmt: on
     split = plain_split(seed, layout, group_pattern)
     if resume and (folds or is_cross_validation(out)):
-        print_folds(resume_folds(data, out))
+        print_folds(resume_folds(data, out, overwrite))
     elif folds:
         print_folds(train_folds(data, out, options, folds, split, overwrite, init))
     else:
         begin = partial(train_run, data, out, options, overwrite, split, init)
-        print_run(out, resume_run(data, out) if resume else begin())
+        print_run(out, resume_run(data, out, overwrite) if resume else begin())
 
 
 def print_run(out: Path, record: RunRecord) -> None:

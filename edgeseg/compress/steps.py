@@ -12,6 +12,7 @@ from edgeseg.core.files import write_json
 from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
+from edgeseg.model.weightfile import write_weights
 
 FOLDER = "unfinished"
 RECORD = "step.json"
@@ -49,8 +50,7 @@ class StepStore:
     def save(self, done: int, spec: UNetSpec, model: Any) -> None:
         """Remember a step; the one before is forgotten when this one is whole."""
         record = StepRecord(done, spec)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        model.save_weights(self.folder / record.weights)
+        write_weights(self.folder / record.weights, model)
         write_json(self.folder / RECORD, to_plain(record))
         for path in self.folder.glob("step-*.h5"):
             if path.name != record.weights:

@@ -101,7 +101,7 @@ def staged_folder(
     Yields:
         The folder to write into.
     """
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, go_on)
     partial = partial_path(out)
     with explained_writes(partial):
         if not go_on:
@@ -118,14 +118,15 @@ def staged_folder(
         raise
 
 
-def refuse_existing(out: Path, overwrite: bool) -> None:
+def refuse_existing(out: Path, overwrite: bool, go_on: bool = False) -> None:
     """Refuse a folder that is already there unless it may be replaced, and never replace a file."""
     if out.is_file():
         raise OutputError(f"Expected a folder to write, got the file {out}.", "Name another --out.")
     if out.exists() and not overwrite and any(out.iterdir()):
         raise OutputError(
             f"The output folder {out} is already there and not empty.",
-            "Name another --out, or replace it with --overwrite (it stays until the new one is whole).",
+            f"{'Move it away' if go_on else 'Name another --out'}, or replace it with "
+            f"{'--resume --overwrite' if go_on else '--overwrite'} (it stays until the new one is whole).",
         )
     if overwrite and out.resolve() in (Path.cwd(), *Path.cwd().parents, Path.home()):
         raise OutputError(f"Refusing to replace {out}: it holds the folder you work in.", "Name another --out.")
@@ -136,7 +137,8 @@ def refuse_interrupted(out: Path, overwrite: bool, what: str) -> None:
     if partial_path(out).is_dir() and not overwrite:
         raise RunError(
             f"Expected no interrupted {what} at {out}, got {partial_path(out)}.",
-            "Continue it with --resume, or throw it away and begin again with --overwrite.",
+            f"Continue it with {'--resume --overwrite' if out.exists() else '--resume'}, "
+            "or throw it away and begin again with --overwrite.",
         )
 
 

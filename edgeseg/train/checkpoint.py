@@ -60,6 +60,11 @@ class Checkpoint:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def is_remembered(folder: Path) -> bool:
+    """Say whether a run folder remembers where its training was."""
+    return tf.train.latest_checkpoint(str(folder / FOLDER)) is not None
+
+
 def forget_checkpoint(folder: Path) -> None:
     """Remove what a run folder remembers, when the run is finished."""
     shutil.rmtree(folder / FOLDER, ignore_errors=True)

@@ -17,8 +17,9 @@ from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.data.dataset import fingerprint_dataset
 from edgeseg.data.split import fingerprint_split, refuse_other_split
 from edgeseg.model.losses import find_loss
+from edgeseg.train.checkpoint import is_remembered
 from edgeseg.train.loading import load_data, refuse_changed_data
-from edgeseg.train.run import RECORD, RunRecord, TrainOptions, read_run
+from edgeseg.train.run import RunRecord, TrainOptions, read_run
 from edgeseg.train.trainer import resume_run, train_run
 
 PLAN, SUMMARY = "plan.json", "folds.json"
@@ -88,12 +89,13 @@ def is_cross_validation(out: Path) -> bool:
     return (partial_path(out) / PLAN).is_file()
 
 
-def resume_folds(data: Path, out: Path) -> FoldSummary:
+def resume_folds(data: Path, out: Path, overwrite: bool = False) -> FoldSummary:
     """Continue an interrupted cross-validation with the options it was begun with; finished folds stay.
 
     Args:
         data: The labelled images it was begun on.
         out: The folder it was to make.
+        overwrite: Whether what stands there may be replaced.
     """
     if not is_cross_validation(out):
         raise RunError(
@@ -101,7 +103,7 @@ def resume_folds(data: Path, out: Path) -> FoldSummary:
         )
     plan = from_plain(FoldPlan, json.loads((partial_path(out) / PLAN).read_text(encoding="utf-8")))
     _refuse_changes(data, plan, out)
-    with staged_folder(out, keep_partial=True, go_on=True) as folder:
+    with staged_folder(out, overwrite, keep_partial=True, go_on=True) as folder:
         return _train_missing(data, folder, plan)
 
 
@@ -123,11 +125,11 @@ def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:
 
 
 def _train_fold(data: Path, folder: Path, plan: FoldPlan, fold: int) -> RunRecord:
-    """Train a fold, go on with it, or read it where it is finished."""
+    """Train a fold, go on with it where something of it is kept, or read it where it is finished."""
     run = folder / f"fold-{fold + 1}"
     if run.is_dir():
         return read_run(run)
-    if (partial_path(run) / RECORD).is_file():
+    if is_remembered(partial_path(run)):
         return resume_run(data, run)
     split = dataclasses.replace(plan.split, folds=plan.folds, fold=fold)
     init = folder / plan.init if plan.init is not None else None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.model.weightfile import write_weights
 from edgeseg.train.arrays import GridArrays, grid_dice, to_reals
 from edgeseg.train.average import WeightAverage
 from edgeseg.train.history import EpochCost, EpochResult, best_result, make_result, read_history, write_history
@@ -72,7 +73,7 @@ class Judge:
         result = make_result(epoch, cost, dice, perf_counter() - start)
         self.history.append(result)
         if self.best is result:
-            self._keep_weights()
+            write_weights(self.path, self.twin)
         write_history(self.path.parent, self.history)
         return result
 
@@ -84,8 +85,3 @@ class Judge:
         """Give the twin the best weights."""
         self.twin.load_weights(self.path)
         return self.best
-
-    def _keep_weights(self) -> None:
-        fresh = self.path.with_name(f"new-{self.path.name}")
-        self.twin.save_weights(fresh)
-        fresh.replace(self.path)

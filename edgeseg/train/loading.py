@@ -25,6 +25,7 @@ from edgeseg.data.dataset import (
 )
 from edgeseg.data.duplicates import find_duplicates, make_thumbnail
 from edgeseg.data.split import Split, list_splits, refuse_other_split
+from edgeseg.train.memory import check_images
 from edgeseg.train.run import SPLIT, RunRecord
 
 
@@ -62,6 +63,7 @@ class LoadedData:
 def load_data(root: Path, split_spec: SplitSpec, colour: bool = False) -> LoadedData:
     """Read all cases of a folder into memory, in grey or in colour, and divide them."""
     dataset = open_dataset(root, split_spec.layout, split_spec.group_pattern)
+    check_images(dataset.cases, colour)
     with progress_bar("Reading images", len(dataset.cases)) as advance:
         images = {image.case.stem: image for image in read_cases(dataset.cases, colour, advance)}
     marked = {stem: image.marked for stem, image in images.items()}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from edgeseg.core.errors import TrainingError
+from edgeseg.data.dataset import Case, read_cases
 from edgeseg.deploy.machine import Machine
 
 KEPT_SHARE = 0.8
@@ -13,6 +15,24 @@ KEPT_SHARE = 0.8
 COPIES = 6
 """Weights, gradients, AdamW's two moments, the average and the twin that is judged."""
 FLOAT_BYTES = 4
+SAMPLES = 5
+"""Of so many cases, spread over all, the smallest one stands for the others."""
+
+
+def check_images(cases: Sequence[Case], colour: bool) -> None:
+    """Refuse cases that do not fit into what is free when all are read, where the system tells that."""
+    free = Machine().read_memory_mb("MemAvailable")
+    if free is None:
+        return
+    samples = read_cases(cases[:: -(-len(cases) // SAMPLES)], colour)
+    least = min(image.frame.nbytes + sum(mask.nbytes for mask in image.masks) for image in samples)
+    needed = len(cases) * least / 2**20
+    if needed > free:
+        raise TrainingError(
+            f"Expected at least {needed:,.0f} MB of free memory for the {len(cases)} images and their masks, "
+            f"got {free:,.0f} MB.",
+            "Take smaller images or fewer of them, or a machine with more memory.",
+        )
 
 
 def estimate_memory(model: Any, batch: int) -> float:

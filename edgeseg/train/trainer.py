@@ -13,6 +13,7 @@ from typing import Any
 
 import edgeseg
 from edgeseg.core.card import SplitSpec
+from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, refuse_interrupted, staged_folder
 from edgeseg.core.spec import OutputSpec
 from edgeseg.data.augment import choose_variations
@@ -24,7 +25,7 @@ from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import find_loss
 from edgeseg.model.unet import build_unet
 from edgeseg.train.arrays import to_grid
-from edgeseg.train.checkpoint import Checkpoint, forget_checkpoint
+from edgeseg.train.checkpoint import Checkpoint, forget_checkpoint, is_remembered
 from edgeseg.train.course import Course, plan_epochs
 from edgeseg.train.curve import draw_curve
 from edgeseg.train.export import export_run
@@ -109,18 +110,28 @@ def train_run(
         return _train(loaded, record, Site(folder, folder, seat), init, test)
 
 
-def resume_run(data: Path, out: Path) -> RunRecord:
+def resume_run(data: Path, out: Path, overwrite: bool = False) -> RunRecord:
     """Continue an interrupted training with the options it was begun with.
 
     Args:
         data: The labelled images it was begun on.
         out: The run folder it was to make.
+        overwrite: Whether a run that stands there may be replaced.
     """
     record = read_interrupted(partial_path(out))
+    _refuse_lost_start(partial_path(out), record.init)
     seat = find_seat(record.options.strategy)
     loaded = load_same_data(data, record, out)
-    with staged_folder(out, keep_partial=True, go_on=True) if seat.chief else worker_folder() as folder:
+    with staged_folder(out, overwrite, keep_partial=True, go_on=True) if seat.chief else worker_folder() as folder:
         return _train(loaded, record, Site(folder, partial_path(out), seat))
+
+
+def _refuse_lost_start(partial: Path, init: str | None) -> None:
+    if init is not None and not is_remembered(partial):
+        raise RunError(
+            f"Expected weights taken over from {init} in {partial}, got a run that was stopped before it kept them.",
+            "Begin again with --init and --overwrite.",
+        )
 
 
 def _begin_record(loaded: LoadedData, path: str, options: TrainOptions, init: str | None) -> RunRecord:
@@ -183,6 +194,8 @@ def _fit(model: Any, loaded: LoadedData, record: RunRecord, site: Site) -> Judge
         "Training", model, build_unet(record.spec), validation, folder / WEIGHTS, options.average, course.window
     )
     checkpoint = Checkpoint(folder, site.source, model, judge.average)
+    if record.init is not None and not is_remembered(site.source):
+        checkpoint.save(0)
     fit_model(model, feed, judge, course, checkpoint=checkpoint, on_result=RunLog(folder).write)
     return judge
 

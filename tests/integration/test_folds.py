@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeseg.cli.app import main
@@ -18,11 +20,12 @@ from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset
 from edgeseg.train import trainer
 from edgeseg.train.export import export_run
-from edgeseg.train.folds import FoldPlan, resume_folds, train_folds
+from edgeseg.train.folds import FoldPlan, _train_fold, resume_folds, train_folds
 from edgeseg.train.run import RunRecord, TrainOptions, read_run
 from edgeseg.train.trainer import plain_split
 from tests.commands import Fail
 from tests.discs import make_disc_data
+from tests.encoders import STANDING_STILL, read_encoder
 
 pytestmark = pytest.mark.integration
 
@@ -45,21 +48,23 @@ def test_interrupted_folds_go_on_and_leave_a_run_each_and_a_summary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Fail
 ) -> None:
     data, out = make_disc_data(tmp_path / "discs", 18), tmp_path / "cv"
+    (out / "old").mkdir(parents=True)
     with monkeypatch.context() as patched:
         stop_in_second_fold(patched)
         with pytest.raises(KeyboardInterrupt):
-            train_folds(data, out, OPTIONS, 3, plain_split(0))
+            train_folds(data, out, OPTIONS, 3, plain_split(0), overwrite=True)
     assert {path.name for path in partial_path(out).iterdir()} == {"plan.json", "fold-1", "fold-2.partial"}
     first = (partial_path(out) / "fold-1" / "weights.h5").stat().st_mtime_ns
     code, said = fail("train", data, "--out", out, "--folds", "3")
-    assert (code, "Continue it with --resume" in said) == (1, True)
+    assert (code, "Continue it with --resume --overwrite" in said) == (1, True)
 
-    monkeypatch.setattr("sys.argv", ["edgeseg", "train", str(data), "--out", str(out), "--resume"])
+    monkeypatch.setattr("sys.argv", ["edgeseg", "train", str(data), "--out", str(out), "--resume", "--overwrite"])
     with pytest.raises(SystemExit) as caught:
         main()
     assert not caught.value.code
     assert (out / "fold-1" / "weights.h5").stat().st_mtime_ns == first
     assert not partial_path(out).exists()
+    assert not (out / "old").exists()
     saved = json.loads((out / "folds.json").read_text(encoding="utf-8"))
     runs = [read_run(out / f"fold-{number}") for number in (1, 2, 3)]
     assert saved["dice"] == [run.evaluation["dice"]["mean"] for run in runs if run.evaluation is not None]
@@ -80,6 +85,23 @@ def test_cross_validation_on_changed_data_is_not_continued(tmp_path: Path) -> No
     write_json(partial_path(out) / "plan.json", to_plain(plan))
     with pytest.raises(DataError, match="got other groups or parts"):
         resume_folds(data, out)
+
+
+def test_a_fold_that_kept_nothing_begins_again_from_the_other_run(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    data, out = make_disc_data(tmp_path / "discs", 18), tmp_path / "cv"
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "start_from", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_folds(data, out, STANDING_STILL, 3, plain_split(0), init=trained_run)
+    plan = FoldPlan(STANDING_STILL, 3, plain_split(0), "any", os.path.relpath(trained_run, out))
+    assert _train_fold(data, partial_path(out), plan, 0).init == read_run(trained_run).name
+    for kept, given in zip(read_encoder(partial_path(out) / "fold-1"), read_encoder(trained_run), strict=True):
+        np.testing.assert_allclose(kept, given, atol=1e-6)
 
 
 def test_fewer_groups_than_folds_are_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from edgeseg.core.verdict import OK
 from edgeseg.graph.lint import lint_graph
 from edgeseg.graph.operators import read_graph
 from edgeseg.model.keras import keras
-from edgeseg.model.spec import UNetSpec, find_size
+from edgeseg.model.spec import SIZES, UNetSpec, find_size
 from edgeseg.model.summary import summarise_stages
 from edgeseg.model.unet import build_unet
 from edgeseg.runtime.segmenter import Segmenter
@@ -74,7 +74,12 @@ def test_named_sizes_are_as_large_as_they_say(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "stem"),
-    [("nano", "depth"), ("micro", "half"), ("small", "quarter"), ("base", "full")],
+    [
+        *((name, size.stem) for name, size in SIZES.items() if name != "classic"),
+        ("nano", "depth"),
+        ("micro", "half"),
+        ("base", "full"),
+    ],
 )
 def test_named_sizes_fit_the_edge_tpu(name: str, stem: str) -> None:
     spec = make_spec(height=128, width=128, widths=find_size(name).widths_behind(stem), stem=stem)

@@ -26,7 +26,7 @@ from edgeseg.compress.removal import BLOCK, find_removal, keep_least, plan_remov
 from edgeseg.compress.steps import StepStore
 from edgeseg.compress.workshop import open_run
 from edgeseg.convert.tflite import convert_model
-from edgeseg.core.errors import RecipeError
+from edgeseg.core.errors import OutputError, RecipeError
 from edgeseg.core.files import staged_folder
 from edgeseg.core.modelfile import read_model
 from edgeseg.graph.operators import read_graph
@@ -36,6 +36,7 @@ from edgeseg.model.unet import build_unet
 from edgeseg.report.compression import write_compression_report
 from edgeseg.runtime.segmenter import Segmenter
 from edgeseg.train.arrays import GridArrays
+from tests.commands import full_disk, read_files
 
 pytestmark = pytest.mark.integration
 
@@ -268,6 +269,16 @@ def test_pruned_network_is_trained_for_integers_only_where_that_is_better(
     assert pruned is not None
     assert pruned.calibrated
     assert score_validation(shop, Segmenter(read_model(tmp_path / "mine.tflite"))) > 0.5
+
+
+@pytest.mark.parametrize("room", [20, 10_000])
+def test_full_disk_leaves_the_step_before_whole(tmp_path: Path, room: int) -> None:
+    network, store = make_network(), StepStore(tmp_path)
+    store.save(1, network.spec, network.model)
+    before = read_files(tmp_path)
+    with full_disk(room), pytest.raises(OutputError, match=r"step-2\.h5 failed: File too large"):
+        store.save(2, network.spec, network.model)
+    assert read_files(tmp_path) == before
 
 
 def test_pruned_network_goes_on_to_integers(trained_run: Path, tmp_path: Path) -> None:

@@ -11,16 +11,22 @@ import pytest
 
 from edgeseg.core.errors import DataError, RunError
 from edgeseg.core.images import read_image, write_image
+from edgeseg.train import trainer
+from edgeseg.train.history import read_history
 from edgeseg.train.run import TrainOptions, read_interrupted, read_run
-from edgeseg.train.trainer import resume_run
 from tests.commands import Fail
 from tests.discs import make_disc_data
+from tests.encoders import STANDING_STILL, read_encoder
 from tests.workers import start_worker
 
 pytestmark = pytest.mark.integration
 
 SAME_DICE = 0.05
 """Dropout is drawn anew after an interruption, so the two are not equal to the digit."""
+
+
+def stop(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def count_epochs(run: Path) -> int:
@@ -47,7 +53,7 @@ def test_killed_training_is_continued(trained_data: Path, trained_run: Path, tmp
     code, said = fail("train", trained_data, "--out", killed)
     assert (code, "Continue it with --resume" in said) == (1, True)
 
-    record = resume_run(trained_data, killed)
+    record = trainer.resume_run(trained_data, killed)
     assert record.options == options
     assert count_epochs(killed) == options.epochs
     assert not (tmp_path / "killed.partial").exists()
@@ -59,14 +65,9 @@ def test_killed_training_is_continued(trained_data: Path, trained_run: Path, tmp
 
 
 def test_nothing_to_continue_and_changed_data_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgeseg.train import trainer
-
     data = make_disc_data(tmp_path / "discs", 20)
     with pytest.raises(RunError, match="got none"):
         trainer.resume_run(data, tmp_path / "run")
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
 
     monkeypatch.setattr(trainer, "_fit", stop)
     with pytest.raises(KeyboardInterrupt):
@@ -82,38 +83,53 @@ def test_nothing_to_continue_and_changed_data_are_told(tmp_path: Path, monkeypat
 
 
 def test_record_says_what_is_white_in_images_of_12_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgeseg.train import trainer
-
     data = make_disc_data(tmp_path / "discs", 20)
     for path in (data / "images").iterdir():
         write_image(path, read_image(path).astype(np.uint16) * np.uint16(16))
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(trainer, "_fit", stop)
     with pytest.raises(KeyboardInterrupt):
         trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, epochs=2))
     assert read_interrupted(tmp_path / "run.partial").input.white == 4095
 
 
-def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_training_stopped_in_its_first_epoch_still_starts_from_the_other_run(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgeseg.train import trainer
-    from edgeseg.train.history import read_history
+    data, out = make_disc_data(tmp_path / "discs", 20), tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "fit_model", stop)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train_run(data, out, STANDING_STILL, init=trained_run)
+    assert trainer.resume_run(data, out).init == read_run(trained_run).name
+    for kept, given in zip(read_encoder(out), read_encoder(trained_run), strict=True):
+        np.testing.assert_allclose(kept, given, atol=1e-6)
 
+
+def test_a_training_that_lost_the_other_run_is_not_continued(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = make_disc_data(tmp_path / "discs", 20)
+    monkeypatch.setattr(trainer, "start_from", stop)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train_run(data, tmp_path / "run", STANDING_STILL, init=trained_run)
+    with pytest.raises(RunError, match="Expected weights taken over from discs-nano in") as caught:
+        trainer.resume_run(data, tmp_path / "run")
+    assert "--init and --overwrite" in caught.value.hint
 
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
 
+def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Fail
+) -> None:
+    data = make_disc_data(tmp_path / "discs", 20)
+    (tmp_path / "run" / "old").mkdir(parents=True)
     with monkeypatch.context() as patched:
         patched.setattr(trainer, "export_run", stop)
         with pytest.raises(KeyboardInterrupt):
-            trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, epochs=2))
+            trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, epochs=2), overwrite=True)
     before = read_history(tmp_path / "run.partial")
-    record = trainer.resume_run(data, tmp_path / "run")
+    code, said = fail("train", data, "--out", tmp_path / "run", "--resume")
+    assert (code, "replace it with --resume --overwrite" in said) == (1, True)
+    record = trainer.resume_run(data, tmp_path / "run", overwrite=True)
     assert read_history(tmp_path / "run") == before
     assert record.timing is not None
     assert record.timing.peak_memory_mb > 100

@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.core.errors import OutputError
-from edgeseg.core.files import explained_writes, partial_path, staged_folder, write_bytes, write_json
+from edgeseg.core.errors import OutputError, RunError
+from edgeseg.core.files import (
+    explained_writes,
+    partial_path,
+    refuse_interrupted,
+    staged_folder,
+    write_bytes,
+    write_json,
+)
 
 
 def interrupt_while_writing(path: Path) -> None:
@@ -31,6 +38,21 @@ def test_existing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="already there") as caught, staged_folder(tmp_path):
         pytest.fail("must not get here")
     assert "--overwrite" in caught.value.hint
+
+
+def test_interrupted_result_beside_an_old_one_goes_on_and_replaces_it(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "old").mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt), staged_folder(out, overwrite=True, keep_partial=True) as folder:
+        interrupt_while_writing(folder / "new.txt")
+    with pytest.raises(RunError) as begun:
+        refuse_interrupted(out, overwrite=False, what="training")
+    with pytest.raises(OutputError) as continued, staged_folder(out, keep_partial=True, go_on=True):
+        pytest.fail("must not get here")
+    assert all("with --resume --overwrite" in caught.value.hint for caught in (begun, continued))
+    with staged_folder(out, overwrite=True, keep_partial=True, go_on=True):
+        pass
+    assert [path.name for path in out.iterdir()] == ["new.txt"]
 
 
 def test_interrupted_overwrite_leaves_the_old_folder_whole(tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from edgeseg.core.errors import TrainingError
-from edgeseg.train.memory import check_memory, estimate_memory, refuse_too_large
+from edgeseg.data.case import Case
+from edgeseg.data.reading import Reading
+from edgeseg.train.memory import check_images, check_memory, estimate_memory, refuse_too_large
 
 
 def describe_model(results: int, parameters: int) -> SimpleNamespace:
@@ -31,3 +35,20 @@ def test_this_machine_is_asked() -> None:
     check_memory(describe_model(1, 1), 16)
     with pytest.raises(TrainingError, match="free memory"):
         check_memory(describe_model(2**20, 2**40), 16)
+
+
+def make_cases(*sides: int) -> list[Case]:
+    """Describe square images with one mask; what is read takes no memory."""
+
+    def read(case: Case, colour: bool) -> Reading:  # noqa: ARG001
+        pixels = np.broadcast_to(np.uint8(0), (int(case.stem),) * 2)
+        return pixels, (pixels,)
+
+    return [Case(str(side), Path(), (), "g", read=read) for side in sides]
+
+
+def test_images_are_judged_before_all_are_read() -> None:
+    check_images(make_cases(64, 2**25, 2**25), colour=False)
+    huge = make_cases(*[2**20] * 12)
+    with pytest.raises(TrainingError, match="at least 25,165,824 MB of free memory for the 12 images"):
+        check_images(huge, colour=False)
