@@ -37,7 +37,14 @@ def start_from(model: Any, run: Path) -> int:
 
 
 def load_network(run: Path, record: RunRecord) -> Any:
-    """Build a run's network with its best weights."""
+    """Build a run's network with its best weights, and refuse those that are damaged."""
     model = build_unet(record.spec)
-    model.load_weights(run / WEIGHTS)
+    try:
+        model.load_weights(run / WEIGHTS)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"Expected the weights of the network of {run} in {run / WEIGHTS}, got a file that cannot be read as that: "
+            f"{str(error).splitlines()[0]}",
+            "Copy the run again, or train again.",
+        ) from error
     return model

@@ -12,7 +12,8 @@ from edgeseg.model.keras import tf
 from edgeseg.model.losses import LOSSES, bce_dice_loss, find_loss, weigh_classes
 from edgeseg.model.spec import UNetSpec, find_size
 from edgeseg.model.unet import build_unet
-from edgeseg.train.init import start_from
+from edgeseg.train.init import load_network, start_from
+from edgeseg.train.run import WEIGHTS, read_run
 
 pytestmark = pytest.mark.integration
 
@@ -129,3 +130,12 @@ def test_encoder_that_does_not_fit_is_refused(trained_run: Path) -> None:
     model = build_unet(UNetSpec(64, 64, 1, 1, "sigmoid", find_size("small").widths_behind("quarter"), stem="quarter"))
     with pytest.raises(RunError, match="differs at the layer stem2"):
         start_from(model, trained_run)
+
+
+@pytest.mark.parametrize("kept", [0, 5000])
+def test_damaged_weights_are_told_as_such(kept: int, trained_run: Path, tmp_path: Path) -> None:
+    record = read_run(trained_run)
+    (tmp_path / WEIGHTS).write_bytes((trained_run / WEIGHTS).read_bytes()[:kept])
+    with pytest.raises(RunError, match=r"weights\.h5, got a file that cannot be read as that") as caught:
+        load_network(tmp_path, record)
+    assert caught.value.__cause__ is not None

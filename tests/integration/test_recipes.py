@@ -159,6 +159,7 @@ def test_classic_is_trained_and_followed_on_the_students_grid(
         ({"input": InputSpec(64, 64, colour="rgb")}, "sees the frame as the run does"),
         ({"input": InputSpec(64, 128)}, "sees the frame as the run does"),
         ({"seed": 8}, "it may know the test cases"),
+        ({"split_fingerprint": "other groups"}, "it may know the test cases"),
     ],
 )
 def test_teacher_that_does_not_fit_is_refused(change: dict[str, Any], reason: str, trained_run: Path) -> None:
