@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_bytes
 
-DIMMEST_WHITE, BRIGHTEST_WHITE = 255, 65535
+DIMMEST_WHITE, WHITE_OF_12_BITS, BRIGHTEST_WHITE = 255, 4095, 65535
 """What may be white in an image."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg writes past Python; what is wrong is said by us
@@ -96,10 +96,14 @@ def choose_white(brightest: Iterable[int]) -> int:
 
 
 def _to_bytes(frame: NDArray[Any]) -> NDArray[np.uint8]:
-    """Make a picture of 8 bits to look at; files of 16 often hold 10 or 12, and would look almost black."""
+    """Make a picture of 8 bits to look at; a frame that needs 12 bits at most would look almost black as one of 16.
+
+    Two whites only, so that a stream does not flicker with its brightest pixel.
+    """
     if frame.dtype == np.uint8:
         return frame
-    return np.asarray(cv2.convertScaleAbs(frame, alpha=255 / choose_white([int(frame.max())])), dtype=np.uint8)
+    white = WHITE_OF_12_BITS if frame.max(initial=0) <= WHITE_OF_12_BITS else BRIGHTEST_WHITE
+    return np.asarray(cv2.convertScaleAbs(frame, alpha=255 / white), dtype=np.uint8)
 
 
 def to_bgr(frame: NDArray[Any]) -> NDArray[np.uint8]:

@@ -42,12 +42,12 @@ def draw_tile(image: LabelledImage, classes: Sequence[ClassSpec]) -> Picture:
 
 
 def draw_outlines(frame: NDArray[Any], outlines: Iterable[Outline], side: int) -> Picture:
-    """Draw a frame so that its longer side has a given length, with outlines."""
+    """Draw a frame so that its longer side has a given length, with outlines; 16 bit go to the brightest pixel."""
     height, width = frame.shape[:2]
     factor = side / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
     way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    picture = cv2.resize(to_bgr(frame), size, interpolation=way)
+    picture = cv2.resize(to_bgr(_to_bytes(frame)), size, interpolation=way)
     for mask, colour in outlines:
         full = (mask > 0).astype(np.uint8) * np.uint8(255)
         small = cv2.resize(full, size, interpolation=cv2.INTER_LINEAR) > OUTLINE_LEVEL
@@ -77,3 +77,9 @@ def lay_tiles(tiles: Sequence[Picture], columns: int) -> Picture:
         top, left = number // columns * (height + GAP), number % columns * (width + GAP)
         sheet[top : top + height, left : left + width] = tile
     return sheet
+
+
+def _to_bytes(frame: NDArray[Any]) -> Picture:
+    if frame.dtype == np.uint8:
+        return frame
+    return np.asarray(frame * (255.0 / max(int(frame.max()), 1)), dtype=np.uint8)

@@ -66,7 +66,7 @@ def test_preview_shows_twelve_bits(disc_data: Path) -> None:
     assert sheet.max() > 150
 
 
-@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+@pytest.mark.parametrize("bits", [8, 12, 16])
 def test_pictures_to_look_at_are_as_bright_whatever_bits_a_file_uses(bits: int) -> None:
     frame = np.linspace(0, 2**bits - 1, 64).reshape(8, 8).astype(np.uint8 if bits == 8 else np.uint16)
     assert to_grey(frame).max() == to_bgr(frame).max() == 255
