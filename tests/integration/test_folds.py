@@ -98,7 +98,7 @@ def test_a_fold_that_kept_nothing_begins_again_from_the_other_run(
         patched.setattr(trainer, "start_from", stop)
         with pytest.raises(KeyboardInterrupt):
             train_folds(data, out, STANDING_STILL, 3, plain_split(0), init=trained_run)
-    plan = FoldPlan(STANDING_STILL, 3, plain_split(0), "any", os.path.relpath(trained_run, out))
+    plan = FoldPlan(STANDING_STILL, 3, plain_split(0), "any", init=os.path.relpath(trained_run, out))
     assert _train_fold(data, partial_path(out), plan, 0).init == read_run(trained_run).name
     for kept, given in zip(read_encoder(partial_path(out) / "fold-1"), read_encoder(trained_run), strict=True):
         np.testing.assert_allclose(kept, given, atol=1e-6)
