@@ -102,11 +102,11 @@ def draw_front(path: Path, points: list[Point], times: list[Percentiles]) -> Non
     for point, time in zip(points, times, strict=True):
         axes.plot(time.p50, point.dice.mean, "o", color=STEM_COLOURS[point.stem])
         axes.vlines(time.p50, *point.dice.ci95, color=STEM_COLOURS[point.stem], alpha=0.3)
-        axes.annotate(
-            f"{point.model}, {point.stem}", (time.p50, point.dice.mean), xytext=(6, -14), textcoords="offset points"
-        )
+        label, at = f"{point.model}, {point.stem}", (time.p50, point.dice.mean)
+        axes.annotate(label, at, xytext=(4, -4), textcoords="offset points", rotation=-30, va="top")
     axes.plot(*zip(*(place.values for place in find_front(points, times)), strict=True), color="#94a3b8", zorder=0)
     axes.set(xscale="log", xlabel="int8, one thread, 256x256: milliseconds (median)", ylabel="Dice on test cases")
+    axes.margins(x=0.12)
     axes.axvline(1.0, color="#94a3b8", linestyle=":")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
