@@ -20,6 +20,7 @@ from edgeseg.cli.common import (
 from edgeseg.cli.tables import print_variants
 
 if TYPE_CHECKING:
+    from edgeseg.compress.plan import CompressReport
     from edgeseg.compress.recipe import Recipe
 
 DEFAULT_RECIPES = "float16,int8-ptq,int8-qat"
@@ -84,7 +85,11 @@ def compress(
     with open_folder(out, overwrite, resume) as folder:
         outcome = compress_run(run, folder, recipes, gate, threads, teacher)
         write_compression_report(folder, run, outcome)
-    report = outcome.report
+    tell_outcome(outcome.report, out)
+
+
+def tell_outcome(report: CompressReport, out: Path) -> None:
+    """Print what came out, and end with the gate's exit code where it did not hold."""
     print_variants(report.variants, report.chosen)
     for remark in report.remarks.values():
         print(remark)
