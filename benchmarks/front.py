@@ -57,24 +57,6 @@ class Point:
     minutes: float
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a point lies in the picture."""
-
-    milliseconds: float
-    dice: float
-
-    @property
-    def values(self) -> tuple[float, ...]:
-        """Give both."""
-        return self.milliseconds, self.dice
-
-    @property
-    def costs(self) -> tuple[float, ...]:
-        """Give the same so that less is better everywhere."""
-        return self.milliseconds, -self.dice
-
-
 def make_point(data: Path, out: Path, model: str, stem: str, course: Sequence[str]) -> Point:
     """Train a pair, make its int8 file and score it."""
     run = out / f"{model}-{stem}"
@@ -104,7 +86,7 @@ def draw_front(path: Path, points: list[Point], times: list[Percentiles]) -> Non
         axes.vlines(time.p50, *point.dice.ci95, color=STEM_COLOURS[point.stem], alpha=0.3)
         label, at = f"{point.model}, {point.stem}", (time.p50, point.dice.mean)
         axes.annotate(label, at, xytext=(4, -4), textcoords="offset points", rotation=-30, va="top")
-    axes.plot(*zip(*(place.values for place in find_front(points, times)), strict=True), color="#94a3b8", zorder=0)
+    axes.plot(*zip(*find_front(points, times), strict=True), color="#94a3b8", zorder=0)
     axes.set(xscale="log", xlabel="int8, one thread, 256x256: milliseconds (median)", ylabel="Dice on test cases")
     axes.margins(x=0.12)
     axes.axvline(1.0, color="#94a3b8", linestyle=":")
@@ -114,10 +96,10 @@ def draw_front(path: Path, points: list[Point], times: list[Percentiles]) -> Non
     figure.savefig(path, dpi=130)
 
 
-def find_front(points: list[Point], times: list[Percentiles]) -> list[Place]:
-    """Find the places that no other one beats, the fastest first."""
-    places = [Place(time.p50, point.dice.mean) for point, time in zip(points, times, strict=True)]
-    return sorted(keep_unbeaten([(place.costs, place) for place in places]), key=lambda place: place.milliseconds)
+def find_front(points: list[Point], times: list[Percentiles]) -> list[tuple[float, float]]:
+    """Find milliseconds and Dice of the points that no other one beats, the fastest first."""
+    places = [(time.p50, point.dice.mean) for point, time in zip(points, times, strict=True)]
+    return sorted(keep_unbeaten([((taken, -dice), (taken, dice)) for taken, dice in places]))
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """What does drawing heads as ellipses gain? One run's file, its masks drawn freely and as ellipses, on the same cases.
 
-python benchmarks/head_shape.py RUN DATA
+    python benchmarks/head_shape.py RUN DATA
+
+Prints a line for the validation cases and one for the test cases.
 """
 
 from __future__ import annotations
@@ -9,22 +11,18 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from trained import mean_dice, show_estimate
+from trained import mean_dice, score_model, show_estimate
 
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.spec import SHAPES
-from edgeseg.data.dataset import read_cases
-from edgeseg.evaluate.cases import pick_cases
-from edgeseg.evaluate.score import ScoredCase, estimate_drop, score_cases
-from edgeseg.runtime.segmenter import Segmenter
+from edgeseg.evaluate.score import ScoredCase, estimate_drop
 
 
 def score_shape(path: Path, data: Path, part: str, shape: str) -> list[ScoredCase]:
     """Score the file on a part of the data, its masks drawn in a shape whatever its card says."""
     model = read_model(path)
     card = dataclasses.replace(model.card, output=dataclasses.replace(model.card.output, shape=shape))
-    cases = pick_cases(card, data, part).cases
-    return score_cases(Segmenter(dataclasses.replace(model, card=card)), read_cases(cases, card.input.in_colour))
+    return score_model(dataclasses.replace(model, card=card), data, part)
 
 
 def main() -> None:

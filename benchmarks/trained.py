@@ -14,7 +14,7 @@ from typing import Any
 
 from edgeseg.bench.measure import describe_host
 from edgeseg.core.files import partial_path, write_json, write_text
-from edgeseg.core.modelfile import read_model
+from edgeseg.core.modelfile import ModelFile, read_model
 from edgeseg.core.stats import Estimate, estimate_mean
 from edgeseg.data.dataset import read_cases
 from edgeseg.evaluate.cases import pick_cases
@@ -60,9 +60,13 @@ def score_run(run: Path, data: Path) -> list[ScoredCase]:
 
 def score_file(path: Path, data: Path) -> list[ScoredCase]:
     """Score a model file on the test cases of the data it was trained on."""
-    model = read_model(path)
-    cases = pick_cases(model.card, data, "test").cases
-    return score_cases(Segmenter(model), read_cases(cases, model.card.input.channels == 3))
+    return score_model(read_model(path), data, "test")
+
+
+def score_model(model: ModelFile, data: Path, part: str) -> list[ScoredCase]:
+    """Score a model on a part of the data it was trained on."""
+    cases = pick_cases(model.card, data, part).cases
+    return score_cases(Segmenter(model), read_cases(cases, model.card.input.in_colour))
 
 
 def mean_dice(scored: Sequence[ScoredCase]) -> Estimate:

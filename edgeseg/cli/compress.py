@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -75,12 +74,11 @@ def compress(
         recipe = ",".join(board.recommended.recipes) if board is not None else DEFAULT_RECIPES
     if board is not None and budget_ms is None:
         budget_ms = board.recommended.budget_ms
+    targets, named = (board.recommended.backends, name_board(str(device))) if board is not None else ((), None)
     recipes = [load_recipe(name.strip()) for name in recipe.split(",")]
     with usage_errors():
-        gate = Gate(max_drop, budget_ms)
+        gate = Gate(max_drop, budget_ms, targets, named)
         check_teacher_use(teacher, recipes)
-    if board is not None:
-        gate = dataclasses.replace(gate, targets=board.recommended.backends, board=name_board(str(device)))
     keep_inputs([run, teacher], [out])
     with open_folder(out, overwrite, resume) as folder:
         outcome = compress_run(run, folder, recipes, gate, threads, teacher)

@@ -90,7 +90,7 @@ def frame_to_grid(frame: NDArray[Any], spec: InputSpec) -> Bytes:
     placement = place_frame(spec, frame.shape[0], frame.shape[1])
     r = placement.region
     image = _to_colour(frame[r.y : r.y + r.height, r.x : r.x + r.width], spec.colour)
-    image = _resize(_to_bytes(image, spec.white), placement.width, placement.height)
+    image = _resize(to_bytes(image, spec.white), placement.width, placement.height)
     return _pad(image, placement, spec).reshape(spec.height, spec.width, spec.channels)
 
 
@@ -129,7 +129,8 @@ def _to_colour(frame: NDArray[Any], colour: str) -> NDArray[Any]:
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(frame), code))
 
 
-def _to_bytes(image: NDArray[Any], white: int) -> Bytes:
+def to_bytes(image: NDArray[Any], white: int) -> Bytes:
+    """Bring 16 bits to 8, of which white becomes the highest value; 8 bits stay."""
     if image.dtype == np.uint8:
         return image
     return np.asarray(cv2.convertScaleAbs(image, alpha=255.0 / white), dtype=np.uint8)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_bytes
+from edgeseg.core.frame import to_bytes
 
 DIMMEST_WHITE, WHITE_OF_12_BITS, BRIGHTEST_WHITE = 255, 4095, 65535
 """What may be white in an image."""
@@ -95,7 +96,7 @@ def choose_white(brightest: Iterable[int]) -> int:
     return max(DIMMEST_WHITE, (1 << highest.bit_length()) - 1)
 
 
-def _to_bytes(frame: NDArray[Any]) -> NDArray[np.uint8]:
+def _brighten(frame: NDArray[Any]) -> NDArray[np.uint8]:
     """Make a picture of 8 bits to look at; a frame that needs 12 bits at most would look almost black as one of 16.
 
     Two whites only, so that a stream does not flicker with its brightest pixel.
@@ -103,12 +104,12 @@ def _to_bytes(frame: NDArray[Any]) -> NDArray[np.uint8]:
     if frame.dtype == np.uint8:
         return frame
     white = WHITE_OF_12_BITS if frame.max(initial=0) <= WHITE_OF_12_BITS else BRIGHTEST_WHITE
-    return np.asarray(cv2.convertScaleAbs(frame, alpha=255 / white), dtype=np.uint8)
+    return to_bytes(frame, white)
 
 
 def to_bgr(frame: NDArray[Any]) -> NDArray[np.uint8]:
     """Make a BGR copy of a frame to draw on."""
-    image = _to_bytes(frame)
+    image = _brighten(frame)
     if image.ndim == 2 or image.shape[2] == 1:
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
     return image[:, :, :3].copy()
@@ -116,7 +117,7 @@ def to_bgr(frame: NDArray[Any]) -> NDArray[np.uint8]:
 
 def to_grey(frame: NDArray[Any]) -> NDArray[np.uint8]:
     """Make an 8-bit grey picture of a frame to look at; what a network sees is made in core/frame.py."""
-    image = _to_bytes(frame)
+    image = _brighten(frame)
     if image.ndim == 2 or image.shape[2] == 1:
         return image.reshape(image.shape[:2])
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(image[:, :, :3]), cv2.COLOR_BGR2GRAY), dtype=np.uint8)
