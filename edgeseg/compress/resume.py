@@ -11,7 +11,7 @@ from typing import Any
 
 from edgeseg.compress.recipe import Recipe
 from edgeseg.core.errors import RunError
-from edgeseg.core.files import partial_path, refuse_interrupted, staged_folder, write_json
+from edgeseg.core.files import partial_path, refuse_taken, staged_folder, write_json
 from edgeseg.core.schema import to_plain
 from edgeseg.train.run import RECORD, WEIGHTS
 
@@ -48,7 +48,7 @@ def open_folder(out: Path, overwrite: bool = False, resume: bool = False) -> Ite
         resume: Whether to go on with what an interruption left.
     """
     if not resume:
-        refuse_interrupted(out, overwrite, "compression")
+        refuse_taken(out, overwrite, "compression")
     elif not (partial_path(out) / PLAN).is_file():
         raise RunError(f"Expected an interrupted compression at {partial_path(out)}, got none.", "Leave out --resume.")
     with staged_folder(out, overwrite, keep_partial=True, go_on=resume) as folder:

@@ -132,14 +132,15 @@ def refuse_existing(out: Path, overwrite: bool, go_on: bool = False) -> None:
         raise OutputError(f"Refusing to replace {out}: it holds the folder you work in.", "Name another --out.")
 
 
-def refuse_interrupted(out: Path, overwrite: bool, what: str) -> None:
-    """Refuse to begin again where an interrupted result waits to be continued."""
+def refuse_taken(out: Path, overwrite: bool, what: str) -> None:
+    """Refuse to begin, before long work, where an interrupted result waits to be continued or a finished one stands."""
     if partial_path(out).is_dir() and not overwrite:
         raise RunError(
             f"Expected no interrupted {what} at {out}, got {partial_path(out)}.",
             f"Continue it with {'--resume --overwrite' if out.exists() else '--resume'}, "
             "or throw it away and begin again with --overwrite.",
         )
+    refuse_existing(out, overwrite)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import RunError, TrainingError
-from edgeseg.core.files import partial_path, refuse_interrupted, staged_folder, write_json
+from edgeseg.core.files import partial_path, refuse_taken, staged_folder, write_json
 from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.data.dataset import fingerprint_dataset
 from edgeseg.data.split import fingerprint_split, refuse_other_split
@@ -74,7 +74,7 @@ def train_folds(
             "Cross-validate with --strategy one or mirrored.",
         )
     find_loss(options.loss)
-    refuse_interrupted(out, overwrite, "cross-validation")
+    refuse_taken(out, overwrite, "cross-validation")
     loaded = load_data(data, dataclasses.replace(split, folds=folds), options.input.in_colour)
     start = os.path.relpath(init, out) if init is not None else None
     fingerprints = fingerprint_dataset(loaded.dataset), fingerprint_split(loaded.split)

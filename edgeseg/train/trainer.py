@@ -14,7 +14,7 @@ from typing import Any
 import edgeseg
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import RunError
-from edgeseg.core.files import partial_path, refuse_interrupted, staged_folder
+from edgeseg.core.files import partial_path, refuse_taken, staged_folder
 from edgeseg.core.spec import OutputSpec
 from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import LabelledImage, fingerprint_dataset
@@ -98,7 +98,7 @@ def train_run(
     find_loss(options.loss)
     seat = find_seat(options.strategy)
     if seat.chief:
-        refuse_interrupted(out, overwrite, "training")
+        refuse_taken(out, overwrite, "training")
     loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour)
     start = read_run(init).name if init is not None else None
     record = _begin_record(loaded, os.path.relpath(data, out), options, start)

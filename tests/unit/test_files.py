@@ -12,7 +12,7 @@ from edgeseg.core.errors import OutputError, RunError
 from edgeseg.core.files import (
     explained_writes,
     partial_path,
-    refuse_interrupted,
+    refuse_taken,
     staged_folder,
     write_bytes,
     write_json,
@@ -40,13 +40,21 @@ def test_existing_folder_is_refused(tmp_path: Path) -> None:
     assert "--overwrite" in caught.value.hint
 
 
+def test_a_folder_that_is_taken_is_refused_before_any_work(tmp_path: Path) -> None:
+    refuse_taken(tmp_path / "new", overwrite=False, what="training")
+    (tmp_path / "old.txt").write_text("old", encoding="utf-8")
+    with pytest.raises(OutputError, match="already there"):
+        refuse_taken(tmp_path, overwrite=False, what="training")
+    refuse_taken(tmp_path, overwrite=True, what="training")
+
+
 def test_interrupted_result_beside_an_old_one_goes_on_and_replaces_it(tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "old").mkdir(parents=True)
     with pytest.raises(KeyboardInterrupt), staged_folder(out, overwrite=True, keep_partial=True) as folder:
         interrupt_while_writing(folder / "new.txt")
     with pytest.raises(RunError) as begun:
-        refuse_interrupted(out, overwrite=False, what="training")
+        refuse_taken(out, overwrite=False, what="training")
     with pytest.raises(OutputError) as continued, staged_folder(out, keep_partial=True, go_on=True):
         pytest.fail("must not get here")
     assert all("with --resume --overwrite" in caught.value.hint for caught in (begun, continued))
