@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import cv2
 import pytest
 
 from edgeseg.core.errors import SourceError
+from edgeseg.runtime.sources import csi
 from edgeseg.runtime.sources.camera import CameraSource
 from edgeseg.runtime.sources.csi import build_pipeline
 from tests.fakes.video_capture import FakeVideoCapture
@@ -76,3 +80,13 @@ def test_csi_without_its_plugins_says_what_to_install() -> None:
     with pytest.raises(SourceError, match="nvarguscamerasrc") as caught:
         build_pipeline("csi://0", lambda _: False)
     assert "gstreamer1.0-tools" in caught.value.hint
+
+
+def test_a_gstreamer_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    inspector = tmp_path / csi.INSPECTOR
+    inspector.write_text("#!/bin/sh\nsleep 60\n", encoding="utf-8")
+    inspector.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(csi, "INSPECT_SECONDS", 0.2)
+    with pytest.raises(SourceError, match=r"within 0\.2 s"):
+        build_pipeline("csi://0")

@@ -7,12 +7,16 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeseg.core.errors import SourceError
+from edgeseg.core.process import run_limited
 from edgeseg.runtime.sources.options import Size, read_options, split_address
 
 EXAMPLE = "csi://0?size=1280x720&fps=30"
 _SIZE = Size(1280, 720)
+INSPECTOR, INSPECT_SECONDS = "gst-inspect-1.0", 60.0
+"""GStreamer's first answer on a board takes long: it looks at all plugins."""
 PIPELINES = {
     "nvarguscamerasrc": "nvarguscamerasrc sensor-id={number} ! video/x-raw(memory:NVMM),{caps} ! nvvidconv",
     "libcamerasrc": "libcamerasrc ! video/x-raw,{caps}",
@@ -31,9 +35,15 @@ class CsiOptions:
 
 def find_element(name: str) -> bool:
     """Say whether GStreamer has an element here."""
-    if shutil.which("gst-inspect-1.0") is None:
+    if shutil.which(INSPECTOR) is None:
         return False
-    return subprocess.run(["gst-inspect-1.0", "--exists", name], check=False, capture_output=True).returncode == 0
+    try:
+        return run_limited([INSPECTOR, "--exists", name], Path.cwd(), INSPECT_SECONDS)[0] == 0
+    except subprocess.TimeoutExpired as error:
+        raise SourceError(
+            f"Expected {INSPECTOR} to answer within {INSPECT_SECONDS:g} s, got no answer.",
+            f"Run {INSPECTOR} once by hand, which makes its list of plugins anew.",
+        ) from error
 
 
 def build_pipeline(text: str, has_element: Callable[[str], bool] = find_element) -> str:
