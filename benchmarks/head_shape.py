@@ -11,10 +11,11 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from trained import mean_dice, score_model, show_estimate
+from trained import mean_dice, show_estimate
 
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.spec import SHAPES
+from edgeseg.evaluate.cases import score_part
 from edgeseg.evaluate.score import ScoredCase, estimate_drop
 
 
@@ -22,7 +23,7 @@ def score_shape(path: Path, data: Path, part: str, shape: str) -> list[ScoredCas
     """Score the file on a part of the data, its masks drawn in a shape whatever its card says."""
     model = read_model(path)
     card = dataclasses.replace(model.card, output=dataclasses.replace(model.card.output, shape=shape))
-    return score_model(dataclasses.replace(model, card=card), data, part)
+    return score_part(dataclasses.replace(model, card=card), data, part)
 
 
 def main() -> None:

@@ -14,12 +14,10 @@ from typing import Any
 
 from edgeseg.bench.measure import describe_host
 from edgeseg.core.files import partial_path, write_json, write_text
-from edgeseg.core.modelfile import ModelFile, read_model
+from edgeseg.core.modelfile import read_model
 from edgeseg.core.stats import Estimate, estimate_mean
-from edgeseg.data.dataset import read_cases
-from edgeseg.evaluate.cases import pick_cases
-from edgeseg.evaluate.score import ScoredCase, score_cases
-from edgeseg.runtime.segmenter import Segmenter
+from edgeseg.evaluate.cases import score_part
+from edgeseg.evaluate.score import ScoredCase
 
 
 def train_once(data: Path, run: Path, options: Sequence[str] = ()) -> dict[str, Any]:
@@ -60,13 +58,7 @@ def score_run(run: Path, data: Path) -> list[ScoredCase]:
 
 def score_file(path: Path, data: Path) -> list[ScoredCase]:
     """Score a model file on the test cases of the data it was trained on."""
-    return score_model(read_model(path), data, "test")
-
-
-def score_model(model: ModelFile, data: Path, part: str) -> list[ScoredCase]:
-    """Score a model on a part of the data it was trained on."""
-    cases = pick_cases(model.card, data, part).cases
-    return score_cases(Segmenter(model), read_cases(cases, model.card.input.in_colour))
+    return score_part(read_model(path), data, "test")
 
 
 def mean_dice(scored: Sequence[ScoredCase]) -> Estimate:

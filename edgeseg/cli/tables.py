@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgeseg.core.schema import to_plain
+
 if TYPE_CHECKING:
     from edgeseg.compress.variant import Variant
     from edgeseg.data.check_report import CheckReport
@@ -91,6 +93,7 @@ def print_folds(summary: FoldSummary) -> None:
     rows = [(f"fold {number}", f"{dice:.4f}") for number, dice in enumerate(summary.dice, start=1)]
     rows.append(("mean and spread", f"{summary.mean:.4f} +- {summary.std:.4f}"))
     print_table("Cross-validation", ("test cases of", "Dice"), rows)
+    print_evaluation("All cases, each judged by the network that had not seen its group", to_plain(summary.evaluation))
 
 
 def print_variants(variants: Sequence[Variant], chosen: str) -> None:

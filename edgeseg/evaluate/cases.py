@@ -1,4 +1,4 @@
-"""Pick the cases a model may be judged on."""
+"""Pick the cases a model may be judged on, and judge it on them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from pathlib import Path
 
 from edgeseg.core.card import Card
 from edgeseg.core.errors import DataError, UnknownNameError
-from edgeseg.data.dataset import Case, fingerprint_dataset, open_dataset, view_case
+from edgeseg.core.modelfile import ModelFile
+from edgeseg.data.dataset import Case, fingerprint_dataset, open_dataset, read_cases, view_case
 from edgeseg.data.split import PARTS, divide_cases, refuse_other_split
+from edgeseg.evaluate.score import ScoredCase, score_cases
+from edgeseg.runtime.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,12 @@ def pick_cases(
     split = divide_cases(dataset.cases, empty, card.provenance.split)
     refuse_other_split(root, split, card.provenance.split_fingerprint)
     return PickedCases(chosen, split.part(chosen))
+
+
+def score_part(model: ModelFile, root: Path, part: str, layout: str | None = None) -> list[ScoredCase]:
+    """Score a model on a part of the data it was trained on."""
+    cases = pick_cases(model.card, root, part, layout).cases
+    return score_cases(Segmenter(model), read_cases(cases, model.card.input.in_colour))
 
 
 def _check_classes(card: Card, found: int, root: Path) -> None:

@@ -13,16 +13,20 @@ import numpy as np
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import RunError, TrainingError
 from edgeseg.core.files import partial_path, refuse_taken, staged_folder, write_json
+from edgeseg.core.modelfile import read_model
+from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.data.dataset import fingerprint_dataset
 from edgeseg.data.split import fingerprint_split, refuse_other_split
+from edgeseg.evaluate.cases import score_part
+from edgeseg.evaluate.score import Evaluation, ScoredCase, summarise_cases, write_cases
 from edgeseg.model.losses import find_loss
 from edgeseg.train.checkpoint import is_remembered
 from edgeseg.train.loading import load_data, refuse_changed_data
-from edgeseg.train.run import RunRecord, TrainOptions, read_run
+from edgeseg.train.run import MODEL, RunRecord, TrainOptions, read_run
 from edgeseg.train.trainer import resume_run, train_run
 
-PLAN, SUMMARY = "plan.json", "folds.json"
+PLAN, SUMMARY, CASES = "plan.json", "folds.json", "cases.csv"
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,12 @@ class FoldPlan:
 
 @dataclass(frozen=True)
 class FoldSummary:
-    """The test Dice of every fold; each case was tested once, by a network that had not seen its group."""
+    """The test Dice of every fold, and all cases together, each judged by the network that had not seen its group."""
 
     dice: tuple[float, ...]
     mean: float
     std: float
+    evaluation: Evaluation
 
 
 def train_folds(
@@ -119,9 +124,23 @@ def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:
         print(f"fold {fold + 1} of {plan.folds}", flush=True)
         record = _train_fold(data, folder, plan, fold)
         dice.append(float((record.evaluation or {})["dice"]["mean"]))
-    summary = FoldSummary(tuple(dice), round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5))
+    together = _judge_together(data, folder, plan)
+    summary = FoldSummary(tuple(dice), round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5), together)
     write_json(folder / SUMMARY, to_plain(summary))
     return summary
+
+
+def _judge_together(data: Path, folder: Path, plan: FoldPlan) -> Evaluation:
+    """Judge all cases, each by its fold's network: their interval is as wide as the whole set makes it."""
+    models = [read_model(folder / f"fold-{number}" / MODEL) for number in range(1, plan.folds + 1)]
+    with progress_bar("Judging all cases", plan.folds) as advance:
+        scored: list[ScoredCase] = []
+        for number, model in enumerate(models, start=1):
+            scored += score_part(model, data, "test", plan.split.layout)
+            advance(f"fold {number}")
+    classes = models[0].card.output.classes
+    write_cases(folder / CASES, scored, classes)
+    return summarise_cases(scored, classes)
 
 
 def _train_fold(data: Path, folder: Path, plan: FoldPlan, fold: int) -> RunRecord:

@@ -15,7 +15,7 @@ import pytest
 from edgeseg.cli.app import main
 from edgeseg.compress.workshop import open_run
 from edgeseg.core.errors import DataError, RunError, TrainingError
-from edgeseg.core.files import partial_path, write_json
+from edgeseg.core.files import partial_path, read_rows, write_json
 from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset
 from edgeseg.train import trainer
@@ -68,7 +68,12 @@ def test_interrupted_folds_go_on_and_leave_a_run_each_and_a_summary(
     saved = json.loads((out / "folds.json").read_text(encoding="utf-8"))
     runs = [read_run(out / f"fold-{number}") for number in (1, 2, 3)]
     assert saved["dice"] == [run.evaluation["dice"]["mean"] for run in runs if run.evaluation is not None]
+    together, apart = saved["evaluation"], [run.evaluation for run in runs if run.evaluation is not None]
+    cases = [evaluation["cases"] for evaluation in apart]
+    assert together["cases"] == sum(cases)
+    assert together["dice"]["mean"] == pytest.approx(np.average(saved["dice"], weights=cases), abs=1e-4)
     tested = [case.stem for k in (1, 2, 3) for case in open_run(out / f"fold-{k}").data.split.test]
+    assert [row["stem"] for row in read_rows(out / "cases.csv")] == tested
     assert sorted(tested) == [f"case_{number:02d}" for number in range(18)]
 
 
