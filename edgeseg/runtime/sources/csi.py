@@ -42,7 +42,7 @@ def find_element(name: str) -> bool:
     except subprocess.TimeoutExpired as error:
         raise SourceError(
             f"Expected {INSPECTOR} to answer within {INSPECT_SECONDS:g} s, got no answer.",
-            f"Run {INSPECTOR} once by hand, which makes its list of plugins anew.",
+            f"See what holds it: {INSPECTOR} --exists {name}",
         ) from error
 
 
