@@ -132,7 +132,7 @@ def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:
 
 def _judge_together(data: Path, folder: Path, plan: FoldPlan) -> Evaluation:
     """Judge all cases, each by its fold's network: their interval is as wide as the whole set makes it."""
-    models = [read_model(folder / f"fold-{number}" / MODEL) for number in range(1, plan.folds + 1)]
+    models = [read_model(_fold_folder(folder, fold) / MODEL) for fold in range(plan.folds)]
     with progress_bar("Judging all cases", plan.folds) as advance:
         scored: list[ScoredCase] = []
         for number, model in enumerate(models, start=1):
@@ -143,9 +143,13 @@ def _judge_together(data: Path, folder: Path, plan: FoldPlan) -> Evaluation:
     return summarise_cases(scored, classes)
 
 
+def _fold_folder(folder: Path, fold: int) -> Path:
+    return folder / f"fold-{fold + 1}"
+
+
 def _train_fold(data: Path, folder: Path, plan: FoldPlan, fold: int) -> RunRecord:
     """Train a fold, go on with it where something of it is kept, or read it where it is finished."""
-    run = folder / f"fold-{fold + 1}"
+    run = _fold_folder(folder, fold)
     if run.is_dir():
         return read_run(run)
     if is_remembered(partial_path(run)):
