@@ -18,9 +18,9 @@ from edgeseg.core.schema import to_plain
 from edgeseg.core.stats import Estimate
 from edgeseg.data.dataset import LabelledImage
 from edgeseg.evaluate.overlays import draw_telling, pick_telling
-from edgeseg.evaluate.score import score_cases, summarise_cases
+from edgeseg.evaluate.score import score_cases, summarise_cases, write_cases
 from edgeseg.runtime.segmenter import Segmenter
-from edgeseg.train.run import MODEL, TEST_CASES, RunRecord
+from edgeseg.train.run import MODEL, TEST_CASES, TEST_ROWS, RunRecord
 
 NO_DROP = Estimate(0.0, 0.0, (0.0, 0.0))
 
@@ -47,6 +47,7 @@ def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[Label
     with progress_bar("Judging test cases", len(test)) as advance:
         scored = score_cases(segmenter, test, advance)
     write_image(folder / TEST_CASES, draw_telling(segmenter, pick_telling(scored), test.__getitem__))
+    write_cases(folder / TEST_ROWS, scored, card.output.classes)
     evaluation = summarise_cases(scored, card.output.classes)
     metrics = Metrics(evaluation.cases, evaluation.dice, evaluation.dice, NO_DROP)
     write_model(path, flatbuffer, dataclasses.replace(card, metrics=metrics), make_golden(flatbuffer, card))

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import RunError, TrainingError
-from edgeseg.core.files import partial_path, refuse_taken, staged_folder, write_json
+from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, staged_folder, write_json
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import from_plain, to_plain
@@ -106,6 +106,7 @@ def resume_folds(data: Path, out: Path, overwrite: bool = False) -> FoldSummary:
         raise RunError(
             f"Expected an interrupted cross-validation in {partial_path(out)}, got none.", "Train without --resume."
         )
+    refuse_existing(out, overwrite, go_on=True)
     plan = from_plain(FoldPlan, json.loads((partial_path(out) / PLAN).read_text(encoding="utf-8")))
     _refuse_changes(data, plan, out)
     with staged_folder(out, overwrite, keep_partial=True, go_on=True) as folder:

@@ -8,6 +8,7 @@ RUN/split.csv     which case trained, validated or tested
 RUN/curve.png     the same as a picture
 RUN/logs          the same for TensorBoard
 RUN/test-cases.png  the worst and the best test cases
+RUN/test-cases.csv  what every test case was judged with
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from edgeseg.model.spec import UNetSpec, find_size
 
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
-TEST_CASES, SPLIT = "test-cases.png", "split.csv"
+TEST_CASES, TEST_ROWS, SPLIT = "test-cases.png", "test-cases.csv", "split.csv"
 AVERAGE = 0.998
 SIZE_STEP = 32
 """The named models halve the resolution up to five times."""

@@ -14,7 +14,7 @@ from typing import Any
 import edgeseg
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import RunError
-from edgeseg.core.files import partial_path, refuse_taken, staged_folder
+from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, staged_folder
 from edgeseg.core.spec import OutputSpec
 from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import LabelledImage, fingerprint_dataset
@@ -121,6 +121,8 @@ def resume_run(data: Path, out: Path, overwrite: bool = False) -> RunRecord:
     record = read_interrupted(partial_path(out))
     _refuse_lost_start(partial_path(out), record.init)
     seat = find_seat(record.options.strategy)
+    if seat.chief:
+        refuse_existing(out, overwrite, go_on=True)
     loaded = load_same_data(data, record, out)
     with staged_folder(out, overwrite, keep_partial=True, go_on=True) if seat.chief else worker_folder() as folder:
         return _train(loaded, record, Site(folder, partial_path(out), seat))

@@ -1,4 +1,4 @@
-"""Pictures of test cases: training leaves a sheet, and `evaluate --overlays` draws each case."""
+"""Test cases one by one: training leaves a sheet and a table, and `evaluate --overlays` draws each case."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeseg.core.files import read_rows
 from edgeseg.core.images import read_image
 from edgeseg.core.modelfile import read_model
 from edgeseg.data.dataset import open_dataset, read_case
 from edgeseg.evaluate.overlays import INDEX, PREDICTION, SHEET, TILE, TRUTH, write_overlays
 from edgeseg.evaluate.score import score_cases
 from edgeseg.runtime.segmenter import Segmenter
-from edgeseg.train.run import TEST_CASES
+from edgeseg.train.run import TEST_CASES, TEST_ROWS, read_run
 
 pytestmark = pytest.mark.integration
 
@@ -27,6 +28,13 @@ def test_training_leaves_a_sheet_of_test_cases(trained_run: Path) -> None:
     sheet = trained_run / TEST_CASES
     assert read_image(sheet).shape[1] % TILE < TILE / 2
     assert min(count_pixels(sheet, TRUTH), count_pixels(sheet, PREDICTION)) > 200
+
+
+def test_training_leaves_the_figures_of_every_test_case(trained_run: Path) -> None:
+    dice = [float(row["dice"]) for row in read_rows(trained_run / TEST_ROWS) if row["dice"]]
+    evaluation = read_run(trained_run).evaluation or {}
+    assert len(dice) == evaluation["cases"]
+    assert float(np.mean(dice)) == pytest.approx(evaluation["dice"]["mean"], abs=1e-4)
 
 
 def test_every_telling_case_gets_its_picture(trained_run: Path, trained_data: Path, tmp_path: Path) -> None:

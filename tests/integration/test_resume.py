@@ -127,7 +127,7 @@ def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
         with pytest.raises(KeyboardInterrupt):
             trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, epochs=2), overwrite=True)
     before = read_history(tmp_path / "run.partial")
-    code, said = fail("train", data, "--out", tmp_path / "run", "--resume")
+    code, said = fail("train", tmp_path / "not-read-yet", "--out", tmp_path / "run", "--resume")
     assert (code, "replace it with --resume --overwrite" in said) == (1, True)
     record = trainer.resume_run(data, tmp_path / "run", overwrite=True)
     assert read_history(tmp_path / "run") == before
@@ -140,6 +140,7 @@ def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
         "model.tflite",
         "run.json",
         "split.csv",
+        "test-cases.csv",
         "test-cases.png",
         "weights.h5",
     ]
