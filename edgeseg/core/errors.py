@@ -12,6 +12,7 @@ EdgesegError
 ├── ExportError     a model file cannot be brought to a target
 ├── DeployError     a model file cannot be packed for a board or brought there
 ├── OutputError     a result cannot be written
+├── LimitError      an input is no regular file, or larger than the limit for its kind
 └── MissingExtraError  a package that this command needs is not installed
 """
 
@@ -75,6 +76,10 @@ class DeployError(EdgesegError):
 
 class OutputError(EdgesegError):
     """A result cannot be written."""
+
+
+class LimitError(EdgesegError):
+    """An input is no regular file, or larger than the limit for its kind."""
 
 
 class MissingExtraError(EdgesegError):

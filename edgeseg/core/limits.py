@@ -1,0 +1,96 @@
+"""The limits on what is read: one table, checked before anything is allocated, decoded or waited for.
+
+Each is far above what ultrasound needs and far below what ends a board with 4 GB of memory.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from edgeseg.core.errors import LimitError
+
+MIB = 2**20
+
+MODEL_BYTES = 512 * MIB
+"""A model file; a U-Net of 31 million parameters has 124 MB in float32."""
+CARD_BYTES = MIB
+"""The card inside a model file, unpacked."""
+GOLDEN_BYTES = 256 * MIB
+"""All golden pairs of a model file, unpacked."""
+IMAGE_BYTES = 256 * MIB
+"""One image file."""
+IMAGE_PIXELS = 64_000_000
+"""Width times height of one image or video frame; a scanner's largest screen has 8 million."""
+IMAGE_SIDE = 32_767
+"""The longest side of one image or video frame."""
+ARRAY_BYTES = 2048 * MIB
+"""One array or volume (npy, npz, NIfTI), unpacked."""
+DICOM_BYTES = 2048 * MIB
+"""One DICOM file; it is read frame by frame."""
+DICOM_FRAMES = 100_000
+"""Frames that a DICOM file may announce: 55 minutes at 30 a second."""
+TABLE_BYTES = 64 * MIB
+"""One CSV, JSON or TOML file that a person or another program wrote."""
+LINE_BYTES = 65_536
+"""One line of a protocol or of a subprocess's answer."""
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Read a regular file of at most so many bytes; a FIFO, device or folder is never waited for.
+
+    Links are followed: what counts is what they lead to.
+
+    Raises:
+        OSError: It is not there or may not be read.
+        LimitError: It is no regular file, or larger than the limit.
+    """
+    # O_NONBLOCK: opening a FIFO that nobody writes to returns at once instead of waiting forever
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        _check_state(path, os.fstat(handle), limit)
+        data = file.read(limit + 1)
+    if len(data) > limit:  # it grew meanwhile
+        raise _too_large(path, limit, len(data))
+    return data
+
+
+def check_regular(path: Path, limit: int) -> None:
+    """Refuse a path that another library is about to open, as `read_regular` does; a missing one is left to it."""
+    try:
+        state = path.stat()
+    except OSError:
+        return
+    _check_state(path, state, limit)
+
+
+def check_pixels(path: Path | str, width: int, height: int) -> None:
+    """Refuse a picture whose announced size is beyond the table, before it is decoded."""
+    if not (0 < width <= IMAGE_SIDE and 0 < height <= IMAGE_SIDE and width * height <= IMAGE_PIXELS):
+        raise LimitError(
+            f"Expected a picture of at most {IMAGE_PIXELS // 1_000_000} million pixels in {path}, "
+            f"got {width}x{height}.",
+            "Make it smaller, or remove it.",
+        )
+
+
+def _check_state(path: Path, state: os.stat_result, limit: int) -> None:
+    if not stat.S_ISREG(state.st_mode):
+        raise LimitError(
+            f"Expected a regular file at {path}, got {_name_kind(state.st_mode)}.", "Remove it, or name a file."
+        )
+    if state.st_size > limit:
+        raise _too_large(path, limit, state.st_size)
+
+
+def _too_large(path: Path, limit: int, size: int) -> LimitError:
+    return LimitError(
+        f"Expected at most {limit / MIB:,.0f} MiB in {path}, got {size / MIB:,.0f} MiB.", "Name a smaller file."
+    )
+
+
+def _name_kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    return "a FIFO" if stat.S_ISFIFO(mode) else "a device or socket"
