@@ -48,8 +48,12 @@ def read_regular(path: Path, limit: int) -> bytes:
     """
     # O_NONBLOCK: opening a FIFO that nobody writes to returns at once instead of waiting forever
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as file:
+    try:
         _check_state(path, os.fstat(handle), limit)
+    except LimitError:
+        os.close(handle)
+        raise
+    with os.fdopen(handle, "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:  # it grew meanwhile
         raise _too_large(path, limit, len(data))
