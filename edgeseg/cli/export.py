@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import JsonOption, keep_inputs, usage_errors
 
 EDGETPU, ONNX, TENSORRT = TARGETS = ("edgetpu", "onnx", "tensorrt")
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A .tflite file, or a run for its float32 file.", metavar="MODEL|RUN")],
+    model: Annotated[Path, typer.Argument(help="A .tflite file, or a run folder for its file.", metavar="MODEL|RUN")],
     to: Annotated[
         str,
         typer.Option(
@@ -33,7 +34,7 @@ def export(
         Path | None,
         typer.Option(metavar="F", help="edgetpu_compiler, where it is not on PATH.", show_default=False),
     ] = None,
-    timeout: Annotated[int, typer.Option(help="Seconds the compiler may take.", min=1)] = 180,
+    timeout: Annotated[int, typer.Option(help="Seconds the compiler may take.", min=1, max=86_400)] = 180,
     json_out: JsonOption = None,
 ) -> None:
     """Bring a model file to another runtime or chip, with its card and golden pairs.
@@ -50,7 +51,7 @@ def export(
     with usage_errors():
         check_choice("--to", to, TARGETS)
         check_options(to, precision, compiler)
-    file = read_model(model / "model.tflite" if model.is_dir() else model)
+    file = read_model(take_model(model, f"edgeseg export MODEL --to {to}"))
     path = out or _name_file(file.path, to)
     if to == EDGETPU:
         from edgeseg.cli.export_edgetpu import compile_for_edgetpu

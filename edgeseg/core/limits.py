@@ -35,6 +35,8 @@ TABLE_BYTES = 64 * MIB
 """One CSV, JSON or TOML file that a person or another program wrote."""
 LINE_BYTES = 65_536
 """One line of a protocol or of a subprocess's answer."""
+THREADS = 256
+"""CPU threads of one model: each is made at once, and no board has as many cores."""
 
 
 def read_regular(path: Path, limit: int) -> bytes:
