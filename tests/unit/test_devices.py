@@ -64,6 +64,9 @@ def test_device_tree_wins_over_the_generic_profile() -> None:
         ("NVIDIA Jetson Xavier NX Developer Kit", "jetson-xavier-nx"),
         ("NVIDIA Jetson Orin Nano Developer Kit", "jetson-orin-nano"),
         ("NVIDIA Orin Nano Developer Kit", "jetson-orin-nano"),
+        ("NVIDIA Jetson AGX Orin Developer Kit", "jetson-agx-orin"),
+        ("NVIDIA Jetson AGX Thor Developer Kit", "jetson-agx-thor"),
+        ("NVIDIA Jetson Thor Developer Kit", "jetson-agx-thor"),
         ("Freescale i.MX8MQ Phanbell", "coral-dev-board"),
         ("Google Coral MT8167", "coral-dev-board-mini"),
         ("Raspberry Pi 4 Model B Rev 1.4", "raspberry-pi-4"),
@@ -166,7 +169,12 @@ def test_setup_script_pleases_shellcheck(script: Path) -> None:
 
 
 def run_setup(
-    name: str, tmp_path: Path, machine: str, *arguments: str, devices_folder: Path | None = None, release: str = "6.6.1"
+    name: str,
+    tmp_path: Path,
+    machine: str,
+    *arguments: str,
+    devices_folder: Path | None = None,
+    release: str = "6.1.21-v8+",
 ) -> subprocess.CompletedProcess[str]:
     """Run a board's setup.sh in an empty home, on what claims to be that machine, with python3-venv as its package."""
     tools, home = tmp_path / "tools", tmp_path / "home"
@@ -200,6 +208,31 @@ def test_dry_run_prints_the_steps_and_changes_nothing(name: str, tmp_path: Path)
         assert (f"sudo apt-get install -y --no-install-recommends {package}\n" in result.stdout) is not there
     assert "+ sudo" not in result.stdout
     assert list((tmp_path / "home").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("release", "builds"),
+    [
+        ("5.10.0", True),
+        ("6.1.21-v8+", True),
+        ("6.3-rc1", True),
+        ("6.4.0", False),
+        ("6.12.47+rpt-rpi-2712", False),
+        ("6.18", False),
+        ("7.0.1", False),
+        ("10.0.0", False),
+        ("strange", False),
+        ("", False),
+    ],
+)
+def test_the_driver_of_a_coral_card_is_installed_only_where_it_builds(
+    release: str, builds: bool, tmp_path: Path
+) -> None:
+    result = run_setup("coral-m2", tmp_path, "aarch64", "--dry-run", "--package", "./edgeseg.whl", release=release)
+    assert result.returncode == 0, result.stderr
+    assert ("install -y --no-install-recommends gasket-dkms" in result.stdout) is builds
+    assert ("left out: gasket-dkms" in result.stdout) is not builds
+    assert "-m pip install ./edgeseg.whl" in result.stdout
 
 
 @pytest.mark.parametrize("place", ["edgeseg-9-py3-none-any.whl", "dist/edgeseg-9-py3-none-any.whl"])
