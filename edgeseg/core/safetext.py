@@ -16,3 +16,9 @@ REPLACEMENT = "\ufffd"
 def make_harmless(text: str) -> str:
     """Put a replacement character in place of what a terminal would obey instead of showing it."""
     return _HARMFUL.sub(REPLACEMENT, text)
+
+
+def make_line(error: object, letters: int = 400) -> str:
+    """Put what a library said into one harmless line of bounded length."""
+    line = " ".join(make_harmless(" ".join(str(error).split())).split())
+    return line if len(line) <= letters else f"{line[:letters]}..."
