@@ -20,6 +20,8 @@ from edgeseg.core.files import write_bytes
 MOST = 256
 """How many networks are remembered; the oldest give way."""
 FOLDER = "proved"
+_MADE = 2
+"""How many folders above are made as well: .cache/edgeseg; a home that is not there stays away."""
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _here: set[str] = set()
 """What ran in this very process, or in a trial for it."""
@@ -90,12 +92,12 @@ def _is_ours(state: os.stat_result, is_kind: Callable[[int], bool]) -> bool:
 def _make_folder(folder: Path) -> bool:
     """Make the folder for this user alone; never inside the home of another user, as under sudo."""
     if not folder.is_dir():
-        above = next(parent for parent in folder.parents if parent.exists())
-        if above.stat().st_uid != os.geteuid():
+        missing = [part for part in (*reversed(folder.parents[:_MADE]), folder) if not part.exists()]
+        above = missing[0].parent if missing else folder
+        if not above.is_dir() or above.stat().st_uid != os.geteuid():
             return False
-        for part in [parent for parent in reversed(folder.parents) if not parent.exists()]:
+        for part in missing:
             part.mkdir(mode=0o700, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
     return _is_ours(folder.lstat(), stat.S_ISDIR)
 
 

@@ -10,7 +10,7 @@ from edgeseg.core.card import Card
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.network import NetworkTensor, read_network
 from edgeseg.core.onnxfile import OnnxEnd, read_onnx_ends
-from edgeseg.core.spec import FLOATS, Quantisation, check_numbers
+from edgeseg.core.spec import FLOATS, InputSpec, Quantisation, check_numbers
 
 _CLOSE = 1e-6
 """Scales are written in 32 bits into the flatbuffer and in decimals onto the card."""
@@ -92,13 +92,20 @@ def check_ends(card: Card, ends: NetworkEnds, path: Path) -> None:
                 f"{found.describe()} in the network for the {name}.",
                 "Write the file again with edgeseg compress; a card is never changed by hand.",
             )
-    step = card.input.height // height
-    if (step * height, step * width) != (card.input.height, card.input.width):
+    if not fits_grid(card.input, ends.output.shape):
         raise ModelFileError(
             f"Expected masks of {card.input.height}x{card.input.width} or a whole fraction of it from the network in "
             f"{path}, got {height}x{width}.",
             "Write the file again with edgeseg compress.",
         )
+
+
+def fits_grid(spec: InputSpec, shape: tuple[int, ...]) -> bool:
+    """Say whether an output (1, height, width, channels) is drawn on the input's grid, or on a whole fraction of it."""
+    if len(shape) != 4 or shape[0] != 1 or min(shape) < 1 or shape[1] > spec.height:
+        return False
+    step = spec.height // shape[1]
+    return (step * shape[1], step * shape[2]) == (spec.height, spec.width)
 
 
 def _is_same(said: Quantisation, found: Quantisation) -> bool:

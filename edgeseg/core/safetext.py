@@ -19,6 +19,6 @@ def make_harmless(text: str) -> str:
 
 
 def make_line(error: object, letters: int = 400) -> str:
-    """Put what a library said into one harmless line of bounded length."""
-    line = " ".join(make_harmless(" ".join(str(error).split())).split())
+    """Put what a library said into one harmless line of bounded length, to stand inside a sentence."""
+    line = make_harmless(" ".join(str(error).split())).rstrip(" .") or "it gave no reason"
     return line if len(line) <= letters else f"{line[:letters]}..."
