@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, MissingExtraError
+from edgeseg.core.images import to_frame
 from edgeseg.core.spec import Region
 from edgeseg.data.case import square_pixel
-from edgeseg.data.reading import to_frame
 
 MM_PER_CM, CENTIMETRES = 10.0, 3
 PICTURE, TISSUE = 1, 1

@@ -80,23 +80,6 @@ def _check_size(values: NDArray[Any], frame: Frame, where: str) -> None:
         raise wrong_size(where, frame.shape[:2], values.shape)
 
 
-def to_frame(values: NDArray[Any], where: str) -> Frame:
-    """Turn an array into an 8 or 16 bit frame: whole numbers up to 255 as they are, reals from 0 to 1 times 255."""
-    if values.dtype in (np.uint8, np.uint16):
-        return np.ascontiguousarray(values)
-    low, high = float(values.min()), float(values.max())
-    real = np.issubdtype(values.dtype, np.floating)
-    if real and 0.0 <= low <= high <= 1.0:
-        return np.rint(values * 255.0).astype(np.uint8)
-    if 0.0 <= low <= high <= 255.0 and not (real and np.any(values % 1)):
-        return np.ascontiguousarray(values, dtype=np.uint8)
-    raise DataError(
-        f"Expected 8 or 16 bit brightness, or reals from 0 to 1, in {where}, got {values.dtype} "
-        f"from {low:g} to {high:g}.",
-        "Save the images as uint8 or uint16.",
-    )
-
-
 def to_channels(frame: Frame, colour: bool) -> Frame:
     """Give a grey or RGB frame as grey or, on request, as BGR."""
     grey = frame.ndim == 2 or frame.shape[2] == 1

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
+from edgeseg.core.images import to_frame
 from edgeseg.data.case import GIVEN_PARTS, Case
 from edgeseg.data.layouts.base import UNNAMED_CLASS, Found, compare_names
 from edgeseg.data.layouts.labelmap import number_classes
-from edgeseg.data.reading import Reading, binary_mask, to_channels, to_frame
+from edgeseg.data.reading import Reading, binary_mask, to_channels
 
 _SAVE_AGAIN = "Save the array again with numpy.save."
 

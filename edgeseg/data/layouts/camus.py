@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, MissingExtraError
+from edgeseg.core.images import to_frame
 from edgeseg.data.case import Case, square_pixel
 from edgeseg.data.layouts.base import Found, collect_cases, compare_names
-from edgeseg.data.reading import Reading, split_labels, to_channels, to_frame
+from edgeseg.data.reading import Reading, split_labels, to_channels
 
 CLASSES = ("ventricle", "myocardium", "atrium")
 _FILE = re.compile(r"^(patient\d+)_(2CH|4CH)_(ED|ES)(_gt)?\.(nii\.gz|nii|mhd)$")
