@@ -21,6 +21,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from edgeseg.core.names import make_printable
+
 _MOST_GUESSES = 3
 
 
@@ -33,9 +35,10 @@ class EdgesegError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        # names of files come from anywhere, and messages go to terminals, logs and reports
+        super().__init__(make_printable(message))
+        self.message = make_printable(message)
+        self.hint = make_printable(hint)
 
 
 class DataError(EdgesegError):

@@ -27,10 +27,11 @@ _TAIL_BYTES = 4096
 _PNG, _JPEG, _BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"BM"
 _ENDINGS = {_PNG: b"IEND\xaeB`\x82", _JPEG: b"\xff\xd9"}
 """What the file of a kind ends with, by what it begins with."""
-_JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-"""Markers of the segments that hold the size."""
+_JPEG_SIZES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+"""Markers of the segments that hold the size; F7 is JPEG-LS."""
 _JPEG_LONELY = {0x01, *range(0xD0, 0xDA)}
 """Markers without a length behind them."""
+_PNG_KIND, _PNG_TRANSPARENT = 25, (b"\4", b"\6")
 _OS2_HEADER = 12
 """The length of the first kind of BMP header, which has sizes of 16 bit."""
 _TIFF_KINDS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
@@ -64,7 +65,7 @@ def read_image(path: Path, colour: bool = False) -> NDArray[Any]:
             f"Expected an image in PNG, JPEG, BMP or TIFF, got the unreadable file {path}.",
             "Copy the file again, save it as PNG, or remove it.",
         )
-    with_data_error(check_pixels, path, *size)
+    for_data(check_pixels, path, *size)
     ending = next((end for start, end in _ENDINGS.items() if data.startswith(start)), b"")
     if ending not in data[-_TAIL_BYTES:]:
         raise DataError(f"Expected a whole image, got the truncated file {path}.", "Copy the file again or remove it.")
@@ -84,23 +85,21 @@ def _decode(data: bytes, flags: int) -> NDArray[Any] | None:
 
 def read_bytes(path: Path, limit: int = IMAGE_BYTES) -> bytes:
     """Read a file of a data folder, which may be a FIFO, a link that leads nowhere, or too large."""
+    return for_data(read_regular, path, limit)
+
+
+def for_data(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Read or check a file of a data folder: what is missing or beyond a limit is data that cannot be used."""
     try:
-        return read_regular(path, limit)
+        return act(*args, **kwargs)
     except LimitError as error:
         raise DataError(error.message, error.hint) from error
     except OSError as error:
+        path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else error.filename
         raise DataError(
             f"Expected a readable file at {path}, got none: {error.strerror or error}.",
             "Copy the file again, remove it, or allow reading it.",
         ) from error
-
-
-def with_data_error(check: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Check a limit of a data folder: what is beyond it is data that cannot be used."""
-    try:
-        return check(*args, **kwargs)
-    except LimitError as error:
-        raise DataError(error.message, error.hint) from error
 
 
 def to_frame(values: NDArray[Any], where: str) -> NDArray[Any]:
@@ -210,6 +209,14 @@ def _unpack(form: str, data: bytes, place: int) -> tuple[int, ...] | None:
         return struct.unpack_from(form, data, place)
     except struct.error:
         return None
+
+
+def has_transparency(data: bytes) -> bool:
+    """Say whether a picture's transparency varies from pixel to pixel: then something may be drawn in it alone."""
+    if not data.startswith(_PNG) or data[_PNG_KIND : _PNG_KIND + 1] not in _PNG_TRANSPARENT:
+        return False
+    image = _decode(data, cv2.IMREAD_UNCHANGED)
+    return image is not None and image.ndim == 3 and image.shape[2] == 4 and bool(np.ptp(image[:, :, 3]))
 
 
 def encode_png(image: NDArray[Any]) -> bytes:
