@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -26,6 +27,7 @@ from edgeseg.cli import (
     tune,
 )
 from edgeseg.core.errors import EdgesegError
+from edgeseg.core.names import make_printable
 
 app = typer.Typer(
     name="edgeseg",
@@ -59,6 +61,8 @@ FAILED = 1
 
 def main() -> None:
     """Run the command line; EDGESEG_DEBUG=1 shows the traceback of what went wrong."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
         app()
     except EdgesegError as error:
@@ -72,7 +76,7 @@ def main() -> None:
 def _fail(error: Exception, message: str, hint: str) -> None:
     if os.environ.get("EDGESEG_DEBUG"):
         traceback.print_exception(error)
-    print(f"edgeseg: {message}", file=sys.stderr)
+    print(f"edgeseg: {make_printable(message)}", file=sys.stderr)
     if hint:
-        print(f"  {hint}", file=sys.stderr)
+        print(f"  {make_printable(hint)}", file=sys.stderr)
     sys.exit(FAILED)

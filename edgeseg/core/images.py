@@ -25,8 +25,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _TAIL_BYTES = 4096
 _PNG, _JPEG, _BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"BM"
-_ENDINGS = {_PNG: b"IEND\xaeB`\x82", _JPEG: b"\xff\xd9"}
-"""What the file of a kind ends with, by what it begins with."""
+_JPEG_END, _PNG_END = b"\xff\xd9", b"IEND"
 _JPEG_SIZES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 """Markers of the segments that hold the size; F7 is JPEG-LS."""
 _JPEG_LONELY = {0x01, *range(0xD0, 0xDA)}
@@ -66,13 +65,28 @@ def read_image(path: Path, colour: bool = False) -> NDArray[Any]:
             "Copy the file again, save it as PNG, or remove it.",
         )
     for_data(check_pixels, path, *size)
-    ending = next((end for start, end in _ENDINGS.items() if data.startswith(start)), b"")
-    if ending not in data[-_TAIL_BYTES:]:
+    if not _is_whole(data):
         raise DataError(f"Expected a whole image, got the truncated file {path}.", "Copy the file again or remove it.")
     image = _decode(data, (cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise DataError(f"Expected an image, got the unreadable file {path}.", "Copy the file again or remove it.")
     return to_frame(image, str(path))
+
+
+def _is_whole(data: bytes) -> bool:
+    """Say whether a PNG or JPEG goes on to its end.
+
+    Every chunk of a PNG must lie in the file: OpenCV allocates as many bytes as a chunk announces before it reads it.
+    """
+    if not data.startswith(_PNG):
+        return not data.startswith(_JPEG) or _JPEG_END in data[-_TAIL_BYTES:]
+    place = len(_PNG)
+    while place + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        place += 12 + length  # length, kind and checksum
+        if kind == _PNG_END:
+            return place <= len(data)
+    return False
 
 
 def _decode(data: bytes, flags: int) -> NDArray[Any] | None:
@@ -131,7 +145,7 @@ def to_frame(values: NDArray[Any], where: str) -> NDArray[Any]:
 def decode_jpeg(data: bytes) -> NDArray[Any] | None:
     """Decode a JPEG as BGR; None where it is cut off, no JPEG, or announces more pixels than the limit."""
     size = measure_jpeg(data)
-    if size is None or _ENDINGS[_JPEG] not in data[-_TAIL_BYTES:]:
+    if size is None or not _is_whole(data):
         return None
     try:
         check_pixels("a JPEG", *size)
@@ -207,7 +221,7 @@ def _unpack_pair(form: str, data: bytes, place: int) -> tuple[int, int] | None:
 def _unpack(form: str, data: bytes, place: int) -> tuple[int, ...] | None:
     try:
         return struct.unpack_from(form, data, place)
-    except struct.error:
+    except (struct.error, OverflowError):  # beyond the file, or beyond what an index can be
         return None
 
 

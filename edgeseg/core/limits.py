@@ -59,12 +59,16 @@ def read_regular(path: Path, limit: int) -> bytes:
     # O_NONBLOCK: opening a FIFO that nobody writes to returns at once instead of waiting forever
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _check_state(path, os.fstat(handle), limit)
+        state = os.fstat(handle)
+        _check_state(path, state, limit)
     except LimitError:
         os.close(handle)
         raise
     with os.fdopen(handle, "rb") as file:
-        data = file.read(limit + 1)
+        # as many bytes as asked for are allocated, so the limit itself is only asked for where a file has grown
+        data = file.read(state.st_size + 1)
+        if len(data) > state.st_size:
+            data += file.read(limit + 1 - len(data))
     if len(data) > limit:  # it grew meanwhile
         raise _too_large(path, limit, len(data))
     return data

@@ -12,6 +12,11 @@ def can_be_written(name: str) -> bool:
     return not any(_is_harmful(character) for character in name)
 
 
+def show_name(name: str) -> str:
+    """Write a name on one line, whatever it is made of."""
+    return "".join(_escape(character) if _is_harmful(character) else character for character in name)
+
+
 def make_printable(text: str) -> str:
     """Escape what no terminal or file should be sent: control characters, and the bytes of names that are not UTF-8."""
     if text.isascii() and text.isprintable():

@@ -38,6 +38,11 @@ class Dataset:
     warnings: tuple[DataWarning, ...] = ()
     """What should be known about the listing, and does not keep anybody from using it."""
 
+    @property
+    def header_region(self) -> bool:
+        """Say whether images are cropped to the ultrasound region that their headers name."""
+        return any(case.region is not None for case in self.cases)
+
 
 @dataclass(frozen=True)
 class Survey:

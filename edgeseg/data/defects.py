@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg.core.errors import DataError
+from edgeseg.core.names import show_name
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ def parted_groups(groups: Sequence[str]) -> DefectError:
 
 def _count(stems: Sequence[str], noun: str) -> str:
     more = f" and {len(stems) - 1} more" if len(stems) > 1 else ""
-    return f"{noun} {stems[0]}{more}"
+    return f"{noun} {show_name(stems[0])}{more}"
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -18,6 +18,9 @@ FEW_GROUPS = 20
 """Of so many groups, 3 are tested on and 2 validate (15% and 12%): with fewer, single patients decide."""
 
 
+CROPPED = "Images are cropped to the ultrasound region that their headers name, as in a stream of such files."
+
+
 @dataclass(frozen=True)
 class Marks:
     """What the masks of one case cover: the share of the image, and the share of its border, for each class."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from edgeseg.core.errors import DataError, LimitError
 from edgeseg.core.images import for_data
 from edgeseg.core.limits import ARRAY_BYTES, VOLUME_HEADER_BYTES, check_pixels, check_regular, read_regular
+from edgeseg.data.reading import CHANNELS
 
 _NIFTI_BYTES = {1: (348, b"n+1\0", 344), 2: (540, b"n+2\0", 4)}
 """For each version the header's length, the mark of a single file, and where that stands."""
@@ -24,6 +25,12 @@ _NUMBER_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 128: 3, 256: 1, 512: 2, 768: 4,
 """The length of a number of each NIfTI type; complex ones and those of 16 bytes are no brightness."""
 _META_LINE = re.compile(r"([A-Za-z]\w*) *= *(.*)")
 _META_DATA, _META_SIZE = "ElementDataFile", "DimSize"
+_META_NUMBERS = {
+    f"MET_{sign}{name}": length
+    for name, length in (("CHAR", 1), ("SHORT", 2), ("INT", 4), ("FLOAT", 4), ("DOUBLE", 8))
+    for sign in ("", "U")
+}
+"""The lengths of MetaImage's numbers."""
 _PLAIN_NAME = re.compile(r"[^\s/\\%]+\.z?raw")
 
 
@@ -96,7 +103,7 @@ def _check_announced(path: Path, start: bytes, order: str, version: int) -> None
 def _check_length(path: Path, announced: int) -> None:
     """Count what a file holds, unpacked, up to what it announces: SimpleITK allocates that before it reads."""
     if path.suffix != ".gz":
-        held = path.stat().st_size
+        held = _find_size(path)
     else:
         held = 0
         try:
@@ -113,10 +120,38 @@ def _check_meta(path: Path) -> None:
     fields = _read_meta(path)
     try:
         size = tuple(int(word) for word in fields[_META_SIZE].split())
+        channels = int(fields.get("ElementNumberOfChannels", "1"))
+        number = _META_NUMBERS[fields["ElementType"]]
     except (KeyError, ValueError) as error:
         raise refuse_damaged(path) from error
     check_view(path, size if len(size) > 1 else (0, 0))
-    for_data(check_regular, path.with_name(fields[_META_DATA]), ARRAY_BYTES)
+    data = path.with_name(fields[_META_DATA])
+    for_data(check_regular, data, ARRAY_BYTES)
+    packed = fields.get("CompressedData", "False").lower() == "true"
+    announced = math.prod(size) * channels * number
+    if channels not in CHANNELS or (_count_unpacked(data, announced) if packed else _find_size(data)) < announced:
+        raise refuse_damaged(path)
+
+
+def _count_unpacked(path: Path, announced: int) -> int:
+    """Count the bytes that a compressed file holds, up to as many as are announced."""
+    unpacker, held = zlib.decompressobj(), 0
+    try:
+        with path.open("rb") as file:
+            while held < announced and (piece := file.read(VOLUME_HEADER_BYTES)):
+                while piece and held < announced:
+                    held += len(unpacker.decompress(piece, VOLUME_HEADER_BYTES))
+                    piece = unpacker.unconsumed_tail
+    except (OSError, zlib.error) as error:
+        raise refuse_damaged(path) from error
+    return held
+
+
+def _find_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise refuse_damaged(path) from error
 
 
 def _read_meta(path: Path) -> dict[str, str]:

@@ -62,4 +62,6 @@ def _check_values(values: set[int], folder: Path) -> tuple[DefectError, ...]:
     """Refuse gaps, and more classes than a label map of 8 bits can hold later."""
     expected = set(range(1, max(values, default=0) + 1))
     fits = bool(expected) and expected <= values and len(expected) <= CLASSES
-    return () if fits else (stray_labels(str(folder), sorted(values), f"K (at most {CLASSES})"),)
+    return (
+        () if fits else (stray_labels(str(folder), sorted(values), "K" if len(expected) <= CLASSES else f"{CLASSES}"),)
+    )
