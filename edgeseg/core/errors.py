@@ -22,6 +22,7 @@ import difflib
 from collections.abc import Iterable
 
 from edgeseg.core.install import tell_install
+from edgeseg.core.names import make_printable
 
 _MOST_GUESSES = 3
 
@@ -35,9 +36,10 @@ class EdgesegError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        # names of files come from anywhere, and messages go to terminals, logs and reports
+        super().__init__(make_printable(message))
+        self.message = make_printable(message)
+        self.hint = make_printable(hint)
 
 
 class DataError(EdgesegError):
