@@ -38,6 +38,15 @@ read_arguments() {
         shift
     done
     [ -n "$folder" ] || folder=${HOME:?setup: HOME is not set, name a folder}/edgeseg
+    folder=$(name_fully "$folder")
+    [ ! -e "$package" ] || package=$(name_fully "$package")
+}
+
+name_fully() {
+    case $1 in
+        /*) printf '%s\n' "$1" ;;
+        *) printf '%s\n' "$(pwd)/$1" ;;
+    esac
 }
 
 run() {
@@ -116,6 +125,8 @@ set_up_board() {
 
 set_up() {
     read_arguments "$@"
+    # Python looks for modules in the working folder first, and in this one only root can leave some
+    cd / || fail "Expected to change to the folder /."
     check_machine
     install_system_packages
     find_python
