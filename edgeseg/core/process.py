@@ -88,7 +88,7 @@ def feed_module(
 def command_module(module: str, arguments: Sequence[str]) -> list[str]:
     """Write the command that runs a module in a Python of its own.
 
-    `python -m` would look in the working folder first, and `-P` against it came with Python 3.11 only. So this process's
+    `python -m` would look in the working folder first, and `-P` against it came with Python 3.11 only. So this one's
     search path is handed over, and takes the place of the child's before the child imports anything of its own accord.
     """
     paths = list_trusted()

@@ -6,7 +6,7 @@ Imports `os` and `sys` alone, which Python has loaded by then: anything else cou
 import os
 import sys
 
-_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
+_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 """The folder that edgeseg itself was loaded from."""
 _PACKAGES = ("site-packages", "dist-packages")
 
@@ -18,7 +18,7 @@ def list_trusted() -> list[str]:
     may lie. It stays where somebody named it in full in PYTHONPATH, where edgeseg itself or Python's own library lies
     in it, and where packages are installed into it.
     """
-    return [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str) and _is_trusted(entry)]  # noqa: PTH100
+    return [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str) and _is_trusted(entry)]
 
 
 def forget_working_folder() -> None:
@@ -29,7 +29,7 @@ def forget_working_folder() -> None:
 def trusted_surroundings() -> dict[str, str]:
     """Give this process's variables for a Python to be started: only full paths stay in PYTHONPATH."""
     named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    kept = [entry for entry in named if os.path.isabs(entry)]  # noqa: PTH117
+    kept = [entry for entry in named if os.path.isabs(entry)]
     others = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     # from 3.11 on it keeps the working folder off the path of whatever that Python starts
     return others | ({"PYTHONPATH": os.pathsep.join(kept)} if kept else {}) | {"PYTHONSAFEPATH": "1"}
@@ -39,14 +39,14 @@ def _is_trusted(entry: str) -> bool:
     if entry == "":
         return False
     try:
-        here = os.getcwd()  # noqa: PTH109
+        here = os.getcwd()
     except FileNotFoundError:  # the working folder was removed
-        return os.path.isabs(entry)  # noqa: PTH117
+        return os.path.isabs(entry)
     place = os.path.realpath(entry)
     if place != os.path.realpath(here):
         return True
     named = [
         os.path.realpath(part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(part)
-    ]  # noqa: PTH117, E501
-    own = [os.path.realpath(folder) for folder in (_HOME, os.path.dirname(os.__file__))]  # noqa: PTH120
-    return place in (*named, *own) or os.path.basename(place) in _PACKAGES  # noqa: PTH119
+    ]
+    own = [os.path.realpath(folder) for folder in (_HOME, os.path.dirname(os.__file__))]
+    return place in (*named, *own) or os.path.basename(place) in _PACKAGES
