@@ -40,12 +40,14 @@ read_arguments() {
     done
     [ -n "$folder" ] || folder=${HOME:?setup: HOME is not set, name a folder}/edgeseg
     [ -n "$package" ] || find_wheel
+    folder=$(name_fully "$folder")
+    [ ! -e "$package" ] || package=$(name_fully "$package")
 }
 
 # edgeseg is on no package index: its wheel is copied to the board together with the folder devices.
 find_wheel() {
     devices=$(dirname "$0")/..
-    for wheel in "$devices"/../edgeseg-*.whl "$devices"/../dist/edgeseg-*.whl ./edgeseg-*.whl; do
+    for wheel in "$devices"/../edgeseg-*.whl "$devices"/../dist/edgeseg-*.whl; do
         if [ -f "$wheel" ]; then
             package=$wheel
             return 0
@@ -53,6 +55,13 @@ find_wheel() {
     done
     fail "Expected edgeseg's wheel beside the folder devices, got none. Copy dist/edgeseg-*.whl there, which 'make wheel'
 in a checkout makes, or name it with --package."
+}
+
+name_fully() {
+    case $1 in
+        /*) printf '%s\n' "$1" ;;
+        *) printf '%s\n' "$(pwd)/$1" ;;
+    esac
 }
 
 run() {
@@ -131,6 +140,8 @@ set_up_board() {
 
 set_up() {
     read_arguments "$@"
+    # Python looks for modules in the working folder first, and in this one only root can leave some
+    cd / || fail "Expected to change to the folder /."
     check_machine
     install_system_packages
     find_python

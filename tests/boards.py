@@ -7,11 +7,11 @@ import os
 import platform
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 
 from edgeseg.core.board import load_board
@@ -72,7 +72,7 @@ class FakeBoard:
             write_program(programs / f"python3.{minor}", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         for name in ("systemctl", "id"):
             write_program(programs / name, (FAKES / f"{name}.sh").read_text(encoding="utf-8"))
-        for path in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        for path in Path(str(distribution("numpy").locate_file(""))).iterdir():
             if "edgeseg" not in path.name and path.suffix != ".pth":
                 (packages / path.name).symlink_to(path)
 

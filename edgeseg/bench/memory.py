@@ -26,7 +26,7 @@ def measure_memory(path: Path, backend: str, threads: int) -> float:
     """Run a model in a process of its own; gives the most megabytes it held, Python and libraries included."""
     hint = f"Run edgeseg bench on {path.name} alone to see whether it is that file."
     try:
-        done = feed_module("edgeseg.bench.memory", [str(path), backend, str(threads)], b"", LIMIT_S)
+        done = feed_module("edgeseg.bench.memory", [str(path.absolute()), backend, str(threads)], b"", LIMIT_S)
     except subprocess.TimeoutExpired as silence:
         raise BackendError(
             f"Expected the memory of {path.name} within {LIMIT_S:g} s, got no answer.", hint

@@ -259,3 +259,19 @@ def test_setup_refuses_another_machine(name: str, tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "got riscv64" in result.stderr
     assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_setup_lets_no_python_look_in_the_working_folder(tmp_path: Path) -> None:
+    fake = '#!/bin/sh\npwd >> "$HOME/where"\n'
+    (tmp_path / "home/own/bin").mkdir(parents=True)
+    (tmp_path / "home/edgeseg.whl").touch()
+    for path in (tmp_path / "python3.13", tmp_path / "home/own/bin/python"):
+        write_program(path, fake)
+    script, tools = list_boards()["generic-x86_64"].parent / "setup.sh", f"{tmp_path}:{os.environ['PATH']}"
+    write_program(tmp_path / "uname", "#!/bin/sh\necho x86_64\n")
+    write_program(tmp_path / "dpkg", "#!/bin/sh\n")
+    environment, home = {"PATH": tools, "HOME": str(tmp_path / "home")}, tmp_path / "home"
+    command = ["sh", str(script), "--package", "edgeseg.whl", "own"]
+    done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
+    assert (done.returncode, f"install {home}/edgeseg.whl" in done.stdout) == (0, True), done.stderr
+    assert set((home / "where").read_text(encoding="utf-8").split()) == {"/"}
