@@ -25,6 +25,8 @@ class Frame:
     captured_at: float
     region: Region | None = None
     """Where the ultrasound picture is, when the user or the source says so; it goes before the card's region."""
+    name: str = ""
+    """The name of its file, where every frame has a file of its own."""
 
 
 @dataclass(frozen=True)
