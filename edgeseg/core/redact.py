@@ -6,6 +6,7 @@ It hides rather too much than too little: in `rtsp://a:b@c/d@e` nobody can say w
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import quote, unquote
 
 HIDDEN = "***"
@@ -44,6 +45,11 @@ _BAD_PORT = re.compile(r"://[^/?#\[\]]*:(?!\d{0,5}(?:[/?#,.;:)'\"]|$)).*")
 _SEGMENT = re.compile(rf"(/(?:{'|'.join(_ANYWHERE)})/)[^/?#&]+", re.IGNORECASE)
 # steering a terminal or turning the reading direction is no part of a message; what is no text cannot be written
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def show_file_name(path: Path) -> str:
+    """Give a file's name for pages, reports and recordings: without its folder, and on one line."""
+    return re.sub(r"[\t\n]", _escape, _UNPRINTABLE.sub(_escape, path.name))
 
 
 def redact(text: str) -> str:
