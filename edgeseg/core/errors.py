@@ -21,11 +21,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from edgeseg.core.redact import redact
+
 _MOST_GUESSES = 3
 
 
 class EdgesegError(Exception):
-    """Something went wrong that a person can act on.
+    """Something went wrong that a person can act on; secrets are left out of what it says.
 
     Args:
         message: One sentence with what was expected and what came.
@@ -33,9 +35,9 @@ class EdgesegError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        super().__init__(redact(message))
+        self.message = redact(message)
+        self.hint = redact(hint)
 
 
 class DataError(EdgesegError):

@@ -66,6 +66,8 @@ class Source(ABC):
     mm_per_px: float | None = None
     arrived_at: float | None = None
     """When the newest image arrived (monotonic seconds), where that is earlier than the end of its decoding."""
+    name: str = ""
+    """The newest image's file, without its folder: of images and DICOM; empty for videos and live sources."""
     inbox: Inbox | None = None
     """Where the page puts its pictures, for a source that is fed by one."""
     health: Health = Health()
