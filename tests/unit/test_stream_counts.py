@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from time import monotonic, sleep
@@ -193,7 +193,12 @@ def test_a_sink_that_is_waited_for_does_not_hold_up_the_end(model: Path) -> None
     stuck = Stuck()
     live = open_live(model, Clip(), [Courier(stuck, waits=True)], StreamOptions(capture=ALL))
     began = monotonic()
-    stopper = threading.Thread(target=lambda: (stuck.began.wait(SECONDS), live.stop()))
+
+    def stop() -> None:
+        stuck.began.wait(SECONDS)
+        live.stop()
+
+    stopper = threading.Thread(target=stop)
     stopper.start()
     report = run_stream(live)
     stopper.join()
@@ -218,8 +223,8 @@ def test_a_recorded_source_that_waits_is_held_against_no_live_budget(
 
 
 @pytest.fixture
-def handlers() -> Iterator[list[Any]]:
-    yield [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+def handlers() -> list[Any]:
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
 
 def test_a_stream_runs_on_any_thread_and_installs_no_handler_there(model: Path, handlers: list[Any]) -> None:
