@@ -23,12 +23,13 @@ from collections.abc import Iterable
 
 from edgeseg.core.install import tell_install
 from edgeseg.core.names import make_printable
+from edgeseg.core.redact import redact
 
 _MOST_GUESSES = 3
 
 
 class EdgesegError(Exception):
-    """Something went wrong that a person can act on.
+    """Something went wrong that a person can act on; secrets are left out of what it says.
 
     Args:
         message: One sentence with what was expected and what came.
@@ -36,10 +37,10 @@ class EdgesegError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        # names of files come from anywhere, and messages go to terminals, logs and reports
-        super().__init__(make_printable(message))
-        self.message = make_printable(message)
-        self.hint = make_printable(hint)
+        # Messages go to terminals, logs and reports; names of files and addresses of sources come from anywhere.
+        self.message = make_printable(redact(message))
+        self.hint = make_printable(redact(hint))
+        super().__init__(self.message)
 
 
 class DataError(EdgesegError):

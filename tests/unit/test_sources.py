@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import SourceError, UnknownNameError
+from edgeseg.core.images import write_image
+from edgeseg.runtime.capture import CaptureOptions
+from edgeseg.runtime.grabber import Grabber
 from edgeseg.runtime.sources.base import Source
 from edgeseg.runtime.sources.choose import open_source
 
@@ -77,6 +81,38 @@ def test_missing_video_is_told(tmp_path: Path) -> None:
 def test_folder_plays_in_order(disc_data: Path) -> None:
     assert count_frames(open_source(str(disc_data / "images"))) == 10
     assert count_frames(open_source(str(disc_data))) == 10
+
+
+@pytest.mark.parametrize("name", ["clip [1].avi", "clip*.avi", "what?.avi", "[].avi"])
+def test_an_existing_file_is_no_pattern(video: Path, name: str) -> None:
+    path = video.rename(video.with_name(name))
+    assert count_frames(open_source(str(path))) == 9
+
+
+def read_names(text: str) -> list[str]:
+    """Play a source through the thread that captures; gives the file names that its frames carry."""
+    with Grabber(open_source(text), CaptureOptions(rate=math.inf, every_frame=True)) as grabber:
+        return [frame.name for frame in iter(grabber.newest, None)]
+
+
+def test_frames_carry_the_names_of_their_files(tmp_path: Path, video: Path) -> None:
+    for name in ("b.png", "a [2].png", "c.txt"):
+        write_image(tmp_path / "frames [1]" / name, np.full((8, 8), 90, np.uint8))
+    folder = tmp_path / "frames [1]"
+    assert read_names(str(folder)) == ["a [2].png", "b.png"]
+    assert read_names(f"{folder}/*.png") == ["a [2].png", "b.png"]
+    assert read_names(f"{folder}/a [2].png") == ["a [2].png"]
+    assert set(read_names("phantom://?size=32&frames=2")) == {""}
+    assert set(read_names(str(video))) == {""}
+
+
+def test_a_repeated_folder_repeats_its_names(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / name, np.full((8, 8), 90, np.uint8))
+    options = CaptureOptions(rate=math.inf, every_frame=True, loop=True)
+    with Grabber(open_source(str(tmp_path), options=options), options) as grabber:
+        frames = [grabber.newest() for _ in range(3)]
+    assert [frame.name for frame in frames if frame is not None] == ["a.png", "b.png", "a.png"]
 
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from edgeseg.runtime.sinks.courier import Courier
 from edgeseg.runtime.sinks.record import Recording
 from edgeseg.runtime.sources.base import Frame, Notice
 from edgeseg.runtime.viewer import WebViewer, audience
-from edgeseg.runtime.viewer.audience import SEATS
+from edgeseg.runtime.viewer.audience import SEATS_PER_ADDRESS
 from edgeseg.runtime.viewer.meter import Meter
 from tests.viewers import ask, order, port_of
 
@@ -188,7 +188,21 @@ def test_picture_goes_on_to_newer_frames_while_the_network_is_behind(viewer: Web
     assert ask_numbers(viewer)["frames"] == 1
 
 
-@pytest.mark.parametrize("query", ["opacity=2", "opacity=nan", "opacity=x", "fps=0", "fps=inf", "fps=-1"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "opacity=2",
+        "opacity=nan",
+        "opacity=x",
+        "fps=0",
+        "fps=inf",
+        "fps=-1",
+        "fps=1e-300",
+        "fps=nan",
+        "fps=1e308",
+        "fps=%00",
+    ],
+)
 def test_picture_that_cannot_be_drawn_is_refused(viewer: WebViewer, query: str) -> None:
     status, _, body = ask(viewer, f"/picture?{query}")
     assert status == 400
@@ -197,9 +211,9 @@ def test_picture_that_cannot_be_drawn_is_refused(viewer: WebViewer, query: str) 
 
 def test_more_windows_than_seats_are_refused_and_a_left_seat_is_free_again(viewer: WebViewer) -> None:
     viewer.publish(make_result())
-    clients = [PictureClient(viewer) for _ in range(SEATS)]
+    clients = [PictureClient(viewer) for _ in range(SEATS_PER_ADDRESS)]
     status, _, body = ask(viewer, "/picture")
-    assert (status, body) == (503, b"8 windows are watching already: close one first.\n")
+    assert (status, body) == (503, b"8 windows are watching already, or 6 from there: close one first.\n")
     before = set(client_threads())
     clients.pop().close()
     wait_for_one_gone(before)

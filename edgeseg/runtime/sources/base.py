@@ -25,6 +25,8 @@ class Frame:
     captured_at: float
     region: Region | None = None
     """Where the ultrasound picture is, when the user or the source says so; it goes before the card's region."""
+    name: str = ""
+    """The name of its file, where every frame has a file of its own."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Source(ABC):
     mm_per_px: float | None = None
     arrived_at: float | None = None
     """When the newest image arrived (monotonic seconds), where that is earlier than the end of its decoding."""
+    name: str = ""
+    """The newest image's file, without its folder: of images and DICOM; empty for videos and live sources."""
     inbox: Inbox | None = None
     """Where the page puts its pictures, for a source that is fed by one."""
     health: Health = Health()

@@ -13,7 +13,7 @@ from edgeseg.runtime.sources.camera import CameraSource
 from edgeseg.runtime.sources.csi import build_pipeline
 from edgeseg.runtime.sources.dicom import DicomSource, is_dicom
 from edgeseg.runtime.sources.gstreamer import GstreamerSource
-from edgeseg.runtime.sources.images import ImagesSource, is_pattern
+from edgeseg.runtime.sources.images import ImagesSource, is_image, is_pattern
 from edgeseg.runtime.sources.loop import LoopedSource
 from edgeseg.runtime.sources.mjpeg import MjpegSource
 from edgeseg.runtime.sources.options import split_address
@@ -36,6 +36,7 @@ KINDS = (
     "FILE.mp4",
     "FILE.dcm",
     "FOLDER of images",
+    "IMAGE.png",
     "FOLDER/*.png",
     "- (raw frames on standard input)",
     "browser:// (the camera of whoever has the page open)",
@@ -97,7 +98,8 @@ def _find_recording(text: str, colour: bool) -> Opener | None:
     if not text:
         return None
     path = Path(text)
-    if path.is_dir() or is_pattern(text):
+    # a file that is there by this very name is meant, whatever signs of a pattern its name holds
+    if path.is_dir() or is_image(path) or (is_pattern(text) and not path.exists()):
         return lambda: ImagesSource(text, colour)
     if path.suffix.lower() in SUFFIXES:
         return lambda: VideoSource(path)

@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, SourceError
+from edgeseg.core.redact import show_file_name
 from edgeseg.data.dicom import (
     CINE_TAGS,
     find_frame_rate,
@@ -47,6 +48,7 @@ class DicomSource(Source):
         """
         if not path.is_file():
             raise SourceError(f"Expected a DICOM file at {path}, got no such file.", "Check the path.")
+        self.name = show_file_name(path)
         self._path, self._colour, self._next, self._decoded = path, colour, 0, 0
         self._header, self._count = read_pixels_header(path, CINE_TAGS)
         with silent_dicom(path):

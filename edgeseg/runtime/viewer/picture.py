@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import select
 import socket
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from edgeseg.runtime.picture import Picture
 from edgeseg.runtime.viewer.hub import Hub
 
 JPEG_QUALITY = 88
-FASTEST_FPS = 60.0
+SLOWEST_FPS, FASTEST_FPS = 0.1, 60.0
 LOOK_UP_SECONDS = 0.5
 
 CONTENT_TYPE = "multipart/x-mixed-replace; boundary=frame"
@@ -37,8 +36,8 @@ class PictureWish:
     def __post_init__(self) -> None:
         if not 0.0 <= self.opacity <= 1.0:
             raise ValueError(f"expected opacity from 0 to 1, got {self.opacity}")
-        if not (math.isfinite(self.fps) and 0.0 < self.fps <= FASTEST_FPS):
-            raise ValueError(f"expected fps above 0 and up to {FASTEST_FPS:g}, got {self.fps}")
+        if not SLOWEST_FPS <= self.fps <= FASTEST_FPS:
+            raise ValueError(f"expected fps from {SLOWEST_FPS:g} to {FASTEST_FPS:g}, got {self.fps}")
 
 
 def read_wish(query: str) -> PictureWish:
@@ -78,5 +77,6 @@ def encode_picture(picture: Picture, classes: Sequence[ClassSpec], opacity: floa
 
 def has_hung_up(client: socket.socket) -> bool:
     """Say whether a client that has nothing left to send became readable, which means that it left."""
-    readable, _, _ = select.select([client], [], [], 0)
-    return bool(readable)
+    readable = select.poll()  # select() takes no file descriptor above 1023
+    readable.register(client, select.POLLIN)
+    return bool(readable.poll(0))
