@@ -86,7 +86,7 @@ def test_wrong_raw_options_are_told(text: str) -> None:
 def test_a_silent_pipe_is_told_in_time() -> None:
     reading, writing = os.pipe()
     began = monotonic()
-    with pytest.raises(SourceError, match=r"nothing for 0\.2 s"):
+    with pytest.raises(SourceError, match=r"no whole one within 0\.2 s"):
         Pipe(reading, "the pipe", stall_s=0.2).read(1)
     assert monotonic() - began < 5
     os.close(reading)
