@@ -65,6 +65,8 @@ class CameraSource(Source):
 
 
 def _open_device(name: str) -> cv2.VideoCapture:
+    if not name.isprintable():  # OpenCV crashes at what is no UTF-8
+        raise SourceError(f"Expected a camera's file, got {name}.", "List cameras with: ls /dev/video*.")
     backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
     capture = cv2.VideoCapture(int(name) if name.isdigit() else name, backend)
     if not capture.isOpened():

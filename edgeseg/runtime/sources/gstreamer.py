@@ -84,18 +84,18 @@ class GstreamerSource(Source):
 
 
 class _Words:
-    """Keeps the beginning of what a program says, and reads the rest, however much, to forget it."""
+    """Reads what a program says, however much, and keeps the end of it, where an error stands."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
-        self._said = bytearray()
+        self._said = b""
         self._thread = threading.Thread(target=self._listen, name="edgeseg-gstreamer-words", daemon=True)
         self._thread.start()
 
     def find_reason(self) -> str:
         """Find the line that says why the program ended."""
         self._thread.join(_END_S)
-        lines = bytes(self._said).decode(errors="replace").splitlines()
+        lines = self._said.decode(errors="replace").splitlines()
         reason = next((line for line in lines if line.startswith(("ERROR", "WARNING"))), "it said nothing")
         return hide_folders(reason)[:_REASON_SIGNS].strip().rstrip(".")
 
@@ -107,7 +107,7 @@ class _Words:
         assert self._process.stdout is not None
         with self._process.stdout as stream:
             while words := os.read(stream.fileno(), LINE_BYTES):
-                self._said += words[: LINE_BYTES - len(self._said)]
+                self._said = (self._said + words)[-LINE_BYTES:]
 
 
 def _split_pipeline(pipeline: str) -> list[str]:
