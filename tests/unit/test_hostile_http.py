@@ -9,10 +9,13 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from time import monotonic
+from typing import Any
 
 import pytest
+from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
+from edgeseg.core.images import decode_jpeg
 from edgeseg.runtime.sources.mjpeg import MjpegSource
 from tests.cameras import HEAD, LAST, Camera, draw_jpeg, make_parts, wrap_part
 
@@ -152,11 +155,13 @@ def make_bomb(width: int, height: int) -> bytes:
 
 
 def test_a_frame_that_announces_too_much_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[int] = []
-    from edgeseg.runtime.sources import mjpeg
+    decoded: list[bytes] = []
 
-    decode = mjpeg.decode_jpeg
-    monkeypatch.setattr(mjpeg, "decode_jpeg", lambda data: (decoded.append(len(data)), decode(data))[1])
+    def decode(data: bytes) -> NDArray[Any] | None:
+        decoded.append(data)
+        return decode_jpeg(data)
+
+    monkeypatch.setattr("edgeseg.runtime.sources.mjpeg.decode_jpeg", decode)
     with Camera([HEAD, wrap_part(make_bomb(30_000, 30_000)), *make_parts(20), LAST]) as camera:
         source = MjpegSource(camera.url)
         assert source.read() is not None
