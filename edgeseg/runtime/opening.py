@@ -46,7 +46,7 @@ def open_stream(
         opened.callback(frames.close)
         name, card = show_source(source), segmenter.card
         size = _find_pixel_size(frames, name) if wishes.mm_per_px is None else wishes.mm_per_px
-        info = StreamInfo(card.name, name, segmenter.report, recorder, size, frames.inbox)
+        info = StreamInfo(card.name, name, segmenter.report, recorder, size, frames.inbox, options.capture.every_frame)
         wishes.check_info(info)
         sinks = open_sinks(wishes, info, card.output.classes)
         opened.pop_all()
