@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
+import edgeseg
 from edgeseg.cli import (
     bench,
     compress,
@@ -25,11 +27,13 @@ from edgeseg.cli import (
     train,
     tune,
 )
+from edgeseg.cli.numbers import watch_numbers
 from edgeseg.core.errors import EdgesegError
 
 app = typer.Typer(
     name="edgeseg",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Train, compress and stream ultrasound segmentation on small boards.\n\n"
@@ -53,8 +57,24 @@ app.command("export")(export.export)
 app.command("deploy")(deploy.deploy)
 app.command("devices")(devices.devices)
 app.command("doctor")(doctor.doctor)
+watch_numbers(app)
 
 FAILED = 1
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"edgeseg {edgeseg.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def take_version(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import typer
 
 from edgeseg.core.errors import MissingExtraError
 from edgeseg.core.files import write_json
+from edgeseg.core.limits import THREADS
 
 if TYPE_CHECKING:
     from edgeseg.backends.select import Selection
@@ -48,7 +49,7 @@ AugmentOption = Annotated[
     ),
 ]
 DenoiseOption = Annotated[str, typer.Option(help="Filter in front of the network: none, median or speckle.")]
-ThreadsOption = Annotated[int, typer.Option(help="CPU threads the model may use.", min=1)]
+ThreadsOption = Annotated[int, typer.Option(help="CPU threads the model may use.", min=1, max=THREADS)]
 BackendOption = Annotated[
     str,
     typer.Option(metavar="NAME", help="auto, cpu, gpu or gpu:float16, edgetpu or edgetpu:DEVICE, onnx."),

@@ -28,11 +28,11 @@ app = typer.Typer(no_args_is_help=True, help="Make, import and check labelled im
 @app.command()
 def synth(
     out: Annotated[Path, typer.Argument(help="The data folder to make.")],
-    cases: Annotated[int, typer.Option(help="How many still images.")] = 200,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same images.")] = 0,
-    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 256,
-    clips: Annotated[int, typer.Option(help="How many moving clips.")] = 2,
-    clip_frames: Annotated[int, typer.Option(help="Frames of each clip.")] = 60,
+    cases: Annotated[int, typer.Option(help="How many still images.", min=1)] = 200,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same images.", min=0)] = 0,
+    size: Annotated[int, typer.Option(help="Height and width in pixels.", min=32, max=4096)] = 256,
+    clips: Annotated[int, typer.Option(help="How many moving clips.", min=0)] = 2,
+    clip_frames: Annotated[int, typer.Option(help="Frames of each clip.", min=1)] = 60,
     vessels: Annotated[bool, typer.Option("--vessels", help="Also write masks of the vessels, as a class.")] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -137,8 +137,8 @@ def preview(
     out: Annotated[Path, typer.Option(metavar="F.png", help="The picture to write.")],
     augment: AugmentOption = "all",
     denoise: DenoiseOption = "none",
-    size: Annotated[int, typer.Option(help="Height and width of the network's input.")] = 256,
-    seed: Annotated[int, typer.Option(help="Another seed gives other variants.")] = 0,
+    size: Annotated[int, typer.Option(help="Height and width of the network's input.", min=16, max=1024)] = 256,
+    seed: Annotated[int, typer.Option(help="Another seed gives other variants.", min=0)] = 0,
     layout: LayoutOption = None,
     group_pattern: GroupPatternOption = None,
 ) -> None:

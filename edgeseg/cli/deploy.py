@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import GATE_NOT_HELD, keep_inputs
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def deploy(
-    model: Annotated[Path, typer.Argument(help="A .tflite file that edgeseg wrote.")],
+    model: Annotated[Path, typer.Argument(help="A .tflite file, or a run folder.", metavar="MODEL|RUN")],
     device: Annotated[str, typer.Option(metavar="NAME", help="The board: a name, or a profile.toml.")],
     out: Annotated[Path, typer.Option(metavar="F.tar.gz", help="The archive to write.")],
     offline: Annotated[
@@ -52,6 +53,7 @@ def deploy(
     from edgeseg.deploy.remote import send_archive
     from edgeseg.deploy.signature import SUFFIX, read_public_key, sign_archive
 
+    model = take_model(model, f"edgeseg deploy MODEL --device {device} --out F.tar.gz")
     keep_inputs([model, wheel, sign], [out])
     target = Target(name_board(device), load_board(device), find_board(device).resolve().parent)
     file = read_model(model)

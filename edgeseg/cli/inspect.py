@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import JsonOption, keep_inputs, save_json
 from edgeseg.cli.findings import print_findings
 from edgeseg.cli.tables import print_table
@@ -21,7 +22,7 @@ TARGETS = {"cpu": "CPU", "edgetpu": "Edge TPU"}
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A .tflite file that edgeseg wrote.")],
+    model: Annotated[Path, typer.Argument(help="A .tflite file, or a run folder.", metavar="MODEL|RUN")],
     picture: Annotated[
         Path | None,
         typer.Option(metavar="F.svg", help="Draw the layers as SVG, with their MACs or --times.", show_default=False),
@@ -49,6 +50,7 @@ def inspect(
     from edgeseg.graph.picture import draw_graph
     from edgeseg.graph.summary import find_peak, summarise_layers, summarise_operators
 
+    model = take_model(model, "edgeseg inspect MODEL")
     keep_inputs([model], [picture, json_out])
     file = read_model(model)
     graph = read_graph(file.flatbuffer)

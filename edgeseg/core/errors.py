@@ -21,6 +21,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from edgeseg.core.install import tell_install
 from edgeseg.core.redact import redact
 
 _MOST_GUESSES = 3
@@ -90,7 +91,7 @@ class MissingExtraError(EdgesegError):
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
             f"Expected the package {package}, which is not installed here.",
-            f"Install it with: pip install 'edgeseg[{extra}]'",
+            f"Install it with: {tell_install(extra)}",
         )
 
 

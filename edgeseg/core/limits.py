@@ -41,6 +41,8 @@ LINE_BYTES = 65_536
 """One line of a protocol or of a subprocess's answer."""
 HEADER_LINES = 100
 """Lines in front of one frame of a network stream."""
+THREADS = 256
+"""CPU threads of one model: each is made at once, and no board has as many cores."""
 
 
 def read_regular(path: Path, limit: int) -> bytes:

@@ -71,7 +71,7 @@ def make_text(path: Path) -> None:
 
 
 def make_dicom_without_pixels(path: Path) -> None:
-    pydicom = pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
+    pydicom = pytest.importorskip("pydicom", reason="needs the extra dicom")
     write_dicom(path, FRAME)
     header = pydicom.dcmread(path)
     del header.PixelData
@@ -79,7 +79,7 @@ def make_dicom_without_pixels(path: Path) -> None:
 
 
 def make_dicom_of_giant_pixels(path: Path) -> None:
-    pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
+    pytest.importorskip("pydicom", reason="needs the extra dicom")
     write_cine(path, np.stack([FRAME, FRAME]), PixelSpacing=[500, 500])
 
 
@@ -193,7 +193,7 @@ def test_a_grey_source_for_a_model_of_colour_is_one_sentence(tmp_path: Path) -> 
 
 
 def test_a_grey_cine_for_a_model_of_colour_is_one_sentence(tmp_path: Path, fail: Fail) -> None:
-    pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
+    pytest.importorskip("pydicom", reason="needs the extra dicom")
     model = write_bright_model(tmp_path / "rgb.tflite", "rgb")
     write_dicom(tmp_path / "grey.dcm", FRAME)
     code, err = fail("stream", model, "--view", "none", "--source", tmp_path / "grey.dcm")
@@ -221,7 +221,7 @@ def test_frames_of_16_bits_are_segmented_as_those_of_8(model: Path, tmp_path: Pa
 
 
 def test_a_dicom_of_one_frame_is_segmented(model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
+    pytest.importorskip("pydicom", reason="needs the extra dicom")
     write_dicom(tmp_path / "a.dcm", FRAME)
     with open_stream(Segmenter(read_model(model)), str(tmp_path / "a.dcm")) as live:
         assert len(list(live)) == 1
