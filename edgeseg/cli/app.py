@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -29,6 +30,7 @@ from edgeseg.cli import (
 )
 from edgeseg.cli.numbers import watch_numbers
 from edgeseg.core.errors import EdgesegError
+from edgeseg.core.names import make_printable
 
 app = typer.Typer(
     name="edgeseg",
@@ -79,6 +81,8 @@ def take_version(
 
 def main() -> None:
     """Run the command line; EDGESEG_DEBUG=1 shows the traceback of what went wrong."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
         app()
     except EdgesegError as error:
@@ -92,7 +96,7 @@ def main() -> None:
 def _fail(error: Exception, message: str, hint: str) -> None:
     if os.environ.get("EDGESEG_DEBUG"):
         traceback.print_exception(error)
-    print(f"edgeseg: {message}", file=sys.stderr)
+    print(f"edgeseg: {make_printable(message)}", file=sys.stderr)
     if hint:
-        print(f"  {hint}", file=sys.stderr)
+        print(f"  {make_printable(hint)}", file=sys.stderr)
     sys.exit(FAILED)

@@ -21,6 +21,7 @@ from edgeseg.cli.common import (
     usage_errors,
 )
 from edgeseg.cli.tables import print_check
+from edgeseg.core.names import make_printable
 
 app = typer.Typer(no_args_is_help=True, help="Make, import and check labelled images.")
 
@@ -70,13 +71,16 @@ def import_data(
     from edgeseg.core.progress import progress_bar
     from edgeseg.data.dataset import open_dataset
     from edgeseg.data.importer import import_dataset
+    from edgeseg.data.plausibility import CROPPED
 
     keep_inputs([source], [out])
     dataset = open_dataset(source, layout, group_pattern)
     with staged_folder(out, overwrite) as folder, progress_bar("Importing", len(dataset.cases)) as advance:
         import_dataset(dataset, folder, advance)
     groups = len({case.group for case in dataset.cases})
-    print(f"{out}: {len(dataset.cases)} images in {groups} groups, from the layout {dataset.layout}")
+    print(make_printable(f"{out}: {len(dataset.cases)} images in {groups} groups, from the layout {dataset.layout}"))
+    if dataset.header_region:
+        print(CROPPED)
     modalities = dataset.cases[0].modalities
     if modalities:
         print(f"Red, green and blue are {', '.join(modalities)}: train with --colour rgb, and stream such frames.")
@@ -120,7 +124,7 @@ def check(
     survey = survey_dataset(source, layout, group_pattern)
     with progress_bar("Reading images", len(survey.dataset.cases)) as advance:
         report = check_survey(survey, advance)
-    print_check(source.name, report)
+    print_check(make_printable(source.name), report)
     cases = [facts.case for facts in report.facts]
     if sheet is not None and cases:
         write_image(sheet, draw_sheet(cases, survey.dataset.classes))
@@ -152,6 +156,7 @@ def preview(
     from edgeseg.core.spec import InputSpec
     from edgeseg.data.augment import choose_variations
     from edgeseg.data.dataset import open_dataset
+    from edgeseg.data.plausibility import CROPPED
     from edgeseg.data.preview import draw_preview
 
     with usage_errors():
@@ -161,4 +166,6 @@ def preview(
     if dataset.cases[0].modalities:
         spec = dataclasses.replace(spec, colour="rgb")
     write_image(out, draw_preview(dataset.cases, dataset.classes, spec, variations, seed))
-    print(f"{out}: some images of {source}, as they are and as a training would see them")
+    print(make_printable(f"{out}: some images of {source}, as they are and as a training would see them"))
+    if dataset.header_region:
+        print(CROPPED)

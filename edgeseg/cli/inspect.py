@@ -121,6 +121,8 @@ def _print_card(card: dict[str, Any], size: int, pairs: int) -> None:
         "size": f"{size:,} bytes, {card['parameters']:,} parameters, {card['macs'] / 1e6:.1f} million MACs",
         "golden pairs": str(pairs),
     }
+    if provenance["header_region"]:
+        lines["region"] = "trained on the ultrasound region that DICOM headers name"
     if metrics:
         dice, drop = metrics["dice"], metrics["drop"]
         lines["Dice"] = f"{dice['mean']:.4f} ({dice['ci95'][0]:.4f} to {dice['ci95'][1]:.4f}), {metrics['cases']} cases"

@@ -46,6 +46,8 @@ class Provenance:
     libraries: dict[str, str]
     split_fingerprint: str = ""
     """What came of the split, to notice changed groups; empty in files that were written before it was kept."""
+    header_region: bool = False
+    """Whether training images were cropped to the ultrasound region that their headers name, as in a stream."""
 
 
 @dataclass(frozen=True)

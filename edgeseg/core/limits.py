@@ -5,6 +5,7 @@ Each is far above what ultrasound needs and far below what ends a board with 4 G
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -27,6 +28,14 @@ IMAGE_SIDE = 32_767
 """The longest side of one image or video frame."""
 ARRAY_BYTES = 2048 * MIB
 """One array or volume (npy, npz, NIfTI), unpacked."""
+MAPPED_BYTES = 256 * 1024 * MIB
+"""An array file that is mapped into memory, of which one image at a time is read."""
+CASES = 1_000_000
+"""Labelled images of one data folder."""
+CLASSES = 255
+"""Classes of one data folder: label maps have 8 bits."""
+VOLUME_HEADER_BYTES = MIB
+"""What stands in front of a volume's numbers (NIfTI with its extensions, MetaImage); 352 bytes are usual."""
 DICOM_BYTES = 2048 * MIB
 """One DICOM file; it is read frame by frame."""
 DICOM_FRAMES = 100_000
@@ -43,6 +52,7 @@ HEADER_LINES = 100
 """Lines in front of one frame of a network stream."""
 THREADS = 256
 """CPU threads of one model: each is made at once, and no board has as many cores."""
+_PIECE = 4 * MIB
 
 
 def read_regular(path: Path, limit: int) -> bytes:
@@ -57,15 +67,34 @@ def read_regular(path: Path, limit: int) -> bytes:
     # O_NONBLOCK: opening a FIFO that nobody writes to returns at once instead of waiting forever
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _check_state(path, os.fstat(handle), limit)
+        state = os.fstat(handle)
+        _check_state(path, state, limit)
     except LimitError:
         os.close(handle)
         raise
     with os.fdopen(handle, "rb") as file:
-        data = file.read(limit + 1)
+        # as many bytes as asked for are allocated, so the limit itself is only asked for where a file has grown
+        data = file.read(state.st_size + 1)
+        if len(data) > state.st_size:
+            data += file.read(limit + 1 - len(data))
     if len(data) > limit:  # it grew meanwhile
         raise _too_large(path, limit, len(data))
     return data
+
+
+def digest_regular(path: Path, limit: int) -> bytes:
+    """Hash (SHA-256) a regular file of at most so many bytes, piece by piece.
+
+    Raises:
+        OSError: It is not there or may not be read.
+        LimitError: It is no regular file, or larger than the limit.
+    """
+    check_regular(path, limit)
+    digest = hashlib.sha256()
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.digest()
 
 
 def check_regular(path: Path, limit: int) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, SourceError
 from edgeseg.core.limits import DICOM_BYTES, check_regular
-from edgeseg.core.redact import show_file_name
+from edgeseg.core.names import show_name
 from edgeseg.data.dicom import (
     CINE_TAGS,
     find_frame_rate,
@@ -50,7 +50,7 @@ class DicomSource(Source):
         if not path.exists():
             raise SourceError(f"Expected a DICOM file at {path}, got no such file.", "Check the path.")
         check_regular(path, DICOM_BYTES)
-        self.name = show_file_name(path)
+        self.name = show_name(path.name)
         self._path, self._colour, self._next, self._decoded = path, colour, 0, 0
         self._header, self._count = read_pixels_header(path, CINE_TAGS)
         with silent_dicom(path):

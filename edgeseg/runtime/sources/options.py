@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 
 from edgeseg.core.errors import SourceError
-from edgeseg.core.redact import redact, show_file_name
+from edgeseg.core.names import show_name
+from edgeseg.core.redact import redact
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -51,7 +52,7 @@ def show_source(text: str) -> str:
         return redact(re.sub(r"\s", lambda space: quote(space[0]), text))  # a space would end a password
     if text.startswith(("-", "/dev/")) or not Path(text).name:
         return redact(text)
-    return redact(show_file_name(Path(text)))
+    return redact(show_name(Path(text).name))
 
 
 def hide_folders(text: str) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import EdgesegError, SourceError
 from edgeseg.core.limits import VIDEO_BYTES, check_regular
-from edgeseg.core.redact import show_file_name
+from edgeseg.core.names import show_name
 from edgeseg.runtime.sources.announced import check_announced, retrieve_frame
 from edgeseg.runtime.sources.base import Source
 
@@ -30,7 +30,7 @@ class VideoSource(Source):
         if not path.exists():
             raise SourceError(f"Expected a video at {path}, got no such file.", "Check the path.")
         check_regular(path, VIDEO_BYTES)
-        self._file_name = show_file_name(path)
+        self._file_name = show_name(path.name)
         self._capture = _open_capture(path)
         self._announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self._seen = 0
