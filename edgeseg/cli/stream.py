@@ -155,7 +155,8 @@ def _judge(report: StreamReport) -> None:
 
     failed = next((sink for sink in report.sinks if sink.failure is not None), None)
     if failed is not None:
-        raise OutputError(f"{failed.name} ended before the stream: {failed.failure}".capitalize(), failed.hint)
+        sentence = f"{failed.name} ended before the stream: {failed.failure}"
+        raise OutputError(sentence[:1].upper() + sentence[1:], failed.hint)  # capitalize() would lower the rest
     if report.verdict == "missed":
         raise typer.Exit(GATE_NOT_HELD)
 

@@ -62,8 +62,14 @@ DICOM_FRAMES = 100_000
 """Frames that a DICOM file may announce: 55 minutes at 30 a second."""
 TABLE_BYTES = 64 * MIB
 """One CSV, JSON or TOML file that a person or another program wrote."""
+VIDEO_BYTES = 4 * 2**40
+"""One video file; it is read frame by frame."""
+PART_BYTES = 64 * MIB
+"""One compressed frame of a network stream, and what stands between two."""
 LINE_BYTES = 65_536
 """One line of a protocol or of a subprocess's answer."""
+HEADER_LINES = 100
+"""Lines in front of one frame of a network stream."""
 THREADS = 256
 """CPU threads of one model: each is made at once, and no board has as many cores."""
 _PIECE = 4 * MIB

@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 
 _KEPT = "\n\t"
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Turn the reading direction of what follows, so that a name reads as another one."""
 
 
 def can_be_written(name: str) -> bool:
@@ -25,7 +27,7 @@ def make_printable(text: str) -> str:
 
 
 def _is_harmful(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs")
+    return character in _TURNING or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
 
 
 def _escape(character: str) -> str:

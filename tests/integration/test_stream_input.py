@@ -48,7 +48,7 @@ WRONG_SOURCES = [
     ("http://", "address with a host"),
     ("http://[::1", "address with a host"),
     ("http://127.0.0.1:99999/", "address with a host"),
-    ("http://127.0.0.1:9/", "Motion JPEG from 127.0.0.1"),
+    ("http://127.0.0.1:9/", "Motion JPEG from http://127.0.0.1:9/"),
     ("-", "size is missing"),
     ("-?size=0x4", "expected a size from 1x1"),
     ("-?size=4x4&format=rgb", "format to be one of gray, bgr, got 'rgb'"),
