@@ -202,6 +202,23 @@ def test_a_frame_that_announces_another_size_than_its_header_is_not_decoded(
             read_case(open_dataset(root).cases[1])
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_header_of_empty_items_is_not_read_to_its_end(
+    root: Path, named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeseg.data.dicom.DICOM_READS", 2000)
+    path = root / "images" / "d1.dcm"
+    whole, items = path.read_bytes(), struct.pack("<HHI", 0xFFFE, 0xE000, 0) * 10_000
+    place = whole.find(b"\x28\0\2\0US")
+    start = whole.find(b"\x18\0\x11\x60SQ")
+    length = len(items) if named else 0xFFFFFFFF
+    head = whole[start : start + 8] + struct.pack("<I", length)
+    end = b"" if named else struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    path.write_bytes(whole[:start] + head + items + end + whole[place:])
+    (defect,) = survey_dataset(root).defects
+    assert "longer one" in defect.message
+
+
 def test_a_file_that_is_packed_as_a_whole_is_not_unpacked(root: Path) -> None:
     path = root / "images" / "d1.dcm"
     header = pydicom.dcmread(path)
