@@ -109,8 +109,8 @@ def test_what_is_no_reference_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--threads", "1,none"), "numbers from 1 with commas"),
-        (("--threads", "0"), "numbers from 1 with commas"),
+        (("--threads", "1,none"), "with commas"),
+        (("--threads", "0"), "with commas"),
         (("--parity", "--save", "r.json"), "--save without --parity"),
         (("--save", "r.json", "--against", "r.json"), "another file for --save"),
     ],
