@@ -10,13 +10,14 @@ import pytest
 
 from edgeseg.bench.conditions import Conditions, judge_steadiness
 from edgeseg.bench.measure import BenchResult, describe_host
-from edgeseg.bench.memory import read_peak_mb
+from edgeseg.bench.memory import measure_memory, read_peak_mb
 from edgeseg.bench.reference import compare_results, make_reference, read_reference, save_reference
 from edgeseg.core.clock import read_governors
 from edgeseg.core.errors import BackendError, EdgesegError
 from edgeseg.core.stats import summarise_times
 from edgeseg.core.thermal import Thermal
 from tests.commands import Fail
+from tests.networks import save_network
 
 SILENT = Conditions((), (Thermal(None, None), Thermal(None, None)))
 
