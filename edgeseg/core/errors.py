@@ -21,8 +21,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from edgeseg.core.install import tell_install
-
 _MOST_GUESSES = 3
 
 
@@ -88,6 +86,8 @@ class MissingExtraError(EdgesegError):
     """A package that this command needs is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
+        from edgeseg.core.install import tell_install
+
         super().__init__(
             f"Expected the package {package}, which is not installed here.",
             f"Install it with: {tell_install(extra)}",
