@@ -120,7 +120,7 @@ def _put_together(model: LoadedModel, times: Sequence[StageTimes], conditions: C
         latency_ms=summarise_stages(times),
         load_ms=model.load_ms,
         first_inference_ms=model.first_inference_ms,
-        peak_rss_mb=measure_memory(model.path, backend, model.threads),
+        peak_rss_mb=measure_memory(model.path, backend, model.threads, model.segmenter.card.sha256),
         host=describe_host(ran_on.detail),
         requested=ran_on.requested,
         fallback_reason=ran_on.fallback_reason,

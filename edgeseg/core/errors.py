@@ -21,7 +21,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from edgeseg.core.install import tell_install
 from edgeseg.core.names import make_printable
 from edgeseg.core.redact import redact
 
@@ -91,6 +90,8 @@ class MissingExtraError(EdgesegError):
     """A package that this command needs is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
+        from edgeseg.core.install import tell_install
+
         super().__init__(
             f"Expected the package {package}, which is not installed here.",
             f"Install it with: {tell_install(extra)}",

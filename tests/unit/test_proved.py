@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from edgeseg.backends import proved, trial
-from edgeseg.backends.base import Probe
+from edgeseg.backends.base import Backend, Probe
 from edgeseg.backends.cpu import CpuBackend, vouch_for
+from edgeseg.backends.gpu import GpuBackend
+from edgeseg.backends.onnx import OnnxBackend
 from edgeseg.backends.select import select_backend
 from edgeseg.backends.trial import try_backend, try_once
 from edgeseg.core.errors import BackendError
@@ -198,3 +200,25 @@ def test_the_trial_loads_no_more_than_it_needs() -> None:
 def test_the_doctor_s_probe_tries_nothing(trials: list[bytes]) -> None:
     assert CpuBackend.probe().available
     assert trials == []
+
+
+@pytest.mark.parametrize("kind", [GpuBackend, OnnxBackend])
+def test_every_backend_tries_a_new_network_once(
+    trials: list[bytes], monkeypatch: pytest.MonkeyPatch, kind: type[Backend]
+) -> None:
+    monkeypatch.setattr("edgeseg.backends.gpu.try_backend", lambda *_: Probe(True, "LiteRT, some adapter"))
+    if kind is OnnxBackend:
+        pytest.importorskip("onnxruntime", reason="the ONNX backend asks onnxruntime where it could run")
+    for _ in range(2):
+        assert kind.probe(NETWORK).available
+        start_again(monkeypatch)
+    assert trials == [NETWORK]
+
+
+def test_a_trial_that_answers_nonsense_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for answer in (b"[]", b"\xff", b"[" * 100_000, b'{"available": "yes", "detail": ""}'):
+        done = subprocess.CompletedProcess([], 0, answer, b"\x1b[31mlast words")
+        monkeypatch.setattr(trial, "feed_module", lambda *_, done=done: done)
+        probe = try_backend("cpu", "", NETWORK, "hint")
+        assert not probe.available
+        assert probe.detail.isprintable()
