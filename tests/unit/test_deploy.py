@@ -205,7 +205,7 @@ def write_unit(kind: str, folder: Path) -> Path:
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 @pytest.mark.parametrize("kind", ["system", "user"])
 def test_systemd_understands_the_services(kind: str, tmp_path: Path) -> None:
-    command = ["systemd-analyze", "verify", "--man=no", write_unit(kind, tmp_path)]
+    command = ["systemd-analyze", "verify", "--man=no", str(write_unit(kind, tmp_path))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -214,7 +214,7 @@ def test_systemd_understands_the_services(kind: str, tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 @pytest.mark.parametrize(("kind", "most"), [("system", 2.0), ("user", 5.5)])
 def test_how_far_a_service_is_exposed(kind: str, most: float, tmp_path: Path) -> None:
-    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", write_unit(kind, tmp_path)]
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(write_unit(kind, tmp_path))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     figure = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert figure is not None, done.stderr
