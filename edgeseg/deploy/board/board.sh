@@ -129,6 +129,7 @@ uninstall() {
 }
 
 remove_if() {
+    [ ! -L "$(dirname -- "$2")" ] || return 0
     ! "$1" "$2" || remove_own "$2" || fail "Removing $2 failed. Check its rights."
 }
 
