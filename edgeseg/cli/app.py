@@ -29,6 +29,7 @@ from edgeseg.cli import (
     tune,
 )
 from edgeseg.cli.numbers import watch_numbers
+from edgeseg.cli.standard import discard_unwritable, standard_streams
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.names import make_printable
 
@@ -41,7 +42,8 @@ app = typer.Typer(
     help="Train, compress and stream ultrasound segmentation on small boards.\n\n"
     "The usual road: `edgeseg train DATA --out RUN`, `edgeseg compress RUN --out DIR`, copy the chosen .tflite to the "
     "board, `edgeseg stream MODEL --source 0`. Without data of your own: `edgeseg demo`.\n\n"
-    "Exit codes: 0 done; 1 failed, with a sentence; 2 wrong usage; 3 it ran, and a gate did not hold.\n\n"
+    "Exit codes: 0 done; 1 failed, with a sentence; 2 wrong usage; 3 it ran, and a gate did not hold; "
+    "141 whoever read the output has left.\n\n"
     "Research software, no medical device: not for diagnosis or treatment.",
 )
 app.command("demo")(demo.demo)
@@ -84,10 +86,12 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
-        app()
+        with standard_streams():
+            app()
     except EdgesegError as error:
         _fail(error, error.message, error.hint)
     except OSError as error:
+        discard_unwritable()
         _fail(error, f"The operating system refused: {error}.", "Check the path, its rights and the room on the disk.")
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence for the person, the trace on request
         _fail(error, f"Unexpected {type(error).__name__}: {error}", "This is a defect; EDGESEG_DEBUG=1 shows where.")

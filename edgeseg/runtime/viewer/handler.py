@@ -135,7 +135,7 @@ class ViewerHandler(LocalHandler):
             self.send_response(HTTPStatus.OK)
             self.send_header("Content-Type", CONTENT_TYPE)
             self.end_headers()
-            for part in stream_parts(self._broadcast.hub, self._broadcast.classes, wish, self.connection):
+            for part in stream_parts(self._broadcast, wish, self.connection):
                 self.wfile.write(part)
 
 
