@@ -38,21 +38,8 @@ read_arguments() {
         esac
         shift
     done
-    [ -n "$folder" ] || folder=${HOME:?setup: HOME is not set, name a folder}/edgeseg
     [ -n "$package" ] || find_wheel
-}
-
-# edgeseg is on no package index: its wheel is copied to the board together with the folder devices.
-find_wheel() {
-    devices=$(dirname "$0")/..
-    for wheel in "$devices"/../edgeseg-*.whl "$devices"/../dist/edgeseg-*.whl ./edgeseg-*.whl; do
-        if [ -f "$wheel" ]; then
-            package=$wheel
-            return 0
-        fi
-    done
-    fail "Expected edgeseg's wheel beside the folder devices, got none. Copy dist/edgeseg-*.whl there, which 'make wheel'
-in a checkout makes, or name it with --package."
+    [ -n "$folder" ] || folder=${HOME:?setup: HOME is not set, name a folder}/edgeseg
 }
 
 run() {
@@ -76,6 +63,19 @@ check_machine() {
         *" $machine "*) ;;
         *) fail "Expected a machine of the kind $MACHINES for $BOARD, got $machine. Use another board's setup.sh." ;;
     esac
+}
+
+# edgeseg is on no package index: its wheel is copied to the board together with the folder devices.
+find_wheel() {
+    devices=$(dirname "$0")/..
+    for wheel in "$devices"/../edgeseg-*.whl "$devices"/../dist/edgeseg-*.whl ./edgeseg-*.whl; do
+        if [ -f "$wheel" ]; then
+            package=$wheel
+            return 0
+        fi
+    done
+    fail "Expected edgeseg's wheel beside the folder devices, got none. Copy dist/edgeseg-*.whl there, which 'make wheel'
+in a checkout makes, or name it with --package."
 }
 
 # A 64-bit Python from 3.10 to 3.13 that can make environments; the newest wins.

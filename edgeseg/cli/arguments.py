@@ -47,7 +47,8 @@ def take_run(path: Path, usage: str) -> Path:
 
 def put_model_first(first: Given, second: Given) -> tuple[Given, Given]:
     """Exchange two arguments where only the second can be the model, and say so on stderr."""
-    if not is_model(Path(second)) or is_model(Path(first)) or _name_other(Path(first)) is None:
+    place = Path(first)
+    if is_model(place) or not is_model(Path(second)) or not (place.is_dir() or _name_other(place)):
         return first, second
     print(f"edgeseg: MODEL comes first: {second} was taken as the model, and not {first}.", file=sys.stderr)
     return second, first

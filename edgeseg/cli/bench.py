@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 
 def bench(
-    models: Annotated[
-        list[Path], typer.Argument(help="One or more model files or run folders.", metavar="MODEL|RUN...")
-    ],
+    models: Annotated[list[Path], typer.Argument(help="One or more model files or run folders.", metavar="MODEL|RUN")],
     backend: Annotated[
         str, typer.Option(metavar="NAMES", help="auto, or backends with commas: cpu,gpu,gpu:float16,edgetpu,onnx.")
     ] = "auto",

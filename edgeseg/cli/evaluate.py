@@ -23,7 +23,7 @@ from edgeseg.cli.tables import print_evaluation
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A .tflite or .onnx file, or a run folder.", metavar="RUN|MODEL")],
+    model: Annotated[Path, typer.Argument(help="A .tflite or .onnx file, or a run folder.", metavar="MODEL|RUN")],
     data: Annotated[Path, typer.Argument(help="Folder of labelled images, in any known layout.")],
     split: Annotated[
         str | None,

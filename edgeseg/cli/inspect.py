@@ -66,10 +66,11 @@ def inspect(
         "lint": to_plain(lint),
         "flatbuffer_bytes": len(file.flatbuffer),
         "golden_pairs": len(file.golden),
+        "sealed": file.sealed,
         "operator_times": to_plain(timed),
         "layer_ms": layer_ms,
     }
-    _print_card(table["card"], len(file.flatbuffer), len(file.golden))
+    _print_card(table["card"], len(file.flatbuffer), len(file.golden), file.sealed)
     _print_operators(operators)
     _print_layers(layers, layer_ms)
     if times and layer_ms is None:
@@ -109,7 +110,7 @@ def _print_layers(layers: Sequence[Layer], times: Sequence[float] | None) -> Non
     print_table("Layers", columns, rows)
 
 
-def _print_card(card: dict[str, Any], size: int, pairs: int) -> None:
+def _print_card(card: dict[str, Any], size: int, pairs: int, sealed: bool) -> None:
     source, provenance, metrics = card["input"], card["provenance"], card["metrics"]
     lines = {
         "name": card["name"],
@@ -120,6 +121,7 @@ def _print_card(card: dict[str, Any], size: int, pairs: int) -> None:
         "recipe": f"{provenance['recipe']}, from the model size {provenance['model']}",
         "size": f"{size:,} bytes, {card['parameters']:,} parameters, {card['macs'] / 1e6:.1f} million MACs",
         "golden pairs": str(pairs),
+        "seal": "whole: card and golden pairs are those that were written" if sealed else "none: an older file",
     }
     if provenance["header_region"]:
         lines["region"] = "trained on the ultrasound region that DICOM headers name"

@@ -10,8 +10,8 @@ from typer.core import TyperCommand
 
 LARGEST_WHOLE = 2**31 - 1
 """Frames, seeds and sizes end up in libraries that count with 32 bits."""
-SHORTEST_MS = 0.001
-"""A microsecond: below it a budget can only be a mistake."""
+SHORTEST_MS = 1e-6
+"""A nanosecond: a budget below it can only be a mistake."""
 
 
 class NumberCommand(TyperCommand):

@@ -89,6 +89,8 @@ class MissingExtraError(EdgesegError):
     """A package that this command needs is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
+        from edgeseg.core.install import tell_install
+
         super().__init__(
             f"Expected the package {package}, which is not installed here.",
             f"Install it with: {tell_install(extra)}",

@@ -20,6 +20,26 @@ CARD_BYTES = MIB
 """The card inside a model file, unpacked."""
 GOLDEN_BYTES = 256 * MIB
 """All golden pairs of a model file, unpacked."""
+GOLDEN_PAIRS = 64
+"""How many golden pairs a model file may hold; edgeseg writes two."""
+TENSORS = 50_000
+"""Tensors or buffers of a network; a U-Net of 31 million parameters has about 150."""
+OPERATORS = 20_000
+"""Operators of a network."""
+TENSOR_DIMENSIONS = 8
+"""Dimensions of a tensor; LiteRT knows six."""
+ARENA_BYTES = 1024 * MIB
+"""What all results of a network take together; 31 million parameters at 512x512 in float32 need 900 MiB."""
+NETWORK_SIDE = 8_192
+"""The longest side of a network's input."""
+TRIAL_BYTES = 2048 * MIB
+"""What a network may take, beside its file, in the process that runs it for the first time."""
+CLASSES = 254
+"""What a mask of 8 bits can tell apart, with the background."""
+NAME_LETTERS = 255
+"""The name of a class or a model."""
+TEXT_LETTERS = 20_000
+"""Any other text on a card."""
 IMAGE_BYTES = 256 * MIB
 """One image file."""
 IMAGE_PIXELS = 64_000_000

@@ -158,8 +158,8 @@ def test_a_run_stands_for_its_file(run: Path, data: Path) -> None:
 
 
 def test_exchanged_arguments_do_what_was_meant(run: Path, data: Path) -> None:
-    result = RUNNER.invoke(app, ["evaluate", str(data), str(run)])
-    assert result.exit_code == 0, result.output
+    for given in (run, run / "model.tflite"):
+        assert RUNNER.invoke(app, ["evaluate", str(data), str(given)]).exit_code == 0
     result = RUNNER.invoke(app, ["stream", SMALL, str(run), *SHORT_STREAM])
     assert result.exit_code == 0, result.output
 

@@ -17,10 +17,10 @@ from edgeseg.convert.onnx.compare import FLOAT
 from edgeseg.convert.onnx.scheme import Scheme
 from edgeseg.convert.onnx.translate import translate_operator
 from edgeseg.convert.onnx.writer import GraphWriter
-from edgeseg.core.card import Card, card_to_json
+from edgeseg.core.card import Card
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.frame import tensor_to_reals
-from edgeseg.core.modelfile import CARD_NAME, GOLDEN_KEY, GoldenPair, ModelFile, pack_golden
+from edgeseg.core.modelfile import GoldenPair, ModelFile, pack_metadata
 from edgeseg.core.verdict import OK
 from edgeseg.graph.operators import Graph, Tensor, read_graph
 
@@ -51,7 +51,7 @@ def export_onnx(model: ModelFile, scheme: Scheme) -> OnnxModel:
     bare = proto.SerializeToString()
     card = _change_card(model.card, scheme, bare)
     operators = dict(Counter(node.op_type for node in proto.graph.node).most_common())
-    return OnnxModel(bare + _pack_metadata(card, _make_golden(model, bare)), card, operators)
+    return OnnxModel(bare + _pack_metadata(bare, card, _make_golden(model, bare)), card, operators)
 
 
 def check_precision(graph: Graph, scheme: Scheme) -> None:
@@ -110,8 +110,8 @@ def _make_golden(model: ModelFile, bare: bytes) -> tuple[GoldenPair, ...]:
     return tuple(GoldenPair(tensor, backend.invoke(tensor)) for tensor in inputs)
 
 
-def _pack_metadata(card: Card, golden: tuple[GoldenPair, ...]) -> bytes:
+def _pack_metadata(bare: bytes, card: Card, golden: tuple[GoldenPair, ...]) -> bytes:
     """Pack what stands behind the model: two protobuf messages one after the other are one message."""
     behind = onnx.ModelProto()
-    onnx.helper.set_model_props(behind, {CARD_NAME: card_to_json(card), GOLDEN_KEY: pack_golden(golden)})
+    onnx.helper.set_model_props(behind, pack_metadata(bare, card, golden))
     return bytes(behind.SerializeToString())
