@@ -85,7 +85,7 @@ def _is_whole(data: bytes) -> bool:
         length, kind = struct.unpack_from(">I4s", data, place)
         place += 12 + length  # length, kind and checksum
         if kind == _PNG_END:
-            return place <= len(data)
+            return bool(place <= len(data))
     return False
 
 

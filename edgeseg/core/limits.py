@@ -60,6 +60,10 @@ DICOM_BYTES = 2048 * MIB
 """One DICOM file; it is read frame by frame."""
 DICOM_FRAMES = 100_000
 """Frames that a DICOM file may announce: 55 minutes at 30 a second."""
+DICOM_READS = 200_000
+"""How often a DICOM header may make its reader read: some thrice for each element, of which a long cine has 30,000."""
+DICOM_SEQUENCE_BYTES = 65_536
+"""The ultrasound regions of a DICOM header; a scanner names two to ten, of some 300 bytes."""
 TABLE_BYTES = 64 * MIB
 """One CSV, JSON or TOML file that a person or another program wrote."""
 VIDEO_BYTES = 4 * 2**40

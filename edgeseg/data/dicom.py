@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,7 +16,14 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, EdgesegError, MissingExtraError
 from edgeseg.core.images import for_data, measure_jpeg, to_frame
-from edgeseg.core.limits import DICOM_BYTES, DICOM_FRAMES, check_pixels, check_regular
+from edgeseg.core.limits import (
+    DICOM_BYTES,
+    DICOM_FRAMES,
+    DICOM_READS,
+    DICOM_SEQUENCE_BYTES,
+    check_pixels,
+    check_regular,
+)
 from edgeseg.core.spec import Region
 from edgeseg.data.case import square_pixel
 
@@ -25,7 +34,8 @@ _JPEG_2000 = b"\xff\x4f\xff\x51"
 MM_PER_CM, CENTIMETRES = 10.0, 3
 PICTURE, TISSUE = 1, 1
 SIZE_TAGS = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames")
-SPACING_TAGS = ("PixelSpacing", "SequenceOfUltrasoundRegions")
+_REGIONS = "SequenceOfUltrasoundRegions"
+SPACING_TAGS = ("PixelSpacing", _REGIONS)
 CINE_TAGS = (*SPACING_TAGS, "FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate")
 PIXEL_TAGS = (
     "SamplesPerPixel",
@@ -56,7 +66,33 @@ def read_header(path: Path, tags: Sequence[str]) -> Any:
     for_data(check_regular, path, DICOM_BYTES)
     with silent_dicom(path) as pydicom:
         _refuse_deflated(pydicom.filereader.read_file_meta_info(path), path)
-        return pydicom.dcmread(path, specific_tags=list(tags), stop_before_pixels="PixelData" not in tags)
+        with _CountedReader(io.FileIO(path)) as file:
+            header = pydicom.dcmread(file, specific_tags=list(tags), stop_before_pixels="PixelData" not in tags)
+        if _REGIONS in header and len(getattr(header.get_item(_REGIONS), "value", None) or b"") > DICOM_SEQUENCE_BYTES:
+            raise _too_long(path)
+        return header
+
+
+class _CountedReader(io.BufferedReader):
+    """A file that ends the reading of a header whose millions of empty items would take minutes and gigabytes."""
+
+    def __init__(self, raw: io.FileIO) -> None:
+        super().__init__(raw)
+        self._left = DICOM_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read on, as long as the header is not too long."""
+        self._left -= 1
+        if self._left < 0:
+            raise _too_long(Path(os.fsdecode(self.name)))
+        return super().read(size)
+
+
+def _too_long(path: Path) -> DataError:
+    return DataError(
+        f"Expected a DICOM header of at most some {DICOM_READS // 3} elements in {path}, got a longer one.",
+        "Export the image again.",
+    )
 
 
 def read_pixels_header(path: Path, tags: Sequence[str] = ()) -> tuple[Any, int]:
