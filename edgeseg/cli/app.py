@@ -30,11 +30,14 @@ from edgeseg.cli import (
 )
 from edgeseg.cli.numbers import watch_numbers
 from edgeseg.cli.standard import discard_unwritable, standard_streams
+from edgeseg.cli.usage import SecretlessGroup
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.names import make_printable
+from edgeseg.core.redact import redact
 
 app = typer.Typer(
     name="edgeseg",
+    cls=SecretlessGroup,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -99,8 +102,8 @@ def main() -> None:
 
 def _fail(error: Exception, message: str, hint: str) -> None:
     if os.environ.get("EDGESEG_DEBUG"):
-        traceback.print_exception(error)
-    print(f"edgeseg: {make_printable(message)}", file=sys.stderr)
+        print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+    print(f"edgeseg: {make_printable(redact(message))}", file=sys.stderr)
     if hint:
-        print(f"  {make_printable(hint)}", file=sys.stderr)
+        print(f"  {make_printable(redact(hint))}", file=sys.stderr)
     sys.exit(FAILED)

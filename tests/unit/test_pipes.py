@@ -258,6 +258,15 @@ def test_what_a_pipeline_says_is_bounded_and_without_secrets(tmp_path: Path, mon
     assert caught.value.message.isprintable()
 
 
+@needs_gstreamer
+def test_a_password_that_is_not_quoted_is_not_told() -> None:
+    source = open_source("gst://rtspsrc location=rtsp://127.0.0.1:9/x user-pw=first Zq7 ! decodebin")
+    with pytest.raises(SourceError, match="no element") as caught:
+        source.read()
+    source.close()
+    assert "Zq7" not in caught.value.message
+
+
 @pytest.mark.parametrize("pipeline", ["a\0b", "a" * 140_000], ids=["NUL", "too long"])
 def test_a_pipeline_that_cannot_be_started_is_told(pipeline: str) -> None:
     with pytest.raises(SourceError, match="can be started with"):

@@ -31,7 +31,7 @@ def is_dicom(path: Path) -> bool:
     """Say whether a file is DICOM, by its ending or, since scanners often give none, by its magic number."""
     if path.suffix.lower() in SUFFIXES:
         return True
-    if not path.is_file():
+    if not path.is_file() or path.stat().st_size <= _PREAMBLE:  # files of the kernel's are empty, and may block
         return False
     with path.open("rb") as file:
         return file.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
 from edgeseg.core.limits import LINE_BYTES
+from edgeseg.core.redact import HIDDEN, redact
 from edgeseg.runtime.sources.base import STALL_S, Source
 from edgeseg.runtime.sources.options import hide_folders
 from edgeseg.runtime.sources.pipe import Pipe
@@ -49,7 +50,7 @@ class GstreamerSource(Source):
             raise _not_started(error) from error
         finally:
             os.close(writing)
-        self._words = _Words(self._process)
+        self._words = _Words(self._process, _find_strays(parts))
         self._pipe = Pipe(self._reading, "the GStreamer pipeline", stall_s)
         self._frames = Y4mReader(self._pipe)
 
@@ -86,8 +87,8 @@ class GstreamerSource(Source):
 class _Words:
     """Reads what a program says, however much, and keeps the end of it, where an error stands."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
+    def __init__(self, process: subprocess.Popen[bytes], strays: Sequence[str]) -> None:
+        self._process, self._strays = process, strays
         self._said = b""
         self._thread = threading.Thread(target=self._listen, name="edgeseg-gstreamer-words", daemon=True)
         self._thread.start()
@@ -97,6 +98,8 @@ class _Words:
         self._thread.join(_END_S)
         lines = self._said.decode(errors="replace").splitlines()
         reason = next((line for line in lines if line.startswith(("ERROR", "WARNING"))), "it said nothing")
+        for stray in self._strays:
+            reason = reason.replace(f'"{stray}"', HIDDEN)
         return hide_folders(reason)[:_REASON_SIGNS].strip().rstrip(".")
 
     def close(self) -> None:
@@ -120,6 +123,17 @@ def _split_pipeline(pipeline: str) -> list[str]:
     if not parts:
         raise SourceError("Expected a GStreamer pipeline after gst://, got none.", f"Try '{EXAMPLE}'.")
     return parts
+
+
+def _find_strays(parts: Sequence[str]) -> list[str]:
+    """Find the words behind a secret that was not quoted: GStreamer takes them for elements, and quotes them."""
+    strays, behind_secret = [], False
+    for part in parts:
+        if part == "!" or "=" in part:
+            behind_secret = redact(part) != part
+        elif behind_secret:
+            strays.append(part)
+    return strays
 
 
 def _start(pipeline: Sequence[str], writing: int) -> subprocess.Popen[bytes]:
