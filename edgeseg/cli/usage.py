@@ -31,6 +31,7 @@ def _without_secrets() -> Iterator[None]:
         yield
     except Exception as error:
         # typer has brought its own copy of click's classes of late: what they share is that they can be shown
-        if hasattr(error, "format_message") and isinstance(getattr(error, "message", None), str):
-            error.message = redact(error.message)
+        message = getattr(error, "message", None)
+        if hasattr(error, "format_message") and isinstance(message, str):
+            error.__dict__["message"] = redact(message)
         raise

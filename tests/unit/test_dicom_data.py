@@ -134,7 +134,7 @@ def test_the_start_of_a_training_and_its_card_say_that_the_region_is_used(
     assert "cropped to the ultrasound region" in capsys.readouterr().err
     record = begin_record(root, status=TRAINING, header_region=True)
     card = dataclasses.replace(describe_network({}), provenance=record.provenance("float32"))
-    assert card_from_json(card_to_json(card), "here").provenance.header_region
+    assert card_from_json(card_to_json(dataclasses.replace(card, sha256="0" * 64)), "here").provenance.header_region
 
 
 def test_runs_and_cards_from_before_that_still_load(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -149,13 +149,17 @@ def test_changed_model_is_refused(model: Path) -> None:
 
 
 def test_every_changed_byte_is_noticed(model: Path) -> None:
-    data = model.read_bytes()
+    """But for the few bits that fill the last byte of what was packed: they unpack to the same."""
+    data, contents = model.read_bytes(), read_contents(model)
     for place in range(len(FLATBUFFER), len(data), 3):
         changed = bytearray(data)
         changed[place] ^= 0x10
         model.write_bytes(bytes(changed))
-        with pytest.raises(ModelFileError):
+        try:
             read_model(model)
+        except ModelFileError:
+            continue
+        assert read_contents(model) == contents, place
 
 
 # A card against its network
