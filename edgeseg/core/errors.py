@@ -21,7 +21,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from edgeseg.core.install import tell_install
 from edgeseg.core.redact import redact
 
 _MOST_GUESSES = 3
