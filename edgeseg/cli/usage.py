@@ -31,6 +31,6 @@ def _without_secrets() -> Iterator[None]:
         yield
     except Exception as error:
         # typer has brought its own copy of click's classes of late: what they share is that they can be shown
-        if hasattr(error, "format_message") and isinstance(getattr(error, "message", None), str):
-            error.message = redact(error.message)
+        if hasattr(error, "format_message") and isinstance(vars(error).get("message"), str):
+            vars(error)["message"] = redact(vars(error)["message"])
         raise
