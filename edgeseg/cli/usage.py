@@ -31,7 +31,6 @@ def _without_secrets() -> Iterator[None]:
         yield
     except Exception as error:
         # typer has brought its own copy of click's classes of late: what they share is that they can be shown
-        message = getattr(error, "message", None)
-        if hasattr(error, "format_message") and isinstance(message, str):
-            error.__dict__["message"] = redact(message)
+        if hasattr(error, "format_message") and isinstance(vars(error).get("message"), str):
+            vars(error)["message"] = redact(vars(error)["message"])
         raise

@@ -11,15 +11,12 @@ from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 
 from edgeseg.core.errors import SourceError
 from edgeseg.core.names import show_name
-from edgeseg.core.redact import redact
+from edgeseg.core.redact import QUOTES, redact
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_FOLDERS = re.compile(
-    r"((?:file://|[=\"' (]|\blocation=)[\"']?)(?!/dev/)(?:(?:~|\.{1,2})?/|(?<=location=)(?![^ !]*://))"
-    r"(?:[^\"'!]*/(?=[^\"'!/]*[\"'])|[^ \"'!]*/)?(?=[^/])"
-)
+_WORD = re.compile(r"(?P<key>[^ \"'=]*=)?(?P<value>\"[^\"]*\"|'[^']*'|(?:\\.|[^ \"'\\])+)")
 Options = TypeVar("Options", bound="DataclassInstance")
 
 
@@ -57,7 +54,24 @@ def show_source(text: str) -> str:
 
 def hide_folders(text: str) -> str:
     """Leave the folders of local files out of a pipeline, or of what GStreamer says of it."""
-    return _FOLDERS.sub(r"\1", text)
+    return _WORD.sub(lambda word: (word["key"] or "") + _hide_folder(word["key"] or "", word["value"]), text)
+
+
+def _hide_folder(key: str, value: str) -> str:
+    """Leave out the folders of one word, quoted or not; those of devices and of other machines stay."""
+    mark = value[0] if value[0] in QUOTES else ""
+    inner = value.strip(mark) if mark else value
+    if mark and not key and "=" in inner:  # "location=/a b/c"
+        key, sign, rest = inner.partition("=")
+        return f"{mark}{key}{sign}{_hide_folder(key + sign, rest) if rest else rest}{mark}"
+    is_local = inner.startswith("file://") or (
+        "://" not in inner
+        and not inner.startswith("/dev/")
+        and (inner.startswith(("/", "~", "./", "../")) or (key.endswith("location=") and "/" in inner))
+    )
+    if not is_local:
+        return value
+    return f"{mark}{'file://' if inner.startswith('file://') else ''}{inner.rstrip('/').rpartition('/')[2]}{mark}"
 
 
 def split_url(url: str, example: str) -> SplitResult:
