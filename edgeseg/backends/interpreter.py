@@ -71,8 +71,9 @@ class InterpreterBackend(Backend):
 def _explain_refusal(library: str, error: Exception) -> BackendError:
     operator = re.search(r"unresolved custom op: ([\w.-]+)", str(error))
     if operator is None:
+        said = make_line(error) if str(error) else "it gave no reason, most often it lacks memory"
         return BackendError(
-            f"Expected a model that {library} can load, got its refusal: {make_line(error)}.",
+            f"Expected a model that {library} can load, got its refusal: {said}.",
             "Write the file again with edgeseg compress for this target.",
         )
     if operator[1].rstrip(".") == COMPILED:

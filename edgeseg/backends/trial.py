@@ -16,7 +16,9 @@ import numpy as np
 from edgeseg.backends.base import Backend, Probe
 from edgeseg.backends.proved import is_proved, name_network, remember
 from edgeseg.core.errors import EdgesegError
-from edgeseg.core.limits import TRIAL_BYTES
+from edgeseg.core.flatbuffer import FlatbufferError
+from edgeseg.core.limits import MIB, TRIAL_BYTES
+from edgeseg.core.network import read_network
 from edgeseg.core.process import describe_end, feed_module
 from edgeseg.core.safetext import make_line
 from edgeseg.core.schema import MisfitError, from_plain, to_plain
@@ -26,6 +28,8 @@ LIMIT_S = 60.0
 REFUSED = 1
 KINDS = {"cpu": "CpuBackend", "gpu": "GpuBackend", "edgetpu": "EdgeTpuBackend", "onnx": "OnnxBackend"}
 """The class of each backend in its module of that name; the trial loads only the one it needs."""
+LEAST_BYTES, MANIFOLD = 256 * MIB, 16
+"""What the smallest network may take in its trial, and how often what it announces."""
 MEASURED = ("cpu",)
 """Backends whose memory is the process's own: drivers of accelerators reserve more than a machine has."""
 
@@ -88,16 +92,25 @@ def _run_once(kind: type[Backend], variant: str, network: bytes) -> Probe:
 def _confine(name: str, network: bytes) -> None:
     """Leave no core dump, and let a network that asks for too much memory fail here instead of the whole machine."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    used = re.search(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text("utf-8")) if _has_proc() else None
+    status = Path("/proc/self/status")
+    used = re.search(r"VmData:\s+(\d+) kB", status.read_text("utf-8")) if status.is_file() else None
     if name in MEASURED and used:
-        limit = int(used[1]) * 1024 + TRIAL_BYTES + 4 * len(network)  # the runtime packs weights a second time
+        limit = int(used[1]) * 1024 + _allow_bytes(network)
         highest = resource.getrlimit(resource.RLIMIT_DATA)[1]
         limit = limit if highest == resource.RLIM_INFINITY else min(limit, highest)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, highest))
 
 
-def _has_proc() -> bool:
-    return Path("/proc/self/status").is_file()
+def _allow_bytes(network: bytes) -> int:
+    """Work out what a network may take: what its file announces, many times over, since shapes in it may be lies.
+
+    The runtime packs the weights a second time, and keeps a pointer for every pixel that a kernel covers.
+    """
+    try:
+        announced = sum(tensor.bytes for tensor in read_network(network).tensors if tensor.data is None)
+    except FlatbufferError:  # the runtime says better what it misses
+        announced = 0
+    return min(TRIAL_BYTES, LEAST_BYTES + MANIFOLD * announced) + 4 * len(network)
 
 
 def main() -> int:

@@ -186,9 +186,14 @@ def test_a_network_that_kills_its_process_is_one_sentence(tmp_path: Path) -> Non
 
 
 def test_a_network_that_grows_beyond_its_file_fails_in_the_trial() -> None:
-    picture, size = Spot((1, SIDE, SIDE, 1)), Spot((2,), "int32", np.array([60_000, 60_000], np.int32))
-    network = build_flatbuffer([picture, size, picture], [Step("RESIZE_BILINEAR", [0, 1], [2], 2)], [0], [2])
-    assert not try_backend("cpu", "", network, "").available
+    """The file announces 1 KiB; inside, a picture of 1.6 GB is made and thrown away."""
+    picture = Spot((1, SIDE, SIDE, 1))
+    sizes = [Spot((2,), "int32", np.array([side, side], np.int32)) for side in (40_000, SIDE)]
+    steps = [Step("RESIZE_NEAREST_NEIGHBOR", [0, 1], [2], 2), Step("RESIZE_NEAREST_NEIGHBOR", [2, 3], [4], 2)]
+    network = build_flatbuffer([picture, sizes[0], picture, sizes[1], picture], steps, [0], [4])
+    probe = try_backend("cpu", "", network, "")
+    assert not probe.available
+    assert "memory" in probe.detail
 
 
 def test_the_trial_loads_no_more_than_it_needs() -> None:
