@@ -49,6 +49,12 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    pages = [page for page in (ROOT / "docs").glob("*/*.md") if page.parent.name != "decisions"]
+    assert [page.name for page in pages if f"({page.parent.name}/{page.name})" not in index] == []
+
+
 def test_every_recipe_and_board_is_listed() -> None:
     recipes = (ROOT / "quantize/README.md").read_text(encoding="utf-8")
     boards = (ROOT / "devices/README.md").read_text(encoding="utf-8")
