@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
@@ -15,13 +14,14 @@ from typing import Any, ClassVar
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeseg.core.card import Card, Provenance, SplitSpec, card_to_json
-from edgeseg.core.modelfile import CARD_NAME, GOLDEN_KEY
+from edgeseg.core.card import Card, Provenance, SplitSpec
+from edgeseg.core.modelfile import CARD_NAME, pack_model
 from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec, Quantisation
 from fuzzing import doors
 from fuzzing.kind import Kind
 from fuzzing.mutate import DEEP, NUMBERS, count_steps, mutate_bytes, mutate_text, mutate_tree, nest
 from fuzzing.packing import MIB, STORED, Entry, deflate_zeros, gzip_zeros, mutate_npy, mutate_zip, write_npy, write_zip
+from fuzzing.sealing import describe, pack_sealed, pack_texts
 from tests.flatfiles import Spot, Step, build_flatbuffer, make_weights
 
 SIDE = 16
@@ -121,14 +121,9 @@ def make_card(numbers: Quantisation = END) -> Card:
     )
 
 
-def write_card(flatbuffer: bytes, card: Card) -> bytes:
-    """Seal a card for a network."""
-    return card_to_json(dataclasses.replace(card, sha256=hashlib.sha256(flatbuffer).hexdigest())).encode()
-
-
-def seal(flatbuffer: bytes, card: Card, *others: Entry) -> bytes:
-    """Make a model file whose hash matches."""
-    return write_zip(flatbuffer, [Entry(CARD_NAME.encode(), write_card(flatbuffer, card)), *others])
+def seal(network: bytes, card: Card) -> bytes:
+    """Make a model file whose hash and seal match."""
+    return pack_model(network, card)
 
 
 def mutate_network(rng: Random, network: bytes) -> bytes:
@@ -276,41 +271,45 @@ def _drop_tensors(model: Any) -> None:
 
 
 class CardKind(Kind):
-    """Cards that say what they like about a good network."""
+    """Cards that say what they like about a good network, with a seal over it or, as in older files, without one."""
 
     name: ClassVar[str] = "card"
     share: ClassVar[float] = 2.0
 
     def __init__(self, folder: Path) -> None:
-        """Build a network and its card."""
+        """Build a network and its cards."""
         super().__init__(folder)
         self.network = build_plain()
-        self.card = json.loads(write_card(self.network, make_card()))
+        self.cards = {sealed: describe(self.network, make_card(), sealed=sealed) for sealed in (True, False)}
 
     def bombs(self) -> Mapping[str, Callable[[], bytes]]:
         """Give cards that no person would write."""
+        card = self.cards[False]
         spaces = Entry(CARD_NAME.encode(), b"", size=800 * MIB, crc=0, packed=deflate_zeros(800 * MIB))
-        huge = self.card | {"input": self.card["input"] | {"height": 2**31 - 1, "width": 2**31 - 1}}
-        return {
-            "800 MiB of card in 0.8 MB": lambda: write_zip(self.network, [spaces]),
-            "nested lists": lambda: self._pack(nest().encode()),
-            "nested lists in a field": lambda: self._pack(
-                json.dumps(self.card)[:-1].encode() + b', "x": ' + b"[" * DEEP
-            ),
-            "number of 10,000 digits": lambda: self._pack(
-                json.dumps(self.card | {"schema": 1}).replace('"macs": 256', f'"macs": {"9" * 10_000}').encode()
-            ),
-            "input of 2^31 squared": lambda: self._pack(json.dumps(huge).encode()),
-            "100,000 classes": lambda: self._pack(
-                json.dumps(self.card | {"output": {"classes": [{"name": "x"}] * 100_000}}).encode()
-            ),
+        open_field = json.dumps(card)[:-1].encode() + b', "x": '
+        huge = card | {"input": card["input"] | {"height": 2**31 - 1, "width": 2**31 - 1}}
+        many = card | {"output": card["output"] | {"classes": [{"name": "x"}] * 100_000}}
+        digits = json.dumps(card).replace('"macs": 256', f'"macs": {"9" * 10_000}')
+        texts = {
+            "nested lists": nest().encode(),
+            "nested lists in a field": open_field + nest().encode() + b"}",
+            "nested lists without an end": open_field + b"[" * DEEP,
+            "number of 10,000 digits": digits.encode(),
+            "input of 2^31 squared": json.dumps(huge).encode(),
+            "100,000 classes": json.dumps(many).encode(),
         }
+        bombs = {name: partial(self._pack, text, sealed=False) for name, text in texts.items()}
+        return {"800 MiB of card in 0.8 MB": lambda: write_zip(self.network, [spaces]), **bombs}
 
     def mutate(self, rng: Random) -> bytes:
         """Change what the card says, or its text."""
+        sealed = rng.random() < 0.5
+        card = self.cards[sealed]
         if rng.random() < 0.75:
-            return self._pack(json.dumps(mutate_tree(rng, self.card, list(self.card))).encode("utf-8", "replace"))
-        return self._pack(mutate_text(rng, json.dumps(self.card, indent=1)))
+            text = json.dumps(mutate_tree(rng, card, list(card))).encode("utf-8", "replace")
+        else:
+            text = mutate_text(rng, json.dumps(card, indent=1))
+        return self._pack(text, sealed)
 
     def feed(self, data: bytes) -> None:
         """Look at the file as edgeseg inspect does."""
@@ -318,7 +317,9 @@ class CardKind(Kind):
         path.write_bytes(data)
         doors.inspect_model(path)
 
-    def _pack(self, text: bytes) -> bytes:
+    def _pack(self, text: bytes, sealed: bool) -> bytes:
+        if sealed:
+            return pack_sealed(self.network, text, {})
         return write_zip(self.network, [Entry(CARD_NAME.encode(), text)])
 
 
@@ -329,47 +330,49 @@ class ZipKind(Kind):
     share: ClassVar[float] = 2.0
 
     def __init__(self, folder: Path) -> None:
-        """Build the entries of a good file."""
+        """Build the entries of a good file, with a seal and without."""
         super().__init__(folder)
         self.network = build_plain()
-        shape = f"(1, {SIDE}, {SIDE}, 1)"
-        self.array = write_npy(shape, "|i1", bytes(SIDE * SIDE))
-        self.card = Entry(CARD_NAME.encode(), write_card(self.network, make_card()))
-        self.golden = [Entry(f"golden/0/{end}.npy".encode(), self.array) for end in ("input", "output")]
+        self.array = write_npy(f"(1, {SIDE}, {SIDE}, 1)", "|i1", bytes(SIDE * SIDE))
+        self.arrays = {f"golden/0/{end}.npy": self.array for end in ("input", "output")}
+        self.sealed = json.dumps(describe(self.network, make_card(), 1)).encode()
+        text = json.dumps(describe(self.network, make_card(), 1, sealed=False)).encode()
+        self.card = Entry(CARD_NAME.encode(), text)
+        self.golden = [Entry(name.encode(), data) for name, data in self.arrays.items()]
 
     def bombs(self) -> Mapping[str, Callable[[], bytes]]:
         """Give zips that unpack to gigabytes, lie about it, or hold far too much."""
-        shape = f"({5 * 1024}, 1024, 1024)"
-        head = deflate_head(write_npy(shape))
+        head = deflate_head(write_npy(f"({5 * 1024}, 1024, 1024)"))
         big = Entry(b"golden/0/input.npy", b"", size=5 * 1024 * MIB, crc=0, packed=head + deflate_zeros(5 * 1024 * MIB))
         lying = dataclasses.replace(big, size=400)
+        overlapping = dataclasses.replace(self.golden[0], offset=len(self.network))
+        many = [Entry(b"golden/%d/input.npy" % number, b"", STORED) for number in range(20_000)]
+        arrays = {
+            "array that announces 2^62 bytes": write_npy("(2147483647, 2147483647)"),
+            "array of 200,000,000 nothings": write_npy("(200000000, 0, 0)"),
+            "array of objects": write_npy("(1,)", "|O", b"\x80\4N."),
+        }
         return {
             "5 GiB of golden pair": lambda: self._write(big, self.golden[1]),
             "5 GiB of golden pair that says 400 bytes": lambda: self._write(lying, self.golden[1]),
-            "array that announces 2^62 bytes": lambda: self._write(
-                Entry(b"golden/0/input.npy", write_npy("(2147483647, 2147483647)")), self.golden[1]
-            ),
-            "array of 200,000,000 nothings": lambda: self._write(
-                Entry(b"golden/0/input.npy", write_npy("(200000000, 0, 0)")), self.golden[1]
-            ),
-            "array of objects": lambda: self._write(
-                Entry(b"golden/0/input.npy", write_npy("(1,)", "|O", b"\x80\4N.")), self.golden[1]
-            ),
             "encrypted card": lambda: write_zip(self.network, [dataclasses.replace(self.card, flags=1)]),
             "unknown compression": lambda: write_zip(self.network, [dataclasses.replace(self.card, method=99)]),
             "two cards": lambda: self._write(self.card),
-            "20,000 entries": lambda: self._write(
-                *[Entry(b"golden/%d/input.npy" % n, b"", STORED) for n in range(20_000)]
-            ),
-            "overlapping entries": lambda: self._write(
-                *[dataclasses.replace(self.golden[0], offset=len(self.network))] * 500
-            ),
+            "20,000 entries": lambda: self._write(*many),
+            "overlapping entries": lambda: self._write(*[overlapping] * 500),
+            **{name: partial(self._replace_input, data) for name, data in arrays.items()},
         }
 
     def mutate(self, rng: Random) -> bytes:
-        """Change the zip, or an array in it."""
+        """Change the zip, or an array in it, under the seal or without one."""
+        act = rng.random()
+        if act < 0.2:
+            changed = {rng.choice(list(self.arrays)): mutate_npy(rng, self.array)}
+            return pack_sealed(self.network, self.sealed, self.arrays | changed)
+        if act < 0.3:
+            return mutate_bytes(rng, pack_sealed(self.network, self.sealed, self.arrays), len(self.network))
         entries = [self.card, *self.golden]
-        if rng.random() < 0.35:
+        if act < 0.5:
             place = rng.randrange(1, len(entries))
             entries[place] = dataclasses.replace(entries[place], data=mutate_npy(rng, self.array))
             return write_zip(self.network, entries)
@@ -383,6 +386,9 @@ class ZipKind(Kind):
 
     def _write(self, *entries: Entry) -> bytes:
         return write_zip(self.network, [self.card, *entries])
+
+    def _replace_input(self, data: bytes) -> bytes:
+        return self._write(dataclasses.replace(self.golden[0], data=data), self.golden[1])
 
 
 def deflate_head(data: bytes) -> bytes:
@@ -484,8 +490,9 @@ class OnnxKind(Kind):
             ]
             return self._pack(self.bare, write_zip(b"", entries))
         if act < 0.65:
-            card = json.loads(write_card(self.bare, make_card(Quantisation())))
-            return self._pack(self.bare, write_zip(b"", self.entries), json.dumps(mutate_tree(rng, card, list(card))))
+            card = self._describe(self.bare)
+            changed = json.dumps(mutate_tree(rng, card, list(card))).encode("utf-8", "replace")
+            return self._pack(self.bare, write_zip(b"", self.entries), changed)
         if act < 0.85:
             return mutate_bytes(rng, self._pack(self.bare, write_zip(b"", self.entries)))
         return self._pack(mutate_bytes(rng, self.bare), write_zip(b"", self.entries))
@@ -496,13 +503,13 @@ class OnnxKind(Kind):
         path.write_bytes(data)
         doors.inspect_model(path)
 
-    def _pack(self, bare: bytes, golden: bytes, card: str | None = None) -> bytes:
-        text = write_card(bare, make_card(Quantisation())).decode() if card is None else card
-        pairs = {CARD_NAME: text, GOLDEN_KEY: base64.b64encode(golden).decode()}
-        return bare + b"".join(
-            _write_field(14, _write_field(1, k.encode()) + _write_field(2, v.encode("utf-8", "replace")))
-            for k, v in pairs.items()
-        )
+    def _describe(self, bare: bytes) -> dict[str, Any]:
+        return describe(bare, make_card(Quantisation()), 1)
+
+    def _pack(self, bare: bytes, golden: bytes, card: bytes | None = None) -> bytes:
+        texts = pack_texts(bare, json.dumps(self._describe(bare)).encode() if card is None else card, golden)
+        pairs = (_write_field(1, name.encode()) + _write_field(2, text.encode()) for name, text in texts.items())
+        return bare + b"".join(_write_field(14, pair) for pair in pairs)
 
 
 class OnnxRunKind(OnnxKind):

@@ -24,6 +24,8 @@ FILE_BYTES = 2**30
 ACCEPTED, REFUSED, EXCEPTION, BROKEN = "accepted", "refused", "exception", "broken"
 """What can come of a mutant that the process survives; broken is the fuzzer itself."""
 LOOK_S = 0.02
+CACHES = ("XDG_CACHE_HOME", "CACHE_DIRECTORY", "STATE_DIRECTORY")
+"""Where edgeseg may remember what it has tried; nothing of a run shall stay there."""
 CURRENT, NOTES = "current", "notes"
 """Files in a worker's folder: the mutant it is at, and what native code and the fault handler wrote meanwhile."""
 
@@ -101,7 +103,7 @@ def work(connection: Connection, folder: Path, memory_mb: float) -> None:
     notes = _redirect(folder / NOTES)
     faulthandler.enable(notes)
     faulthandler.register(signal.SIGUSR1, notes)
-    os.environ["COLUMNS"] = "200"
+    os.environ |= {"COLUMNS": "200", **{name: str(folder / "cache") for name in CACHES}}
     kinds: dict[str, Kind] = {}
     watch = PeakWatch(memory_mb)
     while (task := _receive(connection)) is not None:
