@@ -9,22 +9,29 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-HANDLED_CODES = (0, 1, 2, 3)
 MOST_FRAMES = 16
 
 
+class Refusal(Exception):  # noqa: N818 - no error: a command that ended as it should
+    """A command ended with another code than 0, as one does that was used wrongly or has found a defect."""
+
+
 def run_command(*words: str | Path) -> None:
-    """Run an edgeseg command in this process; what it raises goes through, wrong usage and verdicts do not."""
+    """Run an edgeseg command in this process; what it raises goes through.
+
+    Raises:
+        Refusal: It was wrong usage, or a gate did not hold.
+    """
     from edgeseg.cli.app import app
 
     try:
-        app([str(word) for word in words], standalone_mode=False)
-    except SystemExit as end:
-        if end.code not in HANDLED_CODES:
-            raise
+        code = app([str(word) for word in words], standalone_mode=False)
     except Exception as error:
-        if not any(kind.__name__ == "ClickException" for kind in type(error).__mro__):
-            raise
+        if any(kind.__name__ == "ClickException" for kind in type(error).__mro__):
+            raise Refusal(str(error)) from error
+        raise
+    if code:
+        raise Refusal(f"exit code {code}")
 
 
 def inspect_model(path: Path) -> None:

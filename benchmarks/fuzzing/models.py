@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -21,7 +21,7 @@ from fuzzing import doors
 from fuzzing.kind import Kind
 from fuzzing.mutate import DEEP, NUMBERS, count_steps, mutate_bytes, mutate_text, mutate_tree, nest
 from fuzzing.packing import MIB, STORED, Entry, deflate_zeros, gzip_zeros, mutate_npy, mutate_zip, write_npy, write_zip
-from fuzzing.sealing import describe, pack_sealed, pack_texts
+from fuzzing.sealing import describe, pack_sealed, pack_texts, seal_texts
 from tests.flatfiles import Spot, Step, build_flatbuffer, make_weights
 
 SIDE = 16
@@ -463,8 +463,9 @@ class OnnxKind(Kind):
         opset = onnx.helper.make_opsetid("", 13)
         model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=7)
         self.onnx, self.bare = onnx, bytes(model.SerializeToString())
-        arrays = {"input_0": np.zeros(shape, np.float32), "output_0": np.full(shape, 0.5, np.float32)}
-        self.entries = [Entry(f"{name}.npy".encode(), _save(array)) for name, array in arrays.items()]
+        self.arrays = [_save(np.zeros(shape, np.float32)), _save(np.full(shape, 0.5, np.float32))]
+        names = (b"input_0.npy", b"output_0.npy")
+        self.entries = [Entry(name, data) for name, data in zip(names, self.arrays, strict=True)]
 
     def bombs(self) -> Mapping[str, Callable[[], bytes]]:
         """Give golden pairs that unpack to gigabytes, and protobuf that has no end."""
@@ -479,23 +480,22 @@ class OnnxKind(Kind):
         }
 
     def mutate(self, rng: Random) -> bytes:
-        """Change golden pairs, card, model, or the whole file."""
+        """Change golden pairs, card, model, or the whole file, under the seal or without one."""
         act = rng.random()
-        if act < 0.35:
+        if act < 0.2:
             return self._pack(self.bare, mutate_zip(rng, b"", self.entries))
-        if act < 0.5:
-            entries = [
-                dataclasses.replace(self.entries[0], data=mutate_npy(rng, self.entries[0].data)),
-                self.entries[1],
-            ]
+        if act < 0.35:
+            entries = [dataclasses.replace(self.entries[0], data=mutate_npy(rng, self.arrays[0])), self.entries[1]]
             return self._pack(self.bare, write_zip(b"", entries))
+        if act < 0.45:
+            return self._seal(self.bare, [mutate_npy(rng, self.arrays[0]), self.arrays[1]])
         if act < 0.65:
-            card = self._describe(self.bare)
+            card = self._describe(self.bare, rng.random() < 0.5)
             changed = json.dumps(mutate_tree(rng, card, list(card))).encode("utf-8", "replace")
             return self._pack(self.bare, write_zip(b"", self.entries), changed)
-        if act < 0.85:
-            return mutate_bytes(rng, self._pack(self.bare, write_zip(b"", self.entries)))
-        return self._pack(mutate_bytes(rng, self.bare), write_zip(b"", self.entries))
+        if act < 0.8:
+            return mutate_bytes(rng, self._seal(self.bare, self.arrays))
+        return self._seal(mutate_bytes(rng, self.bare), self.arrays)
 
     def feed(self, data: bytes) -> None:
         """Look at the file as edgeseg inspect does."""
@@ -503,13 +503,23 @@ class OnnxKind(Kind):
         path.write_bytes(data)
         doors.inspect_model(path)
 
-    def _describe(self, bare: bytes) -> dict[str, Any]:
-        return describe(bare, make_card(Quantisation()), 1)
+    def _describe(self, bare: bytes, sealed: bool = False) -> dict[str, Any]:
+        return describe(bare, make_card(Quantisation()), 1, sealed)
 
     def _pack(self, bare: bytes, golden: bytes, card: bytes | None = None) -> bytes:
-        texts = pack_texts(bare, json.dumps(self._describe(bare)).encode() if card is None else card, golden)
-        pairs = (_write_field(1, name.encode()) + _write_field(2, text.encode()) for name, text in texts.items())
-        return bare + b"".join(_write_field(14, pair) for pair in pairs)
+        """Write metadata without a seal."""
+        text = json.dumps(self._describe(bare)).encode() if card is None else card
+        return bare + write_metadata(pack_texts(text, golden))
+
+    def _seal(self, bare: bytes, arrays: Sequence[bytes]) -> bytes:
+        text = json.dumps(self._describe(bare, sealed=True)).encode()
+        return bare + write_metadata(seal_texts(bare, text, arrays))
+
+
+def write_metadata(texts: Mapping[str, str]) -> bytes:
+    """Write texts as the metadata of an ONNX file."""
+    pairs = (_write_field(1, name.encode()) + _write_field(2, text.encode()) for name, text in texts.items())
+    return b"".join(_write_field(14, pair) for pair in pairs)
 
 
 class OnnxRunKind(OnnxKind):
@@ -520,7 +530,7 @@ class OnnxRunKind(OnnxKind):
 
     def bombs(self) -> Mapping[str, Callable[[], bytes]]:
         """Give what only a runtime notices: a model that expands its picture to gigabytes."""
-        return {"4 GiB out of a constant": lambda: self._pack(self._expand(), write_zip(b"", self.entries))}
+        return {"4 GiB out of a constant": lambda: self._seal(self._expand(), self.arrays)}
 
     def mutate(self, rng: Random) -> bytes:
         """Change the model and seal it again."""
@@ -528,7 +538,7 @@ class OnnxRunKind(OnnxKind):
         for _ in range(count_steps(rng)):
             _change_onnx(rng, model)
         bare = mutate_bytes(rng, self.bare) if rng.random() < 0.3 else bytes(model.SerializeToString())
-        return self._pack(bare, write_zip(b"", self.entries))
+        return self._seal(bare, self.arrays)
 
     def feed(self, data: bytes) -> None:
         """Load the file and draw two masks."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeseg.core import modelfile
@@ -23,11 +23,20 @@ def pack_sealed(network: bytes, card: bytes, arrays: Mapping[str, bytes]) -> byt
     return network + modelfile.pack_archive(contents, len(network))
 
 
-def pack_texts(bare: bytes, card: bytes, golden: bytes) -> dict[str, str]:
-    """Make the metadata of an ONNX file in the same way."""
-    contents = {CARD_NAME: card, GOLDEN_KEY: base64.b64encode(golden)}
-    if hasattr(modelfile, "make_seal"):
-        contents[modelfile.SEAL_NAME] = modelfile.make_seal(bare, contents)
+def pack_texts(card: bytes, golden: bytes) -> dict[str, str]:
+    """Make the metadata of an ONNX file without a seal."""
+    return {CARD_NAME: card.decode("utf-8", "replace"), GOLDEN_KEY: base64.b64encode(golden).decode()}
+
+
+def seal_texts(bare: bytes, card: bytes, arrays: Sequence[bytes]) -> dict[str, str]:
+    """Make the metadata of an ONNX file with a golden pair and a seal."""
+    ends = ("input", "output")
+    if not hasattr(modelfile, "make_seal"):
+        entries = [Entry(f"{end}_0.npy".encode(), data) for end, data in zip(ends, arrays, strict=True)]
+        return pack_texts(card, write_zip(b"", entries))
+    named = {f"golden/0/{end}.npy": data for end, data in zip(ends, arrays, strict=True)}
+    contents = {CARD_NAME: card, GOLDEN_KEY: base64.b64encode(modelfile.pack_archive(named, 0))}
+    contents[modelfile.SEAL_NAME] = modelfile.make_seal(bare, contents)
     return {name: data.decode("utf-8", "replace") for name, data in contents.items()}
 
 

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
 
+from fuzzing.doors import Refusal
 from fuzzing.kind import Kind
 from fuzzing.kinds import make_kind
 
@@ -153,7 +154,7 @@ def _feed(kind: Kind, data: bytes) -> tuple[str, str, str]:
 
     try:
         kind.feed(data)
-    except EdgesegError as error:
+    except (EdgesegError, Refusal) as error:
         return REFUSED, type(error).__name__, ""
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is what is looked for
         return EXCEPTION, f"{type(error).__name__}: {error}"[:500], "".join(traceback.format_exception(error))[-6000:]
