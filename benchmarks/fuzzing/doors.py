@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -13,25 +14,30 @@ MOST_FRAMES = 16
 
 
 class Refusal(Exception):  # noqa: N818 - no error: a command that ended as it should
-    """A command ended with another code than 0, as one does that was used wrongly or has found a defect."""
+    """A command did not take what it was given, without an error: wrong usage, or a defect in data."""
 
 
-def run_command(*words: str | Path) -> None:
-    """Run an edgeseg command in this process; what it raises goes through.
+def run_command(*words: str | Path) -> int:
+    """Run an edgeseg command in this process and give its exit code; what it raises goes through.
 
     Raises:
-        Refusal: It was wrong usage, or a gate did not hold.
+        Refusal: It was wrong usage.
     """
     from edgeseg.cli.app import app
 
     try:
-        code = app([str(word) for word in words], standalone_mode=False)
+        return int(app([str(word) for word in words], standalone_mode=False) or 0)
     except Exception as error:
         if any(kind.__name__ == "ClickException" for kind in type(error).__mro__):
             raise Refusal(str(error)) from error
         raise
-    if code:
-        raise Refusal(f"exit code {code}")
+
+
+def read_model(path: Path) -> None:
+    """Read a model file."""
+    from edgeseg.core import modelfile
+
+    modelfile.read_model(path)
 
 
 def inspect_model(path: Path) -> None:
@@ -49,9 +55,17 @@ def run_model(path: Path) -> None:
             result.segmentation.labels.sum()
 
 
-def check_data(folder: Path) -> None:
-    """Read all of a data folder."""
-    run_command("data", "check", folder, "--json", folder.parent / "check.json", "--sheet", folder.parent / "sheet.png")
+def check_data(folder: Path, cases: int) -> None:
+    """Read all of a data folder.
+
+    Raises:
+        Refusal: Not all of so many cases could be used.
+    """
+    report, sheet = folder.parent / "check.json", folder.parent / "sheet.png"
+    run_command("data", "check", folder, "--json", report, "--sheet", sheet)
+    found = json.loads(report.read_text("utf-8"))["cases"]
+    if found < cases:
+        raise Refusal(f"{found} of {cases} cases")
 
 
 def play_source(text: str) -> None:

@@ -109,7 +109,7 @@ class ImageKind(Kind):
         path = self.data / name
         try:
             path.write_bytes(image)
-            doors.check_data(self.data)
+            doors.check_data(self.data, 2)
         finally:
             path.unlink()
             whole.write_bytes(kept)
@@ -381,7 +381,7 @@ class DicomKind(Kind):
         """Read it as one of a data folder, and play it."""
         self.path.write_bytes(data)
         with suppress(EdgesegError, doors.Refusal):
-            doors.check_data(self.data)
+            doors.check_data(self.data, 1)
         doors.play_source(str(self.path))
 
 
@@ -536,7 +536,7 @@ class VolumeKind(Kind):
         (self.patient / "patient0001_2CH_ED_gt.nii").write_bytes(self.labels)
         (self.patient / "p.raw").write_bytes(SMALL_FRAME.tobytes())
         os.mkfifo(self.patient / "p.fifo")
-        doors.check_data(self.data)
+        doors.check_data(self.data, 1)
 
 
 def write_nifti(shape: Sequence[int], data: bytes, kind: tuple[int, int] = (2, 8), offset: float = 352.0) -> bytes:
@@ -585,7 +585,7 @@ class NpyKind(Kind):
         self.data.mkdir(exist_ok=True)
         for name, array in (self.arrays | {kind: content}).items():
             (self.data / f"train_{name}.npy").write_bytes(array)
-        doors.check_data(self.data)
+        doors.check_data(self.data, 2)
 
 
 def _tag_npy(kind: str, shape: str) -> bytes:
@@ -706,7 +706,7 @@ class TableKind(Kind):
         name = {"groups": "groups.csv", "sizes": "training_set_pixel_size_and_HC.csv"}[kind]
         root = self.plain if kind == "groups" else self.heads
         (root / name).write_bytes(content)
-        doors.check_data(root)
+        doors.check_data(root, 3)
 
 
 _CELLS = (

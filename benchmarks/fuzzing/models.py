@@ -498,10 +498,10 @@ class OnnxKind(Kind):
         return self._seal(mutate_bytes(rng, self.bare), self.arrays)
 
     def feed(self, data: bytes) -> None:
-        """Look at the file as edgeseg inspect does."""
+        """Read the file."""
         path = self.folder / "mutant.onnx"
         path.write_bytes(data)
-        doors.inspect_model(path)
+        doors.read_model(path)
 
     def _describe(self, bare: bytes, sealed: bool = False) -> dict[str, Any]:
         return describe(bare, make_card(Quantisation()), 1, sealed)
