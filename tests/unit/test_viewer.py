@@ -184,7 +184,7 @@ def test_no_picture_comes_with_the_figures_of_another_frame(hold: bool) -> None:
     """Frame N is N grey, and its mask has N rows; masks may be carried onto newer frames."""
     stop = threading.Event()
 
-    def publish() -> None:
+    def publish(viewer: WebViewer) -> None:
         for number in count():
             if stop.wait(0.002):
                 return
@@ -197,7 +197,7 @@ def test_no_picture_comes_with_the_figures_of_another_frame(hold: bool) -> None:
                 viewer.publish(Result(frame, Segmentation(labels, StageTimes(1.0, 1.0, 1.0)), 1.0))
 
     with closing(WebViewer(make_info(), CLASSES, port=0, hold=hold)) as viewer:
-        thread = threading.Thread(target=publish)
+        thread = threading.Thread(target=publish, args=(viewer,))
         thread.start()
         try:
             with closing(PictureClient(viewer, "?fps=60&opacity=0")) as client:
