@@ -6,8 +6,9 @@ It hides rather too much than too little: in `rtsp://a:b@c/d@e` nobody can say w
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from urllib.parse import quote, unquote
+
+from edgeseg.core.names import make_printable
 
 HIDDEN = "***"
 QUOTES = ("'", '"')
@@ -43,13 +44,6 @@ _SCHEME_AND_SECRET = re.compile(r"\b(basic|bearer)[ \t]+(?=[\w.~+/=-]*[\d=+/])[\
 _SPACED_USER = re.compile(r"://[^ \t\n/@:?#\[\]]*:(?!\d{1,5}(?:[/?#\s,.;:)'\"]|$))[^\n@]{0,200}@")
 _BAD_PORT = re.compile(r"://[^/?#\[\]]*:(?!\d{0,5}(?:[/?#,.;:)'\"]|$)).*")
 _SEGMENT = re.compile(rf"(/(?:{'|'.join(_ANYWHERE)})/)[^/?#&]+", re.IGNORECASE)
-# steering a terminal or turning the reading direction is no part of a message; what is no text cannot be written
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def show_file_name(path: Path) -> str:
-    """Give a file's name for pages, reports and recordings: without its folder, and on one line."""
-    return re.sub(r"[\t\n]", _escape, _UNPRINTABLE.sub(_escape, path.name))
 
 
 def redact(text: str) -> str:
@@ -58,7 +52,7 @@ def redact(text: str) -> str:
     Done twice, it changes nothing more.
     """
     text = text.replace("\r\n", "\n")
-    return _UNPRINTABLE.sub(_escape, _WORD.sub(lambda word: _hide_encoded(word[0]), _hide(text)))
+    return make_printable(_WORD.sub(lambda word: _hide_encoded(word[0]), _hide(text)))
 
 
 def _hide(text: str) -> str:
@@ -140,7 +134,3 @@ def _hide_user(word: str) -> str:
         return word
     start = max(before.rfind(sign, 0, before.index(":")) for sign in "\"'(=<[") + 1
     return f"{before[:start]}{HIDDEN}@{host}"
-
-
-def _escape(sign: re.Match[str]) -> str:
-    return sign[0].encode("unicode_escape").decode("ascii")

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from edgeseg.core.errors import BackendError
+from edgeseg.core.quiet import restore_output
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ class Hands:
         except Unanswered as silence:
             if answer.done():
                 raise
+            restore_output(self._thread.ident)
             raise BackendError(f"Expected an answer within {limit_s:g} s, got none.") from silence
 
     @property

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 from edgeseg.core.errors import SourceError
-from edgeseg.core.redact import redact
 from edgeseg.runtime.areas import check_pixel_size
 from edgeseg.runtime.latency import LatencyRecorder
 from edgeseg.runtime.live import AS_USUAL, LiveStream, StreamOptions
@@ -16,6 +14,7 @@ from edgeseg.runtime.sinks.base import Sink, StreamInfo
 from edgeseg.runtime.sinks.choose import SHOW_NOTHING, SinkWishes, open_sinks
 from edgeseg.runtime.sources.base import Source
 from edgeseg.runtime.sources.choose import open_source
+from edgeseg.runtime.sources.options import show_source
 
 
 def open_stream(
@@ -45,22 +44,13 @@ def open_stream(
         recorder = LatencyRecorder(options.budget_ms, segmenter.warm_up())
         frames = open_source(source, segmenter.card.input.in_colour, options.capture)
         opened.callback(frames.close)
-        name, card = name_source(source), segmenter.card
+        name, card = show_source(source), segmenter.card
         size = _find_pixel_size(frames, name) if wishes.mm_per_px is None else wishes.mm_per_px
         info = StreamInfo(card.name, name, segmenter.report, recorder, size, frames.inbox, options.capture.every_frame)
         wishes.check_info(info)
         sinks = open_sinks(wishes, info, card.output.classes)
         opened.pop_all()
     return LiveStream(segmenter, frames, recorder, [*sinks, *listeners], options, name, size)
-
-
-def name_source(text: str) -> str:
-    """Name a source for page, report and messages: no secret of an address, and of a path on this machine its end only.
-
-    Folders are often called after patients.
-    """
-    is_path = "://" not in text and not text.startswith("/dev/")
-    return redact((Path(text).name if is_path else "") or text)
 
 
 def _find_pixel_size(frames: Source, name: str) -> float | None:

@@ -138,7 +138,7 @@ def test_json_lines_on_a_full_disk_are_told_and_the_rest_goes_on(model: Path, tm
         with run_stream(model, tmp_path, *source, "--emit", stdout=full) as process:
             _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
-    assert "The output of json lines ended before the stream: writing the json lines failed: no space left" in err
+    assert "The output of JSON lines ended before the stream: Writing the JSON lines failed: No space left" in err
     assert "Traceback" not in err
     assert read_report(tmp_path)["frames"]["processed"] == 20
     assert read_index(tmp_path)[-1]["number"] == 19

@@ -13,8 +13,8 @@ import edgeseg
 from edgeseg.core.errors import OutputError, SourceError
 from edgeseg.runtime.api import Stream
 from edgeseg.runtime.live import StreamOptions
-from edgeseg.runtime.opening import name_source
 from edgeseg.runtime.sinks.choose import SinkWishes
+from edgeseg.runtime.sources.options import show_source
 from tests.networks import save_network
 
 SOURCE = "phantom://?size=32&frames=40"
@@ -98,4 +98,4 @@ def test_a_stream_that_ended_before_its_first_mask_is_not_judged(model: Path) ->
     ],
 )
 def test_a_source_is_named_without_secrets_and_without_its_folders(source: str, name: str) -> None:
-    assert name_source(source) == name
+    assert show_source(source) == name

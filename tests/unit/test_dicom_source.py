@@ -18,7 +18,7 @@ from edgeseg.runtime.sources.base import Source
 from edgeseg.runtime.sources.choose import open_source
 from tests.layouts import write_cine, write_dicom
 
-pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
+pytest.importorskip("pydicom", reason="needs the extra dicom")
 SIZE = (32, 48)
 VALUES = (40, 120, 220)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edgeseg.core.errors import SourceError, UnknownNameError
 from edgeseg.core.redact import redact
+from tests.commands import Fail
 
 BEGIN, END = "Zq7", "Wx9"
 """Around every secret: neither may survive, so a part that leaks is seen as well."""
@@ -157,6 +158,36 @@ def test_no_error_tells_a_secret() -> None:
     error = SourceError(f"Expected frames from rtsp://me:{BEGIN}@host/x.", f"Try http://host/?token={BEGIN}")
     unknown = UnknownNameError("source", f"tcp://host/?password={BEGIN}", [f"x://me:{BEGIN}@host"])
     assert BEGIN not in f"{error}{error.message}{error.hint}{unknown}{unknown.hint}"
+
+
+ADDRESS = f"rtsp://me:{BEGIN}@host/x?password={BEGIN}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("stream", "m.tflite", "a", "b", ADDRESS),
+        ("stream", "m.tflite", f"--{ADDRESS}"),
+        ("stream", "m.tflite", ADDRESS, "--source", ADDRESS.replace("host", "other")),
+        ("stream", "m.tflite", "--source", ADDRESS, "--roi", ADDRESS),
+        (ADDRESS,),
+    ],
+)
+def test_no_wrong_command_line_is_told_with_its_secrets(fail: Fail, arguments: tuple[str, ...]) -> None:
+    code, err = fail(*arguments)
+    assert code in (1, 2)
+    assert BEGIN not in err
+
+
+def test_the_trace_of_an_error_is_without_secrets(fail: Fail, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_off(*_: object) -> None:
+        raise RuntimeError(ADDRESS)
+
+    monkeypatch.setenv("EDGESEG_DEBUG", "1")
+    monkeypatch.setattr("edgeseg.core.modelfile.read_model", break_off)
+    _, err = fail("inspect", "m.tflite")
+    assert "Traceback" in err
+    assert BEGIN not in err
 
 
 @pytest.mark.parametrize("steering", ["\x1b[2J", "\x07", "\r", "\x9b1m", "\u202e", "\udcff", "\x00", "\u2028"])

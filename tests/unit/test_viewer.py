@@ -184,7 +184,7 @@ def test_no_picture_comes_with_the_figures_of_another_frame(hold: bool) -> None:
     """Frame N is N grey, and its mask has N rows; masks may be carried onto newer frames."""
     stop = threading.Event()
 
-    def publish(viewer: WebViewer) -> None:
+    def publish() -> None:
         for number in count():
             if stop.wait(0.002):
                 return
@@ -192,15 +192,15 @@ def test_no_picture_comes_with_the_figures_of_another_frame(hold: bool) -> None:
             frame = Frame(np.full((256, 64), shade, np.uint8), number, monotonic())
             labels = np.zeros((256, 64), np.uint8)
             labels[:shade] = 1
-            viewer.see(frame)
+            shown.see(frame)
             if number % 3 == 0:
-                viewer.publish(Result(frame, Segmentation(labels, StageTimes(1.0, 1.0, 1.0)), 1.0))
+                shown.publish(Result(frame, Segmentation(labels, StageTimes(1.0, 1.0, 1.0)), 1.0))
 
-    with closing(WebViewer(make_info(), CLASSES, port=0, hold=hold)) as viewer:
-        thread = threading.Thread(target=publish, args=(viewer,))
+    with closing(WebViewer(make_info(), CLASSES, port=0, hold=hold)) as shown:
+        thread = threading.Thread(target=publish)
         thread.start()
         try:
-            with closing(PictureClient(viewer, "?fps=60&opacity=0")) as client:
+            with closing(PictureClient(shown, "?fps=60&opacity=0")) as client:
                 parts = [client.read_part() for _ in range(25)]
         finally:
             stop.set()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import DataError, LimitError, SourceError
 from edgeseg.core.images import SUFFIXES, list_images, read_image
 from edgeseg.core.limits import IMAGE_BYTES, check_regular
-from edgeseg.core.redact import show_file_name
+from edgeseg.core.names import show_name
 from edgeseg.runtime.sources.base import Source
 
 
@@ -40,7 +40,7 @@ class ImagesSource(Source):
             image = self._read_or_count(path)
             if image is not None:
                 self._shown += 1
-                self.name = show_file_name(path)
+                self.name = show_name(path.name)
                 return image
         if self._failure is not None and not self._shown:
             raise self._failure
