@@ -1,4 +1,4 @@
-# Two commands for a fresh machine with Python 3.10 to 3.13: `make demo` and `make test`.
+# For a fresh machine with Python 3.10 to 3.13: `make demo`, `make test`, and `make wheel` for what a board installs.
 # Each makes .venv when it is missing and installs what it needs.
 
 PYTHON ?= python3
@@ -6,12 +6,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint unit light aarch64 format clean
+.PHONY: demo test wheel lint unit light aarch64 format clean
 
 demo: $(VENV)/.train
 	$(BIN)/edgeseg demo --out runs/demo --overwrite
 
 test: lint unit
+
+# One file that pip installs anywhere: dist/edgeseg-VERSION-py3-none-any.whl. Older ones go, so that a pattern finds one.
+wheel: | $(BIN)/python
+	$(INSTALL) 'hatchling>=1.26'
+	rm -f dist/edgeseg-*.whl
+	$(BIN)/python -m hatchling build --target wheel
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

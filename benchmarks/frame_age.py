@@ -6,7 +6,7 @@ The true age counts from a frame's making: each carries its time, so that encodi
 frame age counts as edgeseg does, from the frame's arrival in this program. The net is a wait of --net-ms, so that only
 the capture differs. A row holds when its age at the 99th percentile is under one frame period plus one inference, both
 as they were measured. --minutes plays a source fifty times faster than the net and watches memory and age over time.
-Writes OUT/frame-age.md and .json, with --minutes also OUT/soak.md and .json.
+Writes OUT/frame-age.md and .json, with --minutes also OUT/flood.md and .json.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def main() -> None:
             f"{fps:g} frames/s, a net of {chosen.net_ms:g} ms. Held: frame age under one period plus one inference, "
             f"and memory within {GROWTH_MB:g} MB of what it was after the first minute.",
         ]
-        write_results(chosen.out, "soak", notes, SOAK_HEADER, make_soak_rows(parts, fps))
+        write_results(chosen.out, "flood", notes, SOAK_HEADER, make_soak_rows(parts, fps))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ Makes a Python environment for edgeseg on the board $BOARD and installs the ligh
 Running it again changes nothing that is already in place.
 
   FOLDER          where the environment goes (default: ~/edgeseg)
-  --package WHAT  a wheel file or a requirement for pip (default: edgeseg)
+  --package WHAT  the wheel of edgeseg, or a requirement for pip (default: the edgeseg-*.whl beside the folder devices,
+                  in dist/ there, or here; "make wheel" in a checkout leaves it in dist/)
   --as-root       also run the steps that need root (with sudo): system packages, groups
   --dry-run       print the commands and run none
 USAGE
@@ -25,7 +26,7 @@ fail() {
 }
 
 read_arguments() {
-    folder='' package=edgeseg as_root=no dry_run=no
+    folder='' package='' as_root=no dry_run=no
     while [ $# -gt 0 ]; do
         case $1 in
             --dry-run) dry_run=yes ;;
@@ -37,7 +38,17 @@ read_arguments() {
         esac
         shift
     done
+    [ -n "$package" ] || find_wheel
     [ -n "$folder" ] || folder=${HOME:?setup: HOME is not set, name a folder}/edgeseg
+    folder=$(name_fully "$folder")
+    [ ! -e "$package" ] || package=$(name_fully "$package")
+}
+
+name_fully() {
+    case $1 in
+        /*) printf '%s\n' "$1" ;;
+        *) printf '%s\n' "$(pwd)/$1" ;;
+    esac
 }
 
 run() {
@@ -61,6 +72,19 @@ check_machine() {
         *" $machine "*) ;;
         *) fail "Expected a machine of the kind $MACHINES for $BOARD, got $machine. Use another board's setup.sh." ;;
     esac
+}
+
+# edgeseg is on no package index: its wheel is copied to the board together with the folder devices.
+find_wheel() {
+    devices=$(dirname "$0")/..
+    for wheel in "$devices"/../edgeseg-*.whl "$devices"/../dist/edgeseg-*.whl ./edgeseg-*.whl; do
+        if [ -f "$wheel" ]; then
+            package=$wheel
+            return 0
+        fi
+    done
+    fail "Expected edgeseg's wheel beside the folder devices, got none. Copy dist/edgeseg-*.whl there, which 'make wheel'
+in a checkout makes, or name it with --package."
 }
 
 # A 64-bit Python from 3.10 to 3.13 that can make environments; the newest wins.
@@ -116,6 +140,8 @@ set_up_board() {
 
 set_up() {
     read_arguments "$@"
+    # Python looks for modules in the working folder first, and in this one only root can leave some
+    cd / || fail "Expected to change to the folder /."
     check_machine
     install_system_packages
     find_python

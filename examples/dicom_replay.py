@@ -1,7 +1,7 @@
 """Replay a DICOM cine as if it were live, and note areas: python dicom_replay.py MODEL CINE.dcm OUT.csv
 
 Rate, region of the picture and pixel size come from the header; no name or identifier of a patient is read.
-Needs: pip install 'edgeseg[dicom]'
+Needs the extra dicom, in a checkout: pip install '.[dicom]'
 """
 
 import csv

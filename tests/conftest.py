@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     from edgeseg.compress.plan import Outcome
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keep what is remembered of networks out of the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(find_shared(request) / "cache"))
+        for variable in ("CACHE_DIRECTORY", "STATE_DIRECTORY"):
+            patch.delenv(variable, raising=False)
+        yield
 
 
 @pytest.fixture

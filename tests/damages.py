@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,16 @@ def shrink_modality(root: Path) -> None:
     write_image(root / "images_elasto" / "case_01.png", np.zeros((50, 60), np.uint8))
 
 
+def mark_everything(root: Path) -> None:
+    for path in (root / "masks").iterdir():
+        write_image(path, np.full(SIZE, 255, np.uint8))
+
+
+def name_in_latin_1(root: Path) -> None:
+    for kind in ("images", "masks"):
+        (root / kind / "case_01.png").rename(root / kind / os.fsdecode(b"caf\xe9.png"))
+
+
 DAMAGES: dict[str, tuple[str, Damage]] = {
     "image without mask": ("image-without-mask", remove("masks/case_01.png")),
     "mask without image": ("mask-without-image", remove("images/case_01.png")),
@@ -115,6 +126,8 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
     "truncated image": ("unreadable", cut),
     "broken link": ("unreadable", break_link),
     "nothing marked": ("empty-class", clear_masks),
+    "everything marked": ("full-class", mark_everything),
+    "name that is not UTF-8": ("file-name", name_in_latin_1),
     "image without group": ("image-without-group", forget_group),
     "one group only": ("groups", one_group),
     "two groups that show something": ("groups", show_in_two_groups),

@@ -22,6 +22,7 @@ def build_network(custom: str = "") -> bytes:
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(build_probe_model(), 0))
     for tensor in (model.subgraphs[0].tensors[0], model.subgraphs[0].tensors[3]):
         tensor.shape = [1, SIDE, SIDE, 1]
+        tensor.quantization.scale, tensor.quantization.zeroPoint = [NUMBERS.scale], [NUMBERS.zero_point]
     if custom:
         code = schema.BuiltinOperator.CUSTOM
         model.operatorCodes[0] = schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, customCode=custom)

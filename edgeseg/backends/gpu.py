@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.backends.base import Backend, Probe, TensorInfo
+from edgeseg.backends.interpreter import find_runtime, name_version
 from edgeseg.backends.probe_model import build_probe_model
-from edgeseg.backends.trial import try_backend
+from edgeseg.backends.trial import try_backend, try_once
 from edgeseg.core.errors import BackendError, UnknownNameError
 from edgeseg.core.quiet import NativeLog, captured_native_output
+from edgeseg.core.safetext import make_line
 from edgeseg.core.spec import Quantisation
 
 PRECISIONS = ("float32", "float16")
@@ -25,6 +27,7 @@ _ADAPTER = re.compile(r"Selected adapter: (.+?)(?:, arch=|$)", re.MULTILINE)
 _CAUSES = re.compile(r"Couldn't load Vulkan: [^\n]+|Found no drivers|No adapters found")
 _COMPLAINT = re.compile(r"^ERROR: ([^\[\n].*?)\.?$", re.MULTILINE)
 _LAST_WORDS = re.compile(r"^└ ([^\[\n]*?)\.?$", re.MULTILINE)
+_CRASH_HINT = "Use --backend cpu for this file, or write it again with edgeseg compress."
 _HINT = (
     "Install the GPU's Vulkan driver and libvulkan1 (Debian: apt-get install libvulkan1 mesa-vulkan-drivers; "
     "NVIDIA: its own driver), or use --backend cpu."
@@ -54,25 +57,29 @@ class GpuBackend(Backend):
                 self._handles = _compile(network, precision)
                 self.input, self.output = _describe(self._handles.source), _describe(self._handles.sink)
                 self._run(np.zeros(self.input.shape, self.input.quantisation.dtype))
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise explain_refusal(log.text, str(error)) from error
         share = "" if self._handles.model.is_fully_accelerated() else ", part of it on the CPU"
         self.detail = f"LiteRT, {find_adapter(log.text)}, {precision}{share}"
         weakref.finalize(self, _release, self._handles)
 
     @classmethod
-    def probe(cls, network: bytes, variant: str = "") -> Probe:  # noqa: ARG003 - a tiny one shows it
-        """Say which adapter would be used, after one tiny inference on it."""
+    def probe(cls, network: bytes = b"", variant: str = "") -> Probe:
+        """Say which adapter would be used, after one tiny inference on it, and then one of the network if it is new."""
         _check_precision(variant)
         if find_spec("ai_edge_litert") is None:
             return Probe(False, "Expected LiteRT for the GPU, which is not installed.", "pip install ai-edge-litert")
-        return try_backend(cls.name, variant, build_probe_model(), _HINT)
+        tiny = try_backend(cls.name, variant, build_probe_model(), _HINT)
+        if not (tiny.available and network):
+            return tiny
+        library, module = find_runtime()
+        return try_once(cls.name, variant, network, f"{name_version(library, module)} {tiny.detail}", _CRASH_HINT)
 
     def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """Run the model once."""
         try:
             return self._run(tensor)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise BackendError(f"Expected an inference on {self.detail}, got the driver's refusal.", _HINT) from error
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
@@ -111,7 +118,7 @@ def explain_refusal(log: str, error: str) -> BackendError:
     if adapter is not None:
         return BackendError(
             f"Expected a network that LiteRT runs on {adapter[1]}, got its refusal: "
-            f"{complaint[1] if complaint else 'it gave no reason'}.",
+            f"{make_line(complaint[1]) if complaint else 'it gave no reason'}.",
             "Use --backend cpu for this file, or another one that edgeseg compress wrote.",
         )
     causes = list(dict.fromkeys(_CAUSES.findall(log)))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from edgeseg.backends.base import Backend, TensorInfo
 from edgeseg.core.errors import BackendError
 from edgeseg.core.quiet import quiet_native_output
+from edgeseg.core.safetext import make_line
 from edgeseg.core.spec import Quantisation
 from edgeseg.core.verdict import COMPILED
 
@@ -38,10 +41,10 @@ class InterpreterBackend(Backend):
                     model_content=flatbuffer, num_threads=threads, experimental_delegates=list(delegates)
                 )
                 self._interpreter.allocate_tensors()
+            (source,) = self._interpreter.get_input_details()
+            (sink,) = self._interpreter.get_output_details()
         except (RuntimeError, ValueError) as error:
             raise _explain_refusal(library, error) from error
-        (source,) = self._interpreter.get_input_details()
-        (sink,) = self._interpreter.get_output_details()
         self._input_index: int = source["index"]
         self._output_index: int = sink["index"]
         self.input, self.output = _describe(source), _describe(sink)
@@ -49,15 +52,15 @@ class InterpreterBackend(Backend):
 
     def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """Run the model once."""
-        self._interpreter.set_tensor(self._input_index, tensor)
         try:
+            self._interpreter.set_tensor(self._input_index, tensor)
             self._interpreter.invoke()
-        except RuntimeError as error:
+            return np.asarray(self._interpreter.get_tensor(self._output_index))
+        except (RuntimeError, ValueError) as error:
             raise BackendError(
-                f"Expected an inference on {self.detail}, got: {error}.",
+                f"Expected an inference on {self.detail}, got: {make_line(error)}.",
                 f"Look at the device with edgeseg doctor; other backends than {self.name} may still run the file.",
             ) from error
-        return np.asarray(self._interpreter.get_tensor(self._output_index))
 
     def count_delegated(self) -> int:
         """Count the parts of the graph that a delegate took over, instead of assuming it."""
@@ -68,8 +71,9 @@ class InterpreterBackend(Backend):
 def _explain_refusal(library: str, error: Exception) -> BackendError:
     operator = re.search(r"unresolved custom op: ([\w.-]+)", str(error))
     if operator is None:
+        said = make_line(error) if str(error) else "it gave no reason, most often it lacks memory"
         return BackendError(
-            f"Expected a model that {library} can load, got its refusal: {error}.",
+            f"Expected a model that {library} can load, got its refusal: {said}.",
             "Write the file again with edgeseg compress for this target.",
         )
     if operator[1].rstrip(".") == COMPILED:
@@ -100,6 +104,14 @@ def find_runtime() -> tuple[str, Any]:
     raise BackendError("Expected a TFLite runtime on this machine, got none.", _HINT)
 
 
+def name_version(library: str, module: Any) -> str:
+    """Name the very runtime that is installed; the time of its installation tells builds of one version apart."""
+    package = sys.modules[module.__name__.partition(".")[0]]
+    place = getattr(package, "__file__", None)
+    installed = Path(place).stat().st_mtime_ns if place else 0
+    return f"{library} {getattr(package, '__version__', '')} {installed}"
+
+
 def _check_legacy_runtime() -> None:
     if int(np.__version__.split(".")[0]) >= 2:
         raise BackendError(
@@ -116,4 +128,6 @@ def _check_legacy_runtime() -> None:
 def _describe(tensor: dict[str, Any]) -> TensorInfo:
     scale, zero_point = tensor["quantization"]
     dtype = np.dtype(tensor["dtype"]).name
+    if dtype.startswith("float"):  # whatever a converter left there, floats stand for themselves
+        scale, zero_point = 0.0, 0
     return TensorInfo(tuple(int(n) for n in tensor["shape"]), Quantisation(dtype, float(scale), int(zero_point)))

@@ -10,11 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.backends.base import Backend, Probe, TensorInfo, refuse_variant
+from edgeseg.backends.trial import try_once
 from edgeseg.core.errors import BackendError, EdgesegError, MissingExtraError
+from edgeseg.core.safetext import make_line
 from edgeseg.core.spec import Quantisation
 
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 _TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int8)": "int8", "tensor(uint8)": "uint8"}
+
+
+_CRASH_HINT = "Export the file again with edgeseg export --to onnx, or use the .tflite with --backend cpu."
 
 
 class OnnxBackend(Backend):
@@ -33,24 +38,31 @@ class OnnxBackend(Backend):
             self._session = runtime.InferenceSession(network, options, wanted, enable_fallback=0)
         except _list_refusals() as error:
             raise BackendError(
-                f"Expected a model that onnxruntime can load, got its refusal: {error}.",
+                f"Expected a model that onnxruntime can load, got its refusal: {make_line(error)}.",
                 "Export the file again with edgeseg export --to onnx.",
             ) from error
-        (source,), (sink,) = self._session.get_inputs(), self._session.get_outputs()
+        sources, sinks = self._session.get_inputs(), self._session.get_outputs()
+        if len(sources) != 1 or len(sinks) != 1:
+            raise BackendError(
+                f"Expected one input and one output, got {len(sources)} and {len(sinks)}.",
+                "Export the file again with edgeseg export --to onnx.",
+            )
+        (source,), (sink,) = sources, sinks
         self._input_name: str = source.name
         self.input, self.output = _describe(source), _describe(sink)
         self.detail = f"onnxruntime {runtime.__version__}, {_tell_provider(wanted, self._session.get_providers())}"
 
     @classmethod
-    def probe(cls, network: bytes, variant: str = "") -> Probe:  # noqa: ARG003 - the package decides
-        """Say whether onnxruntime is installed, and where it could run."""
+    def probe(cls, network: bytes = b"", variant: str = "") -> Probe:
+        """Say whether onnxruntime is installed, where it could run, and whether it runs a network that is new."""
         refuse_variant(cls.name, variant)
         try:
             runtime = _import_onnxruntime()
         except EdgesegError as error:
             return Probe(False, error.message, error.hint)
         known = [name for name in PROVIDERS if name in runtime.get_available_providers()]
-        return Probe(True, f"onnxruntime {runtime.__version__}, {', '.join(known)}")
+        detail = f"onnxruntime {runtime.__version__}, {', '.join(known)}"
+        return try_once(cls.name, variant, network, detail, _CRASH_HINT) if network else Probe(True, detail)
 
     def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """Run the model once."""
@@ -58,7 +70,8 @@ class OnnxBackend(Backend):
             (output,) = self._session.run(None, {self._input_name: tensor})
         except _list_refusals() as error:
             raise BackendError(
-                f"Expected an inference on {self.detail}, got: {error}.", "Try the .tflite with --backend cpu."
+                f"Expected an inference on {self.detail}, got: {make_line(error)}.",
+                "Try the .tflite with --backend cpu.",
             ) from error
         return np.asarray(output)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import edgeseg
 from edgeseg.backends.parity import Parity
-from edgeseg.backends.select import AUTO
+from edgeseg.backends.select import AUTO, prove_network
 from edgeseg.bench.conditions import Conditions, Steadiness, judge_steadiness
 from edgeseg.bench.memory import FRAME_SIZE, measure_memory
 from edgeseg.core.clock import read_governors
@@ -86,6 +86,7 @@ def load_models(
 
 
 def _load(path: Path, requested: str, threads: int, enforce_parity: bool) -> LoadedModel:
+    prove_network(read_model(path), requested)
     start = perf_counter()
     segmenter = Segmenter(read_model(path), requested, threads, enforce_parity)
     load_ms = 1e3 * (perf_counter() - start)
@@ -119,7 +120,7 @@ def _put_together(model: LoadedModel, times: Sequence[StageTimes], conditions: C
         latency_ms=summarise_stages(times),
         load_ms=model.load_ms,
         first_inference_ms=model.first_inference_ms,
-        peak_rss_mb=measure_memory(model.path, backend, model.threads),
+        peak_rss_mb=measure_memory(model.path, backend, model.threads, model.segmenter.card.sha256),
         host=describe_host(ran_on.detail),
         requested=ran_on.requested,
         fallback_reason=ran_on.fallback_reason,

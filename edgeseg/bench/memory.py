@@ -15,6 +15,7 @@ import numpy as np
 from edgeseg.core.errors import BackendError
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.process import describe_end, feed_module
+from edgeseg.core.safetext import make_line
 from edgeseg.core.signs import ROOT, read_text
 from edgeseg.runtime.segmenter import Segmenter
 
@@ -22,17 +23,25 @@ LIMIT_S = 180.0
 FRAME_SIZE = (480, 640)
 
 
-def measure_memory(path: Path, backend: str, threads: int) -> float:
-    """Run a model in a process of its own; gives the most megabytes it held, Python and libraries included."""
+def measure_memory(path: Path, backend: str, threads: int, sha256: str = "") -> float:
+    """Run a model in a process of its own; gives the most megabytes it held, Python and libraries included.
+
+    Args:
+        path: The model file.
+        backend: What it runs on.
+        threads: CPU threads it may use.
+        sha256: The hash on the card of the file that is meant: the path may lead to another one by now.
+    """
     hint = f"Run edgeseg bench on {path.name} alone to see whether it is that file."
     try:
-        done = feed_module("edgeseg.bench.memory", [str(path), backend, str(threads)], b"", LIMIT_S)
+        arguments = [str(path.absolute()), backend, str(threads), sha256]
+        done = feed_module("edgeseg.bench.memory", arguments, b"", LIMIT_S)
     except subprocess.TimeoutExpired as silence:
         raise BackendError(
             f"Expected the memory of {path.name} within {LIMIT_S:g} s, got no answer.", hint
         ) from silence
     if done.returncode:
-        raise BackendError(f"Expected a process to draw masks with {path.name}, {describe_end(done)}.", hint)
+        raise BackendError(f"Expected a process to draw masks with {path.name}, {make_line(describe_end(done))}.", hint)
     return float(done.stdout.split()[-1])
 
 
@@ -48,8 +57,11 @@ def read_peak_mb(process: int | str = "self", root: Path = ROOT) -> float:
 
 def main() -> None:
     """Draw masks and print the peak; model, backend and threads are the arguments, parity was judged before."""
-    path, backend, threads = sys.argv[1:]
-    segmenter = Segmenter(read_model(Path(path)), backend, int(threads), enforce_parity=False)
+    path, backend, threads, sha256 = sys.argv[1:]
+    model = read_model(Path(path))
+    if sha256 not in ("", model.card.sha256):
+        sys.exit(f"{path} was replaced while it was measured")
+    segmenter = Segmenter(model, backend, int(threads), enforce_parity=False)
     segmenter.warm_up()
     segmenter.segment(np.zeros((*FRAME_SIZE, segmenter.card.input.channels), np.uint8))
     print(read_peak_mb())

@@ -11,6 +11,7 @@ from statistics import median
 from edgeseg.bench.profiler import BETWEEN_ROUNDS
 from edgeseg.core.errors import BackendError
 from edgeseg.core.process import describe_end, feed_module
+from edgeseg.core.safetext import make_line
 from edgeseg.graph.summary import Layer
 
 ROUNDS = 10
@@ -46,7 +47,7 @@ def time_operators(network: bytes, threads: int = 1, rounds: int = ROUNDS) -> tu
     except subprocess.TimeoutExpired as error:
         raise _explain(f"got no answer within {LIMIT_S:g} s") from error
     if done.returncode:
-        raise _explain(describe_end(done))
+        raise _explain(make_line(describe_end(done)))
     times = join_rounds(done.stdout.decode("utf-8", "replace").split(BETWEEN_ROUNDS))
     if not times:
         raise _explain("got a summary that names none")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -12,10 +11,12 @@ from typing import Any
 from edgeseg.bench.measure import BenchResult, describe_host
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.files import write_json
+from edgeseg.core.limits import TABLE_BYTES, read_regular
 from edgeseg.core.nearest import find_nearest_board
-from edgeseg.core.schema import MisfitError, from_plain, to_plain
+from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.core.signs import read_signs
 from edgeseg.core.stats import Percentiles
+from edgeseg.core.strictjson import parse_json
 
 SCHEMA = 1
 
@@ -75,8 +76,8 @@ def save_reference(path: Path, results: Sequence[BenchResult]) -> None:
 def read_reference(path: Path) -> Reference:
     """Read a reference file; refuse what is none, and times of another machine."""
     try:
-        reference = from_plain(Reference, json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, MisfitError) as error:
+        reference = from_plain(Reference, parse_json(read_regular(path, TABLE_BYTES).decode("utf-8")))
+    except (OSError, ValueError) as error:
         raise EdgesegError(
             f"Expected a reference of edgeseg bench in {path}, got: {error}.", "Write one with edgeseg bench --save."
         ) from error
@@ -130,5 +131,10 @@ def _compare(now: ReferenceRow, then: ReferenceRow | None, tolerance: float) -> 
             "Compare the files, backends and threads that were saved, or save these with edgeseg bench --save.",
         )
     before, after = then.total_ms.p50, now.total_ms.p50
+    if before <= 0:
+        raise EdgesegError(
+            f"Expected a time above 0 in the reference for {now.model}, got {before:g} ms.",
+            "Write it again with edgeseg bench --save.",
+        )
     ratio = after / before
     return Comparison(now.model, now.backend, now.threads, before, after, round(ratio, 3), ratio > 1.0 + tolerance)

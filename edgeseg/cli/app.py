@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
+import edgeseg
 from edgeseg.cli import (
     bench,
     compress,
@@ -25,17 +28,25 @@ from edgeseg.cli import (
     train,
     tune,
 )
+from edgeseg.cli.numbers import watch_numbers
+from edgeseg.cli.standard import discard_unwritable, standard_streams
+from edgeseg.cli.usage import SecretlessGroup
 from edgeseg.core.errors import EdgesegError
+from edgeseg.core.names import make_printable
+from edgeseg.core.redact import redact
 
 app = typer.Typer(
     name="edgeseg",
+    cls=SecretlessGroup,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Train, compress and stream ultrasound segmentation on small boards.\n\n"
     "The usual road: `edgeseg train DATA --out RUN`, `edgeseg compress RUN --out DIR`, copy the chosen .tflite to the "
     "board, `edgeseg stream MODEL --source 0`. Without data of your own: `edgeseg demo`.\n\n"
-    "Exit codes: 0 done; 1 failed, with a sentence; 2 wrong usage; 3 it ran, and a gate did not hold.\n\n"
+    "Exit codes: 0 done; 1 failed, with a sentence; 2 wrong usage; 3 it ran, and a gate did not hold; "
+    "141 whoever read the output has left.\n\n"
     "Research software, no medical device: not for diagnosis or treatment.",
 )
 app.command("demo")(demo.demo)
@@ -53,17 +64,37 @@ app.command("export")(export.export)
 app.command("deploy")(deploy.deploy)
 app.command("devices")(devices.devices)
 app.command("doctor")(doctor.doctor)
+watch_numbers(app)
 
 FAILED = 1
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"edgeseg {edgeseg.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def take_version(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
+
+
 def main() -> None:
     """Run the command line; EDGESEG_DEBUG=1 shows the traceback of what went wrong."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
-        app()
+        with standard_streams():
+            app()
     except EdgesegError as error:
         _fail(error, error.message, error.hint)
     except OSError as error:
+        discard_unwritable()
         _fail(error, f"The operating system refused: {error}.", "Check the path, its rights and the room on the disk.")
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence for the person, the trace on request
         _fail(error, f"Unexpected {type(error).__name__}: {error}", "This is a defect; EDGESEG_DEBUG=1 shows where.")
@@ -71,8 +102,8 @@ def main() -> None:
 
 def _fail(error: Exception, message: str, hint: str) -> None:
     if os.environ.get("EDGESEG_DEBUG"):
-        traceback.print_exception(error)
-    print(f"edgeseg: {message}", file=sys.stderr)
+        print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+    print(f"edgeseg: {make_printable(redact(message))}", file=sys.stderr)
     if hint:
-        print(f"  {hint}", file=sys.stderr)
+        print(f"  {make_printable(redact(hint))}", file=sys.stderr)
     sys.exit(FAILED)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
     JsonOption,
@@ -16,8 +17,10 @@ from edgeseg.cli.common import (
     tell_selection,
     usage_errors,
 )
+from edgeseg.cli.numbers import SHORTEST_MS
 from edgeseg.cli.tables import print_table
 from edgeseg.cli.timings import print_comparison, print_conditions, print_times
+from edgeseg.core.limits import THREADS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def bench(
-    models: Annotated[list[Path], typer.Argument(help="One or more model files.", metavar="MODEL...")],
+    models: Annotated[list[Path], typer.Argument(help="One or more model files or run folders.", metavar="MODEL|RUN")],
     backend: Annotated[
         str, typer.Option(metavar="NAMES", help="auto, or backends with commas: cpu,gpu,gpu:float16,edgetpu,onnx.")
     ] = "auto",
@@ -42,7 +45,11 @@ def bench(
     no_parity: NoParityOption = False,
     budget_ms: Annotated[
         float | None,
-        typer.Option(help="What 99 of 100 frames must be done within, else exit code 3.", show_default=False),
+        typer.Option(
+            help="Milliseconds that 99 of 100 frames must be done within, else exit code 3.",
+            min=SHORTEST_MS,
+            show_default=False,
+        ),
     ] = None,
     save: Annotated[
         Path | None,
@@ -77,6 +84,7 @@ def bench(
     with usage_errors():
         numbers = _read_threads(threads)
         _refuse_mixtures(parity, budget_ms, save, against)
+    models = [take_model(model, "edgeseg bench MODEL (it times frames of its own)") for model in models]
     keep_inputs(models, [json_out, save])
     if parity:
         _show_parity(models, backend, numbers[0], json_out)
@@ -99,8 +107,8 @@ def bench(
 
 def _read_threads(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ValueError(f"expected --threads as numbers from 1 with commas, got {text!r}")
+    if not all(part.isdecimal() and 0 < int(part) <= THREADS for part in parts):
+        raise ValueError(f"expected --threads as numbers from 1 to {THREADS} with commas, got {text!r}")
     return tuple(map(int, parts))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import typer
 
 from edgeseg.core.errors import MissingExtraError
 from edgeseg.core.files import write_json
+from edgeseg.core.limits import THREADS
 
 if TYPE_CHECKING:
     from edgeseg.backends.select import Selection
@@ -48,7 +50,7 @@ AugmentOption = Annotated[
     ),
 ]
 DenoiseOption = Annotated[str, typer.Option(help="Filter in front of the network: none, median or speckle.")]
-ThreadsOption = Annotated[int, typer.Option(help="CPU threads the model may use.", min=1)]
+ThreadsOption = Annotated[int, typer.Option(help="CPU threads the model may use.", min=1, max=THREADS)]
 BackendOption = Annotated[
     str,
     typer.Option(metavar="NAME", help="auto, cpu, gpu or gpu:float16, edgetpu or edgetpu:DEVICE, onnx."),
@@ -98,15 +100,20 @@ def save_json(path: Path | None, value: Mapping[str, Any]) -> None:
 
 def keep_inputs(inputs: Sequence[Path | None], outputs: Sequence[Path | None]) -> None:
     """Refuse to write onto what is read, onto a folder that holds it, or twice onto the same."""
-    read = [path.resolve() for path in inputs if path is not None]
+    read = [_find_place(path) for path in inputs if path is not None]
     written: set[Path] = set()
     for path in (output for output in outputs if output is not None):
-        place = path.resolve()
+        place = _find_place(path)
         if any(place in (source, *source.parents) for source in read):
             raise typer.BadParameter(f"expected another place to write than what is read, got {path}")
         if place in written:
             raise typer.BadParameter(f"expected one place for each result, got {path} twice")
         written.add(place)
+
+
+def _find_place(path: Path) -> Path:
+    """Follow links; unlike `Path.resolve`, one that leads to itself is taken as it is."""
+    return Path(os.path.realpath(path))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeseg.cli.arguments import take_run
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
     OverwriteOption,
@@ -16,6 +17,7 @@ from edgeseg.cli.common import (
     need_training_packages,
     usage_errors,
 )
+from edgeseg.cli.numbers import SHORTEST_MS
 from edgeseg.cli.tables import print_variants
 
 if TYPE_CHECKING:
@@ -39,9 +41,12 @@ def compress(
             show_default=False,
         ),
     ] = None,
-    max_drop: Annotated[float, typer.Option(help="Dice that may be lost, at the bad end of the interval.")] = 0.01,
+    max_drop: Annotated[
+        float, typer.Option(help="Dice that may be lost, at the bad end of the interval.", min=0.0, max=1.0)
+    ] = 0.01,
     budget_ms: Annotated[
-        float | None, typer.Option(help="Time one inference may take on this machine (p99).", show_default=False)
+        float | None,
+        typer.Option(help="Time one inference may take on this machine (p99).", min=SHORTEST_MS, show_default=False),
     ] = None,
     teacher: Annotated[
         Path | None,
@@ -61,6 +66,7 @@ def compress(
 
     Example: `edgeseg compress runs/first --out runs/first-small`
     """
+    run = take_run(run, "edgeseg train DATA --out RUN, then edgeseg compress RUN --out DIR")
     need_training_packages()
     from edgeseg.compress.gate import Gate
     from edgeseg.compress.plan import compress_run

@@ -21,6 +21,7 @@ from edgeseg.cli.common import (
     usage_errors,
 )
 from edgeseg.cli.tables import print_check
+from edgeseg.core.names import make_printable
 
 app = typer.Typer(no_args_is_help=True, help="Make, import and check labelled images.")
 
@@ -28,11 +29,11 @@ app = typer.Typer(no_args_is_help=True, help="Make, import and check labelled im
 @app.command()
 def synth(
     out: Annotated[Path, typer.Argument(help="The data folder to make.")],
-    cases: Annotated[int, typer.Option(help="How many still images.")] = 200,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same images.")] = 0,
-    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 256,
-    clips: Annotated[int, typer.Option(help="How many moving clips.")] = 2,
-    clip_frames: Annotated[int, typer.Option(help="Frames of each clip.")] = 60,
+    cases: Annotated[int, typer.Option(help="How many still images.", min=1)] = 200,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same images.", min=0)] = 0,
+    size: Annotated[int, typer.Option(help="Height and width in pixels.", min=32, max=4096)] = 256,
+    clips: Annotated[int, typer.Option(help="How many moving clips.", min=0)] = 2,
+    clip_frames: Annotated[int, typer.Option(help="Frames of each clip.", min=1)] = 60,
     vessels: Annotated[bool, typer.Option("--vessels", help="Also write masks of the vessels, as a class.")] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -70,13 +71,16 @@ def import_data(
     from edgeseg.core.progress import progress_bar
     from edgeseg.data.dataset import open_dataset
     from edgeseg.data.importer import import_dataset
+    from edgeseg.data.plausibility import CROPPED
 
     keep_inputs([source], [out])
     dataset = open_dataset(source, layout, group_pattern)
     with staged_folder(out, overwrite) as folder, progress_bar("Importing", len(dataset.cases)) as advance:
         import_dataset(dataset, folder, advance)
     groups = len({case.group for case in dataset.cases})
-    print(f"{out}: {len(dataset.cases)} images in {groups} groups, from the layout {dataset.layout}")
+    print(make_printable(f"{out}: {len(dataset.cases)} images in {groups} groups, from the layout {dataset.layout}"))
+    if dataset.header_region:
+        print(CROPPED)
     modalities = dataset.cases[0].modalities
     if modalities:
         print(f"Red, green and blue are {', '.join(modalities)}: train with --colour rgb, and stream such frames.")
@@ -120,7 +124,7 @@ def check(
     survey = survey_dataset(source, layout, group_pattern)
     with progress_bar("Reading images", len(survey.dataset.cases)) as advance:
         report = check_survey(survey, advance)
-    print_check(source.name, report)
+    print_check(make_printable(source.name), report)
     cases = [facts.case for facts in report.facts]
     if sheet is not None and cases:
         write_image(sheet, draw_sheet(cases, survey.dataset.classes))
@@ -137,8 +141,8 @@ def preview(
     out: Annotated[Path, typer.Option(metavar="F.png", help="The picture to write.")],
     augment: AugmentOption = "all",
     denoise: DenoiseOption = "none",
-    size: Annotated[int, typer.Option(help="Height and width of the network's input.")] = 256,
-    seed: Annotated[int, typer.Option(help="Another seed gives other variants.")] = 0,
+    size: Annotated[int, typer.Option(help="Height and width of the network's input.", min=16, max=1024)] = 256,
+    seed: Annotated[int, typer.Option(help="Another seed gives other variants.", min=0)] = 0,
     layout: LayoutOption = None,
     group_pattern: GroupPatternOption = None,
 ) -> None:
@@ -152,6 +156,7 @@ def preview(
     from edgeseg.core.spec import InputSpec
     from edgeseg.data.augment import choose_variations
     from edgeseg.data.dataset import open_dataset
+    from edgeseg.data.plausibility import CROPPED
     from edgeseg.data.preview import draw_preview
 
     with usage_errors():
@@ -161,4 +166,6 @@ def preview(
     if dataset.cases[0].modalities:
         spec = dataclasses.replace(spec, colour="rgb")
     write_image(out, draw_preview(dataset.cases, dataset.classes, spec, variations, seed))
-    print(f"{out}: some images of {source}, as they are and as a training would see them")
+    print(make_printable(f"{out}: some images of {source}, as they are and as a training would see them"))
+    if dataset.header_region:
+        print(CROPPED)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import GATE_NOT_HELD, keep_inputs
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def deploy(
-    model: Annotated[Path, typer.Argument(help="A .tflite file that edgeseg wrote.")],
+    model: Annotated[Path, typer.Argument(help="A .tflite file, or a run folder.", metavar="MODEL|RUN")],
     device: Annotated[str, typer.Option(metavar="NAME", help="The board: a name, or a profile.toml.")],
     out: Annotated[Path, typer.Option(metavar="F.tar.gz", help="The archive to write.")],
     offline: Annotated[
@@ -35,8 +36,9 @@ def deploy(
     """Pack a model for a board: the file, edgeseg, the board's setup, a service, and scripts that look after it.
 
     On the board `sh install.sh` sets all up, checks masks and budget, and only then puts the model in use; what was in
-    use before stays until then, and can be gone back to. The same input gives the same bytes. With --to the exit code
-    is 3 when the model did not pass on the board. Not verified on hardware.
+    use before stays until then, and can be gone back to. The archive says when it was packed, and a board refuses one
+    that is older than what was in use there; with SOURCE_DATE_EPOCH set, the same input gives the same bytes. With --to
+    the exit code is 3 when the model did not pass on the board. Not verified on hardware.
 
     Example: `edgeseg deploy runs/demo/int8-qat.tflite --device generic-aarch64 --out board.tar.gz`
     """
@@ -47,18 +49,20 @@ def deploy(
     from edgeseg.core.files import write_bytes
     from edgeseg.core.modelfile import read_model
     from edgeseg.deploy.archive import pack_files
-    from edgeseg.deploy.bundle import Target, gather_files
+    from edgeseg.deploy.bundle import Target, find_build_time, gather_files
     from edgeseg.deploy.fit import find_backend
     from edgeseg.deploy.remote import send_archive
     from edgeseg.deploy.signature import SUFFIX, read_public_key, sign_archive
 
+    model = take_model(model, f"edgeseg deploy MODEL --device {device} --out F.tar.gz")
     keep_inputs([model, wheel, sign], [out])
     target = Target(name_board(device), load_board(device), find_board(device).resolve().parent)
     file = read_model(model)
     backend = find_backend(file, target.name, target.board)
     keys = {"key.pem": read_public_key(sign)} if sign else {}
     with TemporaryDirectory() as folder:
-        files = gather_files(file, target, _provide_packages(target, wheel, offline, Path(folder)), keys)
+        packages = _provide_packages(target, wheel, offline, Path(folder))
+        files = gather_files(file, target, packages, keys, find_build_time())
     results = {out: pack_files(files)}
     if sign:
         results[out.with_name(out.name + SUFFIX)] = sign_archive(results[out], sign)

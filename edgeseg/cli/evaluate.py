@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeseg.cli.arguments import put_model_first, take_model
 from edgeseg.cli.common import (
     BackendOption,
     GroupPatternOption,
@@ -22,7 +23,7 @@ from edgeseg.cli.tables import print_evaluation
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A .tflite or .onnx file, or a run folder.", metavar="RUN|MODEL")],
+    model: Annotated[Path, typer.Argument(help="A .tflite or .onnx file, or a run folder.", metavar="MODEL|RUN")],
     data: Annotated[Path, typer.Argument(help="Folder of labelled images, in any known layout.")],
     split: Annotated[
         str | None,
@@ -66,10 +67,12 @@ def evaluate(
     from edgeseg.evaluate.score import score_cases, summarise_cases, write_cases
     from edgeseg.runtime.segmenter import Segmenter
 
+    model, data = put_model_first(model, data)
+    model = take_model(model, f"edgeseg evaluate MODEL {data}")
     keep_inputs([model, data], [cases_out, overlays, json_out])
     if overlays is not None:
         refuse_existing(overlays, overwrite)
-    file = read_model(model / "model.tflite" if model.is_dir() else model)
+    file = read_model(model)
     segmenter = Segmenter(file, backend, threads, not no_parity)
     tell_selection(segmenter.selection)
     picked = pick_cases(file.card, data, split, layout, group_pattern)

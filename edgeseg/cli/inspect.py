@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import JsonOption, keep_inputs, save_json
 from edgeseg.cli.findings import print_findings
 from edgeseg.cli.tables import print_table
@@ -21,7 +22,7 @@ TARGETS = {"cpu": "CPU", "edgetpu": "Edge TPU"}
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A .tflite file that edgeseg wrote.")],
+    model: Annotated[Path, typer.Argument(help="A .tflite file, or a run folder.", metavar="MODEL|RUN")],
     picture: Annotated[
         Path | None,
         typer.Option(metavar="F.svg", help="Draw the layers as SVG, with their MACs or --times.", show_default=False),
@@ -49,6 +50,7 @@ def inspect(
     from edgeseg.graph.picture import draw_graph
     from edgeseg.graph.summary import find_peak, summarise_layers, summarise_operators
 
+    model = take_model(model, "edgeseg inspect MODEL")
     keep_inputs([model], [picture, json_out])
     file = read_model(model)
     graph = read_graph(file.flatbuffer)
@@ -64,10 +66,11 @@ def inspect(
         "lint": to_plain(lint),
         "flatbuffer_bytes": len(file.flatbuffer),
         "golden_pairs": len(file.golden),
+        "sealed": file.sealed,
         "operator_times": to_plain(timed),
         "layer_ms": layer_ms,
     }
-    _print_card(table["card"], len(file.flatbuffer), len(file.golden))
+    _print_card(table["card"], len(file.flatbuffer), len(file.golden), file.sealed)
     _print_operators(operators)
     _print_layers(layers, layer_ms)
     if times and layer_ms is None:
@@ -107,7 +110,7 @@ def _print_layers(layers: Sequence[Layer], times: Sequence[float] | None) -> Non
     print_table("Layers", columns, rows)
 
 
-def _print_card(card: dict[str, Any], size: int, pairs: int) -> None:
+def _print_card(card: dict[str, Any], size: int, pairs: int, sealed: bool) -> None:
     source, provenance, metrics = card["input"], card["provenance"], card["metrics"]
     lines = {
         "name": card["name"],
@@ -118,7 +121,10 @@ def _print_card(card: dict[str, Any], size: int, pairs: int) -> None:
         "recipe": f"{provenance['recipe']}, from the model size {provenance['model']}",
         "size": f"{size:,} bytes, {card['parameters']:,} parameters, {card['macs'] / 1e6:.1f} million MACs",
         "golden pairs": str(pairs),
+        "seal": "whole: card and golden pairs are those that were written" if sealed else "none: an older file",
     }
+    if provenance["header_region"]:
+        lines["region"] = "trained on the ultrasound region that DICOM headers name"
     if metrics:
         dice, drop = metrics["dice"], metrics["drop"]
         lines["Dice"] = f"{dice['mean']:.4f} ({dice['ci95'][0]:.4f} to {dice['ci95'][1]:.4f}), {metrics['cases']} cases"

@@ -11,7 +11,9 @@ PANEL = "Network"
 ModelOption = Annotated[
     str, typer.Option(help="Size of the U-Net: nano, micro, small, base or classic.", rich_help_panel=PANEL)
 ]
-SizeOption = Annotated[int, typer.Option(help="Height and width of the network's input.", rich_help_panel=PANEL)]
+SizeOption = Annotated[
+    int, typer.Option(help="Height and width of the network's input.", min=32, max=1024, rich_help_panel=PANEL)
+]
 ColourOption = Annotated[str, typer.Option(help="What the network sees: grey or rgb.", rich_help_panel=PANEL)]
 StemOption = Annotated[
     str | None,

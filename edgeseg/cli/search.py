@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeseg.cli.arguments import take_run
 from edgeseg.cli.common import GATE_NOT_HELD, ThreadsOption, keep_inputs, need_search_packages, usage_errors
+from edgeseg.cli.numbers import SHORTEST_MS
 from edgeseg.cli.tables import print_table, print_variants
 
 if TYPE_CHECKING:
@@ -17,11 +19,13 @@ if TYPE_CHECKING:
 def search(
     run: Annotated[Path, typer.Argument(help="A finished run, made by edgeseg train.")],
     out: Annotated[Path, typer.Option(help="The search's folder; where one stands already, it is continued.")],
-    budget_ms: Annotated[float, typer.Option(help="Time one inference may take on this machine (median).")],
+    budget_ms: Annotated[
+        float, typer.Option(help="Time one inference may take on this machine (median).", min=SHORTEST_MS)
+    ],
     trials: Annotated[int, typer.Option(help="Trials in all, over all calls.", min=1)] = 20,
     threads: ThreadsOption = 1,
     max_drop: Annotated[
-        float, typer.Option(help="Dice that the pick may lose, at the bad end of the interval.")
+        float, typer.Option(help="Dice that the pick may lose, at the bad end of the interval.", min=0.0, max=1.0)
     ] = 0.01,
 ) -> None:
     """Search the file to deploy: how far to prune a run, and in which numbers to compute.
@@ -33,6 +37,7 @@ def search(
 
     Example: `edgeseg search runs/first --out runs/first-search --budget-ms 1.0`
     """
+    run = take_run(run, "edgeseg train DATA --out RUN, then edgeseg search RUN --out DIR --budget-ms N")
     need_search_packages()
     from edgeseg.search.promise import Promise
     from edgeseg.search.study import run_search

@@ -8,12 +8,19 @@ from typing import Annotated
 
 import typer
 
+DEFAULT_SOURCE = "phantom://"
+SourceArgument = Annotated[
+    str | None, typer.Argument(metavar="SOURCE", help="Where frames come from, as --source says.", show_default=False)
+]
 SourceOption = Annotated[
-    str,
+    str | None,
     typer.Option(
+        "--source",
+        metavar="SOURCE",
         help="phantom://, a camera's index or /dev/video0, csi://0, gst://PIPELINE, rtsp://, http:// (Motion JPEG), "
         "a video or DICOM file, a folder of images or a pattern such as 'F/*.png', - for raw frames, "
-        "or browser:// for the camera of whoever has the page open."
+        "or browser:// for the camera of whoever has the page open.",
+        show_default=DEFAULT_SOURCE,
     ),
 ]
 RateOption = Annotated[
@@ -31,6 +38,14 @@ RoiOption = Annotated[
         show_default="as the source or the card says",
     ),
 ]
+
+
+def choose_source(argument: str | None, option: str | None) -> str:
+    """Take the source from the argument or from --source; two different ones are wrong usage."""
+    if argument is not None and option is not None and argument != option:
+        raise typer.BadParameter(f"expected one source, got {argument} and --source {option}")
+    given = option if argument is None else argument
+    return DEFAULT_SOURCE if given is None else given
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeseg.cli.arguments import put_model_first, take_model
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
     BackendOption,
@@ -27,7 +28,9 @@ from edgeseg.cli.sources import (
     LoopOption,
     RateOption,
     RoiOption,
+    SourceArgument,
     SourceOption,
+    choose_source,
     live_source_errors,
 )
 from edgeseg.cli.stream_options import (
@@ -56,8 +59,9 @@ if TYPE_CHECKING:
 
 
 def stream(
-    model: Annotated[Path, typer.Argument(help="A .tflite file that edgeseg wrote.")],
-    source: SourceOption = "phantom://",
+    model: Annotated[str, typer.Argument(help="A .tflite or .onnx file, or a run folder.", metavar="MODEL|RUN")],
+    source: SourceArgument = None,
+    source_option: SourceOption = None,
     rate: RateOption = None,
     loop: LoopOption = False,
     every_frame: EveryFrameOption = False,
@@ -90,8 +94,10 @@ def stream(
     is named, and the page is served to this machine only unless `--host` says otherwise. Ctrl-C or SIGTERM ends the
     stream with its figures. Exit code 3 when the budget was missed, 1 when a recording ended before the stream.
 
-    Example: `edgeseg stream runs/demo/int8-qat.tflite --source phantom:// --frames 300`
+    Example: `edgeseg stream runs/demo/int8-qat.tflite phantom:// --frames 300`
     """
+    model, name = put_model_first(model, choose_source(source, source_option))
+    file = take_model(Path(model), f"edgeseg stream MODEL {model}")
     emit_to = _take_stdout() if emit else None
 
     from edgeseg.cli.notices import NoticePrinter
@@ -112,11 +118,11 @@ def stream(
         wishes = SinkWishes(
             view, port, hold, record, record_frames, emit_to, metrics, mm_per_px, record_as, host, record_wait
         )
-    keep_inputs([model, Path(source)], [record, json_out])
-    segmenter = GuardedSegmenter(read_model(model), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
+    keep_inputs([file, Path(name)], [record, json_out])
+    segmenter = GuardedSegmenter(read_model(file), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
     tell_selection(segmenter.selection)
     with live_source_errors():
-        live = open_stream(segmenter, source, options, wishes, [NoticePrinter(), *find_watchdogs()])
+        live = open_stream(segmenter, name, options, wishes, [NoticePrinter(), *find_watchdogs()])
     with _showing_what_broke(json_out):
         report = run_stream(live)
     _show_report(report, json_out)
@@ -149,7 +155,8 @@ def _judge(report: StreamReport) -> None:
 
     failed = next((sink for sink in report.sinks if sink.failure is not None), None)
     if failed is not None:
-        raise OutputError(f"{failed.name} ended before the stream: {failed.failure}".capitalize(), failed.hint)
+        sentence = f"{failed.name} ended before the stream: {failed.failure}"
+        raise OutputError(sentence[:1].upper() + sentence[1:], failed.hint)  # capitalize() would lower the rest
     if report.verdict == "missed":
         raise typer.Exit(GATE_NOT_HELD)
 

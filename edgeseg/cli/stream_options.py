@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edgeseg.cli.numbers import SHORTEST_MS
+
 ViewOption = Annotated[str, typer.Option(help="web shows a page on this machine, window a window; none shows nothing.")]
 HostOption = Annotated[
     str,
@@ -18,7 +20,9 @@ SmoothOption = Annotated[bool, typer.Option("--smooth", help="Weigh each frame a
 FillHolesOption = Annotated[bool, typer.Option("--fill-holes", help="Mark what a class encloses, too.")]
 PixelSizeOption = Annotated[
     float | None,
-    typer.Option(help="Size of a pixel, for areas in mm2; goes before what the source tells.", show_default=False),
+    typer.Option(
+        help="Millimetres per pixel, for areas in mm2; overrides what the source says.", min=1e-6, show_default=False
+    ),
 ]
 RecordOption = Annotated[
     Path | None,
@@ -47,7 +51,12 @@ BudgetDeviceOption = Annotated[
     typer.Option("--device", help="The board whose budget counts; this machine's own without it.", show_default=False),
 ]
 BudgetOption = Annotated[
-    float | None, typer.Option(help="How old a frame may be at its mask; else the board's.", show_default=False)
+    float | None,
+    typer.Option(
+        help="Milliseconds from a frame to its mask that are in time; by default the board's.",
+        min=SHORTEST_MS,
+        show_default=False,
+    ),
 ]
-MaxMissOption = Annotated[float, typer.Option(help="Share of frames that may be later than that.")]
-FramesOption = Annotated[int | None, typer.Option(help="Stop after so many masks.", show_default=False)]
+MaxMissOption = Annotated[float, typer.Option(help="Share of frames that may be later than that.", min=0.0, max=1.0)]
+FramesOption = Annotated[int | None, typer.Option(help="Stop after this many masks.", min=1, show_default=False)]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgeseg.core.names import make_printable
 from edgeseg.core.schema import to_plain
 
 if TYPE_CHECKING:
@@ -134,14 +135,18 @@ def print_check(title: str, report: CheckReport) -> None:
         ("with nothing marked", str(table["empty"])),
         ("near-duplicates", f"{twins['within']} pairs within groups, {twins['across']} across"),
     ]
+    if table["header_regions"]:
+        rows.append(("cropped to region", f"{table['header_regions']}, as their headers say"))
     print_table(title, ("data", ""), rows)
     shares = [(c.name, str(c.cases), f"{c.case_share:.1%}", f"{c.pixel_share:.2%}") for c in report.balance]
     print_table("Classes", ("class", "cases", "of all cases", "of all pixels"), shares)
     if table["overlapping"]:
         print(f"{table['overlapping']} cases have pixels of several classes: a mask gives each pixel one.\n")
     _print_some([f"{defect.message}\n  {defect.hint}" for defect in report.defects], SHOWN_DEFECTS, "defects")
+    warnings = [f"Warning: {warning.message}\n  {warning.hint}" for warning in report.warnings]
+    _print_some(warnings, SHOWN_DEFECTS, "warnings")
     pairs = [f"{p.first.stem} and {p.second.stem}: correlation {p.correlation:.3f}" for p in report.leaks]
-    _print_some(pairs, SHOWN_PAIRS, "pairs across groups")
+    _print_some([make_printable(pair) for pair in pairs], SHOWN_PAIRS, "pairs across groups")
     print(table["sentence"])
 
 

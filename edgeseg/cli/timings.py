@@ -78,11 +78,22 @@ def print_stream(report: StreamReport) -> None:
     ]
     print_table(f"Stream from {report.source}, milliseconds", ("stage", "p50", "p90", "p95", "p99"), rows)
     print(
-        f"{counts.captured} frames captured, {counts.processed} processed, {counts.dropped} dropped, {counts.late} "
-        f"later than {report.budget_ms:g} ms ({report.misses:.1%}): budget {report.verdict}."
+        f"{counts.captured} frames captured, {counts.processed} processed, {counts.dropped} dropped"
+        f"{_describe_lateness(report)}"
     )
+    for sink in report.sinks:
+        print(f"{sink.name.capitalize()} took {sink.taken} masks and missed {sink.missed}.")
     _print_course(report)
     _print_health(report.source_health)
+
+
+def _describe_lateness(report: StreamReport) -> str:
+    from edgeseg.runtime.stream import NOT_JUDGED
+
+    if report.verdict == NOT_JUDGED:
+        return "; the recorded source waited for every mask, so no budget was judged."
+    late = f"{report.frames.late} later than {report.budget_ms:g} ms ({report.misses:.1%})"
+    return f", {late}: budget {report.verdict}."
 
 
 def _print_course(report: StreamReport) -> None:

@@ -34,8 +34,8 @@ def tune(
         str, typer.Option(metavar="LO,HI", help="The span of learning rates to search.")
     ] = "5e-4,8e-3",
     trials: Annotated[int, typer.Option(help="Trials in all, over all processes and calls.", min=1)] = 20,
-    epochs: Annotated[int, typer.Option(help="Passes over the training images in each trial.")] = 30,
-    seed: Annotated[int, typer.Option(help="Divides the cases, starts the networks and the search.")] = 0,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images in each trial.", min=1)] = 30,
+    seed: Annotated[int, typer.Option(help="Divides the cases, starts the networks and the search.", min=0)] = 0,
     layout: LayoutOption = None,
     group_pattern: GroupPatternOption = None,
     json_file: JsonOption = None,

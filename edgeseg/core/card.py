@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from edgeseg.core.errors import ModelFileError
+from edgeseg.core.limits import GOLDEN_PAIRS, NAME_LETTERS, TEXT_LETTERS
+from edgeseg.core.safetext import make_harmless
 from edgeseg.core.schema import MisfitError, from_plain, to_plain
-from edgeseg.core.spec import InputSpec, OutputSpec, Quantisation
+from edgeseg.core.spec import InputSpec, OutputSpec, Quantisation, check_numbers
 from edgeseg.core.stats import Estimate
+from edgeseg.core.strictjson import parse_json
 
-SCHEMA = 1
+SCHEMA = 2
+SEALED_SCHEMA = 2
+"""Cards from this one on stand in files with a seal over card, golden pairs and network."""
 INTENDED_USE = "Research on the segmentation of ultrasound images on edge devices."
 DISCLAIMER = "edgeseg is research software and no medical device: it must not be used for diagnosis or treatment."
 
@@ -46,6 +53,8 @@ class Provenance:
     libraries: dict[str, str]
     split_fingerprint: str = ""
     """What came of the split, to notice changed groups; empty in files that were written before it was kept."""
+    header_region: bool = False
+    """Whether training images were cropped to the ultrasound region that their headers name, as in a stream."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,9 @@ class Card:
     macs: int
     lint: dict[str, str]
     sha256: str = ""
+    """Of the network's bytes."""
+    golden_pairs: int = 0
+    """How many stand in the file; cards of the first schema do not say."""
     metrics: Metrics | None = None
     schema: int = SCHEMA
     intended_use: str = INTENDED_USE
@@ -90,31 +102,70 @@ def card_from_json(text: str, where: str) -> Card:
         text: The JSON text.
         where: The file it came from, for messages.
     """
-    data = _parse(text, where)
+    try:
+        data = _clean(parse_json(text))
+    except ValueError as error:
+        raise _refuse(where, f"what does not parse: {error}") from error
+    if not isinstance(data, dict):
+        raise _refuse(where, type(data).__name__)
     schema = data.get("schema")
-    if not isinstance(schema, int) or schema > SCHEMA:
+    if type(schema) is not int or not 1 <= schema <= SCHEMA:
         raise ModelFileError(
-            f"Expected a card of schema {SCHEMA} in {where}, got schema {schema!r}.",
+            f"Expected a card of schema {SCHEMA} in {where}, got schema {str(schema)[:40]}.",
             "Update edgeseg on this machine, or write the file again with this version.",
         )
     try:
-        return from_plain(Card, data, allow_unknown=True)
+        card = from_plain(Card, data, allow_unknown=True)
+        _check_card(card)
     except ValueError as error:
         kind = "field" if isinstance(error, MisfitError) else "value"
-        raise ModelFileError(
-            f"Expected a complete card in {where}, got a wrong {kind}: {error}.",
-            "Write the file again with edgeseg compress.",
-        ) from error
+        raise _refuse(where, f"a wrong {kind}: {error}") from error
+    return card
 
 
-def _parse(text: str, where: str) -> dict[str, Any]:
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ModelFileError(
-            f"Expected a card in JSON in {where}, got what does not parse: {error}.",
-            "Write the file again with edgeseg compress.",
-        ) from error
-    if not isinstance(data, dict):
-        raise ModelFileError(f"Expected a card in {where}, got {type(data).__name__}.", "Write the file again.")
-    return data
+def _refuse(where: str, found: str) -> ModelFileError:
+    return ModelFileError(
+        f"Expected a complete card in {where}, got {found}.", "Write the file again with edgeseg compress."
+    )
+
+
+def _clean(value: Any) -> Any:
+    """Make every text harmless, which ends on terminals and pages, and refuse texts without measure."""
+    if isinstance(value, str):
+        if len(value) > TEXT_LETTERS:
+            raise ValueError(f"expected texts of at most {TEXT_LETTERS} letters, got one of {len(value)}")
+        return make_harmless(value)
+    if isinstance(value, dict):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    return [_clean(item) for item in value] if isinstance(value, list) else value
+
+
+def _check_card(card: Card) -> None:
+    """Refuse what no file can mean; the ends' own rules are in `edgeseg.core.spec`."""
+    for name, numbers in (("input", card.input_quantisation), ("output", card.output_quantisation)):
+        check_numbers(name, numbers)
+    if not 0 < len(card.name) <= NAME_LETTERS:
+        raise ValueError(f"expected a name of 1 to {NAME_LETTERS} letters, got {len(card.name)}")
+    if not re.fullmatch("[0-9a-f]{64}", card.sha256):
+        raise ValueError(f"expected a hash of 64 digits, got {card.sha256[:80]!r}")
+    for what, found, most in _list_ranges(card):
+        if not 0 <= found <= most:
+            raise ValueError(f"expected {what} from 0 to {most:g}, got {found:g}")
+
+
+def _list_ranges(card: Card) -> Iterator[tuple[str, float, float]]:
+    """List what must lie between 0 and a limit."""
+    split = card.provenance.split
+    yield "golden_pairs", card.golden_pairs, GOLDEN_PAIRS
+    yield "parameters", card.parameters, 1e12
+    yield "macs", card.macs, 1e15
+    yield "split.validation", split.validation, 1
+    yield "split.test", split.test, 1
+    yield "split.folds", split.folds, 1e6
+    yield "split.fold", split.fold, max(0, split.folds - 1)
+    if card.metrics is not None:
+        yield "metrics.cases", card.metrics.cases, 1e12
+        for estimate in (card.metrics.parent_dice, card.metrics.dice):
+            yield from (("metrics.dice", value, 1) for value in (estimate.mean, estimate.median, *estimate.ci95))
+        drop = card.metrics.drop
+        yield from (("metrics.drop", abs(value), 1) for value in (drop.mean, drop.median, *drop.ci95))

@@ -21,11 +21,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from edgeseg.core.names import make_printable
+from edgeseg.core.redact import redact
+
 _MOST_GUESSES = 3
 
 
 class EdgesegError(Exception):
-    """Something went wrong that a person can act on.
+    """Something went wrong that a person can act on; secrets are left out of what it says.
 
     Args:
         message: One sentence with what was expected and what came.
@@ -33,9 +36,10 @@ class EdgesegError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        # Messages go to terminals, logs and reports; names of files and addresses of sources come from anywhere.
+        self.message = make_printable(redact(message))
+        self.hint = make_printable(redact(hint))
+        super().__init__(self.message)
 
 
 class DataError(EdgesegError):
@@ -86,9 +90,11 @@ class MissingExtraError(EdgesegError):
     """A package that this command needs is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
+        from edgeseg.core.install import tell_install
+
         super().__init__(
             f"Expected the package {package}, which is not installed here.",
-            f"Install it with: pip install 'edgeseg[{extra}]'",
+            f"Install it with: {tell_install(extra)}",
         )
 
 

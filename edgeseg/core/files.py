@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import io
+import itertools
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from edgeseg.core.errors import DataError, OutputError, RunError
+from edgeseg.core.marks import MARK, held_folder, read_mark, refuse_foreign, remove_folder, write_mark
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+"""How a text begins that a spreadsheet takes for a formula, perhaps after apostrophes that were put there before."""
 PARTIAL_SUFFIX = ".partial"
-OLD_SUFFIX = ".old"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def partial_path(out: Path) -> Path:
     """Name the folder in which a result grows until it is whole."""
-    return out.with_name(out.name + PARTIAL_SUFFIX)
+    place = _follow(out)
+    return place.with_name(place.name + PARTIAL_SUFFIX)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; what is there and no file, such as /dev/null, is never replaced."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OutputError(f"Expected a file or nothing at {path}, got a device or a pipe.", "Name another file.")
     with explained_writes(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -50,16 +58,38 @@ def write_text(path: Path, text: str) -> None:
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV file whole or not at all."""
+    write_text(path, format_rows(columns, rows))
+
+
+def format_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Write rows as CSV in which no text is a formula to a spreadsheet; `read_rows` gives back what was written."""
+    return "".join(_format_row([_disarm(cell) for cell in row]) for row in [columns, *rows])
+
+
+def _format_row(cells: Sequence[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-    write_text(path, text.getvalue())
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # so it quotes a text with either of the two
+    return text.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _disarm(cell: Any) -> Any:
+    """Put an apostrophe before a text that a spreadsheet would run, which shows it as it is; numbers stay numbers."""
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) and not _is_number(cell) else cell
+
+
+def _rearm(cell: Any) -> Any:
+    return cell[1:] if isinstance(cell, str) and cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-](inf|nan)", text) is not None
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Read a CSV file that a person or another program has written."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return list(csv.DictReader(file))
+            return [{_rearm(name): _rearm(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
     except UnicodeDecodeError as error:
         raise DataError(
             f"Expected UTF-8 in {path}, got other bytes from position {error.start}.",
@@ -90,7 +120,8 @@ def staged_folder(
 ) -> Iterator[Path]:
     """Let a result folder grow beside its final place and move it there when it is whole.
 
-    What stood at `out` before stays until the new folder is complete, so an interrupted overwrite loses nothing.
+    What stood at `out` before stays until the new folder is complete, so an interrupted overwrite loses nothing. Only
+    folders with edgeseg's mark are replaced or removed, and only while nobody else has put anything there.
 
     Args:
         out: The final folder.
@@ -102,45 +133,80 @@ def staged_folder(
         The folder to write into.
     """
     refuse_existing(out, overwrite, go_on)
-    partial = partial_path(out)
-    with explained_writes(partial):
+    partial, out = partial_path(out), _follow(out)
+    with explained_writes(partial), ExitStack() as held:
         if not go_on:
-            shutil.rmtree(partial, ignore_errors=True)
+            _clear_partial(partial)
         partial.mkdir(parents=True, exist_ok=go_on)
-    try:
-        with explained_writes(partial, among_others=True):
-            yield partial
-        with explained_writes(partial):
-            _swap(partial, out)
-    except BaseException:
-        if not keep_partial or not any(partial.iterdir()):
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
+        held.enter_context(held_folder(partial))
+        if read_mark(partial) is None:
+            write_mark(partial, whole=False)
+        held = held.pop_all()
+    with held:
+        try:
+            with explained_writes(partial, among_others=True):
+                yield partial
+            with explained_writes(partial):
+                write_mark(partial, whole=True)
+                _swap(partial, out, overwrite)
+        except BaseException:
+            if not _is_kept(partial, keep_partial):
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def _clear_partial(partial: Path) -> None:
+    """Make room for a result that grows: what an interruption left goes, what is not edgeseg's is refused."""
+    if os.path.lexists(partial):
+        refuse_foreign(partial)
+        with held_folder(partial):
+            remove_folder(partial)
+
+
+def _is_kept(partial: Path, keep: bool) -> bool:
+    """Say whether an interrupted result stays: a whole one always does, since only its last step failed."""
+    mark = read_mark(partial)
+    if mark is not None and mark.whole:
+        return True
+    return keep and any(path.name != MARK for path in partial.iterdir())
 
 
 def refuse_existing(out: Path, overwrite: bool, go_on: bool = False) -> None:
-    """Refuse a folder that is already there unless it may be replaced, and never replace a file."""
-    if out.is_file():
-        raise OutputError(f"Expected a folder to write, got the file {out}.", "Name another --out.")
-    if out.exists() and not overwrite and any(out.iterdir()):
+    """Refuse a folder that is already there unless it may be replaced, and never replace what is not edgeseg's."""
+    _settle(out, overwrite, go_on)
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not overwrite:
         raise OutputError(
             f"The output folder {out} is already there and not empty.",
             f"{'Move it away' if go_on else 'Name another --out'}, or replace it with "
             f"{'--resume --overwrite' if go_on else '--overwrite'} (it stays until the new one is whole).",
         )
-    if overwrite and out.resolve() in (Path.cwd(), *Path.cwd().parents, Path.home()):
-        raise OutputError(f"Refusing to replace {out}: it holds the folder you work in.", "Name another --out.")
+    refuse_foreign(_follow(out))
 
 
 def refuse_taken(out: Path, overwrite: bool, what: str) -> None:
     """Refuse to begin, before long work, where an interrupted result waits to be continued or a finished one stands."""
-    if partial_path(out).is_dir() and not overwrite:
-        raise RunError(
-            f"Expected no interrupted {what} at {out}, got {partial_path(out)}.",
-            f"Continue it with {'--resume --overwrite' if out.exists() else '--resume'}, "
-            "or throw it away and begin again with --overwrite.",
-        )
+    _settle(out, overwrite)
+    partial = partial_path(out)
+    if partial.is_dir() and any(partial.iterdir()):
+        refuse_foreign(partial)
+        if not overwrite:
+            raise RunError(
+                f"Expected no interrupted {what} at {out}, got {partial}.",
+                f"Continue it with {'--resume --overwrite' if out.exists() else '--resume'}, "
+                "or throw it away and begin again with --overwrite.",
+            )
     refuse_existing(out, overwrite)
+
+
+def _settle(out: Path, overwrite: bool, go_on: bool = False) -> None:
+    """Refuse places where no result can go, and finish what a kill in the last step before has left undone."""
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"Expected a folder to write, got the file {out}.", "Name another --out.")
+    if out.resolve() in (Path.cwd(), *Path.cwd().parents) or (overwrite and out.resolve() == Path.home()):
+        raise OutputError(f"Refusing to replace {out}: it holds the folder you work in.", "Name another --out.")
+    _finish_interrupted(_follow(out), overwrite, go_on)
 
 
 @contextmanager
@@ -169,13 +235,59 @@ def _is_about(error: OSError, folder: Path) -> bool:
     return Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute())
 
 
-def _swap(new: Path, out: Path) -> None:
-    old = out.with_name(out.name + OLD_SUFFIX)
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
+def _swap(new: Path, out: Path, overwrite: bool) -> None:
+    """Move a whole result to its place; `_finish_interrupted` knows every state between the steps."""
+    if not overwrite or not out.exists() or not any(out.iterdir()):
+        new.rename(out)  # an empty folder is replaced, one that others have filled meanwhile is refused
+        return
+    refuse_foreign(out, f"Move it away; the new result is whole, in {new}.")
+    if read_mark(out) is None:
+        write_mark(out, whole=True)
+    old = next(path for path in _list_replaced(out) if not os.path.lexists(path))
+    out.rename(old)
     new.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+    with contextlib.suppress(OSError):  # the result is in place; what is left of the old one goes the next time
+        remove_folder(old)
+
+
+def _finish_interrupted(out: Path, overwrite: bool, go_on: bool) -> None:
+    """Finish what a kill in the middle of `_swap` has left undone."""
+    partial = partial_path(out)
+    mark, replacing = read_mark(partial), go_on and overwrite
+    whole = mark is not None and mark.whole and (replacing or not out.exists())
+    with explained_writes(out):
+        if whole:
+            with held_folder(partial):
+                _swap(partial, out, replacing)
+        for old in itertools.takewhile(os.path.lexists, _list_replaced(out)):
+            _clear_replaced(old, out)
+    if whole and go_on:
+        raise RunError(
+            f"Expected an interrupted result to go on with, got a finished one for {out}.", "It is there now."
+        )
+
+
+def _clear_replaced(old: Path, out: Path) -> None:
+    """Remove what was replaced, or put it back where nothing took its place."""
+    if read_mark(old) is None:
+        with contextlib.suppress(OSError):  # without a mark only an empty one is edgeseg's, and goes
+            old.rmdir()
+    elif out.exists():
+        remove_folder(old)
+    else:
+        old.rename(out)
+
+
+def _list_replaced(out: Path) -> Iterator[Path]:
+    """List names for what stood at `out` while it is replaced; nobody would call a copy of his own like that."""
+    yield out.with_name(f".{out.name}.replaced")
+    for number in itertools.count(2):
+        yield out.with_name(f".{out.name}.replaced-{number}")
+
+
+def _follow(out: Path) -> Path:
+    """Follow a link, so that what it leads to is replaced and not the link; and name `..` and `.` as others would."""
+    return out.resolve() if out.is_symlink() or out.name in ("", "..") else out
 
 
 def _umask() -> int:

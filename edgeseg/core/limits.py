@@ -5,6 +5,7 @@ Each is far above what ultrasound needs and far below what ends a board with 4 G
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -19,6 +20,26 @@ CARD_BYTES = MIB
 """The card inside a model file, unpacked."""
 GOLDEN_BYTES = 256 * MIB
 """All golden pairs of a model file, unpacked."""
+GOLDEN_PAIRS = 64
+"""How many golden pairs a model file may hold; edgeseg writes two."""
+TENSORS = 50_000
+"""Tensors or buffers of a network; a U-Net of 31 million parameters has about 150."""
+OPERATORS = 20_000
+"""Operators of a network."""
+TENSOR_DIMENSIONS = 8
+"""Dimensions of a tensor; LiteRT knows six."""
+ARENA_BYTES = 1024 * MIB
+"""What all results of a network take together; 31 million parameters at 512x512 in float32 need 900 MiB."""
+NETWORK_SIDE = 8_192
+"""The longest side of a network's input."""
+TRIAL_BYTES = 2048 * MIB
+"""What a network may take, beside its file, in the process that runs it for the first time."""
+CLASSES = 254
+"""What a mask of 8 bits can tell apart, with the background."""
+NAME_LETTERS = 255
+"""The name of a class or a model."""
+TEXT_LETTERS = 20_000
+"""Any other text on a card."""
 IMAGE_BYTES = 256 * MIB
 """One image file."""
 IMAGE_PIXELS = 64_000_000
@@ -27,14 +48,35 @@ IMAGE_SIDE = 32_767
 """The longest side of one image or video frame."""
 ARRAY_BYTES = 2048 * MIB
 """One array or volume (npy, npz, NIfTI), unpacked."""
+MAPPED_BYTES = 256 * 1024 * MIB
+"""An array file that is mapped into memory, of which one image at a time is read."""
+CASES = 1_000_000
+"""Labelled images of one data folder."""
+CLASSES = 255
+"""Classes of one data folder: label maps have 8 bits."""
+VOLUME_HEADER_BYTES = MIB
+"""What stands in front of a volume's numbers (NIfTI with its extensions, MetaImage); 352 bytes are usual."""
 DICOM_BYTES = 2048 * MIB
 """One DICOM file; it is read frame by frame."""
 DICOM_FRAMES = 100_000
 """Frames that a DICOM file may announce: 55 minutes at 30 a second."""
+DICOM_READS = 200_000
+"""How often a DICOM header may make its reader read: some thrice for each element, of which a long cine has 30,000."""
+DICOM_SEQUENCE_BYTES = 65_536
+"""The ultrasound regions of a DICOM header; a scanner names two to ten, of some 300 bytes."""
 TABLE_BYTES = 64 * MIB
 """One CSV, JSON or TOML file that a person or another program wrote."""
+VIDEO_BYTES = 4 * 2**40
+"""One video file; it is read frame by frame."""
+PART_BYTES = 64 * MIB
+"""One compressed frame of a network stream, and what stands between two."""
 LINE_BYTES = 65_536
 """One line of a protocol or of a subprocess's answer."""
+HEADER_LINES = 100
+"""Lines in front of one frame of a network stream."""
+THREADS = 256
+"""CPU threads of one model: each is made at once, and no board has as many cores."""
+_PIECE = 4 * MIB
 
 
 def read_regular(path: Path, limit: int) -> bytes:
@@ -49,15 +91,34 @@ def read_regular(path: Path, limit: int) -> bytes:
     # O_NONBLOCK: opening a FIFO that nobody writes to returns at once instead of waiting forever
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        _check_state(path, os.fstat(handle), limit)
+        state = os.fstat(handle)
+        _check_state(path, state, limit)
     except LimitError:
         os.close(handle)
         raise
     with os.fdopen(handle, "rb") as file:
-        data = file.read(limit + 1)
+        # as many bytes as asked for are allocated, so the limit itself is only asked for where a file has grown
+        data = file.read(state.st_size + 1)
+        if len(data) > state.st_size:
+            data += file.read(limit + 1 - len(data))
     if len(data) > limit:  # it grew meanwhile
         raise _too_large(path, limit, len(data))
     return data
+
+
+def digest_regular(path: Path, limit: int) -> bytes:
+    """Hash (SHA-256) a regular file of at most so many bytes, piece by piece.
+
+    Raises:
+        OSError: It is not there or may not be read.
+        LimitError: It is no regular file, or larger than the limit.
+    """
+    check_regular(path, limit)
+    digest = hashlib.sha256()
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.digest()
 
 
 def check_regular(path: Path, limit: int) -> None:

@@ -1,6 +1,6 @@
 """The one file that crosses to the device: a plain .tflite with the card and golden pairs in a zip behind it.
 
-An ONNX model that was exported from one carries both among its metadata.
+An ONNX model that was exported from one carries both among its metadata. A seal over all of it stands last.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ import base64
 import dataclasses
 import hashlib
 import io
-import zipfile
+import re
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +19,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.card import Card, card_from_json, card_to_json
+from edgeseg.core.archive import Archive, pack_archive, read_archive
+from edgeseg.core.card import SCHEMA, SEALED_SCHEMA, Card, card_from_json, card_to_json
+from edgeseg.core.ends import NetworkEnd, NetworkEnds, check_ends, read_onnx_network_ends, read_tflite_ends
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.files import write_bytes
+from edgeseg.core.limits import CARD_BYTES, GOLDEN_BYTES, MIB, MODEL_BYTES, read_regular
+from edgeseg.core.network import is_flatbuffer
 from edgeseg.core.onnxfile import split_onnx
 
-CARD_NAME = "edgeseg.json"
+CARD_NAME, SEAL_NAME = "edgeseg.json", "edgeseg.seal"
 GOLDEN_KEY = "golden"
 """Where golden pairs stand in the metadata of an ONNX file."""
-_IDENTIFIER = b"TFL3"
-_EPOCH = (1980, 1, 1, 0, 0, 0)
+SEAL_BYTES = 100
+_HEADER_BYTES = 1024
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '([<|][a-z]\d)', 'fortran_order': False, 'shape': \(([\d, ]*)\), \} *\n", re.DOTALL
+)
+"""What numpy writes in front of the numbers of an array."""
+_noticed: set[Path] = set()
+"""Files of which was said that they have no seal: once is enough."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,12 @@ class ModelFile:
     @property
     def is_onnx(self) -> bool:
         """Say whether the network is an ONNX model and no flatbuffer."""
-        return not _is_flatbuffer(self.flatbuffer)
+        return not is_flatbuffer(self.flatbuffer)
+
+    @property
+    def sealed(self) -> bool:
+        """Say whether card and golden pairs are proved to be those that were written with the network."""
+        return self.card.schema >= SEALED_SCHEMA
 
 
 def write_model(path: Path, flatbuffer: bytes, card: Card, golden: tuple[GoldenPair, ...] = ()) -> None:
@@ -59,87 +76,107 @@ def write_model(path: Path, flatbuffer: bytes, card: Card, golden: tuple[GoldenP
 
 
 def pack_model(flatbuffer: bytes, card: Card, golden: tuple[GoldenPair, ...] = ()) -> bytes:
-    """Append the card and the golden pairs to a flatbuffer; the card gets the flatbuffer's hash."""
-    sealed = dataclasses.replace(card, sha256=hashlib.sha256(flatbuffer).hexdigest())
-    buffer = io.BytesIO(flatbuffer)
-    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
-        _add(archive, CARD_NAME, card_to_json(sealed).encode("utf-8"))
-        for number, pair in enumerate(golden):
-            _add(archive, f"golden/{number}/input.npy", _array_to_bytes(pair.input))
-            _add(archive, f"golden/{number}/output.npy", _array_to_bytes(pair.output))
-    return buffer.getvalue()
+    """Append the card, the golden pairs and the seal over all of it to a flatbuffer."""
+    contents = {CARD_NAME: _complete_card(flatbuffer, card, golden), **_pack_arrays(golden)}
+    contents[SEAL_NAME] = make_seal(flatbuffer, contents)
+    return flatbuffer + pack_archive(contents, len(flatbuffer))
 
 
-def pack_golden(golden: tuple[GoldenPair, ...]) -> str:
-    """Put golden pairs into text, for the metadata of an ONNX file."""
-    buffer = io.BytesIO()
-    arrays = {f"input_{number}": pair.input for number, pair in enumerate(golden)}
-    arrays |= {f"output_{number}": pair.output for number, pair in enumerate(golden)}
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+def pack_metadata(bare: bytes, card: Card, golden: tuple[GoldenPair, ...] = ()) -> dict[str, str]:
+    """Put the card, the golden pairs and the seal over all of it into texts, for the metadata of an ONNX file."""
+    pairs = base64.b64encode(pack_archive(_pack_arrays(golden), 0)) if golden else b""
+    contents = {CARD_NAME: _complete_card(bare, card, golden), GOLDEN_KEY: pairs}
+    contents[SEAL_NAME] = make_seal(bare, contents)
+    return {name: content.decode("utf-8") for name, content in contents.items()}
+
+
+def make_seal(network: bytes, contents: Mapping[str, bytes]) -> bytes:
+    """Make the hash over a network and all that stands beside it.
+
+    It tells damage and patchwork from what was written as one. Whoever writes a file can seal it: it names no author.
+    """
+    seal = hashlib.sha256(b"edgeseg seal\n")
+    for name, content in {"network": network, **contents}.items():
+        seal.update(f"{name} {len(content)} {hashlib.sha256(content).hexdigest()}\n".encode())
+    return seal.hexdigest().encode() + b"\n"
 
 
 def read_model(path: Path) -> ModelFile:
-    """Read a model file and refuse one that is damaged, bare or of a newer schema."""
+    """Read a model file and refuse one that is damaged, bare, of a newer schema, or whose parts do not fit."""
     data = _read_bytes(path)
-    return _read_onnx(path, data) if path.suffix == ".onnx" else _read_tflite(path, data)
+    try:
+        model = _read_onnx(path, data) if path.suffix.lower() == ".onnx" else _read_tflite(path, data)
+    except ValueError as error:
+        raise ModelFileError(
+            f"Expected a whole model file in {path}, got a damaged or changed one: {error}.",
+            "Copy the file again, or write it again with edgeseg compress.",
+        ) from error
+    if not model.sealed:
+        _tell_unsealed(path)
+    return model
 
 
 def _read_tflite(path: Path, data: bytes) -> ModelFile:
-    if not _is_flatbuffer(data):
+    if not is_flatbuffer(data):
         raise ModelFileError(
             f"Expected a .tflite file, got {path}, which is none.", "Give a file that edgeseg compress wrote."
         )
-    if not zipfile.is_zipfile(io.BytesIO(data)):
+    archive = read_archive(data)
+    if archive is None or CARD_NAME not in archive.entries:
         raise _no_card(path)
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            names = [entry.filename for entry in entries]
-            if CARD_NAME not in names:
-                raise _no_card(path)
-            card = card_from_json(archive.read(CARD_NAME).decode("utf-8"), str(path))
-            golden = _read_golden(archive, names)
-            flatbuffer = data[: min(entry.header_offset for entry in entries)]
-    except (zipfile.BadZipFile, UnicodeDecodeError, ValueError, KeyError, EOFError) as error:
-        raise ModelFileError(
-            f"Expected a whole card and golden pairs in {path}, got damaged ones: {error}.",
-            "Copy the file again.",
-        ) from error
+    text = archive.entries[CARD_NAME].unpack(CARD_BYTES)
+    card = card_from_json(text.decode("utf-8"), str(path))
+    flatbuffer = data[: archive.start]
     _check_hash(path, flatbuffer, card)
-    return ModelFile(path, flatbuffer, card, golden)
+    ends = read_tflite_ends(flatbuffer)
+    check_ends(card, ends, path)
+    names = [name for name in archive.entries if name not in (CARD_NAME, SEAL_NAME)]
+    pairs = _count_pairs(card, names)
+    _check_names(card, list(archive.entries), [CARD_NAME, *_name_arrays(pairs)])
+    arrays = _unpack_arrays(archive, _name_arrays(pairs), ends)
+    if card.schema >= SEALED_SCHEMA:
+        seal = archive.entries[SEAL_NAME].unpack(SEAL_BYTES)
+        _check_seal(seal, flatbuffer, {CARD_NAME: text, **arrays}, archive.canonical)
+    return ModelFile(path, flatbuffer, card, _pair_up(arrays, _name_arrays(pairs), ends))
 
 
 def _read_onnx(path: Path, data: bytes) -> ModelFile:
-    try:
-        bare, entries = split_onnx(data)
-        golden = _unpack_golden(entries.get(GOLDEN_KEY, ""))
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
-        raise ModelFileError(
-            f"Expected a whole ONNX file in {path}, got a damaged one: {error}.", "Copy the file again."
-        ) from error
+    if is_flatbuffer(data):  # what a file is called and what a runtime would take it for must be the same
+        raise ValueError("expected an ONNX model, got a TFLite flatbuffer")
+    bare, entries = split_onnx(data)
     if CARD_NAME not in entries:
         raise _no_card(path)
     card = card_from_json(entries[CARD_NAME], str(path))
     _check_hash(path, bare, card)
-    return ModelFile(path, data, card, golden)
+    ends = read_onnx_network_ends(bare)
+    check_ends(card, ends, path)
+    _check_names(card, list(entries), [CARD_NAME, GOLDEN_KEY])
+    archive = _read_golden(entries[GOLDEN_KEY])
+    names = list(archive.entries)
+    pairs = _count_pairs(card, names)
+    wanted = _name_arrays(pairs) if card.schema >= SEALED_SCHEMA else _name_numpy_arrays(pairs)
+    if sorted(names) != sorted(wanted):
+        raise ValueError(f"expected {len(wanted)} arrays of golden pairs, got {', '.join(names)[:200]}")
+    arrays = _unpack_arrays(archive, wanted, ends)
+    if card.schema >= SEALED_SCHEMA:
+        contents = {name: entries[name].encode("utf-8") for name in (CARD_NAME, GOLDEN_KEY)}
+        _check_seal(entries[SEAL_NAME].encode("utf-8"), bare, contents, archive.canonical)
+    return ModelFile(path, data, card, _pair_up(arrays, wanted, ends))
 
 
-def _unpack_golden(text: str) -> tuple[GoldenPair, ...]:
+def _read_golden(text: str) -> Archive:
+    """Read the zip of golden pairs out of an ONNX file's metadata, where an empty text stands for none."""
     if not text:
-        return ()
-    with np.load(io.BytesIO(base64.b64decode(text, validate=True)), allow_pickle=False) as arrays:
-        count = sum(name.startswith("input_") for name in arrays.files)
-        return tuple(GoldenPair(arrays[f"input_{number}"], arrays[f"output_{number}"]) for number in range(count))
-
-
-def _is_flatbuffer(data: bytes) -> bool:
-    return data[4:8] == _IDENTIFIER
+        return Archive(0, {}, canonical=True)
+    archive = read_archive(base64.b64decode(text, validate=True))
+    if archive is None or archive.start:
+        raise ValueError("expected golden pairs, got what is none")
+    return archive
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, MODEL_BYTES)
     except OSError as error:
         raise ModelFileError(
             f"Expected a model file at {path}, got: {error.strerror}.", "Give the path of a .tflite file."
@@ -148,13 +185,25 @@ def _read_bytes(path: Path) -> bytes:
 
 def _no_card(path: Path) -> ModelFileError:
     return ModelFileError(
-        f"Expected a card inside {path}, got a file without one: edgeseg did not write it, or it was cut short.",
+        f"Expected a card at the end of {path}, got a file without one: edgeseg did not write it, it was cut short, or "
+        "something was added to it.",
         "Copy the file again, or write one with edgeseg compress.",
     )
 
 
-def _check_hash(path: Path, flatbuffer: bytes, card: Card) -> None:
-    found = hashlib.sha256(flatbuffer).hexdigest()
+def _tell_unsealed(path: Path) -> None:
+    """Say once what is not known of a file that an edgeseg without seals wrote."""
+    if path not in _noticed:
+        _noticed.add(path)
+        print(
+            f"edgeseg: {path} was written before files had a seal: whether its card and golden pairs were changed "
+            "since is not verified.\n  Renew it: write it again with edgeseg compress or edgeseg train.",
+            file=sys.stderr,
+        )
+
+
+def _check_hash(path: Path, network: bytes, card: Card) -> None:
+    found = hashlib.sha256(network).hexdigest()
     if found != card.sha256:
         raise ModelFileError(
             f"Expected the model in {path} to have the hash on its card ({card.sha256[:12]}), got {found[:12]}: "
@@ -163,29 +212,78 @@ def _check_hash(path: Path, flatbuffer: bytes, card: Card) -> None:
         )
 
 
-def _read_golden(archive: zipfile.ZipFile, names: list[str]) -> tuple[GoldenPair, ...]:
-    count = sum(name.startswith("golden/") and name.endswith("/input.npy") for name in names)
+def _check_seal(seal: bytes, network: bytes, contents: Mapping[str, bytes], canonical: bool) -> None:
+    if not canonical or seal != make_seal(network, contents):
+        raise ValueError("the seal over network, card and golden pairs is broken, so one of them was changed")
+
+
+def _count_pairs(card: Card, names: Sequence[str]) -> int:
+    """Count the golden pairs by the arrays that are there, and hold the count against a card that tells it."""
+    pairs = (len(names) + 1) // 2
+    if card.schema >= SEALED_SCHEMA and pairs != card.golden_pairs:
+        raise ValueError(f"expected {card.golden_pairs} golden pairs as the card says, got {pairs}")
+    return pairs
+
+
+def _check_names(card: Card, found: list[str], wanted: list[str]) -> None:
+    """Refuse what is missing and what is too much; only sealed files must keep the order, which then costs nothing."""
+    if card.schema >= SEALED_SCHEMA:
+        if found != [*wanted, SEAL_NAME]:
+            raise ValueError(f"expected {', '.join((*wanted, SEAL_NAME))}, got {', '.join(found)[:400]}")
+    elif sorted(found) != sorted(wanted):
+        raise ValueError(f"expected {', '.join(wanted)}, got {', '.join(found)[:400]}")
+
+
+def _complete_card(network: bytes, card: Card, golden: tuple[GoldenPair, ...]) -> bytes:
+    sha256 = hashlib.sha256(network).hexdigest()
+    whole = dataclasses.replace(card, sha256=sha256, golden_pairs=len(golden), schema=SCHEMA)
+    return card_to_json(whole).encode("utf-8")
+
+
+def _name_arrays(pairs: int) -> list[str]:
+    return [f"golden/{number}/{end}.npy" for number in range(pairs) for end in ("input", "output")]
+
+
+def _name_numpy_arrays(pairs: int) -> list[str]:
+    """Name the arrays as numpy's own archives did in ONNX files without a seal."""
+    return [f"{end}_{number}.npy" for number in range(pairs) for end in ("input", "output")]
+
+
+def _pack_arrays(golden: tuple[GoldenPair, ...]) -> dict[str, bytes]:
+    arrays = (_array_to_bytes(array) for pair in golden for array in (pair.input, pair.output))
+    return dict(zip(_name_arrays(len(golden)), arrays, strict=True))
+
+
+def _unpack_arrays(archive: Archive, names: Sequence[str], ends: NetworkEnds) -> dict[str, bytes]:
+    """Unpack arrays that are no larger than the network's ends, whatever they announce."""
+    limits = [end.bytes + _HEADER_BYTES for _ in names[::2] for end in (ends.input, ends.output)]
+    if sum(limits) > GOLDEN_BYTES:
+        raise ValueError(f"expected at most {GOLDEN_BYTES // MIB} MiB of golden pairs, got {sum(limits) // MIB}")
+    return {name: archive.entries[name].unpack(limit) for name, limit in zip(names, limits, strict=True)}
+
+
+def _pair_up(arrays: Mapping[str, bytes], names: Sequence[str], ends: NetworkEnds) -> tuple[GoldenPair, ...]:
     return tuple(
-        GoldenPair(
-            _bytes_to_array(archive.read(f"golden/{number}/input.npy")),
-            _bytes_to_array(archive.read(f"golden/{number}/output.npy")),
-        )
-        for number in range(count)
+        GoldenPair(_bytes_to_array(arrays[source], ends.input), _bytes_to_array(arrays[sink], ends.output))
+        for source, sink in zip(names[::2], names[1::2], strict=True)
     )
-
-
-def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    entry = zipfile.ZipInfo(name, date_time=_EPOCH)
-    entry.compress_type = zipfile.ZIP_DEFLATED
-    entry.external_attr = 0o644 << 16
-    archive.writestr(entry, data)
 
 
 def _array_to_bytes(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
     return buffer.getvalue()
 
 
-def _bytes_to_array(data: bytes) -> NDArray[Any]:
-    return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
+def _bytes_to_array(data: bytes, end: NetworkEnd) -> NDArray[Any]:
+    """Read an array of the type and shape that the network has there; numpy would believe any header."""
+    header = _HEADER.match(data[:_HEADER_BYTES])
+    if header is None or int.from_bytes(data[8:10], "little") != header.end() - 10:
+        raise ValueError("expected a golden pair as numpy writes arrays of numbers, got something else")
+    dtype = np.dtype(header[1].decode("ascii"))
+    shape = tuple(int(size) for size in header[2].split(b",") if size.strip())
+    if (dtype.name, shape) != (end.numbers.dtype, end.shape) or len(data) - header.end() != end.bytes:
+        raise ValueError(
+            f"expected golden pairs of {end.describe()}, got {dtype.name} {'x'.join(map(str, shape))[:80]}"
+        )
+    return np.frombuffer(data, dtype, offset=header.end()).reshape(shape).copy()

@@ -10,8 +10,21 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edgeseg.core.searchpath import list_trusted, trusted_surroundings
 
-def run_limited(command: Sequence[str], folder: Path, seconds: float) -> tuple[int, str]:
+_START = """\
+import sys
+count = int(sys.argv[1])
+sys.path[:], sys.argv = sys.argv[2 : 2 + count], sys.argv[2 + count :]
+import runpy
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+"""What a Python of our own runs: its arguments are the number of folders to search, these, a module, the module's."""
+
+
+def run_limited(
+    command: Sequence[str], folder: Path, seconds: float, environment: Mapping[str, str] | None = None
+) -> tuple[int, str]:
     """Run a program in a folder; after the limit it is ended together with all that it started.
 
     Returns:
@@ -21,7 +34,7 @@ def run_limited(command: Sequence[str], folder: Path, seconds: float) -> tuple[i
         OSError: It cannot be started.
         subprocess.TimeoutExpired: The limit passed.
     """
-    done = feed_limited(command, b"", seconds, folder, apart=False)
+    done = feed_limited(command, b"", seconds, folder, environment, apart=False)
     return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
@@ -69,8 +82,17 @@ def feed_module(
     module: str, arguments: Sequence[str], data: bytes, seconds: float
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a module in a Python of its own that finds the same packages, fed as in `feed_limited`."""
-    surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    return feed_limited([sys.executable, "-m", module, *arguments], data, seconds, environment=surroundings)
+    return feed_limited(command_module(module, arguments), data, seconds, environment=trusted_surroundings())
+
+
+def command_module(module: str, arguments: Sequence[str]) -> list[str]:
+    """Write the command that runs a module in a Python of its own.
+
+    `python -m` would look in the working folder first, and `-P` against it came with Python 3.11 only. So this one's
+    search path is handed over, and takes the place of the child's before the child imports anything of its own accord.
+    """
+    paths = list_trusted()
+    return [sys.executable, "-c", _START, str(len(paths)), *paths, module, *arguments]
 
 
 def describe_end(done: subprocess.CompletedProcess[bytes]) -> str:

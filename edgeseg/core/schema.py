@@ -9,6 +9,10 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_HUGE = 2**1023
+"""Whole numbers from here on are no float."""
+_SHOWN = 120
+"""How many letters of a value a message shows."""
 
 
 class MisfitError(ValueError):
@@ -39,11 +43,11 @@ def from_plain(cls: type[T], data: Any, where: str = "", allow_unknown: bool = F
         MisfitError: A field is missing, unknown or of the wrong type.
     """
     if not isinstance(data, Mapping):
-        raise MisfitError(f"expected a table for {where or cls.__name__}, got {data!r}")
+        raise MisfitError(f"expected a table for {where or cls.__name__}, got {_show(data)}")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(data) - set(fields))
     if unknown and not allow_unknown:
-        raise MisfitError(f"unknown field {_join(where, unknown[0])} (known: {', '.join(fields)})")
+        raise MisfitError(f"unknown field {_join(where, str(unknown[0])[:_SHOWN])} (known: {', '.join(fields)})")
     hints = typing.get_type_hints(cls)
     given = {name: _fit(hints[name], data[name], _join(where, name), allow_unknown) for name in fields if name in data}
     for name, field in fields.items():
@@ -65,7 +69,7 @@ def _fit(hint: Any, value: Any, where: str, allow_unknown: bool) -> Any:
     if origin in (dict, Mapping):
         item = typing.get_args(hint)[1]
         if not isinstance(value, Mapping):
-            raise MisfitError(f"expected a table for {where}, got {value!r}")
+            raise MisfitError(f"expected a table for {where}, got {_show(value)}")
         return {key: _fit(item, entry, _join(where, key), allow_unknown) for key, entry in value.items()}
     if dataclasses.is_dataclass(hint):
         return from_plain(typing.cast("type[Any]", hint), value, where, allow_unknown)
@@ -81,7 +85,7 @@ def _fit_optional(hint: Any, value: Any, where: str, allow_unknown: bool) -> Any
 
 def _fit_tuple(args: tuple[Any, ...], value: Any, where: str, allow_unknown: bool) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise MisfitError(f"expected a list for {where}, got {value!r}")
+        raise MisfitError(f"expected a list for {where}, got {_show(value)}")
     if args[-1] is Ellipsis:
         args = (args[0],) * len(value)
     if len(args) != len(value):
@@ -94,11 +98,17 @@ def _fit_tuple(args: tuple[Any, ...], value: Any, where: str, allow_unknown: boo
 def _fit_scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is Any:
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < _HUGE:
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise MisfitError(f"expected {hint.__name__} for {where}, got {value!r}")
+        raise MisfitError(f"expected {hint.__name__} for {where}, got {_show(value)}")
     return value
+
+
+def _show(value: Any) -> str:
+    """Write a value down for a message; of a long one only the beginning."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**_SHOWN else "a huge number"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _join(where: str, name: str) -> str:

@@ -6,11 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from edgeseg.core.spec import Region
 from edgeseg.data.reading import Reading, read_pair
 
 GIVEN_PARTS = ("train", "val", "test")
 SQUARE = 0.01
 """By which share the sides of a pixel may differ."""
+PIXEL_MM = (1e-4, 100.0)
+"""From a tenth of a micrometre, finer than acoustic microscopes, to a pixel as large as a torso is thick."""
+CIRCUMFERENCE_MM = (1.0, 10_000.0)
+"""A head that is measured: from a fetus of a few weeks (some 20 mm) to well beyond any animal's."""
 
 
 class CaseReader(Protocol):
@@ -39,6 +44,8 @@ class Case:
     """Millimetres per pixel at the image's own size, where it is known and the same in both directions."""
     head_circumference_mm: float | None = None
     """What was measured by hand, where it is known: a physical check for a segmentation."""
+    region: Region | None = None
+    """Which part of the stored pixels is the ultrasound picture, where a header says so; only that part is read."""
     read: CaseReader = field(default=read_pair, compare=False, repr=False)
 
     @property
@@ -49,10 +56,21 @@ class Case:
     def __post_init__(self) -> None:
         if self.part not in ("", *GIVEN_PARTS):
             raise ValueError(f"expected the part to be one of {', '.join(GIVEN_PARTS)} or empty, got {self.part!r}")
-        if self.pixel_size_mm is not None and self.pixel_size_mm <= 0:
-            raise ValueError(f"expected a pixel size above 0 mm, got {self.pixel_size_mm}")
+        if self.pixel_size_mm is not None and not is_within(self.pixel_size_mm, PIXEL_MM):
+            raise ValueError(f"expected a pixel size {describe_range(PIXEL_MM)} mm, got {self.pixel_size_mm}")
 
 
 def square_pixel(width_mm: float, height_mm: float) -> float | None:
-    """Give the size of a pixel that is as wide as high; others have no one size."""
-    return width_mm if width_mm > 0 and abs(width_mm - height_mm) <= SQUARE * width_mm else None
+    """Give the size of a pixel that is as wide as high and can be true; others have no one size."""
+    square = is_within(width_mm, PIXEL_MM) and abs(width_mm - height_mm) <= SQUARE * width_mm
+    return width_mm if square else None
+
+
+def is_within(value: float, limits: tuple[float, float]) -> bool:
+    """Say whether a length lies within limits; one that is no number does not."""
+    return limits[0] <= value <= limits[1]
+
+
+def describe_range(limits: tuple[float, float]) -> str:
+    """Write limits for a message."""
+    return f"from {limits[0]:g} to {limits[1]:g}"

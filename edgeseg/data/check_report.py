@@ -14,8 +14,9 @@ from edgeseg.core.images import choose_white
 from edgeseg.core.schema import to_plain
 from edgeseg.data.case import Case
 from edgeseg.data.dataset import Dataset
-from edgeseg.data.defects import DefectError
+from edgeseg.data.defects import DataWarning, DefectError
 from edgeseg.data.duplicates import DuplicatePair
+from edgeseg.data.plausibility import Marks
 
 READY, DEFECTS, LEAK = "ready", "defects", "leak"
 DEEP = 16
@@ -35,8 +36,11 @@ class CaseFacts:
     values: tuple[int, ...]
     """What stands in its mask files, or in its label map where these are no pictures."""
     thumbnail: NDArray[np.float32]
+    marks: Marks
     overlapping: bool = False
     """Whether a pixel is marked as several classes."""
+    outside: bool = False
+    """Whether something is marked outside the region that a header names."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class CheckReport:
     facts: tuple[CaseFacts, ...]
     defects: tuple[DefectError, ...]
     pairs: tuple[DuplicatePair, ...]
+    warnings: tuple[DataWarning, ...] = ()
 
     @property
     def leaks(self) -> list[DuplicatePair]:
@@ -102,6 +107,7 @@ class CheckReport:
             "sizes": count_values(f"{fact.width}x{fact.height}" for fact in facts),
             "bits": count_values(str(fact.bits) for fact in facts),
             "white": self.white,
+            "header_regions": sum(fact.case.region is not None for fact in facts),
             "label_values": count_values(str(value) for fact in facts for value in fact.values),
             "darkest": span([fact.low for fact in facts]),
             "brightest": span([fact.high for fact in facts]),
@@ -113,6 +119,7 @@ class CheckReport:
                 "pairs": [pair.to_json() for pair in self.pairs],
             },
             "defects": [defect.to_json() for defect in self.defects],
+            "warnings": to_plain(self.warnings),
         }
 
 
@@ -122,6 +129,9 @@ def describe_verdict(report: CheckReport) -> str:
         return describe_leak(len(report.leaks), any(fact.case.part for fact in report.facts))
     if report.verdict == DEFECTS:
         return f"Not to train on: {len(report.defects)} defects, each of which stops a training."
+    if report.warnings:
+        kinds = ", ".join(dict.fromkeys(warning.kind for warning in report.warnings))
+        return f"Ready to train on, but look at the warnings first: {kinds}."
     return "Ready to train on."
 
 

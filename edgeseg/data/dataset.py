@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
-from edgeseg.core.images import read_bytes
+from edgeseg.core.images import for_data
+from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, digest_regular
+from edgeseg.core.names import can_be_written
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.case import Case
-from edgeseg.data.defects import DefectError, nothing_marked
+from edgeseg.data.defects import DataWarning, DefectError, bad_names, nothing_marked, nothing_unmarked
 from edgeseg.data.groups import group_cases
 from edgeseg.data.layouts.choose import choose_layout
 
@@ -31,7 +33,15 @@ class Dataset:
     root: Path
     cases: tuple[Case, ...]
     classes: tuple[ClassSpec, ...]
+    """In the order of the folders' names; a mask's place in a case is its class's place here."""
     layout: str = "plain"
+    warnings: tuple[DataWarning, ...] = ()
+    """What should be known about the listing, and does not keep anybody from using it."""
+
+    @property
+    def header_region(self) -> bool:
+        """Say whether images are cropped to the ultrasound region that their headers name."""
+        return any(case.region is not None for case in self.cases)
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,11 @@ class LabelledImage:
     def marked(self) -> tuple[int, ...]:
         """Count the pixels of each class."""
         return tuple(int(np.count_nonzero(mask)) for mask in self.masks)
+
+    @property
+    def framed(self) -> tuple[float, ...]:
+        """Give the share of the image's border that each class covers."""
+        return tuple(float(np.mean(np.concatenate(list_border(mask)) > 0)) for mask in self.masks)
 
     @property
     def labels(self) -> NDArray[np.uint8]:
@@ -89,9 +104,24 @@ def survey_dataset(root: Path, layout: str | None = None, group_pattern: str | N
     found = chosen.find(root)
     if not found.cases and not found.defects:
         raise DataError(f"Expected labelled images in {root}, got none.", f"{chosen.name} expects {chosen.expects}.")
+    if max(len(found.cases), len(found.classes) * CASES // CLASSES) > CASES:
+        raise DataError(
+            f"Expected at most {CASES} images of {CLASSES} classes in {root}, "
+            f"got {len(found.cases)} of {len(found.classes)}.",
+            "Divide the folder.",
+        )
     classes = tuple(ClassSpec(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(found.classes))
-    cases, ungrouped = group_cases(found.cases, root, group_pattern)
-    return Survey(Dataset(root, cases, classes, chosen.name), (*found.defects, *ungrouped))
+    grouping = group_cases(found.cases, root, group_pattern)
+    dataset = Dataset(root, grouping.cases, classes, chosen.name, grouping.warnings)
+    return Survey(dataset, (*_check_names(dataset), *found.defects, *grouping.defects))
+
+
+def _check_names(dataset: Dataset) -> list[DefectError]:
+    """Find the names that would be written into tables and reports, and cannot be."""
+    names = [name for case in dataset.cases for name in (case.stem, case.group)]
+    names += [*(spec.name for spec in dataset.classes), *(m for case in dataset.cases[:1] for m in case.modalities)]
+    bad = [name for name in dict.fromkeys(names) if not can_be_written(name)]
+    return [bad_names(dataset.root, bad)] if bad else []
 
 
 def read_case(case: Case, colour: bool = False) -> LabelledImage:
@@ -124,6 +154,24 @@ def find_empty_classes(dataset: Dataset, marked: Iterable[Sequence[int]]) -> lis
     return [nothing_marked(dataset.root, name) for name in list_absent(dataset.classes, marked)]
 
 
+def find_full_classes(dataset: Dataset, marked: Iterable[tuple[Sequence[int], int]]) -> list[DefectError]:
+    """Find the classes that cover every pixel of every case.
+
+    Args:
+        dataset: Whose classes are asked for.
+        marked: For each case, how many pixels each class has, and how many there are.
+    """
+    full = set(range(len(dataset.classes)))
+    for counts, pixels in marked:
+        full &= {number for number, count in enumerate(counts) if count == pixels}
+    return [nothing_unmarked(dataset.root, dataset.classes[number].name) for number in sorted(full)]
+
+
+def list_border(mask: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
+    """List the rows and columns of pixels that a mask ends with."""
+    return mask[0], mask[-1], mask[:, 0], mask[:, -1]
+
+
 def list_absent(classes: Sequence[ClassSpec], marked: Iterable[Sequence[int]]) -> list[str]:
     """List the classes without a pixel, by name."""
     seen = {number for counts in marked for number, count in enumerate(counts) if count}
@@ -137,7 +185,7 @@ def fingerprint_dataset(dataset: Dataset) -> str:
     for case in dataset.cases:
         for path in case.files:
             if path not in digests:
-                digests[path] = hashlib.sha256(read_bytes(path)).digest()
-            total.update(path.relative_to(dataset.root).as_posix().encode("utf-8"))
+                digests[path] = for_data(digest_regular, path, MAPPED_BYTES)
+            total.update(path.relative_to(dataset.root).as_posix().encode("utf-8", "surrogateescape"))
             total.update(digests[path])
     return total.hexdigest()

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeseg.core.errors import DataError
+from edgeseg.core.names import show_name
+
+
+@dataclass(frozen=True)
+class DataWarning:
+    """What can be trained on and yet looks wrong, or was read in a way that should be known."""
+
+    kind: str
+    message: str
+    hint: str
+    cases: tuple[str, ...] = ()
 
 
 class DefectError(DataError):
@@ -77,6 +89,16 @@ def repeated_names(folder: Path, stems: Sequence[str]) -> DefectError:
     )
 
 
+def bad_names(folder: Path, names: Sequence[str]) -> DefectError:
+    """Say that names cannot be written down: not UTF-8, or with control characters."""
+    return DefectError(
+        "file-name",
+        f"Expected names in UTF-8 without control characters in {folder}, got {_count(names, 'name')}.",
+        "Rename the files: tables, reports and terminals could not show these names.",
+        names,
+    )
+
+
 def wrong_size(where: str, size: Sequence[int], got: Sequence[int]) -> DefectError:
     """Say that a mask is not of its image's size."""
     return DefectError(
@@ -92,6 +114,15 @@ def stray_values(where: str, values: Iterable[Any]) -> DefectError:
         "mask-values",
         f"Expected 0 and one other value in the mask {where}, got {_list_values(values)}.",
         "Save masks without loss (PNG), 0 outside and 255 inside; several classes: one folder for each, or label maps.",
+    )
+
+
+def drawn_in_transparency(where: str) -> DefectError:
+    """Say that a mask has one colour and differs in its transparency only."""
+    return DefectError(
+        "mask-values",
+        f"Expected the mask {where} to be drawn in its brightness, got one brightness and a varied transparency.",
+        "Save masks without an alpha channel, 0 outside and 255 inside.",
     )
 
 
@@ -113,6 +144,15 @@ def nothing_marked(root: Path, name: str) -> DefectError:
     )
 
 
+def nothing_unmarked(root: Path, name: str) -> DefectError:
+    """Say that a class covers every pixel of every image."""
+    return DefectError(
+        "full-class",
+        f"Expected something unmarked for the class {name} in the masks of {root}, got every pixel of every image.",
+        "Check the masks (0 outside, 255 inside), or leave the class out.",
+    )
+
+
 def missing_rows(path: Path, stems: Sequence[str]) -> DefectError:
     """Say that groups.csv does not tell the group of every image."""
     return DefectError(
@@ -120,6 +160,26 @@ def missing_rows(path: Path, stems: Sequence[str]) -> DefectError:
         f"Expected a row for every image in {path}, got none for {_count(stems, 'image')}.",
         "Add the rows, or remove the file to let every image be its own group.",
         stems,
+    )
+
+
+def repeated_rows(path: Path, rows: Sequence[str]) -> DataWarning:
+    """Tell of rows that stand twice with the same words."""
+    return DataWarning(
+        "repeated-row",
+        f"Expected one row for each image in {path}, got several that agree for {_count(rows, 'image')}.",
+        "Remove all but one.",
+    )
+
+
+def marked_outside(stems: Sequence[str]) -> DataWarning:
+    """Tell of masks that reach out of the region that their image's header names."""
+    return DataWarning(
+        "marked-outside",
+        f"Something is marked outside the ultrasound region that the header names, for {_count(stems, 'image')}: "
+        "only the region is used.",
+        "Check the mask, or the region in the header (SequenceOfUltrasoundRegions).",
+        tuple(stems),
     )
 
 
@@ -161,7 +221,7 @@ def parted_groups(groups: Sequence[str]) -> DefectError:
 
 def _count(stems: Sequence[str], noun: str) -> str:
     more = f" and {len(stems) - 1} more" if len(stems) > 1 else ""
-    return f"{noun} {stems[0]}{more}"
+    return f"{noun} {show_name(stems[0])}{more}"
 
 
 def _size(shape: Sequence[int]) -> str:

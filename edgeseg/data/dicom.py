@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,14 +14,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import DataError, MissingExtraError
+from edgeseg.core.errors import DataError, EdgesegError, MissingExtraError
+from edgeseg.core.images import for_data, measure_jpeg, to_frame
+from edgeseg.core.limits import (
+    DICOM_BYTES,
+    DICOM_FRAMES,
+    DICOM_READS,
+    DICOM_SEQUENCE_BYTES,
+    check_pixels,
+    check_regular,
+)
 from edgeseg.core.spec import Region
 from edgeseg.data.case import square_pixel
-from edgeseg.data.reading import to_frame
 
+SAMPLES = (1, 3)
+DEFLATED = "1.2.840.10008.1.2.1.99"
+_JPEG_2000 = b"\xff\x4f\xff\x51"
+"""The marks of a code stream and of the segment that holds its size."""
 MM_PER_CM, CENTIMETRES = 10.0, 3
 PICTURE, TISSUE = 1, 1
-SPACING_TAGS = ("PixelSpacing", "SequenceOfUltrasoundRegions")
+SIZE_TAGS = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames")
+_REGIONS = "SequenceOfUltrasoundRegions"
+SPACING_TAGS = ("PixelSpacing", _REGIONS)
 CINE_TAGS = (*SPACING_TAGS, "FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate")
 PIXEL_TAGS = (
     "SamplesPerPixel",
@@ -46,8 +63,36 @@ PIXEL_TAGS = (
 
 def read_header(path: Path, tags: Sequence[str]) -> Any:
     """Read these tags of a header and nothing else."""
+    for_data(check_regular, path, DICOM_BYTES)
     with silent_dicom(path) as pydicom:
-        return pydicom.dcmread(path, specific_tags=list(tags), stop_before_pixels="PixelData" not in tags)
+        _refuse_deflated(pydicom.filereader.read_file_meta_info(path), path)
+        with _CountedReader(io.FileIO(path)) as file:
+            header = pydicom.dcmread(file, specific_tags=list(tags), stop_before_pixels="PixelData" not in tags)
+        if _REGIONS in header and len(getattr(header.get_item(_REGIONS), "value", None) or b"") > DICOM_SEQUENCE_BYTES:
+            raise _too_long(path)
+        return header
+
+
+class _CountedReader(io.BufferedReader):
+    """A file that ends the reading of a header whose millions of empty items would take minutes and gigabytes."""
+
+    def __init__(self, raw: io.FileIO) -> None:
+        super().__init__(raw)
+        self._left = DICOM_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read on, as long as the header is not too long."""
+        self._left -= 1
+        if self._left < 0:
+            raise _too_long(Path(os.fsdecode(self.name)))
+        return super().read(size)
+
+
+def _too_long(path: Path) -> DataError:
+    return DataError(
+        f"Expected a DICOM header of at most some {DICOM_READS // 3} elements in {path}, got a longer one.",
+        "Export the image again.",
+    )
 
 
 def read_pixels_header(path: Path, tags: Sequence[str] = ()) -> tuple[Any, int]:
@@ -57,12 +102,38 @@ def read_pixels_header(path: Path, tags: Sequence[str] = ()) -> tuple[Any, int]:
         The header, and how many frames it holds.
     """
     header = read_header(path, (*PIXEL_TAGS, *tags))
-    with silent_dicom(path):
-        frames = int(header.get("NumberOfFrames") or 1)
     if "PixelData" not in header:
         raise DataError(f"Expected a DICOM image, got no pixels in {path}.", "Name a file with an image or a cine.")
+    frames = check_announced(header, path)
     _check_decoder(header, path)
     return header, frames
+
+
+def check_announced(header: Any, path: Path) -> int:
+    """Refuse a header that announces more pixels or frames than the limits, before anything is decoded.
+
+    Returns:
+        How many frames it announces.
+    """
+    with silent_dicom(path):
+        size = int(header.Columns), int(header.Rows)
+        samples, frames = int(header.get("SamplesPerPixel") or 1), int(header.get("NumberOfFrames") or 1)
+    for_data(check_pixels, path, *size)
+    if not (1 <= frames <= DICOM_FRAMES and samples in SAMPLES):
+        raise DataError(
+            f"Expected 1 to {DICOM_FRAMES} frames of 1 or 3 samples in {path}, got {frames} of {samples}.",
+            "Export a shorter cine, grey or RGB.",
+        )
+    return frames
+
+
+def _refuse_deflated(meta: Any, path: Path) -> None:
+    """Refuse a file that is packed as a whole: pydicom would unpack all of it before a header could be looked at."""
+    if meta.TransferSyntaxUID == DEFLATED:
+        raise DataError(
+            f"Expected a DICOM file that is not packed as a whole, got {meta.TransferSyntaxUID.name} in {path}.",
+            "Export it uncompressed, with RLE or with JPEG.",
+        )
 
 
 def _check_decoder(header: Any, path: Path) -> None:
@@ -80,11 +151,34 @@ def _check_decoder(header: Any, path: Path) -> None:
 def read_image(header: Any, path: Path, number: int = 0) -> NDArray[Any]:
     """Decode one frame as an 8 or 16 bit frame, grey or RGB."""
     with silent_dicom(path) as pydicom:
+        _check_fragment(pydicom, header, path, number)
         values = np.asarray(pydicom.pixels.pixel_array(header, index=number))
         if header.PhotometricInterpretation == "PALETTE COLOR":
             values = pydicom.pixels.apply_color_lut(values, header)
         values = _to_white(values, header)
     return to_frame(values, str(path))
+
+
+def _check_fragment(pydicom: Any, header: Any, path: Path, number: int) -> None:
+    """Refuse a compressed frame that announces another size inside than its header does: decoders allocate that one."""
+    if not header.file_meta.TransferSyntaxUID.is_encapsulated:
+        return
+    frames = int(header.get("NumberOfFrames") or 1)
+    data = pydicom.encaps.get_frame(header.PixelData, number, number_of_frames=frames)
+    size = measure_jpeg(data) or _measure_jpeg_2000(data)
+    if size is not None and size != (header.Columns, header.Rows):
+        raise DataError(
+            f"Expected frames of {header.Columns}x{header.Rows} in {path}, got one of {size[0]}x{size[1]}.",
+            "Copy the file again, or export it uncompressed.",
+        )
+
+
+def _measure_jpeg_2000(data: bytes) -> tuple[int, int] | None:
+    place = data.find(_JPEG_2000)
+    if place < 0 or place + 24 > len(data):
+        return None
+    right, bottom, left, top = struct.unpack_from(">4I", data, place + 8)
+    return right - left, bottom - top
 
 
 def find_pixel_size(header: Any) -> float | None:
@@ -148,6 +242,8 @@ def silent_dicom(path: Path) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield pydicom
+    except EdgesegError:
+        raise
     except Exception as error:  # noqa: BLE001 - pydicom's decoders raise whatever a damaged header leads to
         raise _unreadable(path, error) from None
 
@@ -162,6 +258,8 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 def _import_pydicom() -> Any:
     try:
         import pydicom
+        import pydicom.encaps
+        import pydicom.filereader
         import pydicom.pixels
     except ImportError as error:
         raise MissingExtraError("pydicom", "dicom") from error

@@ -7,6 +7,7 @@ from functools import cache
 
 from edgeseg.backends.probe_model import build_probe_model
 from edgeseg.core.errors import EdgesegError
+from edgeseg.core.install import tell_install
 from edgeseg.deploy.check import Check
 from edgeseg.deploy.edgetpu_checks import CRASH_HINT, LIBRARY, LIBRARY_HINT, find_edgetpu
 from edgeseg.deploy.machine import Machine
@@ -83,7 +84,7 @@ def _find_absence(machine: Machine, name: str) -> Finding | None:
     if name == "edgetpu" and not machine.has_library(LIBRARY):
         return Finding(False, f"Not usable: {LIBRARY} is not here.", LIBRARY_HINT)
     if name == "onnx" and machine.load_package("onnxruntime").module is None:
-        hint = "pip install 'edgeseg[onnx]'"
+        hint = tell_install("onnx")
         return Finding(False, "Not usable: onnxruntime is not here, or does not load.", hint, is_fault=False)
     return None
 

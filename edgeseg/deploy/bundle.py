@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from edgeseg.core.errors import DeployError
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.deploy.archive import list_sums
 
+EPOCH = "SOURCE_DATE_EPOCH"
 SCRIPTS = Path(__file__).with_name("board")
 SETUP, SHARED_SETUP = "setup.sh", "setup-common.sh"
 
@@ -47,8 +50,31 @@ class Packages:
     """The Python that the needed packages are for, such as 3.11; empty where the board gets its packages itself."""
 
 
-def gather_files(model: ModelFile, target: Target, packages: Packages, keys: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Gather an archive's files, by their paths in it; `keys` are the files that its signature is checked with."""
+def find_build_time() -> int:
+    """Give the seconds since 1970 by which a board tells an older archive from a newer one.
+
+    SOURCE_DATE_EPOCH names them where the same input is to give the same bytes.
+    """
+    named = os.environ.get(EPOCH, "")
+    if not named:
+        return int(time.time())
+    if not re.fullmatch(r"\d{1,15}", named):
+        raise DeployError(f"Expected seconds since 1970 in {EPOCH}, got {named!r}.", f"Correct it, or unset {EPOCH}.")
+    return int(named)
+
+
+def gather_files(
+    model: ModelFile, target: Target, packages: Packages, keys: Mapping[str, bytes], built: int = 0
+) -> dict[str, bytes]:
+    """Gather an archive's files, by their paths in it.
+
+    Args:
+        model: What the board is to run.
+        target: The board.
+        packages: What pip is to install there.
+        keys: The files that the archive's signature is checked with.
+        built: When it was packed, in seconds since 1970; a board refuses what is older than what was in use there.
+    """
     setup = _gather_setup(target, packages)
     files = {"model.tflite": _read(model.path), "stream.env": write_settings(target.board).encode()}
     files |= {path.name: _read(path) for path in SCRIPTS.iterdir()}
@@ -60,6 +86,7 @@ def gather_files(model: ModelFile, target: Target, packages: Packages, keys: Map
         "BOARD": target.name,
         "WHEEL": packages.wheel.name,
         "OFFLINE_PYTHON": packages.python,
+        "BUILT": str(built),
     }
     return files | {"release.env": "".join(f"{key}={quote_setting(names[key])}\n" for key in names).encode()}
 

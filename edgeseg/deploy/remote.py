@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -9,15 +10,16 @@ from pathlib import Path
 
 from edgeseg.core.errors import DeployError
 
-UPLOAD = "edgeseg-upload"
-INSTALL = f"""
-trap 'rm -rf {UPLOAD} {UPLOAD}.tar.gz {UPLOAD}.tar.gz.sig' EXIT
+INSTALL = """
+upload=$1
+unpacked=$(mktemp -d "$HOME/edgeseg-upload.XXXXXX") || exit 1
+trap 'rm -rf "$unpacked" "$upload" "$upload.sig"' EXIT
 prefix=$HOME/.local/share/edgeseg
 [ "$(id -u)" != 0 ] || prefix=/opt/edgeseg
 if [ -f "$prefix/board.sh" ]; then
-    sh "$prefix/board.sh" upgrade "$PWD/{UPLOAD}.tar.gz"
+    sh "$prefix/board.sh" upgrade "$upload"
 else
-    rm -rf {UPLOAD} && mkdir {UPLOAD} && tar -xzf {UPLOAD}.tar.gz -C {UPLOAD} && sh {UPLOAD}/install.sh
+    tar -xzf "$upload" -C "$unpacked" --no-same-owner && sh "$unpacked/install.sh"
 fi
 """
 """What the board does with an upload: its own board.sh checks it where there is one."""
@@ -31,10 +33,11 @@ def send_archive(files: Sequence[Path], host: str) -> int:
     """
     if not host or host.startswith("-"):
         raise DeployError(f"Expected a host as ssh takes it, got {host!r}.", "Write: --to user@host")
-    for path, suffix in zip(files, (".tar.gz", ".tar.gz.sig"), strict=False):
-        if _run(["scp", "-q", str(path), f"{host}:{UPLOAD}{suffix}"]) != 0:
+    upload = f"edgeseg-upload-{secrets.token_hex(8)}.tar.gz"  # a name that nothing there bears
+    for path, suffix in zip(files, ("", ".sig"), strict=False):
+        if _run(["scp", "-q", str(path.absolute()), f"{host}:{upload}{suffix}"]) != 0:
             raise DeployError(f"Copying to {host} failed, see above.", f"Check that this works: ssh {host}")
-    status = _run(["ssh", host, f"sh -c {shlex.quote(INSTALL)}"])
+    status = _run(["ssh", host, f"sh -c {shlex.quote(INSTALL)} sh {upload}"])
     if status not in (0, 3):
         raise DeployError(f"Installing on {host} failed, see above.", "The model in use there has not changed.")
     return status

@@ -13,7 +13,8 @@ from pathlib import Path
 import edgeseg
 from edgeseg.core.board import Board
 from edgeseg.core.errors import DeployError
-from edgeseg.core.process import run_limited
+from edgeseg.core.process import command_module, run_limited
+from edgeseg.core.searchpath import trusted_surroundings
 
 CHECKOUT = Path(edgeseg.__file__).resolve().parents[1]
 SECONDS = 900
@@ -42,7 +43,7 @@ def build_wheel(checkout: Path, folder: Path) -> Path:
             "Expected a checkout of edgeseg with hatchling installed to build its wheel from, got none.",
             "Name a wheel with --wheel F; or work in a checkout, after: pip install hatchling",
         )
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    command = command_module("hatchling", ["build", "--target", "wheel", "--directory", str(folder.absolute())])
     _run(command, checkout, "Building edgeseg's wheel", "Build it by hand, and name it with --wheel F.")
     return check_wheel(next(folder.glob("edgeseg-*.whl"), folder))
 
@@ -63,7 +64,7 @@ def fetch_needed(wheel: Path, name: str, board: Board, folder: Path) -> tuple[tu
             "Run edgeseg under the board's Python, or leave --offline out.",
         )
     _check_pip()
-    command = [*_write_command(board, version), "--dest", str(folder), str(wheel.resolve())]
+    command = [*_write_command(board, version), "--dest", str(folder.absolute()), str(wheel.resolve())]
     hint = "Its last words say which package; check the network, or leave --offline out."
     _run(command, folder, f"Fetching packages for {name}", hint)
     return tuple(sorted(path for path in folder.glob("*.whl") if path.name != wheel.name)), version
@@ -85,16 +86,16 @@ def _write_command(board: Board, version: str) -> list[str]:
     platforms = [f"manylinux_2_{minor}_{machine}" for machine in board.machine for minor in minors]
     platforms += [f"manylinux2014_{machine}" for machine in board.machine]
     abis = ["cp" + version.replace(".", ""), "abi3", "none"]
-    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--quiet"]
+    command = ["download", "--disable-pip-version-check", "--quiet"]
     command += ["--only-binary=:all:", "--implementation", "cp", "--python-version", version]
     for option, values in (("--platform", platforms), ("--abi", abis)):
         command += [word for value in values for word in (option, value)]
-    return command
+    return command_module("pip", command)
 
 
 def _run(command: Sequence[str], folder: Path, what: str, hint: str) -> None:
     try:
-        status, said = run_limited(command, folder, SECONDS)
+        status, said = run_limited(command, folder, SECONDS, trusted_surroundings())
     except subprocess.TimeoutExpired as error:
         raise DeployError(f"{what} took longer than {SECONDS} s.", hint) from error
     if status != 0:

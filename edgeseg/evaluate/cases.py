@@ -23,7 +23,12 @@ class PickedCases:
 
 
 def pick_cases(
-    card: Card, root: Path, part: str | None, layout: str | None = None, group_pattern: str | None = None
+    card: Card,
+    root: Path,
+    part: str | None,
+    layout: str | None = None,
+    group_pattern: str | None = None,
+    own_part: str = "test",
 ) -> PickedCases:
     """Pick cases: on the data the model was trained on its own test part, on other data all of them.
 
@@ -33,6 +38,7 @@ def pick_cases(
         part: train, val, test or all; None leaves it open.
         layout: How the files lie; None finds out.
         group_pattern: What finds the group in each name; on the model's own data what the card says comes first.
+        own_part: The part that is taken of the model's own data where none is named.
     """
     if part is not None and part not in PARTS:
         raise UnknownNameError("part", part, PARTS)
@@ -41,7 +47,7 @@ def pick_cases(
     own = fingerprint_dataset(dataset) == card.provenance.data_fingerprint
     if own and group_pattern != card.provenance.split.group_pattern:
         dataset = open_dataset(root, layout, card.provenance.split.group_pattern)
-    chosen = part or ("test" if own else "all")
+    chosen = part or (own_part if own else "all")
     if chosen == "all":
         return PickedCases("all", dataset.cases)
     if not own:

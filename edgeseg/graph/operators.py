@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,22 +13,48 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import ModelFileError
+from edgeseg.core.flatbuffer import FlatbufferError
+from edgeseg.core.network import TYPES, NetworkOperator, NetworkTensor, read_network
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 """Operators that compute nothing and only change how numbers are written."""
-_TYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
 _OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _ACTIVATIONS = {value: name for name, value in vars(schema.ActivationFunctionType).items() if not name.startswith("_")}
-_NUMPY_TYPES = {
-    schema.TensorType.FLOAT32: np.float32,
-    schema.TensorType.FLOAT16: np.float16,
-    schema.TensorType.INT8: np.int8,
-    schema.TensorType.UINT8: np.uint8,
-    schema.TensorType.INT16: np.int16,
-    schema.TensorType.INT32: np.int32,
-    schema.TensorType.INT64: np.int64,
+_NUMPY_TYPES = {name: np.dtype(name) for name in ("float32", "float16", "int8", "uint8", "int16", "int32", "int64")}
+_PICTURE = 4
+_RANKS = {
+    "CONV_2D": (4, 4),
+    "DEPTHWISE_CONV_2D": (4, 4),
+    "FULLY_CONNECTED": (1, 2),
+    "TRANSPOSE_CONV": (1, 4, 4),
+    "CONCATENATION": (1,),
+    "DEQUANTIZE": (0,),
+    "MAX_POOL_2D": (4,),
+    "RESIZE_BILINEAR": (4,),
+    "RESIZE_NEAREST_NEIGHBOR": (4,),
+    "SOFTMAX": (1,),
 }
-_BYTES = {_TYPES[kind]: np.dtype(number).itemsize for kind, number in _NUMPY_TYPES.items()}
+"""How many dimensions the inputs of an operator have, for those whose shapes are looked at: of a picture (4) exactly,
+and then the result has as many; else at least."""
+_OPTIONS = {
+    "ADD": "AddOptions",
+    "AVERAGE_POOL_2D": "Pool2DOptions",
+    "CONCATENATION": "ConcatenationOptions",
+    "CONV_2D": "Conv2DOptions",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "DIV": "DivOptions",
+    "FULLY_CONNECTED": "FullyConnectedOptions",
+    "L2_NORMALIZATION": "L2NormOptions",
+    "MAX_POOL_2D": "Pool2DOptions",
+    "MUL": "MulOptions",
+    "RESIZE_BILINEAR": "ResizeBilinearOptions",
+    "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
+    "SOFTMAX": "SoftmaxOptions",
+    "SUB": "SubOptions",
+    "TRANSPOSE_CONV": "TransposeConvOptions",
+}
+"""Operators with an activation or strides, whose options are a few numbers and nothing that leads elsewhere."""
+_BITS = dict(TYPES.values())
 _FILTERED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 
 
@@ -68,7 +96,7 @@ class Tensor:
     @property
     def bytes(self) -> int:
         """Count the bytes it takes in memory."""
-        return self.elements * _BYTES.get(self.dtype, 0)
+        return self.elements * _BITS[self.dtype] // 8
 
 
 @dataclass(frozen=True)
@@ -118,64 +146,90 @@ class Graph:
 
 
 def read_graph(flatbuffer: bytes) -> Graph:
-    """Read the first subgraph of a flatbuffer."""
-    if not schema.Model.ModelBufferHasIdentifier(flatbuffer, 0):
-        raise ModelFileError("Expected a TFLite flatbuffer, got other bytes.", "Give a .tflite file.")
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
-    if not model.subgraphs:
-        raise ModelFileError("Expected a model with a graph, got an empty one.", "Write the file again.")
-    subgraph = model.subgraphs[0]
-    tensors = [_read_tensor(index, tensor, model.buffers) for index, tensor in enumerate(subgraph.tensors)]
-    operators = tuple(_read_operator(operator, model.operatorCodes, tensors) for operator in subgraph.operators)
-    inputs, outputs = (tuple(tensors[index] for index in ends) for ends in (subgraph.inputs, subgraph.outputs))
+    """Read the graph of a flatbuffer; what a damaged or hostile file announces is refused before it is believed."""
+    try:
+        network = read_network(flatbuffer)
+        tensors = tuple(_read_tensor(index, tensor) for index, tensor in enumerate(network.tensors))
+        operators = tuple(_read_operator(operator, tensors) for operator in network.operators)
+    except FlatbufferError as error:
+        raise ModelFileError(
+            f"Expected a TFLite flatbuffer that edgeseg can read, got a damaged or unfit one: {error}.",
+            "Give a .tflite file that edgeseg wrote.",
+        ) from error
+    inputs, outputs = (tuple(tensors[index] for index in ends) for ends in (network.inputs, network.outputs))
     return Graph(operators, sum(count_weights(operator) for operator in operators), inputs, outputs)
 
 
-def _read_tensor(index: int, tensor: Any, buffers: list[Any]) -> Tensor:
-    data = buffers[tensor.buffer].data
-    shape = tuple(int(n) for n in tensor.shape) if tensor.shape is not None else ()
-    signature = tensor.shapeSignature if tensor.shapeSignature is not None else shape
-    constant = data is not None and len(data) > 0
+def _read_tensor(index: int, tensor: NetworkTensor) -> Tensor:
     return Tensor(
-        shape,
-        _TYPES[tensor.type],
-        constant,
-        dynamic=any(n < 0 for n in signature),
+        tensor.shape,
+        tensor.dtype,
+        tensor.data is not None,
+        dynamic=tensor.dynamic,
         index=index,
-        name=tensor.name.decode("utf-8") if tensor.name else "",
-        scales=_read_scales(tensor.quantization),
-        data=_read_numbers(data, shape, tensor.type) if constant else None,
+        name=tensor.name,
+        scales=Scales(tensor.scale, tensor.zero_point, tensor.axis) if tensor.scale else None,
+        data=_read_numbers(tensor),
     )
 
 
-def _read_scales(quantisation: Any) -> Scales | None:
-    if quantisation is None or quantisation.scale is None or not len(quantisation.scale):
-        return None
-    scale = tuple(float(value) for value in quantisation.scale)
-    zero_point = tuple(int(value) for value in quantisation.zeroPoint)
-    return Scales(scale, zero_point, int(quantisation.quantizedDimension))
-
-
-def _read_numbers(data: Any, shape: tuple[int, ...], kind: int) -> NDArray[Any] | None:
+def _read_numbers(tensor: NetworkTensor) -> NDArray[Any] | None:
     """Read a constant; None for types that no operator here computes with."""
-    known = _NUMPY_TYPES.get(kind)
-    return None if known is None else np.frombuffer(bytes(data), known).reshape(shape)
+    if tensor.data is None or tensor.dtype not in _NUMPY_TYPES:
+        return None
+    return np.frombuffer(tensor.data, _NUMPY_TYPES[tensor.dtype]).reshape(tensor.shape)
 
 
-def _read_operator(operator: Any, codes: list[Any], tensors: list[Tensor]) -> Operator:
-    code = codes[operator.opcodeIndex]
-    custom = code.customCode.decode("utf-8") if code.customCode else ""
-    name = custom or _OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]
-    inputs = tuple(tensors[index] for index in operator.inputs if index >= 0)
-    outputs = tuple(tensors[index] for index in operator.outputs)
+def _read_operator(operator: NetworkOperator, tensors: Sequence[Tensor]) -> Operator:
+    name = operator.custom or _OPERATORS.get(operator.number)
+    if name is None:
+        raise FlatbufferError(f"expected an operator that LiteRT's schema names, got number {operator.number}")
+    inputs, outputs = (tuple(tensors[index] for index in ends) for ends in (operator.inputs, operator.outputs))
+    if operator.custom:
+        name = f"custom {name}" if name in _OPERATORS.values() else name
+        _check_shapes(name, inputs, outputs)
+        return Operator(name, operator.version, inputs, outputs, 0, None, custom=True)
+    _check_shapes(name, inputs, outputs)
     macs = _count_macs(name, inputs, outputs)
-    return Operator(name, code.version, inputs, outputs, macs, operator.builtinOptions, bool(custom))
+    return Operator(name, operator.version, inputs, outputs, macs, _read_options(name, operator))
+
+
+def _check_shapes(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    """Refuse an operator with fewer tensors, or tensors of other dimensions, than what it computes takes."""
+    ranks = _RANKS.get(name, ())
+    if not outputs or len(inputs) < len(ranks):
+        raise FlatbufferError(
+            f"expected a result and at least {len(ranks)} inputs of {name[:80]}, got {len(outputs)} and {len(inputs)}"
+        )
+    wanted = (*ranks, _PICTURE) if _PICTURE in ranks else ranks
+    found = [*inputs[: len(ranks)], outputs[0]][: len(wanted)]
+    for rank, tensor in zip(wanted, found, strict=True):
+        if len(tensor.shape) < rank or (rank == _PICTURE and len(tensor.shape) != rank):
+            raise FlatbufferError(f"expected tensors of {wanted} dimensions for {name}, got one of {tensor.shape}")
+
+
+def _read_options(name: str, operator: NetworkOperator) -> Any:
+    """Read the options of an operator that the rules and the exports ask for; others keep theirs to themselves."""
+    kind = _OPTIONS.get(name)
+    if kind is None:
+        return None
+    if operator.options is None:
+        return getattr(schema, f"{kind}T")()
+    if operator.options_type != getattr(schema.BuiltinOptions, kind):
+        raise FlatbufferError(f"expected options of {name}, got those of another operator")
+    try:
+        options = getattr(schema, f"{kind}T").InitFromBuf(operator.options.source.data, operator.options.position)
+    except struct.error as error:
+        raise FlatbufferError(f"expected the whole options of {name}, got {error}") from error
+    if getattr(options, "fusedActivationFunction", 0) not in _ACTIVATIONS:
+        raise FlatbufferError(f"expected a known activation in {name}, got {options.fusedActivationFunction}")
+    return options
 
 
 def _count_macs(name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> int:
     if name not in _FILTERED:
         return 0
-    weights = next(tensor for tensor in inputs[1:] if len(tensor.shape) > 1)
+    weights = inputs[1]
     if name == "TRANSPOSE_CONV":
         return inputs[2].elements // inputs[2].shape[-1] * weights.elements
     if name == "DEPTHWISE_CONV_2D":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -98,8 +99,9 @@ def find_peak(graph: Graph) -> ActivationPeak:
             born[tensor.index], sizes[tensor.index] = number, tensor.bytes
         for tensor in operator.inputs:
             dies[tensor.index] = max(number, dies.get(tensor.index, 0))
-    alive = [
-        sum(size for index, size in sizes.items() if born[index] <= number <= dies.get(index, born[index]))
-        for number in range(len(graph.operators))
-    ]
+    changes = [0] * (len(graph.operators) + 1)
+    for index, size in sizes.items():
+        changes[born[index]] += size
+        changes[min(dies.get(index, born[index]), len(graph.operators) - 1) + 1] -= size
+    alive = list(accumulate(changes))[:-1]
     return ActivationPeak(max(alive), alive.index(max(alive)))

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 LOCAL = "127.0.0.1"
 ANY = "0.0.0.0"
@@ -84,6 +84,15 @@ def check_address(address: str) -> None:
         raise ValueError(f"expected an IPv4 address of this machine, or {ANY} for all, got {address!r}") from error
 
 
+def split_target(target: str) -> tuple[str, str]:
+    """Split what a request asks for into its path and what stands behind the question mark.
+
+    Whatever comes is taken as it is; urlsplit() raises on some of it.
+    """
+    path, _, query = target.partition("#")[0].partition("?")
+    return path, query
+
+
 def find_own_address() -> str:
     """Find the address by which this machine is known in its network; connecting UDP sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -106,14 +115,15 @@ def _is_our_name(headers: Message, reached_at: str) -> bool:
 
 def _comes_from_elsewhere(headers: Message) -> bool:
     """Say whether a page of another site asks; that a person follows a link from there is no harm."""
-    origin = headers.get("Origin")
-    if origin is not None:
-        return urlsplit(origin).netloc.lower() != str(headers["Host"]).strip().lower()
+    origins = headers.get_all("Origin", [])
+    if origins:
+        _, mark, place = origins[0].partition("://")
+        return len(origins) > 1 or not mark or place.lower() != str(headers["Host"]).strip().lower()
     return headers.get("Sec-Fetch-Site") in FOREIGN_SITES and headers.get("Sec-Fetch-Mode") != "navigate"
 
 
 def _knows(token: str, path: str, headers: Message, port: int) -> bool:
-    shown = parse_qs(urlsplit(path).query).get("token", [])
+    shown = parse_qs(split_target(path)[1]).get("token", [])
     pairs = (pair.strip().partition("=") for cookie in headers.get_all("Cookie", []) for pair in cookie.split(";"))
     kept = [value for name, _, value in pairs if name == _name_cookie(port)]
     return any(hmac.compare_digest(given.encode(), token.encode()) for given in (*shown, *kept))

@@ -122,7 +122,7 @@ class Grabber:
                 self._news.wait_for(lambda: self._ended or (self._awaited and self._frame is None))
             arrived_at = self._source.arrived_at if self._source.live else None
             self._count_skipped()
-            frame = Frame(image, self.captured, arrived_at or monotonic(), region)
+            frame = Frame(image, self.captured, arrived_at or monotonic(), region, self._source.name)
             self.captured += 1
             self.dropped += self._frame is not None
             self._frame = frame

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from edgeseg.core.errors import BackendError
+from edgeseg.core.quiet import restore_output
 
 T = TypeVar("T")
 
@@ -23,20 +24,31 @@ class Hands:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
+    def begin(self, task: Callable[[], T]) -> Future[T]:
+        """Do a task as soon as the one before it is done, and give at once where its answer will be."""
+        answer: Future[T] = Future()
+        self._tasks.put(partial(_settle, task, answer))
+        return answer
+
     def do(self, task: Callable[[], T], limit_s: float) -> T:
         """Do a task and give what it gives, or raise what it raises.
 
         Raises:
             BackendError: It did not end in time; these hands are stuck and must be let go.
         """
-        answer: Future[T] = Future()
-        self._tasks.put(partial(_settle, task, answer))
+        answer = self.begin(task)
         try:
             return answer.result(limit_s)
         except Unanswered as silence:
             if answer.done():
                 raise
+            restore_output(self._thread.ident)
             raise BackendError(f"Expected an answer within {limit_s:g} s, got none.") from silence
+
+    @property
+    def have_ended(self) -> bool:
+        """Say whether the thread is gone: one that is stuck stays until its task ends."""
+        return not self._thread.is_alive()
 
     def let_go(self) -> None:
         """End the thread as soon as its task ends; a stuck one ends with the process."""

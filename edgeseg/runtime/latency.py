@@ -22,7 +22,8 @@ class TimeSeries:
     """The newest values of one measurement, in a memory that does not grow."""
 
     def __init__(self) -> None:
-        self._values: NDArray[np.float64] = np.zeros(KEPT)
+        # full() writes every page at once; the kernel would hand out those of zeros() one by one, as growth over hours
+        self._values: NDArray[np.float64] = np.full(KEPT, 0.0)
         self.count = 0
 
     def add(self, milliseconds: float) -> None:
@@ -97,6 +98,12 @@ class LatencyRecorder:
         """Keep how long the sinks held up the stream after one frame."""
         with self._lock:
             self._series[PUBLISH].add(milliseconds)
+
+    @property
+    def late(self) -> int:
+        """Count the frames whose age was over the budget."""
+        with self._lock:
+            return self._late
 
     def report(self, window: int = KEPT) -> LatencyReport:
         """Summarise the newest frames."""

@@ -99,6 +99,8 @@ class LiveStream:
     def stop(self) -> None:
         """End the capture from another thread or a signal; the loop ends after the frame that it is at."""
         self.grabber.stop()
+        for sink in self.sinks:
+            sink.hurry()
 
     def __iter__(self) -> Iterator[Result]:
         """Segment the newest frame until the source ends, a sink wants to end, or enough frames are done.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
@@ -67,7 +68,7 @@ class LocalHandler(BaseHTTPRequestHandler):
 
     def note_asked(self) -> None:
         """Say that the whole request is here: from now on, the answer may take its time."""
-        self._local_server.note_asked(self.connection)
+        self._local_server.note_asked()
 
     @property
     def access(self) -> Access:
@@ -89,13 +90,15 @@ class LocalHandler(BaseHTTPRequestHandler):
 
     def _read_body(self) -> bytes | None:
         """Read what was sent; None when it is refused unread."""
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or len(length) > 12:
+        lengths = self.headers.get_all("Content-Length", [])
+        length = lengths[0] if len(lengths) == 1 else ""
+        if re.fullmatch("[0-9]{1,12}", length) is None:
             self.refuse(HTTPStatus.LENGTH_REQUIRED, "Expected a Content-Length.")
         elif int(length) > LARGEST_BODY:
             self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"Expected at most {LARGEST_BODY} bytes.")
         else:
-            return self.rfile.read(int(length))
+            body = self.rfile.read(int(length))
+            return body if len(body) == int(length) else None  # one that hung up on the way orders nothing
         return None
 
     def refuse(self, status: HTTPStatus, sentence: str) -> None:

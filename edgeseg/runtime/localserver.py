@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 import socketserver
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from http.server import ThreadingHTTPServer
 from time import monotonic
 from typing import Any
@@ -20,10 +22,27 @@ JOIN_SECONDS = 5.0
 ASKING_SECONDS = 10.0
 """How long a client may take to say what it wants, a picture that it sends included."""
 MOST_CLIENTS = 64
+MOST_PER_ADDRESS = 32
+"""Half of the places stay for others, whatever one machine does."""
+COMPLAINT_SECONDS = 60.0
+"""How often a defect that requests run into may be printed."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """A connection, where it comes from, and since when it has been asking; None once all it wants is said."""
+
+    connection: socket.socket
+    address: str
+    asking_since: float | None
 
 
 class LocalServer(ThreadingHTTPServer):
-    """Serves a limited number of clients, each connection on a thread of its own."""
+    """Serves a limited number of clients, each connection on a thread of its own.
+
+    When the places are taken, the client that has been asking for longest loses its own to the newcomer. So whoever
+    asks at once, as pages and Prometheus do, is answered however many others open connections and say nothing.
+    """
 
     daemon_threads = True
     request_queue_size = MOST_CLIENTS
@@ -31,9 +50,9 @@ class LocalServer(ThreadingHTTPServer):
     def __init__(self, port: int, handler: Callable[..., LocalHandler], name: str, access: Access) -> None:
         self.access = access
         self._lock = threading.Lock()
-        self._clients: dict[threading.Thread, socket.socket] = {}
-        self._asking: dict[socket.socket, float] = {}
+        self._clients: dict[threading.Thread, Client] = {}
         self._name = name
+        self._complained_at: float | None = None
         super().__init__((access.address, port), handler)
         self._thread = threading.Thread(target=self.serve_forever, args=(LOOK_UP_SECONDS,), name=name, daemon=True)
 
@@ -54,7 +73,7 @@ class LocalServer(ThreadingHTTPServer):
         with self._lock:
             clients = dict(self._clients)
         for client in clients.values():
-            _hang_up(client)
+            _hang_up(client.connection)
         for thread in clients:
             thread.join(JOIN_SECONDS)
 
@@ -66,7 +85,7 @@ class LocalServer(ThreadingHTTPServer):
             name=f"{self._name}-client",
             daemon=True,
         )
-        if self._admit(thread, request):
+        if self._admit(thread, Client(request, str(client_address[0]), monotonic())):
             thread.start()
         else:
             self.shutdown_request(request)
@@ -77,29 +96,54 @@ class LocalServer(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             with self._lock:
-                del self._clients[threading.current_thread()]
-                self._asking.pop(request, None)
+                self._clients.pop(threading.current_thread(), None)
 
-    def note_asked(self, client: socket.socket) -> None:
-        """Stop the clock of a client that has said all it wants."""
+    def note_asked(self) -> None:
+        """Stop the clock of this thread's client, which has said all it wants."""
+        thread = threading.current_thread()
         with self._lock:
-            self._asking.pop(client, None)
+            if thread in self._clients:
+                self._clients[thread] = replace(self._clients[thread], asking_since=None)
 
     def service_actions(self) -> None:
         """Hang up on clients that have been asking for too long: each holds one of few places."""
         oldest = monotonic() - ASKING_SECONDS
         with self._lock:
-            slow = [client for client, since in self._asking.items() if since < oldest]
-        for client in slow:
-            _hang_up(client)
+            clients = list(self._clients.values())
+        for client in clients:
+            if client.asking_since is not None and client.asking_since < oldest:
+                _hang_up(client.connection)
 
-    def _admit(self, thread: threading.Thread, client: socket.socket) -> bool:
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - who asked is no matter
+        """Print one line, now and then: what a client sends must fill no log; a client that is gone is no news."""
+        error, now = sys.exc_info()[1], monotonic()
+        if isinstance(error, OSError):
+            return
         with self._lock:
-            is_free = len(self._clients) < MOST_CLIENTS
-            if is_free:
-                self._clients[thread] = client
-                self._asking[client] = monotonic()
-        return is_free
+            is_due = self._complained_at is None or now - self._complained_at >= COMPLAINT_SECONDS
+            self._complained_at = now if is_due else self._complained_at
+        if is_due:
+            sentence = f"A request to {self._name} ended by {type(error).__name__}. This is a defect."
+            print(f"edgeseg: {sentence}", file=sys.stderr)
+
+    def _admit(self, thread: threading.Thread, newcomer: Client) -> bool:
+        """Give a client a place: a free one, or that of the one that has been asking for longest."""
+        with self._lock:
+            neighbours = {key: client for key, client in self._clients.items() if client.address == newcomer.address}
+            crowd = neighbours if len(neighbours) >= MOST_PER_ADDRESS else self._clients
+            is_full = crowd is neighbours or len(crowd) >= MOST_CLIENTS
+            slowest = _find_slowest(crowd) if is_full else None
+            if is_full and slowest is None:
+                return False
+            if slowest is not None:
+                _hang_up(self._clients.pop(slowest).connection)
+            self._clients[thread] = newcomer
+        return True
+
+
+def _find_slowest(clients: Mapping[threading.Thread, Client]) -> threading.Thread | None:
+    asking = {thread: client.asking_since for thread, client in clients.items() if client.asking_since is not None}
+    return min(asking, key=lambda thread: asking[thread], default=None)
 
 
 def _hang_up(client: socket.socket) -> None:

@@ -14,7 +14,7 @@ from edgeseg.runtime.sinks.base import Sink, StreamInfo
 from edgeseg.runtime.sinks.choose import SHOW_NOTHING, SinkWishes, open_sinks
 from edgeseg.runtime.sources.base import Source
 from edgeseg.runtime.sources.choose import open_source
-from edgeseg.runtime.sources.secrets import hide_password
+from edgeseg.runtime.sources.options import show_source
 
 
 def open_stream(
@@ -44,9 +44,9 @@ def open_stream(
         recorder = LatencyRecorder(options.budget_ms, segmenter.warm_up())
         frames = open_source(source, segmenter.card.input.in_colour, options.capture)
         opened.callback(frames.close)
-        name, card = hide_password(source), segmenter.card
+        name, card = show_source(source), segmenter.card
         size = _find_pixel_size(frames, name) if wishes.mm_per_px is None else wishes.mm_per_px
-        info = StreamInfo(card.name, name, segmenter.report, recorder, size, frames.inbox)
+        info = StreamInfo(card.name, name, segmenter.report, recorder, size, frames.inbox, options.capture.every_frame)
         wishes.check_info(info)
         sinks = open_sinks(wishes, info, card.output.classes)
         opened.pop_all()

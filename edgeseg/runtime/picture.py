@@ -28,6 +28,18 @@ class Picture:
 
     image: NDArray[Any]
     labels: NDArray[np.uint8]
+    number: int = 0
+    """Of the frame."""
+    name: str = ""
+    """Of the frame's file, where it has one."""
+    mask_number: int = 0
+    """Of the frame that the network drew the mask for: an older one where the mask was carried."""
+
+
+def show_result(result: Result) -> Picture:
+    """Make the picture of a frame with the mask that is its own."""
+    frame = result.frame
+    return Picture(frame.image, result.segmentation.labels, frame.number, frame.name, frame.number)
 
 
 class Holder:
@@ -73,11 +85,11 @@ class Holder:
         carrier = MaskCarrier()
         while (pair := self._take()) is not None:
             result, frame = pair
-            old, labels = result.frame.image, result.segmentation.labels
             if frame is None or not self._is_watched():
-                self._show(Picture(old, labels))
+                self._show(show_result(result))
             else:
-                self._show(Picture(frame.image, carrier.carry(labels, old, frame.image)))
+                labels = carrier.carry(result.segmentation.labels, result.frame.image, frame.image)
+                self._show(Picture(frame.image, labels, frame.number, frame.name, result.frame.number))
 
     def _take(self) -> tuple[Result, Frame | None] | None:
         """Wait for something new; the frame is None where the result's own is to be shown."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -25,6 +26,8 @@ from edgeseg.core.spec import Region
 from edgeseg.runtime.masks import AS_THE_CARD_SAYS, MaskOptions, ScoreSmoother, fill_holes
 
 WARM_UP_RUNS = 5
+KEPT_INCIDENTS = 100
+"""The newest; a stream may run for months."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Segmenter:
         """
         self.card: Card = model.card
         self._masks, self._smoother = masks, ScoreSmoother()
-        self.incidents: list[str] = []
+        self.incidents: deque[str] = deque(maxlen=KEPT_INCIDENTS)
         self.selection: Selection = select_backend(model, requested, threads, enforce_parity)
 
     def segment(self, frame: NDArray[Any], region: Region | None = None) -> Segmentation:

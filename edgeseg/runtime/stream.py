@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,25 +14,41 @@ from edgeseg.core.errors import EdgesegError
 from edgeseg.core.stats import Percentiles
 from edgeseg.core.thermal import Thermal, read_thermal
 from edgeseg.runtime.latency import WindowReport
-from edgeseg.runtime.live import LiveStream
+from edgeseg.runtime.live import LiveStream, StreamOptions
 from edgeseg.runtime.segmenter import WARM_UP_RUNS
 from edgeseg.runtime.sinks.base import SinkReport
 from edgeseg.runtime.sources.base import Health
 
+MISSED, NOT_MEASURED, NOT_JUDGED = "missed", "not measured", "not judged"
+
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """What became of the frames."""
+    """What became of the frames: each that was captured was either processed or dropped."""
 
     captured: int
     processed: int
     dropped: int
     late: int
 
+    @classmethod
+    def balance(cls, captured: int, processed: int, late: int) -> FrameCounts:
+        """Count as dropped whatever got no mask.
+
+        That is one rule for every ending: also a frame that waits when the stream is told to end, and one whose
+        segmentation failed, was captured for nothing.
+        """
+        captured = max(captured, processed)
+        return cls(captured, processed, captured - processed, late)
+
 
 @dataclass(frozen=True)
 class StreamReport:
-    """How a stream went; `verdict` is "held", "missed", or "not measured" where it ended before its first mask."""
+    """How a stream went.
+
+    `verdict` is "held" or "missed" where frames were due at their time; "not measured" where the stream ended before
+    its first mask, and "not judged" where every frame of a recorded source was waited for, since nothing is late there.
+    """
 
     model: str
     source: str
@@ -93,7 +110,7 @@ def make_report(live: LiveStream) -> StreamReport:
     return StreamReport(
         model=live.segmenter.card.name,
         source=live.name,
-        frames=FrameCounts(grabber.captured, live.processed, grabber.dropped, latency.late),
+        frames=FrameCounts.balance(grabber.captured, live.processed, latency.late),
         latency_ms=latency.latency_ms,
         frame_age_ms=latency.frame_age_ms,
         interval_ms=latency.interval_ms,
@@ -104,7 +121,7 @@ def make_report(live: LiveStream) -> StreamReport:
         budget_ms=latency.budget_ms,
         misses=latency.misses,
         max_miss=options.max_miss,
-        verdict=_judge(live.processed, latency.misses, options.max_miss),
+        verdict=_judge(live.processed, latency.misses, options),
         seconds=round(live.seconds, 3),
         backend=live.segmenter.report(),
         source_health=grabber.health,
@@ -114,16 +131,27 @@ def make_report(live: LiveStream) -> StreamReport:
     )
 
 
-def _judge(processed: int, misses: float, max_miss: float) -> str:
+def _judge(processed: int, misses: float, options: StreamOptions) -> str:
     if not processed:
-        return "not measured"
-    return "held" if misses <= max_miss else "missed"
+        return NOT_MEASURED
+    if options.capture.every_frame:
+        return NOT_JUDGED
+    return "held" if misses <= options.max_miss else MISSED
 
 
 @contextmanager
 def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on SIGINT and SIGTERM instead of ending the process; a second signal ends it after all."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Call `stop` on SIGINT and SIGTERM instead of ending the process; a second signal ends it after all.
+
+    Python lets the main thread alone handle signals. On another one nothing is changed: the program that runs the
+    stream there handles them, or does not.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # a handler that C code has installed reads as None and cannot be put back: that one stays
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    kept = {number: handler for number, handler in found.items() if handler is not None}
 
     def handle(number: int, _: object) -> None:
         signal.signal(number, kept[signal.Signals(number)])

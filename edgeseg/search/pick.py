@@ -11,6 +11,7 @@ from edgeseg.compress.make import RECIPES, name_file
 from edgeseg.compress.recipe import PARENT
 from edgeseg.compress.variant import Variant
 from edgeseg.core.files import staged_folder, write_bytes
+from edgeseg.core.marks import MARK
 from edgeseg.search.results import SearchRow
 from edgeseg.search.trial import Bench
 from edgeseg.train.run import MODEL
@@ -36,7 +37,7 @@ def judge_pick(bench: Bench, run: Path, folder: Path, trial: Path, row: SearchRo
     """
     recipe = row.choice.recipe
     with staged_folder(folder, overwrite=True) as growing:
-        shutil.copytree(trial, growing, dirs_exist_ok=True)
+        shutil.copytree(trial, growing, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MARK))
         write_bytes(growing / name_file(PARENT), (run / MODEL).read_bytes())
         files = {name: growing / name_file(name) for name in (PARENT, recipe.name)}
         judged = judge_files(bench.shop, files, {recipe.name: recipe}, bench.threads)

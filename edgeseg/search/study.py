@@ -9,13 +9,13 @@ DIR/pick         the pick's files, judged on the test cases
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.compress.variant import Variant
 from edgeseg.compress.workshop import open_run
 from edgeseg.core.errors import RunError
+from edgeseg.core.marks import remove_folder
 from edgeseg.search.journal import SearchJournal
 from edgeseg.search.pick import PICK, judge_pick, name_compression
 from edgeseg.search.promise import Promise, explain_late, explain_loss
@@ -52,7 +52,7 @@ class _Searcher:
         if not report.front:
             raise _none_finished(self.out, report)
         if report.pick is None:
-            shutil.rmtree(self.out / PICK, ignore_errors=True)
+            remove_folder(self.out / PICK)
             return self.report(advice=explain_late(report.front[0], self.promise))
         trial = self.journal.name_folder(report.pick.number)
         judged = judge_pick(self.bench, self.run, self.out / PICK, trial, report.pick)

@@ -18,15 +18,17 @@ from edgeseg.data.dataset import (
     Dataset,
     LabelledImage,
     find_empty_classes,
+    find_full_classes,
     fingerprint_dataset,
     list_absent,
     open_dataset,
     read_cases,
 )
 from edgeseg.data.duplicates import find_duplicates, make_thumbnail
+from edgeseg.data.plausibility import CROPPED, find_warnings, measure_marks
 from edgeseg.data.split import Split, list_splits, refuse_other_split
 from edgeseg.train.memory import check_images
-from edgeseg.train.run import SPLIT, RunRecord
+from edgeseg.train.run import FINISHED, SPLIT, RunRecord
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,13 @@ class LoadedData:
         thumbnails = np.stack([make_thumbnail(self.images[case.stem].frame) for case in cases])
         return sum(pair.leaks for pair in find_duplicates(cases, thumbnails))
 
+    def tell_warnings(self) -> None:
+        """Say what `data check` says of data that can be used and yet look wrong, and which part of them is used."""
+        for warning in find_warnings(self.dataset, [measure_marks(image) for image in self.images.values()]):
+            print(f"edgeseg: {warning.message}\n  {warning.hint}", file=sys.stderr, flush=True)
+        if self.dataset.header_region:
+            print(f"edgeseg: {CROPPED}", file=sys.stderr, flush=True)
+
     def tell_leaks(self, pairs: int) -> None:
         """Say what `data check` says of near-duplicates; the training goes on, since only a person can judge them."""
         if pairs:
@@ -67,7 +76,8 @@ def load_data(root: Path, split_spec: SplitSpec, colour: bool = False) -> Loaded
     with progress_bar("Reading images", len(dataset.cases)) as advance:
         images = {image.case.stem: image for image in read_cases(dataset.cases, colour, advance)}
     marked = {stem: image.marked for stem, image in images.items()}
-    for defect in find_empty_classes(dataset, marked.values()):
+    covered = [(image.marked, image.masks[0].size) for image in images.values()]
+    for defect in (*find_empty_classes(dataset, marked.values()), *find_full_classes(dataset, covered)):
         raise defect
     splits = list_splits(dataset.cases, {stem: not any(counts) for stem, counts in marked.items()}, split_spec)
     for split in splits:
@@ -96,7 +106,25 @@ def load_same_data(root: Path, record: RunRecord, run: Path) -> LoadedData:
     data = load_data(root, record.split, record.input.in_colour)
     refuse_changed_data(root, fingerprint_dataset(data.dataset), record.data_fingerprint, run)
     refuse_other_split(root, data.split, record.split_fingerprint)
+    _refuse_other_region(data, record, run)
     return data
+
+
+def _refuse_other_region(data: LoadedData, record: RunRecord, run: Path) -> None:
+    """Refuse to go on with crops where a training has begun on whole frames; a finished one is taken, with a word."""
+    if data.dataset.header_region == record.header_region:
+        return
+    if record.status != FINISHED:
+        raise DataError(
+            f"Expected images as {run} was begun on, got images that are now cropped to their header's region.",
+            "Begin again with --overwrite: a stream of such files shows the network that region alone.",
+        )
+    print(
+        f"edgeseg: {run} was trained on whole frames; its images are now cropped to the region that their headers "
+        "name, as a stream of such files is.\n  Train again: the network was not made for what it is shown.",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def refuse_changed_data(root: Path, found: str, begun: str, run: Path) -> None:

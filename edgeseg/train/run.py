@@ -150,6 +150,8 @@ class RunRecord:
     """The name of the run whose encoder this one started from."""
     near_duplicates: int = 0
     """Pairs of nearly the same images in different groups, which training and test may share."""
+    header_region: bool = False
+    """Whether images are cropped to the ultrasound region that their headers name; not in runs from before that."""
     timing: Timing | None = None
     best_epoch: int = 0
     validation_dice: float = 0.0
@@ -167,6 +169,7 @@ class RunRecord:
             edgeseg=self.edgeseg,
             libraries=self.libraries,
             split_fingerprint=self.split_fingerprint,
+            header_region=self.header_region,
         )
 
 

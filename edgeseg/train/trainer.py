@@ -103,6 +103,7 @@ def train_run(
     start = read_run(init).name if init is not None else None
     record = _begin_record(loaded, os.path.relpath(data, out), options, start)
     if test and seat.chief:
+        loaded.tell_warnings()
         loaded.tell_leaks(record.near_duplicates)
     with staged_folder(out, overwrite, keep_partial=True) if seat.chief else worker_folder() as folder:
         write_record(folder, record)
@@ -154,6 +155,7 @@ def _begin_record(loaded: LoadedData, path: str, options: TrainOptions, init: st
         class_weights=weigh_by_rarity(loaded.part("train")) if options.class_weights == "auto" else (),
         init=init,
         near_duplicates=loaded.count_leaks(),
+        header_region=loaded.dataset.header_region,
     )
 
 

@@ -6,7 +6,6 @@ run while nobody holds its lock was interrupted: it is marked so, and its values
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from edgeseg.core.files import explained_writes, partial_path
+from edgeseg.core.marks import remove_folder
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import to_plain
 from edgeseg.trials.locks import hold_lock, is_held
@@ -85,7 +85,7 @@ class TrialJournal(Generic[Options]):
             if result.score is None:
                 claim.trial.set_user_attr(SENTENCE, result.sentence)
                 self._study.tell(claim.trial, state=TrialState.FAIL)
-                shutil.rmtree(partial_path(claim.folder), ignore_errors=True)
+                remove_folder(partial_path(claim.folder))
             else:
                 self._study.tell(claim.trial, result.score.values)
             self._name_lock(claim.trial.number).unlink()
@@ -156,7 +156,7 @@ class TrialJournal(Generic[Options]):
     def _discard(self, number: int) -> None:
         folder = self.name_folder(number)
         for path in (folder, partial_path(folder)):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_folder(path)
         self._name_lock(number).unlink(missing_ok=True)
 
     def name_folder(self, number: int) -> Path:

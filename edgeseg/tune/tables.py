@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgeseg.core.card import SplitSpec
+from edgeseg.core.files import format_rows
 from edgeseg.core.schema import to_plain
 from edgeseg.tune.results import TrialRow
 
@@ -18,11 +17,9 @@ COLUMNS = ("trial", "model", "size", "stem", "loss", "learning rate", "million M
 
 def write_csv(rows: Sequence[TrialRow]) -> str:
     """Write a line for each trial."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(TrialRow)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(to_plain(row) for row in rows)
-    return text.getvalue()
+    columns = [field.name for field in dataclasses.fields(TrialRow)]
+    plain = [to_plain(row) for row in rows]
+    return format_rows(columns, [[row[name] for name in columns] for row in plain])
 
 
 def write_markdown(front: Sequence[TrialRow], pick: TrialRow | None, command: str | None) -> str:

@@ -145,13 +145,16 @@ def test_an_upgrade_that_is_killed_while_it_checks(board: FakeBoard, wheel: Path
     settings.write_text(f"kill -9 $$\n{kept}", encoding="utf-8")
     code, said = board.manage("upgrade", path)
     settings.write_text(kept, encoding="utf-8")
-    assert (code, board.links()) == (137, before), said
+    assert (code, board.links()) == (-9, before), said
     assert list((board.prefix / "releases").glob("fifth-*/model.tflite"))
-    (board.prefix / "incoming.4194305").mkdir()  # no process has this number
+    for name in ("incoming.4194305", "incoming.photos"):  # no process has this number
+        (board.prefix / name).mkdir()
+    (board.prefix / "incoming.4194305" / ".edgeseg").touch()
     assert board.manage("verify")[0] == 0
     code, said = board.manage("upgrade", path)
     assert (code, board.links()[0]) == (0, "fifth"), said
-    assert not list(board.prefix.glob("incoming.*"))
+    assert [path.name for path in board.prefix.glob("incoming.*")] == ["incoming.photos"]
+    (board.prefix / "incoming.photos").rmdir()
 
 
 def test_the_service_runs_on_until_the_new_model_has_passed(board: FakeBoard, wheel: Path, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_coral_usb_without_its_stick_says_what_to_do(stub_folder: Path, tmp_path
 
 
 def test_dicom_replay_notes_every_frame_and_no_patient(int8_model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
+    pytest.importorskip("pydicom", reason="needs the extra dicom")
     frames = np.random.default_rng(0).integers(0, 255, (6, 64, 96), np.uint8)
     cine = write_cine(tmp_path / "cine.dcm", frames, PixelSpacing=[0.2, 0.2])
     said = run_example("dicom_replay.py", int8_model, cine, tmp_path / "areas.csv")

@@ -53,7 +53,7 @@ def test_interrupted_folds_go_on_and_leave_a_run_each_and_a_summary(
         stop_in_second_fold(patched)
         with pytest.raises(KeyboardInterrupt):
             train_folds(data, out, OPTIONS, 3, plain_split(0), overwrite=True)
-    assert {path.name for path in partial_path(out).iterdir()} == {"plan.json", "fold-1", "fold-2.partial"}
+    assert {path.name for path in partial_path(out).iterdir()} == {".edgeseg", "plan.json", "fold-1", "fold-2.partial"}
     first = (partial_path(out) / "fold-1" / "weights.h5").stat().st_mtime_ns
     code, said = fail("train", data, "--out", out, "--folds", "3")
     assert (code, "Continue it with --resume --overwrite" in said) == (1, True)

@@ -26,7 +26,7 @@ STEMS = {f"{stem} stem": {"stem": stem} for stem in ("full", "half", "depth")}
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS | STEMS))
-def test_float32_gives_the_same_numbers(kind: str) -> None:
+def test_real_numbers_give_the_same_masks_in_both_precisions(kind: str) -> None:
     from edgeseg.backends.cpu import CpuBackend
     from edgeseg.backends.onnx import OnnxBackend
     from edgeseg.convert.onnx.export import build_model
@@ -36,32 +36,42 @@ def test_float32_gives_the_same_numbers(kind: str) -> None:
     flatbuffer = convert_model(scatter_weights(build_unet(spec)), "float32")
     image = make_images(spec, 1)
     wanted = CpuBackend(flatbuffer).invoke(image)
-    got = OnnxBackend(build_model(read_graph(flatbuffer), Scheme()).SerializeToString()).invoke(image)
-    assert np.abs(got - wanted).max() < 1e-5
+    for precision, far in (("float32", 1e-5), ("float16", 0.02)):
+        proto = build_model(read_graph(flatbuffer), Scheme(precision))
+        assert np.abs(OnnxBackend(proto.SerializeToString()).invoke(image) - wanted).max() < far
 
 
-@pytest.mark.parametrize(("runtime", "least"), [("onnxruntime", 0.99), ("tensorrt", 0.98)])
-def test_int8_draws_the_same_masks(runtime: str, least: float, int8_model: Path, trained_data: Path) -> None:
-    from edgeseg.convert.onnx.compare import compare_masks
+@pytest.mark.parametrize(
+    ("scheme", "least"),
+    [(("int8", "onnxruntime"), 0.99), (("int8", "tensorrt"), 0.98), (("float16", "tensorrt"), 0.99)],
+)
+def test_an_int8_file_draws_the_same_masks(
+    scheme: tuple[str, str], least: float, int8_model: Path, trained_data: Path
+) -> None:
+    from edgeseg.convert.onnx.compare import compare_masks, list_images
     from edgeseg.convert.onnx.export import export_onnx
     from edgeseg.convert.onnx.scheme import Scheme
 
     model = read_model(int8_model)
     images = [frame_to_pixels(read_image(path), model.card.input) for path in sorted(trained_data.glob("images/*"))]
-    parity = compare_masks(model, export_onnx(model, Scheme("int8", runtime)).data, images)
+    parity = compare_masks(model, export_onnx(model, Scheme(*scheme)).data, list_images(model.card, images))
     assert parity.images == len(images)
     assert parity.mask_iou >= least
 
 
-def test_a_run_is_exported_with_its_card(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_exported_with_its_card_and_compared_on_its_validation_cases(
+    trained_run: Path, trained_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, figures = tmp_path / "model.onnx", tmp_path / "figures.json"
     arguments = ["export", str(trained_run), "--to", "onnx", "--out", str(out), "--json", str(figures)]
+    arguments += ["--data", str(trained_data)]
     monkeypatch.setattr("sys.argv", ["edgeseg", *arguments])
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 0
     table = json.loads(figures.read_text(encoding="utf-8"))
     assert (table["precision"], table["parity"]["mask_iou"]) == ("float32", 1.0)
+    assert table["compared_on"] == f"val cases of {trained_data.name}"
     check_metadata(out, trained_run / "model.tflite")
 
 

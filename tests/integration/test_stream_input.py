@@ -17,7 +17,7 @@ from edgeseg.core.modelfile import read_model
 from edgeseg.runtime.opening import open_stream
 from edgeseg.runtime.segmenter import Segmenter
 from tests.commands import Fail
-from tests.layouts import write_cine, write_dicom
+from tests.layouts import write_dicom
 from tests.tinymodels import write_bright_model
 
 pytestmark = pytest.mark.integration
@@ -48,7 +48,7 @@ WRONG_SOURCES = [
     ("http://", "address with a host"),
     ("http://[::1", "address with a host"),
     ("http://127.0.0.1:99999/", "address with a host"),
-    ("http://127.0.0.1:9/", "Motion JPEG from 127.0.0.1"),
+    ("http://127.0.0.1:9/", "Motion JPEG from http://127.0.0.1:9/"),
     ("-", "size is missing"),
     ("-?size=0x4", "expected a size from 1x1"),
     ("-?size=4x4&format=rgb", "format to be one of gray, bgr, got 'rgb'"),
@@ -71,16 +71,11 @@ def make_text(path: Path) -> None:
 
 
 def make_dicom_without_pixels(path: Path) -> None:
-    pydicom = pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
+    pydicom = pytest.importorskip("pydicom", reason="needs the extra dicom")
     write_dicom(path, FRAME)
     header = pydicom.dcmread(path)
     del header.PixelData
     header.save_as(path)
-
-
-def make_dicom_of_giant_pixels(path: Path) -> None:
-    pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
-    write_cine(path, np.stack([FRAME, FRAME]), PixelSpacing=[500, 500])
 
 
 def make_damaged_image(path: Path) -> None:
@@ -90,7 +85,7 @@ def make_damaged_image(path: Path) -> None:
 
 def make_float_image(path: Path) -> None:
     path.mkdir()
-    cv2.imwrite(str(path / "a.tiff"), FRAME.astype(np.float32))
+    cv2.imwrite(str(path / "a.tiff"), 1e3 * FRAME.astype(np.float32))
 
 
 WRONG_FILES: list[tuple[str, Callable[[Path], None], str]] = [
@@ -100,9 +95,8 @@ WRONG_FILES: list[tuple[str, Callable[[Path], None], str]] = [
     ("plain", make_text, "Expected the name of a source"),
     ("text.dcm", make_text, "Expected a DICOM image, got the unreadable file"),
     ("header.dcm", make_dicom_without_pixels, "got no pixels in"),
-    ("giant.dcm", make_dicom_of_giant_pixels, "expected a pixel's size above 0 and below 100 mm, got 500"),
-    ("damaged", make_damaged_image, "Expected a whole image"),
-    ("float", make_float_image, "Expected a grey or BGR frame of 8 or 16 bit"),
+    ("damaged", make_damaged_image, "Expected an image in PNG, JPEG, BMP or TIFF"),
+    ("float", make_float_image, "Expected 8 or 16 bit brightness"),
 ]
 
 
@@ -147,12 +141,12 @@ def test_a_file_without_frames_is_one_sentence(
         (("--backend", "abacus"), 1, "name of a backend, got 'abacus'"),
         (("--roi", "1,2"), 2, "x,y,width,height"),
         (("--rate", "quick"), 2, "rate in frames per second"),
-        (("--budget-ms", "0"), 2, "budget above 0 ms"),
-        (("--max-miss", "1.5"), 2, "share from 0 to 1"),
-        (("--frames", "0"), 2, "at least 1 frame"),
+        (("--budget-ms", "0"), 2, "--budget-ms"),
+        (("--max-miss", "1.5"), 2, "--max-miss"),
+        (("--frames", "0"), 2, "--frames"),
         (("--port", "65536"), 2, "'--port'"),
         (("--metrics", "-1"), 2, "'--metrics'"),
-        (("--mm-per-px", "0"), 2, "pixel's size above 0"),
+        (("--mm-per-px", "0"), 2, "--mm-per-px"),
         (("--host", "here"), 2, "expected an IPv4 address of this machine"),
         (("--host", "0.0.0.0"), 2, "expected --view web beside --host"),
         (("--record-wait",), 2, "expected --record DIR and --view web"),
@@ -193,7 +187,7 @@ def test_a_grey_source_for_a_model_of_colour_is_one_sentence(tmp_path: Path) -> 
 
 
 def test_a_grey_cine_for_a_model_of_colour_is_one_sentence(tmp_path: Path, fail: Fail) -> None:
-    pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
+    pytest.importorskip("pydicom", reason="needs the extra dicom")
     model = write_bright_model(tmp_path / "rgb.tflite", "rgb")
     write_dicom(tmp_path / "grey.dcm", FRAME)
     code, err = fail("stream", model, "--view", "none", "--source", tmp_path / "grey.dcm")
@@ -221,7 +215,7 @@ def test_frames_of_16_bits_are_segmented_as_those_of_8(model: Path, tmp_path: Pa
 
 
 def test_a_dicom_of_one_frame_is_segmented(model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
+    pytest.importorskip("pydicom", reason="needs the extra dicom")
     write_dicom(tmp_path / "a.dcm", FRAME)
     with open_stream(Segmenter(read_model(model)), str(tmp_path / "a.dcm")) as live:
         assert len(list(live)) == 1

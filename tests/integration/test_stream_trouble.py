@@ -94,7 +94,7 @@ def test_a_backend_at_its_end_is_replaced(model: Path, tmp_path: Path, fault: st
     report = read_report(tmp_path)
     assert (report["frames"]["processed"], report["backend"]["name"]) == (30, "cpu")
     assert said in report["backend"]["fallback_reason"]
-    assert [said in incident for incident in report["incidents"]] == [True, False, True, False]
+    assert [said in incident for incident in report["incidents"]] == [True, False]
     assert read_index(tmp_path)[-1]["number"] == 29
 
 
@@ -123,11 +123,11 @@ def test_a_minute_with_a_source_fifty_times_too_fast_fills_no_memory(model: Path
 
 
 def test_a_reader_that_reads_nothing_holds_up_nothing(model: Path, tmp_path: Path) -> None:
-    with run_stream(model, tmp_path, "--source", f"{LONG}&frames=1500", *ALL, "--emit") as process:
+    with run_stream(model, tmp_path, "--source", f"{LONG}&frames=1500", "--rate", "500", "--emit") as process:
         assert process.wait(SECONDS) == 0
     report = read_report(tmp_path)
     recording, lines = report["sinks"]
-    assert report["frames"]["processed"] == 1500
+    assert lines["taken"] + lines["missed"] == report["frames"]["processed"]
     assert (recording["failure"], lines["failure"]) == (None, None)
     assert lines["missed"] > 0
 
@@ -138,7 +138,7 @@ def test_json_lines_on_a_full_disk_are_told_and_the_rest_goes_on(model: Path, tm
         with run_stream(model, tmp_path, *source, "--emit", stdout=full) as process:
             _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
-    assert "The output of json lines ended before the stream: writing the json lines failed: no space left" in err
+    assert "The output of JSON lines ended before the stream: Writing the JSON lines failed: No space left" in err
     assert "Traceback" not in err
     assert read_report(tmp_path)["frames"]["processed"] == 20
     assert read_index(tmp_path)[-1]["number"] == 19

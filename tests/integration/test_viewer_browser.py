@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from time import monotonic
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -30,11 +33,14 @@ pytestmark = [
 class Stream:
     """Publishes frames from a thread, as the live loop does."""
 
+    classes: ClassVar[tuple[ClassSpec, ...]] = (ClassSpec("lesion", (255, 0, 0)),)
+    source: ClassVar[str] = "phantom:linear"
+
     def __init__(self, port: int = 0) -> None:
         recorder = LatencyRecorder(50.0, 80.0)
         report = BackendReport("cpu", "cuda", "cuda is not here.", "", None)
-        info = StreamInfo("small", "phantom:linear", lambda: report, recorder)
-        self.viewer = WebViewer(info, (ClassSpec("lesion", (255, 0, 0)),), port)
+        info = StreamInfo("small", self.source, lambda: report, recorder)
+        self.viewer = WebViewer(info, self.classes, port)
         self._recorder = recorder
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -118,10 +124,64 @@ def test_opacity_pause_and_a_new_stream_on_the_same_page(browser: Browser, strea
     assert focused == ["light", "opacity", "pause", "save"]
     browser.ask("pause.focus()")
     browser.press(" ", 32, " ")
-    assert browser.ask("[document.body.dataset.state, picture.hidden, still.hidden]") == ["paused", True, False]
+    assert browser.ask("[document.body.dataset.state, picture.hidden]") == ["paused", False]
     assert has_colour(browser, (0, 0, 255))
     stream.end()
     browser.wait_for("document.body.dataset.state === 'ended'")
     again = Stream(int(stream.viewer.url.rstrip("/").rsplit(":", 1)[1]))
     wait_for_picture(browser)
     again.end()
+
+
+class Distinct(Stream):
+    """Publishes frames that can be told apart: frame N is N grey, and its mask has N rows. All names are markup."""
+
+    classes = (ClassSpec("<img src=x onerror=alert(1)>", (255, 0, 0)),)
+    source = "<script>alert(2)</script>"
+
+    def _run(self) -> None:
+        for number in count():
+            if self._stop.wait(0.01):
+                return
+            shade = 20 + number % 200
+            labels = np.zeros((256, 64), np.uint8)
+            labels[:shade] = 1
+            frame = Frame(np.full((256, 64), shade, np.uint8), number, monotonic(), name="<b>bold</b>.png")
+            self._recorder.record(StageTimes(1, 10, 2), 20.0)
+            self.viewer.publish(Result(frame, Segmentation(labels, StageTimes(1, 10, 2)), 20.0))
+
+
+LOOK = """(() => {
+  const shade = picture.getContext("2d").getImageData(5, 250, 1, 1).data[0];
+  return [shade, legend.innerText, document.getElementById("frame").innerText];
+})()"""
+
+
+def test_what_stands_under_the_picture_is_about_that_picture_and_names_are_no_markup(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audience, "FAREWELL_SECONDS", 0.0)
+    stream = Distinct()
+    browser.show(stream.viewer.url, SIZES["desktop"])
+    wait_for_picture(browser)
+    seen: list[tuple[int, str, str]] = []
+
+    def look() -> bool:
+        seen.append(browser.ask(LOOK))
+        return len({shade for shade, _, _ in seen}) > 8
+
+    wait_until(look, "nine different pictures")
+    browser.ask("pause.click()")
+    seen.append(browser.ask(LOOK))
+    words = browser.ask("document.body.innerText")
+    markup = browser.ask("document.querySelectorAll('script, b, img').length")
+    stream.end()
+    for shade, legend, frame in seen:
+        number = int(re.findall(r"Frame (\d+)", frame)[0])
+        rows = 20 + number % 200
+        assert abs(shade - rows) <= 3
+        assert f"{64 * rows:,} px" in legend
+    assert Distinct.classes[0].name in words
+    assert Distinct.source in words
+    assert "<b>bold</b>.png" in words
+    assert markup == 1

@@ -55,7 +55,7 @@ def open_page(folder: Path, url: str, *flags: str) -> Iterator[Browser]:
     browser = Browser(folder, flags)
     try:
         browser.show(url, (900, 800))
-        browser.wait_for("document.body?.dataset.state?.length > 0 && Boolean(document.querySelector('#legend li'))")
+        browser.wait_for("document.getElementById('source')?.textContent.length > 0")
         browser.ask("opacity.value = 100; opacity.dispatchEvent(new Event('input'))")
         yield browser
         assert browser.complaints == []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from time import monotonic
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,16 +13,21 @@ import pytest
 
 from edgeseg.core.errors import OutputError
 from edgeseg.runtime import localserver
-from edgeseg.runtime.access import find_own_address, grant_access
+from edgeseg.runtime.access import LOCAL, THIS_MACHINE, Access, find_own_address, grant_access
 from edgeseg.runtime.localhandler import LARGEST_BODY
 from edgeseg.runtime.localserver import MOST_CLIENTS
 from edgeseg.runtime.sinks.choose import SinkWishes
-from edgeseg.runtime.viewer import WebViewer
-from tests.results import CLASSES, make_info
+from edgeseg.runtime.sinks.metrics import Metrics
+from edgeseg.runtime.viewer import WebViewer, handler
+from edgeseg.runtime.viewer.audience import SEATS_PER_ADDRESS
+from tests.results import CLASSES, make_info, make_result
 from tests.viewers import SECONDS, ask, order, port_of
 
 ELSEWHERE = "127.0.0.2"
 """An address of this machine that is not 127.0.0.1, and that nobody else reaches."""
+
+
+PICTURE = b"GET /picture?fps=60 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture
@@ -114,15 +120,131 @@ def test_a_body_is_refused_unread_when_it_is_too_large_or_has_no_length(viewer: 
         assert client.recv(12) == b"HTTP/1.0 411"
 
 
-def test_no_more_clients_than_there_are_places(viewer: WebViewer) -> None:
-    with ExitStack() as open_clients:
-        for _ in range(MOST_CLIENTS):
-            client = socket.create_connection(("127.0.0.1", port_of(viewer)), timeout=SECONDS)
-            open_clients.enter_context(client)
-        with socket.create_connection(("127.0.0.1", port_of(viewer)), timeout=SECONDS) as surplus:
-            assert surplus.recv(1) == b""
-        client.sendall(b"GET /numbers HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert client.recv(12) == b"HTTP/1.0 200"
+def open_from(address: str, server: tuple[str, int], said: bytes = b"", receive: int = 0) -> socket.socket:
+    """Open a connection from another address of this machine and say something; `receive` makes its buffer small."""
+    client = socket.socket()
+    client.settimeout(SECONDS)
+    client.bind((address, 0))
+    if receive:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+    client.connect(server)
+    client.sendall(said)
+    return client
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /numbers HTT", PICTURE], ids=["silent", "half a line", "never reading"])
+def test_clients_that_are_slow_lock_nobody_out(viewer: WebViewer, said: bytes) -> None:
+    viewer.publish(make_result())
+    server = ("127.0.0.1", port_of(viewer))
+    with ExitStack() as slow:
+        for number in range(MOST_CLIENTS):
+            slow.enter_context(open_from(f"127.0.0.{2 + number % 3}", server, said, receive=2048))
+            if number >= MOST_CLIENTS // 2:  # the places are taken by now
+                viewer.publish(make_result())
+        for address in ("127.0.0.1", "127.0.0.2"):
+            for path, size in ((b"/numbers", 12), (b"/", 12), (b"/page.js", 12)):
+                with open_from(address, server, b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n") as client:
+                    assert client.recv(size) == b"HTTP/1.0 200"
+
+
+def test_one_address_does_not_get_every_picture(viewer: WebViewer) -> None:
+    viewer.publish(make_result())
+    server = ("127.0.0.1", port_of(viewer))
+    with ExitStack() as greedy:
+        for _ in range(2 * SEATS_PER_ADDRESS):
+            client = greedy.enter_context(open_from("127.0.0.2", server, PICTURE, receive=2048))
+            assert client.recv(12) in (b"HTTP/1.0 200", b"HTTP/1.0 503")
+        with open_from("127.0.0.1", server, PICTURE) as other:
+            assert other.recv(12) == b"HTTP/1.0 200"
+
+
+def test_prometheus_is_answered_whoever_is_slow() -> None:
+    with closing(Metrics(make_info(), port=0)) as metrics, ExitStack() as slow:
+        server = ("127.0.0.1", int(urlsplit(metrics.url).port or 0))
+        for _ in range(2 * MOST_CLIENTS):
+            slow.enter_context(open_from("127.0.0.1", server, b"GET /met"))
+        with open_from("127.0.0.1", server, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n") as client:
+            assert client.recv(12) == b"HTTP/1.0 200"
+
+
+HOSTILE = [
+    b"",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"\r\n\r\n",
+    b"GET /\r\n\r\n",
+    b"GET\r\n\r\n",
+    b"GET / HTTP/\xb2.\xb2\r\n\r\n",
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"GET / HTTP/1." + b"9" * 5000 + b"\r\n\r\n",
+    b"\x1b]0;x\x07 / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"__init__ / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 5000 + b"\r\n",
+    b"GET / HTTP/1.1\r\nHost: " + b"a" * 100_000 + b"\r\n\r\n",
+    *(
+        b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        for target in (
+            *(
+                b"http://[",
+                b"//[",
+                b"http://[::1/numbers",
+                b"/%",
+                b"/%ff%00",
+                b"/numbers?page=%ff&page=\xff;;&&=",
+                b"*",
+            ),
+            *(
+                b"/picture?fps=1e-300",
+                b"/picture?fps=nan",
+                b"/picture?opacity=-inf",
+                b"/picture?fps=1&fps=\xbd",
+                b"/\0",
+            ),
+        )
+    ),
+    *(
+        b"GET /numbers HTTP/1.1\r\nHost: localhost\r\n" + header + b"\r\n\r\n"
+        for header in (
+            *(b"Origin: http://[", b"Origin: ", b"Origin: http://]:\xff", b"Origin: a\r\nOrigin: b", b"Host: ["),
+            *(b"Range: bytes=-", b"Range: bytes=9-1", b"Cookie: \xff=\xfe; =;;=", b"Sec-Fetch-Site: \xff"),
+            *(b"Transfer-Encoding: chunked", b"Expect: 100-continue", b"Connection: keep-alive", b" folded", b"\xff"),
+        )
+    ),
+    *(
+        b"POST /camera HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n" + header + b"\r\n\r\nx"
+        for header in (
+            *(b"Content-Length: \xb2", b"Content-Length: 1\r\nContent-Length: 2", b"Content-Length: +1"),
+            *(b"Content-Length: 1_0", b"Content-Length: 5", b"Content-Length: 1\r\nContent-Type: \xff/;;="),
+        )
+    ),
+    2 * b"GET /numbers HTTP/1.1\r\nHost: localhost\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("token", ["", "the-token"])
+def test_no_request_prints_anything_or_ends_the_server(capfd: pytest.CaptureFixture[str], token: str) -> None:
+    access = Access(LOCAL, token) if token else THIS_MACHINE
+    with closing(WebViewer(make_info(), (), port=0, access=access)) as viewer:
+        server = ("127.0.0.1", port_of(viewer))
+        for said in HOSTILE:
+            with open_from("127.0.0.1", server) as client, suppress(ConnectionError):
+                client.sendall(said)
+                client.shutdown(socket.SHUT_WR)
+                answer = client.recv(64)
+                assert not answer.startswith(b"HTTP/1.0 200") or (b"/numbers" in said and not token), said
+        assert ask(viewer, f"/numbers?token={token}")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_defect_that_requests_run_into_is_told_once_a_minute(
+    viewer: WebViewer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(handler, "split_target", lambda target: 1 / len(target[:0]))
+    for _ in range(20):
+        with suppress(http.client.HTTPException, ConnectionError):
+            ask(viewer, "/numbers")
+    viewer.close()
+    assert capfd.readouterr().err.count("ended by ZeroDivisionError") == 1
 
 
 def test_a_client_that_never_finishes_asking_loses_its_place(

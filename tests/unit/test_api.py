@@ -14,6 +14,7 @@ from edgeseg.core.errors import OutputError, SourceError
 from edgeseg.runtime.api import Stream
 from edgeseg.runtime.live import StreamOptions
 from edgeseg.runtime.sinks.choose import SinkWishes
+from edgeseg.runtime.sources.options import show_source
 from tests.networks import save_network
 
 SOURCE = "phantom://?size=32&frames=40"
@@ -79,3 +80,22 @@ def test_a_stream_that_ended_before_its_first_mask_is_not_judged(model: Path) ->
     stream.close()
     report = stream.report()
     assert (report.frames.processed, report.verdict) == (0, "not measured")
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("/data/Doe Jane/scan.mp4", "scan.mp4"),
+        ("patients/Doe", "Doe"),
+        ("frames/*.png", "*.png"),
+        (".", "."),
+        ("0", "0"),
+        ("-?size=64x64", "-?size=64x64"),
+        ("/dev/video0?fps=30", "/dev/video0?fps=30"),
+        ("rtsp://name:secret@host/live", "rtsp://host/live"),
+        ("http://host/mjpeg?token=secret", "http://host/mjpeg?token=***"),
+        (SOURCE, SOURCE),
+    ],
+)
+def test_a_source_is_named_without_secrets_and_without_its_folders(source: str, name: str) -> None:
+    assert show_source(source) == name

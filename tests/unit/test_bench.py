@@ -10,13 +10,14 @@ import pytest
 
 from edgeseg.bench.conditions import Conditions, judge_steadiness
 from edgeseg.bench.measure import BenchResult, describe_host
-from edgeseg.bench.memory import read_peak_mb
+from edgeseg.bench.memory import measure_memory, read_peak_mb
 from edgeseg.bench.reference import compare_results, make_reference, read_reference, save_reference
 from edgeseg.core.clock import read_governors
 from edgeseg.core.errors import BackendError, EdgesegError
 from edgeseg.core.stats import summarise_times
 from edgeseg.core.thermal import Thermal
 from tests.commands import Fail
+from tests.networks import save_network
 
 SILENT = Conditions((), (Thermal(None, None), Thermal(None, None)))
 
@@ -85,6 +86,18 @@ def test_only_like_is_compared_with_like(other: dict[str, Any]) -> None:
         compare_results([make_result(2.0, **other)], reference, 0.1)
 
 
+def test_times_of_nothing_are_no_reference(tmp_path: Path) -> None:
+    save_reference(tmp_path / "r.json", [make_result(0.0)])
+    with pytest.raises(EdgesegError, match="Expected a time above 0"):
+        compare_results([make_result(1.0)], read_reference(tmp_path / "r.json"), 0.1)
+
+
+def test_memory_of_another_file_than_the_one_that_was_timed_is_refused(tmp_path: Path) -> None:
+    path = save_network(tmp_path / "tiny.tflite").path
+    with pytest.raises(BackendError, match="replaced while it was measured"):
+        measure_memory(path, "cpu", 1, "0" * 64)
+
+
 @pytest.mark.parametrize("change_to", [{"board": "coral-dev"}, {"host": {"machine": "riscv64", "cpu": "other"}}])
 def test_reference_of_another_machine_is_refused(tmp_path: Path, change_to: dict[str, Any]) -> None:
     save_reference(tmp_path / "r.json", [make_result(2.0)])
@@ -97,9 +110,10 @@ def test_what_is_no_reference_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     with pytest.raises(EdgesegError, match="No such file"):
         read_reference(path)
-    path.write_bytes(b"\xff{")
-    with pytest.raises(EdgesegError, match="Expected a reference of edgeseg bench"):
-        read_reference(path)
+    for damaged in (b"\xff{", b"[" * 100_000, b'{"schema": NaN}', b"9" * 10_000, b"[]"):
+        path.write_bytes(damaged)
+        with pytest.raises(EdgesegError, match="Expected a reference of edgeseg bench"):
+            read_reference(path)
     save_reference(path, [make_result(2.0)])
     change(path, schema=2)
     with pytest.raises(EdgesegError, match="of schema 1"):
@@ -109,8 +123,8 @@ def test_what_is_no_reference_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--threads", "1,none"), "numbers from 1 with commas"),
-        (("--threads", "0"), "numbers from 1 with commas"),
+        (("--threads", "1,none"), "with commas"),
+        (("--threads", "0"), "with commas"),
         (("--parity", "--save", "r.json"), "--save without --parity"),
         (("--save", "r.json", "--against", "r.json"), "another file for --save"),
     ],

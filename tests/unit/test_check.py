@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,9 @@ def test_good_data_are_ready(varied_data: Path) -> None:
     write_image(varied_data / "masks" / "case_05.png", EMPTY)
     report = check(varied_data)
     table = report.to_json()
-    assert (report.verdict, describe_verdict(report)) == (READY, "Ready to train on.")
+    assert (report.verdict, [warning["kind"] for warning in table["warnings"]]) == (READY, ["few-groups"])
+    assert describe_verdict(report).startswith("Ready to train on, but look at the warnings first")
+    assert describe_verdict(dataclasses.replace(report, warnings=())) == "Ready to train on."
     assert (table["cases"], table["groups"], table["empty"]) == (6, 6, 1)
     assert (table["sizes"], table["bits"], table["white"]) == ({"96x72": 6}, {"8": 6}, None)
     assert table["label_values"] == {"0": 6, "255": 5}

@@ -26,10 +26,10 @@ class Slow(Outlet):
         self.busy, self.go_on = threading.Event(), threading.Event()
         self.closed = False
 
-    def write(self, result: Result) -> None:
+    def write(self, result: Result) -> bool:
         self.seen.append(result.frame.number)
         self.busy.set()
-        assert self.go_on.wait(SECONDS)
+        return self.go_on.wait(SECONDS)
 
     def close(self) -> None:
         self.closed = True
@@ -44,9 +44,10 @@ class Full(Outlet):
         self.room = 1
         self.closed = False
 
-    def write(self, result: Result) -> None:
+    def write(self, result: Result) -> bool:
         if result.frame.number >= self.room:
             raise OutputError("No room.", "Make room.")
+        return True
 
     def close(self) -> None:
         self.closed = True
@@ -79,7 +80,7 @@ def test_an_outlet_that_fails_ends_alone_and_says_so(capsys: pytest.CaptureFixtu
     assert outlet.closed
     courier.publish(make_result(2))
     report = courier.report()
-    assert (report.taken, report.missed, report.failure, report.hint) == (0, 1, "No room.", "Make room.")
+    assert (report.taken, report.missed, report.failure, report.hint) == (0, 2, "No room.", "Make room.")
     assert "the full one ended, the stream goes on: No room." in capsys.readouterr().err
 
 

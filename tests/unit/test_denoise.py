@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_noise_comes_before_the_filter() -> None:
 
 
 def test_cards_from_before_there_was_a_filter_are_read() -> None:
-    text = card_to_json(CARD).replace('"denoise": "none",', "")
+    text = card_to_json(dataclasses.replace(CARD, sha256="0" * 64)).replace('"denoise": "none",', "")
     assert "denoise" not in text
     assert card_from_json(text, "here").input.denoise == "none"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -46,7 +47,7 @@ def test_another_model_is_another_release_in_the_same_environment(model: ModelFi
     first = gather_files(model, BOARD, Packages(wheel), {})["release.env"].decode().splitlines()
     model.path.write_bytes(model.path.read_bytes() + b" ")
     second = gather_files(model, BOARD, Packages(wheel), {})["release.env"].decode().splitlines()
-    assert [a == b for a, b in zip(first, second, strict=True)] == [False, True, True, True, True]
+    assert [a == b for a, b in zip(first, second, strict=True)] == [False, True, True, True, True, True]
 
 
 def test_sums_are_those_of_sha256sum() -> None:
@@ -167,7 +168,7 @@ def test_to_a_board_with_fakes_of_ssh_and_scp(status: int, tmp_path: Path, monke
             send_archive([archive], "me@board")
     else:
         assert send_archive([archive], "me@board") == status
-    assert [path.name for path in remote.iterdir()] == ["ran"]  # and nothing of an upload that broke off
+    assert sorted(path.name for path in remote.iterdir()) == ["edgeseg-upload", "ran"]  # and a folder of the user's
 
 
 def test_a_host_that_is_an_option(tmp_path: Path) -> None:
@@ -189,15 +190,41 @@ def test_the_service_joins_the_groups_that_the_board_has(tmp_path: Path) -> None
     assert done.stdout == "video apex "
 
 
+def write_unit(kind: str, folder: Path) -> Path:
+    """Write a service as install.sh does, with a program for it to start."""
+    program = folder / "current/venv/bin/edgeseg"
+    program.parent.mkdir(parents=True)
+    write_program(program, "#!/bin/sh\n")
+    (folder / "stream.env").write_text(write_settings(BOARD.board), encoding="utf-8")
+    unit = folder / "edgeseg-stream.service"
+    text = (SCRIPTS / f"{kind}.service").read_text(encoding="utf-8")
+    unit.write_text(text.replace("@PREFIX@", str(folder)).replace("@GROUPS@", "video plugdev "), encoding="utf-8")
+    return unit
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 @pytest.mark.parametrize("kind", ["system", "user"])
 def test_systemd_understands_the_services(kind: str, tmp_path: Path) -> None:
-    program = tmp_path / "current/venv/bin/edgeseg"
-    program.parent.mkdir(parents=True)
-    write_program(program, "#!/bin/sh\n")
-    (tmp_path / "stream.env").write_text(write_settings(BOARD.board), encoding="utf-8")
-    unit = tmp_path / "edgeseg-stream.service"
-    text = (SCRIPTS / f"{kind}.service").read_text(encoding="utf-8")
-    unit.write_text(text.replace("@PREFIX@", str(tmp_path)).replace("@GROUPS@", "video plugdev "), encoding="utf-8")
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False)
+    command = ["systemd-analyze", "verify", "--man=no", str(write_unit(kind, tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# a user's systemd cannot drop capabilities, and systemd-analyze takes every service for one that could
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@pytest.mark.parametrize(("kind", "most"), [("system", 2.0), ("user", 5.5)])
+def test_how_far_a_service_is_exposed(kind: str, most: float, tmp_path: Path) -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(write_unit(kind, tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    figure = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert figure is not None, done.stderr
+    assert float(figure[1]) <= most
+
+
+@pytest.mark.parametrize("kind", ["system", "user"])
+def test_a_service_keeps_to_memory_tasks_and_a_folder_for_recordings(kind: str) -> None:
+    lines = (SCRIPTS / f"{kind}.service").read_text(encoding="utf-8").splitlines()
+    assert {"StateDirectory=edgeseg", "MemoryMax=75%", "TasksMax=256"} <= set(lines)
+    devices = [line for line in lines if line.startswith("DeviceAllow=")]
+    kinds = ("video4linux", "usb_device", "drm", "nvidia*", "apex")
+    assert kind == "user" or all(f"DeviceAllow=char-{name} rw" in devices for name in kinds)

@@ -64,6 +64,9 @@ def test_device_tree_wins_over_the_generic_profile() -> None:
         ("NVIDIA Jetson Xavier NX Developer Kit", "jetson-xavier-nx"),
         ("NVIDIA Jetson Orin Nano Developer Kit", "jetson-orin-nano"),
         ("NVIDIA Orin Nano Developer Kit", "jetson-orin-nano"),
+        ("NVIDIA Jetson AGX Orin Developer Kit", "jetson-agx-orin"),
+        ("NVIDIA Jetson AGX Thor Developer Kit", "jetson-agx-thor"),
+        ("NVIDIA Jetson Thor Developer Kit", "jetson-agx-thor"),
         ("Freescale i.MX8MQ Phanbell", "coral-dev-board"),
         ("Google Coral MT8167", "coral-dev-board-mini"),
         ("Raspberry Pi 4 Model B Rev 1.4", "raspberry-pi-4"),
@@ -165,16 +168,28 @@ def test_setup_script_pleases_shellcheck(script: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def run_setup(name: str, tmp_path: Path, machine: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_setup(
+    name: str,
+    tmp_path: Path,
+    machine: str,
+    *arguments: str,
+    devices_folder: Path | None = None,
+    release: str = "6.1.21-v8+",
+) -> subprocess.CompletedProcess[str]:
     """Run a board's setup.sh in an empty home, on what claims to be that machine, with python3-venv as its package."""
     tools, home = tmp_path / "tools", tmp_path / "home"
     tools.mkdir()
     home.mkdir()
     known = '[ "$2" = python3-venv ]'
-    for tool, answer in (("uname", f"echo {machine}"), ("dpkg", known), ("apt-cache", f"! {known} && echo here")):
+    answers = {
+        "uname": f'[ "$1" = -r ] && echo {release} || echo {machine}',
+        "dpkg": known,
+        "apt-cache": f"! {known} && echo here",
+    }
+    for tool, answer in answers.items():
         write_program(tools / tool, f"#!/bin/sh\n{answer}\n")
     environment = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(home)}
-    script = list_boards()[name].parent / "setup.sh"
+    script = (devices_folder or catalog_folder("devices")) / name / "setup.sh"
     command = ["sh", str(script), *arguments]
     return subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
 
@@ -195,9 +210,62 @@ def test_dry_run_prints_the_steps_and_changes_nothing(name: str, tmp_path: Path)
     assert list((tmp_path / "home").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("release", "builds"),
+    [
+        ("6.3-rc1", True),
+        ("6.4.0", False),
+        ("6.12.47+rpt-rpi-2712", False),
+        ("strange", False),
+    ],
+)
+def test_the_driver_of_a_coral_card_is_installed_only_where_it_builds(
+    release: str, builds: bool, tmp_path: Path
+) -> None:
+    result = run_setup("coral-m2", tmp_path, "aarch64", "--dry-run", "--package", "./edgeseg.whl", release=release)
+    assert result.returncode == 0, result.stderr
+    assert ("install -y --no-install-recommends gasket-dkms" in result.stdout) is builds
+    assert ("left out: gasket-dkms" in result.stdout) is not builds
+    assert "-m pip install ./edgeseg.whl" in result.stdout
+
+
+@pytest.mark.parametrize("place", ["edgeseg-9-py3-none-any.whl", "dist/edgeseg-9-py3-none-any.whl"])
+def test_setup_takes_the_wheel_beside_the_devices(catalog: Path, place: str, tmp_path: Path) -> None:
+    wheel = catalog.parent / place
+    wheel.parent.mkdir(exist_ok=True)
+    wheel.touch()
+    result = run_setup("generic-x86_64", tmp_path, "x86_64", "--dry-run", devices_folder=catalog)
+    assert result.returncode == 0, result.stderr
+    (package,) = re.findall(r"-m pip install (.*)", result.stdout)
+    assert Path(package).resolve() == wheel
+
+
+def test_setup_without_a_wheel_stops_before_anything_is_done(catalog: Path, tmp_path: Path) -> None:
+    result = run_setup("generic-x86_64", tmp_path, "x86_64", devices_folder=catalog)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "make wheel" in result.stderr
+    assert list((tmp_path / "home").iterdir()) == []
+
+
 @pytest.mark.parametrize("name", BOARDS)
 def test_setup_refuses_another_machine(name: str, tmp_path: Path) -> None:
-    result = run_setup(name, tmp_path, "riscv64")
+    result = run_setup(name, tmp_path, "riscv64", "--package", "./edgeseg.whl")
     assert result.returncode == 1
     assert "got riscv64" in result.stderr
     assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_setup_lets_no_python_look_in_the_working_folder(tmp_path: Path) -> None:
+    fake = '#!/bin/sh\npwd >> "$HOME/where"\n'
+    (tmp_path / "home/own/bin").mkdir(parents=True)
+    (tmp_path / "home/edgeseg.whl").touch()
+    for path in (tmp_path / "python3.13", tmp_path / "home/own/bin/python"):
+        write_program(path, fake)
+    script, tools = list_boards()["generic-x86_64"].parent / "setup.sh", f"{tmp_path}:{os.environ['PATH']}"
+    write_program(tmp_path / "uname", "#!/bin/sh\necho x86_64\n")
+    write_program(tmp_path / "dpkg", "#!/bin/sh\n")
+    environment, home = {"PATH": tools, "HOME": str(tmp_path / "home")}, tmp_path / "home"
+    command = ["sh", str(script), "--package", "edgeseg.whl", "own"]
+    done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
+    assert (done.returncode, f"install {home}/edgeseg.whl" in done.stdout) == (0, True), done.stderr
+    assert set((home / "where").read_text(encoding="utf-8").split()) == {"/"}

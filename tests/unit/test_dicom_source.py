@@ -18,7 +18,7 @@ from edgeseg.runtime.sources.base import Source
 from edgeseg.runtime.sources.choose import open_source
 from tests.layouts import write_cine, write_dicom
 
-pytest.importorskip("pydicom", reason="no pydicom: pip install 'edgeseg[dicom]'")
+pytest.importorskip("pydicom", reason="needs the extra dicom")
 SIZE = (32, 48)
 VALUES = (40, 120, 220)
 
@@ -115,6 +115,7 @@ def test_the_rate_is_found_wherever_it_stands(tmp_path: Path, tags: dict[str, An
 
 def test_a_single_image_is_played_once(tmp_path: Path) -> None:
     write_dicom(tmp_path / "a.dcm", make_cine()[0])
+    assert open_source(str(tmp_path / "a.dcm")).name == "a.dcm"
     assert play(open_source(str(tmp_path / "a.dcm"))) == [40]
 
 

@@ -11,7 +11,7 @@ import typer
 
 from edgeseg.cli.app import app
 from edgeseg.core.board import load_board
-from edgeseg.core.catalog import list_boards, list_recipes
+from edgeseg.core.catalog import list_boards, list_recipes, read_toml
 from edgeseg.deploy.doctor import run_checks
 from tests.doctors import describe_machine
 
@@ -49,6 +49,12 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    pages = [page for page in (ROOT / "docs").glob("*/*.md") if page.parent.name != "decisions"]
+    assert [page.name for page in pages if f"({page.parent.name}/{page.name})" not in index] == []
+
+
 def test_every_recipe_and_board_is_listed() -> None:
     recipes = (ROOT / "quantize/README.md").read_text(encoding="utf-8")
     boards = (ROOT / "devices/README.md").read_text(encoding="utf-8")
@@ -70,6 +76,49 @@ def test_recipes_of_a_board_are_those_of_its_profile(name: str) -> None:
     rows = re.findall(r"^\| ([\w, -]+) \| `([\w,-]+)`", (ROOT / "quantize/README.md").read_text("utf-8"), re.MULTILINE)
     (recipes,) = [recipes for boards, recipes in rows if name in boards.split(", ")]
     assert tuple(recipes.split(",")) == load_board(name).recommended.recipes
+
+
+TEXTS = sorted(
+    path
+    for folder in ("docs", "devices", "examples", "quantize", "benchmarks", "edgeseg", "tests")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in {".md", ".py", ".sh", ".toml", ".html", ".js"} and path != Path(__file__).resolve()
+)
+UNREGISTERED = re.compile(r"""pip3? install (-\S+ )*["']?edgeseg(?![-/])|["']edgeseg\[""")
+"""edgeseg asked of a package registry, which has none."""
+
+
+def test_nothing_tells_to_install_from_a_registry() -> None:
+    files = [ROOT / "README.md", ROOT / "Makefile", ROOT / "CHANGELOG.md", *TEXTS]
+    assert [str(path) for path in files if UNREGISTERED.search(path.read_text(encoding="utf-8"))] == []
+    assert UNREGISTERED.search("pip install edgeseg")
+    assert UNREGISTERED.search("pip install 'edgeseg[train]'")
+    assert not UNREGISTERED.search("pip install ./edgeseg-*.whl")
+
+
+def test_every_extra_is_explained_and_no_other_is_named() -> None:
+    extras = set(read_toml(ROOT / "pyproject.toml")["project"]["optional-dependencies"]) - {"dev"}
+    page = (ROOT / "docs/how-to/install.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `([a-z]+)` \|", page, re.MULTILINE)) == extras
+    named = {
+        name
+        for path in PAGES
+        for names in re.findall(r"\.\[([a-z,]+)\]'", path.read_text(encoding="utf-8"))
+        for name in names.split(",")
+    }
+    assert named <= extras
+
+
+REMOVED = ("--int8", "--fp16", "--best")
+
+
+def test_flags_that_tensorrt_11_removed_stand_under_the_versions_that_have_them() -> None:
+    page = (ROOT / "docs/how-to/jetson-onnx.md").read_text(encoding="utf-8")
+    before, _, after = page.partition("**TensorRT 11**")
+    for line in after.splitlines():
+        assert not (line.startswith("    ") and any(flag in line for flag in REMOVED)), line
+    assert sum("trtexec --onnx" in line for line in after.splitlines()) >= 2
+    assert "TensorRT 8 and 10" in before
 
 
 def test_it_is_said_that_this_is_no_medical_device() -> None:

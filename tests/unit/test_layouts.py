@@ -143,13 +143,13 @@ def test_hc18_table_with_impossible_lengths(make: Make, length: str) -> None:
     root = make("hc18")
     table = root / "training_set_pixel_size_and_HC.csv"
     table.write_text(table.read_text(encoding="utf-8").replace("44.3", length), encoding="utf-8")
-    with pytest.raises(DataError, match=r"head circumference \(mm\) with numbers"):
+    with pytest.raises(DataError, match=r"head circumference \(mm\) of 000_HC.png in .*, line 2, got"):
         open_dataset(root)
 
 
 def test_groups_file_with_impossible_values(make: Make) -> None:
     root = make("plain")
-    for line, said in (("p0,g,x", "number above 0"), ("p0,g,-1", "number above 0"), ("p0,,1", "none for p0")):
+    for line, said in (("p0,g,x", "line 2, got 'x'"), ("p0,g,-1", "line 2, got '-1'"), ("p0,,1", "none for p0")):
         (root / "groups.csv").write_text(f"stem,group,pixel_size_mm\n{line}\n", encoding="utf-8")
         with pytest.raises(DataError, match=said):
             open_dataset(root)

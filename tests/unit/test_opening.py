@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeseg.core.errors import BackendError, OutputError, SourceError, UnknownNameError
+from edgeseg.core.images import write_image
+from edgeseg.core.schema import to_plain
 from edgeseg.runtime.capture import CaptureOptions, LiveSourceError
 from edgeseg.runtime.live import StreamOptions
 from edgeseg.runtime.opening import open_stream
@@ -18,6 +22,7 @@ from edgeseg.runtime.sinks.base import Result, Sink
 from edgeseg.runtime.sinks.choose import SHOW_NOTHING, SinkWishes
 from edgeseg.runtime.sources import choose
 from edgeseg.runtime.sources.phantom import PhantomSource
+from edgeseg.runtime.stream import make_report
 from tests.cameras import HEAD, STALL, Camera, make_parts
 from tests.networks import save_network
 
@@ -62,6 +67,16 @@ def closed_sources(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(choose, "PhantomSource", Phantom)
     return closed
+
+
+def test_a_report_names_a_folder_without_the_folders_above(tmp_path: Path) -> None:
+    write_image(tmp_path / "Jane Doe" / "scan [1]" / "a.png", np.full((16, 16), 90, np.uint8))
+    segmenter = Segmenter(save_network(tmp_path / "tiny.tflite"))
+    with open_stream(segmenter, str(tmp_path / "Jane Doe" / "scan [1]")) as live:
+        assert [result.frame.name for result in live] == ["a.png"]
+    report = json.dumps(to_plain(make_report(live)))
+    assert "scan [1]" in report
+    assert "Jane" not in report
 
 
 def test_what_is_opened_is_closed_with_the_stream(segmenter: Watched, closed_sources: list[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
 import subprocess
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -14,11 +16,12 @@ from time import monotonic
 import numpy as np
 import pytest
 
-from edgeseg.core.errors import SourceError
-from edgeseg.runtime.sources.base import Source
+from edgeseg.core.errors import LimitError, SourceError
+from edgeseg.runtime.sources.base import Notice, Source
 from edgeseg.runtime.sources.choose import open_source
 from edgeseg.runtime.sources.gstreamer import GstreamerSource
 from edgeseg.runtime.sources.pipe import Pipe
+from edgeseg.runtime.sources.raw import RawSource
 from edgeseg.runtime.sources.y4m import Y4mReader
 
 needs_gstreamer = pytest.mark.skipif(
@@ -86,11 +89,96 @@ def test_wrong_raw_options_are_told(text: str) -> None:
 def test_a_silent_pipe_is_told_in_time() -> None:
     reading, writing = os.pipe()
     began = monotonic()
-    with pytest.raises(SourceError, match=r"nothing for 0\.2 s"):
+    with pytest.raises(SourceError, match=r"no whole one within 0\.2 s"):
         Pipe(reading, "the pipe", stall_s=0.2).read(1)
     assert monotonic() - began < 5
     os.close(reading)
     os.close(writing)
+
+
+def drip(writing: int, piece: bytes, pause_s: float) -> threading.Event:
+    """Write a piece again and again until the event is set or the reader goes."""
+    done = threading.Event()
+
+    def write() -> None:
+        with contextlib.suppress(OSError):
+            while not done.wait(pause_s):
+                os.write(writing, piece)
+
+    threading.Thread(target=write, daemon=True).start()
+    return done
+
+
+@pytest.mark.parametrize(
+    ("beginning", "piece", "pause_s"),
+    [
+        (b"YUV4MPEG2 W64 H48\nFRAME\n", b"x", 0.02),
+        (b"YUV4MPEG2 W64", b" ", 0.02),
+        (b"", b"YUV4MPEG2 W64 H48\n" * 100, 0.0),
+    ],
+    ids=["a frame that drips", "a header that drips", "headers without a frame"],
+)
+def test_a_pipe_without_whole_frames_is_told_in_time(beginning: bytes, piece: bytes, pause_s: float) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, beginning)
+    done = drip(writing, piece, pause_s)
+    began = monotonic()
+    with pytest.raises(SourceError, match=r"no whole one within 0\.3 s"):
+        Y4mReader(Pipe(reading, "the pipe", stall_s=0.3)).read()
+    assert monotonic() - began < 3
+    done.set()
+    os.close(reading)
+
+
+@pytest.mark.parametrize(("width", "height"), [(30_000, 30_000), (10**200, 2), (0, 0), (2, 40_000)])
+def test_a_header_that_announces_too_much_is_refused(width: int, height: int) -> None:
+    tracemalloc.start()
+    with pytest.raises(LimitError):
+        read_y4m(b"YUV4MPEG2 W%d H%d F30:1\nFRAME\n" % (width, height))
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_raw_frames_beyond_the_table_are_refused(writer: io.FileIO) -> None:
+    writer.close()
+    with pytest.raises(LimitError, match="8192x8192"):
+        open_source("-?size=8192x8192&format=bgr")
+
+
+def test_a_writer_that_falls_silent_is_told_and_waited_for(writer: io.FileIO) -> None:
+    source, heard = RawSource("-?size=6x4", stall_s=0.15), []
+    told = threading.Event()
+
+    def hear(notice: Notice) -> None:
+        heard.append(notice.state)
+        told.set()
+
+    source.tell = hear
+    writer.write(bytes(24 + 5))
+    assert source.read() is not None
+
+    def finish() -> None:
+        assert told.wait(10)
+        threading.Event().wait(0.02)
+        writer.write(bytes(range(19)))
+        writer.close()
+
+    thread = threading.Thread(target=finish)
+    thread.start()
+    image = source.read()
+    thread.join()
+    assert image is not None
+    assert image.ravel().tolist() == [0] * 5 + list(range(19))
+    assert heard == ["lost", "back"]
+    assert (source.health.interruptions, source.health.corrupt) == (1, 0)
+    assert source.health.lost_seconds > 0
+    assert source.read() is None
+
+
+def test_standard_input_that_is_closed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(SourceError, match="none that is open"):
+        open_source("-?size=6x4")
 
 
 def read_y4m(data: bytes) -> list[tuple[int, ...]]:
@@ -140,6 +228,48 @@ def test_a_pipeline_that_cannot_run_is_told(pipeline: str) -> None:
 @pytest.mark.parametrize(("pipeline", "said"), [("", "got none"), ("a 'b", "No closing quotation")])
 def test_what_is_no_pipeline_is_told(pipeline: str, said: str) -> None:
     with pytest.raises(SourceError, match=said):
+        open_source(f"gst://{pipeline}")
+
+
+def make_launcher(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Put a program in the place of gst-launch-1.0; it writes its frames to the descriptor $FD."""
+    program = folder / "gst-launch-1.0"
+    program.write_text(f'#!/bin/sh\nFD=$(echo "$*" | sed "s/.*fd=\\([0-9]*\\).*/\\1/")\n{script}\n', encoding="ascii")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+
+def test_a_pipeline_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_launcher(tmp_path, monkeypatch, 'while :; do echo -n "YUV4MPEG2 W4 H2 " > /dev/fd/$FD; sleep 0.05; done')
+    source = GstreamerSource("x", stall_s=0.3)
+    with pytest.raises(SourceError, match=r"no whole one within 0\.3 s|bytes that are none"):
+        source.read()
+    source.close()
+
+
+def test_what_a_pipeline_says_is_bounded_and_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "ERROR: no rtsp://me:Zq7@host/x?token=Zq7 nor user-pw=Zq7 nor location=/home/me/Zq7/a.mp4 \\033[2J"
+    make_launcher(tmp_path, monkeypatch, f"head -c 3000000 /dev/zero; printf '\\n{words}\\n'; exit 1")
+    source = GstreamerSource("rtspsrc user-pw=Zq7")
+    with pytest.raises(SourceError, match="ERROR: no rtsp://host/x") as caught:
+        source.read()
+    source.close()
+    assert "Zq7" not in caught.value.message
+    assert caught.value.message.isprintable()
+
+
+@needs_gstreamer
+def test_a_password_that_is_not_quoted_is_not_told() -> None:
+    source = open_source("gst://rtspsrc location=rtsp://127.0.0.1:9/x user-pw=first Zq7 ! decodebin")
+    with pytest.raises(SourceError, match="no element") as caught:
+        source.read()
+    source.close()
+    assert "Zq7" not in caught.value.message
+
+
+@pytest.mark.parametrize("pipeline", ["a\0b", "a" * 140_000], ids=["NUL", "too long"])
+def test_a_pipeline_that_cannot_be_started_is_told(pipeline: str) -> None:
+    with pytest.raises(SourceError, match="can be started with"):
         open_source(f"gst://{pipeline}")
 
 

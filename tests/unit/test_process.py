@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 from time import monotonic
 
 import pytest
 
-from edgeseg.core.process import feed_limited, run_limited
+from edgeseg.core.process import feed_limited, feed_module, run_limited
+from edgeseg.core.searchpath import list_trusted
 
 
 def test_what_a_program_reads_says_and_answers_comes_apart(tmp_path: Path) -> None:
@@ -44,3 +46,54 @@ def is_running(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+TRAP = "from pathlib import Path\n(Path(__file__).parent / 'was-run').touch()\nraise SystemExit(9)\n"
+
+
+@pytest.fixture
+def trapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder in which a stranger left modules that bear well-known names."""
+    for name in ("numpy", "json", "runpy", "typer", "hatchling", "sitecustomize", "subprocess"):
+        (tmp_path / f"{name}.py").write_text(TRAP, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("inherited", [None, ":x", "x:", ".", "x::y"])
+@pytest.mark.parametrize("safe", [None, "1"])
+def test_a_child_imports_nothing_from_the_working_folder(
+    trapped: Path, monkeypatch: pytest.MonkeyPatch, inherited: str | None, safe: str | None
+) -> None:
+    for name, value in (("PYTHONPATH", inherited), ("PYTHONSAFEPATH", safe)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "path", ["", str(trapped), ".", *sys.path])
+    done = feed_module("json.tool", ["--compact", "-"], b'{"a": 1}', 30)
+    assert (done.returncode, done.stdout.strip()) == (0, b'{"a":1}'), done.stderr
+    assert not (trapped / "was-run").exists()
+
+
+def test_a_folder_that_was_named_in_full_is_still_searched(trapped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = trapped / "a folder: with\nsigns"
+    named.mkdir()
+    (named / "mine.py").write_text("import sys\nprint(sys.argv[1:])", encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [str(named), *sys.path])
+    assert feed_module("mine", ["-x", "a b"], b"", 30).stdout == b"['-x', 'a b']\n"
+    monkeypatch.chdir(named)
+    assert feed_module("mine", [], b"", 30).returncode != 0
+    monkeypatch.setenv("PYTHONPATH", str(trapped))
+    monkeypatch.chdir(trapped)
+    monkeypatch.setattr(sys, "path", [str(trapped), *sys.path[1:]])
+    assert str(trapped) in list_trusted()
+
+
+@pytest.mark.parametrize("start", [["-m", "edgeseg"], ["-c", "from edgeseg.cli.app import main; main()"]])
+def test_the_command_line_imports_nothing_from_the_working_folder(trapped: Path, start: list[str]) -> None:
+    for name in ("runpy", "sitecustomize", "subprocess"):  # what Python itself looks for before edgeseg runs
+        (trapped / f"{name}.py").unlink()
+    inherited = {**os.environ, "PYTHONPATH": ":x"}
+    done = subprocess.run([sys.executable, *start, "devices"], env=inherited, capture_output=True, check=False)
+    assert (done.returncode, b"raspberry-pi-5" in done.stdout) == (0, True), done.stderr
+    assert not (trapped / "was-run").exists()

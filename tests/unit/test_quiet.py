@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 
+from edgeseg.core.errors import BackendError
 from edgeseg.core.quiet import captured_native_output, quiet_native_output
+from edgeseg.runtime.hands import Hands
+
+ROOT = Path(__file__).parents[2]
 
 
 def chat() -> None:
@@ -40,3 +48,81 @@ def test_it_is_shown_when_the_block_fails(capfd: pytest.CaptureFixture[str]) -> 
     with pytest.raises(ZeroDivisionError), quiet_native_output():
         chat_and_fail()
     assert sorted(capfd.readouterr().err.split()) == ["buffered", "straight"]
+
+
+class Stuck:
+    """A library that chats and does not come back until it is let go."""
+
+    def __init__(self) -> None:
+        self.chatting, self.free = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self._hang, daemon=True)
+        self.thread.start()
+        assert self.chatting.wait(10)
+
+    def _hang(self) -> None:
+        with quiet_native_output():
+            chat()
+            print("of the library's own Python")
+            self.chatting.set()
+            self.free.wait(10)
+            os.write(2, b"late\n")
+
+    def let_go(self) -> None:
+        self.free.set()
+        self.thread.join(10)
+
+
+PROGRAM = """
+import os, sys, threading
+from edgeseg.core import quiet
+from tests.unit.test_quiet import Stuck
+stuck = Stuck()
+print("held"); print("held, too", file=sys.stderr)
+if {given_up}:
+    quiet.restore_output(stuck.thread.ident)
+    quiet.restore_output(stuck.thread.ident)
+    os.system("echo from a child")
+stuck.let_go()
+print("after")
+"""
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_a_library_that_hangs_does_not_take_the_terminal(given_up: bool) -> None:
+    program = PROGRAM.format(given_up=given_up)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n") == ["held", *["from a child"] * given_up, "after", ""]
+    said = ["buffered", "straight", "of the library's own Python"] if given_up else []
+    assert sorted(done.stderr.strip().split("\n")) == sorted(["held, too", *said, *["late"] * given_up])
+
+
+def test_whoever_ends_first_leaves_the_other_one_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+    with captured_native_output() as mine:
+        stuck = Stuck()
+        os.write(2, b"both hold back\n")
+    os.write(2, b"one still does\n")
+    stuck.let_go()
+    os.write(2, b"shown\n")
+    mine.restore()
+    assert capfd.readouterr().err == "shown\n"
+
+
+def test_hands_that_are_stuck_give_the_output_back(capfd: pytest.CaptureFixture[str]) -> None:
+    free, hands = threading.Event(), Hands("stuck")
+
+    def hang() -> None:
+        with quiet_native_output():
+            os.write(2, b"last words\n")
+            free.wait(10)
+
+    with pytest.raises(BackendError):
+        hands.do(hang, 0.2)
+    os.write(1, b"back\n")
+    free.set()
+    assert capfd.readouterr() == ("back\n", "last words\n")
+
+
+def test_a_closed_output_stays_closed() -> None:
+    program = "import os\nfrom edgeseg.core.quiet import quiet_native_output as q\nwith q(): os.write(2, b'x')"
+    done = subprocess.run(["sh", "-c", f'"{sys.executable}" -c "{program}" >&-'], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

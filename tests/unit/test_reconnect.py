@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import threading
+import tracemalloc
+from collections.abc import MutableSequence
 from time import monotonic
 from typing import Any
 
@@ -28,7 +32,7 @@ class Cable(Source):
     def __init__(self, lengths: list[int]) -> None:
         self._lengths = lengths
         self._left = 0
-        self.openings: list[float] = []
+        self.openings: MutableSequence[float] = []
 
     def plug_in(self) -> Source:
         self.openings.append(monotonic())
@@ -90,10 +94,53 @@ def test_pauses_grow_until_a_frame_comes() -> None:
     cable = Cable([3, 0, 1, 0, 2])
     source = ReconnectingSource(cable.plug_in, cable.plug_in(), (0.02, 0.04, 0.08))
     images = [source.read() for _ in range(3)]
-    gaps = [later - earlier for earlier, later in zip(cable.openings[1:], cable.openings[2:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(list(cable.openings)[1:])]
     assert all(image is not None for image in images)
     assert [gap >= pause for gap, pause in zip(gaps, (0.04, 0.08, 0.08), strict=True)] == [True] * 3
     assert list(PAUSES_S) == sorted(PAUSES_S)
+
+
+def test_a_source_that_comes_and_goes_is_asked_for_less_and_less() -> None:
+    cable = Cable([2] * 5)
+    source = ReconnectingSource(cable.plug_in, cable.plug_in(), (0.02, 0.04, 0.08))
+    for _ in range(5):
+        assert source.read() is not None
+    gaps = [later - earlier for earlier, later in itertools.pairwise(cable.openings)]
+    assert [gap >= pause for gap, pause in zip(gaps, (0.02, 0.04, 0.08, 0.08), strict=True)] == [True] * 4
+
+
+def test_a_source_that_stayed_is_looked_for_at_once() -> None:
+    cable = Cable([2, 2, 9, 2])
+    source = ReconnectingSource(cable.plug_in, cable.plug_in(), (0.01, 0.3))
+    for _ in range(3):
+        assert source.read() is not None
+    threading.Event().wait(0.35)  # longer than the last pause
+    assert source.read() is not None
+    for _ in range(6):
+        assert source.read() is not None
+    began = monotonic()
+    assert source.read() is not None
+    assert monotonic() - began < 0.25
+
+
+def test_losing_it_again_and_again_takes_no_memory() -> None:
+    cable = Cable([2] * 65_536)
+    cable.openings = collections.deque(maxlen=2)
+    source = ReconnectingSource(cable.plug_in, cable.plug_in(), (0.0,))
+    for _ in range(1000):
+        source.read()
+    tracemalloc.start()
+    for _ in range(500):
+        source.read()
+    grown = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert source.health.interruptions == 1499
+    assert grown < 5_000
+
+
+def test_no_notice_tells_a_secret() -> None:
+    notice = Notice("lost", "Expected frames from rtsp://me:Zq7@host/x?token=Zq7, got none.")
+    assert notice.sentence == "Expected frames from rtsp://host/x?token=***, got none."
 
 
 def test_a_source_that_never_gave_a_frame_is_an_error() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.results import AREA, CLASSES, make_info, make_result
 
 ENDLESS = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from itertools import count
 from edgeseg.runtime.sinks.record import Recording
@@ -176,3 +178,43 @@ def test_a_recorded_video_is_a_source(tmp_path: Path) -> None:
     source.close()
     assert source.fps == pytest.approx(20.0, rel=0.05)
     assert source.health == Health()
+
+
+def name_result(number: int, name: str) -> Result:
+    result = make_result(number)
+    return replace(result, frame=replace(result.frame, name=name))
+
+
+def test_masks_are_named_after_their_images_and_none_is_overwritten(tmp_path: Path) -> None:
+    recording = Recording(tmp_path / "rec", make_info(), CLASSES, frames=True)
+    names = ["b 7.png", "b 7.jpg", "b 7.png", "b 7.png", "../x/y.bmp", "..", "n" * 250 + ".png", "", "00000007.png"]
+    for number, name in enumerate(names):
+        recording.write(name_result(number, name))
+    recording.close()
+    index = read_index(tmp_path / "rec")
+    assert [line["name"] for line in index] == names
+    masks = [line["mask"].removeprefix("masks/") for line in index]
+    assert masks[:5] == ["b 7.png", "b 7-00000001.png", "b 7-00000002.png", "b 7-00000003.png", "y.png"]
+    assert masks[7] == "00000007.png"
+    assert len(set(masks)) == len(names) == len(list((tmp_path / "rec/masks").iterdir()))
+    assert [line["frame"] for line in index] == [line["mask"].replace("masks/", "images/") for line in index]
+
+
+def test_a_service_that_starts_again_goes_on_in_a_new_session(tmp_path: Path) -> None:
+    kept: dict[Path, bytes] = {}
+    for _ in range(3):
+        recording = Recording(tmp_path / "rec", make_info(), CLASSES)
+        write_results(recording, 2)
+        recording.close()
+        assert {path: path.read_bytes() for path in kept} == kept
+        kept = {path: path.read_bytes() for path in (tmp_path / "rec").rglob("*") if path.is_file()}
+    assert recording.folder == tmp_path / "rec/session-3"
+    assert all(count_readable(tmp_path / "rec" / part, "mask") == 2 for part in ("", "session-2", "session-3"))
+
+
+@pytest.mark.parametrize("header", ["", "[]", "{}", '{"model": 1}', "[" * 100_000])
+def test_a_folder_of_another_program_is_no_recording(tmp_path: Path, header: str) -> None:
+    (tmp_path / "recording.json").write_text(header, encoding="utf-8")
+    with pytest.raises(OutputError, match="or a recording to go on with"):
+        Recording(tmp_path, make_info(), CLASSES)
+    assert [path.name for path in tmp_path.iterdir()] == ["recording.json"]

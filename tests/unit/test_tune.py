@@ -12,6 +12,7 @@ import pytest
 from edgeseg.cli.common import need_search_packages
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import MissingExtraError, UnknownNameError
+from edgeseg.core.install import tell_install
 from edgeseg.train.run import TrainOptions
 from edgeseg.trials.results import FAILED, FINISHED, RUNNING
 from edgeseg.tune.results import TrialRow, find_front, pick_trial
@@ -111,4 +112,4 @@ def test_missing_optuna_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match="optuna") as caught:
         need_search_packages()
-    assert caught.value.hint == "Install it with: pip install 'edgeseg[tune]'"
+    assert tell_install("tune") in caught.value.hint

@@ -8,6 +8,9 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
+from email import message_from_bytes
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -27,7 +30,7 @@ from edgeseg.runtime.sinks.courier import Courier
 from edgeseg.runtime.sinks.record import Recording
 from edgeseg.runtime.sources.base import Frame, Notice
 from edgeseg.runtime.viewer import WebViewer, audience
-from edgeseg.runtime.viewer.audience import SEATS
+from edgeseg.runtime.viewer.audience import SEATS_PER_ADDRESS
 from edgeseg.runtime.viewer.meter import Meter
 from tests.viewers import ask, order, port_of
 
@@ -71,14 +74,15 @@ class PictureClient:
         self.answer = self._connection.getresponse()
 
     def read_image(self) -> NDArray[np.uint8]:
-        assert self._read_until(b"\r\n\r\n") == b"--frame\r\nContent-Type: image/jpeg\r\n\r\n"
-        return self.read_next()
+        return self.read_part()[0]
 
-    def read_next(self) -> NDArray[np.uint8]:
-        end = b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n"
-        jpeg = self._read_until(end).removesuffix(end)
+    def read_part(self) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """Read a picture and what is told of it."""
+        head = message_from_bytes(self._read_until(b"\r\n\r\n").removeprefix(b"--frame\r\n"))
+        assert head.get_content_type() == "image/jpeg"
+        jpeg = self.answer.read(int(head["Content-Length"]) + 2).removesuffix(b"\r\n")
         image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-        return np.asarray(image, dtype=np.uint8)
+        return np.asarray(image, dtype=np.uint8), json.loads(head["X-Edgeseg-Figures"])
 
     def read_rest(self) -> bytes:
         return self.answer.read()
@@ -130,7 +134,6 @@ def test_numbers_before_the_first_frame(viewer: WebViewer) -> None:
     numbers = ask_numbers(viewer)
     assert (numbers["frames"], numbers["fps"], numbers["ages_ms"]) == (0, 0.0, [])
     assert numbers["idle_ms"] is None
-    assert numbers["frame_px"] is None
     assert numbers["ended"] is False
 
 
@@ -150,11 +153,6 @@ def test_numbers_say_what_was_published() -> None:
     assert (numbers["budget_ms"], numbers["late"], numbers["misses"]) == (50.0, 1, 0.25)
     assert numbers["backend"] == {"name": "cpu", "requested": "cuda", "fallback_reason": "cuda is not here."}
     assert (numbers["model"], numbers["source"]) == ("small", "phantom:linear")
-    assert numbers["frame_px"] == [640, 480]
-    assert numbers["classes"] == [
-        {"name": "lesion", "colour": "#ffb000", "area_px": 20000, "area_mm2": 5000.0},
-        {"name": "vessel", "colour": "#40b4e6", "area_px": 0, "area_mm2": 0.0},
-    ]
 
 
 def test_picture_shows_the_colour_where_the_mask_is(viewer: WebViewer) -> None:
@@ -167,14 +165,61 @@ def test_picture_shows_the_colour_where_the_mask_is(viewer: WebViewer) -> None:
     np.testing.assert_allclose(image[400, 100], (100, 100, 100), atol=8)
 
 
+def test_picture_comes_with_its_figures(viewer: WebViewer) -> None:
+    result = make_result()
+    viewer.publish(replace(result, frame=replace(result.frame, number=41, name='<b>"\n\x1b.png')))
+    with closing(PictureClient(viewer)) as client:
+        _, figures = client.read_part()
+    assert figures["stream"] == ask_numbers(viewer)["stream"]
+    assert (figures["number"], figures["mask_number"], figures["name"]) == (41, 41, '<b>"\n\x1b.png')
+    assert figures["frame_px"] == [640, 480]
+    assert figures["classes"] == [
+        {"name": "lesion", "colour": "#ffb000", "area_px": 20000, "area_mm2": 5000.0},
+        {"name": "vessel", "colour": "#40b4e6", "area_px": 0, "area_mm2": 0.0},
+    ]
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_no_picture_comes_with_the_figures_of_another_frame(hold: bool) -> None:
+    """Frame N is N grey, and its mask has N rows; masks may be carried onto newer frames."""
+    stop = threading.Event()
+
+    def publish() -> None:
+        for number in count():
+            if stop.wait(0.002):
+                return
+            shade = 20 + number % 200
+            frame = Frame(np.full((256, 64), shade, np.uint8), number, monotonic())
+            labels = np.zeros((256, 64), np.uint8)
+            labels[:shade] = 1
+            shown.see(frame)
+            if number % 3 == 0:
+                shown.publish(Result(frame, Segmentation(labels, StageTimes(1.0, 1.0, 1.0)), 1.0))
+
+    with closing(WebViewer(make_info(), CLASSES, port=0, hold=hold)) as shown:
+        thread = threading.Thread(target=publish)
+        thread.start()
+        try:
+            with closing(PictureClient(shown, "?fps=60&opacity=0")) as client:
+                parts = [client.read_part() for _ in range(25)]
+        finally:
+            stop.set()
+            thread.join(SECONDS)
+    for image, figures in parts:
+        assert abs(int(image[250, 5, 0]) - (20 + figures["number"] % 200)) <= 3
+        assert figures["classes"][0]["area_px"] == 64 * (20 + figures["mask_number"] % 200)
+    numbers = [figures["number"] for _, figures in parts]
+    assert numbers == sorted(numbers)
+
+
 def test_picture_follows_the_newest_result_and_ends_with_the_stream(viewer: WebViewer) -> None:
     viewer.publish(make_result())
     with closing(PictureClient(viewer, "?fps=60")) as client:
         client.read_image()
         viewer.publish(make_result())
-        assert client.read_next().shape == (480, 640, 3)
+        assert client.read_image().shape == (480, 640, 3)
         viewer.close()
-        assert client.read_rest() == b"\r\n--frame--\r\n"
+        assert client.read_rest() == b"--frame--\r\n"
 
 
 def test_picture_goes_on_to_newer_frames_while_the_network_is_behind(viewer: WebViewer) -> None:
@@ -182,13 +227,27 @@ def test_picture_goes_on_to_newer_frames_while_the_network_is_behind(viewer: Web
     with closing(PictureClient(viewer, "?fps=60&opacity=1")) as client:
         client.read_image()
         viewer.see(Frame(np.full((480, 640), 180, np.uint8), 3, monotonic()))
-        image = client.read_next()
+        image = client.read_image()
     np.testing.assert_allclose(image[400, 100], (180, 180, 180), atol=8)
     np.testing.assert_allclose(image[150, 300], (0, 176, 255), atol=8)
     assert ask_numbers(viewer)["frames"] == 1
 
 
-@pytest.mark.parametrize("query", ["opacity=2", "opacity=nan", "opacity=x", "fps=0", "fps=inf", "fps=-1"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "opacity=2",
+        "opacity=nan",
+        "opacity=x",
+        "fps=0",
+        "fps=inf",
+        "fps=-1",
+        "fps=1e-300",
+        "fps=nan",
+        "fps=1e308",
+        "fps=%00",
+    ],
+)
 def test_picture_that_cannot_be_drawn_is_refused(viewer: WebViewer, query: str) -> None:
     status, _, body = ask(viewer, f"/picture?{query}")
     assert status == 400
@@ -197,9 +256,9 @@ def test_picture_that_cannot_be_drawn_is_refused(viewer: WebViewer, query: str) 
 
 def test_more_windows_than_seats_are_refused_and_a_left_seat_is_free_again(viewer: WebViewer) -> None:
     viewer.publish(make_result())
-    clients = [PictureClient(viewer) for _ in range(SEATS)]
+    clients = [PictureClient(viewer) for _ in range(SEATS_PER_ADDRESS)]
     status, _, body = ask(viewer, "/picture")
-    assert (status, body) == (503, b"8 windows are watching already: close one first.\n")
+    assert (status, body) == (503, b"8 windows are watching already, or 6 from there: close one first.\n")
     before = set(client_threads())
     clients.pop().close()
     wait_for_one_gone(before)

@@ -16,11 +16,11 @@ from edgeseg.backends.onnx import OnnxBackend
 from edgeseg.convert.onnx.compare import FLOAT
 from edgeseg.convert.onnx.scheme import Scheme
 from edgeseg.convert.onnx.translate import translate_operator
-from edgeseg.convert.onnx.writer import TO_ONNX, GraphWriter
-from edgeseg.core.card import Card, card_to_json
+from edgeseg.convert.onnx.writer import GraphWriter
+from edgeseg.core.card import Card
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.frame import tensor_to_reals
-from edgeseg.core.modelfile import CARD_NAME, GOLDEN_KEY, GoldenPair, ModelFile, pack_golden
+from edgeseg.core.modelfile import GoldenPair, ModelFile, pack_metadata
 from edgeseg.core.verdict import OK
 from edgeseg.graph.operators import Graph, Tensor, read_graph
 
@@ -39,7 +39,7 @@ class OnnxModel:
 
 
 def export_onnx(model: ModelFile, scheme: Scheme) -> OnnxModel:
-    """Write a model file as ONNX; both ends are real numbers of the shapes that the .tflite has.
+    """Write a model file as ONNX; both ends are float32 of the shapes that the .tflite has, whatever is between.
 
     The card says so, and leaves out the Dice where the numbers inside are not the .tflite's own. Its hash is that of
     the file's bytes in front of the metadata.
@@ -51,7 +51,7 @@ def export_onnx(model: ModelFile, scheme: Scheme) -> OnnxModel:
     bare = proto.SerializeToString()
     card = _change_card(model.card, scheme, bare)
     operators = dict(Counter(node.op_type for node in proto.graph.node).most_common())
-    return OnnxModel(bare + _pack_metadata(card, _make_golden(model, bare)), card, operators)
+    return OnnxModel(bare + _pack_metadata(bare, card, _make_golden(model, bare)), card, operators)
 
 
 def check_precision(graph: Graph, scheme: Scheme) -> None:
@@ -68,7 +68,7 @@ def build_model(graph: Graph, scheme: Scheme) -> Any:
     writer = GraphWriter(scheme)
     ((source,), (sink,)) = graph.inputs, graph.outputs
     writer.scope = INPUT
-    writer.keep(source, writer.add("Transpose", INPUT, perm=TO_ONNX))
+    writer.begin(source, INPUT)
     for number, operator in enumerate(graph.operators):
         writer.scope = f"{number}_{operator.name.lower()}"
         translate_operator(writer, operator, operator.outputs[0].index == sink.index)
@@ -90,7 +90,8 @@ def _describe_end(name: str, tensor: Tensor) -> Any:
 
 
 def _change_card(card: Card, scheme: Scheme, bare: bytes) -> Card:
-    exact = scheme.is_quantised == (card.input_quantisation.dtype == "int8") and not scheme.is_symmetric
+    same_kind = scheme.is_quantised == (card.input_quantisation.dtype == "int8")
+    exact = same_kind and not scheme.is_symmetric and not scheme.is_half
     return dataclasses.replace(
         card,
         input_quantisation=FLOAT,
@@ -109,8 +110,8 @@ def _make_golden(model: ModelFile, bare: bytes) -> tuple[GoldenPair, ...]:
     return tuple(GoldenPair(tensor, backend.invoke(tensor)) for tensor in inputs)
 
 
-def _pack_metadata(card: Card, golden: tuple[GoldenPair, ...]) -> bytes:
+def _pack_metadata(bare: bytes, card: Card, golden: tuple[GoldenPair, ...]) -> bytes:
     """Pack what stands behind the model: two protobuf messages one after the other are one message."""
     behind = onnx.ModelProto()
-    onnx.helper.set_model_props(behind, {CARD_NAME: card_to_json(card), GOLDEN_KEY: pack_golden(golden)})
+    onnx.helper.set_model_props(behind, pack_metadata(bare, card, golden))
     return bytes(behind.SerializeToString())

@@ -1,4 +1,4 @@
-"""How activations are quantised in an ONNX file: not at all, as in the .tflite, or symmetrically for TensorRT."""
+"""In which numbers an ONNX file computes: float32, float16, int8 as in the .tflite, or int8 as TensorRT takes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edgeseg.core.spec import check_choice
 from edgeseg.graph.operators import Scales
 
-PRECISIONS = ("float32", "int8")
+PRECISIONS = ("float32", "float16", "int8")
 RUNTIMES = ("onnxruntime", "tensorrt")
 LOWEST, HIGHEST = -128, 127
 
@@ -40,6 +40,11 @@ class Scheme:
     def is_quantised(self) -> bool:
         """Say whether it computes with int8."""
         return self.precision == "int8"
+
+    @property
+    def is_half(self) -> bool:
+        """Say whether it computes in float16; both ends of the file are float32 all the same."""
+        return self.precision == "float16"
 
     @property
     def is_symmetric(self) -> bool:

@@ -9,11 +9,13 @@ import onnx
 from numpy.typing import NDArray
 
 from edgeseg.convert.onnx.scheme import Scheme
+from edgeseg.core.errors import ExportError
 from edgeseg.graph.operators import Tensor
 
 ONNX_CHANNELS = 1
 TO_ONNX, TO_TFLITE = (0, 3, 1, 2), (0, 2, 3, 1)
 """The orders of axes: ONNX has the channels in front of rows and columns, TFLite behind them."""
+LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 class GraphWriter:
@@ -39,8 +41,10 @@ class GraphWriter:
         return name
 
     def add_constant(self, values: NDArray[Any]) -> str:
-        """Add a constant."""
+        """Add a constant; a real one as the numbers that the scheme computes in."""
         name = f"{self.scope}/constant_{len(self.constants)}"
+        if self.scheme.is_half and values.dtype.kind == "f":
+            values = _halve(values, name)
         self.constants.append(onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
@@ -95,12 +99,30 @@ class GraphWriter:
         self._names[tensor.index] = name
 
     def finish(self, tensor: Tensor, name: str) -> None:
-        """Let the graph's output be a tensor, with the axes as TFLite has them."""
+        """Let the graph's output be a tensor in float32, with the axes as TFLite has them."""
         source = self.name_of(tensor)
+        if self.scheme.is_half:
+            source = self.add("Cast", source, to=onnx.TensorProto.FLOAT)
         self.nodes.append(onnx.helper.make_node("Transpose", [source], [name], name=name, perm=TO_TFLITE))
+
+    def begin(self, tensor: Tensor, name: str) -> None:
+        """Let the graph's input, which is float32, stand for a tensor, with the axes as ONNX has them."""
+        source = self.add("Cast", name, to=onnx.TensorProto.FLOAT16) if self.scheme.is_half else name
+        self.keep(tensor, self.add("Transpose", source, perm=TO_ONNX))
 
     def _add_pair(self, name: str, scale: Any, zero_point: Any, **attributes: Any) -> str:
         """Quantise and dequantise."""
         ends = self.add_constant(np.asarray(scale)), self.add_constant(np.asarray(zero_point))
         quantised = self.add("QuantizeLinear", name, *ends, **attributes)
         return self.add("DequantizeLinear", quantised, *ends, **attributes)
+
+
+def _halve(values: NDArray[Any], name: str) -> NDArray[np.float16]:
+    """Round real numbers to float16; what is beyond its largest would become infinite."""
+    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+    if largest > LARGEST_HALF:
+        raise ExportError(
+            f"Expected numbers up to {LARGEST_HALF:.0f} for float16, got {largest:.6g} in {name}.",
+            "Export with --precision float32.",
+        )
+    return values.astype(np.float16)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -84,11 +85,27 @@ def mask_folders(root: Path) -> list[Path]:
     return [p for p in sorted(root.iterdir()) if p.is_dir() and (p.name == "masks" or p.name.startswith("masks_"))]
 
 
+def _refuse_alike(root: Path, folders: Sequence[Path]) -> None:
+    """Refuse two folders of masks for one class, which differ in case alone or are masks/ and masks_target/."""
+    first: dict[str, Path] = {}
+    for folder in folders:
+        name = class_name(folder)
+        other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), folder)
+        if other != folder or not name.strip():
+            raise DataError(
+                f"Expected each class of {root} by a name of its own, got {other.name}/ and {folder.name}/."
+                if other != folder
+                else f"Expected the name of a class in {root}, got the folder {folder.name}/.",
+                "Rename one of them, or put their files together: masks_CLASS/.",
+            )
+
+
 def pair_files(root: Path, images: Named) -> Found:
     """Pair images with the files of the same names in masks/ and masks_CLASS/."""
     folders = mask_folders(root)
     if not folders:
         raise DataError(f"Expected a folder masks/ in {root}, got none.", "Several classes: masks_CLASS/ for each.")
+    _refuse_alike(root, folders)
     masks = [name_files(folder, list_images(folder)) for folder in folders]
     defects = list(images.defects)
     for folder, named in zip(folders, masks, strict=True):

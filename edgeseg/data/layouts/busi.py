@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeseg.core.images import list_images, read_image
 from edgeseg.data.case import Case
-from edgeseg.data.layouts.base import Found, compare_names
+from edgeseg.data.layouts.base import Found, compare_names, name_files
 from edgeseg.data.reading import Reading, read_mask
 
 FINDINGS = ("benign", "malignant", "normal")
@@ -29,7 +29,8 @@ class BusiLayout:
 
     def find(self, root: Path) -> Found:
         """Collect the masks of each image; patients are not published, so every image is a group of its own."""
-        files = _list_all(root)
+        named = name_files(root, _list_all(root))
+        files = named.files.values()
         images = {path.stem: path for path in files if _IMAGE.match(path.stem)}
         masks: dict[str, list[Path]] = {}
         for path in files:
@@ -37,7 +38,7 @@ class BusiLayout:
             if found:
                 masks.setdefault(found.group(1), []).append(path)
         cases = tuple(Case(s, p, tuple(masks[s]), s, read=read_merged) for s, p in images.items() if s in masks)
-        return Found(cases, ("lesion",), compare_names(images, masks, root))
+        return Found(cases, ("lesion",), (*named.defects, *compare_names(images, masks, root)))
 
 
 def read_merged(case: Case, colour: bool) -> Reading:

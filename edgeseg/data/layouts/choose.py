@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeseg.core.errors import DataError, UnknownNameError
+from edgeseg.core.names import can_be_written
 from edgeseg.data.layouts.arrays import ArraysLayout
 from edgeseg.data.layouts.base import Layout
 from edgeseg.data.layouts.busi import BusiLayout
@@ -32,6 +33,11 @@ def choose_layout(root: Path, name: str | None) -> Layout:
     """Take the named layout, or the only one that a folder fits."""
     if not root.is_dir():
         raise DataError(f"Expected a data folder at {root}, got none.", _list_layouts(LAYOUTS))
+    if not can_be_written(f"{root}{root.resolve().name}"):
+        raise DataError(
+            f"Expected a data folder whose name is UTF-8 without control characters, got {root.resolve()}.",
+            "Rename it: models and reports carry the folder's name.",
+        )
     if name is not None:
         known = {layout.name: layout for layout in LAYOUTS}
         if name not in known:

@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import DataError
 from edgeseg.data.case import Case
 from edgeseg.data.dicom import (
+    SIZE_TAGS,
     SPACING_TAGS,
+    check_announced,
     find_pixel_size,
+    find_tissue_region,
     read_header,
     read_image,
     read_pixels_header,
     silent_dicom,
 )
 from edgeseg.data.layouts.base import Found, collect_cases, name_files, pair_files
-from edgeseg.data.reading import Reading, read_mask, to_channels
+from edgeseg.data.reading import Reading, crop, read_mask, to_channels
 
 
 class DicomLayout:
@@ -33,34 +36,41 @@ class DicomLayout:
         return bool(_list_files(root))
 
     def find(self, root: Path) -> Found:
-        """Pair images with masks by name and take the pixel size from the header."""
+        """Pair images with masks by name; pixel size and region come from the header."""
         files = _list_files(root)
         if not files:
             raise DataError(f"Expected .dcm files in {root / 'images'}, got none.", "Name another folder or layout.")
         found = pair_files(root, name_files(root / "images", files))
-        cases, unreadable = collect_cases(found.cases, _add_spacing)
+        cases, unreadable = collect_cases(found.cases, _read_case_header)
         return Found(tuple(cases), found.classes, (*found.defects, *unreadable))
 
 
 def read_dicom_pair(case: Case, colour: bool) -> Reading:
-    """Read a DICOM image and one mask file for each class."""
-    frame = to_channels(_read_pixels(case.image), colour)
-    return frame, tuple(read_mask(path, frame) for path in case.masks)
+    """Read a DICOM image and one mask file for each class, cropped to the header's region as a stream is."""
+    frame = to_channels(_read_pixels(case.image), colour, str(case.image))
+    masks = tuple(read_mask(path, frame) for path in case.masks)
+    return crop(frame, case.region), tuple(crop(mask, case.region) for mask in masks)
 
 
 def _list_files(root: Path) -> list[Path]:
     return sorted(p for p in root.glob("images/*") if p.suffix.lower() == ".dcm" and not p.name.startswith("."))
 
 
-def _add_spacing(case: Case) -> Case:
-    header = read_header(case.image, SPACING_TAGS)
+def _read_case_header(case: Case) -> Case:
+    """Take the pixel size and the region of the picture from the header, as a stream of such a file does."""
+    header = read_header(case.image, (*SIZE_TAGS, *SPACING_TAGS))
+    _refuse_cine(case.image, check_announced(header, case.image))
     with silent_dicom(case.image):
-        size = find_pixel_size(header)
-    return dataclasses.replace(case, pixel_size_mm=size, read=read_dicom_pair)
+        size, region = find_pixel_size(header), find_tissue_region(header)
+    return dataclasses.replace(case, pixel_size_mm=size, region=region, read=read_dicom_pair)
 
 
 def _read_pixels(path: Path) -> NDArray[Any]:
     header, frames = read_pixels_header(path)
+    _refuse_cine(path, frames)
+    return read_image(header, path)
+
+
+def _refuse_cine(path: Path, frames: int) -> None:
     if frames != 1:
         raise DataError(f"Expected a single image in {path}, got {frames} frames.", "Export each frame as a file.")
-    return read_image(header, path)

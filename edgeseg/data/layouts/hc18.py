@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 
@@ -10,11 +11,11 @@ import cv2
 import numpy as np
 
 from edgeseg.core.errors import DataError
-from edgeseg.core.files import read_rows
 from edgeseg.core.images import list_images, read_image
-from edgeseg.data.case import Case
-from edgeseg.data.layouts.base import Found, compare_names, list_folder
+from edgeseg.data.case import CIRCUMFERENCE_MM, PIXEL_MM, Case
+from edgeseg.data.layouts.base import Found, compare_names, list_folder, name_files
 from edgeseg.data.reading import Mask, Reading, read_mask
+from edgeseg.data.tables import Row, read_length, read_table
 
 FOLDER = "training_set"
 TABLE = "training_set_pixel_size_and_HC.csv"
@@ -23,6 +24,9 @@ CLOSED_SHARE = 0.9
 """A closed outline fills about its hull, an open one little more than itself."""
 _IMAGE = re.compile(r"^(\d+)_\d*HC$")
 _ENDING = "_Annotation"
+
+Sizes = tuple[float | None, float | None]
+"""The pixel size and the circumference, in millimetres; None where the cell is empty."""
 
 
 class Hc18Layout:
@@ -37,14 +41,14 @@ class Hc18Layout:
 
     def find(self, root: Path) -> Found:
         """Pair images with outlines; the exam's number is the group."""
-        files = {path.stem: path for path in list_folder(root, FOLDER)}
-        images = {stem: path for stem, path in files.items() if _IMAGE.match(stem)}
-        outlines = {stem.removesuffix(_ENDING): path for stem, path in files.items() if stem.endswith(_ENDING)}
+        named = name_files(root / FOLDER, list_folder(root, FOLDER))
+        images = {stem: path for stem, path in named.files.items() if _IMAGE.match(stem)}
+        outlines = {stem.removesuffix(_ENDING): path for stem, path in named.files.items() if stem.endswith(_ENDING)}
         table = _read_table(root / TABLE)
         cases = tuple(
             _make_case(path, outlines[stem], table.get(path.name)) for stem, path in images.items() if stem in outlines
         )
-        return Found(cases, ("head",), compare_names(images, outlines, root / FOLDER))
+        return Found(cases, ("head",), (*named.defects, *compare_names(images, outlines, root / FOLDER)))
 
 
 def read_outlined(case: Case, colour: bool) -> Reading:
@@ -65,7 +69,7 @@ def fill_outline(outline: Mask) -> Mask:
     return filled if np.count_nonzero(filled) > CLOSED_SHARE * np.count_nonzero(hull) else hull
 
 
-def _make_case(image: Path, outline: Path, sizes: tuple[float, float] | None) -> Case:
+def _make_case(image: Path, outline: Path, sizes: Sizes | None) -> Case:
     group = image.stem.split("_")[0]
     case = Case(image.stem, image, (outline,), group, read=read_outlined)
     if sizes is None:
@@ -73,21 +77,21 @@ def _make_case(image: Path, outline: Path, sizes: tuple[float, float] | None) ->
     return dataclasses.replace(case, pixel_size_mm=sizes[0], head_circumference_mm=sizes[1])
 
 
-def _read_table(path: Path) -> dict[str, tuple[float, float]]:
-    if not path.is_file():
+def _read_table(path: Path) -> dict[str, Sizes]:
+    if not os.path.lexists(path):
         return {}
-    rows = read_rows(path)
-    try:
-        return {row["filename"]: (_read_length(row[PIXEL_SIZE]), _read_length(row[CIRCUMFERENCE])) for row in rows}
-    except (KeyError, ValueError) as error:
-        raise DataError(
-            f"Expected the columns filename, {PIXEL_SIZE} and {CIRCUMFERENCE} with numbers in {path}, got {error}.",
-            "Copy the published table again.",
-        ) from error
-
-
-def _read_length(text: str) -> float:
-    length = float(text)
-    if not 0 < length < float("inf"):
-        raise ValueError(f"the length {text}")
-    return length
+    found: dict[str, tuple[Row, Sizes]] = {}
+    for row in read_table(path, ("filename", PIXEL_SIZE, CIRCUMFERENCE)):
+        name = row["filename"].strip()
+        sizes = (
+            read_length(row, PIXEL_SIZE, PIXEL_MM, path, name),
+            read_length(row, CIRCUMFERENCE, CIRCUMFERENCE_MM, path, name),
+        )
+        first, known = found.setdefault(name, (row, sizes))
+        if known != sizes:
+            raise DataError(
+                f"Expected one row for each image in {path}, got two that differ for {name} "
+                f"(lines {first.line}, {row.line}).",
+                "Copy the published table again.",
+            )
+    return {name: sizes for name, (_, sizes) in found.items()}

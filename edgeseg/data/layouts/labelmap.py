@@ -6,13 +6,12 @@ import dataclasses
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from edgeseg.core.images import list_images, read_image
+from edgeseg.core.limits import CLASSES
 from edgeseg.data.case import Case
 from edgeseg.data.defects import DefectError, stray_labels
 from edgeseg.data.layouts.base import Found, collect_cases, compare_names, list_folder, name_files
-from edgeseg.data.reading import Reading, split_labels
+from edgeseg.data.reading import Reading, find_values, split_labels
 
 
 class LabelMapLayout:
@@ -33,7 +32,7 @@ class LabelMapLayout:
         paired = [Case(s, p, (labels.files[s],), s) for s, p in images.files.items() if s in labels.files]
         values: set[int] = set()
         cases, unreadable = collect_cases(paired, partial(_note_values, values=values))
-        classes = max(values, default=0)
+        classes = min(max(values, default=0), CLASSES)
         defects = (*images.defects, *labels.defects, *compare_names(images.files, labels.files, folder), *unreadable)
         reader = partial(read_label_map, classes=classes)
         return Found(
@@ -55,10 +54,14 @@ def number_classes(count: int) -> tuple[str, ...]:
 
 
 def _note_values(case: Case, values: set[int]) -> Case:
-    values.update(int(value) for value in np.unique(read_image(case.masks[0])))
+    values.update(find_values(read_image(case.masks[0])))
     return case
 
 
 def _check_values(values: set[int], folder: Path) -> tuple[DefectError, ...]:
+    """Refuse gaps, and more classes than a label map of 8 bits can hold later."""
     expected = set(range(1, max(values, default=0) + 1))
-    return () if expected and expected <= values else (stray_labels(str(folder), sorted(values), "K"),)
+    fits = bool(expected) and expected <= values and len(expected) <= CLASSES
+    return (
+        () if fits else (stray_labels(str(folder), sorted(values), "K" if len(expected) <= CLASSES else f"{CLASSES}"),)
+    )

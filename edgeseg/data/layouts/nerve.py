@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeseg.core.images import list_images
 from edgeseg.data.case import Case
-from edgeseg.data.layouts.base import Found, compare_names
+from edgeseg.data.layouts.base import Found, compare_names, name_files
 
 _IMAGE = re.compile(r"^(\d+)_\d+$")
 _ENDING = "_mask"
@@ -29,11 +29,12 @@ class NerveLayout:
     def find(self, root: Path) -> Found:
         """Pair images with masks; the subject is the group."""
         folder = _folder(root)
-        files = {path.stem: path for path in list_images(folder)}
+        named = name_files(folder, list_images(folder))
+        files = named.files
         images = {stem: path for stem, path in files.items() if _IMAGE.match(stem)}
         masks = {stem.removesuffix(_ENDING): path for stem, path in files.items() if stem.endswith(_ENDING)}
         cases = tuple(Case(s, p, (masks[s],), s.split("_")[0]) for s, p in images.items() if s in masks)
-        return Found(cases, ("nerve",), compare_names(images, masks, folder))
+        return Found(cases, ("nerve",), (*named.defects, *compare_names(images, masks, folder)))
 
 
 def _folder(root: Path) -> Path:

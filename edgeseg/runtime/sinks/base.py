@@ -33,6 +33,8 @@ class StreamInfo:
     mm_per_px: float | None = None
     inbox: Inbox | None = None
     """Where the page puts its camera's pictures, when those are the source."""
+    every_frame: bool = False
+    """Every frame of a recorded source is wanted: it waits for the sinks that keep results, and nothing is late."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,17 @@ class SinkReport:
     name: str
     taken: int
     missed: int
-    """Results that a newer one replaced while the sink was busy."""
+    """Results that were not brought out: replaced by a newer one while the sink was busy, or come after it ended."""
     failure: str | None
     """Why the sink ended before the stream did."""
     hint: str = ""
 
 
 class Sink(ABC):
-    """Receives every result; must return at once, since it runs between two frames."""
+    """Receives every result; must return at once, since it runs between two frames.
+
+    Only for a recorded source of which every frame is wanted, a sink may wait, until somebody ends the stream.
+    """
 
     @abstractmethod
     def publish(self, result: Result) -> None:
@@ -65,6 +70,9 @@ class Sink(ABC):
     def wants_end(self) -> bool:
         """Say whether the stream has no more reason to go on, as when its window was closed."""
         return False
+
+    def hurry(self) -> None:  # noqa: B027 - most sinks never wait
+        """Hear, from another thread or a signal, that the stream is to end: make it wait no longer."""
 
     def report(self) -> SinkReport | None:
         """Say what was taken and missed, where that is counted; complete after `close`."""

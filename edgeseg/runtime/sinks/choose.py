@@ -89,7 +89,9 @@ def _list_openers(
     record, emit_to, metrics = wishes.record, wishes.emit_to, wishes.metrics
     if record is not None:
         yield lambda: Courier(
-            Recording(record, info, classes, wishes.record_frames, wishes.record_as), is_on=not wishes.record_wait
+            Recording(record, info, classes, wishes.record_frames, wishes.record_as),
+            is_on=not wishes.record_wait,
+            waits=info.every_frame,
         )
     if wishes.view == "window":
         yield lambda: Window(info, classes, wishes.hold)
@@ -99,7 +101,7 @@ def _list_openers(
         recording = next((sink for sink in opened if isinstance(sink, Courier)), None)
         yield lambda: _open_page(info, classes, wishes, recording)
     if emit_to is not None:
-        yield lambda: Courier(Emitter(emit_to, classes, info.mm_per_px))
+        yield lambda: Courier(Emitter(emit_to, classes, info.mm_per_px), waits=info.every_frame)
 
 
 def _open_page(info: StreamInfo, classes: Sequence[ClassSpec], wishes: SinkWishes, recording: Courier | None) -> Sink:

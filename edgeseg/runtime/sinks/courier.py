@@ -1,4 +1,4 @@
-"""Between the stream, which never waits, and a consumer that takes its time: a thread with the newest result."""
+"""Between the stream and a consumer that takes its time: a thread that brings one result out after the other."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Outlet(ABC):
     """Set when the stream has no more reason to go on."""
 
     @abstractmethod
-    def write(self, result: Result) -> None:
-        """Bring one result out.
+    def write(self, result: Result) -> bool:
+        """Bring one result out; False where nobody is left to take it.
 
         Raises:
             EdgesegError: Nothing more can be brought out; the stream goes on without this outlet.
@@ -36,14 +36,24 @@ class Outlet(ABC):
 
 
 class Courier(Sink):
-    """Hands the newest result to an outlet on a thread of its own; what came and went meanwhile is counted."""
+    """Hands results to an outlet on a thread of its own.
 
-    def __init__(self, outlet: Outlet, is_on: bool = True) -> None:
-        """Start the thread; while it is off, results pass by uncounted."""
-        self._outlet, self._is_on = outlet, is_on
+    A live stream never waits for it: the newest result is next, and what came and went meanwhile is counted. A recorded
+    source of which every frame is wanted waits until there is room for the next result, so that none is lost.
+    """
+
+    def __init__(self, outlet: Outlet, is_on: bool = True, waits: bool = False) -> None:
+        """Start the thread.
+
+        Args:
+            outlet: Brings results out.
+            is_on: Whether results are carried from the start; while it is off, they pass by uncounted.
+            waits: Whether the stream waits for the outlet.
+        """
+        self._outlet, self._is_on, self._waits = outlet, is_on, waits
         self._news = threading.Condition()
         self._newest: Result | None = None
-        self._closing = False
+        self._closing, self._at_work = False, False
         self._taken, self._missed = 0, 0
         self._failure: EdgesegError | None = None
         self._thread = threading.Thread(target=self._run, name=f"edgeseg-{outlet.name}", daemon=True)
@@ -54,8 +64,16 @@ class Courier(Sink):
         with self._news:
             if not self._is_on:
                 return
-            self._missed += self._newest is not None or self._failure is not None
-            self._newest = result if self._failure is None else None
+            if self._waits:
+                self._news.wait_for(self._has_room)
+            self._missed += self._newest is not None or self._is_done()
+            self._newest = None if self._is_done() else result
+            self._news.notify_all()
+
+    def hurry(self) -> None:
+        """Let the stream wait no longer: what finds no room from now on is missed."""
+        with self._news:
+            self._waits = False
             self._news.notify_all()
 
     @property
@@ -67,6 +85,7 @@ class Courier(Sink):
         """Begin to carry results, or let them pass by."""
         with self._news:
             self._is_on = is_on
+            self._news.notify_all()
 
     @property
     def wants_end(self) -> bool:
@@ -93,9 +112,8 @@ class Courier(Sink):
     def _run(self) -> None:
         try:
             while (result := self._take()) is not None:
-                self._outlet.write(result)
-                with self._news:
-                    self._taken += 1
+                is_taken = self._outlet.write(result)
+                self._count(is_taken)
         except EdgesegError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - told at once and at the end; the stream goes on
@@ -103,14 +121,39 @@ class Courier(Sink):
         finally:
             self._outlet.close()
 
+    def _has_room(self) -> bool:
+        return self._newest is None or self._is_done() or not (self._waits and self._is_on)
+
+    def _is_done(self) -> bool:
+        return self._failure is not None or self._outlet.wants_end
+
     def _take(self) -> Result | None:
         with self._news:
             self._news.wait_for(lambda: self._newest is not None or self._closing)
             result, self._newest = self._newest, None
+            self._at_work = result is not None
+            self._news.notify_all()
             return result
+
+    def _count(self, is_taken: bool) -> None:
+        """Count the result that was at work, unless a hang was already told of it, and those that wait in vain."""
+        with self._news:
+            self._taken += is_taken and self._at_work
+            self._missed += self._at_work and not is_taken
+            self._at_work = False
+            self._drop_waiting()
+
+    def _drop_waiting(self) -> None:
+        if self._is_done():
+            self._missed += self._newest is not None
+            self._newest = None
+            self._news.notify_all()
 
     def _fail(self, error: EdgesegError) -> None:
         with self._news:
-            self._failure, self._newest = error, None
+            self._failure = error
+            self._missed += self._at_work
+            self._at_work = False
+            self._drop_waiting()
         if not self._outlet.wants_end:
             print(f"edgeseg: {self._outlet.name} ended, the stream goes on: {error.message}", file=sys.stderr)

@@ -39,25 +39,28 @@ class Emitter(Outlet):
         self._hurried = threading.Event()
         self._patience = float("inf")
 
-    def write(self, result: Result) -> None:
+    def write(self, result: Result) -> bool:
         """Write one line; a slow reader is waited for, but not past the stream's end."""
         line = json.dumps(describe_result(result, self._classes, self._mm_per_px)) + "\n"
         with explained_writes(Path("the JSON lines")):
             try:
-                self._send(line.encode("utf-8"))
+                return self._send(line.encode("utf-8"))
             except BrokenPipeError:
                 self.wants_end = True
+        return False
 
     def hurry(self) -> None:
         """Give a reader that does not read one more moment."""
         self._patience = monotonic() + FAREWELL_SECONDS
         self._hurried.set()
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, data: bytes) -> bool:
+        """Send a line; False where its end was not read in time."""
         while data and not self.wants_end and not self._is_given_up():
             _, ready, _ = select.select([], [self._handle], [], LOOK_UP_SECONDS)
             if ready:
                 data = data[os.write(self._handle, data[:CHUNK]) :]
+        return not data
 
     def _is_given_up(self) -> bool:
         return self._hurried.is_set() and monotonic() > self._patience
@@ -69,6 +72,7 @@ def describe_result(result: Result, classes: Sequence[ClassSpec], mm_per_px: flo
     areas = measure_areas(labels, classes, mm_per_px)
     return {
         "number": result.frame.number,
+        "name": result.frame.name,
         "captured_at": round(result.frame.captured_at, 4),
         "age_ms": round(result.age_ms, 3),
         "frame_px": [labels.shape[1], labels.shape[0]],

@@ -50,7 +50,7 @@ class Metrics(Sink):
         return "\n".join((*self._list_counts(), *self._list_times(), *_list_thermal(), ""))
 
     def _list_counts(self) -> Iterator[str]:
-        late = self._info.recorder.report().late
+        late = self._info.recorder.late
         yield from _describe("frames_captured_total", "counter", "Frames captured.", self._captured)
         yield from _describe("frames_processed_total", "counter", "Frames with a mask.", self._processed)
         yield from _describe("frames_late_total", "counter", "Masks later than the budget.", late)

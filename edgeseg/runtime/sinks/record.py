@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
-from edgeseg.core.errors import OutputError
+from edgeseg.core.errors import LimitError, OutputError
 from edgeseg.core.files import append_whole, explained_writes, write_json
+from edgeseg.core.limits import TABLE_BYTES, read_regular
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
 from edgeseg.runtime.areas import measure_areas
@@ -18,6 +21,8 @@ from edgeseg.runtime.sinks.courier import Outlet
 from edgeseg.runtime.sinks.shelves import SHELVES
 
 INDEX, HEADER, MASKS, FRAMES = "index.jsonl", "recording.json", "masks", "images"
+SESSION = "session-"
+"""What the folder of a later session is called, before its number; the first session is the recording's own folder."""
 
 
 class Recording(Outlet):
@@ -35,36 +40,42 @@ class Recording(Outlet):
         """Begin a recording.
 
         Args:
-            folder: Where to write; new or empty.
+            folder: Where to write: new, empty, or a recording already, in which this one becomes a new session.
             info: What is recorded, for the header.
             classes: Names and colours, in the order of the labels.
             frames: Whether the frames are stored as well.
             form: One of SHELVES: a file per picture, or one video.
 
         Raises:
-            OutputError: The folder holds something or cannot be written.
+            OutputError: The folder holds something else or cannot be written.
         """
-        self._folder, self._classes = folder, tuple(classes)
+        self._classes = tuple(classes)
         self._mm_per_px = info.mm_per_px
         self._began: float | None = None
         with explained_writes(folder):
-            _make_folder(folder)
-            self._masks = SHELVES[form](folder, MASKS)
-            self._frames = SHELVES[form](folder, FRAMES) if frames else None
+            self._folder = folder = _make_folder(folder)
             header = {"model": info.model, "classes": to_plain(self._classes), "mm_per_px": info.mm_per_px}
             write_json(folder / HEADER, header)
-            self._index = os.open(folder / INDEX, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            self._masks = SHELVES[form](folder, MASKS)
+            self._frames = SHELVES[form](folder, FRAMES) if frames else None
+            self._index = os.open(folder / INDEX, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
 
-    def write(self, result: Result) -> None:
+    @property
+    def folder(self) -> Path:
+        """Give the folder of this session."""
+        return self._folder
+
+    def write(self, result: Result) -> bool:
         """Write one result; its line in the index comes last."""
         frame, labels = result.frame, result.segmentation.labels
         self._began = frame.captured_at if self._began is None else self._began
         seconds = frame.captured_at - self._began
         with explained_writes(self._folder):
-            mask = self._masks.put(labels, frame.number, seconds)
-            image = self._frames.put(frame.image, frame.number, seconds) if self._frames is not None else None
+            mask = self._masks.put(labels, frame, seconds)
+            image = self._frames.put(frame.image, frame, seconds) if self._frames is not None else None
             line = {
                 "number": frame.number,
+                "name": frame.name,
                 "captured_s": round(seconds, 4),
                 "age_ms": round(result.age_ms, 3),
                 "mask": mask.file,
@@ -73,6 +84,7 @@ class Recording(Outlet):
                 "areas": to_plain(measure_areas(labels, self._classes, self._mm_per_px)),
             }
             append_whole(self._index, (json.dumps(line) + "\n").encode("utf-8"))
+        return True
 
     def close(self) -> None:
         """Close index and videos."""
@@ -82,9 +94,32 @@ class Recording(Outlet):
             self._frames.close()
 
 
-def _make_folder(folder: Path) -> None:
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+def _make_folder(folder: Path) -> Path:
+    """Make the folder to write into: a service that is started again goes on beside what it has recorded."""
+    if not folder.exists() or _is_empty(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    if not _is_recording(folder):
         raise OutputError(
-            f"Expected a new or an empty folder for the recording, got {folder}.", "Name another --record DIR."
+            f"Expected a new or an empty folder for the recording, or a recording to go on with, got {folder}.",
+            "Name another --record DIR.",
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    for number in count(2):  # mkdir decides which of two streams gets a number
+        with suppress(FileExistsError):
+            (folder / f"{SESSION}{number}").mkdir()
+            break
+    return folder / f"{SESSION}{number}"
+
+
+def _is_empty(folder: Path) -> bool:
+    """Say whether a folder holds nothing, or what a header leaves that was never finished."""
+    return folder.is_dir() and all(path.name.startswith(f".{HEADER}.") for path in folder.iterdir())
+
+
+def _is_recording(folder: Path) -> bool:
+    """Say whether a folder holds the header of a recording."""
+    try:
+        header = json.loads(read_regular(folder / HEADER, TABLE_BYTES))
+    except (OSError, LimitError, ValueError, RecursionError):
+        return False
+    return isinstance(header, dict) and {"model", "classes", "mm_per_px"} <= header.keys()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedWriter
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,10 @@ from numpy.typing import NDArray
 
 from edgeseg.core.images import encode_png
 from edgeseg.runtime.sinks.matroska import PngVideo
+from edgeseg.runtime.sources.base import Frame
+
+STEM_BYTES = 200
+"""Of a file's name, which may have 255 bytes, some are kept for what makes it different from others."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +41,12 @@ class Shelf(ABC):
         """
 
     @abstractmethod
-    def put(self, image: NDArray[Any], number: int, seconds: float) -> Place:
+    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> Place:
         """Keep a picture; it is whole on the disk when this returns.
 
         Args:
             image: Grey or BGR.
-            number: Of the frame.
+            frame: What the picture is of; a file of its own is named after it.
             seconds: Since the recording's first frame.
 
         Raises:
@@ -56,11 +64,21 @@ class PngShelf(Shelf):
         self._folder, self._name = folder / name, name
         self._folder.mkdir()
 
-    def put(self, image: NDArray[Any], number: int, seconds: float) -> Place:  # noqa: ARG002 - a file has no time
+    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> Place:  # noqa: ARG002 - a file has no time
         """Write a file."""
-        file = f"{number:08d}.png"
-        (self._folder / file).write_bytes(encode_png(image))
-        return Place(f"{self._name}/{file}")
+        data = encode_png(image)
+        with self._open_new(frame) as file:
+            file.write(data)
+            return Place(f"{self._name}/{Path(file.name).name}")
+
+    def _open_new(self, frame: Frame) -> BufferedWriter:
+        """Open a file under a name that is free: a.png may stand beside a.jpg, and come again with --loop."""
+        number = f"{frame.number:08d}"
+        stem = os.fsdecode(os.fsencode(Path(frame.name).stem)[:STEM_BYTES]) if frame.name else number
+        names = chain((stem, f"{stem}-{number}"), (f"{stem}-{number}-{again}" for again in count(2)))
+        while True:
+            with suppress(FileExistsError):
+                return (self._folder / f"{next(names)}.png").open("xb")
 
 
 class VideoShelf(Shelf):
@@ -72,7 +90,7 @@ class VideoShelf(Shelf):
         self._videos = 0
         self._video: PngVideo | None = None
 
-    def put(self, image: NDArray[Any], number: int, seconds: float) -> Place:  # noqa: ARG002 - the index has it
+    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> Place:  # noqa: ARG002 - the index has it
         """Append to the video."""
         height, width = image.shape[:2]
         if self._video is None or self._size != (height, width):

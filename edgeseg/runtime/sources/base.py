@@ -9,11 +9,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edgeseg.core.redact import redact
 from edgeseg.core.spec import Region
 from edgeseg.runtime.sources.inbox import Inbox
 
 STALL_S = 5.0
-"""How long a live source may give nothing before it counts as lost."""
+"""How long the next whole frame of a live source may take before it counts as lost."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Frame:
     captured_at: float
     region: Region | None = None
     """Where the ultrasound picture is, when the user or the source says so; it goes before the card's region."""
+    name: str = ""
+    """The name of its file, where every frame has a file of its own."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,13 @@ class Health:
 
 @dataclass(frozen=True)
 class Notice:
-    """A live source was lost, or is back."""
+    """A live source was lost, or is back; it is told on pages too, so without secrets."""
 
     state: str
     sentence: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sentence", redact(self.sentence))
 
 
 def ignore_notice(notice: Notice) -> None:
@@ -56,6 +62,8 @@ def ignore_notice(notice: Notice) -> None:
 class Source(ABC):
     """A sequence of images."""
 
+    returns: bool = False
+    """A source that was lost and comes back by itself, so that it need not be opened again."""
     live: bool = False
     """A live source sets its own pace; a recorded one is played at `fps`."""
     fps: float = 30.0
@@ -64,6 +72,8 @@ class Source(ABC):
     mm_per_px: float | None = None
     arrived_at: float | None = None
     """When the newest image arrived (monotonic seconds), where that is earlier than the end of its decoding."""
+    name: str = ""
+    """The newest image's file, without its folder: of images and DICOM; empty for videos and live sources."""
     inbox: Inbox | None = None
     """Where the page puts its pictures, for a source that is fed by one."""
     health: Health = Health()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
 from numpy.typing import NDArray
 
 from edgeseg.core.images import decode_jpeg, measure_jpeg
+from edgeseg.runtime.sources.absence import Absence
 from edgeseg.runtime.sources.base import STALL_S, Health, Notice, Source
 from edgeseg.runtime.sources.inbox import Inbox, Letter
 from edgeseg.runtime.sources.options import Size, read_options
@@ -37,7 +37,7 @@ class BrowserOptions:
 class BrowserSource(Source):
     """Waits for pictures, however long none come: the page may be opened, closed and opened again."""
 
-    live = True
+    live = returns = True
 
     def __init__(self, text: str, stall_s: float = STALL_S) -> None:
         """Prepare to wait.
@@ -51,9 +51,8 @@ class BrowserSource(Source):
         self.inbox = self._letters
         self.fps = options.fps
         self._stall_s = stall_s
-        self._corrupt, self._interruptions, self._lost_seconds = 0, 0, 0.0
+        self._absence, self._corrupt = Absence(), 0
         self._seen = False
-        self._lost_at: float | None = None
 
     def read(self) -> NDArray[Any] | None:
         """Wait for the next whole picture; None after `interrupt`."""
@@ -73,7 +72,7 @@ class BrowserSource(Source):
     def close(self) -> None:
         """Take no more pictures."""
         self._letters.close()
-        self._find_again()
+        self._absence.end("The browser's camera")
         self._note_health()
 
     def _wait(self) -> Letter | None:
@@ -82,27 +81,24 @@ class BrowserSource(Source):
                 return None
             self._lose()
         self._seen = True
-        if self._lost_at is not None:
-            self.tell(Notice("back", f"The browser's camera is back after {self._find_again():.1f} s."))
+        self._tell_change(self._absence.end("The browser's camera"))
         return letter
 
     def _lose(self) -> None:
-        if self._seen and self._lost_at is None:
-            self._lost_at = monotonic()
-            self._interruptions += 1
-            self._note_health()
-            self.tell(Notice("lost", f"Expected pictures from the browser, got none for {self._stall_s:g} s."))
+        if self._seen:
+            self._tell_change(
+                self._absence.begin(f"Expected pictures from the browser, got none for {self._stall_s:g} s.")
+            )
 
-    def _find_again(self) -> float:
-        since, self._lost_at = self._lost_at, None
-        seconds = 0.0 if since is None else monotonic() - since
-        self._lost_seconds += seconds
-        return seconds
+    def _tell_change(self, notice: Notice | None) -> None:
+        self._note_health()
+        if notice is not None:
+            self.tell(notice)
 
     def _note_health(self) -> None:
         self.health = Health(
-            self._interruptions,
-            round(self._lost_seconds, 3),
+            self._absence.interruptions,
+            round(self._absence.seconds, 3),
             corrupt=self._corrupt,
             skipped=self._letters.replaced,
         )

@@ -8,10 +8,10 @@ from time import monotonic
 from typing import Any
 
 import cv2
-import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
+from edgeseg.runtime.sources.announced import retrieve_frame
 from edgeseg.runtime.sources.base import Source
 from edgeseg.runtime.sources.options import Size, read_options, split_address
 
@@ -54,10 +54,10 @@ class CameraSource(Source):
         """Wait for the camera's next frame."""
         found = self._capture.grab()
         self.arrived_at = monotonic()
-        found, image = self._capture.retrieve() if found else (False, None)
-        if not found:
+        image = retrieve_frame(self._capture, self._name) if found else None
+        if image is None:
             raise SourceError(f"Expected a frame from the camera {self._name}, got none.", "Check its cable.")
-        return np.asarray(image)
+        return image
 
     def close(self) -> None:
         """Let go of the camera."""
@@ -65,6 +65,8 @@ class CameraSource(Source):
 
 
 def _open_device(name: str) -> cv2.VideoCapture:
+    if not name.isprintable():  # OpenCV crashes at what is no UTF-8
+        raise SourceError(f"Expected a camera's file, got {name}.", "List cameras with: ls /dev/video*.")
     backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
     capture = cv2.VideoCapture(int(name) if name.isdigit() else name, backend)
     if not capture.isOpened():

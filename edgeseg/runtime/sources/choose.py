@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeseg.core.errors import UnknownNameError
+from edgeseg.core.errors import SourceError, UnknownNameError
 from edgeseg.runtime.capture import AS_IT_COMES, CaptureOptions, LiveSourceError
 from edgeseg.runtime.sources.base import Source
 from edgeseg.runtime.sources.browser import BrowserSource
@@ -13,10 +14,10 @@ from edgeseg.runtime.sources.camera import CameraSource
 from edgeseg.runtime.sources.csi import build_pipeline
 from edgeseg.runtime.sources.dicom import DicomSource, is_dicom
 from edgeseg.runtime.sources.gstreamer import GstreamerSource
-from edgeseg.runtime.sources.images import ImagesSource, is_pattern
+from edgeseg.runtime.sources.images import ImagesSource, is_image, is_pattern
 from edgeseg.runtime.sources.loop import LoopedSource
 from edgeseg.runtime.sources.mjpeg import MjpegSource
-from edgeseg.runtime.sources.options import split_address
+from edgeseg.runtime.sources.options import show_source, split_address
 from edgeseg.runtime.sources.phantom import PhantomSource
 from edgeseg.runtime.sources.raw import RawSource
 from edgeseg.runtime.sources.reconnect import ReconnectingSource
@@ -36,6 +37,7 @@ KINDS = (
     "FILE.mp4",
     "FILE.dcm",
     "FOLDER of images",
+    "IMAGE.png",
     "FOLDER/*.png",
     "- (raw frames on standard input)",
     "browser:// (the camera of whoever has the page open)",
@@ -45,7 +47,7 @@ KINDS = (
 def open_source(text: str, colour: bool = False, options: CaptureOptions = AS_IT_COMES) -> Source:
     """Open a source; a live one is opened again when it is lost, a recorded one at its end if that is asked for.
 
-    A page that sends its camera's pictures comes back by itself.
+    A page that sends its camera's pictures and a writer on standard input come back by themselves.
 
     Args:
         text: What the user wrote, one of `KINDS`.
@@ -62,15 +64,16 @@ def open_source(text: str, colour: bool = False, options: CaptureOptions = AS_IT
     except LiveSourceError:
         source.close()
         raise
-    if source.live and source.inbox is None:
+    if source.live and not source.returns:
         return ReconnectingSource(opener, source)
     return LoopedSource(opener, source) if options.loop else source
 
 
 def _find_opener(text: str, colour: bool) -> Opener:
+    text = re.sub("^[A-Za-z]+://", lambda scheme: scheme[0].lower(), text)
     opener = _find_stream(text, colour) or _find_recording(text, colour)
     if opener is None:
-        raise UnknownNameError("source", text, KINDS)
+        raise UnknownNameError("source", show_source(text) if "://" in text else text, KINDS)
     return opener
 
 
@@ -86,7 +89,9 @@ def _find_stream(text: str, colour: bool) -> Opener | None:
         "browser://": lambda: BrowserSource(text),
         "/dev/": lambda: CameraSource(text),
     }
-    if address.isdigit():
+    if text.startswith("/dev/") and _is_recording(Path(address)):  # /dev/shm is a folder in memory
+        return None
+    if re.fullmatch("[0-9]{1,4}", address):
         return lambda: CameraSource(text)
     if address == "-":
         return lambda: RawSource(text)
@@ -94,11 +99,24 @@ def _find_stream(text: str, colour: bool) -> Opener | None:
 
 
 def _find_recording(text: str, colour: bool) -> Opener | None:
-    if not text:
+    if not text or "://" in text:
         return None
     path = Path(text)
-    if path.is_dir() or is_pattern(text):
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:  # too long a name, a NUL byte, a folder that may not be looked into
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SourceError(f"Expected a file at {path}, got none that can be: {reason}.", "Check the path.") from error
+    # a file that is there by this very name is meant, whatever signs of a pattern its name holds
+    if path.is_dir() or is_image(path) or (is_pattern(text) and not path.exists()):
         return lambda: ImagesSource(text, colour)
     if path.suffix.lower() in SUFFIXES:
         return lambda: VideoSource(path)
     return (lambda: DicomSource(path, colour)) if is_dicom(path) else None
+
+
+def _is_recording(path: Path) -> bool:
+    try:
+        return path.is_file() or path.is_dir()
+    except (OSError, ValueError):
+        return False

@@ -55,7 +55,7 @@ def build_pipeline(text: str, has_element: Callable[[str], bool] = find_element)
     """
     number = split_address(text)[0].removeprefix("csi://")
     options = read_options(text, CsiOptions, EXAMPLE)
-    if not re.fullmatch(r"\d{1,2}", number):
+    if not re.fullmatch("[0-9]{1,2}", number):
         raise SourceError(f"Expected a camera's number in {text}, got {number!r}.", f"Write for example '{EXAMPLE}'.")
     element = next((name for name in PIPELINES if has_element(name)), None)
     if element is None:

@@ -9,6 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, SourceError
+from edgeseg.core.limits import DICOM_BYTES, check_regular
+from edgeseg.core.names import show_name
 from edgeseg.data.dicom import (
     CINE_TAGS,
     find_frame_rate,
@@ -29,7 +31,7 @@ def is_dicom(path: Path) -> bool:
     """Say whether a file is DICOM, by its ending or, since scanners often give none, by its magic number."""
     if path.suffix.lower() in SUFFIXES:
         return True
-    if not path.is_file():
+    if not path.is_file() or path.stat().st_size <= _PREAMBLE:  # files of the kernel's are empty, and may block
         return False
     with path.open("rb") as file:
         return file.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC
@@ -45,8 +47,10 @@ class DicomSource(Source):
             path: A file with one frame or many.
             colour: Whether the model wants colour; grey frames stay grey, and such a model refuses them.
         """
-        if not path.is_file():
+        if not path.exists():
             raise SourceError(f"Expected a DICOM file at {path}, got no such file.", "Check the path.")
+        check_regular(path, DICOM_BYTES)
+        self.name = show_name(path.name)
         self._path, self._colour, self._next, self._decoded = path, colour, 0, 0
         self._header, self._count = read_pixels_header(path, CINE_TAGS)
         with silent_dicom(path):

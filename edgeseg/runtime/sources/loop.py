@@ -33,6 +33,7 @@ class LoopedSource(Source):
             self._begin_again()
             image = self._source.read()
         self.health = dataclasses.replace(self._source.health, corrupt=self._corrupt + self._source.health.corrupt)
+        self.name = self._source.name
         if image is None:
             raise SourceError("Expected a source that can be played twice, got no frame the second time.", "No --loop.")
         return image

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 
 from edgeseg.core.errors import SourceError
+from edgeseg.core.names import show_name
+from edgeseg.core.redact import QUOTES, redact
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+_WORD = re.compile(r"(?P<key>[^ \"'=]*=)?(?P<value>\"[^\"]*\"|'[^']*'|(?:\\.|[^ \"'\\])+)")
 Options = TypeVar("Options", bound="DataclassInstance")
 
 
@@ -37,8 +41,45 @@ def split_address(text: str) -> tuple[str, str]:
     return address, options
 
 
+def show_source(text: str) -> str:
+    """Name a source on pages, in reports and in messages: without secrets, and files without their folders."""
+    if text.startswith("gst://"):
+        return redact(hide_folders(text))
+    if "://" in text:
+        return redact(re.sub(r"\s", lambda space: quote(space[0]), text))  # a space would end a password
+    if text.startswith(("-", "/dev/")) or not Path(text).name:
+        return redact(text)
+    return redact(show_name(Path(text).name))
+
+
+def hide_folders(text: str) -> str:
+    """Leave the folders of local files out of a pipeline, or of what GStreamer says of it."""
+    return _WORD.sub(lambda word: (word["key"] or "") + _hide_folder(word["key"] or "", word["value"]), text)
+
+
+def _hide_folder(key: str, value: str) -> str:
+    """Leave out the folders of one word, quoted or not; those of devices and of other machines stay."""
+    mark = value[0] if value[0] in QUOTES else ""
+    inner = value.strip(mark) if mark else value
+    if mark and not key and "=" in inner:  # "location=/a b/c"
+        key, sign, rest = inner.partition("=")
+        return f"{mark}{key}{sign}{_hide_folder(key + sign, rest) if rest else rest}{mark}"
+    is_local = inner.startswith("file://") or (
+        "://" not in inner
+        and not inner.startswith("/dev/")
+        and (inner.startswith(("/", "~", "./", "../")) or (key.endswith("location=") and "/" in inner))
+    )
+    if not is_local:
+        return value
+    return f"{mark}{'file://' if inner.startswith('file://') else ''}{inner.rstrip('/').rpartition('/')[2]}{mark}"
+
+
 def split_url(url: str, example: str) -> SplitResult:
-    """Split the address of a network source, and refuse one without a host or with a wrong port."""
+    """Split the address of a network source; nothing of one that cannot be an address is quoted.
+
+    Raises:
+        SourceError: It has no host, a wrong port, or signs that no address has.
+    """
     try:
         where = urlsplit(url)
         named = bool(where.hostname) and where.port != 0
@@ -46,7 +87,13 @@ def split_url(url: str, example: str) -> SplitResult:
         named = False
     if not named:
         raise SourceError(
-            "Expected an address with a host, got one without or with a wrong port.", f"Write for example '{example}'."
+            "Expected an address with a host, got one without or with a wrong port.",
+            f"Write for example '{example}'; in a name or password write @ as %40, / as %2F, # as %23 and ? as %3F.",
+        )
+    if not url.isprintable() or " " in url:
+        raise SourceError(
+            "Expected an address without spaces and control characters, got one with them.",
+            "Write a space as %20.",
         )
     return where
 
@@ -85,20 +132,20 @@ def _read_value(name: str, value: str, known: list[str]) -> Any:
 
 
 def _read_size(value: str) -> Size:
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", value)
+    match = re.fullmatch("([0-9]{1,9})(?:x([0-9]{1,9}))?", value)
     if match is None:
         raise ValueError(f"size={value} is no WIDTHxHEIGHT")
     return Size(int(match[1]), int(match[2] or match[1]))
 
 
 def _read_number(value: str) -> float:
-    if not re.fullmatch(r"\d+(\.\d+)?", value) or float(value) == 0:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,9})?", value) or float(value) == 0:
         raise ValueError(f"fps={value} is no number above 0")
     return float(value)
 
 
 def _read_count(value: str) -> int:
-    if not re.fullmatch(r"\d{1,9}", value):
+    if not re.fullmatch("[0-9]{1,9}", value):
         raise ValueError(f"{value!r} is no whole number")
     return int(value)
 

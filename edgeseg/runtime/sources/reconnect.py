@@ -14,7 +14,11 @@ from edgeseg.core.errors import SourceError
 from edgeseg.runtime.sources.base import Health, Notice, Source
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""How long to wait before each attempt; the last holds for all that follow."""
+"""How long to wait before each attempt; the last holds for all that follow.
+
+They begin anew once the source has given frames for longer than its last pause: one that comes and goes is not asked
+twice a second.
+"""
 
 
 class ReconnectingSource(Source):
@@ -36,6 +40,7 @@ class ReconnectingSource(Source):
         self._source: Source | None = source
         self._seen = False
         self._attempts = 0
+        self._found_at: float | None = None
         self._lost_at: float | None = None
         self._past = Health()
         self._stopped = threading.Event()
@@ -65,6 +70,7 @@ class ReconnectingSource(Source):
         if source is not None:
             self._past = _add(self._past, source.health)
             source.close()
+        self._found_at = None
         if self._stopped.is_set() and self._lost_at is not None:
             self._count_lost_time(self._lost_at)
         self.health = self._past
@@ -95,12 +101,17 @@ class ReconnectingSource(Source):
             self._lost_at = monotonic()
             self._past = dataclasses.replace(self._past, interruptions=self._past.interruptions + 1)
             self.tell(Notice("lost", f"{error.message} Looking for it again."))
-        pause = self._pauses_s[min(self._attempts, len(self._pauses_s) - 1)]
+        self._stopped.wait(self._find_pause(self._attempts))
         self._attempts += 1
-        self._stopped.wait(pause)
+
+    def _find_pause(self, attempt: int) -> float:
+        return self._pauses_s[min(attempt, len(self._pauses_s) - 1)]
 
     def _note_frame(self, source: Source) -> None:
-        self._seen, self._attempts = True, 0
+        self._seen = True
+        self._found_at = self._found_at or monotonic()
+        if self._attempts and monotonic() - self._found_at > self._find_pause(self._attempts - 1):
+            self._attempts = 0
         self.arrived_at = source.arrived_at
         if self._lost_at is not None:
             seconds = self._count_lost_time(self._lost_at)

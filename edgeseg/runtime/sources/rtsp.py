@@ -6,13 +6,12 @@ from time import monotonic
 from typing import Any
 
 import cv2
-import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
+from edgeseg.runtime.sources.announced import retrieve_frame
 from edgeseg.runtime.sources.base import STALL_S, Source
-from edgeseg.runtime.sources.options import split_url
-from edgeseg.runtime.sources.secrets import hide_password
+from edgeseg.runtime.sources.options import show_source, split_url
 
 EXAMPLE = "rtsp://192.168.0.20:554/stream"
 
@@ -30,7 +29,7 @@ class RtspSource(Source):
             stall_s: How long it may give nothing.
         """
         split_url(url, EXAMPLE)
-        self._name = hide_password(url)
+        self._name = show_source(url)
         limit = int(1e3 * stall_s)
         settings = {
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: limit,
@@ -50,10 +49,10 @@ class RtspSource(Source):
         """Wait for the next frame."""
         found = self._capture.grab()
         self.arrived_at = monotonic()
-        found, image = self._capture.retrieve() if found else (False, None)
-        if not found:
+        image = retrieve_frame(self._capture, self._name) if found else None
+        if image is None:
             raise SourceError(f"Expected frames from {self._name}, got none.", "Check that it is running.")
-        return np.asarray(image)
+        return image
 
     def close(self) -> None:
         """End the session."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
+from edgeseg.core.limits import check_pixels
 from edgeseg.runtime.sources.pipe import Pipe
 
 _MARK = b"FRAME\n"
@@ -24,6 +25,7 @@ class Y4mReader:
 
     def read(self) -> NDArray[Any] | None:
         """Read the next frame as BGR; None at the end."""
+        self._pipe.begin_frame()
         line = self._pipe.read(len(_MARK))
         while len(line) == len(_MARK) and line != _MARK:
             self._size = _read_size(bytes(line + self._read_rest()))
@@ -50,6 +52,7 @@ def _read_size(header: bytes) -> tuple[int, int]:
     width, height = fields.get(b"W", b""), fields.get(b"H", b"")
     if not header.startswith(b"YUV4MPEG2 ") or not (width.isdigit() and height.isdigit()):
         raise SourceError("Expected frames from the pipeline, got bytes that are none.", "End it in raw video.")
+    check_pixels("the pipeline", int(width), int(height))
     if int(width) % 2 or int(height) % 2:
         raise SourceError(
             f"Expected an even width and height from the pipeline, got {int(width)}x{int(height)}.",

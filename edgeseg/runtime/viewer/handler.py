@@ -7,11 +7,12 @@ import socket
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from edgeseg.core.schema import to_plain
+from edgeseg.runtime.access import split_target
 from edgeseg.runtime.localhandler import LocalHandler
-from edgeseg.runtime.viewer.audience import SEATS
+from edgeseg.runtime.viewer.audience import SEATS, SEATS_PER_ADDRESS
 from edgeseg.runtime.viewer.broadcast import Broadcast
 from edgeseg.runtime.viewer.numbers import collect_numbers
 from edgeseg.runtime.viewer.picture import CONTENT_TYPE, read_wish, stream_parts
@@ -51,26 +52,26 @@ class ViewerHandler(LocalHandler):
 
     def answer(self) -> None:
         """Answer a request for the page, the picture or the numbers."""
-        address = urlsplit(self.path)
-        if address.path == "/":
+        path, query = split_target(self.path)
+        if path == "/":
             cookie = self.access.make_cookie(self.reached_at[1])
             self.send(HTTPStatus.OK, HTML, (FOLDER / "page.html").read_bytes(), cookie)
-        elif address.path in PAGE_FILES:
-            self.send(HTTPStatus.OK, PAGE_FILES[address.path], (FOLDER / address.path[1:]).read_bytes())
-        elif address.path == "/numbers":
-            self._send_numbers(address)
-        elif address.path == "/picture":
-            self._send_picture(address)
+        elif path in PAGE_FILES:
+            self.send(HTTPStatus.OK, PAGE_FILES[path], (FOLDER / path[1:]).read_bytes())
+        elif path == "/numbers":
+            self._send_numbers(query)
+        elif path == "/picture":
+            self._send_picture(query)
         else:
             self._refuse_unknown()
 
     def obey(self, body: bytes) -> None:
         """Take a picture of the page's camera, or switch the recording."""
-        address = urlsplit(self.path)
-        if address.path == "/camera":
-            self._take_camera_picture(address, body)
-        elif address.path in ("/recording/start", "/recording/stop"):
-            self._switch_recording(address.path == "/recording/start")
+        path, query = split_target(self.path)
+        if path == "/camera":
+            self._take_camera_picture(query, body)
+        elif path in ("/recording/start", "/recording/stop"):
+            self._switch_recording(path == "/recording/start")
         else:
             self._refuse_unknown()
 
@@ -82,13 +83,13 @@ class ViewerHandler(LocalHandler):
         self.send_header("Permissions-Policy", f"camera={camera}, microphone=(), geolocation=()")
         super().end_headers()
 
-    def _take_camera_picture(self, address: SplitResult, body: bytes) -> None:
+    def _take_camera_picture(self, query: str, body: bytes) -> None:
         inbox = self._broadcast.info.inbox
         if inbox is None:
             self.refuse(HTTPStatus.NOT_FOUND, "This stream does not take its frames from the page.")
         elif self.headers.get_content_type() != "image/jpeg":
             self.refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Expected a picture of the type image/jpeg.")
-        elif not inbox.put("".join(_read_pages(address)), body):
+        elif not inbox.put("".join(_read_pages(query)), body):
             self.refuse(HTTPStatus.CONFLICT, "The camera of another page is in use.")
         else:
             self._say_done()
@@ -108,8 +109,8 @@ class ViewerHandler(LocalHandler):
     def _refuse_unknown(self) -> None:
         self.refuse(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
 
-    def _send_numbers(self, address: SplitResult) -> None:
-        audience, pages = self._broadcast.audience, _read_pages(address)
+    def _send_numbers(self, query: str) -> None:
+        audience, pages = self._broadcast.audience, _read_pages(query)
         for page in pages:
             audience.note_page(page, told_end=False)
         numbers = collect_numbers(self._broadcast)
@@ -117,24 +118,27 @@ class ViewerHandler(LocalHandler):
         for page in pages:
             audience.note_page(page, numbers.ended)
 
-    def _send_picture(self, address: SplitResult) -> None:
+    def _send_picture(self, query: str) -> None:
         try:
-            wish = read_wish(address.query)
+            wish = read_wish(query)
         except ValueError as error:
             self.refuse(HTTPStatus.BAD_REQUEST, f"The picture cannot be drawn like that: {error}.")
             return
-        with self._broadcast.audience.take_seat() as seated:
+        with self._broadcast.audience.take_seat(self.client_address[0]) as seated:
             if not seated:
-                self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{SEATS} windows are watching already: close one first.")
+                self.refuse(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    f"{SEATS} windows are watching already, or {SEATS_PER_ADDRESS} from there: close one first.",
+                )
                 return
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT_BYTES)
             self.send_response(HTTPStatus.OK)
             self.send_header("Content-Type", CONTENT_TYPE)
             self.end_headers()
-            for part in stream_parts(self._broadcast.hub, self._broadcast.classes, wish, self.connection):
+            for part in stream_parts(self._broadcast, wish, self.connection):
                 self.wfile.write(part)
 
 
-def _read_pages(address: SplitResult) -> list[str]:
+def _read_pages(query: str) -> list[str]:
     """Read the name that a page gives itself."""
-    return [page[:PAGE_NAME_LENGTH] for page in parse_qs(address.query).get("page", [])]
+    return [page[:PAGE_NAME_LENGTH] for page in parse_qs(query).get("page", [])]

@@ -37,7 +37,6 @@ class Heard:
 class Snapshot:
     """What the hub knows at one moment."""
 
-    newest: Result | None
     results: int
     ages_ms: tuple[float, ...]
     fps: float
@@ -57,7 +56,6 @@ class Hub:
     def __init__(self) -> None:
         self.name = secrets.token_hex(8)
         self._news = threading.Condition()
-        self._newest: Result | None = None
         self._results = 0
         self._shown: Shown | None = None
         self._ended = False
@@ -69,7 +67,6 @@ class Hub:
     def publish(self, result: Result) -> None:
         """Make a result the newest."""
         with self._news:
-            self._newest = result
             self._results += 1
             self._result_at = monotonic()
             self._masks.add(self._result_at, self._results)
@@ -118,7 +115,6 @@ class Hub:
         with self._news:
             now = monotonic()
             return Snapshot(
-                newest=self._newest,
                 results=self._results,
                 ages_ms=tuple(self._ages),
                 fps=self._masks.rate(now),

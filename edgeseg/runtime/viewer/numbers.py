@@ -1,34 +1,19 @@
-"""What the page is told beside the picture: rates, ages, times, areas, heat, and how source and recording fare."""
+"""What the page is told of the whole stream: rates, ages, times, heat, and how source and recording fare.
+
+What is about one frame, as areas are, travels with its picture (figures.py).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 
-import numpy as np
-
-from edgeseg.core.spec import ClassSpec
 from edgeseg.core.stats import Percentiles
 from edgeseg.core.thermal import Thermal
-from edgeseg.runtime.areas import measure_areas
-from edgeseg.runtime.sinks.base import Result
 from edgeseg.runtime.sinks.courier import Courier
 from edgeseg.runtime.sources.inbox import Inbox
 from edgeseg.runtime.viewer.broadcast import Broadcast
 from edgeseg.runtime.viewer.hub import KEPT_FRAMES, Heard
-
-EMPTY = np.zeros((1, 1), np.uint8)
-
-
-@dataclass(frozen=True)
-class ClassNumbers:
-    """One class: its colour as CSS writes it, and its area in the newest mask."""
-
-    name: str
-    colour: str
-    area_px: int
-    area_mm2: float | None
 
 
 @dataclass(frozen=True)
@@ -90,9 +75,8 @@ class Numbers:
     frame_age_ms: Percentiles
     latency_ms: dict[str, Percentiles]
     ages_ms: tuple[float, ...]
-    frame_px: tuple[int, int] | None
-    """Width and height; None before the first frame."""
-    classes: tuple[ClassNumbers, ...]
+    judged: bool
+    """Whether the budget counts: not where every frame of a recorded source is waited for."""
     thermal: Thermal
     notices: tuple[NoticeNumbers, ...]
     """The newest last; the source is lost while the last one says so."""
@@ -104,7 +88,7 @@ class Numbers:
 
 def collect_numbers(broadcast: Broadcast) -> Numbers:
     """Collect what the page shows at this moment."""
-    info, classes, hub = broadcast.info, broadcast.classes, broadcast.hub
+    info, hub = broadcast.info, broadcast.hub
     seen, times, backend = hub.look(), info.recorder.report(window=KEPT_FRAMES), info.backend()
     return Numbers(
         stream=hub.name,
@@ -123,8 +107,7 @@ def collect_numbers(broadcast: Broadcast) -> Numbers:
         frame_age_ms=times.frame_age_ms,
         latency_ms=times.latency_ms,
         ages_ms=tuple(round(age, 2) for age in seen.ages_ms),
-        frame_px=_measure_frame(seen.newest),
-        classes=_measure_classes(seen.newest, classes, info.mm_per_px),
+        judged=not info.every_frame,
         thermal=broadcast.thermometer.read(),
         notices=tuple(_tell_notice(heard) for heard in seen.notices),
         recording=_describe_recording(broadcast.recording),
@@ -145,20 +128,3 @@ def _describe_recording(recording: Courier | None) -> RecordingNumbers | None:
 
 def _describe_camera(inbox: Inbox | None) -> CameraNumbers | None:
     return None if inbox is None else CameraNumbers(inbox.size.width, inbox.size.height, inbox.fps)
-
-
-def _measure_frame(newest: Result | None) -> tuple[int, int] | None:
-    if newest is None:
-        return None
-    height, width = newest.frame.image.shape[:2]
-    return (width, height)
-
-
-def _measure_classes(
-    newest: Result | None, classes: Sequence[ClassSpec], mm_per_px: float | None
-) -> tuple[ClassNumbers, ...]:
-    labels = newest.segmentation.labels if newest else EMPTY
-    return tuple(
-        ClassNumbers(area.name, "#{:02x}{:02x}{:02x}".format(*spec.colour), area.area_px, area.area_mm2)
-        for spec, area in zip(classes, measure_areas(labels, classes, mm_per_px), strict=True)
-    )

@@ -1,8 +1,12 @@
-"""The picture as a browser shows it without a script: one JPEG after another in a response that does not end."""
+"""The picture: one JPEG after another in a response that does not end, each with the figures of its own frame.
+
+A page that asked for figures elsewhere would show those of another frame. So every part carries both: its head holds
+the figures as JSON, its body is the JPEG. What only knows multipart/x-mixed-replace reads the pictures alone.
+"""
 
 from __future__ import annotations
 
-import math
+import json
 import select
 import socket
 from collections.abc import Iterator, Sequence
@@ -12,19 +16,20 @@ from urllib.parse import parse_qsl
 
 import cv2
 
+from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
 from edgeseg.runtime.overlay import OPACITY, draw_overlay
 from edgeseg.runtime.picture import Picture
-from edgeseg.runtime.viewer.hub import Hub
+from edgeseg.runtime.viewer.broadcast import Broadcast
+from edgeseg.runtime.viewer.figures import measure_picture
 
 JPEG_QUALITY = 88
-FASTEST_FPS = 60.0
+SLOWEST_FPS, FASTEST_FPS = 0.1, 60.0
 LOOK_UP_SECONDS = 0.5
 
 CONTENT_TYPE = "multipart/x-mixed-replace; boundary=frame"
-PART_HEAD = b"--frame\r\nContent-Type: image/jpeg\r\n\r\n"
-PART_END = b"\r\n" + PART_HEAD
-LAST_END = b"\r\n--frame--\r\n"
+FIGURES = "X-Edgeseg-Figures"
+LAST_END = b"--frame--\r\n"
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class PictureWish:
     def __post_init__(self) -> None:
         if not 0.0 <= self.opacity <= 1.0:
             raise ValueError(f"expected opacity from 0 to 1, got {self.opacity}")
-        if not (math.isfinite(self.fps) and 0.0 < self.fps <= FASTEST_FPS):
-            raise ValueError(f"expected fps above 0 and up to {FASTEST_FPS:g}, got {self.fps}")
+        if not SLOWEST_FPS <= self.fps <= FASTEST_FPS:
+            raise ValueError(f"expected fps from {SLOWEST_FPS:g} to {FASTEST_FPS:g}, got {self.fps}")
 
 
 def read_wish(query: str) -> PictureWish:
@@ -51,22 +56,32 @@ def read_wish(query: str) -> PictureWish:
     return PictureWish(**given)
 
 
-def stream_parts(hub: Hub, classes: Sequence[ClassSpec], wish: PictureWish, client: socket.socket) -> Iterator[bytes]:
-    """Give the bytes of the response until the stream ends or the client hangs up.
-
-    Every part ends with the head of the next one: Chromium shows a part only when it has read that.
-    """
-    yield PART_HEAD
-    seen = 0
+def stream_parts(broadcast: Broadcast, wish: PictureWish, client: socket.socket) -> Iterator[bytes]:
+    """Give the bytes of the response until the stream ends or the client hangs up."""
+    hub, seen = broadcast.hub, 0
     while not has_hung_up(client):
         shown = hub.wait_newer(seen, LOOK_UP_SECONDS)
         if shown is not None:
             due, seen = monotonic() + 1.0 / wish.fps, shown.number
-            yield encode_picture(shown.picture, classes, wish.opacity) + PART_END
+            yield write_part(broadcast, shown.picture, wish.opacity)
             hub.wait_end(max(0.0, due - monotonic()))
         elif hub.ended:
             yield LAST_END
             return
+
+
+def write_part(broadcast: Broadcast, picture: Picture, opacity: float) -> bytes:
+    """Write a picture and its own figures as one part of the response."""
+    figures = measure_picture(picture, broadcast.classes, broadcast.info.mm_per_px, broadcast.hub.name)
+    jpeg = encode_picture(picture, broadcast.classes, opacity)
+    head = (
+        "--frame",
+        "Content-Type: image/jpeg",
+        f"Content-Length: {len(jpeg)}",
+        f"{FIGURES}: {json.dumps(to_plain(figures))}",
+        "\r\n",
+    )
+    return "\r\n".join(head).encode("ascii") + jpeg + b"\r\n"
 
 
 def encode_picture(picture: Picture, classes: Sequence[ClassSpec], opacity: float) -> bytes:
@@ -78,5 +93,6 @@ def encode_picture(picture: Picture, classes: Sequence[ClassSpec], opacity: floa
 
 def has_hung_up(client: socket.socket) -> bool:
     """Say whether a client that has nothing left to send became readable, which means that it left."""
-    readable, _, _ = select.select([client], [], [], 0)
-    return bool(readable)
+    readable = select.poll()  # select() takes no file descriptor above 1023
+    readable.register(client, select.POLLIN)
+    return bool(readable.poll(0))

@@ -8,7 +8,7 @@ from functools import partial
 from edgeseg.core.spec import ClassSpec
 from edgeseg.runtime.access import THIS_MACHINE, Access
 from edgeseg.runtime.localserver import open_server
-from edgeseg.runtime.picture import Holder, Picture
+from edgeseg.runtime.picture import Holder, show_result
 from edgeseg.runtime.sinks.base import Result, Sink, StreamInfo
 from edgeseg.runtime.sinks.courier import Courier
 from edgeseg.runtime.sources.base import Frame, Notice
@@ -51,7 +51,7 @@ class WebViewer(Sink):
         """Make a result the one that is shown."""
         self._broadcast.hub.publish(result)
         if self._holder is None:
-            self._broadcast.hub.show(Picture(result.frame.image, result.segmentation.labels))
+            self._broadcast.hub.show(show_result(result))
         else:
             self._holder.publish(result)
 

@@ -6,6 +6,12 @@ import { find, formatCount, formatTime, setText } from "./elements.js";
 const VERDICT_POLLS = 4;
 const STAGES = { preprocess: "Preprocess", invoke: "Network", postprocess: "Postprocess", total: "Total" };
 
+const VERDICTS = {
+  held: "Within budget",
+  missed: "Over budget",
+  unjudged: "Not judged: the recording waits for each mask",
+};
+
 let verdict = { shown: "", next: "", polls: 0 };
 
 export function showFigures(numbers) {
@@ -48,7 +54,8 @@ function showAges(numbers) {
   setText("captured-fps", numbers.captured_fps.toFixed(1));
   setText("frames", formatCount(numbers.frames));
   setText("misses", (100 * numbers.misses).toFixed(numbers.misses < 0.1 ? 2 : 1));
-  showVerdict(age.p99 <= numbers.budget_ms ? "held" : "missed");
+  const judgement = age.p99 <= numbers.budget_ms ? "held" : "missed";
+  showVerdict(numbers.judged ? judgement : "unjudged");
 }
 
 /* A verdict must hold for some polls before it is shown, so that a screen reader does not chatter. */
@@ -58,7 +65,7 @@ function showVerdict(next) {
   if (next !== verdict.shown && (verdict.shown === "" || verdict.polls >= VERDICT_POLLS)) {
     verdict.shown = next;
     document.body.dataset.verdict = next;
-    setText("verdict", next === "held" ? "Within budget" : "Over budget");
+    setText("verdict", VERDICTS[next]);
   }
 }
 
@@ -112,19 +119,27 @@ function formatAgo(seconds) {
   return seconds < 60 ? `${seconds.toFixed(0)} s ago` : `${(seconds / 60).toFixed(0)} min ago`;
 }
 
-export function showLegend(numbers) {
+/* Tells of the picture that is shown at this moment, and of no other. */
+export function showLegend(figures) {
   const legend = find("legend");
-  const key = JSON.stringify(numbers.classes.map(({ name, colour }) => [name, colour]));
+  const key = JSON.stringify(figures.classes.map(({ name, colour }) => [name, colour]));
   if (legend.dataset.key !== key) {
     legend.dataset.key = key;
-    legend.replaceChildren(...numbers.classes.map(makeLegendEntry));
+    legend.replaceChildren(...figures.classes.map(makeLegendEntry));
   }
-  const [width, height] = numbers.frame_px ?? [0, 0];
-  numbers.classes.forEach(({ area_px: area, area_mm2: mm2 }, index) => {
+  legend.hidden = false;
+  showFrame(figures);
+  const [width, height] = figures.frame_px;
+  figures.classes.forEach(({ area_px: area, area_mm2: mm2 }, index) => {
     const share = area === 0 ? "" : ` (${((100 * area) / (width * height)).toFixed(1)}%)`;
     const real = mm2 === null ? "" : `, ${mm2.toFixed(mm2 < 100 ? 1 : 0)} mm²`;
     legend.children[index].lastChild.textContent = `${formatCount(area)} px${share}${real}`;
   });
+}
+
+function showFrame({ number, name, mask_number: drawn }) {
+  const carried = drawn === number ? "" : `, mask carried from frame ${drawn}`;
+  setText("frame", `Frame ${number}${name ? ` (${name})` : ""}${carried}`);
 }
 
 function makeLegendEntry({ name, colour }) {

@@ -2,7 +2,7 @@
 
 import { offerCamera } from "./camera.js";
 import { find, makeName, setText } from "./elements.js";
-import { forgetVerdict, showFigures, showLegend } from "./figures.js";
+import { forgetVerdict, showFigures } from "./figures.js";
 import { forgetPicture, isFull, isRunning, nameModel, startPicture, stopPicture } from "./picture.js";
 import { showRecording } from "./recording.js";
 
@@ -25,7 +25,7 @@ const STATES = {
 const SHOWING = ["waiting", "inviting", "live", "searching", "stalled", "full"];
 const SILENT = ["ended", "locked", "lost"];
 
-const page = { name: makeName(), state: "waiting", paused: false, full: false, stream: "" };
+const page = { name: makeName(), state: "waiting", paused: false, stream: "" };
 
 function setState(state, detail = STATES[state]) {
   page.state = state;
@@ -52,7 +52,7 @@ function chooseState(numbers) {
   if (page.paused) {
     return "paused";
   }
-  if (page.full) {
+  if (isFull()) {
     return "full";
   }
   if (numbers.notices.at(-1)?.state === "lost") {
@@ -69,9 +69,6 @@ function showNumbers(numbers) {
   showFigures(numbers);
   showRecording(numbers.recording);
   offerCamera(numbers.ended ? null : numbers.camera);
-  if (!page.paused) {
-    showLegend(numbers);
-  }
   const state = chooseState(numbers);
   setState(state, state === "searching" ? numbers.notices.at(-1).sentence : STATES[state]);
 }
@@ -86,14 +83,6 @@ function noticeNewStream({ stream, model }) {
   forgetPicture();
   nameModel(model);
   setPaused(false);
-}
-
-async function explainMissingPicture() {
-  if (!isRunning()) {
-    return;
-  }
-  stopPicture();
-  page.full = await isFull();
 }
 
 async function poll() {
@@ -134,10 +123,6 @@ function forgetToken() {
   }
 }
 
-find("picture").addEventListener("load", () => {
-  page.full = false;
-});
-find("picture").addEventListener("error", explainMissingPicture);
 find("pause").addEventListener("click", togglePause);
 find("light").addEventListener("click", () => setLight(find("light").getAttribute("aria-pressed") === "false"));
 document.addEventListener("visibilitychange", updatePicture);

@@ -1,31 +1,46 @@
-/* The picture: running, standing still, missing, or saved as a file. */
+/* The picture with its own figures: running, standing still, missing, or saved as a file.
+
+Every part of the stream holds a picture and the figures of that frame, and both are shown in one step: what stands under
+the picture is never about another one. */
 
 import { find, say } from "./elements.js";
+import { showLegend } from "./figures.js";
 
 const SETTLE_MS = 150;
+const HEAD_END = [13, 10, 13, 10];
 
 let opacityTimer = 0;
 let model = "picture";
+let running = null;
+let full = false;
 
 export function isRunning() {
-  return find("picture").hasAttribute("src");
+  return running !== null;
+}
+
+/* Gives whether the picture is missing because too many windows are watching. */
+export function isFull() {
+  return full;
 }
 
 export function startPicture() {
-  const opacity = find("opacity").value / 100;
-  find("picture").src = `picture?opacity=${opacity}&fps=30&start=${Date.now()}`;
+  stopPicture();
+  running = new AbortController();
+  run(running);
 }
 
+/* The last picture stays, and what is told of it. */
 export function stopPicture() {
-  keepStill();
-  find("picture").hidden = true;
-  find("picture").removeAttribute("src");
+  running?.abort();
+  running = null;
 }
 
 export function forgetPicture() {
+  stopPicture();
+  full = false;
   find("picture").hidden = true;
-  find("picture").removeAttribute("src");
-  find("still").hidden = true;
+  find("legend").hidden = true;
+  find("frame").textContent = "";
   find("save").disabled = true;
 }
 
@@ -33,44 +48,109 @@ export function nameModel(name) {
   model = name;
 }
 
-function keepStill() {
-  const picture = find("picture");
-  if (!picture.hidden && picture.naturalWidth) {
-    copyPicture(picture, find("still"));
-    find("still").hidden = false;
-  }
-}
-
-function copyPicture(from, canvas) {
-  canvas.width = from.naturalWidth || from.width;
-  canvas.height = from.naturalHeight || from.height;
-  canvas.getContext("2d").drawImage(from, 0, 0);
-}
-
-function showPicture() {
-  find("picture").hidden = false;
-  find("still").hidden = true;
-  find("save").disabled = false;
-}
-
-/* Gives whether the picture is missing because too many windows are watching. */
-export async function isFull() {
-  const asking = new AbortController();
+async function run(asking) {
   try {
-    const answer = await fetch("picture", { signal: asking.signal });
-    return answer.status === 503;
-  } catch {
-    return false; /* The next poll says that the connection is lost. */
-  } finally {
-    asking.abort();
+    const answer = await fetch(`picture?opacity=${find("opacity").value / 100}&fps=30`, { signal: asking.signal });
+    full = answer.status === 503;
+    if (answer.ok) {
+      await readParts(answer.body.getReader(), showNewest(asking));
+    }
+  } catch (error) {
+    console.info(error); /* Stopped by us, or the next poll says that the connection is lost. */
   }
+  if (running === asking) {
+    running = null; /* The next poll starts the picture again, if it is still wanted. */
+  }
+}
+
+/* Takes parts as they come and draws the newest: a slow browser misses pictures and stays up to date. */
+function showNewest(asking) {
+  let newest = null;
+  let drawing = false;
+  return async (part) => {
+    newest = part;
+    while (newest !== null && !drawing) {
+      drawing = true;
+      const { figures, jpeg } = newest;
+      newest = null;
+      const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" })).finally(() => {
+        drawing = false;
+      });
+      if (running === asking) {
+        showPicture(bitmap, figures);
+      }
+      bitmap.close();
+    }
+  };
+}
+
+function showPicture(bitmap, figures) {
+  const picture = find("picture");
+  if (picture.width !== bitmap.width || picture.height !== bitmap.height) {
+    picture.width = bitmap.width;
+    picture.height = bitmap.height;
+  }
+  picture.getContext("2d").drawImage(bitmap, 0, 0);
+  picture.dataset.number = figures.number;
+  picture.hidden = false;
+  find("save").disabled = false;
+  showLegend(figures);
+}
+
+async function readParts(reader, show) {
+  let data = new Uint8Array(0);
+  for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
+    data = join(data, value);
+    for (let part = takePart(data); part !== null; part = takePart(data)) {
+      data = part.rest;
+      show(part);
+    }
+  }
+}
+
+/* Gives the first part and what comes behind it; null while it is not all there. */
+function takePart(data) {
+  const end = findHeadEnd(data);
+  if (end < 0) {
+    return null;
+  }
+  const head = new Map(new TextDecoder().decode(data.subarray(0, end)).split("\r\n").map(splitHeader));
+  const start = end + HEAD_END.length;
+  const stop = start + Number(head.get("content-length"));
+  if (data.length < stop + 2) {
+    return null;
+  }
+  return {
+    figures: JSON.parse(head.get("x-edgeseg-figures")),
+    jpeg: data.slice(start, stop),
+    rest: data.slice(stop + 2),
+  };
+}
+
+function splitHeader(line) {
+  const colon = line.indexOf(":");
+  return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()];
+}
+
+function findHeadEnd(data) {
+  for (let at = data.indexOf(HEAD_END[0]); at >= 0; at = data.indexOf(HEAD_END[0], at + 1)) {
+    if (HEAD_END.every((byte, index) => data[at + index] === byte)) {
+      return at;
+    }
+  }
+  return -1;
+}
+
+function join(one, other) {
+  const both = new Uint8Array(one.length + other.length);
+  both.set(one);
+  both.set(other, one.length);
+  return both;
 }
 
 /* What is shown becomes a file of this device; the stream knows nothing of it. */
 function savePicture() {
-  const canvas = document.createElement("canvas");
-  copyPicture(find("picture").hidden ? find("still") : find("picture"), canvas);
-  canvas.toBlob((blob) => {
+  find("picture").toBlob((blob) => {
     const link = document.createElement("a");
     link.download = nameFile(new Date());
     link.href = URL.createObjectURL(blob);
@@ -95,6 +175,5 @@ function changeOpacity() {
   }, SETTLE_MS);
 }
 
-find("picture").addEventListener("load", showPicture);
 find("opacity").addEventListener("input", changeOpacity);
 find("save").addEventListener("click", savePicture);

@@ -1,0 +1,66 @@
+"""The command that installs one of edgeseg's extras here: it is on no package registry, so it depends on where it is.
+
+edgeseg comes from a checkout (`pip install '.[train]'`) or from the wheel that `make wheel` leaves in dist/.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import edgeseg
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+_EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)['"]""")
+
+
+def tell_install(*extras: str) -> str:
+    """Give a command that installs these extras into the Python that runs this, wherever it is typed.
+
+    A checkout is installed as it lies there. What was installed from a wheel or a folder is installed from it again
+    while it is there, and otherwise the extras' packages are named one by one.
+    """
+    pip = f"{shlex.quote(sys.executable)} -m pip install"
+    wanted = f"[{','.join(extras)}]"
+    if (CHECKOUT / "pyproject.toml").is_file():
+        return f"{pip} -e {shlex.quote(f'{CHECKOUT}{wanted}')}"
+    origin = _find_origin()
+    if origin is not None:
+        return f"{pip} {shlex.quote(f'{origin}{wanted}')}"
+    return f"{pip} {' '.join(map(shlex.quote, _list_requirements(extras)))}"
+
+
+def _find_origin() -> Path | None:
+    """Find the wheel or folder that this installation was made from, by what pip noted, where it is still there."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        noted = json.loads(distribution("edgeseg").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return None
+    url = urlsplit(str(noted.get("url", "")))
+    place = Path(unquote(url.path))
+    return place if url.scheme == "file" and url.path and place.exists() else None
+
+
+def _list_requirements(extras: tuple[str, ...]) -> list[str]:
+    """List what the extras ask for; which Python a package is for is left to pip."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        lines = requires("edgeseg") or []
+    except PackageNotFoundError:
+        lines = []
+    found = [line for line in lines if (extra := _EXTRA.search(line)) and extra[1] in extras]
+    wheel = f"edgeseg-{edgeseg.__version__}-py3-none-any.whl[{','.join(extras)}]"
+    return [_drop_extra(line) for line in found] or [wheel]
+
+
+def _drop_extra(requirement: str) -> str:
+    package, _, condition = requirement.partition(";")
+    rest = re.sub(r"^\s*and\s+|\s+and\s*$", "", _EXTRA.sub("", condition)).strip(" ()")
+    return f"{package.strip()}; {rest}" if rest else package.strip()

@@ -1,0 +1,187 @@
+"""The mark on every folder that edgeseg writes: without it nothing is deleted or replaced.
+
+FOLDER/.edgeseg is there from the beginning. When the folder is whole it lists every file in it, so that a file that
+somebody else added is found, and named instead of deleted. Folders from before the mark are known by their files.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeseg.core.errors import LimitError, OutputError
+from edgeseg.core.limits import TABLE_BYTES, read_regular
+
+MARK = ".edgeseg"
+_NEW = f"{MARK}.new"
+"""A mark that is being written."""
+_MAKER = "edgeseg"
+_LOG = logging.getLogger(__name__)
+_NAMED = 3
+"""So many of the files of others are named in a sentence."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a folder's mark says."""
+
+    whole: bool
+    files: frozenset[str] = frozenset()
+    """All that was in the folder when it was whole, as seen from it."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a folder from before the mark holds: one of the signs, and nothing but these names at its top."""
+
+    signs: tuple[str, ...]
+    names: str
+    beginning: str = ""
+    """How the sign begins."""
+
+
+_UNMARKED = (
+    _Kind(
+        ("run.json",),
+        r"run\.json|weights\.h5|model\.tflite|history\.csv|curve\.png|test-cases\.(png|csv)|split\.csv|"
+        "logs|checkpoint",
+    ),
+    _Kind(
+        ("plan.json", "compress.json"),
+        r"plan\.json|folds\.json|cases\.csv|fold-\d+(\.partial)?|(compress|report|bench|stream)\.json|report\.(html|md)|"
+        r"recipes|networks|unfinished|phantom|run",
+    ),
+    _Kind(("recipes",), "recipes|networks|unfinished"),
+    _Kind(("overlays.csv",), r"overlays\.csv|sheet\.png|(worst|best|false-positive)-\d+\.png"),
+    _Kind(
+        ("SOURCE.md",), r"SOURCE\.md|images|masks|masks_vessel|groups\.csv|clips", "Synthetic ultrasound phantoms made"
+    ),
+)
+
+
+def read_mark(folder: Path) -> Mark | None:
+    """Read a folder's mark; None where it has none, or none that edgeseg wrote."""
+    try:
+        value = json.loads(read_regular(folder / MARK, TABLE_BYTES))
+    except (OSError, ValueError, LimitError):
+        return None
+    if not isinstance(value, dict) or value.get("made_by") != _MAKER:
+        return None
+    files = value.get("files")
+    return Mark(value.get("whole") is True, frozenset(files if isinstance(files, list) else ()))
+
+
+def write_mark(folder: Path, whole: bool) -> None:
+    """Mark a folder as edgeseg's; as whole with a list of what is in it."""
+    files = sorted(_list_files(folder)) if whole else []
+    path = folder / _NEW
+    with path.open("w", encoding="utf-8") as file:
+        json.dump({"made_by": _MAKER, "whole": whole, "files": files}, file, indent=0)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    path.replace(folder / MARK)
+
+
+def list_foreign(folder: Path) -> list[str] | None:
+    """List what others have put into a folder of edgeseg's; None where the folder is not edgeseg's."""
+    mark = read_mark(folder)
+    if mark is None:
+        return _list_foreign_unmarked(folder) if set(os.listdir(folder)) - {_NEW} else []  # noqa: PTH208 - names alone
+    return sorted(_list_files(folder) - mark.files) if mark.whole else []
+
+
+def refuse_foreign(folder: Path, hint: str = "Move it away, or name another --out.") -> None:
+    """Refuse to delete or replace a folder that edgeseg did not write, or that holds what others have put there."""
+    if folder.is_symlink() or not folder.is_dir():
+        raise OutputError(f"Expected a folder of edgeseg's to replace at {folder}, got something else.", hint)
+    foreign = list_foreign(folder)
+    if foreign is None:
+        names = sorted(path.name for path in folder.iterdir())
+        raise OutputError(
+            f"Expected a folder that edgeseg wrote, to replace it, got {folder} with {_name(names)}.", hint
+        )
+    if foreign:
+        raise OutputError(
+            f"Expected nothing but edgeseg's own files in {folder}, to replace it, got {_name(foreign)} as well.", hint
+        )
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder that edgeseg wrote, if it is there; the mark goes last, so that an interruption can be gone on.
+
+    Raises:
+        OutputError: It is not edgeseg's, or holds what others have put there.
+        OSError: It cannot be removed.
+    """
+    if not folder.is_symlink() and not folder.exists():
+        return
+    refuse_foreign(folder)
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != MARK:
+            path.unlink()
+    (folder / MARK).unlink(missing_ok=True)
+    folder.rmdir()
+
+
+@contextmanager
+def held_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing into a folder within the block; the lock goes with its process."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise OutputError(
+            f"Expected nobody else to write into {folder}, got another edgeseg at work there.",
+            "Wait until it has ended, or name another --out.",
+        ) from error
+    except OSError:
+        _LOG.debug("no locks on the disk of %s", folder)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _list_files(folder: Path) -> set[str]:
+    """List files and links below a folder, without its own mark; links are not followed."""
+    found = set()
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        found |= {Path(place, name).relative_to(folder).as_posix() for name in (*files, *links)}
+    return found - {MARK, _NEW}
+
+
+def _list_foreign_unmarked(folder: Path) -> list[str] | None:
+    names = sorted(path.name for path in folder.iterdir())
+    for kind in _UNMARKED:
+        if any(_has_sign(folder / sign, kind.beginning) for sign in kind.signs):
+            made = {f"{path.stem}.tflite" for path in folder.glob("recipes/*.toml")} | {"float32.tflite"}
+            own = made if "recipes" in kind.names else set()
+            return [name for name in names if name not in own and not re.fullmatch(kind.names, name)]
+    return None
+
+
+def _has_sign(path: Path, beginning: str) -> bool:
+    if not beginning:
+        return path.exists()
+    try:
+        return read_regular(path, TABLE_BYTES).startswith(beginning.encode())
+    except (OSError, LimitError):
+        return False
+
+
+def _name(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) if not name.isprintable() else name for name in names[:_NAMED])
+    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -1,0 +1,136 @@
+"""Keep secrets out of what people and files are told: one rule for messages, reports, pages and native output.
+
+It hides rather too much than too little: in `rtsp://a:b@c/d@e` nobody can say which @ ends the password.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, unquote
+
+from edgeseg.core.names import make_printable
+
+HIDDEN = "***"
+QUOTES = ("'", '"')
+_STRONG = (
+    *("password", "passwd", "passwort", "passphrase", "passcode", "kennwort", "pwd", "pw", "secret", "token"),
+    *("credential", "credentials", "apikey", "accesskey", "privatekey", "jwt", "authorization", "cookie"),
+)
+"""Names of secrets wherever they stand in a name, and before a colon too, as in `password: x`."""
+_WEAK = (
+    *("pass", "key", "auth", "sig", "signature", "session", "sessionid", "sid", "nonce"),
+    *("user", "username", "userid", "usr", "uid", "login", "proxyid"),
+)
+"""Names of secrets at the end of a name before an equals sign: `key: value` is ordinary English."""
+_ANYWHERE = tuple(name for name in _STRONG if len(name) > 4)
+_WHOLE_LINE = ("authorization", "cookie")
+_MOST_ENCODINGS = 4
+"""How often an address inside an address may be percent-encoded."""
+
+_NAME = r"[A-Za-z0-9_.%-]"
+# the look-behind keeps the search linear in a long run of letters
+_KEY = re.compile(rf"(?<!{_NAME})(?P<key>{_NAME}+)(?P<closing>[\"']?)[ \t]{{0,4}}(?P<sign>[=:]>?)=?[ \t]{{0,4}}")
+_VALUE = re.compile(
+    r"(?:\(\w{1,12}\))?"  # GStreamer's type in front of a value: (string)"..."
+    r"(?:\"(?:\\.|[^\"\\\n])*\"?|'(?:\\.|[^'\\\n])*'?)[^ \t\n&,;)}\]]*"
+    r"|(?:(?:basic|bearer|digest)[ \t]+)?"
+    rf"(?:\\.|[^ \t\n&]|&(?!(?:amp;)?{_NAME}{{1,64}}=))*",
+    re.IGNORECASE,
+)
+_LINE = re.compile(r"[^\n]*")
+_WORD = re.compile(r"[^ \t\n]+")
+_SCHEME_AND_SECRET = re.compile(r"\b(basic|bearer)[ \t]+(?=[\w.~+/=-]*[\d=+/])[\w.~+/=-]{6,}", re.IGNORECASE)
+# a password with a space: what stands behind the colon is no port
+_SPACED_USER = re.compile(r"://[^ \t\n/@:?#\[\]]*:(?!\d{1,5}(?:[/?#\s,.;:)'\"]|$))[^\n@]{0,200}@")
+_BAD_PORT = re.compile(r"://[^/?#\[\]]*:(?!\d{0,5}(?:[/?#,.;:)'\"]|$)).*")
+_SEGMENT = re.compile(rf"(/(?:{'|'.join(_ANYWHERE)})/)[^/?#&]+", re.IGNORECASE)
+
+
+def redact(text: str) -> str:
+    """Leave out names, passwords, tokens and keys, wherever they stand in a text, and escape what is no text.
+
+    Done twice, it changes nothing more.
+    """
+    text = text.replace("\r\n", "\n")
+    return make_printable(_WORD.sub(lambda word: _hide_encoded(word[0]), _hide(text)))
+
+
+def _hide(text: str) -> str:
+    text = _SCHEME_AND_SECRET.sub(rf"\1 {HIDDEN}", _hide_pairs(text))
+    return _WORD.sub(lambda word: _hide_user(word[0]), _SPACED_USER.sub("://", text))
+
+
+def _hide_encoded(word: str) -> str:
+    """Look for secrets behind percent-encoding too; a word without any stays as it is written."""
+    plain = word
+    for _ in range(_MOST_ENCODINGS):
+        decoded = re.sub(r"[ \t\n]", lambda space: quote(space[0]), unquote(plain, errors="replace"))
+        if decoded == plain:
+            break
+        plain = _hide(decoded)
+        if plain != decoded:
+            word = plain
+    return word
+
+
+def _hide_pairs(text: str) -> str:
+    """Hide the values of names that name a secret."""
+    parts, done = [], 0
+    for match in _KEY.finditer(text):
+        if match.start() < done or not _names_secret(match, text):
+            continue
+        end = _find_end(match, text)
+        if end > match.end():
+            opening = text[match.end()]
+            mark = opening if opening in QUOTES and text[end - 1] == opening else ""
+            parts += [text[done : match.end()], f"{mark}{HIDDEN}{mark}"]
+            done = end
+    return "".join([*parts, text[done:]])
+
+
+def _names_secret(match: re.Match[str], text: str) -> bool:
+    key = unquote(match["key"], errors="replace")
+    pieces = re.findall("[a-z0-9]+", key.lower())
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", key)]
+    joined = re.sub("[^a-z]", "", key.lower())
+    if joined.endswith(_ANYWHERE) or any(word.strip("0123456789") in _STRONG for word in (*pieces, *words)):
+        return True
+    quoted = bool(match["closing"]) and text[match.start() - 1 : match.start()] == match["closing"]
+    last = {joined, *words[-1:], *(piece.strip("0123456789") for piece in pieces if not piece.isdigit())}
+    return (match["sign"].startswith("=") or quoted) and not last.isdisjoint(_WEAK)
+
+
+def _find_end(match: re.Match[str], text: str) -> int:
+    """Find where a value ends: at its quote, or at the next space or pair."""
+    start = match.end()
+    if match["key"].lower().endswith(_WHOLE_LINE):
+        return _match_end(_LINE, text, start)
+    before = text[match.start() - 1 : match.start()]
+    if before in QUOTES and not match["closing"]:  # 'name=value with spaces'
+        closing = text.find(before, start, _match_end(_LINE, text, start))
+        if closing >= 0:
+            return closing
+    end = _match_end(_VALUE, text, start)
+    if text[start : start + 1] in (*QUOTES, "("):
+        return end
+    for signs in (",.;:", "'\")}]"):  # the sentence goes on behind the value
+        end -= end - start > 1 and text[end - 1] in signs
+    return end
+
+
+def _match_end(pattern: re.Pattern[str], text: str, start: int) -> int:
+    match = pattern.match(text, start)
+    return match.end() if match else start
+
+
+def _hide_user(word: str) -> str:
+    """Leave out what stands before the last @ of an address, with or without its scheme."""
+    head, mark, rest = word.partition("://")
+    if mark:
+        rest = rest.rpartition("@")[2] if "@" in rest else rest
+        return _SEGMENT.sub(rf"\1{HIDDEN}", _BAD_PORT.sub(f"://{HIDDEN}", head + mark + rest))
+    before, mark, host = word.rpartition("@")
+    if not mark or ":" not in before:
+        return word
+    start = max(before.rfind(sign, 0, before.index(":")) for sign in "\"'(=<[") + 1
+    return f"{before[:start]}{HIDDEN}@{host}"
