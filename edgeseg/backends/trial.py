@@ -10,10 +10,12 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgeseg.backends.base import Backend, Probe
+from edgeseg.backends.base import Backend, Probe, TensorInfo
 from edgeseg.backends.proved import is_proved, name_network, remember
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.flatbuffer import FlatbufferError
@@ -54,12 +56,12 @@ def try_once(name: str, variant: str, network: bytes, runtime: str, crash_hint: 
 
 
 def try_backend(name: str, variant: str, network: bytes, crash_hint: str, limit_s: float = LIMIT_S) -> Probe:
-    """Load a network elsewhere and run it once.
+    """Load a network elsewhere and run it on two pictures.
 
     Args:
         name: The backend.
         variant: What stands behind its name.
-        network: What to run; zeros are put in.
+        network: What to run.
         crash_hint: What to do when the process dies or does not answer.
         limit_s: How long it may take.
     """
@@ -81,12 +83,23 @@ def try_backend(name: str, variant: str, network: bytes, crash_hint: str, limit_
 def _run_once(kind: type[Backend], variant: str, network: bytes) -> Probe:
     try:
         backend = kind(network, 1, variant)
-        backend.invoke(np.zeros(backend.input.shape, backend.input.quantisation.dtype))
+        for tensor in _list_inputs(backend.input):
+            backend.invoke(tensor)
     except EdgesegError as error:
         return Probe(False, error.message, error.hint)
     except MemoryError:
         return Probe(False, f"Expected a network that needs at most {TRIAL_BYTES >> 20} MiB, got one that needs more.")
     return Probe(True, backend.detail)
+
+
+def _list_inputs(end: TensorInfo) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Make a black picture and one of noise, for what depends on the numbers that come."""
+    dtype = np.dtype(end.quantisation.dtype)
+    noise = np.random.default_rng(0).random(end.shape)
+    if dtype.kind != "f":
+        limits = np.iinfo(dtype)
+        noise = limits.min + noise * (float(limits.max) - limits.min)
+    return np.zeros(end.shape, dtype), noise.astype(dtype)
 
 
 def _confine(name: str, network: bytes) -> None:

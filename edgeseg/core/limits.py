@@ -22,9 +22,9 @@ GOLDEN_BYTES = 256 * MIB
 """All golden pairs of a model file, unpacked."""
 GOLDEN_PAIRS = 64
 """How many golden pairs a model file may hold; edgeseg writes two."""
-TENSORS = 50_000
+TENSORS = 10_000
 """Tensors or buffers of a network; a U-Net of 31 million parameters has about 150."""
-OPERATORS = 20_000
+OPERATORS = 5_000
 """Operators of a network."""
 TENSOR_DIMENSIONS = 8
 """Dimensions of a tensor; LiteRT knows six."""
