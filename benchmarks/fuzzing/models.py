@@ -26,6 +26,8 @@ from tests.flatfiles import Spot, Step, build_flatbuffer, make_weights
 
 SIDE = 16
 END = Quantisation("int8", 1 / 256, -128)
+MOST_OPERATORS = 210
+"""A few more than TFLite has."""
 _SIZES = (-(2**31), -1, 0, 1, 2, 3, 255, 65536, 2**24, 2**31 - 1)
 
 
@@ -132,6 +134,9 @@ def mutate_network(rng: Random, network: bytes) -> bytes:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(network, 0))
         for _ in range(count_steps(rng)):
             _change_part(rng, _choose_part(rng, model))
+        if model.operatorCodes and rng.random() < 0.25:
+            code, number = rng.choice(model.operatorCodes), rng.randrange(MOST_OPERATORS)
+            code.builtinCode, code.deprecatedBuiltinCode = number, min(number, 127)
         try:
             builder = schema.flatbuffers.Builder(1024)
             builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
@@ -409,7 +414,12 @@ class LitertKind(ModelKind):
 
     def bombs(self) -> Mapping[str, Callable[[], bytes]]:
         """Give the bombs of networks, and a network that needs gigabytes though its file is small."""
-        return {**super().bombs(), "4 GiB between two layers": build_wide}
+        return {
+            **super().bombs(),
+            "4 GiB between two layers": lambda: seal(build_wide(), make_card()),
+            "4 GiB between two layers that say 256 bytes": lambda: seal(build_lying(), make_card()),
+            "operator that lacks an input": lambda: seal(build_lacking(), make_card()),
+        }
 
     def mutate(self, rng: Random) -> bytes:
         """Change a network, or a card in front of a good one."""
@@ -420,6 +430,20 @@ class LitertKind(ModelKind):
         path = self.folder / "mutant.tflite"
         path.write_bytes(data)
         doors.run_model(path)
+
+
+def build_lacking() -> bytes:
+    """Build a network that some runtimes die of: an operator looks for a second input that is not there."""
+    ends = [Spot((1, SIDE, SIDE, 1), scale=(END.scale,), zero_point=END.zero_point)] * 2
+    return build_flatbuffer(ends, [Step("SPLIT", [0], [1])], [0], [1])
+
+
+def build_lying() -> bytes:
+    """Build a network that makes a picture of 65,536 squared inside, of which its file says nothing."""
+    picture = Spot((1, SIDE, SIDE, 1), scale=(END.scale,), zero_point=END.zero_point)
+    sizes = [Spot((2,), "int32", np.array([side, side], np.int32)) for side in (65_536, SIDE)]
+    steps = [Step("RESIZE_NEAREST_NEIGHBOR", [0, 1], [2], 2), Step("RESIZE_NEAREST_NEIGHBOR", [2, 3], [4], 2)]
+    return build_flatbuffer([picture, sizes[0], picture, sizes[1], picture], steps, [0], [4])
 
 
 def build_wide() -> bytes:
@@ -440,7 +464,7 @@ def build_wide() -> bytes:
         Step("ADD", [3, 2], [4], 2),
         Step("RESIZE_BILINEAR", [4, 5], [6], 3),
     ]
-    return seal(build_flatbuffer(spots, steps, [0], [6]), make_card())
+    return build_flatbuffer(spots, steps, [0], [6])
 
 
 class OnnxKind(Kind):

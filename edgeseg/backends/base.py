@@ -53,6 +53,11 @@ class Backend(ABC):
     def probe(cls, network: bytes, variant: str = "") -> Probe:
         """Say whether this backend can be used on this machine for this network."""
 
+    @classmethod
+    def computes_in_memory(cls) -> bool:
+        """Say whether a network takes this process's own memory and no accelerator's."""
+        return False
+
     @abstractmethod
     def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """Run the model once; the result stays valid until the next call."""

@@ -36,6 +36,11 @@ class CpuBackend(InterpreterBackend):
             return Probe(True, library)
         return try_once(cls.name, variant, network, name_version(library, module), CRASH_HINT)
 
+    @classmethod
+    def computes_in_memory(cls) -> bool:
+        """Say so."""
+        return True
+
     def uses_xnnpack(self) -> bool:
         """Prove that XNNPACK took over operators, instead of assuming it."""
         return self.count_delegated() > 0

@@ -15,7 +15,8 @@ from edgeseg.core.errors import BackendError, EdgesegError, MissingExtraError
 from edgeseg.core.safetext import make_line
 from edgeseg.core.spec import Quantisation
 
-PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+ACCELERATORS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+PROVIDERS = (*ACCELERATORS, "CPUExecutionProvider")
 _TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int8)": "int8", "tensor(uint8)": "uint8"}
 
 
@@ -63,6 +64,11 @@ class OnnxBackend(Backend):
         known = [name for name in PROVIDERS if name in runtime.get_available_providers()]
         detail = f"onnxruntime {runtime.__version__}, {', '.join(known)}"
         return try_once(cls.name, variant, network, detail, _CRASH_HINT) if network else Probe(True, detail)
+
+    @classmethod
+    def computes_in_memory(cls) -> bool:
+        """Say whether this onnxruntime knows nothing but the CPU."""
+        return not {*ACCELERATORS} & {*_import_onnxruntime().get_available_providers()}
 
     def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """Run the model once."""

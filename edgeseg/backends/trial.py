@@ -20,7 +20,7 @@ from edgeseg.backends.proved import is_proved, name_network, remember
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.flatbuffer import FlatbufferError
 from edgeseg.core.limits import MIB, TRIAL_BYTES
-from edgeseg.core.network import read_network
+from edgeseg.core.network import is_flatbuffer, read_network
 from edgeseg.core.process import describe_end, feed_module
 from edgeseg.core.safetext import make_line
 from edgeseg.core.schema import MisfitError, from_plain, to_plain
@@ -32,8 +32,6 @@ KINDS = {"cpu": "CpuBackend", "gpu": "GpuBackend", "edgetpu": "EdgeTpuBackend", 
 """The class of each backend in its module of that name; the trial loads only the one it needs."""
 LEAST_BYTES, MANIFOLD = 256 * MIB, 16
 """What the smallest network may take in its trial, and how often what it announces."""
-MEASURED = ("cpu",)
-"""Backends whose memory is the process's own: drivers of accelerators reserve more than a machine has."""
 
 
 def try_once(name: str, variant: str, network: bytes, runtime: str, crash_hint: str) -> Probe:
@@ -102,12 +100,16 @@ def _list_inputs(end: TensorInfo) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.zeros(end.shape, dtype), noise.astype(dtype)
 
 
-def _confine(name: str, network: bytes) -> None:
-    """Leave no core dump, and let a network that asks for too much memory fail here instead of the whole machine."""
+def _confine(kind: type[Backend], network: bytes) -> None:
+    """Leave no core dump, and let a network that asks for too much memory fail here instead of the whole machine.
+
+    Not where an accelerator is driven: its driver reserves more than a machine has.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     status = Path("/proc/self/status")
-    used = re.search(r"VmData:\s+(\d+) kB", status.read_text("utf-8")) if status.is_file() else None
-    if name in MEASURED and used:
+    confined = kind.computes_in_memory() and status.is_file()
+    used = re.search(r"VmData:\s+(\d+) kB", status.read_text("utf-8")) if confined else None
+    if used:
         limit = int(used[1]) * 1024 + _allow_bytes(network)
         highest = resource.getrlimit(resource.RLIMIT_DATA)[1]
         limit = limit if highest == resource.RLIM_INFINITY else min(limit, highest)
@@ -117,8 +119,11 @@ def _confine(name: str, network: bytes) -> None:
 def _allow_bytes(network: bytes) -> int:
     """Work out what a network may take: what its file announces, many times over, since shapes in it may be lies.
 
-    The runtime packs the weights a second time, and keeps a pointer for every pixel that a kernel covers.
+    The runtime packs the weights a second time, and keeps a pointer for every pixel that a kernel covers. Of an ONNX
+    file nobody knows.
     """
+    if not is_flatbuffer(network):
+        return TRIAL_BYTES + 4 * len(network)
     try:
         announced = sum(tensor.bytes for tensor in read_network(network).tensors if tensor.data is None)
     except FlatbufferError:  # the runtime says better what it misses
@@ -133,7 +138,7 @@ def main() -> int:
     name, variant = sys.argv[1:]
     kind = getattr(importlib.import_module(f"edgeseg.backends.{name}"), KINDS[name])
     network = sys.stdin.buffer.read()
-    _confine(name, network)
+    _confine(kind, network)
     probe = _run_once(kind, variant, network)
     os.write(answer, json.dumps(to_plain(probe)).encode("utf-8"))
     return 0 if probe.available else REFUSED

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg.core.errors import RecipeError, UnknownNameError
-from edgeseg.core.limits import TABLE_BYTES, read_regular
+from edgeseg.core.limits import TOML_BYTES, read_regular
 from edgeseg.core.safetext import make_line
 
 if sys.version_info >= (3, 11):
@@ -55,7 +55,7 @@ def _find(kind: str, name: str, known: dict[str, Path]) -> Path:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file."""
     try:
-        table: dict[str, Any] = tomllib.loads(read_regular(path, TABLE_BYTES).decode("utf-8"))
+        table: dict[str, Any] = tomllib.loads(read_regular(path, TOML_BYTES).decode("utf-8"))
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets without end
         raise RecipeError(
             f"Expected TOML in {path}, got what does not parse: {make_line(error)}.", "Correct the file."

@@ -65,7 +65,9 @@ DICOM_READS = 200_000
 DICOM_SEQUENCE_BYTES = 65_536
 """The ultrasound regions of a DICOM header; a scanner names two to ten, of some 300 bytes."""
 TABLE_BYTES = 64 * MIB
-"""One CSV, JSON or TOML file that a person or another program wrote."""
+"""One CSV or JSON file that a person or another program wrote."""
+TOML_BYTES = MIB // 64
+"""A recipe or a board's profile, ten times the longest; reading takes memory with the square of a key's length."""
 VIDEO_BYTES = 4 * 2**40
 """One video file; it is read frame by frame."""
 PART_BYTES = 32 * MIB

@@ -121,9 +121,11 @@ def _check_meta(path: Path) -> None:
     try:
         size = tuple(int(word) for word in fields[_META_SIZE].split())
         channels = int(fields.get("ElementNumberOfChannels", "1"))
-        number = _META_NUMBERS[fields["ElementType"]]
+        number, sides = _META_NUMBERS[fields["ElementType"]], int(fields["NDims"])
     except (KeyError, ValueError) as error:
         raise refuse_damaged(path) from error
+    if sides != len(size):  # SimpleITK believes the number of sides, and with one below 0 it never comes back
+        raise refuse_damaged(path)
     check_view(path, size if len(size) > 1 else (0, 0))
     data = path.with_name(fields[_META_DATA])
     for_data(check_regular, data, ARRAY_BYTES)

@@ -8,7 +8,7 @@ import pytest
 
 from edgeseg.compress.recipe import load_recipe
 from edgeseg.core.catalog import find_board, find_recipe, list_recipes
-from edgeseg.core.errors import RecipeError, UnknownNameError
+from edgeseg.core.errors import LimitError, RecipeError, UnknownNameError
 
 VALID = 'summary = "mine"\nprecision = "int8"\n'
 
@@ -57,4 +57,11 @@ def test_wrong_recipe_is_refused(tmp_path: Path, text: str, sentence: str) -> No
     path = tmp_path / "mine.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(RecipeError, match=sentence):
+        load_recipe(str(path))
+
+
+def test_a_recipe_far_longer_than_any_is_not_parsed(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(VALID + ".".join("a" * 20_000) + " = 1\n", encoding="utf-8")  # 40 kB that would take 1.6 GB
+    with pytest.raises(LimitError, match=r"mine\.toml"):
         load_recipe(str(path))

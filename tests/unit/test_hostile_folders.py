@@ -285,6 +285,8 @@ def test_a_volume_is_held_against_its_header_before_it_is_read(
         ("= patient0001_2CH_ED.raw", "= a%03d.raw 1 10 1"),
         ("= patient0001_2CH_ED.raw", "= LOCAL"),
         ("ElementDataFile =", "ElementDataFile :"),
+        ("NDims = 2", "NDims = -1"),
+        ("NDims = 2", "NDims = 3"),
         ("DimSize = 96 72", "DimSize = 30000 30000"),
         ("DimSize = 96 72", "DimSize = 8000 8000"),
         ("DimSize = 96 72", "DimSize = 96 x"),

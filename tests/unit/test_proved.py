@@ -196,6 +196,28 @@ def test_a_network_that_grows_beyond_its_file_fails_in_the_trial() -> None:
     assert "memory" in probe.detail
 
 
+def test_an_onnx_file_that_fills_the_memory_fails_in_the_trial() -> None:
+    """A file of some 300 bytes makes 4 GiB out of one number."""
+    onnx = pytest.importorskip("onnx", reason="onnx writes the file that this test runs")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is what runs it")
+    constants = [
+        onnx.numpy_helper.from_array(np.array([1, 32_768, 32_768, 1], np.int64), "sizes"),
+        onnx.numpy_helper.from_array(np.zeros((1, 1, 1, 1), np.float32), "zero"),
+    ]
+    nodes = [
+        onnx.helper.make_node("Expand", ["zero", "sizes"], ["wide"]),
+        onnx.helper.make_node("ReduceMax", ["wide"], ["most"], keepdims=1),
+        onnx.helper.make_node("Add", ["image", "most"], ["mask"]),
+    ]
+    shape = (1, SIDE, SIDE, 1)
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("image", "mask")]
+    graph = onnx.helper.make_graph(nodes, "wide", ends[:1], ends[1:], constants)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=7)
+    probe = try_backend("onnx", "", model.SerializeToString(), "")
+    assert not probe.available
+    assert "allocate" in probe.detail
+
+
 def test_the_trial_loads_no_more_than_it_needs() -> None:
     asked = "import sys, edgeseg.backends.trial, edgeseg.backends.cpu; print({'cv2', 'tensorflow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
