@@ -12,6 +12,8 @@ from edgeseg.core.spec import InputSpec, OutputSpec, Quantisation
 from edgeseg.core.stats import Estimate
 
 SCHEMA = 1
+FEWEST_FOLDS, MOST_FOLDS = 3, 10_000
+"""One fold each to train, validate and test; so many trainings are a year's work of the smallest network."""
 INTENDED_USE = "Research on the segmentation of ultrasound images on edge devices."
 DISCLAIMER = "edgeseg is research software and no medical device: it must not be used for diagnosis or treatment."
 
@@ -31,6 +33,16 @@ class SplitSpec:
     """Into how many folds the cases were divided for cross-validation; 0 for a plain split."""
     fold: int = 0
     """Which fold tests, counted from 0."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"expected a seed of at least 0, got {self.seed}")
+        if not (self.validation >= 0.0 and self.test >= 0.0 and self.validation + self.test < 1.0):
+            raise ValueError(f"expected shares that leave cases to train on, got {self.validation} and {self.test}")
+        if self.folds not in (0, *range(FEWEST_FOLDS, MOST_FOLDS + 1)):
+            raise ValueError(f"expected {FEWEST_FOLDS} to {MOST_FOLDS} folds, or 0 for none, got {self.folds}")
+        if not 0 <= self.fold < max(1, self.folds):
+            raise ValueError(f"expected a fold of the {self.folds}, counted from 0, got {self.fold}")
 
 
 @dataclass(frozen=True)

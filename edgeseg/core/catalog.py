@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg.core.errors import RecipeError, UnknownNameError
+from edgeseg.core.limits import TABLE_BYTES, read_regular
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -53,7 +54,7 @@ def _find(kind: str, name: str, known: dict[str, Path]) -> Path:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file."""
     try:
-        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table: dict[str, Any] = tomllib.loads(read_regular(path, TABLE_BYTES).decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # also of numbers and depths that Python refuses
         raise RecipeError(f"Expected TOML in {path}, got what does not parse: {error}.", "Correct the file.") from error
     return table
