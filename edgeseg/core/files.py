@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import errno
+import fcntl
 import io
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,19 +104,59 @@ def staged_folder(
     """
     refuse_existing(out, overwrite, go_on)
     partial = partial_path(out)
-    with explained_writes(partial):
-        if not go_on:
-            shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True, exist_ok=go_on)
+    with ExitStack() as held:
+        with explained_writes(partial):
+            if partial.is_dir():
+                held.enter_context(hold_folder(partial))
+            if not go_on or not partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir(parents=True)
+                held.enter_context(hold_folder(partial))
+        with _growing(partial, out, keep_partial):
+            yield partial
+
+
+@contextmanager
+def _growing(partial: Path, out: Path, keep_partial: bool) -> Iterator[None]:
     try:
         with explained_writes(partial, among_others=True):
-            yield partial
+            yield
         with explained_writes(partial):
             _swap(partial, out)
     except BaseException:
         if not keep_partial or not any(partial.iterdir()):
             shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes from growing a result in the same folder; the system lets go when this one ends.
+
+    Raises:
+        RunError: Another process holds it.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if not _take_lock(handle):
+            raise RunError(
+                f"Expected nobody else at work in {folder}, got another process that is writing there.",
+                "Wait until it has ended, or name another --out.",
+            )
+        yield
+    finally:
+        os.close(handle)
+
+
+def _take_lock(handle: int) -> bool:
+    """Lock an open folder unless another process has; where the file system knows no locks, nobody is kept out."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # NFS locks only what is open for writing, which no folder is
+        return True
+    return True
 
 
 def refuse_existing(out: Path, overwrite: bool, go_on: bool = False) -> None:
@@ -134,6 +175,9 @@ def refuse_existing(out: Path, overwrite: bool, go_on: bool = False) -> None:
 
 def refuse_taken(out: Path, overwrite: bool, what: str) -> None:
     """Refuse to begin, before long work, where an interrupted result waits to be continued or a finished one stands."""
+    if partial_path(out).is_dir():
+        with hold_folder(partial_path(out)):
+            pass
     if partial_path(out).is_dir() and not overwrite:
         raise RunError(
             f"Expected no interrupted {what} at {out}, got {partial_path(out)}.",
