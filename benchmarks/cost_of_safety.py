@@ -172,8 +172,8 @@ def main() -> None:
         "",
         "    python benchmarks/cost_of_safety.py OUT BEFORE",
         "",
-        f"An earlier checkout against this one, in turn, medians of {chosen.rounds} rounds; times of processes are from "
-        f"their start. {what}",
+        f"An earlier checkout against this one, in turn, medians of {chosen.rounds} rounds; times of processes are "
+        f"from their start. {what}",
     ]
     chosen.out.mkdir(parents=True, exist_ok=True)
     write_results(chosen.out, "cost-of-safety", notes, HEADER, rows)
