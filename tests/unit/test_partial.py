@@ -13,6 +13,7 @@ import pytest
 from edgeseg.compress.resume import open_folder
 from edgeseg.core.errors import OutputError, RunError
 from edgeseg.core.files import partial_path, refuse_taken, staged_folder
+from edgeseg.core.marks import MARK, write_mark
 from edgeseg.train.partial import COMPRESSION, FOLDS, NOTHING, TRAINING, find_partial
 
 FILES: dict[str, dict[str, Any]] = {
@@ -26,6 +27,7 @@ FILES: dict[str, dict[str, Any]] = {
 def leave(out: Path, kind: str) -> Path:
     """Lay out what an interruption leaves."""
     partial_path(out).mkdir(parents=True)
+    write_mark(partial_path(out), whole=False)
     (partial_path(out) / "half").write_text("half", encoding="utf-8")
     for name, content in FILES[kind].items():
         (partial_path(out) / name).write_text(json.dumps(content), encoding="utf-8")
@@ -72,7 +74,7 @@ def test_a_compression_that_was_stopped_before_its_plan_begins_anew(tmp_path: Pa
         pass
     assert "--resume" in caught.value.hint
     with open_folder(out, resume=True) as folder:
-        assert list(folder.iterdir()) == []
+        assert [path.name for path in folder.iterdir()] == [MARK]
     assert out.is_dir()
 
 
@@ -109,4 +111,4 @@ def test_who_ended_holds_nothing(tmp_path: Path) -> None:
     partial = partial_path(leave(tmp_path / "out", NOTHING))
     subprocess.run([sys.executable, "-c", HOLD, str(partial)], check=True, timeout=60)
     with staged_folder(tmp_path / "out", overwrite=True) as folder:
-        assert list(folder.iterdir()) == []
+        assert [path.name for path in folder.iterdir()] == [MARK]
