@@ -173,7 +173,7 @@ def main() -> None:
         "    python benchmarks/cost_of_safety.py OUT BEFORE",
         "",
         f"An earlier checkout against this one, in turn, medians of {chosen.rounds} rounds; times of processes are from "
-        f"their start. {what}",
+        f"their start. {read}",
     ]
     chosen.out.mkdir(parents=True, exist_ok=True)
     write_results(chosen.out, "cost-of-safety", notes, HEADER, rows)
