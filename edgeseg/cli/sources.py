@@ -18,7 +18,7 @@ SourceOption = Annotated[
         "--source",
         metavar="SOURCE",
         help="phantom://, a camera's index or /dev/video0, csi://0, gst://PIPELINE, rtsp://, http:// (Motion JPEG), "
-        "a video or DICOM file, a folder of images or a pattern such as 'F/*.png', - for raw frames, "
+        "a video, image or DICOM file, a folder of images or a pattern such as 'F/*.png', - for raw frames, "
         "or browser:// for the camera of whoever has the page open.",
         show_default=DEFAULT_SOURCE,
     ),

@@ -82,7 +82,7 @@ def print_stream(report: StreamReport) -> None:
         f"{_describe_lateness(report)}"
     )
     for sink in report.sinks:
-        print(f"{sink.name.capitalize()} took {sink.taken} masks and missed {sink.missed}.")
+        print(f"{sink.name[0].upper()}{sink.name[1:]} took {sink.taken} masks and missed {sink.missed}.")
     _print_course(report)
     _print_health(report.source_health)
 

@@ -70,8 +70,8 @@ TOML_BYTES = MIB // 64
 """A recipe or a board's profile, ten times the longest; reading takes memory with the square of a key's length."""
 VIDEO_BYTES = 4 * 2**40
 """One video file; it is read frame by frame."""
-PART_BYTES = 64 * MIB
-"""One compressed frame of a network stream, and what stands between two."""
+PART_BYTES = 32 * MIB
+"""One compressed frame of a network stream, or what stands between two; a JPEG of 64 million pixels has some 25 MB."""
 LINE_BYTES = 65_536
 """One line of a protocol or of a subprocess's answer."""
 HEADER_LINES = 100

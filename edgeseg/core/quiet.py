@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any, TextIO, cast
 
+from edgeseg.core.redact import redact
+
 OUTPUTS = (1, 2)
 
 
@@ -175,7 +177,7 @@ def quiet_native_output() -> Iterator[None]:
 
 def _show(log: NativeLog) -> None:
     """Show a log, once."""
-    data, log.text = log.text.encode("utf-8"), ""
+    data, log.text = redact(log.text).encode("utf-8"), ""
     while data:
         data = data[os.write(2, data) :]
 

@@ -19,7 +19,8 @@ _STRONG = (
 """Names of secrets wherever they stand in a name, and before a colon too, as in `password: x`."""
 _WEAK = (
     *("pass", "key", "auth", "sig", "signature", "session", "sessionid", "sid", "nonce"),
-    *("user", "username", "userid", "usr", "uid", "login", "proxyid"),
+    *("user", "username", "userid", "usr", "uid", "login", "proxyid", "jsessionid", "phpsessid"),
+    *("loginuse", "loginpas"),  # of cheap network cameras
 )
 """Names of secrets at the end of a name before an equals sign: `key: value` is ordinary English."""
 _ANYWHERE = tuple(name for name in _STRONG if len(name) > 4)
@@ -29,7 +30,12 @@ _MOST_ENCODINGS = 4
 
 _NAME = r"[A-Za-z0-9_.%-]"
 # the look-behind keeps the search linear in a long run of letters
-_KEY = re.compile(rf"(?<!{_NAME})(?P<key>{_NAME}+)(?P<closing>[\"']?)[ \t]{{0,4}}(?P<sign>[=:]>?)=?[ \t]{{0,4}}")
+_KEY = re.compile(
+    rf"(?<!{_NAME})(?P<key>{_NAME}+)(?:\[\w{{0,32}}\]|\])?\\{{0,3}}(?P<closing>[\"']?)"  # key[0], form[key], \"key\"
+    r"[ \t]{0,4}(?P<sign>[=:]>?)=?[ \t]{0,4}\\{0,3}"
+)
+_OPTION = re.compile(rf"(?<!{_NAME})(?P<key>--{_NAME}+)(?P<closing>)(?P<sign>)[ \t]+(?=[^ \t\n-])")
+_ELEMENT = re.compile(rf"(<(?:\w{{1,32}}:)?(?:{'|'.join(_ANYWHERE)})\b[^<>]{{0,200}}>)[^<]+", re.IGNORECASE)
 _VALUE = re.compile(
     r"(?:\(\w{1,12}\))?"  # GStreamer's type in front of a value: (string)"..."
     r"(?:\"(?:\\.|[^\"\\\n])*\"?|'(?:\\.|[^'\\\n])*'?)[^ \t\n&,;)}\]]*"
@@ -56,7 +62,8 @@ def redact(text: str) -> str:
 
 
 def _hide(text: str) -> str:
-    text = _SCHEME_AND_SECRET.sub(rf"\1 {HIDDEN}", _hide_pairs(text))
+    text = _ELEMENT.sub(rf"\1{HIDDEN}", _hide_pairs(_hide_pairs(text, _OPTION), _KEY))
+    text = _SCHEME_AND_SECRET.sub(rf"\1 {HIDDEN}", text)
     return _WORD.sub(lambda word: _hide_user(word[0]), _SPACED_USER.sub("://", text))
 
 
@@ -73,10 +80,10 @@ def _hide_encoded(word: str) -> str:
     return word
 
 
-def _hide_pairs(text: str) -> str:
+def _hide_pairs(text: str, pattern: re.Pattern[str]) -> str:
     """Hide the values of names that name a secret."""
     parts, done = [], 0
-    for match in _KEY.finditer(text):
+    for match in pattern.finditer(text):
         if match.start() < done or not _names_secret(match, text):
             continue
         end = _find_end(match, text)

@@ -108,10 +108,18 @@ def test_what_has_no_end_is_given_up_in_time(name: str) -> None:
         assert monotonic() - began < LATEST_S
 
 
-def test_a_flood_takes_no_memory() -> None:
+@pytest.mark.parametrize(
+    ("beginning", "said"),
+    [
+        (HEAD + PART + b"Content-Length: 99999999999999999999\r\n\r\n", "a frame of 99999999999999999999 bytes"),
+        (HEAD, "a frame without an end"),
+        (HEAD + WHOLE, "a frame without an end"),
+    ],
+)
+def test_a_flood_takes_no_memory(beginning: bytes, said: str) -> None:
     tracemalloc.start()
-    with serve(send_forever(HEAD + PART + b"Content-Length: 99999999999999999999\r\n\r\n", b"x" * 2**20)) as url:
-        assert "a frame of 99999999999999999999 bytes" in read_to_error(url).message
+    with serve(send_forever(beginning, b"x" * 2**20)) as url:
+        assert said in read_to_error(url).message
         peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 * 2**20
@@ -167,6 +175,20 @@ def test_a_frame_that_announces_too_much_is_not_decoded(monkeypatch: pytest.Monk
         assert source.read() is not None
         source.close()
     assert (len(decoded), source.health.corrupt) == (1, 1)
+
+
+@pytest.mark.parametrize("behind", [LAST + b"x" * 200_000, b"x" * 200_000])
+def test_a_whole_frame_is_not_lost_for_what_lies_behind_it(behind: bytes) -> None:
+    with Camera([HEAD + make_parts(10)[0] + behind]) as camera:
+        source = MjpegSource(camera.url, STALL_S)
+        threading.Event().wait(0.05)  # until all of it has arrived
+        assert source.read() is not None
+        if behind.startswith(LAST):
+            assert [source.read(), source.read()] == [None, None]
+        else:
+            with pytest.raises(SourceError):
+                source.read()
+        source.close()
 
 
 def test_a_divider_inside_a_frame_divides_nothing() -> None:

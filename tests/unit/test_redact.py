@@ -120,6 +120,16 @@ def test_no_secret_of_a_pipeline_survives(place: str, key: str, case: str, middl
         "http://host/?a=1&amp;password=Zq7Wx9&amp;b=2",
         "password: Zq7Wx9",
         "user-pw='Zq7 never closed Wx9",
+        '{\\"password\\": \\"Zq7Wx9\\"}',
+        "http://host/?auth[password]=Zq7Wx9&a=b",
+        "http://host/?token[]=Zq7Wx9",
+        "curl --password Zq7Wx9 http://host/",
+        "<wsse:Password Type='x'>Zq7Wx9</wsse:Password>",
+        "rtsp://host/user=me_password=Zq7Wx9_channel=1_stream=0.sdp",
+        "rtsp://host/0/usrnm:me/pwd:Zq7Wx9/main",
+        "http://host/video.cgi?loginuse=me&loginpas=Zq7Wx9",
+        "http://host/a;jsessionid=Zq7Wx9",
+        "rtsp://host/?password=>Zq7Wx9",
     ],
 )
 def test_no_secret_survives_elsewhere(text: str) -> None:

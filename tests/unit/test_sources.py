@@ -13,6 +13,7 @@ from time import monotonic
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgeseg.core.errors import LimitError, SourceError, UnknownNameError
 from edgeseg.core.images import write_image
@@ -129,6 +130,24 @@ def test_a_folder_of_what_is_no_image_is_left_out_and_counted(tmp_path: Path) ->
     source = open_source(str(tmp_path))
     assert count_frames(source) == 1
     assert (source.name, source.health.corrupt) == ("z.png", 4)
+
+
+def test_an_image_that_announces_too_much_is_left_out_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.png", "z.png"):
+        write_image(tmp_path / name, np.full((8, 8), 90, np.uint8))
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data[:16] + struct.pack(">II", 30_000, 30_000) + data[24:])
+    decoded: list[tuple[int, ...]] = []
+    decode = cv2.imdecode
+
+    def watch(buffer: NDArray[np.uint8], flags: int) -> object:
+        decoded.append(buffer.shape)
+        return decode(buffer, flags)
+
+    monkeypatch.setattr(cv2, "imdecode", watch)
+    source = open_source(str(tmp_path))
+    assert count_frames(source) == 1
+    assert (len(decoded), source.health.corrupt) == (1, 1)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.mp4", "a.dcm"])

@@ -207,6 +207,32 @@ def test_a_sink_that_is_waited_for_does_not_hold_up_the_end(model: Path) -> None
     assert monotonic() - began < SECONDS / 2
 
 
+class Last(Outlet):
+    """Takes its time with the last result, unless it is hurried."""
+
+    name: ClassVar[str] = "the last one"
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._hurried = seconds, threading.Event()
+
+    def write(self, result: Result) -> bool:
+        return result.frame.number < 9 or not self._hurried.wait(self._seconds)
+
+    def hurry(self) -> None:
+        self._hurried.set()
+
+
+@pytest.mark.parametrize(("seconds", "stopped", "taken"), [(0.1, False, 10), (SECONDS, True, 9)])
+def test_the_end_of_the_source_hurries_nobody_and_a_signal_does(
+    model: Path, seconds: float, stopped: bool, taken: int
+) -> None:
+    live = open_live(model, Clip(10), [Courier(Last(seconds), waits=True)], StreamOptions(capture=ALL))
+    if stopped:
+        threading.Timer(0.3, live.stop).start()
+    (sink,) = run_stream(live).sinks
+    assert (sink.taken, sink.missed) == (taken, 10 - taken)
+
+
 def test_what_a_sink_that_nobody_waits_for_missed_is_counted(model: Path) -> None:
     report = run(model, Clip(100), [Courier(Slow())], capture=ALL)
     (sink,) = report.sinks

@@ -53,7 +53,7 @@ class Courier(Sink):
         self._outlet, self._is_on, self._waits = outlet, is_on, waits
         self._news = threading.Condition()
         self._newest: Result | None = None
-        self._closing, self._at_work = False, False
+        self._closing, self._at_work, self._has_ended = False, False, False
         self._taken, self._missed = 0, 0
         self._failure: EdgesegError | None = None
         self._thread = threading.Thread(target=self._run, name=f"edgeseg-{outlet.name}", daemon=True)
@@ -100,10 +100,11 @@ class Courier(Sink):
             return SinkReport(self._outlet.name, self._taken, self._missed, message, hint)
 
     def close(self) -> None:
-        """Bring the last result out and end the thread."""
+        """Bring the last result out and end the thread; a stream that waits, waits here, too, until it is hurried."""
         with self._news:
             self._closing = True
             self._news.notify_all()
+            self._news.wait_for(lambda: self._has_ended or not self._waits)
         self._outlet.hurry()
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
@@ -120,6 +121,9 @@ class Courier(Sink):
             self._fail(OutputError(f"Unexpected {type(error).__name__}: {error}", "This is a defect."))
         finally:
             self._outlet.close()
+            with self._news:
+                self._has_ended = True
+                self._news.notify_all()
 
     def _has_room(self) -> bool:
         return self._newest is None or self._is_done() or not (self._waits and self._is_on)

@@ -28,6 +28,7 @@ class LoopedSource(Source):
 
     def read(self) -> NDArray[Any]:
         """Give the next image, after the last the first."""
+        self._source.tell = self.tell
         image = self._source.read()
         if image is None:
             self._begin_again()

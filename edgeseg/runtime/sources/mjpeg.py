@@ -49,6 +49,7 @@ class MjpegSource(Source):
         where = split_url(url, EXAMPLE)
         self._name = show_source(url)
         self._interrupted = False
+        self._failure: SourceError | None = None
         self._deadline = Deadline(stall_s)
         try:
             self._socket = socket.create_connection((str(where.hostname), where.port or 80), stall_s)
@@ -92,11 +93,24 @@ class MjpegSource(Source):
 
     def _read_newest_part(self) -> bytes | None:
         """Read past what piled up while the last frame was decoded, so that a slow machine sees no old frames."""
+        if self._failure is not None:
+            raise self._failure
         data, skipped = self._read_part(), 0
         while data is not None and skipped < _MOST_SKIPPED and self._lies_behind(data):
-            data, skipped = self._read_part(), skipped + 1
+            newer = self._read_behind()
+            if newer is None:
+                break
+            data, skipped = newer, skipped + 1
         self.health = dataclasses.replace(self.health, skipped=self.health.skipped + skipped)
         return data
+
+    def _read_behind(self) -> bytes | None:
+        """Read the part behind a whole frame; that there is none is told when the next one is asked for."""
+        try:
+            return self._read_part()
+        except SourceError as error:
+            self._failure = SourceError(error.message, error.hint)  # without its trace, which holds what was read
+            return None
 
     def _lies_behind(self, data: bytes) -> bool:
         """Say whether newer frames wait; a server that floods must not keep the whole time with them."""

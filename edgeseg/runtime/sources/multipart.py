@@ -62,7 +62,7 @@ class PartReader:
         self._body = body
         self._name = boundary.strip().lstrip(b"-")
         self._divider = b""
-        """The divider that the end of a part without a length was found by."""
+        """The divider that was read already: the end of a part without a length, or the last of all."""
 
     def read(self) -> bytes | None:
         """Read the next part; None after the last.
@@ -70,23 +70,26 @@ class PartReader:
         Raises:
             HTTPException: The connection ended in between, or what came is no part.
         """
-        divider = self._divider or self._find_divider(bytearray())
-        self._divider = b""
+        divider = self._divider or self._find_divider()
         if self._is_last(divider):
+            self._divider = divider  # it stays the last, however often one asks
             return None
+        self._divider = b""
         length = self._read_length()
         return self._read_unsized() if length is None else self._read_sized(length)
 
-    def _find_divider(self, passed: bytearray) -> bytes:
-        """Read to the next divider; what stands before it is added to what passed."""
-        begins = True
+    def _find_divider(self, kept: bytearray | None = None) -> bytes:
+        """Read to the next divider; what stands before it is kept if that is wanted."""
+        begins, passed = True, 0
         while True:
             line = self._read_line()
             if begins and self._is_divider(line):
                 return line
-            passed += line
-            if len(passed) > PART_BYTES:
+            passed += len(line)
+            if passed > PART_BYTES:
                 raise HTTPException("a frame without an end")
+            if kept is not None:
+                kept += line
             begins = line.endswith(b"\n")
 
     def _is_divider(self, line: bytes) -> bool:
