@@ -164,16 +164,15 @@ def main() -> None:
             model = chosen.model.resolve() if chosen.model else checkout.make_model()
             sides.append(list_tasks(checkout, model, frame))
         rows = compare(*sides, chosen.rounds)
-    what = (
-        f"Both read {chosen.model.name}." if chosen.model else "Each reads an untrained `small` that it wrote itself."
-    )
+    each = "Each reads an untrained `small` that it wrote itself."
+    read = each if chosen.model is None else f"Both read {chosen.model.name}."
     notes = [
         "# What checks cost",
         "",
         "    python benchmarks/cost_of_safety.py OUT BEFORE",
         "",
-        f"An earlier checkout against this one, in turn, medians of {chosen.rounds} rounds; times of processes are "
-        f"from their start. {what}",
+        f"An earlier checkout against this one, in turn, medians of {chosen.rounds} rounds; processes are timed from "
+        f"their start. {read}",
     ]
     chosen.out.mkdir(parents=True, exist_ok=True)
     write_results(chosen.out, "cost-of-safety", notes, HEADER, rows)

@@ -676,7 +676,7 @@ class TableKind(Kind):
             "field of 200,000 letters": lambda: tag("groups", b"stem,group\np0," + b"x" * 200_000 + b"\n"),
             "quote without an end": lambda: tag("groups", b'stem,group\np0,"' + b"x\n" * 200_000),
             "1,000,000 columns": lambda: tag("groups", b"stem,group" + b"," * 1_000_000 + b"\np0,a\n"),
-            "300,000 rows": lambda: tag("groups", b"stem,group\n" + b"p0,a\n" * 300_000),
+            "100,000 rows": lambda: tag("groups", b"stem,group\n" + b"p0,a\n" * 100_000),
             "zeros": lambda: tag("groups", bytes(100_000)),
             "row without columns": lambda: tag("groups", b"stem,group\np0\np1\n"),
             "row with more columns": lambda: tag("groups", b"stem,group\np0,a,b,c,d\n"),

@@ -499,7 +499,7 @@ class OnnxKind(Kind):
             "3 GiB of golden pair": lambda: self._pack(self.bare, write_zip(b"", [big, self.entries[1]])),
             "gzip as golden pair": lambda: self._pack(self.bare, gzip_zeros(64 * MIB)),
             "varint without an end": lambda: b"\xff" * 2_000_000,
-            "2,000,000 fields": lambda: b"\x08\x01" * 2_000_000,
+            "500,000 fields": lambda: b"\x08\x01" * 500_000,
             "empty file": lambda: b"",
         }
 

@@ -130,7 +130,7 @@ def _change_place(rng: Random, holder: Any, key: Any, keys: Sequence[str]) -> No
 
 
 def _change_number(rng: Random, value: float) -> Any:
-    if not math.isfinite(value) or abs(value) > 1e300:
+    if (isinstance(value, float) and not math.isfinite(value)) or abs(value) > 10**300:
         return 0
     return rng.choice((-value, value + 1, value - 1, value * 1000, value * 10**9, float(value), value / 3, str(value)))
 

@@ -163,12 +163,12 @@ def _check_state(path: Path, state: os.stat_result, limit: int) -> None:
 
 def _too_large(path: Path, limit: int, size: int) -> LimitError:
     return LimitError(
-        f"Expected at most {_show_size(limit)} in {path}, got {_show_size(size)}.", "Name a smaller file."
+        f"Expected at most {_show_bytes(limit)} in {path}, got {_show_bytes(size)}.", "Name a smaller file."
     )
 
 
-def _show_size(size: int) -> str:
-    return f"{size / 1024:,.0f} KiB" if size < MIB else f"{size / MIB:,.1f} MiB"
+def _show_bytes(size: int) -> str:
+    return f"{size / MIB:,.0f} MiB" if size >= 10 * MIB else f"{size / 1024:,.0f} KiB"
 
 
 def _name_kind(mode: int) -> str:
