@@ -157,7 +157,8 @@ def begin(
     from edgeseg.train.folds import train_folds
     from edgeseg.train.trainer import train_run
 
-    refuse_existing(out, overwrite, go_on=anew)
+    if anew:
+        refuse_existing(out, overwrite, go_on=True)
     if folds:
         print_folds(train_folds(data, out, options, folds, split, overwrite or anew, init))
     else:

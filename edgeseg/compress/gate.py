@@ -10,6 +10,7 @@ from edgeseg.core.stats import FEWEST_GROUPS
 from edgeseg.core.verdict import INTEGER_TARGETS, UNMAPPED, read_verdict
 from edgeseg.evaluate.score import Evaluation
 
+NOT_JUDGED = "Not judged: "
 EVERYTHING = 1.0
 """As --max-drop: all Dice may be lost, so nothing is promised of it."""
 SAME_SPEED = 1.10
@@ -93,12 +94,12 @@ def explain_doubt(validation: Evaluation, test: Evaluation, gate: Gate) -> str:
     for part, evaluation in (("validation", validation), ("test", test)):
         if evaluation.useless:
             return (
-                f"Not judged: the float model itself is useless on {part} cases. {evaluation.notices[0]} "
+                f"{NOT_JUDGED}the float model itself is useless on {part} cases. {evaluation.notices[0]} "
                 "Train it better first: keeping such masks is no gain."
             )
     if validation.dice is not None and validation.dice.ci95 is None and gate.max_drop < EVERYTHING:
         return (
-            f"Not judged: fewer than {FEWEST_GROUPS} groups of validation cases show something, too few to say what is "
+            f"{NOT_JUDGED}fewer than {FEWEST_GROUPS} groups of validation cases show something, too few to say what is "
             "lost. Give more cases, or promise nothing with --max-drop 1."
         )
     return ""

@@ -50,7 +50,10 @@ class CompressReport:
     advice: str
     """What to do when the gate did not hold, or no int8 file held it; empty when all is well."""
     remarks: dict[str, str]
-    """Why a file was not chosen, for each that was asked for, and what else differs from its recipe."""
+    """Why a file was not chosen, for each that was asked for, and what else differs from its recipe.
+
+    Empty where the gate was not judged: nothing then holds it.
+    """
     notices: tuple[str, ...]
     """What must be known of the masks before the figures are believed."""
     threads: int
@@ -157,7 +160,7 @@ def _report(
         gate={**to_plain(gate), "held": held and not doubt, "judged": not doubt},
         advice=doubt or explain_choice(variants[1:], chosen, held, gate),
         notices=list_doubts(judged, chosen, gate),
-        remarks=list_remarks(variants[1:], chosen, gate),
+        remarks={} if doubt else list_remarks(variants[1:], chosen, gate),
         threads=threads,
         teacher=read_run(teacher).name if teacher is not None else None,
         recipes=recipes,

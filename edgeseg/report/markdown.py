@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgeseg.compress.gate import NOT_JUDGED
 from edgeseg.compress.plan import CompressReport
 from edgeseg.core.card import DISCLAIMER
 from edgeseg.report.repeat import write_commands
@@ -36,7 +37,12 @@ def say_verdict(report: CompressReport) -> str:
     if gate["budget_ms"] is not None:
         promise += f", at most {gate['budget_ms']:g} ms per inference (p99, on the machine that wrote this)"
     held = "held" if gate["held"] else "not held" if gate["judged"] else "not judged"
-    return f"Gate {held}: {promise}. {report.advice}".strip()
+    return f"Gate {held}: {promise}. {_begin_sentence(report.advice)}".strip()
+
+
+def _begin_sentence(advice: str) -> str:
+    reason = advice.removeprefix(NOT_JUDGED)
+    return reason[:1].upper() + reason[1:]
 
 
 def list_facts(report: CompressReport, record: RunRecord) -> list[tuple[str, str]]:
