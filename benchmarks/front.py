@@ -83,7 +83,7 @@ def draw_front(path: Path, points: list[Point], times: list[Percentiles]) -> Non
     axes = figure.subplots()
     for point, time in zip(points, times, strict=True):
         axes.plot(time.p50, point.dice.mean, "o", color=STEM_COLOURS[point.stem])
-        axes.vlines(time.p50, *point.dice.ci95, color=STEM_COLOURS[point.stem], alpha=0.3)
+        axes.vlines(time.p50, *(point.dice.ci95 or (point.dice.mean,) * 2), color=STEM_COLOURS[point.stem], alpha=0.3)
         label, at = f"{point.model}, {point.stem}", (time.p50, point.dice.mean)
         axes.annotate(label, at, xytext=(4, -4), textcoords="offset points", rotation=-30, va="top")
     axes.plot(*zip(*find_front(points, times), strict=True), color="#94a3b8", zorder=0)

@@ -15,7 +15,7 @@ from typing import Any
 from edgeseg.bench.measure import describe_host
 from edgeseg.core.files import partial_path, write_json, write_text
 from edgeseg.core.modelfile import read_model
-from edgeseg.core.stats import Estimate, estimate_mean
+from edgeseg.core.stats import Estimate, estimate_mean, show_interval
 from edgeseg.evaluate.cases import score_part
 from edgeseg.evaluate.score import ScoredCase
 
@@ -69,8 +69,7 @@ def mean_dice(scored: Sequence[ScoredCase]) -> Estimate:
 
 def show_estimate(estimate: Estimate, digits: int = 3) -> str:
     """Show a mean with its interval."""
-    low, high = estimate.ci95
-    return f"{estimate.mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{estimate.mean:.{digits}f} ({show_interval(estimate.ci95, f'.{digits}f')})"
 
 
 def describe_place() -> str:

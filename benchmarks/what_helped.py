@@ -37,7 +37,7 @@ def make_row(name: str, data: Path, run: Path, options: Sequence[str], default: 
     missed = sum(case.mean("dice") < MISSED for case in scored if not case.empty)
     change = show_estimate(estimate_drop(scored, default)) if scored is not default else ""
     minutes = f"{record['timing']['seconds'] / 60:.1f}"
-    alarms = f"{summary.empty.false_positive_rate:.0%} of {summary.empty.cases}"
+    alarms = f"{summary.empty.false_positive_rate or 0.0:.0%} of {summary.empty.cases}"
     return [name, show_estimate(summary.dice), change, f"{missed} of {summary.cases}", alarms, minutes]
 
 

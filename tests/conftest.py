@@ -54,7 +54,7 @@ def shared(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="session")
 def trained_data(shared: Path) -> Path:
     """Make the data that the session's one training uses."""
-    return make_once(shared, "data", lambda: make_disc_data(shared / "discs", 40))
+    return make_once(shared, "data", lambda: make_disc_data(shared / "discs", 50))
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ app = typer.Typer(
     "The usual road: `edgeseg train DATA --out RUN`, `edgeseg compress RUN --out DIR`, copy the chosen .tflite to the "
     "board, `edgeseg stream MODEL --source 0`. Without data of your own: `edgeseg demo`.\n\n"
     "Exit codes: 0 done; 1 failed, with a sentence; 2 wrong usage; 3 it ran, and a gate did not hold; "
-    "141 whoever read the output has left.\n\n"
+    "130 interrupted; 141 whoever read the output has left.\n\n"
     "Research software, no medical device: not for diagnosis or treatment.",
 )
 app.command("demo")(demo.demo)

@@ -42,6 +42,15 @@ GroupPatternOption = Annotated[
         show_default=False,
     ),
 ]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="CLASS=NAME",
+        help="A class of the model that goes by another name there; once for each.",
+        show_default=False,
+    ),
+]
 AugmentOption = Annotated[
     str,
     typer.Option(

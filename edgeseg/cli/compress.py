@@ -11,14 +11,16 @@ import typer
 from edgeseg.cli.arguments import take_run
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
+    MapOption,
     OverwriteOption,
     ThreadsOption,
     keep_inputs,
     need_training_packages,
     usage_errors,
 )
+from edgeseg.cli.interrupt import resumable
 from edgeseg.cli.numbers import SHORTEST_MS
-from edgeseg.cli.tables import print_variants
+from edgeseg.cli.tables import print_variants, tell_notices
 
 if TYPE_CHECKING:
     from edgeseg.compress.plan import CompressReport
@@ -42,7 +44,10 @@ def compress(
         ),
     ] = None,
     max_drop: Annotated[
-        float, typer.Option(help="Dice that may be lost, at the bad end of the interval.", min=0.0, max=1.0)
+        float,
+        typer.Option(
+            help="Dice that may be lost on validation cases, at the bad end of the interval.", min=0.0, max=1.0
+        ),
     ] = 0.01,
     budget_ms: Annotated[
         float | None,
@@ -52,6 +57,7 @@ def compress(
         Path | None,
         typer.Option(help="A finished run whose masks are followed where a recipe trains.", show_default=False),
     ] = None,
+    renaming: MapOption = None,
     threads: ThreadsOption = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted compression; its finished files are kept.")
@@ -60,41 +66,46 @@ def compress(
 ) -> None:
     """Compress a run by one or several recipes, and prove what it cost.
 
-    Every file is judged on the run's own test cases through the device's runtime, and timed beside the float parent.
-    The fastest file whose Dice holds the gate is chosen, and further training only where it is better on validation
-    cases. Exit code 3 when no file that was asked for holds the gate; files and report are there anyway.
+    Every file is judged on the run's own cases through the device's runtime, and timed beside the float parent. The
+    fastest file whose Dice on the validation cases holds the gate is chosen; the test cases only report. Exit code 3
+    when no file that was asked for holds the gate, or when nothing can be promised because the float model itself is
+    useless or the validation cases are too few; files and report are there anyway.
 
     Example: `edgeseg compress runs/first --out runs/first-small`
     """
     run = take_run(run, "edgeseg train DATA --out RUN, then edgeseg compress RUN --out DIR")
     need_training_packages()
-    from edgeseg.compress.gate import Gate
-    from edgeseg.compress.plan import compress_run
-    from edgeseg.compress.recipe import load_recipe
-    from edgeseg.compress.resume import open_folder
-    from edgeseg.core.board import load_board, name_board
-    from edgeseg.report.compression import write_compression_report
+    with resumable(out):
+        from edgeseg.compress.gate import Gate
+        from edgeseg.compress.plan import compress_run
+        from edgeseg.compress.recipe import load_recipe
+        from edgeseg.compress.resume import open_folder
+        from edgeseg.core.board import load_board, name_board
+        from edgeseg.evaluate.classes import parse_renaming
+        from edgeseg.report.compression import write_compression_report
 
-    board = load_board(device) if device else None
-    if recipe is None:
-        recipe = ",".join(board.recommended.recipes) if board is not None else DEFAULT_RECIPES
-    if board is not None and budget_ms is None:
-        budget_ms = board.recommended.budget_ms
-    targets, named = (board.recommended.backends, name_board(str(device))) if board is not None else ((), None)
-    recipes = [load_recipe(name.strip()) for name in recipe.split(",")]
-    with usage_errors():
-        gate = Gate(max_drop, budget_ms, targets, named)
-        check_teacher_use(teacher, recipes)
-    keep_inputs([run, teacher], [out])
-    with open_folder(out, overwrite, resume) as folder:
-        outcome = compress_run(run, folder, recipes, gate, threads, teacher)
-        write_compression_report(folder, run, outcome)
+        board = load_board(device) if device else None
+        if recipe is None:
+            recipe = ",".join(board.recommended.recipes) if board is not None else DEFAULT_RECIPES
+        if board is not None and budget_ms is None:
+            budget_ms = board.recommended.budget_ms
+        targets, named = (board.recommended.backends, name_board(str(device))) if board is not None else ((), None)
+        recipes = [load_recipe(name.strip()) for name in recipe.split(",")]
+        with usage_errors():
+            gate = Gate(max_drop, budget_ms, targets, named)
+            check_teacher_use(teacher, recipes)
+            renamed = parse_renaming(renaming or ())
+        keep_inputs([run, teacher], [out])
+        with open_folder(out, overwrite, resume) as folder:
+            outcome = compress_run(run, folder, recipes, gate, threads, teacher, renamed)
+            write_compression_report(folder, run, outcome)
     tell_outcome(outcome.report, out)
 
 
 def tell_outcome(report: CompressReport, out: Path) -> None:
     """Print what came out, and end with the gate's exit code where it did not hold."""
     print_variants(report.variants, report.chosen)
+    tell_notices(report.notices)
     for remark in report.remarks.values():
         print(remark)
     if report.advice:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
-from shutil import which
 from typing import Annotated
 
 import typer
 
 from edgeseg.cli.common import OverwriteOption, need_training_packages
-from edgeseg.cli.tables import print_variants
+from edgeseg.cli.interrupt import name_command, repeatable
+from edgeseg.cli.tables import print_variants, tell_notices
 from edgeseg.cli.timings import print_stream
 
 
@@ -27,19 +25,16 @@ def demo(
     Example: `edgeseg demo --overwrite`
     """
     need_training_packages()
-    from edgeseg.demo import run_demo
+    with repeatable(kept=False):
+        from edgeseg.demo import run_demo
 
-    result = run_demo(out, overwrite)
+        result = run_demo(out, overwrite)
     print_variants(result.compression.variants, result.compression.chosen)
+    tell_notices(result.compression.notices)
+    if result.compression.advice:
+        typer.echo(result.compression.advice, err=True)
     print_stream(result.stream)
     command = name_command()
     print(f"Look at it:      {out / 'report.html'}")
     print(f"Watch it live:   {command} stream {out / result.chosen_file} --source phantom://")
     print(f"On your data:    {command} train DATA --out RUN, then {command} compress RUN --out DIR")
-
-
-def name_command() -> str:
-    """Name the command as it was called, so that the next one can be copied from the screen."""
-    if Path(sys.argv[0]).name == "__main__.py":
-        return "python -m edgeseg"
-    return "edgeseg" if which("edgeseg") == sys.argv[0] else os.path.relpath(sys.argv[0])

@@ -13,11 +13,13 @@ from edgeseg.cli.common import (
     GroupPatternOption,
     JsonOption,
     LayoutOption,
+    MapOption,
     NoParityOption,
     ThreadsOption,
     keep_inputs,
     save_json,
     tell_selection,
+    usage_errors,
 )
 from edgeseg.cli.tables import print_evaluation
 
@@ -31,6 +33,7 @@ def evaluate(
     ] = None,
     layout: LayoutOption = None,
     group_pattern: GroupPatternOption = None,
+    renaming: MapOption = None,
     backend: BackendOption = "auto",
     threads: ThreadsOption = 1,
     no_parity: NoParityOption = False,
@@ -51,7 +54,9 @@ def evaluate(
     """Judge a model on labelled images, through the same runtime as on the device.
 
     Dice, IoU, precision, recall and the 95% surface distance, each with a bootstrap interval over groups. On the data
-    it was trained on, only the test cases count; on other data, all of them. Where the pixel size is known, distances
+    it was trained on, only the test cases count; on other data, all of them. Classes are matched by name (--map), and
+    what no case can tell is n/a. Masks that are useless, because they are no better than masks drawn without looking,
+    are called so. Where the pixel size is known, distances
     come in millimetres too, and for fetal heads the error of the circumference. The pictures of --overlays carry no
     names; overlays.csv beside them does.
 
@@ -63,6 +68,7 @@ def evaluate(
     from edgeseg.core.schema import to_plain
     from edgeseg.data.dataset import read_case, read_cases
     from edgeseg.evaluate.cases import pick_cases
+    from edgeseg.evaluate.classes import parse_renaming
     from edgeseg.evaluate.overlays import write_overlays
     from edgeseg.evaluate.score import score_cases, summarise_cases, write_cases
     from edgeseg.runtime.segmenter import Segmenter
@@ -70,12 +76,14 @@ def evaluate(
     model, data = put_model_first(model, data)
     model = take_model(model, f"edgeseg evaluate MODEL {data}")
     keep_inputs([model, data], [cases_out, overlays, json_out])
+    with usage_errors():
+        renamed = parse_renaming(renaming or ())
     if overlays is not None:
         refuse_existing(overlays, overwrite)
     file = read_model(model)
     segmenter = Segmenter(file, backend, threads, not no_parity)
     tell_selection(segmenter.selection)
-    picked = pick_cases(file.card, data, split, layout, group_pattern)
+    picked = pick_cases(file.card, data, split, layout, group_pattern, renamed=renamed)
     colour = file.card.input.in_colour
     with progress_bar("Judging", len(picked.cases)) as advance:
         scored = score_cases(segmenter, read_cases(picked.cases, colour), advance)

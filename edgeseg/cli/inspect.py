@@ -12,6 +12,7 @@ from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import JsonOption, keep_inputs, save_json
 from edgeseg.cli.findings import print_findings
 from edgeseg.cli.tables import print_table
+from edgeseg.core.stats import show_interval
 
 if TYPE_CHECKING:
     from edgeseg.bench.operators import OperatorTime
@@ -127,8 +128,8 @@ def _print_card(card: dict[str, Any], size: int, pairs: int, sealed: bool) -> No
         lines["region"] = "trained on the ultrasound region that DICOM headers name"
     if metrics:
         dice, drop = metrics["dice"], metrics["drop"]
-        lines["Dice"] = f"{dice['mean']:.4f} ({dice['ci95'][0]:.4f} to {dice['ci95'][1]:.4f}), {metrics['cases']} cases"
-        lines["drop"] = f"{drop['mean']:+.4f} ({drop['ci95'][0]:+.4f} to {drop['ci95'][1]:+.4f}) from the float parent"
+        lines["Dice"] = f"{dice['mean']:.4f} ({show_interval(dice['ci95'])}), {metrics['cases']} cases"
+        lines["drop"] = f"{drop['mean']:+.4f} ({show_interval(drop['ci95'], '+.4f')}) from the float parent"
     lines |= {f"on {target}": verdict for target, verdict in card["lint"].items()}
     lines["use"] = f"{card['intended_use']} {card['disclaimer']}"
     for name, value in lines.items():

@@ -9,6 +9,7 @@ import typer
 
 from edgeseg.cli.arguments import take_run
 from edgeseg.cli.common import GATE_NOT_HELD, ThreadsOption, keep_inputs, need_search_packages, usage_errors
+from edgeseg.cli.interrupt import repeatable
 from edgeseg.cli.numbers import SHORTEST_MS
 from edgeseg.cli.tables import print_table, print_variants
 
@@ -25,13 +26,16 @@ def search(
     trials: Annotated[int, typer.Option(help="Trials in all, over all calls.", min=1)] = 20,
     threads: ThreadsOption = 1,
     max_drop: Annotated[
-        float, typer.Option(help="Dice that the pick may lose, at the bad end of the interval.", min=0.0, max=1.0)
+        float,
+        typer.Option(
+            help="Dice that the pick may lose on validation cases, at the bad end of the interval.", min=0.0, max=1.0
+        ),
     ] = 0.01,
 ) -> None:
     """Search the file to deploy: how far to prune a run, and in which numbers to compute.
 
     Each trial is a file, judged on the validation cases only and timed in turn with the run's plain int8 file. The
-    pick, which has the highest validation Dice within the budget, is judged on the test cases in the end. The same
+    pick, which has the highest validation Dice within the budget, is reported on the test cases in the end. The same
     command continues a search that was interrupted; another budget picks anew among the trials that are there. Exit
     code 3 when no trial is fast enough or the pick loses too much.
 
@@ -39,13 +43,14 @@ def search(
     """
     run = take_run(run, "edgeseg train DATA --out RUN, then edgeseg search RUN --out DIR --budget-ms N")
     need_search_packages()
-    from edgeseg.search.promise import Promise
-    from edgeseg.search.study import run_search
+    with repeatable():
+        from edgeseg.search.promise import Promise
+        from edgeseg.search.study import run_search
 
-    with usage_errors():
-        promise = Promise(budget_ms, max_drop)
-    keep_inputs([run], [out])
-    report = run_search(run, out, promise, trials, threads)
+        with usage_errors():
+            promise = Promise(budget_ms, max_drop)
+        keep_inputs([run], [out])
+        report = run_search(run, out, promise, trials, threads)
     print_search(out, report)
     if not report.gate["held"]:
         typer.echo(report.advice, err=True)

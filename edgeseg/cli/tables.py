@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeseg.core.names import make_printable
 from edgeseg.core.schema import to_plain
+from edgeseg.core.stats import show_interval
 
 if TYPE_CHECKING:
     from edgeseg.compress.variant import Variant
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from edgeseg.train.run import Timing
 
 PIPED_WIDTH = 140
+NOT_KNOWN = "n/a"
 SHOWN_DEFECTS, SHOWN_PAIRS, SHOWN_VALUES = 20, 5, 4
 SHOWN_WAITING = 0.1
 MEASURES = (
@@ -46,35 +48,46 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def print_evaluation(title: str, evaluation: Mapping[str, Any]) -> None:
-    """Print how good masks are."""
-    rows = []
-    for key, label in MEASURES:
-        value = evaluation[key]
-        if value is None:
-            continue
-        low, high = value["ci95"]
-        rows.append((label, f"{value['mean']:.4f}", f"{low:.4f} to {high:.4f}", f"{value['median']:.4f}"))
+    """Print how good masks are, and on stderr what must be known before that is believed."""
+    rows = [
+        (label, show_number(value, "mean"), show_interval(value["ci95"]), show_number(value, "median"))
+        for key, label in MEASURES
+        if (value := evaluation.get(key)) is not None
+    ]
     print_table(title, (f"{evaluation['cases']} cases", "mean", "95% interval", "median"), rows)
     empty = evaluation["empty"]
     if empty["cases"]:
-        rate = empty["false_positive_rate"]
-        low, high = empty["ci95"]
-        print(
-            f"Of {empty['cases']} cases with nothing to find, {rate:.0%} were marked all the same "
-            f"(95% interval {low:.0%} to {high:.0%})."
-        )
+        rate, interval = empty["false_positive_rate"], empty["ci95"]
+        spread = "" if interval is None else f" (95% interval {show_interval(interval, '.0%')})"
+        print(f"Of {empty['cases']} cases with nothing to find, {rate:.0%} were marked all the same{spread}.")
     if len(evaluation["per_class"]) > 1:
         _print_classes(evaluation)
+    tell_notices(evaluation.get("notices", ()))
+
+
+def tell_notices(notices: Sequence[str]) -> None:
+    """Say on stderr what must be known before figures are believed."""
+    for notice in notices:
+        print(f"edgeseg: {notice}", file=sys.stderr, flush=True)
+
+
+def show_number(estimate: Mapping[str, Any] | None, key: str = "mean") -> str:
+    """Write one figure of an estimate; what no case could tell is not applicable."""
+    return NOT_KNOWN if estimate is None else f"{estimate[key]:.4f}"
 
 
 def _print_classes(evaluation: Mapping[str, Any]) -> None:
     classes, absent = evaluation["per_class"], evaluation["absent"]
-    measures = [(key, label) for key, label in MEASURES if all(key in row for row in classes.values())]
+    measures = [(key, label) for key, label in MEASURES if any(row.get(key) is not None for row in classes.values())]
     rows = [
-        (name, *(f"{row[key]['mean']:.4f}" for key, _ in measures), f"{absent[name]['false_positive_rate']:.0%}")
+        (name, *(show_number(row.get(key)) for key, _ in measures), _show_share(absent[name]["false_positive_rate"]))
         for name, row in classes.items()
     ]
     print_table("Classes", ("mean", *(label for _, label in measures), "marked where absent"), rows)
+
+
+def _show_share(share: float | None) -> str:
+    return NOT_KNOWN if share is None else f"{share:.0%}"
 
 
 def print_timing(timing: Timing | None) -> None:
@@ -98,13 +111,15 @@ def print_folds(summary: FoldSummary) -> None:
 
 
 def print_variants(variants: Sequence[Variant], chosen: str) -> None:
-    """Print what each file costs and gained."""
+    """Print what each file costs and gained: the choice was made by the validation drop, the test Dice only reports."""
     first = variants[0]
     rows = [
         (
             f"{v.name} *" if v.name == chosen else v.name,
+            f"{v.validation.dice_drop.mean:+.4f}",
+            show_interval(v.validation.dice_drop.ci95, "+.3f"),
             f"{v.dice.mean:.4f}",
-            f"{v.dice.ci95[0]:.3f} to {v.dice.ci95[1]:.3f}",
+            show_interval(v.dice.ci95, ".3f"),
             f"{v.dice_drop.mean:+.4f}",
             f"{v.bytes / 1e3:,.0f}",
             f"{first.bytes / v.bytes:.2f}",
@@ -113,8 +128,8 @@ def print_variants(variants: Sequence[Variant], chosen: str) -> None:
         )
         for v in variants
     ]
-    columns = ("file", "Dice", "95% interval", "drop", "kB", "smaller", "ms", "faster")
-    print_table("Compression (* chosen)", columns, rows)
+    columns = ("file", "val drop", "95% interval", "test Dice", "95% interval", "test drop", "kB", "smaller", "ms")
+    print_table("Compression (* chosen on validation cases)", (*columns, "faster"), rows)
 
 
 def print_check(title: str, report: CheckReport) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +17,7 @@ from edgeseg.cli.common import (
     need_training_packages,
     usage_errors,
 )
+from edgeseg.cli.interrupt import resumable
 from edgeseg.cli.network import (
     ActivationOption,
     ColourOption,
@@ -49,7 +49,8 @@ from edgeseg.cli.training import (
 )
 
 if TYPE_CHECKING:
-    from edgeseg.train.run import RunRecord
+    from edgeseg.core.card import SplitSpec
+    from edgeseg.train.run import RunRecord, TrainOptions
 
 
 def train(
@@ -94,29 +95,73 @@ def train(
     Example: `edgeseg train data/phantom --out runs/first --epochs 30`
     """
     need_training_packages()
-    from edgeseg.train.folds import is_cross_validation, resume_folds, train_folds
-    from edgeseg.train.run import TrainOptions
-    from edgeseg.train.trainer import plain_split, resume_run, train_run
+    with resumable(out):
+        from edgeseg.train.run import TrainOptions
+        from edgeseg.train.trainer import plain_split
 
-    keep_inputs([data, init], [out])
-    with usage_errors():
-        # fmt: off
-        options = TrainOptions(
-            model=model, size=size, stem=stem, epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed,
-            loss=loss, denoise=denoise, augment=augment, colour=colour, activation=activation, skip=skip,
-            upsampling=upsampling, convolution=convolution, dropout=dropout, l2=l2, average=average,
-            schedule=schedule, patience=patience, precision=precision, strategy=strategy,
-            class_weights=class_weights
-        )
-        # fmt: on
-    split = plain_split(seed, layout, group_pattern)
-    if resume and (folds or is_cross_validation(out)):
+        keep_inputs([data, init], [out])
+        with usage_errors():
+            # fmt: off
+            options = TrainOptions(
+                model=model, size=size, stem=stem, epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed,
+                loss=loss, denoise=denoise, augment=augment, colour=colour, activation=activation, skip=skip,
+                upsampling=upsampling, convolution=convolution, dropout=dropout, l2=l2, average=average,
+                schedule=schedule, patience=patience, precision=precision, strategy=strategy,
+                class_weights=class_weights
+            )
+            # fmt: on
+        split = plain_split(seed, layout, group_pattern)
+        if not (resume and go_on(data, out, overwrite, init)):
+            begin(data, out, options, split, folds, init, overwrite, anew=resume)
+
+
+def go_on(data: Path, out: Path, overwrite: bool, init: Path | None) -> bool:
+    """Go on with what an interruption left; says whether there was something."""
+    from edgeseg.train.folds import resume_folds
+    from edgeseg.train.partial import FOLDS, TRAINING, find_partial
+    from edgeseg.train.trainer import resume_run
+
+    left = find_partial(out, TRAINING)
+    if not left.expect(TRAINING, FOLDS):
+        return False
+    if left.kind == FOLDS:
         print_folds(resume_folds(data, out, overwrite))
-    elif folds:
-        print_folds(train_folds(data, out, options, folds, split, overwrite, init))
     else:
-        begin = partial(train_run, data, out, options, overwrite, split, init)
-        print_run(out, resume_run(data, out, overwrite) if resume else begin())
+        print_run(out, resume_run(data, out, overwrite, init))
+    return True
+
+
+def begin(
+    data: Path,
+    out: Path,
+    options: TrainOptions,
+    split: SplitSpec,
+    folds: int | None,
+    init: Path | None,
+    overwrite: bool,
+    anew: bool,
+) -> None:
+    """Begin a training or a cross-validation.
+
+    Args:
+        data: Labelled images.
+        out: The folder to make.
+        options: What the user chose.
+        split: How the cases are divided.
+        folds: How many folds; None trains once.
+        init: A finished run whose encoder the new one starts from.
+        overwrite: Whether a finished result that stands there may be replaced.
+        anew: Whether an interrupted one may be, which holds nothing to go on with.
+    """
+    from edgeseg.core.files import refuse_existing
+    from edgeseg.train.folds import train_folds
+    from edgeseg.train.trainer import train_run
+
+    refuse_existing(out, overwrite, go_on=anew)
+    if folds:
+        print_folds(train_folds(data, out, options, folds, split, overwrite or anew, init))
+    else:
+        print_run(out, train_run(data, out, options, overwrite or anew, split, init))
 
 
 def print_run(out: Path, record: RunRecord) -> None:

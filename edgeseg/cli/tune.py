@@ -16,6 +16,7 @@ from edgeseg.cli.common import (
     save_json,
     usage_errors,
 )
+from edgeseg.cli.interrupt import repeatable
 from edgeseg.cli.tables import print_table
 from edgeseg.core.schema import to_plain
 
@@ -49,15 +50,16 @@ def tune(
     Example: `edgeseg tune data/phantom --out studies/phantom --trials 20 --epochs 30`
     """
     need_search_packages()
-    from edgeseg.train.trainer import plain_split
-    from edgeseg.tune.space import StudyPlan, parse_space
-    from edgeseg.tune.study import run_study
+    with repeatable():
+        from edgeseg.train.trainer import plain_split
+        from edgeseg.tune.space import StudyPlan, parse_space
+        from edgeseg.tune.study import run_study
 
-    with usage_errors():
-        space = parse_space(models, sizes, stems, losses, learning_rates)
-        plan = StudyPlan(space, plain_split(seed, layout, group_pattern), epochs)
-    keep_inputs([data], [out, json_file])
-    report = run_study(data, out, plan, trials)
+        with usage_errors():
+            space = parse_space(models, sizes, stems, losses, learning_rates)
+            plan = StudyPlan(space, plain_split(seed, layout, group_pattern), epochs)
+        keep_inputs([data], [out, json_file])
+        report = run_study(data, out, plan, trials)
     print_study(out, report)
     save_json(json_file, to_plain(report))
 

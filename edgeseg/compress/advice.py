@@ -12,6 +12,8 @@ from edgeseg.compress.gate import (
     is_idle,
     list_asked,
     list_quick,
+    order_drop,
+    order_equal,
     takes_file,
 )
 from edgeseg.compress.variant import Variant
@@ -28,7 +30,7 @@ def explain_choice(variants: Sequence[Variant], chosen: Variant, held: bool, gat
     said = [] if held else [_explain_failure(variants, nearest, chosen, gate)]
     small = [variant for variant in variants if variant.precision == "int8" and gate.finds_target(variant)]
     if small and not any(gate.keeps_accuracy(variant) for variant in small):
-        best = min(small, key=lambda variant: variant.dice_drop.mean)
+        best = min(small, key=order_drop)
         said += [explain_gate(best, gate, "int8 file")] if held or best is not nearest else []
     return " ".join(said)
 
@@ -93,7 +95,7 @@ def _explain_other(variant: Variant, variants: Sequence[Variant], chosen: Varian
         )
     quick = list_quick(drop_idle_training(admitted))
     if variant not in quick:
-        fastest = min(quick, key=lambda other: other.latency_ms.p50)
+        fastest = min(quick, key=lambda other: (other.latency_ms.p50, *order_equal(other)))
         times = [f"{one.latency_ms.p50:.2f} ms" for one in (variant, fastest)]
         return f"{variant.name} holds the gate, but takes {times[0]} where {fastest.name} takes {times[1]}."
     return (
@@ -118,7 +120,9 @@ def _name_stand_in(variant: Variant, chosen: Variant, gate: Gate) -> str:
 
 
 def _say_drop(variant: Variant) -> str:
-    return f"loses {variant.dice_drop.mean:.4f} (up to {variant.dice_drop.ci95[1]:.4f})"
+    drop = variant.validation.dice_drop
+    spread = "" if drop.ci95 is None else f" (up to {drop.ci95[1]:.4f})"
+    return f"loses {drop.mean:.4f}{spread} on validation cases"
 
 
 def _say_time(variant: Variant) -> str:

@@ -6,12 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from edgeseg.compress.lesson import Lesson, distillation_loss
+from edgeseg.compress.lesson import BATCH, Lesson, distillation_loss
 from edgeseg.compress.recipe import PruneStep, QatStep
 from edgeseg.train.course import Course
 from edgeseg.train.fit import build_optimizer, fit_model
 from edgeseg.train.history import EpochCost
 from edgeseg.train.judge import Judge
+from edgeseg.train.memory import check_further_training
 
 
 def train_follower(
@@ -28,6 +29,7 @@ def train_follower(
         may_stay: Whether the best weights may be those it came with.
     """
     model, twin = pair
+    check_further_training(model, BATCH, isinstance(step, QatStep))
     feed = lesson.feed(model.input_shape[1] // model.output_shape[1])
     course = Course(epochs, step.learning_rate)
     model.compile(build_optimizer(course, feed.steps), distillation_loss(step.distillation, lesson.activation))

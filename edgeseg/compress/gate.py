@@ -6,15 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeseg.compress.variant import Variant
+from edgeseg.core.stats import FEWEST_GROUPS
 from edgeseg.core.verdict import INTEGER_TARGETS, UNMAPPED, read_verdict
+from edgeseg.evaluate.score import Evaluation
 
+EVERYTHING = 1.0
+"""As --max-drop: all Dice may be lost, so nothing is promised of it."""
 SAME_SPEED = 1.10
 """Files within this factor of the fastest count as equally fast; the validation Dice decides between them."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """The promise: how much Dice may be lost at the interval's bad end, how long a frame may take, and on what."""
+    """The promise: how much Dice may be lost at the interval's bad end, how long a frame may take, and on what.
+
+    Everything is decided by validation cases: whoever chooses by the test cases cannot report them afterwards.
+    """
 
     max_drop: float = 0.01
     budget_ms: float | None = None
@@ -26,7 +33,7 @@ class Gate:
     def __post_init__(self) -> None:
         if not 0.0 <= self.max_drop <= 1.0:
             raise ValueError(f"expected --max-drop from 0 to 1, got {self.max_drop}")
-        if self.budget_ms is not None and self.budget_ms <= 0:
+        if self.budget_ms is not None and not 0.0 < self.budget_ms < float("inf"):
             raise ValueError(f"expected --budget-ms above 0, got {self.budget_ms}")
 
     def admits(self, variant: Variant) -> bool:
@@ -34,8 +41,11 @@ class Gate:
         return self.keeps_accuracy(variant) and self.keeps_budget(variant) and self.finds_target(variant)
 
     def keeps_accuracy(self, variant: Variant) -> bool:
-        """Judge the drop at the bad end of its interval."""
-        return variant.dice_drop.ci95[1] <= self.max_drop
+        """Judge the drop on validation cases at the bad end of its interval, or on average where there is none.
+
+        Too few cases for an interval still let a file be chosen; `explain_doubt` then lets no promise be held.
+        """
+        return variant.validation.dice_drop.high <= self.max_drop
 
     def keeps_budget(self, variant: Variant) -> bool:
         """Judge the 99th percentile of the latency."""
@@ -72,6 +82,28 @@ def choose_variant(variants: Sequence[Variant], gate: Gate) -> tuple[Variant, bo
     return _find_best(spare) if spare else find_nearest(asked, gate), False
 
 
+def explain_doubt(validation: Evaluation, test: Evaluation, gate: Gate) -> str:
+    """Say why nothing can be promised against a float parent, whatever the files lose; empty where something can.
+
+    Args:
+        validation: The parent's masks on the validation cases.
+        test: Its masks on the test cases.
+        gate: What is to be promised.
+    """
+    for part, evaluation in (("validation", validation), ("test", test)):
+        if evaluation.useless:
+            return (
+                f"Not judged: the float model itself is useless on {part} cases. {evaluation.notices[0]} "
+                "Train it better first: keeping such masks is no gain."
+            )
+    if validation.dice is not None and validation.dice.ci95 is None and gate.max_drop < EVERYTHING:
+        return (
+            f"Not judged: fewer than {FEWEST_GROUPS} groups of validation cases show something, too few to say what is "
+            "lost. Give more cases, or promise nothing with --max-drop 1."
+        )
+    return ""
+
+
 def list_asked(variants: Sequence[Variant]) -> list[Variant]:
     """List what was asked for, and plain int8 where it stands for further training of the same network."""
     stands = any(variant.requested and variant.retrained for variant in variants)
@@ -83,8 +115,18 @@ def find_nearest(variants: Sequence[Variant], gate: Gate) -> Variant:
     fitting = [variant for variant in variants if gate.finds_target(variant)] or variants
     accurate = [variant for variant in fitting if gate.keeps_accuracy(variant)]
     if accurate:
-        return min(accurate, key=lambda variant: variant.latency_ms.p99)
-    return min(fitting, key=lambda variant: variant.dice_drop.mean)
+        return min(accurate, key=lambda variant: (variant.latency_ms.p99, *order_equal(variant)))
+    return min(fitting, key=order_drop)
+
+
+def order_drop(variant: Variant) -> tuple[float | str, ...]:
+    """Order files by what they lose on validation cases."""
+    return (variant.validation.dice_drop.mean, *order_equal(variant))
+
+
+def order_equal(variant: Variant) -> tuple[int, str]:
+    """Order files that are equally good, so that the same figures always give the same choice."""
+    return variant.bytes, variant.name
 
 
 def is_idle(variant: Variant, admitted: Sequence[Variant]) -> bool:
@@ -105,4 +147,4 @@ def list_quick(variants: Sequence[Variant]) -> list[Variant]:
 
 
 def _find_best(variants: Sequence[Variant]) -> Variant:
-    return max(list_quick(variants), key=lambda variant: variant.validation_dice)
+    return min(list_quick(variants), key=lambda variant: (-variant.validation_dice, *order_equal(variant)))

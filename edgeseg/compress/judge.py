@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,13 +15,13 @@ from edgeseg.bench.measure import count_blocks, time_segmenters
 from edgeseg.compress.layers import compare_layers
 from edgeseg.compress.pruned import name_float, read_pruned
 from edgeseg.compress.recipe import PARENT, Recipe
-from edgeseg.compress.variant import LayerError, Variant
+from edgeseg.compress.variant import CaseFigures, LayerError, Variant
 from edgeseg.compress.workshop import Workshop
 from edgeseg.core.card import Metrics
 from edgeseg.core.modelfile import ModelFile, read_model, write_model
 from edgeseg.core.progress import Advance, ignore, progress_bar
-from edgeseg.core.stats import Percentiles
-from edgeseg.evaluate.score import ScoredCase, estimate_drop, score_cases, summarise_cases
+from edgeseg.core.stats import Percentiles, estimate_mean
+from edgeseg.evaluate.score import Evaluation, ScoredCase, estimate_drop, score_cases, summarise_cases
 from edgeseg.graph.operators import read_graph
 from edgeseg.graph.summary import count_operators, measure_sparsity
 from edgeseg.runtime.segmenter import Segmenter
@@ -36,14 +36,17 @@ class Judgement:
 
     variant: Variant
     scored: tuple[ScoredCase, ...]
+    """On the test cases."""
+    test: Evaluation
+    validation: Evaluation
 
 
 @dataclass(frozen=True)
 class _Tried:
     """How one file did on the cases."""
 
-    scored: tuple[ScoredCase, ...]
-    validation_dice: float
+    test: tuple[ScoredCase, ...]
+    validation: tuple[ScoredCase, ...]
     layers: tuple[LayerError, ...]
 
 
@@ -70,10 +73,20 @@ def judge_files(
         times = time_segmenters(list(segmenters.values()), TIMED_RUNS, advance)
     judged = {}
     for (name, model), timed in zip(models.items(), times, strict=True):
-        metrics = _write_metrics(model, tried[PARENT].scored, tried[name].scored)
-        variant = _describe(name, model, recipes.get(name), metrics, tried[name], timed["invoke"])
-        judged[name] = Judgement(variant, tried[name].scored)
+        one, parent, classes = tried[name], tried[PARENT], model.card.output.classes
+        test, validation = (summarise_cases(scored, classes) for scored in (one.test, one.validation))
+        figures = compare_cases(parent.validation, one.validation)
+        metrics = _write_metrics(model, parent.test, one.test)
+        variant = _describe(name, model, recipes.get(name), metrics, figures, one.layers, timed["invoke"])
+        judged[name] = Judgement(variant, one.test, test, validation)
     return judged
+
+
+def compare_cases(parent: Sequence[ScoredCase], child: Sequence[ScoredCase]) -> CaseFigures:
+    """Give a file's Dice on cases of which some show something, and what it loses of its parent's."""
+    filled = [case for case in child if not case.empty]
+    dice = estimate_mean([case.mean("dice") for case in filled], [case.group for case in filled])
+    return CaseFigures(dice, estimate_drop(parent, child))
 
 
 def _tell(advance: Advance, file: str, case: str) -> None:  # noqa: ARG001 - a case's name may tell too much
@@ -83,8 +96,8 @@ def _tell(advance: Advance, file: str, case: str) -> None:  # noqa: ARG001 - a c
 def _try_file(shop: Workshop, segmenter: Segmenter, parent: ModelFile, model: ModelFile, on_case: Advance) -> _Tried:
     picked = np.linspace(0, len(shop.train) - 1, min(COMPARED_IMAGES, len(shop.train))).astype(int)
     layers = () if model is parent else compare_layers(_find_float(parent, model), model, shop.train.images[picked])
-    scored = score_cases(segmenter, shop.data.part("test"), on_case)
-    return _Tried(tuple(scored), score_validation(shop, segmenter, on_case), layers)
+    test, validation = (tuple(score_cases(segmenter, shop.data.part(part), on_case)) for part in ("test", "val"))
+    return _Tried(test, validation, layers)
 
 
 def _find_float(parent: ModelFile, model: ModelFile) -> ModelFile:
@@ -94,21 +107,27 @@ def _find_float(parent: ModelFile, model: ModelFile) -> ModelFile:
 
 
 def score_validation(shop: Workshop, segmenter: Segmenter, on_case: Advance = ignore) -> float:
-    """Score a file on the validation cases, which may decide between files."""
+    """Score a file on the validation cases, which decide between files."""
     scored = score_cases(segmenter, shop.data.part("val"), on_case)
-    return summarise_cases(scored, shop.record.output.classes).dice.mean
+    return compare_cases(scored, scored).dice.mean
 
 
 def _write_metrics(model: ModelFile, parent: tuple[ScoredCase, ...], child: tuple[ScoredCase, ...]) -> Metrics:
-    classes = model.card.output.classes
-    before, after = summarise_cases(parent, classes), summarise_cases(child, classes)
-    metrics = Metrics(after.cases, before.dice, after.dice, estimate_drop(parent, child))
+    before, after = compare_cases(parent, parent), compare_cases(parent, child)
+    cases = sum(not case.empty for case in child)
+    metrics = Metrics(cases, before.dice, after.dice, after.dice_drop)
     write_model(model.path, model.flatbuffer, dataclasses.replace(model.card, metrics=metrics), model.golden)
     return metrics
 
 
 def _describe(
-    name: str, model: ModelFile, recipe: Recipe | None, metrics: Metrics, tried: _Tried, latency: Percentiles
+    name: str,
+    model: ModelFile,
+    recipe: Recipe | None,
+    metrics: Metrics,
+    validation: CaseFigures,
+    layers: tuple[LayerError, ...],
+    latency: Percentiles,
 ) -> Variant:
     data, pruned = model.path.read_bytes(), read_pruned(model.path.parent, name)
     return Variant(
@@ -124,10 +143,11 @@ def _describe(
         operators=count_operators(read_graph(model.flatbuffer)),
         dice=metrics.dice,
         dice_drop=metrics.drop,
-        validation_dice=tried.validation_dice,
+        validation_dice=validation.dice.mean,
+        validation=validation,
         latency_ms=latency,
         lint=model.card.lint,
-        layers=tried.layers,
+        layers=layers,
         channels=pruned.channels if pruned is not None else (),
         calibrated=pruned is not None and pruned.calibrated,
         kept_float=recipe.keep_float if recipe is not None else (),

@@ -12,6 +12,7 @@ from edgeseg.compress.workshop import Workshop
 from edgeseg.core.errors import RunError
 from edgeseg.core.spec import InputSpec
 from edgeseg.data.augment import AugmentSpec, choose_variations
+from edgeseg.evaluate.classes import Renaming, match_classes
 from edgeseg.model.keras import tf
 from edgeseg.model.losses import Loss, find_class_loss, weigh_classes
 from edgeseg.train.arrays import GridArrays
@@ -49,35 +50,61 @@ class Lesson:
         return pipeline.map(append, num_parallel_calls=1).prefetch(1)
 
 
-def plan_lesson(shop: Workshop, teacher: Path | None = None) -> Lesson:
-    """Follow the run's own float model, or a teacher where one is given."""
-    guide = partial(shop.model, training=False) if teacher is None else open_teacher(teacher, shop)
+def plan_lesson(shop: Workshop, teacher: Path | None = None, renamed: Renaming | None = None) -> Lesson:
+    """Follow the run's own float model, or a teacher where one is given.
+
+    Args:
+        shop: The run, opened.
+        teacher: The run to follow.
+        renamed: Classes of the run that go by another name in the teacher.
+    """
+    guide = partial(shop.model, training=False) if teacher is None else open_teacher(teacher, shop, renamed)
     record = shop.record
     augment = choose_variations(record.options.augment)
     return Lesson(shop.train, shop.validation, record.options.seed, guide, augment, record.output.activation)
 
 
-def open_teacher(run: Path, shop: Workshop) -> Guide:
-    """Open another run as teacher: images are brought to its size, and its masks back to the student's."""
+def open_teacher(run: Path, shop: Workshop, renamed: Renaming | None = None) -> Guide:
+    """Open another run as teacher: images are brought to its size, and its masks back to the student's size and order.
+
+    Args:
+        run: The teacher.
+        shop: The student, opened.
+        renamed: Classes of the student that go by another name in the teacher.
+    """
     record = read_run(run)
-    check_teacher(run, record, shop.record)
+    channels = check_teacher(run, record, shop.record, renamed)
     model, drawn = load_network(run, record), shop.model.output_shape[1:3]
     size = (record.input.height, record.input.width)
 
     def draw(images: Any) -> Any:
-        return tf.image.resize(model(tf.image.resize(images, size, antialias=True), training=False), drawn)
+        masks = model(tf.image.resize(images, size, antialias=True), training=False)
+        return tf.image.resize(tf.gather(masks, channels, axis=-1), drawn)
 
     return draw
 
 
-def check_teacher(run: Path, teacher: RunRecord, student: RunRecord) -> None:
-    """Refuse a teacher that sees other images, draws other classes, or has learned from the student's test cases."""
-    classes = [[spec.name for spec in record.output.classes] for record in (student, teacher)]
-    if classes[0] != classes[1] or teacher.output.activation != student.output.activation:
+def check_teacher(
+    run: Path, teacher: RunRecord, student: RunRecord, renamed: Renaming | None = None
+) -> tuple[int, ...]:
+    """Refuse a teacher that sees other images, draws other classes, or has learned from the student's test cases.
+
+    Args:
+        run: The teacher's folder, for messages.
+        teacher: Its record.
+        student: The record of the run that is to follow it.
+        renamed: Classes of the student that go by another name in the teacher.
+
+    Returns:
+        For each channel that the student draws the one of the teacher's that shows the same.
+    """
+    wanted, found = ([spec.name for spec in record.output.classes] for record in (student, teacher))
+    order = match_classes(wanted, found, run, renamed)
+    if teacher.output.activation != student.output.activation:
         raise RunError(
-            f"Expected a teacher that draws {', '.join(classes[0])} by {student.output.activation}, got {run}, "
-            f"which draws {', '.join(classes[1])} by {teacher.output.activation}.",
-            "Train the teacher on data with the same classes.",
+            f"Expected a teacher that draws by {student.output.activation}, got {run}, "
+            f"which draws by {teacher.output.activation}.",
+            f"Train the teacher with --activation {student.output.activation}.",
         )
     if _describe_view(teacher.input) != _describe_view(student.input):
         raise RunError(
@@ -91,6 +118,7 @@ def check_teacher(run: Path, teacher: RunRecord, student: RunRecord) -> None:
             "it may know the test cases.",
             f"Train the teacher with --seed {student.split.seed} and the same groups.csv.",
         )
+    return (0, *(place + 1 for place in order)) if student.output.draws_background else order
 
 
 def _is_divided_otherwise(teacher: RunRecord, student: RunRecord) -> bool:

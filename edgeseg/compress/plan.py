@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +13,10 @@ import edgeseg
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.bench.measure import describe_host
 from edgeseg.compress.advice import explain_choice, list_remarks
-from edgeseg.compress.gate import Gate, choose_variant
+from edgeseg.compress.gate import Gate, choose_variant, explain_doubt
 from edgeseg.compress.judge import Judgement, judge_files
 from edgeseg.compress.layers import find_nodes
-from edgeseg.compress.lesson import plan_lesson
+from edgeseg.compress.lesson import BATCH, plan_lesson
 from edgeseg.compress.make import make_files, name_file
 from edgeseg.compress.prune import check_pruning
 from edgeseg.compress.qat import check_layers
@@ -29,7 +29,9 @@ from edgeseg.core.files import write_bytes, write_json
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import Case
+from edgeseg.evaluate.classes import Renaming
 from edgeseg.train import trainer
+from edgeseg.train.memory import check_further_training
 from edgeseg.train.run import MODEL, read_run
 
 LIBRARIES = (*trainer.LIBRARIES, "tensorflow-model-optimization", "ai-edge-litert")
@@ -49,6 +51,8 @@ class CompressReport:
     """What to do when the gate did not hold, or no int8 file held it; empty when all is well."""
     remarks: dict[str, str]
     """Why a file was not chosen, for each that was asked for, and what else differs from its recipe."""
+    notices: tuple[str, ...]
+    """What must be known of the masks before the figures are believed."""
     threads: int
     teacher: str | None
     recipes: tuple[Recipe, ...]
@@ -78,7 +82,13 @@ class ComparedCase:
 
 
 def compress_run(
-    run: Path, folder: Path, recipes: Sequence[Recipe], gate: Gate, threads: int = 1, teacher: Path | None = None
+    run: Path,
+    folder: Path,
+    recipes: Sequence[Recipe],
+    gate: Gate,
+    threads: int = 1,
+    teacher: Path | None = None,
+    renamed: Renaming | None = None,
 ) -> Outcome:
     """Make every recipe's file and compare them with the float parent.
 
@@ -89,14 +99,15 @@ def compress_run(
         gate: What the chosen file must hold.
         threads: CPU threads for the timing.
         teacher: A run whose masks are followed where a recipe trains; None follows the run's own.
+        renamed: Classes of the run that go by another name in the teacher.
     """
     asked = frozenset(recipe.name for recipe in recipes)
     recipes = add_plain_recipe(tuple(recipes))
     check_names(recipes)
     shop = open_run(run)
     check_recipes(recipes, shop, run)
-    lesson = plan_lesson(shop, teacher)
-    begin_plan(folder, run, recipes, teacher)
+    lesson = plan_lesson(shop, teacher, renamed)
+    begin_plan(folder, run, recipes, teacher, renamed)
     write_bytes(folder / name_file(PARENT), (run / MODEL).read_bytes())
     make_files(shop, lesson, recipes, folder)
     by_name = {recipe.name: recipe for recipe in recipes}
@@ -119,6 +130,8 @@ def check_recipes(recipes: Sequence[Recipe], shop: Workshop, run: Path) -> None:
             check_reach(shop.model, recipe.sparsify.target)
         if recipe.qat is not None:
             check_layers(shop.model, keep_zeros=recipe.sparsify is not None)
+        if recipe.trains:
+            check_further_training(shop.model, BATCH, quantised=recipe.qat is not None)
 
 
 def _mark_requested(judgement: Judgement, requested: bool) -> Judgement:
@@ -135,12 +148,15 @@ def _report(
 ) -> CompressReport:
     record, variants = shop.record, tuple(judgement.variant for judgement in judged.values())
     chosen, held = choose_variant(variants[1:], gate)
+    parent = judged[PARENT]
+    doubt = explain_doubt(parent.validation, parent.test, gate)
     return CompressReport(
         run=record.name,
         variants=variants,
         chosen=chosen.name,
-        gate={**to_plain(gate), "held": held},
-        advice=explain_choice(variants[1:], chosen, held, gate),
+        gate={**to_plain(gate), "held": held and not doubt, "judged": not doubt},
+        advice=doubt or explain_choice(variants[1:], chosen, held, gate),
+        notices=list_doubts(judged, chosen, gate),
         remarks=list_remarks(variants[1:], chosen, gate),
         threads=threads,
         teacher=read_run(teacher).name if teacher is not None else None,
@@ -151,6 +167,17 @@ def _report(
         libraries={name: version(name) for name in LIBRARIES},
         host=describe_host(CpuBackend.probe().detail),
     )
+
+
+def list_doubts(judged: Mapping[str, Judgement], chosen: Variant, gate: Gate) -> tuple[str, ...]:
+    """Say what is wrong with the masks on the test cases: of the parent first, of a file what the parent has not."""
+    parent = judged[PARENT].test.notices
+    others = [
+        f"{name}: {notice}" for name, one in judged.items() for notice in one.test.notices if notice not in parent
+    ]
+    lost = chosen.dice_drop.mean
+    more = f"On the test cases {chosen.name} loses {lost:.4f}, more than the {gate.max_drop} that may be lost."
+    return (*parent, *others, *([more] if lost > gate.max_drop else []))
 
 
 def _compare_cases(shop: Workshop, parent: Judgement, chosen: Judgement) -> tuple[ComparedCase, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeseg.core.catalog import find_recipe, read_toml
 from edgeseg.core.errors import RecipeError
+from edgeseg.core.limits import EPOCHS, PRUNING_STEPS
 from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.core.spec import check_choice
 
@@ -54,14 +55,15 @@ class PruneStep:
     latency: float | None = None
 
     def __post_init__(self) -> None:
-        _check_training(min(self.epochs, self.recovery_epochs), self.learning_rate, self.distillation)
+        for epochs in (self.epochs, self.recovery_epochs):
+            _check_training(epochs, self.learning_rate, self.distillation)
         if not self.budgets:
             raise ValueError(f"expected one or more of {', '.join(BUDGETS)} in [prune], got none")
         for name, share in self.budgets.items():
             if not 0.0 < share < 1.0:
                 raise ValueError(f"expected {name} between 0 and 1, got {share}")
-        if self.steps < 1:
-            raise ValueError(f"expected at least 1 step, got {self.steps}")
+        if not 1 <= self.steps <= PRUNING_STEPS:
+            raise ValueError(f"expected 1 to {PRUNING_STEPS} steps, got {self.steps}")
         check_choice("importance", self.importance, IMPORTANCES)
 
     @property
@@ -128,8 +130,8 @@ class Recipe:
 
 
 def _check_training(epochs: int, learning_rate: float, distillation: float) -> None:
-    if epochs < 1 or learning_rate <= 0:
-        raise ValueError(f"expected epochs >= 1 and a learning_rate above 0, got {epochs} and {learning_rate}")
+    if not 1 <= epochs <= EPOCHS or not 0.0 < learning_rate < float("inf"):
+        raise ValueError(f"expected 1 to {EPOCHS} epochs and a learning_rate above 0, got {epochs} and {learning_rate}")
     if not 0.0 <= distillation <= 1.0:
         raise ValueError(f"expected distillation from 0 to 1, got {distillation}")
 

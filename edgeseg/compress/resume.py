@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,26 +10,29 @@ from typing import Any
 
 from edgeseg.compress.recipe import Recipe
 from edgeseg.core.errors import RunError
-from edgeseg.core.files import partial_path, refuse_taken, staged_folder, write_json
+from edgeseg.core.files import refuse_taken, staged_folder, write_json
 from edgeseg.core.schema import to_plain
+from edgeseg.evaluate.classes import Renaming
+from edgeseg.train.partial import COMPRESSION, PLAN, find_partial, read_plan
 from edgeseg.train.run import RECORD, WEIGHTS
 
-PLAN = "plan.json"
 
-
-def begin_plan(folder: Path, run: Path, recipes: Sequence[Recipe], teacher: Path | None) -> None:
+def begin_plan(
+    folder: Path, run: Path, recipes: Sequence[Recipe], teacher: Path | None, renamed: Renaming | None = None
+) -> None:
     """Write down what is to be made, or compare it with what an interrupted compression was to make."""
-    plan = {
+    plan: dict[str, Any] = {
         "run": fingerprint_run(run),
         "teacher": fingerprint_run(teacher) if teacher is not None else None,
         "recipes": to_plain(recipes),
+        **({"map": dict(renamed)} if renamed else {}),
     }
     path = folder / PLAN
     if not path.is_file():
         write_json(path, plan)
         return
-    before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    changed = [key for key, value in plan.items() if before.get(key) != value]
+    before = read_plan(folder)
+    changed = [key for key in sorted({*plan, *before}) if before.get(key) != plan.get(key)]
     if changed:
         raise RunError(
             f"Expected the same {' and '.join(changed)} as the interrupted compression in {folder}, got another.",
@@ -49,8 +51,8 @@ def open_folder(out: Path, overwrite: bool = False, resume: bool = False) -> Ite
     """
     if not resume:
         refuse_taken(out, overwrite, "compression")
-    elif not (partial_path(out) / PLAN).is_file():
-        raise RunError(f"Expected an interrupted compression at {partial_path(out)}, got none.", "Leave out --resume.")
+    else:
+        resume = find_partial(out, COMPRESSION).expect(COMPRESSION)
     with staged_folder(out, overwrite, keep_partial=True, go_on=resume) as folder:
         yield folder
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.compress.lesson import Lesson, distillation_loss
+from edgeseg.compress.lesson import BATCH, Lesson, distillation_loss
 from edgeseg.compress.recipe import SparsifyStep
 from edgeseg.core.errors import RecipeError
 from edgeseg.core.progress import progress_bar
@@ -14,6 +14,7 @@ from edgeseg.core.quiet import quiet_native_output
 from edgeseg.model.keras import keras
 from edgeseg.train.course import Course
 from edgeseg.train.fit import build_optimizer
+from edgeseg.train.memory import check_further_training
 from edgeseg.train.pipeline import build_pipeline
 
 with quiet_native_output():
@@ -32,6 +33,7 @@ def sparsify_model(parent: Any, step: SparsifyStep, lesson: Lesson) -> Any:
         step: How many zeros, how long, how fast.
         lesson: What it learns from.
     """
+    check_further_training(parent, BATCH, quantised=False)
     feed = lesson.feed(parent.input_shape[1] // parent.output_shape[1])
     steps = step.epochs * feed.steps
     model = wrap_convolutions(parent, plan_schedule(step.target, steps))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeseg.compress.cut import Network, wire_network
+from edgeseg.core.errors import RunError
 from edgeseg.core.files import write_json
+from edgeseg.core.jsonfile import read_json_table
 from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
-from edgeseg.model.weightfile import write_weights
+from edgeseg.model.weightfile import read_weights, write_weights
 
 FOLDER = "unfinished"
 RECORD = "step.json"
@@ -42,9 +43,14 @@ class StepStore:
         path = self.folder / RECORD
         if not path.is_file():
             return None
-        record = from_plain(StepRecord, json.loads(path.read_text(encoding="utf-8")))
+        try:
+            record = from_plain(StepRecord, read_json_table(path))
+        except ValueError as error:
+            raise RunError(
+                f"Expected a finished step in {path}, got a damaged file: {error}.", "Begin again with --overwrite."
+            ) from error
         model = build_unet(record.spec)
-        model.load_weights(self.folder / record.weights)
+        read_weights(self.folder / record.weights, model)
         return record.done, wire_network(record.spec, model)
 
     def save(self, done: int, spec: UNetSpec, model: Any) -> None:

@@ -26,8 +26,16 @@ class KeptChannels:
 
 
 @dataclass(frozen=True)
+class CaseFigures:
+    """The Dice on some of the run's cases, and what is lost of the float parent's."""
+
+    dice: Estimate
+    dice_drop: Estimate
+
+
+@dataclass(frozen=True)
 class Variant:
-    """A row of the comparison; the dice is on the test cases, the choice is made on validation cases."""
+    """A row of the comparison; everything is chosen by the figures on validation cases, those on test cases report."""
 
     name: str
     file: str
@@ -41,8 +49,11 @@ class Variant:
     sparsity: float
     operators: dict[str, int]
     dice: Estimate
+    """On the test cases, as is the drop."""
     dice_drop: Estimate
     validation_dice: float
+    """The mean that `validation` holds, too."""
+    validation: CaseFigures
     latency_ms: Percentiles
     lint: dict[str, str]
     layers: tuple[LayerError, ...] = ()

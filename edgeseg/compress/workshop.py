@@ -16,6 +16,7 @@ from edgeseg.core.modelfile import read_model
 from edgeseg.data.dataset import LabelledImage
 from edgeseg.model.keras import keras
 from edgeseg.train.arrays import GridArrays, to_grid, to_reals
+from edgeseg.train.history import read_history
 from edgeseg.train.init import load_network
 from edgeseg.train.loading import LoadedData, load_same_data
 from edgeseg.train.run import MODEL, RECORD, RunRecord, read_run
@@ -37,10 +38,11 @@ class Workshop:
 def open_run(run: Path) -> Workshop:
     """Open a finished run with the data it was trained on; changed data and a foreign model file are refused.
 
-    So are test cases by which no loss could be seen.
+    So are test and validation cases by which no loss could be seen.
     """
     record = read_run(run)
     check_card(run, record)
+    read_history(run)  # the report draws it; a damaged one is refused before hours of work
     root = Path(os.path.normpath(run / record.data))
     if not root.is_dir():
         raise DataError(
@@ -48,18 +50,19 @@ def open_run(run: Path) -> Workshop:
             f'Move the folder back, or correct "data" in {run / RECORD}.',
         )
     data = load_same_data(root, record, run)
-    check_test_cases(data.part("test"))
+    for part in ("test", "val"):
+        check_cases(data.part(part), part)
     keras.utils.set_random_seed(record.options.seed)
     train, validation = (to_grid(data.part(part), record.input) for part in ("train", "val"))
     return Workshop(record, load_network(run, record), data, train, validation)
 
 
-def check_test_cases(images: Sequence[LabelledImage]) -> None:
+def check_cases(images: Sequence[LabelledImage], part: str) -> None:
     """Refuse cases of which none shows anything: Dice is taken over those that do."""
     if not any(any(image.marked) for image in images):
         raise DataError(
-            f"Expected a test case with something to find, got {len(images)} with nothing marked.",
-            "Give more cases or move some into the test part, and train again.",
+            f"Expected a case of the part {part} with something to find, got {len(images)} with nothing marked.",
+            f"Give more cases or move some into the part {part}, and train again.",
         )
 
 

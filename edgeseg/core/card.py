@@ -19,6 +19,8 @@ from edgeseg.core.strictjson import parse_json
 SCHEMA = 2
 SEALED_SCHEMA = 2
 """Cards from this one on stand in files with a seal over card, golden pairs and network."""
+FEWEST_FOLDS, MOST_FOLDS = 3, 10_000
+"""One fold each to train, validate and test; so many trainings are a year's work of the smallest network."""
 INTENDED_USE = "Research on the segmentation of ultrasound images on edge devices."
 DISCLAIMER = "edgeseg is research software and no medical device: it must not be used for diagnosis or treatment."
 
@@ -38,6 +40,16 @@ class SplitSpec:
     """Into how many folds the cases were divided for cross-validation; 0 for a plain split."""
     fold: int = 0
     """Which fold tests, counted from 0."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"expected a seed of at least 0, got {self.seed}")
+        if not (self.validation >= 0.0 and self.test >= 0.0 and self.validation + self.test < 1.0):
+            raise ValueError(f"expected shares that leave cases to train on, got {self.validation} and {self.test}")
+        if self.folds not in (0, *range(FEWEST_FOLDS, MOST_FOLDS + 1)):
+            raise ValueError(f"expected {FEWEST_FOLDS} to {MOST_FOLDS} folds, or 0 for none, got {self.folds}")
+        if not 0 <= self.fold < max(1, self.folds):
+            raise ValueError(f"expected a fold of the {self.folds}, counted from 0, got {self.fold}")
 
 
 @dataclass(frozen=True)
@@ -166,6 +178,8 @@ def _list_ranges(card: Card) -> Iterator[tuple[str, float, float]]:
     if card.metrics is not None:
         yield "metrics.cases", card.metrics.cases, 1e12
         for estimate in (card.metrics.parent_dice, card.metrics.dice):
-            yield from (("metrics.dice", value, 1) for value in (estimate.mean, estimate.median, *estimate.ci95))
+            yield from (
+                ("metrics.dice", value, 1) for value in (estimate.mean, estimate.median, *(estimate.ci95 or ()))
+            )
         drop = card.metrics.drop
-        yield from (("metrics.drop", abs(value), 1) for value in (drop.mean, drop.median, *drop.ci95))
+        yield from (("metrics.drop", abs(value), 1) for value in (drop.mean, drop.median, *(drop.ci95 or ())))

@@ -191,6 +191,8 @@ def refuse_taken(out: Path, overwrite: bool, what: str) -> None:
     partial = partial_path(out)
     if partial.is_dir() and any(partial.iterdir()):
         refuse_foreign(partial)
+        with held_folder(partial):
+            pass  # a training at work there is told before anything else
         if not overwrite:
             raise RunError(
                 f"Expected no interrupted {what} at {out}, got {partial}.",

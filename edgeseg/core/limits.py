@@ -76,6 +76,16 @@ LINE_BYTES = 65_536
 """One line of a protocol or of a subprocess's answer."""
 HEADER_LINES = 100
 """Lines in front of one frame of a network stream."""
+EPOCHS = 100_000
+"""Passes over the training images: more is a slip of the keyboard."""
+BATCH = 65_536
+"""Images of a training step."""
+NETWORK_WIDTH, NETWORK_STAGES = 8_192, 8
+"""Channels of one stage of a network, and its stages: `classic`, the largest named size, has 1024 and 5."""
+TRAINED_SIDE = 4_096
+"""Height and width of the image that a network takes in a training; on the command line they end at 1024."""
+PRUNING_STEPS = 1_000
+"""Steps of one pruning."""
 THREADS = 256
 """CPU threads of one model: each is made at once, and no board has as many cores."""
 _PIECE = 4 * MIB

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
+FEWEST_GROUPS = 5
+"""Groups that an interval needs. A bootstrap over few groups is too narrow: said to be 95%, it holds the true mean in
+half of all draws with 2 groups, in 74% with 3, 80% with 4, 83% with 5 and 90% with 10 (docs/decisions/0043)."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,21 @@ class Estimate:
 
     mean: float
     median: float
-    ci95: tuple[float, float]
+    ci95: tuple[float, float] | None
+    """None where fewer than `FEWEST_GROUPS` groups are behind the mean."""
+
+    @property
+    def high(self) -> float:
+        """Give the interval's upper end, or the mean where there is no interval."""
+        return self.mean if self.ci95 is None else self.ci95[1]
+
+
+def show_interval(interval: Sequence[float] | None, form: str = ".4f", none: str = "n/a") -> str:
+    """Write an interval as people read it, and a word where there is none."""
+    if interval is None:
+        return none
+    low, high = interval
+    return f"{low:{form}} to {high:{form}}"
 
 
 def summarise_times(milliseconds: Sequence[float] | NDArray[np.float64]) -> Percentiles:
@@ -42,23 +59,29 @@ def summarise_times(milliseconds: Sequence[float] | NDArray[np.float64]) -> Perc
 
 
 def estimate_mean(values: Sequence[float], groups: Sequence[str] | None = None, seed: int = 0) -> Estimate:
-    """Estimate a mean with a bootstrap interval over groups, since cases of one group are not independent."""
+    """Estimate a mean with a bootstrap interval over groups, since cases of one group are not independent.
+
+    Args:
+        values: At least one.
+        groups: The group of each; None: each is its own.
+        seed: Draws the resamples.
+    """
     data = np.asarray(values, dtype=np.float64)
     if data.size == 0:
-        return Estimate(0.0, 0.0, (0.0, 0.0))
-    means = _resample_means(data, list(groups) if groups is not None else None, seed)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Estimate(
-        round(float(data.mean()), 5),
-        round(float(np.median(data)), 5),
-        (round(float(low), 5), round(float(high), 5)),
-    )
+        raise ValueError("expected at least one value to average, got none")
+    labels = np.arange(data.size) if groups is None else np.unique(list(groups), return_inverse=True)[1]
+    interval = _find_interval(data, labels, seed) if labels.max() + 1 >= FEWEST_GROUPS else None
+    return Estimate(round(float(data.mean()), 5), round(float(np.median(data)), 5), interval)
 
 
-def _resample_means(data: NDArray[np.float64], groups: list[str] | None, seed: int) -> NDArray[np.float64]:
-    labels = np.arange(data.size) if groups is None else np.unique(groups, return_inverse=True)[1]
+def estimate_any(values: Sequence[float], groups: Sequence[str]) -> Estimate | None:
+    """Estimate a mean as `estimate_mean` does; None where there is nothing to average."""
+    return estimate_mean(values, groups) if values else None
+
+
+def _find_interval(data: NDArray[np.float64], labels: NDArray[np.intp], seed: int) -> tuple[float, float]:
     sums = np.bincount(labels, weights=data)
     counts = np.bincount(labels).astype(np.float64)
     draws = np.random.default_rng(seed).integers(0, sums.size, size=(RESAMPLES, sums.size))
-    means: NDArray[np.float64] = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
-    return means
+    low, high = np.percentile(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), [2.5, 97.5])
+    return round(float(low), 5), round(float(high), 5)

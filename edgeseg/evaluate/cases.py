@@ -10,6 +10,7 @@ from edgeseg.core.errors import DataError, UnknownNameError
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.data.dataset import Case, fingerprint_dataset, open_dataset, read_cases, view_case
 from edgeseg.data.split import PARTS, divide_cases, refuse_other_split
+from edgeseg.evaluate.classes import Renaming, arrange_dataset
 from edgeseg.evaluate.score import ScoredCase, score_cases
 from edgeseg.runtime.segmenter import Segmenter
 
@@ -29,6 +30,7 @@ def pick_cases(
     layout: str | None = None,
     group_pattern: str | None = None,
     own_part: str = "test",
+    renamed: Renaming | None = None,
 ) -> PickedCases:
     """Pick cases: on the data the model was trained on its own test part, on other data all of them.
 
@@ -39,14 +41,15 @@ def pick_cases(
         layout: How the files lie; None finds out.
         group_pattern: What finds the group in each name; on the model's own data what the card says comes first.
         own_part: The part that is taken of the model's own data where none is named.
+        renamed: Classes of the model that go by another name in the data.
     """
     if part is not None and part not in PARTS:
         raise UnknownNameError("part", part, PARTS)
     dataset = open_dataset(root, layout, group_pattern)
-    _check_classes(card, len(dataset.classes), root)
     own = fingerprint_dataset(dataset) == card.provenance.data_fingerprint
     if own and group_pattern != card.provenance.split.group_pattern:
         dataset = open_dataset(root, layout, card.provenance.split.group_pattern)
+    dataset = arrange_dataset(dataset, card.output.classes, renamed)
     chosen = part or (own_part if own else "all")
     if chosen == "all":
         return PickedCases("all", dataset.cases)
@@ -65,12 +68,3 @@ def score_part(model: ModelFile, root: Path, part: str, layout: str | None = Non
     """Score a model on a part of the data it was trained on."""
     cases = pick_cases(model.card, root, part, layout).cases
     return score_cases(Segmenter(model), read_cases(cases, model.card.input.in_colour))
-
-
-def _check_classes(card: Card, found: int, root: Path) -> None:
-    wanted = [spec.name for spec in card.output.classes]
-    if found != len(wanted):
-        raise DataError(
-            f"Expected masks of {len(wanted)} classes ({', '.join(wanted)}) in {root}, got {found}.",
-            "Give data with one masks folder per class of the model.",
-        )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from edgeseg.core.files import write_rows
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.spec import ClassSpec
-from edgeseg.core.stats import Estimate, estimate_mean
+from edgeseg.core.stats import FEWEST_GROUPS, Estimate, estimate_any, estimate_mean
 from edgeseg.data.dataset import Case, LabelledImage
+from edgeseg.evaluate.baseline import Baseline, Thumbnail, explain_useless, measure_baseline, shrink_truth
 from edgeseg.evaluate.head import measure_circumference
 from edgeseg.evaluate.metrics import CaseScore, score_mask
 from edgeseg.runtime.segmenter import Segmenter
 
 MEASURES = ("dice", "iou", "precision", "recall", "hd95_px")
+FLOODED = 0.9
+"""Share of an image's pixels from which on it is as good as wholly marked: no organ fills so much of a frame."""
 CASE_COLUMNS = ("stem", "group", "class", "outcome", *MEASURES, "hd95_mm", "circumference_error_mm")
 
 
@@ -34,6 +37,10 @@ class ScoredCase:
     pixel_size_mm: float | None = None
     circumference_error_mm: float | None = None
     """How far the circumference of the predicted head is from the one measured by hand, where there is one."""
+    marked_share: float = 0.0
+    """Share of the image's pixels that were marked, whatever as."""
+    truth: Mapping[str, Thumbnail] = field(default_factory=dict, compare=False, repr=False)
+    """Each class that is there on a small grid, for what needs no network: see `baseline`."""
 
     def mean(self, measure: str) -> float:
         """Average a measure over the classes that are there."""
@@ -49,21 +56,25 @@ class EmptyCases:
     """Cases with nothing to find, and the share of them in which something was found, with its interval."""
 
     cases: int
-    false_positive_rate: float
-    ci95: tuple[float, float] = (0.0, 0.0)
+    false_positive_rate: float | None = None
+    """None where there is no such case."""
+    ci95: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good a model's masks are over cases whose truth is not empty; the others stand under `empty`."""
+    """How good a model's masks are over cases whose truth is not empty; the others stand under `empty`.
+
+    What no case can tell is None: a class that none shows has no Dice.
+    """
 
     cases: int
-    dice: Estimate
-    iou: Estimate
-    precision: Estimate
-    recall: Estimate
-    hd95_px: Estimate
-    per_class: dict[str, dict[str, Estimate]]
+    dice: Estimate | None
+    iou: Estimate | None
+    precision: Estimate | None
+    recall: Estimate | None
+    hd95_px: Estimate | None
+    per_class: dict[str, dict[str, Estimate | None]]
     empty: EmptyCases
     absent: dict[str, EmptyCases]
     """For each class the cases that do not show it, whatever else they show."""
@@ -71,6 +82,12 @@ class Evaluation:
     """Over the cases whose pixel size is known."""
     circumference_error_mm: Estimate | None = None
     """Over the cases whose head circumference was measured by hand."""
+    baseline: Baseline | None = None
+    """What the best masks without a network reach on the same cases."""
+    useless: bool = False
+    """Whether the masks are no better than that, or below the least that a Dice says anything at."""
+    notices: tuple[str, ...] = ()
+    """What a person must know before the figures are read."""
 
 
 def score_cases(segmenter: Segmenter, images: Iterable[LabelledImage], on_case: Advance = ignore) -> list[ScoredCase]:
@@ -107,6 +124,8 @@ def score_labels(labels: NDArray[np.uint8], image: LabelledImage, classes: Seque
         empty=not scores,
         pixel_size_mm=image.case.pixel_size_mm,
         circumference_error_mm=_compare_heads(labels, image.case),
+        marked_share=np.count_nonzero(labels) / labels.size,
+        truth={spec.name: shrink_truth(mask) for spec, mask in zip(classes, image.masks, strict=True) if mask.any()},
     )
 
 
@@ -121,7 +140,9 @@ def summarise_cases(scored: Sequence[ScoredCase], classes: Sequence[ClassSpec]) 
     """Average over the cases, with bootstrap intervals over groups."""
     filled = [case for case in scored if not case.empty]
     groups = [case.group for case in filled]
-    overall = {m: estimate_mean([case.mean(m) for case in filled], groups) for m in MEASURES}
+    overall = {m: estimate_any([case.mean(m) for case in filled], groups) for m in MEASURES}
+    baseline = measure_baseline([case.truth for case in filled], groups)
+    doubt = explain_useless(overall["dice"], baseline)
     return Evaluation(
         cases=len(filled),
         **overall,
@@ -133,29 +154,64 @@ def summarise_cases(scored: Sequence[ScoredCase], classes: Sequence[ClassSpec]) 
         },
         hd95_mm=_estimate_known(filled, [case.to_mm(case.mean("hd95_px")) for case in filled]),
         circumference_error_mm=_estimate_known(filled, [case.circumference_error_mm for case in filled]),
+        baseline=baseline,
+        useless=bool(doubt),
+        notices=(*([doubt] if doubt else []), *list_notices(scored, classes)),
     )
 
 
 def _count_false(marked: Sequence[tuple[ScoredCase, bool]]) -> EmptyCases:
+    if not marked:
+        return EmptyCases(0)
     rate = estimate_mean([float(wrong) for _, wrong in marked], [case.group for case, _ in marked])
     return EmptyCases(len(marked), rate.mean, rate.ci95)
 
 
 def _estimate_known(cases: Sequence[ScoredCase], values: Sequence[float | None]) -> Estimate | None:
     known = [(value, case.group) for case, value in zip(cases, values, strict=True) if value is not None]
-    return estimate_mean([value for value, _ in known], [group for _, group in known]) if known else None
+    return estimate_any([value for value, _ in known], [group for _, group in known])
 
 
-def _summarise_class(filled: Sequence[ScoredCase], name: str) -> dict[str, Estimate]:
+def _summarise_class(filled: Sequence[ScoredCase], name: str) -> dict[str, Estimate | None]:
     having = [case for case in filled if name in case.scores]
     groups = [case.group for case in having]
-    found = {m: estimate_mean([getattr(case.scores[name], m) for case in having], groups) for m in MEASURES}
+    found = {m: estimate_any([getattr(case.scores[name], m) for case in having], groups) for m in MEASURES}
     hd95_mm = _estimate_known(having, [case.to_mm(case.scores[name].hd95_px) for case in having])
     return found | ({} if hd95_mm is None else {"hd95_mm": hd95_mm})
 
 
+def list_notices(scored: Sequence[ScoredCase], classes: Sequence[ClassSpec]) -> list[str]:
+    """Say what masks look like that no figure shows: nothing, everything, a class that is never drawn, few cases."""
+    if not scored:
+        return []
+    filled, notices = [case for case in scored if not case.empty], []
+    flooded = sum(case.marked_share > FLOODED for case in scored)
+    if flooded > len(scored) / 2:
+        notices.append(f"Nearly the whole image is marked in {flooded} of {len(scored)} cases.")
+    if filled and not any(case.marked_share for case in filled):
+        notices.append(f"Nothing is marked in any of the {len(filled)} cases that show something.")
+    else:
+        notices += [said for spec in classes if (said := _explain_class(filled, spec.name))]
+    groups = len({case.group for case in filled})
+    if 0 < groups < FEWEST_GROUPS:
+        notices.append(f"Too few groups for an interval: {groups}, where {FEWEST_GROUPS} are needed.")
+    return notices
+
+
+def _explain_class(filled: Sequence[ScoredCase], name: str) -> str:
+    having = [case.scores[name] for case in filled if name in case.scores]
+    if not having:
+        return f"No case shows the class {name}: nothing is known of it." if filled else ""
+    if all(score.dice == 0 for score in having):
+        return f"The class {name} is found in none of the {len(having)} cases that show it."
+    return ""
+
+
 def estimate_drop(parent: Sequence[ScoredCase], child: Sequence[ScoredCase]) -> Estimate:
-    """Estimate how much Dice a file loses against its parent on the same cases (paired; above zero is a loss)."""
+    """Estimate how much Dice a file loses against its parent on the same cases (paired; above zero is a loss).
+
+    At least one case must show something.
+    """
     pairs = [(p, c) for p, c in zip(parent, child, strict=True) if not p.empty]
     return estimate_mean([p.mean("dice") - c.mean("dice") for p, c in pairs], [p.group for p, _ in pairs])
 

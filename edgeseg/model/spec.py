@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgeseg.core.errors import UnknownNameError
+from edgeseg.core.limits import NETWORK_STAGES, NETWORK_WIDTH, TRAINED_SIDE
 from edgeseg.core.spec import ACTIVATIONS, COLOURS, check_choice
 
 SKIPS = ("add", "concat")
@@ -59,8 +60,16 @@ class UNetSpec:
     """Widths of single convolutions that differ from their stage's, by the layer's name: {"down1_a": 12}."""
 
     def __post_init__(self) -> None:
-        if len(self.widths) < 2 or min(self.widths) < 1:
-            raise ValueError(f"expected at least two widths above 0, got {self.widths}")
+        if (
+            not 2 <= len(self.widths) <= NETWORK_STAGES
+            or not 1 <= min(self.widths) <= max(self.widths) <= NETWORK_WIDTH
+        ):
+            raise ValueError(f"expected 2 to {NETWORK_STAGES} widths from 1 to {NETWORK_WIDTH}, got {self.widths[:9]}")
+        if not (1 <= self.height <= TRAINED_SIDE and 1 <= self.width <= TRAINED_SIDE and 1 <= self.outputs <= 256):
+            raise ValueError(
+                f"expected an image of at most {TRAINED_SIDE}x{TRAINED_SIDE} and 1 to 256 masks, got "
+                f"{self.height}x{self.width} and {self.outputs}"
+            )
         check_choice("channels", self.channels, tuple(COLOURS.values()))
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("skip", self.skip, SKIPS)
@@ -69,7 +78,7 @@ class UNetSpec:
         check_choice("convolution", self.convolution, CONVOLUTIONS)
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"expected dropout from 0 to below 1, got {self.dropout}")
-        if self.l2 < 0.0:
+        if not 0.0 <= self.l2 < float("inf"):
             raise ValueError(f"expected l2 of at least 0, got {self.l2}")
         self._check_own()
         step = self.shrink * 2 ** (len(self.widths) - 1)
@@ -82,8 +91,10 @@ class UNetSpec:
         free |= {"stem"} if self.shrink > 1 else set()
         free |= {"stem2"} if self.stem == "quarter" else set()
         for name, width in self.own.items():
-            if name not in free or width < 1:
-                raise ValueError(f"expected own widths above 0 for {', '.join(sorted(free))}, got {name}: {width}")
+            if name not in free or not 1 <= width <= NETWORK_WIDTH:
+                raise ValueError(
+                    f"expected own widths from 1 to {NETWORK_WIDTH} for {', '.join(sorted(free))}, got {name}: {width}"
+                )
 
     @property
     def shrink(self) -> int:

@@ -16,7 +16,7 @@ def write_markdown(report: CompressReport, record: RunRecord) -> str:
     blocks = [
         f"# {report.run}: compression",
         f"Chosen: {report.chosen}. {say_verdict(report)}",
-        *(["\n".join(f"- {remark}" for remark in report.remarks.values())] if report.remarks else []),
+        *([_list_lines([*report.notices, *report.remarks.values()])] if report.notices or report.remarks else []),
         _draw_table(list(COLUMNS), [row.cells for row in list_rows(report)]),
         "Layers whose results are farthest from float32 (rms of the difference by rms of the result):",
         _draw_table(["file", "layers"], list_worst_layers(report)),
@@ -32,10 +32,10 @@ def write_markdown(report: CompressReport, record: RunRecord) -> str:
 def say_verdict(report: CompressReport) -> str:
     """Say whether the gate held, and what to do if it did not."""
     gate = report.gate
-    promise = f"at most {gate['max_drop']} Dice lost at the interval's bad end"
+    promise = f"at most {gate['max_drop']} Dice lost on validation cases, at the interval's bad end"
     if gate["budget_ms"] is not None:
         promise += f", at most {gate['budget_ms']:g} ms per inference (p99, on the machine that wrote this)"
-    held = "held" if gate["held"] else "not held"
+    held = "held" if gate["held"] else "not held" if gate["judged"] else "not judged"
     return f"Gate {held}: {promise}. {report.advice}".strip()
 
 
@@ -51,6 +51,10 @@ def list_facts(report: CompressReport, record: RunRecord) -> list[tuple[str, str
         *report.libraries.items(),
         *((key, str(value)) for key, value in report.host.items() if key != "edgeseg"),
     ]
+
+
+def _list_lines(sentences: Sequence[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 def _draw_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -9,6 +9,7 @@ import jinja2
 
 import edgeseg
 from edgeseg.core.card import DISCLAIMER
+from edgeseg.core.stats import show_interval
 
 _FOLDER = Path(__file__).parent
 
@@ -22,6 +23,7 @@ def render_page(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["interval"] = show_interval
     template = environment.get_template("page.html.j2")
     css = (_FOLDER / "page.css").read_text(encoding="utf-8")
     return template.render(css=css, version=edgeseg.__version__, disclaimer=DISCLAIMER, **content)

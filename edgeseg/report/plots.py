@@ -41,7 +41,7 @@ _STYLE = {
 
 def draw_history(history: Sequence[EpochResult], best_epoch: int) -> str:
     """Draw how training loss and validation Dice went."""
-    best = next(row for row in history if row.epoch == best_epoch)
+    best = next((row for row in history if row.epoch == best_epoch), history[-1])
     return _draw(partial(paint_history, history=history, best=best))
 
 
@@ -56,12 +56,12 @@ def draw_front(variants: Sequence[Variant], chosen: str) -> str:
             dice, times = variant.dice, variant.latency_ms
             fill = colour if variant in front else "none"
             axes.plot(times.p50, dice.mean, "o", color=colour, markerfacecolor=fill)
-            axes.vlines(times.p50, *dice.ci95, color=colour)
+            axes.vlines(times.p50, *(dice.ci95 or (dice.mean, dice.mean)), color=colour)
             axes.hlines(dice.mean, times.p50, times.p90, color=colour)
             axes.annotate(variant.name, (times.p50, dice.mean), (6, 5 - 16 * (row % 2)), color=colour, **_OFFSET)
         places = [(variant.latency_ms.p50, variant.dice.mean) for variant in front]
         axes.plot(*zip(*places, strict=True), color=FAINT, zorder=0, gid="front")
-        axes.set(xlabel="ms per inference (median, bar to the 90th percentile)", ylabel="Dice, 95% interval")
+        axes.set(xlabel="ms per inference (median, bar to the 90th percentile)", ylabel="test Dice, 95% interval")
         axes.margins(x=0.2)
         medians = [variant.latency_ms.p50 for variant in variants]
         if max(medians) > FAR_APART * min(medians):

@@ -7,25 +7,22 @@ from dataclasses import dataclass
 
 from edgeseg.compress.plan import CompressReport
 from edgeseg.compress.variant import Variant
-from edgeseg.core.stats import Estimate
+from edgeseg.core.stats import show_interval
 from edgeseg.core.verdict import read_verdict
 
 Cell = Callable[[Variant, Variant], str]
 """Writes a variant's cell; the second one is the float parent."""
 
 
-def _interval(estimate: Estimate, form: str) -> str:
-    low, high = (format(end, form) for end in estimate.ci95)
-    return f"{low} to {high}"
-
-
 COLUMNS: dict[str, Cell] = {
     "file": lambda v, _: v.name,
-    "Dice": lambda v, _: f"{v.dice.mean:.4f}",
-    "95% interval": lambda v, _: _interval(v.dice, ".3f"),
-    "drop": lambda v, _: f"{v.dice_drop.mean:+.4f}",
-    "drop, 95% interval": lambda v, _: _interval(v.dice_drop, "+.4f"),
-    "validation Dice": lambda v, _: f"{v.validation_dice:.4f}",
+    "validation Dice": lambda v, _: f"{v.validation.dice.mean:.4f}",
+    "validation drop": lambda v, _: f"{v.validation.dice_drop.mean:+.4f}",
+    "validation drop, 95% interval": lambda v, _: show_interval(v.validation.dice_drop.ci95, "+.4f"),
+    "test Dice": lambda v, _: f"{v.dice.mean:.4f}",
+    "test Dice, 95% interval": lambda v, _: show_interval(v.dice.ci95, ".3f"),
+    "test drop": lambda v, _: f"{v.dice_drop.mean:+.4f}",
+    "test drop, 95% interval": lambda v, _: show_interval(v.dice_drop.ci95, "+.4f"),
     "kB": lambda v, _: f"{v.bytes / 1000:.0f}",
     "gzipped": lambda v, _: f"{v.gzip_bytes / 1000:.0f}",
     "zeros": lambda v, _: f"{v.sparsity:.1%}",

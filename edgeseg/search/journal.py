@@ -13,6 +13,7 @@ from edgeseg.core.schema import to_plain
 from edgeseg.search.results import FileScore, SearchRow
 from edgeseg.search.space import FIRST, PARAMETERS, Choice, propose_choice
 from edgeseg.trials.journal import TrialJournal
+from edgeseg.trials.opening import readable_journal
 from edgeseg.trials.states import SECONDS, judge_state
 from edgeseg.trials.task import Task
 
@@ -42,10 +43,11 @@ class SearchJournal(TrialJournal[Choice]):
         Trials are timed hours apart, on a machine that is not always equally busy; shares of the int8 file's time in
         the same minute can be compared.
         """
-        trials = self.list_trials()
-        parent = [trial.user_attrs[PARENT_MS] for trial in trials if PARENT_MS in trial.user_attrs]
-        parent_ms = float(np.median(parent)) if parent else 0.0
-        return [_read_row(trial, parent_ms) for trial in trials]
+        with readable_journal(self.path):
+            trials = self.list_trials()
+            parent = [trial.user_attrs[PARENT_MS] for trial in trials if PARENT_MS in trial.user_attrs]
+            parent_ms = float(np.median(parent)) if parent else 0.0
+            return [_read_row(trial, parent_ms) for trial in trials]
 
 
 def _name_task(seed: int, threads: int) -> Task[Choice]:

@@ -1,4 +1,4 @@
-"""The pick: the trial to take, judged on the test cases at last, and the command that makes its file again."""
+"""The pick: the trial to take, reported on the test cases at last, and the command that makes its file again."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import shlex
 import shutil
 from pathlib import Path
 
-from edgeseg.compress.judge import judge_files
+from edgeseg.compress.judge import Judgement, judge_files
 from edgeseg.compress.make import RECIPES, name_file
 from edgeseg.compress.recipe import PARENT
-from edgeseg.compress.variant import Variant
 from edgeseg.core.files import staged_folder, write_bytes
 from edgeseg.core.marks import MARK
 from edgeseg.search.results import SearchRow
@@ -25,7 +24,7 @@ def name_compression(run: Path, out: Path, trial: Path, row: SearchRow) -> str:
     return shlex.join(["edgeseg", "compress", str(run), "--out", f"{out}-again", "--recipe", str(recipe)])
 
 
-def judge_pick(bench: Bench, run: Path, folder: Path, trial: Path, row: SearchRow) -> tuple[Variant, ...]:
+def judge_pick(bench: Bench, run: Path, folder: Path, trial: Path, row: SearchRow) -> tuple[Judgement, ...]:
     """Copy the pick's files, and judge them beside the float parent as a compression would.
 
     Args:
@@ -41,4 +40,4 @@ def judge_pick(bench: Bench, run: Path, folder: Path, trial: Path, row: SearchRo
         write_bytes(growing / name_file(PARENT), (run / MODEL).read_bytes())
         files = {name: growing / name_file(name) for name in (PARENT, recipe.name)}
         judged = judge_files(bench.shop, files, {recipe.name: recipe}, bench.threads)
-    return tuple(judgement.variant for judgement in judged.values())
+    return tuple(judged.values())

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeseg.compress.advice import explain_gate
-from edgeseg.compress.gate import Gate
-from edgeseg.compress.variant import Variant
+from edgeseg.compress.gate import Gate, explain_doubt
+from edgeseg.compress.judge import Judgement
 from edgeseg.search.results import SearchRow
 
 
 @dataclass(frozen=True)
 class Promise:
-    """What the pick must hold: the time of one inference, median, and the Dice it may lose on the test cases."""
+    """What the pick must hold: the time of one inference, median, and the Dice it may lose on validation cases."""
 
     budget_ms: float
     max_drop: float = 0.01
@@ -23,7 +22,7 @@ class Promise:
 
     @property
     def gate(self) -> Gate:
-        """Give what the test cases decide; the time was decided when the pick was."""
+        """Give what decides about its masks; the time was decided when the pick was."""
         return Gate(self.max_drop)
 
 
@@ -35,7 +34,8 @@ def explain_late(fastest: SearchRow, promise: Promise) -> str:
     )
 
 
-def explain_loss(judged: Sequence[Variant], promise: Promise) -> str:
-    """Say what the pick loses on the test cases where that is too much; empty where it is not."""
-    pick = judged[-1]
-    return "" if promise.gate.keeps_accuracy(pick) else explain_gate(pick, promise.gate)
+def explain_loss(parent: Judgement, pick: Judgement, promise: Promise) -> str:
+    """Say what the pick loses on validation cases where that is too much, or why nothing is known; else empty."""
+    if doubt := explain_doubt(parent.validation, parent.test, promise.gate):
+        return doubt
+    return "" if promise.gate.keeps_accuracy(pick.variant) else explain_gate(pick.variant, promise.gate)

@@ -57,9 +57,12 @@ def find_front(rows: Sequence[SearchRow]) -> tuple[SearchRow, ...]:
 
 
 def pick_trial(front: Sequence[SearchRow], budget_ms: float) -> SearchRow | None:
-    """Pick the highest validation Dice within the budget; of equal ones the fastest; None where none is fast enough."""
+    """Pick the highest validation Dice within the budget; None where none is fast enough.
+
+    Of equal ones the fastest is picked, then the smallest, then the first.
+    """
     scored = [
-        ((-score.validation_dice, score.relative), row)
+        ((*score.costs, row.number), row)
         for row in front
         if (score := row.score) is not None and row.ms is not None and row.ms <= budget_ms
     ]

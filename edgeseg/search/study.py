@@ -56,7 +56,8 @@ class _Searcher:
             return self.report(advice=explain_late(report.front[0], self.promise))
         trial = self.journal.name_folder(report.pick.number)
         judged = judge_pick(self.bench, self.run, self.out / PICK, trial, report.pick)
-        return self.report(judged, explain_loss(judged, self.promise))
+        variants = tuple(judgement.variant for judgement in judged)
+        return self.report(variants, explain_loss(judged[0], judged[-1], self.promise))
 
     def report(self, judged: tuple[Variant, ...] = (), advice: str = "") -> SearchReport:
         """Write the search's files as the trials stand now."""

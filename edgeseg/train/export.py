@@ -49,6 +49,7 @@ def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[Label
     write_image(folder / TEST_CASES, draw_telling(segmenter, pick_telling(scored), test.__getitem__))
     write_cases(folder / TEST_ROWS, scored, card.output.classes)
     evaluation = summarise_cases(scored, card.output.classes)
-    metrics = Metrics(evaluation.cases, evaluation.dice, evaluation.dice, NO_DROP)
+    dice = evaluation.dice
+    metrics = Metrics(evaluation.cases, dice, dice, NO_DROP) if dice is not None else None
     write_model(path, flatbuffer, dataclasses.replace(card, metrics=metrics), make_golden(flatbuffer, card))
     return dataclasses.replace(record, evaluation=to_plain(evaluation))

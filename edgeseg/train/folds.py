@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,11 @@ from edgeseg.evaluate.score import Evaluation, ScoredCase, summarise_cases, writ
 from edgeseg.model.losses import find_loss
 from edgeseg.train.checkpoint import is_remembered
 from edgeseg.train.loading import load_data, refuse_changed_data
+from edgeseg.train.partial import FOLDS, PLAN, find_partial, read_plan
 from edgeseg.train.run import MODEL, RunRecord, TrainOptions, read_run
 from edgeseg.train.trainer import resume_run, train_run
 
-PLAN, SUMMARY, CASES = "plan.json", "folds.json", "cases.csv"
+SUMMARY, CASES = "folds.json", "cases.csv"
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,6 @@ def train_folds(
         return _train_missing(data, folder, plan)
 
 
-def is_cross_validation(out: Path) -> bool:
-    """Say whether what an interruption left is a cross-validation."""
-    return (partial_path(out) / PLAN).is_file()
-
-
 def resume_folds(data: Path, out: Path, overwrite: bool = False) -> FoldSummary:
     """Continue an interrupted cross-validation with the options it was begun with; finished folds stay.
 
@@ -102,15 +97,22 @@ def resume_folds(data: Path, out: Path, overwrite: bool = False) -> FoldSummary:
         out: The folder it was to make.
         overwrite: Whether what stands there may be replaced.
     """
-    if not is_cross_validation(out):
-        raise RunError(
-            f"Expected an interrupted cross-validation in {partial_path(out)}, got none.", "Train without --resume."
-        )
+    find_partial(out, FOLDS)
     refuse_existing(out, overwrite, go_on=True)
-    plan = from_plain(FoldPlan, json.loads((partial_path(out) / PLAN).read_text(encoding="utf-8")))
+    plan = _read_plan(partial_path(out))
     _refuse_changes(data, plan, out)
     with staged_folder(out, overwrite, keep_partial=True, go_on=True) as folder:
         return _train_missing(data, folder, plan)
+
+
+def _read_plan(folder: Path) -> FoldPlan:
+    try:
+        return from_plain(FoldPlan, read_plan(folder))
+    except ValueError as error:
+        raise RunError(
+            f"Expected the plan of a cross-validation in {folder / PLAN}, got a damaged one: {error}.",
+            "Begin again with --overwrite.",
+        ) from error
 
 
 def _refuse_changes(data: Path, plan: FoldPlan, out: Path) -> None:
@@ -124,11 +126,22 @@ def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:
     for fold in range(plan.folds):
         print(f"fold {fold + 1} of {plan.folds}", flush=True)
         record = _train_fold(data, folder, plan, fold)
-        dice.append(float((record.evaluation or {})["dice"]["mean"]))
+        dice.append(_read_dice(record, fold))
     together = _judge_together(data, folder, plan)
     summary = FoldSummary(tuple(dice), round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5), together)
     write_json(folder / SUMMARY, to_plain(summary))
     return summary
+
+
+def _read_dice(record: RunRecord, fold: int) -> float:
+    """Read a finished fold's Dice, which a record that was changed by hand may lack."""
+    try:
+        return float((record.evaluation or {})["dice"]["mean"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"Expected the test Dice in the record of fold {fold + 1}, got none.",
+            f"Remove the folder fold-{fold + 1}: it is trained again.",
+        ) from error
 
 
 def _judge_together(data: Path, folder: Path, plan: FoldPlan) -> Evaluation:

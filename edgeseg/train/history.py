@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeseg.core.errors import RunError
 from edgeseg.core.files import write_rows
+from edgeseg.core.limits import TABLE_BYTES, read_regular
 from edgeseg.train.run import HISTORY, Timing
 
 
@@ -53,11 +56,21 @@ def write_history(folder: Path, history: Sequence[EpochResult]) -> None:
 
 def read_history(folder: Path) -> list[EpochResult]:
     """Read the history of a run; columns that an older one does not have are 0."""
-    with (folder / HISTORY).open(newline="", encoding="utf-8") as file:
-        return [
+    path = folder / HISTORY
+    try:
+        text = read_regular(path, TABLE_BYTES).decode("utf-8")
+        history = [
             EpochResult(int(row["epoch"]), *(float(row.get(name) or 0.0) for name in COLUMNS[1:]))
-            for row in csv.DictReader(file)
+            for row in csv.DictReader(io.StringIO(text, newline=""))
         ]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise RunError(
+            f"Expected a line for each epoch in {path}, got a damaged file: {type(error).__name__} at {error}.",
+            "Train again, with --overwrite.",
+        ) from error
+    if not history:
+        raise RunError(f"Expected a line for each epoch in {path}, got none.", "Train again, with --overwrite.")
+    return history
 
 
 def best_result(history: Sequence[EpochResult], window: int = 1) -> EpochResult:

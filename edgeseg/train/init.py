@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeseg.core.errors import RunError
 from edgeseg.model.unet import build_unet
+from edgeseg.model.weightfile import read_weights
 from edgeseg.train.run import WEIGHTS, RunRecord, read_run
 
 ENCODER = ("stem", "down")
@@ -39,12 +40,5 @@ def start_from(model: Any, run: Path) -> int:
 def load_network(run: Path, record: RunRecord) -> Any:
     """Build a run's network with its best weights, and refuse those that are damaged."""
     model = build_unet(record.spec)
-    try:
-        model.load_weights(run / WEIGHTS)
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"Expected the weights of the network of {run} in {run / WEIGHTS}, got a file that cannot be read as that: "
-            f"{str(error).splitlines()[0]}",
-            "Copy the run again, or train again.",
-        ) from error
+    read_weights(run / WEIGHTS, model)
     return model

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.model.weightfile import write_weights
+from edgeseg.model.weightfile import read_weights, write_weights
 from edgeseg.train.arrays import GridArrays, grid_dice, to_reals
 from edgeseg.train.average import WeightAverage
 from edgeseg.train.history import EpochCost, EpochResult, best_result, make_result, read_history, write_history
@@ -83,5 +83,5 @@ class Judge:
 
     def take_best(self) -> EpochResult:
         """Give the twin the best weights."""
-        self.twin.load_weights(self.path)
+        read_weights(self.path, self.twin)
         return self.best

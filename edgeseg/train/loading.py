@@ -13,6 +13,7 @@ from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_rows
 from edgeseg.core.progress import progress_bar
+from edgeseg.core.spec import ClassSpec
 from edgeseg.data.check_report import describe_leak
 from edgeseg.data.dataset import (
     Dataset,
@@ -27,6 +28,7 @@ from edgeseg.data.dataset import (
 from edgeseg.data.duplicates import find_duplicates, make_thumbnail
 from edgeseg.data.plausibility import CROPPED, find_warnings, measure_marks
 from edgeseg.data.split import Split, list_splits, refuse_other_split
+from edgeseg.evaluate.classes import arrange_dataset
 from edgeseg.train.memory import check_images
 from edgeseg.train.run import FINISHED, SPLIT, RunRecord
 
@@ -69,9 +71,20 @@ class LoadedData:
         write_rows(folder / SPLIT, ("stem", "group", "part"), self.split.to_rows())
 
 
-def load_data(root: Path, split_spec: SplitSpec, colour: bool = False) -> LoadedData:
-    """Read all cases of a folder into memory, in grey or in colour, and divide them."""
+def load_data(
+    root: Path, split_spec: SplitSpec, colour: bool = False, classes: Sequence[ClassSpec] | None = None
+) -> LoadedData:
+    """Read all cases of a folder into memory, in grey or in colour, and divide them.
+
+    Args:
+        root: The data folder.
+        split_spec: How the cases are divided.
+        colour: Whether frames must be in colour.
+        classes: Those of a model that the data are for; None takes the data's own.
+    """
     dataset = open_dataset(root, split_spec.layout, split_spec.group_pattern)
+    if classes is not None:
+        dataset = arrange_dataset(dataset, classes)
     check_images(dataset.cases, colour)
     with progress_bar("Reading images", len(dataset.cases)) as advance:
         images = {image.case.stem: image for image in read_cases(dataset.cases, colour, advance)}
@@ -103,8 +116,9 @@ def load_same_data(root: Path, record: RunRecord, run: Path) -> LoadedData:
         record: The run's record.
         run: The run folder, for the message.
     """
-    data = load_data(root, record.split, record.input.in_colour)
-    refuse_changed_data(root, fingerprint_dataset(data.dataset), record.data_fingerprint, run)
+    found = fingerprint_dataset(open_dataset(root, record.split.layout, record.split.group_pattern))
+    refuse_changed_data(root, found, record.data_fingerprint, run)
+    data = load_data(root, record.split, record.input.in_colour, record.output.classes)
     refuse_other_split(root, data.split, record.split_fingerprint)
     _refuse_other_region(data, record, run)
     return data

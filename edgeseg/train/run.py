@@ -13,7 +13,6 @@ RUN/test-cases.csv  what every test case was judged with
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from typing import Any
 from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
+from edgeseg.core.jsonfile import read_json_table
+from edgeseg.core.limits import BATCH, EPOCHS
 from edgeseg.core.schema import MisfitError, from_plain, to_plain
 from edgeseg.core.spec import InputSpec, OutputSpec, check_choice
 from edgeseg.data.augment import choose_variations
@@ -30,6 +31,8 @@ SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
 TEST_CASES, TEST_ROWS, SPLIT = "test-cases.png", "test-cases.csv", "split.csv"
 AVERAGE = 0.998
+LARGEST_SEED = 2**32
+"""What NumPy's generator takes as a seed."""
 SIZE_STEP = 32
 """The named models halve the resolution up to five times."""
 CHOICES = {
@@ -72,11 +75,15 @@ class TrainOptions:
     class_weights: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.epochs is not None and self.epochs < 1:
-            raise ValueError(f"expected at least 1 epoch, got {self.epochs}")
+        if self.epochs is not None and not 1 <= self.epochs <= EPOCHS:
+            raise ValueError(f"expected 1 to {EPOCHS} epochs, got {self.epochs}")
+        if not 0 <= self.seed < LARGEST_SEED:
+            raise ValueError(f"expected a seed from 0 to below {LARGEST_SEED}, got {self.seed}")
         choose_variations(self.augment)
-        if self.batch < 1 or not 0.0 < self.learning_rate < float("inf"):
-            raise ValueError(f"expected a batch and a learning rate above 0, got {self.batch}, {self.learning_rate}")
+        if not 1 <= self.batch <= BATCH:
+            raise ValueError(f"expected a batch of 1 to {BATCH}, got {self.batch}")
+        if not 0.0 < self.learning_rate < float("inf"):
+            raise ValueError(f"expected a learning rate above 0, got {self.learning_rate}")
         if not 32 <= self.size <= 1024 or self.size % SIZE_STEP:
             raise ValueError(f"expected a size from 32 to 1024 that {SIZE_STEP} divides, got {self.size}")
         self.describe_network(outputs=1)
@@ -186,7 +193,7 @@ def read_run(folder: Path) -> RunRecord:
             f"Expected a finished run in {folder}, got one whose training was interrupted.",
             "Continue it with: edgeseg train DATA --out RUN --resume",
         )
-    missing = [name for name in (WEIGHTS, MODEL) if not (folder / name).is_file()]
+    missing = [name for name in (WEIGHTS, MODEL, HISTORY) if not (folder / name).is_file()]
     if missing:
         raise RunError(f"Expected {missing[0]} in the run {folder}, got none.", "Train again with edgeseg train.")
     return record
@@ -204,12 +211,14 @@ def _read_record(folder: Path) -> RunRecord:
     if not path.is_file():
         raise _no_run(folder)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json_table(path)
         if data.get("schema") != SCHEMA:
             raise MisfitError(f"expected schema {SCHEMA}, got {data.get('schema')!r}")
         return from_plain(RunRecord, data)
     except ValueError as error:
-        raise RunError(f"Expected a complete {path}, got a damaged one: {error}.", "Train again.") from error
+        raise RunError(
+            f"Expected a complete {path}, got a damaged one: {error}.", "Train again, with --overwrite."
+        ) from error
 
 
 def _no_run(folder: Path) -> RunError:

@@ -111,29 +111,33 @@ def train_run(
         return _train(loaded, record, Site(folder, folder, seat), init, test)
 
 
-def resume_run(data: Path, out: Path, overwrite: bool = False) -> RunRecord:
+def resume_run(data: Path, out: Path, overwrite: bool = False, init: Path | None = None) -> RunRecord:
     """Continue an interrupted training with the options it was begun with.
 
     Args:
         data: The labelled images it was begun on.
         out: The run folder it was to make.
         overwrite: Whether a run that stands there may be replaced.
+        init: The run that it started from; needed only where it was stopped before it kept those weights.
     """
     record = read_interrupted(partial_path(out))
-    _refuse_lost_start(partial_path(out), record.init)
+    if is_remembered(partial_path(out)):
+        init = None
+    elif init is None or record.init is None or read_run(init).name != record.init:
+        _refuse_lost_start(partial_path(out), record.init)
     seat = find_seat(record.options.strategy)
     if seat.chief:
         refuse_existing(out, overwrite, go_on=True)
     loaded = load_same_data(data, record, out)
     with staged_folder(out, overwrite, keep_partial=True, go_on=True) if seat.chief else worker_folder() as folder:
-        return _train(loaded, record, Site(folder, partial_path(out), seat))
+        return _train(loaded, record, Site(folder, partial_path(out), seat), init if record.init is not None else None)
 
 
 def _refuse_lost_start(partial: Path, init: str | None) -> None:
-    if init is not None and not is_remembered(partial):
+    if init is not None:
         raise RunError(
             f"Expected weights taken over from {init} in {partial}, got a run that was stopped before it kept them.",
-            "Begin again with --init and --overwrite.",
+            "Name that run with --resume --init RUN, or begin again with --init and --overwrite.",
         )
 
 

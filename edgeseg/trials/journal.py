@@ -46,6 +46,11 @@ class TrialJournal(Generic[Options]):
             plan = to_plain(task.plan)
             refuse_other_plan(folder, self.recall(_PLAN, plan), plan)
 
+    @property
+    def path(self) -> Path:
+        """Name the file in which everything is remembered."""
+        return self._folder / JOURNAL
+
     def recall(self, name: str, value: Any) -> Any:
         """Remember a value when the folder is begun, and give that one ever after; call it under the lock."""
         if name not in self._study.user_attrs:

@@ -8,6 +8,7 @@ from pathlib import Path
 from edgeseg.core.schema import to_plain
 from edgeseg.train.run import TrainOptions
 from edgeseg.trials.journal import TrialJournal
+from edgeseg.trials.opening import readable_journal
 from edgeseg.trials.task import Task
 from edgeseg.tune.results import TrialRow
 from edgeseg.tune.space import StudyPlan, refuse_changed_data
@@ -34,7 +35,8 @@ class Journal(TrialJournal[TrainOptions]):
 
     def read_rows(self) -> list[TrialRow]:
         """Read how the trials stand."""
-        return [read_row(trial) for trial in self.list_trials()]
+        with readable_journal(self.path):
+            return [read_row(trial) for trial in self.list_trials()]
 
 
 def _name_task(plan: StudyPlan) -> Task[TrainOptions]:

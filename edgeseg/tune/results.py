@@ -57,9 +57,9 @@ def find_front(rows: Sequence[TrialRow]) -> tuple[TrialRow, ...]:
 
 
 def pick_trial(front: Sequence[TrialRow]) -> TrialRow | None:
-    """Pick the trial with the highest validation Dice; of equal ones that with least work."""
+    """Pick the trial with the highest validation Dice; of equal ones that with least work, then the first."""
     scored = [(score, row) for row in front if (score := _read_score(row)) is not None]
-    return max(scored, key=lambda pair: (pair[0].validation_dice, -pair[0].macs))[1] if scored else None
+    return min(scored, key=lambda pair: (*pair[0].costs, pair[1].number))[1] if scored else None
 
 
 def _read_score(row: TrialRow) -> Score | None:

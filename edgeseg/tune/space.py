@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
+from edgeseg.core.limits import EPOCHS
 from edgeseg.model.spec import find_size
 from edgeseg.train.run import TrainOptions
 
@@ -48,8 +49,8 @@ class StudyPlan:
     epochs: int = 30
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"expected at least 1 epoch, got {self.epochs}")
+        if not 1 <= self.epochs <= EPOCHS:
+            raise ValueError(f"expected 1 to {EPOCHS} epochs, got {self.epochs}")
 
     @property
     def seed(self) -> int:

@@ -101,22 +101,22 @@ def test_data_that_changed_after_the_training(run: Path, trained_data: Path, tmp
 
 
 def test_test_cases_with_nothing_to_find(disc_data: Path) -> None:
-    from edgeseg.compress.workshop import check_test_cases
+    from edgeseg.compress.workshop import check_cases
     from edgeseg.core.errors import DataError
     from edgeseg.data.dataset import open_dataset, read_cases
 
     images = list(read_cases(open_dataset(disc_data).cases))
-    check_test_cases(images)
-    with pytest.raises(DataError, match="a test case with something to find, got 2 with nothing marked"):
-        check_test_cases([image for image in images if not any(image.marked)])
+    check_cases(images, "val")
+    with pytest.raises(DataError, match="the part test with something to find, got 2 with nothing marked"):
+        check_cases([image for image in images if not any(image.marked)], "test")
 
 
 def test_budget_that_no_file_holds(run: Path, tmp_path: Path, fail: Fail) -> None:
-    code, said = fail("compress", run, "--out", tmp_path / "out", "--recipe", "int8-ptq", "--budget-ms", "0.0001")
-    assert (code, "No accurate file stays within 0.0001 ms: int8-ptq needs" in said) == (3, True), said
+    code, said = fail("compress", run, "--out", tmp_path / "out", "--recipe", "int8-ptq", "--budget-ms", "0.001")
+    assert (code, "No accurate file stays within 0.001 ms: int8-ptq needs" in said) == (3, True), said
     assert "try --recipe prune50-int8-qat or edgeseg search" in said
     report = json.loads((tmp_path / "out" / "compress.json").read_text(encoding="utf-8"))
-    assert (report["gate"]["budget_ms"], report["gate"]["held"], report["chosen"]) == (0.0001, False, "int8-ptq")
+    assert (report["gate"]["budget_ms"], report["gate"]["held"], report["chosen"]) == (0.001, False, "int8-ptq")
     assert {"report.html", "report.md", "int8-ptq.tflite"} <= {path.name for path in (tmp_path / "out").iterdir()}
 
 

@@ -65,7 +65,7 @@ def check_smaller_budget(
     run: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ask the same search for what no file keeps: nothing is tried again, and the fastest one is named."""
-    command = ["edgeseg", "search", run, "--out", out, "--budget-ms", "0.0001", "--trials", "3"]
+    command = ["edgeseg", "search", run, "--out", out, "--budget-ms", "0.001", "--trials", "3"]
     monkeypatch.setattr("sys.argv", [str(word) for word in command])
     with pytest.raises(SystemExit) as caught:
         main()

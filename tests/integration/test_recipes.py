@@ -19,6 +19,7 @@ from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec
 if TYPE_CHECKING:
     from edgeseg.compress.plan import Outcome
     from edgeseg.compress.workshop import Workshop
+    from edgeseg.train.run import RunRecord
 
 pytestmark = pytest.mark.integration
 
@@ -155,7 +156,7 @@ def test_classic_is_trained_and_followed_on_the_students_grid(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"output": OutputSpec((ClassSpec("cyst"),))}, "which draws cyst"),
+        ({"output": OutputSpec((ClassSpec("target"),), "softmax")}, "which draws by softmax"),
         ({"input": InputSpec(64, 64, colour="rgb")}, "sees the frame as the run does"),
         ({"input": InputSpec(64, 128)}, "sees the frame as the run does"),
         ({"seed": 8}, "it may know the test cases"),
@@ -173,6 +174,57 @@ def test_teacher_that_does_not_fit_is_refused(change: dict[str, Any], reason: st
     with pytest.raises(RunError, match=reason):
         check_teacher(trained_run, dataclasses.replace(student, **fields), student)
     check_teacher(trained_run, dataclasses.replace(student, input=InputSpec(128, 128)), student)
+
+
+@pytest.mark.parametrize(("activation", "channels"), [("sigmoid", (1, 0)), ("softmax", (0, 2, 1))])
+def test_teacher_of_the_same_classes_in_another_order_is_followed_by_name(
+    activation: str, channels: tuple[int, ...], trained_run: Path
+) -> None:
+    from edgeseg.compress.lesson import check_teacher
+    from edgeseg.train.run import read_run
+
+    def name(*classes: str) -> RunRecord:
+        output = OutputSpec(tuple(ClassSpec(one) for one in classes), activation)
+        return dataclasses.replace(read_run(trained_run), output=output)
+
+    student = name("nerve", "vessel")
+    assert check_teacher(trained_run, name("vessel", "nerve"), student) == channels
+    with pytest.raises(DataError, match="vessel, plexus"):
+        check_teacher(trained_run, name("vessel", "plexus"), student)
+    assert check_teacher(trained_run, name("vessel", "plexus"), student, {"nerve": "plexus"}) == channels
+
+
+def test_a_gate_that_was_not_judged_is_no_praise(
+    compressed: tuple[Path, Outcome], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    import typer
+
+    from edgeseg.cli.compress import tell_outcome
+    from edgeseg.report.compression import write_compression_report
+
+    folder, outcome = compressed
+    report = outcome.report
+    assert (report.gate["held"], report.gate["judged"]) == (True, True)
+    doubt = "Not judged: the float model itself is useless."
+    doubted = dataclasses.replace(
+        report, gate={**report.gate, "held": False, "judged": False}, advice=doubt, notices=("Nothing is marked.",)
+    )
+    with pytest.raises(typer.Exit) as raised:
+        tell_outcome(doubted, tmp_path)
+    assert raised.value.exit_code == 3
+    said = capsys.readouterr()
+    assert "chosen:" not in said.out
+    assert doubt in said.err
+    assert "Nothing is marked." in said.err
+    for file in ("float32.tflite", f"{report.chosen}.tflite"):
+        shutil.copy(folder / file, tmp_path)
+    write_compression_report(tmp_path, folder.parent / "run", dataclasses.replace(outcome, report=doubted, cases=()))
+    page, text = ((tmp_path / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    assert 'class="verdict missed">Gate not judged' in page
+    assert "Gate held" not in page + text
+    assert "- Nothing is marked." in text
 
 
 def test_every_layer_of_every_file_is_compared_with_float(compressed: tuple[Path, Outcome]) -> None:

@@ -82,6 +82,23 @@ def test_nothing_to_continue_and_changed_data_are_told(tmp_path: Path, monkeypat
         trainer.resume_run(data, tmp_path / "run")
 
 
+def test_a_training_that_was_stopped_before_its_record_is_begun_anew_by_resume(
+    disc_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Fail
+) -> None:
+    """Plain and --resume must not send the user to each other."""
+    out = tmp_path / "run"
+    (tmp_path / "run.partial").mkdir()
+    (tmp_path / "run.partial" / "half").touch()
+    code, said = fail("train", disc_data, "--out", out)
+    assert (code, "Continue it with --resume" in said) == (1, True)
+    monkeypatch.setattr(trainer, "_fit", stop)
+    code, said = fail("train", disc_data, "--out", out, "--resume", "--model", "nano", "--size", "32")
+    assert (code, "begins anew" in said) == (130, True), said
+    assert read_interrupted(tmp_path / "run.partial").options.model == "nano"
+    assert not (tmp_path / "run.partial" / "half").exists()
+    assert f"--out {out} --resume" in said
+
+
 def test_record_says_what_is_white_in_images_of_12_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_disc_data(tmp_path / "discs", 20)
     for path in (data / "images").iterdir():

@@ -46,7 +46,7 @@ def test_unknown_board_names_the_nearest() -> None:
         ('summary = "no precision"\n', "missing field precision"),
         ('summary = "odd"\nprecision = "int4"\n', "got 'int4'"),
         (VALID + "calibration_images = 0\n", "at least 1 calibration image"),
-        (VALID + "[qat]\nepochs = 0\nlearning_rate = 1e-4\ndistillation = 0.5\n", "epochs >= 1"),
+        (VALID + "[qat]\nepochs = 0\nlearning_rate = 1e-4\ndistillation = 0.5\n", "1 to 100000 epochs"),
         ('summary = "odd"\nprecision = "float16"\n[qat]\nepochs = 1\nlearning_rate = 1\ndistillation = 0\n', "beside"),
         ("precision = ", "does not parse"),
         ("precision = " + "[" * 10_000, "does not parse"),

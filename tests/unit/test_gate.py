@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
 
 from edgeseg.compress.advice import explain_choice, explain_gate, list_remarks
-from edgeseg.compress.gate import Gate, choose_variant
-from edgeseg.compress.variant import KeptChannels, LayerError, Variant
+from edgeseg.compress.gate import Gate, choose_variant, explain_doubt
+from edgeseg.compress.variant import CaseFigures, KeptChannels, LayerError, Variant
 from edgeseg.core.board import load_board
 from edgeseg.core.catalog import find_board, list_boards
-from edgeseg.core.stats import Estimate, Percentiles
+from edgeseg.core.stats import Estimate, Percentiles, estimate_mean
 from edgeseg.core.verdict import UNCERTAIN, UNMAPPED
+from edgeseg.evaluate.baseline import Baseline, explain_useless
+from edgeseg.evaluate.score import EmptyCases, Evaluation
 from edgeseg.graph.finding import Objection, make_finding, summarise_findings
 
 
@@ -28,6 +31,7 @@ def make_variant(
     layers: tuple[LayerError, ...] = (),
     kept_float: tuple[str, ...] = (),
 ) -> Variant:
+    lost = Estimate(drop, drop, (drop - spread, drop + spread))
     return Variant(
         name=name,
         file=f"{name}.tflite",
@@ -40,8 +44,9 @@ def make_variant(
         sparsity=0.0,
         operators={"CONV_2D": 3},
         dice=Estimate(0.9, 0.9, (0.88, 0.92)),
-        dice_drop=Estimate(drop, drop, (drop - spread, drop + spread)),
+        dice_drop=lost,
         validation_dice=validation,
+        validation=CaseFigures(Estimate(validation, validation, (validation, validation)), lost),
         latency_ms=Percentiles(ms, ms, ms, ms * 1.2, ms, 0.0),
         lint=lint or {},
         layers=layers,
@@ -64,7 +69,7 @@ def test_bad_end_of_the_interval_counts() -> None:
     variants = [make_variant("a", 1.0, 0.005, spread=0.02)]
     chosen, held = choose_variant(variants, Gate(max_drop=0.01))
     assert not held
-    assert "loses 0.0050 (up to 0.0250)" in explain_gate(chosen, Gate(max_drop=0.01))
+    assert "loses 0.0050 (up to 0.0250) on validation cases" in explain_gate(chosen, Gate(max_drop=0.01))
 
 
 def test_budget_is_held_by_the_slow_frames_too() -> None:
@@ -200,9 +205,8 @@ def test_what_was_asked_for_has_to_hold_and_not_what_was_made_beside() -> None:
     said = explain_choice([PLAIN, pruned], chosen, held, Gate())
     assert "No file that was asked for keeps the drop within 0.01: the best, prune50, loses 0.0300" in said
     assert said.endswith("int8-ptq, which was made beside, holds the gate and is chosen instead.")
-    assert list_remarks([PLAIN, pruned], chosen, Gate()) == {
-        "prune50": "prune50 is not admitted: it loses 0.0300 (up to 0.0310), where 0.01 may be lost."
-    }
+    lost = "loses 0.0300 (up to 0.0310) on validation cases, where 0.01 may be lost"
+    assert list_remarks([PLAIN, pruned], chosen, Gate()) == {"prune50": f"prune50 is not admitted: it {lost}."}
     asked = dataclasses.replace(PLAIN, requested=True)
     assert choose_variant([asked, pruned], Gate()) == (asked, True)
 
@@ -285,7 +289,79 @@ def test_slower_file_is_held_against_the_fastest() -> None:
     )
 
 
-@pytest.mark.parametrize("values", [{"max_drop": -0.1}, {"max_drop": 2.0}, {"budget_ms": 0.0}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"max_drop": -0.1},
+        {"max_drop": 2.0},
+        {"budget_ms": 0.0},
+        {"budget_ms": float("nan")},
+        {"max_drop": float("nan")},
+    ],
+)
 def test_impossible_gates_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected --"):
         Gate(values.get("max_drop", 0.01), values.get("budget_ms"))
+
+
+def judge_on(dice: float, groups: int, baseline: float = 0.1) -> Evaluation:
+    """Judge cases by groups whose Dice is the same everywhere."""
+    known = estimate_mean([dice] * groups, [str(number) for number in range(groups)])
+    doubt = explain_useless(known, Baseline(baseline, 0.0))
+    return Evaluation(
+        groups, known, known, known, known, known, {}, EmptyCases(0), {}, None, None, None, bool(doubt), (doubt,)
+    )
+
+
+def test_the_gate_looks_at_validation_cases_and_test_cases_only_report() -> None:
+    lost = Estimate(0.2, 0.2, (0.19, 0.21))
+    good = make_variant("good", 1.0, 0.0)
+    unlucky = dataclasses.replace(good, dice_drop=lost)
+    assert choose_variant([unlucky], Gate()) == (unlucky, True)
+    lucky = dataclasses.replace(good, validation=CaseFigures(good.dice, lost), name="lucky")
+    assert choose_variant([lucky], Gate()) == (lucky, False)
+    assert choose_variant([lucky, unlucky], Gate()) == (unlucky, True)
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "reason"),
+    [
+        (judge_on(0.9, 8), judge_on(0.9, 8), ""),
+        (judge_on(0.17, 8), judge_on(0.9, 8), "useless on validation cases"),
+        (judge_on(0.9, 8), judge_on(0.17, 8), "useless on test cases"),
+        (judge_on(0.9, 8), judge_on(0.6, 8, baseline=0.7), "marking the whole image in every image reaches 0.70"),
+        (judge_on(0.9, 4), judge_on(0.9, 8), "fewer than 5 groups of validation cases"),
+        (judge_on(0.9, 8), judge_on(0.9, 1), ""),
+    ],
+)
+def test_a_float_model_that_is_useless_or_hardly_known_lets_nothing_be_promised(
+    validation: Evaluation, test: Evaluation, reason: str
+) -> None:
+    doubt = explain_doubt(validation, test, Gate())
+    assert reason in doubt
+    assert bool(doubt) == bool(reason)
+
+
+def test_who_asks_for_no_promise_needs_no_interval_but_a_model() -> None:
+    assert explain_doubt(judge_on(0.9, 2), judge_on(0.9, 2), Gate(max_drop=1.0)) == ""
+    assert "useless" in explain_doubt(judge_on(0.2, 8), judge_on(0.9, 8), Gate(max_drop=1.0))
+
+
+def test_without_an_interval_the_mean_chooses() -> None:
+    few = Estimate(0.005, 0.005, None)
+    variants = [
+        dataclasses.replace(make_variant(name, ms, 0.0), validation=CaseFigures(few, few))
+        for name, ms in (("slow", 3.0), ("fast", 1.0))
+    ]
+    assert choose_variant(variants, Gate())[0].name == "fast"
+    assert "loses 0.0050 on validation cases" in explain_gate(variants[0], Gate(max_drop=0.001))
+
+
+@pytest.mark.parametrize("gate", [Gate(), Gate(budget_ms=0.5), Gate(max_drop=0.0)])
+def test_the_same_figures_give_the_same_choice_in_any_order(gate: Gate) -> None:
+    variants = [
+        dataclasses.replace(make_variant(name, 1.0, 0.001), bytes=size)
+        for name, size in (("b", 900), ("a", 900), ("c", 1000), ("d", 2000))
+    ]
+    chosen = {choose_variant(order, gate)[0].name for order in itertools.permutations(variants)}
+    assert chosen == {"a"}

@@ -11,30 +11,124 @@ import pytest
 from edgeseg.core.errors import TrainingError
 from edgeseg.data.case import Case
 from edgeseg.data.reading import Reading
-from edgeseg.train.memory import check_images, check_memory, estimate_memory, refuse_too_large
+from edgeseg.deploy.machine import Machine
+from edgeseg.train.memory import (
+    FIXED_MB,
+    check_further_training,
+    check_images,
+    check_memory,
+    estimate_memory,
+    read_free_mb,
+)
 
 
 def describe_model(results: int, parameters: int) -> SimpleNamespace:
-    layer = SimpleNamespace(output=SimpleNamespace(shape=(None, 1024, results)))
-    return SimpleNamespace(layers=[layer], count_params=lambda: parameters)
+    layer = SimpleNamespace(name="conv", output=SimpleNamespace(shape=(None, 1024, results)))
+    ends = SimpleNamespace(name="end", output=SimpleNamespace(shape=(None, 0)))
+    return SimpleNamespace(layers=[ends, layer, ends], count_params=lambda: parameters)
 
 
 def test_results_grow_with_the_batch_and_weights_do_not() -> None:
     one, two = (estimate_memory(describe_model(1024, 2**20), batch) for batch in (1, 2))
-    assert (one, two) == pytest.approx((3.2 + 24.0, 6.4 + 24.0))
+    assert (one, two) == pytest.approx((FIXED_MB + 3.2 + 24.0, FIXED_MB + 6.4 + 24.0))
 
 
-def test_more_than_is_free_is_refused_with_what_would_fit() -> None:
-    refuse_too_large(needed=6000, least=1000, free=6000, batch=16)
-    with pytest.raises(TrainingError, match=r"at least 6,700 MB of free memory .* batch of 16, got 4,000 MB") as caught:
-        refuse_too_large(6700, 1200, 4000, 16)
-    assert "--batch (1 needs 1,200 MB)" in caught.value.hint
+@pytest.mark.parametrize(
+    ("model", "size", "batch", "quantised", "measured"),
+    [
+        ("nano", 256, 8, False, 127),
+        ("nano", 512, 16, False, 338),
+        ("small", 256, 32, False, 314),
+        ("base", 512, 16, False, 993),
+        ("base", 1024, 4, False, 988),
+        ("classic", 128, 2, False, 823),
+        ("small", 256, 16, True, 313),
+        ("base", 256, 16, True, 500),
+    ],
+)
+def test_what_real_steps_took_is_estimated_within_a_third(
+    model: str, size: int, batch: int, quantised: bool, measured: float
+) -> None:
+    from edgeseg.model.unet import build_unet
+    from edgeseg.train.run import TrainOptions
+
+    network = build_unet(TrainOptions(model=model, size=size).describe_network(1))
+    assert 0.95 < estimate_memory(network, batch, quantised) / measured < 1.34
+
+
+def test_more_than_is_free_is_refused_with_the_batch_that_fits() -> None:
+    model = describe_model(2**18, 2**20)
+    check_memory(model, 5, free=5000)
+    with pytest.raises(TrainingError, match=r"MB of free memory .* batch of 64, got 5,000 MB") as caught:
+        check_memory(model, 64, free=5000)
+    assert "--batch 5," in caught.value.hint
+    check_memory(model, 5, free=5000)
+    with pytest.raises(TrainingError, match="batch of 6"):
+        check_memory(model, 6, free=5000)
+    with pytest.raises(TrainingError) as caught:
+        check_memory(model, 64, free=200)
+    assert "a batch of 1 needs" in caught.value.hint
 
 
 def test_this_machine_is_asked() -> None:
     check_memory(describe_model(1, 1), 16)
     with pytest.raises(TrainingError, match="free memory"):
         check_memory(describe_model(2**20, 2**40), 16)
+    with pytest.raises(TrainingError, match="train this network further") as caught:
+        check_further_training(describe_model(2**20, 2**40), 16, quantised=True)
+    assert "--recipe float16,int8-ptq" in caught.value.hint
+
+
+MEMINFO = "MemTotal: 24000000 kB\nMemAvailable:   20480000 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, 20000),
+        (
+            {
+                "proc/self/cgroup": "0::/job/inner\n",
+                "sys/fs/cgroup/job/memory.max": str(2000 * 2**20),
+                "sys/fs/cgroup/job/memory.current": str(500 * 2**20),
+                "sys/fs/cgroup/job/memory.stat": f"anon 1\ninactive_file {100 * 2**20}\n",
+                "sys/fs/cgroup/job/inner/memory.max": "max",
+                "sys/fs/cgroup/job/inner/memory.current": "5",
+            },
+            1600,
+        ),
+        (
+            {
+                "proc/self/cgroup": "3:cpu:/x\n4:memory:/not/mounted/here\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": str(3000 * 2**20),
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": str(1000 * 2**20),
+            },
+            2000,
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "1000",
+            },
+            20000,
+        ),
+        (
+            {
+                "proc/self/cgroup": "0::/\nnonsense\n",
+                "sys/fs/cgroup/memory.max": "100",
+                "sys/fs/cgroup/memory.current": "2000",
+                "sys/fs/cgroup/memory.stat": "inactive_file\nx y z\n",
+            },
+            0,
+        ),
+    ],
+)
+def test_a_container_may_take_what_its_group_leaves(tmp_path: Path, files: dict[str, str], free: float) -> None:
+    for name, text in {"proc/meminfo": MEMINFO, **files}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert read_free_mb(Machine(root=tmp_path)) == free
 
 
 def make_cases(*sides: int) -> list[Case]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgeseg.cli.tables import print_evaluation
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
+from edgeseg.core.stats import Estimate
 from edgeseg.data.dataset import Case, LabelledImage
 from edgeseg.evaluate.head import ellipse_circumference, measure_circumference
 from edgeseg.evaluate.metrics import score_mask
@@ -25,6 +26,11 @@ def draw_square(left: int, size: int = 20) -> NDArray[np.uint8]:
     mask = np.zeros((60, 60), np.uint8)
     mask[20 : 20 + size, left : left + size] = 1
     return mask
+
+
+def get_mean(estimate: Estimate | None) -> float:
+    assert estimate is not None
+    return estimate.mean
 
 
 def make_image(stem: str, *masks: NDArray[np.uint8]) -> LabelledImage:
@@ -63,9 +69,9 @@ def test_empty_cases_stand_apart() -> None:
     ]
     evaluation = summarise_cases(scored, CLASSES)
     assert evaluation.cases == 1
-    assert evaluation.dice.mean == 1.0
+    assert get_mean(evaluation.dice) == 1.0
     assert (evaluation.empty.cases, evaluation.empty.false_positive_rate) == (2, 0.5)
-    assert evaluation.empty.ci95 == (0.0, 1.0)
+    assert evaluation.empty.ci95 is None
     assert {name: rate.cases for name, rate in evaluation.absent.items()} == {"a": 2, "b": 3}
     assert [evaluation.absent[name].false_positive_rate for name in "ab"] == [0.5, 0.0]
 
@@ -75,9 +81,9 @@ def test_each_class_is_told() -> None:
     labels[draw_square(10) > 0] = 1
     scored = [score_labels(labels, make_image("x", draw_square(10), draw_square(35)), CLASSES)]
     evaluation = summarise_cases(scored, CLASSES)
-    assert evaluation.per_class["a"]["dice"].mean == 1.0
-    assert evaluation.per_class["b"]["dice"].mean == 0.0
-    assert evaluation.dice.mean == 0.5
+    assert get_mean(evaluation.per_class["a"]["dice"]) == 1.0
+    assert get_mean(evaluation.per_class["b"]["dice"]) == 0.0
+    assert get_mean(evaluation.dice) == 0.5
 
 
 def test_drop_is_paired() -> None:
@@ -90,6 +96,7 @@ def test_drop_is_paired() -> None:
         child.append(score_labels(draw_square(11 + shift), make_image(str(number), truth), CLASSES[:1]))
     drop = estimate_drop(parent, child)
     assert drop.mean == pytest.approx(0.05, abs=0.01)
+    assert drop.ci95 is not None
     assert drop.ci95[1] - drop.ci95[0] < 0.01
 
 
@@ -112,7 +119,7 @@ def test_millimetres_come_where_the_pixel_size_is_known() -> None:
     scored = [score_labels(draw_square(20), image, CLASSES[:1])]
     evaluation = summarise_cases(scored, CLASSES[:1])
     assert evaluation.hd95_mm is not None
-    assert evaluation.hd95_mm.mean == pytest.approx(evaluation.hd95_px.mean * 0.5)
+    assert evaluation.hd95_mm.mean == pytest.approx(get_mean(evaluation.hd95_px) * 0.5)
     assert evaluation.per_class["a"]["hd95_mm"] == evaluation.hd95_mm
     assert evaluation.circumference_error_mm is not None
     assert evaluation.circumference_error_mm.mean < 15
@@ -155,11 +162,13 @@ def test_intervals_are_over_groups_and_not_over_cases() -> None:
             score_labels(draw_square(10 + shift), LabelledImage(case, truth, (truth,)), CLASSES[:1])
             for shift, case in zip(shifts, cases, strict=True)
         ]
-        low, high = summarise_cases(scored, CLASSES[:1]).dice.ci95
-        return high - low
+        dice = summarise_cases(scored, CLASSES[:1]).dice
+        assert dice is not None
+        assert dice.ci95 is not None
+        return dice.ci95[1] - dice.ci95[0]
 
     alone = interval_width([str(number) for number in range(40)])
-    together = interval_width([str(number // 10) for number in range(40)])
+    together = interval_width([str(number // 8) for number in range(40)])
     assert together > 1.5 * alone
 
 

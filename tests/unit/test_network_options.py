@@ -38,7 +38,7 @@ def test_named_sizes_say_more_than_widths() -> None:
         ({"colour": "bgr"}, "colour to be one of grey, rgb"),
         ({"dropout": 1.0}, "dropout from 0 to below 1"),
         ({"l2": -1.0}, "l2 of at least 0"),
-        ({"batch": 0}, "batch and a learning rate above 0"),
+        ({"batch": 0}, "batch of 1 to"),
         ({"size": 100}, "that 32 divides"),
     ],
 )
@@ -54,7 +54,7 @@ def test_unknown_size_names_the_nearest() -> None:
 
 @pytest.mark.parametrize("own", [{"down9_a": 4}, {"down0_b": 4}, {"up0_reduce": 4}, {"stem": 4}, {"up0_a": 0}])
 def test_own_widths_that_cannot_be_are_refused(own: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="expected own widths above 0 for down0_a, down1_a, up0_a, up0_b"):
+    with pytest.raises(ValueError, match="expected own widths from 1 to 8192 for down0_a, down1_a, up0_a, up0_b"):
         make_spec(widths=(8, 8), own=own)
 
 

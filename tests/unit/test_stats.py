@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeseg.core.stats import estimate_mean, summarise_times
+from edgeseg.core.stats import FEWEST_GROUPS, Estimate, estimate_any, estimate_mean, summarise_times
 
 
 def test_percentiles_of_known_times() -> None:
@@ -16,21 +16,38 @@ def test_percentiles_of_known_times() -> None:
 
 def test_nothing_measured_is_zero() -> None:
     assert summarise_times([]).p99 == 0.0
-    assert estimate_mean([]).ci95 == (0.0, 0.0)
+    assert estimate_any([], []) is None
+    with pytest.raises(ValueError, match="at least one value"):
+        estimate_mean([])
+
+
+@pytest.mark.parametrize("groups", [1, 2, FEWEST_GROUPS - 1, FEWEST_GROUPS])
+def test_too_few_groups_have_no_interval(groups: int) -> None:
+    values = [0.1 * (number % 7) for number in range(20)]
+    estimate = estimate_mean(values, [str(number % groups) for number in range(20)])
+    assert (estimate.ci95 is None) == (groups < FEWEST_GROUPS)
+    assert estimate.mean == pytest.approx(np.mean(values), abs=1e-4)
+    assert estimate.high == (estimate.mean if estimate.ci95 is None else estimate.ci95[1])
+
+
+def width(estimate: Estimate) -> float:
+    assert estimate.ci95 is not None
+    return estimate.ci95[1] - estimate.ci95[0]
 
 
 def test_interval_holds_the_mean_and_narrows_with_more_cases() -> None:
     values = np.random.default_rng(0).normal(0.8, 0.1, 400).tolist()
     few, many = estimate_mean(values[:20]), estimate_mean(values)
+    assert few.ci95 is not None
     assert few.ci95[0] < few.mean < few.ci95[1]
-    assert many.ci95[1] - many.ci95[0] < few.ci95[1] - few.ci95[0]
+    assert width(many) < width(few)
 
 
 def test_cases_of_one_group_do_not_count_as_independent() -> None:
     values = np.repeat(np.random.default_rng(1).normal(0.8, 0.1, 10), 10).tolist()
     groups = [f"patient{number // 10}" for number in range(100)]
     alone, grouped = estimate_mean(values), estimate_mean(values, groups)
-    assert grouped.ci95[1] - grouped.ci95[0] > 2 * (alone.ci95[1] - alone.ci95[0])
+    assert width(grouped) > 2 * width(alone)
 
 
 def test_interval_is_the_same_every_time() -> None:

@@ -142,3 +142,41 @@ def test_lock_is_free_when_its_holder_is_gone(tmp_path: Path) -> None:
     with hold_lock(path):
         assert is_held(path)
     assert not is_held(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "this is no JSON\n",
+        '{"op_code": 99, "worker_id": "x"}\n',
+        '{"a": 1}\n',
+        "[1, 2]\n",
+        "\x00\x00\n",
+        "null\n",
+        '{"op_code": 0, "worker_id": "x", "study_name": "edgeseg", "directions": [7]}\n',
+    ],
+)
+def test_lines_of_another_hand_are_told(tmp_path: Path, line: str) -> None:
+    run_trials(open_journal(tmp_path), 1)
+    journal = tmp_path / "journal.log"
+    whole = journal.read_text(encoding="utf-8").splitlines(keepends=True)
+    journal.write_text("".join([whole[0], line, *whole[1:]]), encoding="utf-8")
+    with pytest.raises(RunError, match=r"journal\.log"):
+        open_journal(tmp_path)
+
+
+def test_a_journal_of_another_kind_of_search_is_told(tmp_path: Path) -> None:
+    run_trials(open_journal(tmp_path), 1)
+    journal = tmp_path / "journal.log"
+    text = journal.read_text(encoding="utf-8").replace('"directions":[2,1]', '"directions":[2,1,1]')
+    journal.write_text(text, encoding="utf-8")
+    with pytest.raises(RunError, match=r"journal\.log"):
+        open_journal(tmp_path)
+
+
+@pytest.mark.parametrize("left", ["study.lock", "journal.log.lock"])
+def test_locks_that_the_dead_left_hold_nobody_up(tmp_path: Path, left: str) -> None:
+    (tmp_path / left).write_text("other-host:1234", encoding="utf-8")
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials" / "0000.lock").touch()
+    assert len(run_trials(open_journal(tmp_path), 1)) == 1

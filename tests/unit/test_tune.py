@@ -50,7 +50,7 @@ def test_spaces_that_cannot_be_searched(changed: dict[str, str], said: str) -> N
 def test_unknown_model_and_no_epochs() -> None:
     with pytest.raises(UnknownNameError, match="model size"):
         SearchSpace(models=("nano", "mirco"))
-    with pytest.raises(ValueError, match="at least 1 epoch"):
+    with pytest.raises(ValueError, match="expected 1 to 100000 epochs"):
         StudyPlan(SearchSpace(), SplitSpec(0, 0.12, 0.15), epochs=0)
 
 
