@@ -15,7 +15,7 @@ from typing import ClassVar
 from fuzzing.kind import Kind
 
 MODULES = ("models", "media", "wires")
-TRIAL = "trial"
+TRIAL, TRIAL_BYTES = "trial", 400 * 2**20
 
 
 class TrialKind(Kind):
@@ -41,7 +41,7 @@ class TrialKind(Kind):
         elif data == b"hang":
             time.sleep(3600)
         elif data == b"memory":
-            bytes(bytearray(b"\1") * (600 * 2**20))
+            len(b"\1" * TRIAL_BYTES)
         elif data == b"exception":
             raise KeyError("trial")
         elif data == b"refused":

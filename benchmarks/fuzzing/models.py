@@ -195,7 +195,9 @@ def _change_field(rng: Random, value: Any) -> Any:
 def _change_list(rng: Random, values: list[Any]) -> list[Any]:
     changed = list(values)
     act = rng.random()
-    if not changed or act < 0.1:
+    if not changed or hasattr(changed[0], "__dict__"):
+        return rng.choice((changed[:-1], changed[1:], changed * 2, changed[::-1], []))
+    if act < 0.1:
         return rng.choice(([], [0], [-1], [1] * 9))
     place = rng.randrange(len(changed))
     if act < 0.25:

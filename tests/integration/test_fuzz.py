@@ -33,7 +33,7 @@ def test_a_thousand_mutants_are_refused_or_read_in_time(tmp_path: Path) -> None:
 
 
 def test_every_way_to_fail_is_found_kept_and_seen_again(tmp_path: Path) -> None:
-    code, rows, said = run_fuzzer(tmp_path, "--kind", "trial", "--mutants", "8", "--hang-s", "1")
+    code, rows, said = run_fuzzer(tmp_path, "--kind", "trial", "--mutants", "8", "--hang-s", "3", "--memory-mb", "300")
     assert code == GATE_NOT_HELD, said
     assert [rows["trial"][name] for name in FAILURES] == ["1"] * len(FAILURES)
     (kept,) = (tmp_path / "failures").glob("*exception.json")
