@@ -5,14 +5,15 @@
 Each command is run to its end once, and then killed with all that it started (SIGKILL, as a lost supply would) at
 random moments between its start and that end; every second time over a result that stands there. Then it is looked at
 what stands under the final name, and the command is given again: with --resume where something waits to be gone on
-with. Trainings are tiny; a board is a folder, with the real scripts and fakes of its Python and of systemd. Writes
-OUT/kills.md and .json.
+with. Trainings are tiny, and their packages are loaded before, so that no kill hits an import; a board is a folder,
+with the real scripts and fakes of its Python and of systemd. Writes OUT/kills.md and .json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -21,7 +22,10 @@ import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -43,6 +47,8 @@ SECONDS = 300.0
 HEADER = ("what", "kills", "lost", "half made", "next run done", "next run told what to do", "verdict")
 TRAINING = ["--model", "nano", "--size", "32", "--epochs", "2", "--batch", "4"]
 FRAMES = 60
+LOADED = multiprocessing.get_context("forkserver")
+COMPRESSING = ("edgeseg.compress.plan", "edgeseg.compress.resume", "edgeseg.report.compression")
 WHOLE = "undisturbed"
 """Where a command ran to its end."""
 RUN = f"Training/{WHOLE}/out"
@@ -137,12 +143,12 @@ class Compression(FolderTask):
     name, record, needed = (
         "compress",
         "plan.json",
-        ("compress.json", "report.html", "float16.tflite", "int8-ptq.tflite"),
+        ("compress.json", "report.html", "float32.tflite", "int8-ptq.tflite"),
     )
 
     def words(self) -> list[str]:
-        """Make two files of the run."""
-        recipes = ["--recipe", "float16", "--recipe", "int8-ptq", "--max-drop", "1"]
+        """Make an int8 file of the run."""
+        recipes = ["--recipe", "int8-ptq", "--max-drop", "1"]
         return [*edgeseg("compress"), str(self.folder / RUN), *recipes]
 
 
@@ -253,34 +259,79 @@ def edgeseg(command: str) -> list[str]:
     return [sys.executable, "-m", "edgeseg", command]
 
 
+@dataclass(frozen=True)
+class Work:
+    """A command at work, in a session of its own."""
+
+    pid: int
+    wait: Callable[[float], int | None]
+    """Gives its exit code, None where it was still at work after so many seconds."""
+    said: Path
+
+    def end(self) -> None:
+        """Kill it with all that it started."""
+        os.killpg(self.pid, signal.SIGKILL)
+        self.wait(SECONDS)
+
+
+def start(task: Task, place: Path) -> Work:
+    """Start a task's command."""
+    command, surroundings, said = task.command(place), task.surroundings(place), place / "said"
+    if isinstance(task, FolderTask):
+        forked = LOADED.Process(target=run_loaded, args=(command[3:], said))
+        forked.start()
+        assert forked.pid is not None
+        return Work(forked.pid, partial(wait_forked, forked), said)
+    with said.open("wb") as out:
+        process = subprocess.Popen(
+            command, env=surroundings, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    return Work(process.pid, partial(wait_process, process), said)
+
+
+def run_loaded(words: Sequence[str], said: Path) -> None:
+    """Run an edgeseg command in a process in which Python has loaded its packages already."""
+    os.setsid()
+    handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for output in (1, 2):
+        os.dup2(handle, output)
+    sys.argv = ["edgeseg", *words]
+    from edgeseg.cli.app import main as command_line
+
+    command_line()
+
+
+def wait_forked(process: BaseProcess, seconds: float) -> int | None:
+    """Wait for a process with its packages loaded."""
+    process.join(seconds)
+    return process.exitcode
+
+
+def wait_process(process: subprocess.Popen[bytes], seconds: float) -> int | None:
+    """Wait for a program."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
 def run(task: Task, place: Path) -> tuple[int, str, float]:
     """Run a task's command to its end; gives its exit code, what it said, and its seconds."""
-    start = perf_counter()
-    done = subprocess.run(
-        task.command(place),
-        env=task.surroundings(place),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr, perf_counter() - start
+    began, work = perf_counter(), start(task, place)
+    code = work.wait(SECONDS)
+    if code is None:
+        work.end()
+        code = -1
+    return code, work.said.read_text("utf-8", "replace"), perf_counter() - began
 
 
 def kill(task: Task, place: Path, moment: float) -> bool:
     """Start a task's command and kill it with all that it started; says whether it was still at work."""
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(
-        task.command(place), env=task.surroundings(place), cwd=ROOT, stdout=quiet, stderr=quiet, start_new_session=True
-    ) as process:
-        try:
-            process.wait(moment)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return True
-    return False
+    work = start(task, place)
+    if work.wait(moment) is not None:
+        return False
+    work.end()
+    return True
 
 
 def try_kill(task: Task, place: Path, moment: float, taken: bool) -> list[str]:
@@ -341,7 +392,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", default=[], choices=[kind.name for kind in TASKS])
     chosen = parser.parse_args()
-    start = perf_counter()
+    began = perf_counter()
+    LOADED.set_forkserver_preload(["edgeseg.train.trainer", "edgeseg.train.folds", "edgeseg.cli.app", *COMPRESSING])
     with TemporaryDirectory() as name:
         folder = Path(name).resolve()
         (folder / "data").mkdir()
@@ -359,7 +411,7 @@ def main() -> None:
         "that it takes, every second time over an older result. Lost: what stood there before, or a picture that the "
         "index names, is gone. Half made: something under a final name is not whole. Then the command was given again. "
         "The board is a folder with fakes of Python and systemd. "
-        f"All of it took {(perf_counter() - start) / 60:.0f} minutes.",
+        f"All of it took {(perf_counter() - began) / 60:.0f} minutes.",
     )
     chosen.out.mkdir(parents=True, exist_ok=True)
     write_results(chosen.out, "kills", notes, HEADER, rows)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg.core.errors import DataError, OutputError, RunError
-from edgeseg.core.marks import MARK, held_folder, read_mark, refuse_foreign, remove_folder, write_mark
+from edgeseg.core.marks import MARK, held_folder, list_foreign, read_mark, refuse_foreign, remove_folder, write_mark
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 """How a text begins that a spreadsheet takes for a formula, perhaps after apostrophes that were put there before."""
@@ -190,10 +190,11 @@ def refuse_taken(out: Path, overwrite: bool, what: str) -> None:
     _settle(out, overwrite)
     partial = partial_path(out)
     if partial.is_dir() and any(partial.iterdir()):
-        refuse_foreign(partial)
         with held_folder(partial):
-            pass  # a training at work there is told before anything else
-        if not overwrite:
+            pass  # work that goes on there is told before anything else
+        if overwrite or list_foreign(partial) is None:
+            refuse_foreign(partial)
+        else:
             raise RunError(
                 f"Expected no interrupted {what} at {out}, got {partial}.",
                 f"Continue it with {'--resume --overwrite' if out.exists() else '--resume'}, "

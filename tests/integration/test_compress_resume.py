@@ -110,7 +110,7 @@ def test_full_disk_is_told_and_leaves_nothing_half_made(
     assert "disk has room" in caught.value.hint
     assert not interrupted.exists()
     left = {str(path.relative_to(partial_path(interrupted))) for path in read_files(partial_path(interrupted))}
-    assert left == {"plan.json", "float32.tflite", "int8-ptq.tflite", "recipes/float16.toml"}
+    assert left == {".edgeseg", "plan.json", "float32.tflite", "int8-ptq.tflite", "recipes/float16.toml"}
     assert read_files(trained_run) == before
 
 

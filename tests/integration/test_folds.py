@@ -15,7 +15,7 @@ import pytest
 from edgeseg.cli.app import main
 from edgeseg.compress.workshop import open_run
 from edgeseg.core.errors import DataError, RunError, TrainingError
-from edgeseg.core.files import partial_path, read_rows, write_json
+from edgeseg.core.files import partial_path, read_rows, staged_folder, write_json
 from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset
 from edgeseg.train import trainer
@@ -48,7 +48,8 @@ def test_interrupted_folds_go_on_and_leave_a_run_each_and_a_summary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Fail
 ) -> None:
     data, out = make_disc_data(tmp_path / "discs", 18), tmp_path / "cv"
-    (out / "old").mkdir(parents=True)
+    with staged_folder(out) as older:
+        (older / "old").touch()
     with monkeypatch.context() as patched:
         stop_in_second_fold(patched)
         with pytest.raises(KeyboardInterrupt):

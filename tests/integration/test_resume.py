@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import DataError, RunError
+from edgeseg.core.files import staged_folder
 from edgeseg.core.images import read_image, write_image
 from edgeseg.train import trainer
 from edgeseg.train.history import read_history
@@ -138,7 +139,8 @@ def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Fail
 ) -> None:
     data = make_disc_data(tmp_path / "discs", 20)
-    (tmp_path / "run" / "old").mkdir(parents=True)
+    with staged_folder(tmp_path / "run") as older:
+        (older / "old").touch()
     with monkeypatch.context() as patched:
         patched.setattr(trainer, "export_run", stop)
         with pytest.raises(KeyboardInterrupt):
@@ -151,6 +153,7 @@ def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
     assert record.timing is not None
     assert record.timing.peak_memory_mb > 100
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        ".edgeseg",
         "curve.png",
         "history.csv",
         "logs",

@@ -183,7 +183,7 @@ def test_stream_counts_every_frame(int8_model: Path, tmp_path: Path) -> None:
 
 def test_missed_budget_is_exit_code_3(int8_model: Path, disc_data: Path, tmp_path: Path) -> None:
     done = run_edgeseg(
-        "stream", int8_model, "--source", disc_data, "--view", "none", "--budget-ms", "0.0001", "--json",
+        "stream", int8_model, "--source", disc_data, "--view", "none", "--budget-ms", "0.001", "--json",
         tmp_path / "s.json",
     )  # fmt: skip
     assert done.returncode == 3
