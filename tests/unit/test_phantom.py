@@ -22,7 +22,6 @@ from edgeseg.data.phantom.acoustics import (
 )
 from edgeseg.data.phantom.geometry import ScanGeometry, draw_geometry
 from edgeseg.data.phantom.scene import build_scene
-from edgeseg.data.phantom.sheet import OUTLINES_BGR, contact_sheet
 from edgeseg.data.phantom.structures import Blob, Tube
 from edgeseg.data.phantom.synth import SynthOptions, write_phantom_set
 
@@ -235,13 +234,3 @@ def test_a_picture_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatc
     monkeypatch.setattr(cv2, "imwrite", lambda *_: False)
     with pytest.raises(OutputError):
         write_phantom_set(tmp_path, SynthOptions(1, 0, (48, 48), clips=0))
-
-
-def test_contact_sheet_outlines_the_lesion() -> None:
-    frames = [PhantomClip(1, index, SIZE).frame(0) for index in range(3)]
-    sheet = contact_sheet(frames, columns=2)
-    assert sheet.shape[0] > 2 * SIZE[0]
-    assert sheet.shape[1] > 2 * SIZE[1]
-    assert (sheet == OUTLINES_BGR["lesion"]).all(axis=2).sum() > 20
-    with pytest.raises(DataError):
-        contact_sheet([], columns=2)
