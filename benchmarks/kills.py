@@ -410,7 +410,8 @@ def main() -> None:
         "SIGKILL to the command and all that it started while it was at work, at moments drawn evenly from the time "
         "that it takes, every second time over an older result. Lost: what stood there before, or a picture that the "
         "index names, is gone. Half made: something under a final name is not whole. Then the command was given again. "
-        "The board is a folder with fakes of Python and systemd. "
+        "Training and compression begin with their packages loaded. The board is a folder with fakes of Python and "
+        "systemd. "
         f"All of it took {(perf_counter() - began) / 60:.0f} minutes.",
     )
     chosen.out.mkdir(parents=True, exist_ok=True)

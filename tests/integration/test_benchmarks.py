@@ -37,3 +37,8 @@ def test_frame_age_judges_both_ways_of_reading(tmp_path: Path) -> None:
     rows = run_benchmark("frame_age", tmp_path / "out", "--seconds", "1", "--net-ms", "20")
     assert {row["reading"] for row in rows} == {"newest frame", "read in the loop"}
     assert all(row["verdict"] in ("held", "missed") for row in rows)
+
+
+def test_a_killed_upgrade_loses_nothing(tmp_path: Path) -> None:
+    (row,) = run_benchmark("kills", tmp_path / "out", "--kills", "2", "--only", "board.sh upgrade")
+    assert (row["kills"], row["lost"], row["half made"], row["verdict"]) == ("2", "0", "0", "held")

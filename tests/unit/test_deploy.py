@@ -14,7 +14,7 @@ from edgeseg.core.errors import DeployError
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.deploy import wheels
 from edgeseg.deploy.archive import list_sums, pack_files
-from edgeseg.deploy.bundle import SCRIPTS, Packages, Target, gather_files, write_settings
+from edgeseg.deploy.bundle import SCRIPTS, Packages, Target, find_build_time, gather_files, write_settings
 from edgeseg.deploy.fit import find_backend
 from edgeseg.deploy.remote import send_archive
 from edgeseg.deploy.signature import read_public_key, sign_archive
@@ -228,3 +228,14 @@ def test_a_service_keeps_to_memory_tasks_and_a_folder_for_recordings(kind: str) 
     devices = [line for line in lines if line.startswith("DeviceAllow=")]
     kinds = ("video4linux", "usb_device", "drm", "nvidia*", "apex")
     assert kind == "user" or all(f"DeviceAllow=char-{name} rw" in devices for name in kinds)
+
+
+def test_when_an_archive_was_packed(model: ModelFile, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1764000000")
+    files = gather_files(model, BOARD, Packages(wheel), {}, find_build_time())
+    assert files["release.env"].endswith(b"\nBUILT='1764000000'\n")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1'; rm -rf ~; '")
+    with pytest.raises(DeployError, match="SOURCE_DATE_EPOCH"):
+        find_build_time()
+    monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    assert find_build_time() > 1_764_000_000
