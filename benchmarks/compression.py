@@ -25,28 +25,25 @@ from typing import Any
 from trained import mean_dice, score_file, show_estimate, train_once, write_results
 
 from edgeseg.bench.measure import load_models, time_segmenters
-from edgeseg.compress.lesson import plan_lesson
-from edgeseg.compress.make import make_file
-from edgeseg.compress.pruned import NETWORKS, PrunedNetwork
-from edgeseg.compress.recipe import load_recipe
-from edgeseg.compress.resume import PLAN
-from edgeseg.compress.variant import Variant
-from edgeseg.compress.workshop import Workshop, open_run
+from edgeseg.compression.context import CompressContext, open_run, plan_distillation
+from edgeseg.compression.gate import Variant
+from edgeseg.compression.make import make_file
+from edgeseg.compression.recipe import load_recipe
+from edgeseg.compression.resume import NETWORKS, PLAN, PrunedNetwork
 from edgeseg.convert.package import build_card, make_golden
 from edgeseg.convert.tflite import convert_model
 from edgeseg.core.files import partial_path, write_json
 from edgeseg.core.modelfile import read_model, write_model
 from edgeseg.core.schema import from_plain
 from edgeseg.core.stats import Percentiles
-from edgeseg.evaluate.score import estimate_drop
+from edgeseg.evaluation.score import estimate_drop
 from edgeseg.graph.operators import read_graph
 from edgeseg.model.losses import find_loss
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
-from edgeseg.train.course import Course, plan_epochs
-from edgeseg.train.fit import build_optimizer, fit_model
-from edgeseg.train.judge import Judge
-from edgeseg.train.run import AVERAGE, MODEL, TrainOptions
+from edgeseg.training.checkpoint import Judge
+from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model, plan_epochs
+from edgeseg.training.run import AVERAGE, MODEL, TrainOptions
 
 RUNS = 200
 COST = "cost.json"
@@ -104,24 +101,26 @@ def train_twin(run: Path, pruned: Path, out: Path) -> Path:
     file = out / "int8-ptq.tflite"
     if file.is_file():
         return file
-    shop = open_run(run)
-    lesson = plan_lesson(shop)
+    context = open_run(run)
+    distillation = plan_distillation(context)
     spec = from_plain(PrunedNetwork, json.loads(pruned.read_text(encoding="utf-8"))).spec
     out.mkdir(exist_ok=True)
-    taught = dataclasses.replace(shop, model=teach(shop, spec, out))
-    make_file(taught, lesson, load_recipe("int8-ptq"), out)
+    taught = dataclasses.replace(context, model=teach(context, spec, out))
+    make_file(taught, distillation, load_recipe("int8-ptq"), out)
     return file
 
 
-def teach(shop: Workshop, spec: UNetSpec, out: Path) -> Any:
+def teach(context: CompressContext, spec: UNetSpec, out: Path) -> Any:
     """Train a network from scratch with the defaults of edgeseg train."""
     options = TrainOptions()
     model, twin = build_unet(spec), build_unet(spec)
-    feed = plan_lesson(shop).feed(spec.shrink)
-    course = Course(plan_epochs(len(shop.train), options.batch), options.learning_rate)
-    model.compile(build_optimizer(course, feed.steps), find_loss(options.loss, spec.activation))
-    judge = Judge("Training from scratch", model, twin, shop.validation, out / "weights.h5", AVERAGE, course.window)
-    fit_model(model, feed, judge, course)
+    feed = plan_distillation(context).feed(spec.shrink)
+    training_schedule = TrainingSchedule(plan_epochs(len(context.train), options.batch), options.learning_rate)
+    model.compile(build_optimizer(training_schedule, feed.steps), find_loss(options.loss, spec.activation))
+    judge = Judge(
+        "Training from scratch", model, twin, context.validation, out / "weights.h5", AVERAGE, training_schedule.window
+    )
+    fit_model(model, feed, judge, training_schedule)
     return twin
 
 

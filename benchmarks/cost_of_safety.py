@@ -27,7 +27,7 @@ from time import perf_counter
 from trained import write_results
 
 from edgeseg.core.process import describe_end, feed_limited
-from edgeseg.data.phantom import render_case
+from edgeseg.phantom import render_case
 
 HERE = Path(__file__).resolve().parents[1]
 SIZE, LIMIT_S = (480, 640), 600.0

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from trained import write_results
 
 from edgeseg.core.stats import Percentiles, summarise_times
-from edgeseg.runtime.grabber import Grabber
-from edgeseg.runtime.sources.choose import open_source
+from edgeseg.streaming.grabber import Grabber
+from edgeseg.streaming.sources.choose import open_source
 
 HERE = Path(__file__).resolve().parent
 FPS = 30

@@ -21,10 +21,9 @@ import matplotlib as mpl
 from trained import add_course, list_course, mean_dice, score_file, show_estimate, train_once, write_results
 
 from edgeseg.bench.measure import load_models, time_segmenters
-from edgeseg.core.front import keep_unbeaten
 from edgeseg.core.modelfile import read_model
-from edgeseg.core.stats import Estimate, Percentiles
-from edgeseg.train.history import read_history
+from edgeseg.core.stats import Estimate, Percentiles, pareto_front
+from edgeseg.training.history import read_history
 
 mpl.use("agg")
 from matplotlib.figure import Figure
@@ -53,14 +52,14 @@ class Point:
     stem: str
     file: Path
     dice: Estimate
-    course: str
+    training_schedule: str
     minutes: float
 
 
-def make_point(data: Path, out: Path, model: str, stem: str, course: Sequence[str]) -> Point:
+def make_point(data: Path, out: Path, model: str, stem: str, training_schedule: Sequence[str]) -> Point:
     """Train a pair, make its int8 file and score it."""
     run = out / f"{model}-{stem}"
-    record = train_once(data, run, ["--model", model, "--stem", stem, *course])
+    record = train_once(data, run, ["--model", model, "--stem", stem, *training_schedule])
     folder = out / f"{model}-{stem}-int8"
     if not folder.is_dir():
         command = ["compress", str(run), "--out", str(folder), "--recipe", "int8-ptq", "--max-drop", "1"]
@@ -99,7 +98,7 @@ def draw_front(path: Path, points: list[Point], times: list[Percentiles]) -> Non
 def find_front(points: list[Point], times: list[Percentiles]) -> list[tuple[float, float]]:
     """Find milliseconds and Dice of the points that no other one beats, the fastest first."""
     places = [(time.p50, point.dice.mean) for point, time in zip(points, times, strict=True)]
-    return sorted(keep_unbeaten([((taken, -dice), (taken, dice)) for taken, dice in places]))
+    return sorted(pareto_front([((taken, -dice), (taken, dice)) for taken, dice in places]))
 
 
 def main() -> None:
@@ -133,7 +132,14 @@ def make_row(point: Point, time: Percentiles) -> list[str]:
     """Put a point's figures into a row."""
     card = read_model(point.file).card
     figures = [f"{time.p50:.2f}", f"{time.p99:.2f}", str(card.parameters), f"{card.macs / 1e6:.0f}"]
-    return [point.model, point.stem, show_estimate(point.dice), *figures, point.course, f"{point.minutes:.1f}"]
+    return [
+        point.model,
+        point.stem,
+        show_estimate(point.dice),
+        *figures,
+        point.training_schedule,
+        f"{point.minutes:.1f}",
+    ]
 
 
 if __name__ == "__main__":

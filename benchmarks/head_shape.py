@@ -15,8 +15,7 @@ from trained import mean_dice, show_estimate
 
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.spec import SHAPES
-from edgeseg.evaluate.cases import score_part
-from edgeseg.evaluate.score import ScoredCase, estimate_drop
+from edgeseg.evaluation.score import ScoredCase, estimate_drop, score_part
 
 
 def score_shape(path: Path, data: Path, part: str, shape: str) -> list[ScoredCase]:

@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 from trained import write_results
 
-from edgeseg.core.images import read_image
 from edgeseg.core.stats import summarise_times
-from edgeseg.data.phantom import PhantomClip
-from edgeseg.runtime.hold import MaskCarrier
+from edgeseg.frame.images import read_image
+from edgeseg.phantom import PhantomClip
+from edgeseg.streaming.tracking import MaskCarrier
 
 RESAMPLES = 2000
 SEED = 11
@@ -44,7 +44,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Shown:
+class NumberedPicture:
     """How well the masks of one clip's shown frames fit, and what carrying took."""
 
     still: float
@@ -74,7 +74,7 @@ def _read_step(folder: Path, stem: str) -> Step:
     return Step(image, (mask > 0).astype(np.uint8))
 
 
-def play(steps: Sequence[Step], every: int) -> Shown:
+def play(steps: Sequence[Step], every: int) -> NumberedPicture:
     """Show each frame of a clip with the newest mask that is ready by then."""
     carrier, still, carried, took = MaskCarrier(), [], [], []
     for number in range(every, len(steps)):
@@ -84,7 +84,7 @@ def play(steps: Sequence[Step], every: int) -> Shown:
         took.append(1e3 * (perf_counter() - began))
         still.append(measure_dice(old.truth, new.truth))
         carried.append(measure_dice(moved, new.truth))
-    return Shown(float(np.median(still)), float(np.median(carried)), len(took), tuple(took))
+    return NumberedPicture(float(np.median(still)), float(np.median(carried)), len(took), tuple(took))
 
 
 def measure_dice(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
@@ -101,7 +101,7 @@ def show_median(values: Sequence[float]) -> str:
     return f"{np.median(data):.4f} ({low:.4f} to {high:.4f})"
 
 
-def make_row(name: str, played: Sequence[Shown]) -> list[str]:
+def make_row(name: str, played: Sequence[NumberedPicture]) -> list[str]:
     """Put the clips of one kind into a row."""
     times = summarise_times([value for clip in played for value in clip.milliseconds])
     gains = [clip.carried - clip.still for clip in played]

@@ -36,7 +36,7 @@ from trained import write_results
 from edgeseg.core.files import partial_path
 from edgeseg.core.marks import read_mark
 from edgeseg.core.modelfile import read_model
-from edgeseg.data.phantom.synth import SynthOptions, write_phantom_set
+from edgeseg.phantom.synthesis import SynthOptions, write_phantom_set
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # the board's fakes are the tests'
@@ -48,7 +48,7 @@ HEADER = ("what", "kills", "lost", "half made", "next run done", "next run told 
 TRAINING = ["--model", "nano", "--size", "32", "--epochs", "2", "--batch", "4"]
 FRAMES = 60
 LOADED = multiprocessing.get_context("forkserver")
-COMPRESSING = ("edgeseg.compress.plan", "edgeseg.compress.resume", "edgeseg.report.compression")
+COMPRESSING = ("edgeseg.compression.plan", "edgeseg.compression.resume", "edgeseg.report.compression")
 WHOLE = "undisturbed"
 """Where a command ran to its end."""
 RUN = f"Training/{WHOLE}/out"
@@ -393,7 +393,9 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], choices=[kind.name for kind in TASKS])
     chosen = parser.parse_args()
     began = perf_counter()
-    LOADED.set_forkserver_preload(["edgeseg.train.trainer", "edgeseg.train.folds", "edgeseg.cli.app", *COMPRESSING])
+    LOADED.set_forkserver_preload(
+        ["edgeseg.training.trainer", "edgeseg.training.folds", "edgeseg.cli.app", *COMPRESSING]
+    )
     with TemporaryDirectory() as name:
         folder = Path(name).resolve()
         (folder / "data").mkdir()

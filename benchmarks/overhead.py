@@ -27,22 +27,16 @@ from trained import write_results
 from untrained import pick_model
 from watched import FPS, Camera, compare_watched
 
-from edgeseg.backends.interpreter import find_runtime
+from edgeseg.backends.cpu import find_runtime
 from edgeseg.bench.measure import make_frame
-from edgeseg.core.frame import (
-    decide_labels,
-    frame_to_pixels,
-    pixels_to_tensor,
-    place_frame,
-    scores_to_labels,
-    tensor_to_scores,
-)
 from edgeseg.core.modelfile import ModelFile, read_model
-from edgeseg.runtime.capture import CaptureOptions
-from edgeseg.runtime.guarded import GuardedSegmenter
-from edgeseg.runtime.latency import LatencyRecorder
-from edgeseg.runtime.live import LiveStream, StreamOptions
-from edgeseg.runtime.segmenter import StageTimes
+from edgeseg.frame.postprocess import decide_labels, scores_to_labels, tensor_to_scores
+from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor, place_frame
+from edgeseg.inference.segmenter import StageTimes
+from edgeseg.inference.supervision import GuardedSegmenter
+from edgeseg.streaming.grabber import CaptureOptions
+from edgeseg.streaming.latency import LatencyRecorder
+from edgeseg.streaming.live import LiveStream, StreamOptions
 
 BLOCK = 10
 LIMIT_MS, LIMIT_SHARE, LIMIT_PAGE = 0.4, 0.1, 1.25

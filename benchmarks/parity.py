@@ -25,17 +25,17 @@ from edgeseg.backends.base import Backend
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.backends.onnx import OnnxBackend
 from edgeseg.backends.select import select_backend
-from edgeseg.convert.onnx.compare import FLOAT
-from edgeseg.convert.onnx.export import export_onnx
+from edgeseg.convert.onnx.export import FLOAT, export_onnx
 from edgeseg.convert.onnx.scheme import Scheme
 from edgeseg.core.errors import BackendError
-from edgeseg.core.frame import decide_labels, frame_to_pixels, pixels_to_tensor, tensor_to_reals, tensor_to_scores
 from edgeseg.core.modelfile import ModelFile, read_model
 from edgeseg.core.spec import Quantisation
 from edgeseg.data.dataset import read_cases
-from edgeseg.data.phantom import render_case
 from edgeseg.data.reading import to_channels
-from edgeseg.evaluate.cases import pick_cases
+from edgeseg.evaluation.score import pick_cases
+from edgeseg.frame.postprocess import decide_labels, tensor_to_reals, tensor_to_scores
+from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor
+from edgeseg.phantom import render_case
 
 SEED, IMAGES, FRAME_SIZE = 25, 12, (240, 320)
 LEAST_IOU, MOST_QUANTA = 0.995, 3.0

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from edgeseg.core.files import write_json
 from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import LabelledImage
-from edgeseg.evaluate.score import ScoredCase, score_labels
+from edgeseg.evaluation.score import ScoredCase, score_labels
 from edgeseg.model.keras import keras
-from edgeseg.train.loading import LoadedData, load_data
-from edgeseg.train.trainer import plain_split
+from edgeseg.training.loading import LoadedData, load_data
+from edgeseg.training.trainer import plain_split
 
 SIZE, WIDTHS, BATCH, EPOCHS = 128, (16, 32, 64, 128, 256), 16, 25
 layers = keras.layers

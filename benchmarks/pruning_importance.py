@@ -16,17 +16,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from edgeseg.compress.costs import choose_meter
-from edgeseg.compress.cut import Network, cut_network, wire_network
-from edgeseg.compress.importance import MEASURES
-from edgeseg.compress.lesson import Lesson, plan_lesson
-from edgeseg.compress.prune import SAVED, prune_network
-from edgeseg.compress.recipe import PruneStep
-from edgeseg.compress.removal import find_removal, plan_removals
-from edgeseg.compress.steps import StepStore
-from edgeseg.compress.workshop import open_run
-from edgeseg.train.arrays import GridArrays, grid_dice, to_grid, to_reals
-from edgeseg.train.pipeline import shrink_masks
+from edgeseg.compression.channels import Network, choose_meter, cut_network, wire_network
+from edgeseg.compression.context import DistillationData, open_run, plan_distillation
+from edgeseg.compression.pruning import MEASURES, SAVED, find_removal, plan_removals, prune_network
+from edgeseg.compression.recipe import PruneStep
+from edgeseg.compression.resume import StepStore
+from edgeseg.training.loading import GridArrays, grid_dice, to_grid, to_reals
+from edgeseg.training.pipeline import shrink_masks
 
 BUDGETS = (("macs", 0.5), ("parameters", 0.15))
 
@@ -38,16 +34,18 @@ def measure_dice(network: Network, test: GridArrays) -> float:
     return grid_dice(drawn, (shrink_masks(test.masks, shrink) > 0.5).astype(np.uint8))
 
 
-def cut_at_once(network: Network, lesson: Lesson, measure: str, budget: str, share: float) -> Network:
+def cut_at_once(network: Network, distillation: DistillationData, measure: str, budget: str, share: float) -> Network:
     """Remove everything at once and train nothing."""
-    plans = plan_removals(network.wiring, MEASURES[measure](network, lesson), SAVED[budget], network.wiring.keep_all())
+    plans = plan_removals(
+        network.wiring, MEASURES[measure](network, distillation), SAVED[budget], network.wiring.keep_all()
+    )
     return cut_network(network, find_removal(network, plans, choose_meter(budget, network), share))
 
 
-def prune_once(parent: Network, step: PruneStep, lesson: Lesson) -> Network:
+def prune_once(parent: Network, step: PruneStep, distillation: DistillationData) -> Network:
     """Prune in steps, with recovery."""
     with TemporaryDirectory() as folder:
-        return prune_network(parent.spec, parent.model, step, lesson, StepStore(Path(folder)))
+        return prune_network(parent.spec, parent.model, step, distillation, StepStore(Path(folder)))
 
 
 def main() -> None:
@@ -55,15 +53,15 @@ def main() -> None:
     if len(sys.argv) < 2:
         raise SystemExit("usage: python benchmarks/pruning_importance.py RUN [EPOCHS [SEEDS]]")
     epochs, seeds = map(int, [*sys.argv[2:], *"22"][:2])
-    shop = open_run(Path(sys.argv[1]))
-    parent, lesson = wire_network(shop.record.spec, shop.model), plan_lesson(shop)
-    test = to_grid(shop.data.part("test"), shop.record.input)
+    context = open_run(Path(sys.argv[1]))
+    parent, distillation = wire_network(context.record.spec, context.model), plan_distillation(context)
+    test = to_grid(context.data.part("test"), context.record.input)
     print(f"parent: Dice {measure_dice(parent, test):.4f}")
     print(f"{'budget':<18}{'measure':<10}{'one cut':<10}{'after recovery'}")
     for (budget, share), measure in ((pair, measure) for pair in BUDGETS for measure in MEASURES):
         step = PruneStep(epochs, 4 * epochs, 5e-4, 0.5, importance=measure, **{budget: share})
-        at_once = measure_dice(cut_at_once(parent, lesson, measure, budget, share), test)
-        lessons = [dataclasses.replace(lesson, seed=seed) for seed in range(seeds)]
+        at_once = measure_dice(cut_at_once(parent, distillation, measure, budget, share), test)
+        lessons = [dataclasses.replace(distillation, seed=seed) for seed in range(seeds)]
         pruned = [prune_once(parent, step, taught) for taught in lessons]
         dice = [measure_dice(network, test) for network in pruned]
         name = f"{share:g} of {budget}"

@@ -11,12 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edgeseg.compress.costs import choose_meter
-from edgeseg.compress.cut import wire_network
-from edgeseg.compress.importance import MEASURES
-from edgeseg.compress.lesson import plan_lesson
-from edgeseg.compress.removal import find_removal, plan_removals
-from edgeseg.compress.workshop import open_run
+from edgeseg.compression.channels import choose_meter, wire_network
+from edgeseg.compression.context import open_run, plan_distillation
+from edgeseg.compression.pruning import MEASURES, find_removal, plan_removals
 
 PRICES = ("macs", "work")
 SHARES = (0.5, 0.4, 0.3, 0.2)
@@ -26,9 +23,9 @@ def main() -> None:
     """Print a table."""
     if len(sys.argv) != 2:
         raise SystemExit("usage: python benchmarks/pruning_price.py RUN")
-    shop = open_run(Path(sys.argv[1]))
-    network = wire_network(shop.record.spec, shop.model)
-    scores = MEASURES["taylor"](network, plan_lesson(shop))
+    context = open_run(Path(sys.argv[1]))
+    network = wire_network(context.record.spec, context.model)
+    scores = MEASURES["taylor"](network, plan_distillation(context))
     macs, work, latency = (choose_meter(name, network) for name in ("macs", "work", "latency"))
     print(f"{'price':<8}{'asked':<8}{'macs left':<12}{'work left':<12}{'time left':<12}importance lost")
     for price in PRICES:

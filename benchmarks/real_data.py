@@ -20,7 +20,7 @@ from trained import mean_dice, score_run, show_estimate, train_once, write_resul
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.schema import from_plain
 from edgeseg.core.stats import Estimate
-from edgeseg.evaluate.score import ScoredCase, estimate_drop
+from edgeseg.evaluation.score import ScoredCase, estimate_drop
 
 HEADER = (
     "data",

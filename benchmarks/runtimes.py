@@ -29,8 +29,8 @@ from edgeseg.backends.cpu import CpuBackend
 from edgeseg.backends.onnx import OnnxBackend
 from edgeseg.convert.onnx.export import export_onnx
 from edgeseg.convert.onnx.scheme import Scheme
-from edgeseg.core.frame import pixels_to_tensor
 from edgeseg.core.modelfile import ModelFile, read_model
+from edgeseg.frame.preprocess import pixels_to_tensor
 
 BLOCK, ROUNDS, THREADS = 10, 4, (1, 2)
 HEADER = ("runtime", "threads", "ms p50", "ratio to edgeseg int8", "promise")

@@ -24,7 +24,7 @@ from time import sleep
 
 from trained import write_results
 
-from edgeseg.runtime.latency import KEPT
+from edgeseg.streaming.latency import KEPT
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 

@@ -28,8 +28,8 @@ from untrained import pick_model
 
 from edgeseg.bench.memory import read_peak_mb
 from edgeseg.core.process import run_limited
-from edgeseg.data.phantom import render_case
-from edgeseg.deploy.wheels import CHECKOUT, build_wheel
+from edgeseg.deploy.bundle import CHECKOUT, build_wheel
+from edgeseg.phantom import render_case
 
 FPS, SIZE = 30, (480, 640)
 INSTALL_SECONDS, END_SECONDS = 600.0, 30.0
@@ -39,7 +39,10 @@ COMMANDS = {
     "python, nothing imported": ["-c", "pass"],
     "edgeseg --help": ["-m", "edgeseg", "--help"],
     "edgeseg doctor": ["-m", "edgeseg", "doctor"],
-    "import of the device side": ["-c", "import edgeseg.runtime.stream, edgeseg.evaluate.score, edgeseg.bench.measure"],
+    "import of the device side": [
+        "-c",
+        "import edgeseg.streaming.loop, edgeseg.evaluation.score, edgeseg.bench.measure",
+    ],
 }
 VIEWS = {"no page": ["--view", "none"], "a page that nobody opened": ["--view", "web", "--port", "0"]}
 

@@ -16,8 +16,7 @@ from edgeseg.bench.measure import describe_host
 from edgeseg.core.files import partial_path, write_json, write_text
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.stats import Estimate, estimate_mean, show_interval
-from edgeseg.evaluate.cases import score_part
-from edgeseg.evaluate.score import ScoredCase
+from edgeseg.evaluation.score import ScoredCase, score_part
 
 
 def train_once(data: Path, run: Path, options: Sequence[str] = ()) -> dict[str, Any]:

@@ -21,9 +21,8 @@ CALIBRATION_IMAGES = 4
 
 def make_untrained(path: Path, model: str = "small", size: int = 256) -> Path:
     """Write an int8 file of a named size with its card; golden pairs it has none."""
-    from edgeseg.convert.pack import compact_flatbuffer
     from edgeseg.convert.package import build_card
-    from edgeseg.convert.tflite import convert_model
+    from edgeseg.convert.tflite import compact_flatbuffer, convert_model
     from edgeseg.model.spec import UNetSpec, find_size
     from edgeseg.model.unet import build_unet
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from edgeseg.bench.measure import make_frame
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.runtime.capture import CaptureOptions
-from edgeseg.runtime.guarded import GuardedSegmenter
-from edgeseg.runtime.latency import LatencyRecorder
-from edgeseg.runtime.live import LiveStream, StreamOptions
-from edgeseg.runtime.sinks.base import Result, Sink, StreamInfo
-from edgeseg.runtime.sources.base import Source
-from edgeseg.runtime.viewer import WebViewer
+from edgeseg.inference.supervision import GuardedSegmenter
+from edgeseg.streaming.grabber import CaptureOptions
+from edgeseg.streaming.latency import LatencyRecorder
+from edgeseg.streaming.live import LiveStream, StreamOptions
+from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
+from edgeseg.streaming.sources.base import Source
+from edgeseg.streaming.viewer import WebViewer
 
 FPS = 30.0
 ROUNDS, WARM_UP = 4, 5

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trained import add_course, describe_course, list_course, score_run, show_estimate, train_once, write_results
 
-from edgeseg.evaluate.score import ScoredCase, estimate_drop, summarise_cases
+from edgeseg.evaluation.score import ScoredCase, estimate_drop, summarise_cases
 
 ROWS: dict[str, tuple[str, ...]] = {
     "without augmentation": ("--augment", "none"),

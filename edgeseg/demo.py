@@ -6,21 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.bench.measure import bench_models, count_blocks, load_models
-from edgeseg.compress.gate import Gate
-from edgeseg.compress.plan import CompressReport, compress_run
-from edgeseg.compress.recipe import load_recipe
+from edgeseg.compression.gate import Gate
+from edgeseg.compression.plan import CompressReport, compress_run
+from edgeseg.compression.recipe import load_recipe
 from edgeseg.core.files import refuse_existing, staged_folder, write_json
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import to_plain
-from edgeseg.data.phantom.synth import SynthOptions, write_phantom_set
+from edgeseg.inference.segmenter import Segmenter
+from edgeseg.phantom.synthesis import SynthOptions, write_phantom_set
 from edgeseg.report.compression import write_compression_report
-from edgeseg.runtime.live import StreamOptions
-from edgeseg.runtime.opening import open_stream
-from edgeseg.runtime.segmenter import Segmenter
-from edgeseg.runtime.stream import StreamReport, run_stream
-from edgeseg.train.run import TrainOptions
-from edgeseg.train.trainer import train_run
+from edgeseg.streaming.live import StreamOptions, open_stream
+from edgeseg.streaming.loop import StreamReport, run_stream
+from edgeseg.training.run import TrainOptions
+from edgeseg.training.trainer import train_run
 
 DATA = SynthOptions(cases=340, seed=7, size=(160, 160), clips=1, clip_frames=60)
 TRAINING = TrainOptions(model="small", size=128, stem="full", epochs=70, batch=16, seed=1)

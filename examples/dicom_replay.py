@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import edgeseg
-from edgeseg.runtime.areas import measure_areas
-from edgeseg.runtime.capture import CaptureOptions
-from edgeseg.runtime.live import StreamOptions
+from edgeseg.inference.masks import measure_areas
+from edgeseg.streaming.grabber import CaptureOptions
+from edgeseg.streaming.live import StreamOptions
 
 model, cine, out = sys.argv[1:]
 options = StreamOptions(capture=CaptureOptions(every_frame=True))  # leave this out to drop frames as a live source does

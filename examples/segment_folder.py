@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from edgeseg.core.images import list_images, read_image, write_image
 from edgeseg.core.modelfile import read_model
-from edgeseg.runtime.overlay import draw_overlay
-from edgeseg.runtime.segmenter import Segmenter
+from edgeseg.frame.images import list_images, read_image, write_image
+from edgeseg.inference.masks import draw_overlay
+from edgeseg.inference.segmenter import Segmenter
 
 model_path, folder, out = map(Path, sys.argv[1:])
 segmenter = Segmenter(read_model(model_path))

@@ -8,18 +8,17 @@ from pathlib import Path
 
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.modelfile import read_model
-from edgeseg.runtime.live import StreamOptions
-from edgeseg.runtime.opening import open_stream
-from edgeseg.runtime.segmenter import Segmenter
-from edgeseg.runtime.sinks.choose import SinkWishes
-from edgeseg.runtime.stream import run_stream
+from edgeseg.inference.segmenter import Segmenter
+from edgeseg.streaming.live import StreamOptions, open_stream
+from edgeseg.streaming.loop import run_stream
+from edgeseg.streaming.sinks.choose import SinkOptions
 
 model = read_model(Path(sys.argv[1]))
 source = sys.argv[2] if len(sys.argv) > 2 else "0"
 options = StreamOptions(budget_ms=50.0, frames=int(sys.argv[3]) if len(sys.argv) > 3 else None)
 
 try:
-    report = run_stream(open_stream(Segmenter(model), source, options, SinkWishes(view="web", port=0)))
+    report = run_stream(open_stream(Segmenter(model), source, options, SinkOptions(view="web", port=0)))
 except EdgesegError as error:
     sys.exit(f"{error.message}\n{error.hint}")
 

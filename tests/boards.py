@@ -14,13 +14,9 @@ from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
 
-from edgeseg.core.board import load_board
-from edgeseg.core.catalog import find_board
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.core.nearest import find_nearest_board
-from edgeseg.core.signs import Signs
-from edgeseg.deploy.archive import pack_files
-from edgeseg.deploy.bundle import SCRIPTS, Packages, Target, gather_files
+from edgeseg.deploy.bundle import SCRIPTS, Packages, Target, gather_files, pack_files
+from edgeseg.machine.boards import Signs, find_board, find_nearest_board, load_board
 
 FAKES = Path(__file__).with_name("fakes")
 SLOW_ENOUGH = "EDGESEG_SOURCE='0'\nEDGESEG_BACKEND='cpu'\nEDGESEG_THREADS='1'\nEDGESEG_BUDGET_MS='60000'\n"

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.images import read_image, write_image
+from edgeseg.frame.images import read_image, write_image
 from tests.discs import draw_case, write_case
 from tests.layouts import SIZE
 

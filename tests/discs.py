@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.images import write_image
+from edgeseg.frame.images import write_image
 
 
 def write_case(root: Path, stem: str, frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:

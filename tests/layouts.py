@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.images import write_image
+from edgeseg.frame.images import write_image
 from tests.discs import draw_case
 
 SIZE = (72, 96)

@@ -8,10 +8,10 @@ import numpy as np
 
 from edgeseg.backends.select import BackendReport
 from edgeseg.core.spec import ClassSpec
-from edgeseg.runtime.latency import LatencyRecorder
-from edgeseg.runtime.segmenter import Segmentation, StageTimes
-from edgeseg.runtime.sinks.base import Result, StreamInfo
-from edgeseg.runtime.sources.base import Frame
+from edgeseg.inference.segmenter import Segmentation, StageTimes
+from edgeseg.streaming.latency import LatencyRecorder
+from edgeseg.streaming.sinks.base import Result, StreamInfo
+from edgeseg.streaming.sources.base import Frame
 
 CLASSES = (ClassSpec("lesion", (255, 176, 0)), ClassSpec("vessel", (64, 180, 230)))
 REPORT = BackendReport("cpu", "cuda", "cuda is not here.", "", None)

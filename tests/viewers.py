@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from urllib.parse import urlsplit
 
-from edgeseg.runtime.viewer import WebViewer
+from edgeseg.streaming.viewer import WebViewer
 
 SECONDS = 10
 NONE: Mapping[str, str] = {}

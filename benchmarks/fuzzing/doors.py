@@ -48,7 +48,7 @@ def inspect_model(path: Path) -> None:
 def run_model(path: Path) -> None:
     """Load a model file as a program does, and draw the masks of two frames."""
     import edgeseg
-    from edgeseg.runtime.live import StreamOptions
+    from edgeseg.streaming.live import StreamOptions
 
     with edgeseg.stream(path, "phantom://?frames=2&size=64", options=StreamOptions(60_000.0, frames=2)) as stream:
         for result in stream:
@@ -70,7 +70,7 @@ def check_data(folder: Path, cases: int) -> None:
 
 def play_source(text: str) -> None:
     """Read frames of a recorded source."""
-    from edgeseg.runtime.sources.choose import open_source
+    from edgeseg.streaming.sources.choose import open_source
 
     with closing(open_source(text)) as source:
         _read_some(source.read)
@@ -78,7 +78,7 @@ def play_source(text: str) -> None:
 
 def play_camera(url: str) -> None:
     """Read frames of a network camera until it ends; without coming back, which would wait."""
-    from edgeseg.runtime.sources.mjpeg import MjpegSource
+    from edgeseg.streaming.sources.mjpeg import MjpegSource
 
     with closing(MjpegSource(url, 0.5)) as source:
         _read_some(source.read)
@@ -86,8 +86,7 @@ def play_camera(url: str) -> None:
 
 def play_pipeline(data: bytes) -> None:
     """Read frames that say their own size out of a pipe, as a GStreamer pipeline's are."""
-    from edgeseg.runtime.sources.pipe import Pipe
-    from edgeseg.runtime.sources.y4m import Y4mReader
+    from edgeseg.streaming.sources.pipes import Pipe, Y4mReader
 
     _pour(data, lambda end: _read_some(Y4mReader(Pipe(end, "the pipeline", 2.0)).read))
 
@@ -108,14 +107,14 @@ def play_standard_input(options: str, data: bytes) -> None:
 
 def read_recipe(path: Path) -> None:
     """Read a recipe."""
-    from edgeseg.compress.recipe import load_recipe
+    from edgeseg.compression.recipe import load_recipe
 
     load_recipe(str(path))
 
 
 def read_board(path: Path) -> None:
     """Read a board's profile."""
-    from edgeseg.core.board import load_board
+    from edgeseg.machine.boards import load_board
 
     load_board(str(path))
 
@@ -125,11 +124,11 @@ def open_viewer(on_error: Callable[[BaseException], None]) -> Any:
     import sys
 
     from edgeseg.core.spec import ClassSpec
-    from edgeseg.runtime.latency import LatencyRecorder
-    from edgeseg.runtime.localserver import LocalServer
-    from edgeseg.runtime.sinks.base import StreamInfo
-    from edgeseg.runtime.sources.browser import BrowserSource
-    from edgeseg.runtime.viewer import WebViewer
+    from edgeseg.streaming.latency import LatencyRecorder
+    from edgeseg.streaming.sinks.base import StreamInfo
+    from edgeseg.streaming.sources.browser import BrowserSource
+    from edgeseg.streaming.viewer import WebViewer
+    from edgeseg.web.server import LocalServer
 
     def note(*_: Any) -> None:
         error = sys.exc_info()[1]
@@ -151,7 +150,7 @@ def open_viewer(on_error: Callable[[BaseException], None]) -> Any:
             pass
 
     threading.Thread(target=capture, daemon=True).start()
-    info = StreamInfo("fuzz", "browser://", _report_backend, LatencyRecorder(50.0, 0.01), 0.1, source.inbox)
+    info = StreamInfo("fuzz", "browser://", _report_backend, LatencyRecorder(50.0, 0.01), 0.1, source.latest_slot)
     return WebViewer(info, (ClassSpec("target"),), port=0)
 
 
@@ -159,9 +158,9 @@ def make_result() -> Any:
     """Make a blank result of a stream."""
     import numpy as np
 
-    from edgeseg.runtime.segmenter import Segmentation, StageTimes
-    from edgeseg.runtime.sinks.base import Result
-    from edgeseg.runtime.sources.base import Frame
+    from edgeseg.inference.segmenter import Segmentation, StageTimes
+    from edgeseg.streaming.sinks.base import Result
+    from edgeseg.streaming.sources.base import Frame
 
     blank = np.zeros((48, 64), np.uint8)
     return Result(Frame(blank, 0, 0.0), Segmentation(blank, StageTimes(1.0, 1.0, 1.0)), 5.0)

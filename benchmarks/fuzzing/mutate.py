@@ -95,8 +95,8 @@ def mutate_tree(rng: Random, tree: Any, keys: Sequence[str] = ()) -> Any:
         places = list(_list_places(changed))
         if not places:
             break
-        holder, key = rng.choice(places)
-        _change_place(rng, holder, key, keys)
+        tracker, key = rng.choice(places)
+        _change_place(rng, tracker, key, keys)
     return changed
 
 
@@ -113,20 +113,20 @@ def _list_places(tree: Any) -> Any:
             yield from _list_places(value)
 
 
-def _change_place(rng: Random, holder: Any, key: Any, keys: Sequence[str]) -> None:
+def _change_place(rng: Random, tracker: Any, key: Any, keys: Sequence[str]) -> None:
     act = rng.random()
     if act < 0.15:
-        del holder[key]
-    elif act < 0.25 and isinstance(holder, dict):
-        holder[rng.choice([*keys, "", "unknown", "__class__", "\ud800", "x" * 3000])] = holder[key]
-    elif act < 0.35 and isinstance(holder, list):
-        holder.extend([copy.deepcopy(holder[key])] * rng.choice((1, 2, 40)))
-    elif act < 0.55 and isinstance(holder[key], (int, float)) and not isinstance(holder[key], bool):
-        holder[key] = _change_number(rng, holder[key])
-    elif act < 0.65 and isinstance(holder[key], str):
-        holder[key] = mutate_bytes(rng, holder[key].encode("utf-8", "replace")).decode("latin-1")
+        del tracker[key]
+    elif act < 0.25 and isinstance(tracker, dict):
+        tracker[rng.choice([*keys, "", "unknown", "__class__", "\ud800", "x" * 3000])] = tracker[key]
+    elif act < 0.35 and isinstance(tracker, list):
+        tracker.extend([copy.deepcopy(tracker[key])] * rng.choice((1, 2, 40)))
+    elif act < 0.55 and isinstance(tracker[key], (int, float)) and not isinstance(tracker[key], bool):
+        tracker[key] = _change_number(rng, tracker[key])
+    elif act < 0.65 and isinstance(tracker[key], str):
+        tracker[key] = mutate_bytes(rng, tracker[key].encode("utf-8", "replace")).decode("latin-1")
     else:
-        holder[key] = copy.deepcopy(rng.choice(VALUES))
+        tracker[key] = copy.deepcopy(rng.choice(VALUES))
 
 
 def _change_number(rng: Random, value: float) -> Any:

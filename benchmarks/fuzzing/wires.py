@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import ClassVar
 
-from edgeseg.core.catalog import list_boards, list_recipes
+from edgeseg.machine.boards import list_boards, list_recipes
 from fuzzing import doors
 from fuzzing.kind import Kind, tag, untag
 from fuzzing.media import encode, resize_jpeg
@@ -152,8 +152,8 @@ class PipeKind(Kind):
         if rng.random() < 0.6:
             words = [b"YUV4MPEG2", b"W32", b"H24", b"F25:1", b"Ip", b"A1:1", b"C420jpeg"]
             for _ in range(rng.choice((0, 1, 1, 2))):
-                letter = rng.choice((b"W", b"H", b"F", b"C", b""))
-                words[rng.randrange(len(words))] = letter + str(rng.choice(NUMBERS)).encode()
+                packet = rng.choice((b"W", b"H", b"F", b"C", b""))
+                words[rng.randrange(len(words))] = packet + str(rng.choice(NUMBERS)).encode()
             frame = b"FRAME\n" + bytes(32 * 24 * 3 // 2)
             data = b" ".join(words) + b"\n" + frame + mutate_bytes(rng, frame)
             return tag("y4m", mutate_bytes(rng, data) if rng.random() < 0.5 else data)

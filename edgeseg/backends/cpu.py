@@ -1,16 +1,138 @@
-"""The CPU backend: LiteRT's interpreter with XNNPACK, or an older runtime with a warning that says why."""
+"""What the backends on TFLite's interpreter share: finding the runtime, loading a flatbuffer, running it."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+import importlib
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
 
-from edgeseg.backends.base import Probe, refuse_variant
-from edgeseg.backends.interpreter import InterpreterBackend, find_runtime, name_version
-from edgeseg.backends.proved import name_network, remember_here
-from edgeseg.backends.trial import try_once
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.backends.base import Backend, Probe, TensorInfo, refuse_variant
+from edgeseg.backends.probing import name_network, remember_here, try_once
+from edgeseg.core.card import COMPILED
 from edgeseg.core.errors import BackendError
+from edgeseg.core.process import quiet_native_output
+from edgeseg.core.redact import make_line
+from edgeseg.core.spec import Quantisation
 
+RUNTIMES = {
+    "ai_edge_litert.interpreter": "LiteRT",
+    "tflite_runtime.interpreter": "tflite-runtime",
+    "tensorflow.lite.python.interpreter": "TensorFlow",
+}
+_HINT = "Install the runtime with: pip install ai-edge-litert"
 CRASH_HINT = "The file is damaged or was made to do harm: copy it again, or write it again with edgeseg compress."
+
+
+class InterpreterBackend(Backend):
+    """A flatbuffer in TFLite's interpreter."""
+
+    def _open(self, flatbuffer: bytes, threads: int, delegates: Sequence[Any] = ()) -> str:
+        """Load the flatbuffer and say which runtime did."""
+        library, module = find_runtime()
+        try:
+            with quiet_native_output():
+                self._interpreter = module.Interpreter(
+                    model_content=flatbuffer, num_threads=threads, experimental_delegates=list(delegates)
+                )
+                self._interpreter.allocate_tensors()
+            (source,) = self._interpreter.get_input_details()
+            (sink,) = self._interpreter.get_output_details()
+        except (RuntimeError, ValueError) as error:
+            raise _explain_refusal(library, error) from error
+        self._input_index: int = source["index"]
+        self._output_index: int = sink["index"]
+        self.input, self.output = _describe(source), _describe(sink)
+        return library
+
+    def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """Run the model once."""
+        try:
+            self._interpreter.set_tensor(self._input_index, tensor)
+            self._interpreter.invoke()
+            return np.asarray(self._interpreter.get_tensor(self._output_index))
+        except (RuntimeError, ValueError) as error:
+            raise BackendError(
+                f"Expected an inference on {self.detail}, got: {make_line(error)}.",
+                f"Look at the device with edgeseg doctor; other backends than {self.name} may still run the file.",
+            ) from error
+
+    def count_delegated(self) -> int:
+        """Count the parts of the graph that a delegate took over, instead of assuming it."""
+        read_operators = getattr(self._interpreter, "_get_ops_details", None)
+        return 0 if read_operators is None else sum(o["op_name"] == "DELEGATE" for o in read_operators())
+
+
+def _explain_refusal(library: str, error: Exception) -> BackendError:
+    operator = re.search(r"unresolved custom op: ([\w.-]+)", str(error))
+    if operator is None:
+        said = make_line(error) if str(error) else "it gave no reason, most often it lacks memory"
+        return BackendError(
+            f"Expected a model that {library} can load, got its refusal: {said}.",
+            "Write the file again with edgeseg compress for this target.",
+        )
+    if operator[1].rstrip(".") == COMPILED:
+        return BackendError(
+            f"Expected operators that {library} knows, got {COMPILED}: the file was compiled for the Edge TPU.",
+            "Use --backend edgetpu, or the file as it was before it was compiled.",
+        )
+    return BackendError(
+        f"Expected operators that {library} knows, got the custom operator {operator[1].rstrip('.')}.",
+        "Write the file again with edgeseg compress, which uses no custom operators.",
+    )
+
+
+def find_runtime() -> tuple[str, Any]:
+    """Find the best installed TFLite runtime: its name and its interpreter module."""
+    for path, library in RUNTIMES.items():
+        if find_spec(path.split(".")[0]) is None:
+            continue
+        try:
+            module = importlib.import_module(path)
+        except ImportError as error:
+            raise BackendError(
+                f"Expected {library} to load, got: {error}.", f"Repair that package, or: {_HINT}"
+            ) from error
+        if library == "tflite-runtime":
+            _check_legacy_runtime()
+        return library, module
+    raise BackendError("Expected a TFLite runtime on this machine, got none.", _HINT)
+
+
+def name_version(library: str, module: Any) -> str:
+    """Name the very runtime that is installed; the time of its installation tells builds of one version apart."""
+    package = sys.modules[module.__name__.partition(".")[0]]
+    place = getattr(package, "__file__", None)
+    installed = Path(place).stat().st_mtime_ns if place else 0
+    return f"{library} {getattr(package, '__version__', '')} {installed}"
+
+
+def _check_legacy_runtime() -> None:
+    if int(np.__version__.split(".")[0]) >= 2:
+        raise BackendError(
+            f"Expected numpy below 2 for tflite-runtime, got {np.__version__}.",
+            "Install: pip install 'numpy<2', or use ai-edge-litert instead.",
+        )
+    warnings.warn(
+        "tflite-runtime is used because ai-edge-litert is not installed: int8 models run several times slower on it",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
+def _describe(tensor: dict[str, Any]) -> TensorInfo:
+    scale, zero_point = tensor["quantization"]
+    dtype = np.dtype(tensor["dtype"]).name
+    if dtype.startswith("float"):  # whatever a converter left there, floats stand for themselves
+        scale, zero_point = 0.0, 0
+    return TensorInfo(tuple(int(n) for n in tensor["shape"]), Quantisation(dtype, float(scale), int(zero_point)))
 
 
 class CpuBackend(InterpreterBackend):

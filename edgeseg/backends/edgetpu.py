@@ -7,8 +7,8 @@ import re
 from typing import Any, ClassVar
 
 from edgeseg.backends.base import Probe
-from edgeseg.backends.interpreter import InterpreterBackend, find_runtime
-from edgeseg.backends.trial import try_backend
+from edgeseg.backends.cpu import InterpreterBackend, find_runtime
+from edgeseg.backends.probing import try_backend
 from edgeseg.core.errors import BackendError
 
 LIBRARIES = {"Linux": "libedgetpu.so.1", "Darwin": "libedgetpu.1.dylib", "Windows": "edgetpu.dll"}

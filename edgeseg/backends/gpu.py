@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.backends.base import Backend, Probe, TensorInfo
-from edgeseg.backends.interpreter import find_runtime, name_version
+from edgeseg.backends.cpu import find_runtime, name_version
 from edgeseg.backends.probe_model import build_probe_model
-from edgeseg.backends.trial import try_backend, try_once
+from edgeseg.backends.probing import try_backend, try_once
 from edgeseg.core.errors import BackendError, UnknownNameError
-from edgeseg.core.quiet import NativeLog, captured_native_output
-from edgeseg.core.safetext import make_line
+from edgeseg.core.process import NativeLog, captured_native_output
+from edgeseg.core.redact import make_line
 from edgeseg.core.spec import Quantisation
 
 PRECISIONS = ("float32", "float16")

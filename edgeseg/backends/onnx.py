@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.backends.base import Backend, Probe, TensorInfo, refuse_variant
-from edgeseg.backends.trial import try_once
+from edgeseg.backends.probing import try_once
 from edgeseg.core.errors import BackendError, EdgesegError, MissingExtraError
-from edgeseg.core.safetext import make_line
+from edgeseg.core.redact import make_line
 from edgeseg.core.spec import Quantisation
 
 ACCELERATORS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")

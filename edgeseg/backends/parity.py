@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from edgeseg.backends.base import Backend
 from edgeseg.core.card import Card
 from edgeseg.core.errors import BackendError, ModelFileError
-from edgeseg.core.frame import decide_labels, tensor_to_scores
 from edgeseg.core.modelfile import GoldenPair, ModelFile
+from edgeseg.frame.postprocess import decide_labels, tensor_to_scores
 
 LEAST_IOU = 0.99
 MOST_DIFFERENCE = 0.05

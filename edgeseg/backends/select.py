@@ -12,11 +12,11 @@ from edgeseg.backends.edgetpu import EdgeTpuBackend
 from edgeseg.backends.gpu import GpuBackend
 from edgeseg.backends.onnx import OnnxBackend
 from edgeseg.backends.parity import Parity, measure_parity, refuse_other_masks
-from edgeseg.core.ends import fits_grid
+from edgeseg.core.card import COMPILED, OK, UNMAPPED, read_verdict
 from edgeseg.core.errors import BackendError, EdgesegError, ModelFileError, UnknownNameError
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.core.nearest import recommend_backends
-from edgeseg.core.verdict import COMPILED, OK, UNMAPPED, read_verdict
+from edgeseg.core.signature import fits_grid
+from edgeseg.machine.boards import recommend_backends
 
 AUTO = "auto"
 BACKENDS: dict[str, type[Backend]] = {kind.name: kind for kind in (CpuBackend, GpuBackend, EdgeTpuBackend, OnnxBackend)}

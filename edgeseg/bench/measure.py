@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -16,20 +17,63 @@ from numpy.typing import NDArray
 
 import edgeseg
 from edgeseg.backends.parity import Parity
-from edgeseg.backends.select import AUTO, prove_network
-from edgeseg.bench.conditions import Conditions, Steadiness, judge_steadiness
+from edgeseg.backends.select import AUTO, prove_network, select_backend
 from edgeseg.bench.memory import FRAME_SIZE, measure_memory
-from edgeseg.core.clock import read_governors
-from edgeseg.core.modelfile import read_model
+from edgeseg.core.errors import BackendError
+from edgeseg.core.modelfile import ModelFile, read_model
 from edgeseg.core.progress import ignore
 from edgeseg.core.stats import Percentiles, summarise_times
-from edgeseg.core.thermal import read_thermal
-from edgeseg.data.phantom import render_case
 from edgeseg.data.reading import to_channels
-from edgeseg.runtime.latency import STAGES
-from edgeseg.runtime.segmenter import Segmenter, StageTimes
+from edgeseg.inference.segmenter import Segmenter, StageTimes
+from edgeseg.machine.thermal import Thermal, describe_heat, read_governors, read_thermal
+from edgeseg.phantom import render_case
+from edgeseg.streaming.latency import STAGES
 
+DRIFT = 0.1
+"""By how much the last third of the runs may differ from the first."""
+JUDGED_FROM = 30
+"""Fewer runs say nothing about drift."""
 BLOCK = 10
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the machine told of its clock and its heat while models were timed."""
+
+    governors: tuple[str, ...]
+    thermal: tuple[Thermal, Thermal]
+    """Before and after."""
+
+    def describe(self) -> str:
+        """Say it in a sentence."""
+        return f"CPU governor: {', '.join(self.governors) or 'none to choose'}; {describe_heat(*self.thermal)}."
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """Medians of the first and the last third of the inferences."""
+
+    first_ms: float
+    last_ms: float
+    ratio: float
+    steady: bool
+
+    def describe(self) -> str:
+        """Say it in a sentence."""
+        return (
+            f"{self.first_ms:.3f} ms in the first third of the runs, {self.last_ms:.3f} ms in the last "
+            f"({self.ratio:.2f} times)"
+        )
+
+
+def judge_steadiness(milliseconds: Sequence[float]) -> Steadiness | None:
+    """Hold the last third of the times against the first; None where there are too few."""
+    third = len(milliseconds) // 3
+    if len(milliseconds) < JUDGED_FROM:
+        return None
+    first, last = median(milliseconds[:third]), median(milliseconds[-third:])
+    ratio = last / first
+    return Steadiness(round(first, 4), round(last, 4), round(ratio, 3), abs(ratio - 1.0) <= DRIFT)
 
 
 @dataclass(frozen=True)
@@ -188,3 +232,40 @@ def _read_cpu_model() -> str:
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model"))]
     return names[0] if names else "unknown"
+
+
+@dataclass(frozen=True)
+class ParityRow:
+    """One file on one backend; without a parity the reason says why there is none."""
+
+    model: str
+    backend: str
+    detail: str
+    parity: Parity | None
+    reason: str
+
+    @property
+    def held(self) -> bool:
+        """Say whether the masks were proved to be the file's."""
+        return self.parity is not None and self.parity.held
+
+
+def compare_backends(paths: Sequence[Path], requested: str, threads: int) -> list[ParityRow]:
+    """Run the golden pairs of each file on each backend.
+
+    Args:
+        paths: The files.
+        requested: "auto" or the names of backends, with commas.
+        threads: CPU threads a backend may use.
+    """
+    return [_compare(read_model(path), name, threads) for path in paths for name in requested.split(",")]
+
+
+def _compare(model: ModelFile, requested: str, threads: int) -> ParityRow:
+    try:
+        found = select_backend(model, requested, threads, enforce_parity=False).report()
+    except BackendError as error:
+        return ParityRow(model.path.name, requested, "", None, f"{error.message} {error.hint}")
+    reason = "" if found.parity else "the file holds no golden pairs"
+    name = found.name if requested == AUTO else requested
+    return ParityRow(model.path.name, name, found.detail, found.parity, reason)

@@ -15,9 +15,9 @@ import numpy as np
 from edgeseg.core.errors import BackendError
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.process import describe_end, feed_module
-from edgeseg.core.safetext import make_line
-from edgeseg.core.signs import ROOT, read_text
-from edgeseg.runtime.segmenter import Segmenter
+from edgeseg.core.redact import make_line
+from edgeseg.inference.segmenter import Segmenter
+from edgeseg.machine.boards import ROOT, read_text
 
 LIMIT_S = 180.0
 FRAME_SIZE = (480, 640)

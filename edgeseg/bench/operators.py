@@ -11,7 +11,7 @@ from statistics import median
 from edgeseg.bench.profiler import BETWEEN_ROUNDS
 from edgeseg.core.errors import BackendError
 from edgeseg.core.process import describe_end, feed_module
-from edgeseg.core.safetext import make_line
+from edgeseg.core.redact import make_line
 from edgeseg.graph.summary import Layer
 
 ROUNDS = 10

@@ -12,11 +12,9 @@ from edgeseg.bench.measure import BenchResult, describe_host
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.files import write_json
 from edgeseg.core.limits import TABLE_BYTES, read_regular
-from edgeseg.core.nearest import find_nearest_board
-from edgeseg.core.schema import from_plain, to_plain
-from edgeseg.core.signs import read_signs
+from edgeseg.core.schema import from_plain, parse_json, to_plain
 from edgeseg.core.stats import Percentiles
-from edgeseg.core.strictjson import parse_json
+from edgeseg.machine.boards import find_nearest_board, read_signs
 
 SCHEMA = 1
 

@@ -28,12 +28,10 @@ from edgeseg.cli import (
     train,
     tune,
 )
-from edgeseg.cli.numbers import watch_numbers
-from edgeseg.cli.standard import discard_unwritable, standard_streams
-from edgeseg.cli.usage import SecretlessGroup
+from edgeseg.cli.terminal import discard_unwritable, standard_streams
+from edgeseg.cli.usage import SecretlessGroup, watch_numbers
 from edgeseg.core.errors import EdgesegError
-from edgeseg.core.names import make_printable
-from edgeseg.core.redact import redact
+from edgeseg.core.redact import make_printable, redact
 
 app = typer.Typer(
     name="edgeseg",

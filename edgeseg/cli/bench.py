@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
     JsonOption,
@@ -17,16 +16,14 @@ from edgeseg.cli.common import (
     tell_selection,
     usage_errors,
 )
-from edgeseg.cli.numbers import SHORTEST_MS
-from edgeseg.cli.tables import print_table
-from edgeseg.cli.timings import print_comparison, print_conditions, print_times
+from edgeseg.cli.tables import print_comparison, print_conditions, print_table, print_times
+from edgeseg.cli.usage import SHORTEST_MS, take_model
 from edgeseg.core.limits import THREADS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgeseg.bench.measure import BenchResult
-    from edgeseg.bench.parity import ParityRow
+    from edgeseg.bench.measure import BenchResult, ParityRow
     from edgeseg.bench.reference import Comparison
 
 
@@ -154,7 +151,7 @@ def _hold_reference(rows: Sequence[Comparison], tolerance: float) -> bool:
 
 
 def _show_parity(models: Sequence[Path], backend: str, threads: int, json_out: Path | None) -> None:
-    from edgeseg.bench.parity import compare_backends
+    from edgeseg.bench.measure import compare_backends
     from edgeseg.core.schema import to_plain
 
     rows = compare_backends(models, backend, threads)

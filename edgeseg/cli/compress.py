@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeseg.cli.arguments import take_run
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
     MapOption,
@@ -18,13 +17,13 @@ from edgeseg.cli.common import (
     need_training_packages,
     usage_errors,
 )
-from edgeseg.cli.interrupt import resumable
-from edgeseg.cli.numbers import SHORTEST_MS
 from edgeseg.cli.tables import print_variants, tell_notices
+from edgeseg.cli.terminal import resumable
+from edgeseg.cli.usage import SHORTEST_MS, take_run
 
 if TYPE_CHECKING:
-    from edgeseg.compress.plan import CompressReport
-    from edgeseg.compress.recipe import Recipe
+    from edgeseg.compression.plan import CompressReport
+    from edgeseg.compression.recipe import Recipe
 
 DEFAULT_RECIPES = "float16,int8-ptq,int8-qat"
 
@@ -76,12 +75,12 @@ def compress(
     run = take_run(run, "edgeseg train DATA --out RUN, then edgeseg compress RUN --out DIR")
     need_training_packages()
     with resumable(out):
-        from edgeseg.compress.gate import Gate
-        from edgeseg.compress.plan import compress_run
-        from edgeseg.compress.recipe import load_recipe
-        from edgeseg.compress.resume import open_folder
-        from edgeseg.core.board import load_board, name_board
-        from edgeseg.evaluate.classes import parse_renaming
+        from edgeseg.compression.gate import Gate
+        from edgeseg.compression.plan import compress_run
+        from edgeseg.compression.recipe import load_recipe
+        from edgeseg.compression.resume import open_folder
+        from edgeseg.evaluation.classes import parse_renaming
+        from edgeseg.machine.boards import load_board, name_board
         from edgeseg.report.compression import write_compression_report
 
         board = load_board(device) if device else None

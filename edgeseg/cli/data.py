@@ -21,7 +21,7 @@ from edgeseg.cli.common import (
     usage_errors,
 )
 from edgeseg.cli.tables import print_check
-from edgeseg.core.names import make_printable
+from edgeseg.core.redact import make_printable
 
 app = typer.Typer(no_args_is_help=True, help="Make, import and check labelled images.")
 
@@ -45,7 +45,7 @@ def synth(
     """
     from edgeseg.core.files import staged_folder
     from edgeseg.core.progress import progress_bar
-    from edgeseg.data.phantom.synth import SynthOptions, write_phantom_set
+    from edgeseg.phantom.synthesis import SynthOptions, write_phantom_set
 
     options = SynthOptions(cases, seed, (size, size), clips, clip_frames, vessels)
     with staged_folder(out, overwrite) as folder, progress_bar("Rendering phantoms", cases + clips) as advance:
@@ -69,9 +69,8 @@ def import_data(
     """
     from edgeseg.core.files import staged_folder
     from edgeseg.core.progress import progress_bar
-    from edgeseg.data.dataset import open_dataset
-    from edgeseg.data.importer import import_dataset
-    from edgeseg.data.plausibility import CROPPED
+    from edgeseg.data.check import CROPPED
+    from edgeseg.data.dataset import import_dataset, open_dataset
 
     keep_inputs([source], [out])
     dataset = open_dataset(source, layout, group_pattern)
@@ -111,14 +110,13 @@ def check(
 
     Example: `edgeseg data check data/busi --sheet busi.png`
     """
-    from edgeseg.core.images import write_image
     from edgeseg.core.progress import progress_bar
-    from edgeseg.data.check import check_survey
-    from edgeseg.data.check_report import READY
+    from edgeseg.data.check import READY, check_survey
     from edgeseg.data.dataset import survey_dataset
     from edgeseg.data.duplicates import join_groups
     from edgeseg.data.groups import write_groups
-    from edgeseg.data.sheet import draw_sheet
+    from edgeseg.data.pictures import draw_sheet
+    from edgeseg.frame.images import write_image
 
     keep_inputs([source], [sheet, groups_out, json_out])
     survey = survey_dataset(source, layout, group_pattern)
@@ -152,12 +150,12 @@ def preview(
 
     Example: `edgeseg data preview data/busi --out preview.png --augment -elastic`
     """
-    from edgeseg.core.images import write_image
     from edgeseg.core.spec import InputSpec
     from edgeseg.data.augment import choose_variations
+    from edgeseg.data.check import CROPPED
     from edgeseg.data.dataset import open_dataset
-    from edgeseg.data.plausibility import CROPPED
-    from edgeseg.data.preview import draw_preview
+    from edgeseg.data.pictures import draw_preview
+    from edgeseg.frame.images import write_image
 
     with usage_errors():
         variations = choose_variations(augment)

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from edgeseg.cli.common import OverwriteOption, need_training_packages
-from edgeseg.cli.interrupt import name_command, repeatable
-from edgeseg.cli.tables import print_variants, tell_notices
-from edgeseg.cli.timings import print_stream
+from edgeseg.cli.tables import print_stream, print_variants, tell_notices
+from edgeseg.cli.terminal import name_command, repeatable
 
 
 def demo(

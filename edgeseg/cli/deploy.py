@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import GATE_NOT_HELD, keep_inputs
+from edgeseg.cli.usage import take_model
 
 if TYPE_CHECKING:
     from edgeseg.deploy.bundle import Packages, Target
@@ -44,15 +44,19 @@ def deploy(
     """
     from tempfile import TemporaryDirectory
 
-    from edgeseg.core.board import load_board, name_board
-    from edgeseg.core.catalog import find_board
     from edgeseg.core.files import write_bytes
     from edgeseg.core.modelfile import read_model
-    from edgeseg.deploy.archive import pack_files
-    from edgeseg.deploy.bundle import Target, find_build_time, gather_files
-    from edgeseg.deploy.fit import find_backend
-    from edgeseg.deploy.remote import send_archive
-    from edgeseg.deploy.signature import SUFFIX, read_public_key, sign_archive
+    from edgeseg.deploy.bundle import (
+        SUFFIX,
+        Target,
+        find_build_time,
+        gather_files,
+        pack_files,
+        read_public_key,
+        sign_archive,
+    )
+    from edgeseg.deploy.remote import find_backend, send_archive
+    from edgeseg.machine.boards import find_board, load_board, name_board
 
     model = take_model(model, f"edgeseg deploy MODEL --device {device} --out F.tar.gz")
     keep_inputs([model, wheel, sign], [out])
@@ -76,8 +80,7 @@ def deploy(
 
 
 def _provide_packages(target: Target, wheel: Path | None, offline: bool, folder: Path) -> Packages:
-    from edgeseg.deploy.bundle import Packages
-    from edgeseg.deploy.wheels import fetch_needed, provide_wheel
+    from edgeseg.deploy.bundle import Packages, fetch_needed, provide_wheel
 
     ours = provide_wheel(wheel, folder)
     if not offline:

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from edgeseg.cli.common import JsonOption, save_json
-from edgeseg.core.board import Board, load_board, name_board
-from edgeseg.core.catalog import find_board, list_boards
 from edgeseg.core.schema import to_plain
+from edgeseg.machine.boards import Board, find_board, list_boards, load_board, name_board
 
 SETUP_SCRIPT = "setup.sh"
 NO_SETUP = "no setup.sh in this board's folder"

@@ -11,7 +11,7 @@ from edgeseg.cli.common import GATE_NOT_HELD, JsonOption, save_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgeseg.deploy.check import Check
+    from edgeseg.doctor.checks import Check
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
@@ -28,12 +28,11 @@ def doctor(
 
     Example: `edgeseg doctor --device generic-aarch64 --json doctor.json`
     """
-    from edgeseg.core.board import load_board, name_board
-    from edgeseg.core.nearest import find_nearest_board
     from edgeseg.core.schema import to_plain
-    from edgeseg.deploy.check import judge_checks
-    from edgeseg.deploy.doctor import run_checks
-    from edgeseg.deploy.machine import Machine
+    from edgeseg.doctor.checks import judge_checks
+    from edgeseg.doctor.run import run_checks
+    from edgeseg.machine.boards import find_nearest_board, load_board, name_board
+    from edgeseg.machine.host import Machine
 
     board = load_board(device) if device else None
     machine = Machine()

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from edgeseg.cli.arguments import put_model_first, take_model
 from edgeseg.cli.common import (
     BackendOption,
     GroupPatternOption,
@@ -22,6 +21,7 @@ from edgeseg.cli.common import (
     usage_errors,
 )
 from edgeseg.cli.tables import print_evaluation
+from edgeseg.cli.usage import put_model_first, take_model
 
 
 def evaluate(
@@ -67,11 +67,10 @@ def evaluate(
     from edgeseg.core.progress import progress_bar
     from edgeseg.core.schema import to_plain
     from edgeseg.data.dataset import read_case, read_cases
-    from edgeseg.evaluate.cases import pick_cases
-    from edgeseg.evaluate.classes import parse_renaming
-    from edgeseg.evaluate.overlays import write_overlays
-    from edgeseg.evaluate.score import score_cases, summarise_cases, write_cases
-    from edgeseg.runtime.segmenter import Segmenter
+    from edgeseg.evaluation.classes import parse_renaming
+    from edgeseg.evaluation.overlays import write_overlays
+    from edgeseg.evaluation.score import pick_cases, score_cases, summarise_cases, write_cases
+    from edgeseg.inference.segmenter import Segmenter
 
     model, data = put_model_first(model, data)
     model = take_model(model, f"edgeseg evaluate MODEL {data}")

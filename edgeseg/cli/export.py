@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeseg.cli.arguments import take_model
-from edgeseg.cli.common import JsonOption, keep_inputs, usage_errors
+from edgeseg.cli.common import GATE_NOT_HELD, JsonOption, keep_inputs, need_onnx_packages, save_json, usage_errors
+from edgeseg.cli.inspect import print_findings
+from edgeseg.cli.usage import take_model
+from edgeseg.convert.edgetpu import Compilation, compile_model, find_compiler
+from edgeseg.core.card import Card
+from edgeseg.core.files import write_bytes, write_json
+from edgeseg.core.modelfile import ModelFile
+from edgeseg.core.schema import to_plain
+from edgeseg.graph.lint import lint_targets
+from edgeseg.graph.operators import read_graph
+
+if TYPE_CHECKING:
+    from edgeseg.convert.onnx.export import Comparison, Inputs
 
 EDGETPU, ONNX, TENSORRT = TARGETS = ("edgetpu", "onnx", "tensorrt")
+RUNTIMES = {"onnx": "onnxruntime", "tensorrt": "tensorrt"}
+"""The runtime that the file is laid out for, by what `--to` says."""
+VALIDATION = "val"
 
 
 def export(
@@ -69,14 +83,10 @@ def export(
     file = read_model(take_model(model, f"edgeseg export MODEL --to {to}"))
     path = out or _name_file(file.path, to)
     if to == EDGETPU:
-        from edgeseg.cli.export_edgetpu import compile_for_edgetpu
-
         report = json_out or path.with_suffix(".json")
         keep_inputs([file.path], [path, report])
         compile_for_edgetpu(file, path, compiler, timeout, report)
     else:
-        from edgeseg.cli.export_onnx import write_onnx
-
         keep_inputs([file.path, data], [path, json_out])
         write_onnx(file, path, to, precision, data, json_out)
 
@@ -92,3 +102,77 @@ def check_options(to: str, of_onnx: Mapping[str, object], compiler: Path | None)
 
 def _name_file(model: Path, to: str) -> Path:
     return model.with_name(f"{model.stem}_edgetpu.tflite") if to == EDGETPU else model.with_suffix(".onnx")
+
+
+def compile_for_edgetpu(file: ModelFile, path: Path, compiler: Path | None, timeout: int, report: Path) -> None:
+    """Judge a file by the rules, compile it, and say what came of it."""
+    findings = lint_targets(read_graph(file.flatbuffer))["edgetpu"]
+    print_findings("Edge TPU", findings)
+    compiled = compile_model(file, path, find_compiler(compiler), timeout)
+    _print_compilation(path, compiled)
+    write_json(report, {"model": file.path.name, **to_plain(compiled), "rules": to_plain(findings)})
+
+
+def _print_compilation(path: Path, compiled: Compilation) -> None:
+    log = compiled.log
+    print(f"{path}: {compiled.bytes:,} bytes, by the Edge TPU compiler {log.compiler} in {compiled.seconds:.1f} s")
+    print(f"  {log.operators_on_chip} operators on the chip, {log.operators_on_cpu} on the CPU, parts: {log.subgraphs}")
+    print(
+        f"  weights: {log.on_chip_bytes / 2**20:.2f} MiB on the chip ({log.on_chip_free_bytes / 2**20:.2f} free), "
+        f"{log.off_chip_bytes / 2**20:.2f} MiB sent there with every frame"
+    )
+    for status in log.statuses:
+        if status.cure:
+            print(f"  {status.count} {status.operator} on the CPU: {status.meaning}\n    {status.cure}")
+
+
+def write_onnx(
+    file: ModelFile, path: Path, to: str, precision: str | None, data: Path | None, json_out: Path | None
+) -> None:
+    """Write a model file as ONNX and compare its masks with the .tflite's, on images or on its golden pairs."""
+    need_onnx_packages()
+    from edgeseg.convert.onnx.export import OPSET, compare_masks, export_onnx
+    from edgeseg.convert.onnx.scheme import Scheme
+
+    with usage_errors():
+        scheme = Scheme(precision or _read_precision(file.card), RUNTIMES[to])
+    where, inputs = _find_inputs(file, data)
+    exported = export_onnx(file, scheme)
+    compared = compare_masks(file, exported.data, inputs)
+    write_bytes(path, exported.data)
+    print(f"{path}: {scheme.precision} for {scheme.runtime}, opset {OPSET}, {len(exported.data):,} bytes")
+    print(f"On {compared.images} {where} against {file.path.name}: {_describe(compared)}.")
+    table = {"model": file.path.name, "file": path.name, **to_plain(scheme), "opset": OPSET}
+    figures = {"bytes": len(exported.data), "operators": exported.operators, "compared_on": where}
+    save_json(json_out, table | figures | {"parity": to_plain(compared)})
+    if not compared.held:
+        raise typer.Exit(GATE_NOT_HELD)
+
+
+def _find_inputs(file: ModelFile, data: Path | None) -> tuple[str, Inputs]:
+    """Find what to compare on: the images that were named, else what the file brings for this very purpose."""
+    from edgeseg.convert.onnx.export import list_golden, list_images
+    from edgeseg.data.dataset import read_cases
+    from edgeseg.evaluation.score import pick_cases
+    from edgeseg.frame.preprocess import frame_to_pixels
+
+    if data is None:
+        return "golden pairs", list_golden(file)
+    source = file.card.input
+    picked = pick_cases(file.card, data, None, own_part=VALIDATION)
+    frames = (frame_to_pixels(case.frame, source) for case in read_cases(picked.cases, source.in_colour))
+    return f"{picked.part} cases of {data.name}", list_images(file.card, frames)
+
+
+def _describe(compared: Comparison) -> str:
+    if compared.images == 0:
+        return "nothing is proved; name images with --data"
+    far = compared.largest_difference
+    difference = "what is no number" if far is None else f"{far:.6f}"
+    verdict = "the same masks" if compared.held else "not the same masks"
+    return f"IoU of the masks {compared.mask_iou:.4f}, largest difference of a probability {difference}: {verdict}"
+
+
+def _read_precision(card: Card) -> str:
+    """Tell the precision of the file that is exported; what is no int8 file has float32 arithmetic inside."""
+    return "int8" if card.input_quantisation.dtype == "int8" else "float32"

@@ -8,18 +8,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import JsonOption, keep_inputs, save_json
-from edgeseg.cli.findings import print_findings
 from edgeseg.cli.tables import print_table
+from edgeseg.cli.usage import take_model
 from edgeseg.core.stats import show_interval
 
+if TYPE_CHECKING:
+    from edgeseg.graph.findings import Finding
 if TYPE_CHECKING:
     from edgeseg.bench.operators import OperatorTime
     from edgeseg.graph.summary import Layer, OperatorGroup
 
 TARGETS = {"cpu": "CPU", "edgetpu": "Edge TPU"}
 """What the linter judges for, as people call it."""
+
+
+def print_findings(target: str, findings: Sequence[Finding]) -> None:
+    """Print what the rules of a target say of a file's operators."""
+    from edgeseg.core.card import MAPPED
+    from edgeseg.graph.findings import group_findings
+
+    mapped = sum(finding.verdict == MAPPED for finding in findings)
+    print(f"{target}, by its rules: {mapped} of {len(findings)} operators mapped")
+    for group in group_findings(findings):
+        print(f"  {group.operators} ({group.verdict}): {group.rule}\n    {group.cure}")
 
 
 def inspect(
@@ -48,8 +60,7 @@ def inspect(
     from edgeseg.core.schema import to_plain
     from edgeseg.graph.lint import lint_targets
     from edgeseg.graph.operators import read_graph
-    from edgeseg.graph.picture import draw_graph
-    from edgeseg.graph.summary import find_peak, summarise_layers, summarise_operators
+    from edgeseg.graph.summary import draw_graph, find_peak, summarise_layers, summarise_operators
 
     model = take_model(model, "edgeseg inspect MODEL")
     keep_inputs([model], [picture, json_out])

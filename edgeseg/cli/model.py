@@ -22,7 +22,7 @@ from edgeseg.cli.network import (
 from edgeseg.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from edgeseg.model.summary import StageSummary
+    from edgeseg.model.unet import StageSummary
 
 app = typer.Typer(no_args_is_help=True, help="Look at networks.")
 
@@ -60,9 +60,8 @@ def summary(
     need_training_packages()
     from edgeseg.core.schema import to_plain
     from edgeseg.core.spec import ClassSpec, OutputSpec
-    from edgeseg.model.summary import summarise_stages
-    from edgeseg.model.unet import build_unet
-    from edgeseg.train.run import TrainOptions, read_run
+    from edgeseg.model.unet import build_unet, summarise_stages
+    from edgeseg.training.run import TrainOptions, read_run
 
     keep_inputs([run], [picture, json_out])
     with usage_errors():
@@ -84,7 +83,7 @@ def summary(
     _print_stages(stages)
     save_json(json_out, {"spec": to_plain(spec), "stages": to_plain(stages)})
     if picture is not None:
-        from edgeseg.report.network import save_network_picture
+        from edgeseg.report.plots import save_network_picture
 
         save_network_picture(picture, spec, stages)
 

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeseg.cli.arguments import take_run
 from edgeseg.cli.common import GATE_NOT_HELD, ThreadsOption, keep_inputs, need_search_packages, usage_errors
-from edgeseg.cli.interrupt import repeatable
-from edgeseg.cli.numbers import SHORTEST_MS
 from edgeseg.cli.tables import print_table, print_variants
+from edgeseg.cli.terminal import repeatable
+from edgeseg.cli.usage import SHORTEST_MS, take_run
 
 if TYPE_CHECKING:
     from edgeseg.search.report import SearchReport
@@ -44,8 +43,8 @@ def search(
     run = take_run(run, "edgeseg train DATA --out RUN, then edgeseg search RUN --out DIR --budget-ms N")
     need_search_packages()
     with repeatable():
-        from edgeseg.search.promise import Promise
-        from edgeseg.search.study import run_search
+        from edgeseg.search.compression_study import run_search
+        from edgeseg.search.report import Promise
 
         with usage_errors():
             promise = Promise(budget_ms, max_drop)
@@ -59,8 +58,8 @@ def search(
 
 def print_search(out: Path, report: SearchReport) -> None:
     """Print the front, what failed, and how the pick did on the test cases."""
-    from edgeseg.search.tables import COLUMNS, list_front
-    from edgeseg.trials.results import FAILED, FINISHED, count_state
+    from edgeseg.search.report import COLUMNS, list_front
+    from edgeseg.search.trials import FAILED, FINISHED, count_state
 
     print_table(f"The front of {out} (* the pick)", COLUMNS, list_front(report.front, report.pick))
     for row in report.trials:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeseg.cli.arguments import put_model_first, take_model
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
     BackendOption,
@@ -23,39 +22,116 @@ from edgeseg.cli.common import (
     tell_selection,
     usage_errors,
 )
-from edgeseg.cli.sources import (
-    EveryFrameOption,
-    LoopOption,
-    RateOption,
-    RoiOption,
-    SourceArgument,
-    SourceOption,
-    choose_source,
-    live_source_errors,
-)
-from edgeseg.cli.stream_options import (
-    BudgetDeviceOption,
-    BudgetOption,
-    EmitOption,
-    FillHolesOption,
-    FramesOption,
-    HoldOption,
-    HostOption,
-    MaxMissOption,
-    MetricsOption,
-    PixelSizeOption,
-    PortOption,
-    RecordAsOption,
-    RecordFramesOption,
-    RecordOption,
-    RecordWaitOption,
-    SmoothOption,
-    ViewOption,
-)
-from edgeseg.cli.timings import print_stream
+from edgeseg.cli.tables import print_stream
+from edgeseg.cli.usage import SHORTEST_MS, put_model_first, take_model
+from edgeseg.streaming.sinks.base import Result, Sink
+from edgeseg.streaming.sources.base import Notice
 
 if TYPE_CHECKING:
-    from edgeseg.runtime.stream import StreamReport
+    from edgeseg.streaming.loop import StreamReport
+
+DEFAULT_SOURCE = "phantom://"
+
+
+ViewOption = Annotated[str, typer.Option(help="web shows a page on this machine, window a window; none shows nothing.")]
+HostOption = Annotated[
+    str,
+    typer.Option(metavar="ADDRESS", help="Where the page is served, 0.0.0.0 for all networks; others need its token."),
+]
+PortOption = Annotated[int, typer.Option(help="Port of the page; 0 takes any free one.", min=0, max=65535)]
+HoldOption = Annotated[bool, typer.Option(help="Show the newest frame, with the newest mask carried onto it.")]
+SmoothOption = Annotated[bool, typer.Option("--smooth", help="Weigh each frame against the one before.")]
+FillHolesOption = Annotated[bool, typer.Option("--fill-holes", help="Mark what a class encloses, too.")]
+PixelSizeOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Millimetres per pixel, for areas in mm2; overrides what the source says.", min=1e-6, show_default=False
+    ),
+]
+RecordOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Write every mask and an index into this folder.", show_default=False),
+]
+RecordAsOption = Annotated[
+    str, typer.Option(metavar="png|video", help="A PNG file per mask, or one video of them, without loss as well.")
+]
+RecordFramesOption = Annotated[
+    bool, typer.Option("--record-frames", help="Write the frames as well: they are patients' data.")
+]
+RecordWaitOption = Annotated[
+    bool, typer.Option("--record-wait", help="Record only while the page's button says so; it begins switched off.")
+]
+EmitOption = Annotated[
+    bool, typer.Option("--emit", help="Write JSON lines with outlines to standard output, and nothing else.")
+]
+MetricsOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT", help="Serve figures for Prometheus on this machine.", min=0, max=65535, show_default=False
+    ),
+]
+BudgetDeviceOption = Annotated[
+    str,
+    typer.Option("--device", help="The board whose budget counts; this machine's own without it.", show_default=False),
+]
+BudgetOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Milliseconds from a frame to its mask that are in time; by default the board's.",
+        min=SHORTEST_MS,
+        show_default=False,
+    ),
+]
+MaxMissOption = Annotated[float, typer.Option(help="Share of frames that may be later than that.", min=0.0, max=1.0)]
+FramesOption = Annotated[int | None, typer.Option(help="Stop after this many masks.", min=1, show_default=False)]
+SourceArgument = Annotated[
+    str | None, typer.Argument(metavar="SOURCE", help="Where frames come from, as --source says.", show_default=False)
+]
+SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        metavar="SOURCE",
+        help="phantom://, a camera's index or /dev/video0, csi://0, gst://PIPELINE, rtsp://, http:// (Motion JPEG), "
+        "a video, image or DICOM file, a folder of images or a pattern such as 'F/*.png', - for raw frames, "
+        "or browser:// for the camera of whoever has the page open.",
+        show_default=DEFAULT_SOURCE,
+    ),
+]
+RateOption = Annotated[
+    str | None, typer.Option(metavar="N|max", help="Frames per second of a recorded source.", show_default="its own")
+]
+LoopOption = Annotated[bool, typer.Option("--loop", help="Begin a recorded source again at its end.")]
+EveryFrameOption = Annotated[
+    bool, typer.Option("--every-frame", help="Drop no frame of a recorded source; it waits for the model.")
+]
+RoiOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X,Y,W,H|auto",
+        help="Where the ultrasound picture is in the frame; auto looks for it.",
+        show_default="as the source or the card says",
+    ),
+]
+
+
+def choose_source(argument: str | None, option: str | None) -> str:
+    """Take the source from the argument or from --source; two different ones are wrong usage."""
+    if argument is not None and option is not None and argument != option:
+        raise typer.BadParameter(f"expected one source, got {argument} and --source {option}")
+    given = option if argument is None else argument
+    return DEFAULT_SOURCE if given is None else given
+
+
+@contextmanager
+def live_source_errors() -> Iterator[None]:
+    """Turn a live source that should wait into wrong usage (exit code 2)."""
+    from edgeseg.streaming.grabber import LiveSourceError
+
+    try:
+        yield
+    except LiveSourceError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def stream(
@@ -100,29 +176,26 @@ def stream(
     file = take_model(Path(model), f"edgeseg stream MODEL {model}")
     emit_to = _take_stdout() if emit else None
 
-    from edgeseg.cli.notices import NoticePrinter
     from edgeseg.core.modelfile import read_model
-    from edgeseg.runtime.capture import read_capture_options
-    from edgeseg.runtime.guarded import GuardedSegmenter
-    from edgeseg.runtime.live import StreamOptions
-    from edgeseg.runtime.masks import MaskOptions
-    from edgeseg.runtime.opening import open_stream
-    from edgeseg.runtime.sinks.choose import SinkWishes
-    from edgeseg.runtime.stream import run_stream
-    from edgeseg.runtime.watchdog import find_watchdogs
+    from edgeseg.inference.masks import MaskOptions
+    from edgeseg.inference.supervision import GuardedSegmenter
+    from edgeseg.streaming.grabber import read_capture_options
+    from edgeseg.streaming.live import StreamOptions, open_stream
+    from edgeseg.streaming.loop import find_watchdogs, run_stream
+    from edgeseg.streaming.sinks.choose import SinkOptions
 
     with usage_errors():
         capture = read_capture_options(rate, every_frame, loop, roi)
         budget = choose_budget(device) if budget_ms is None else budget_ms
         options = StreamOptions(budget, max_miss, frames, capture)
-        wishes = SinkWishes(
+        sink_options = SinkOptions(
             view, port, hold, record, record_frames, emit_to, metrics, mm_per_px, record_as, host, record_wait
         )
     keep_inputs([file, Path(name)], [record, json_out])
     segmenter = GuardedSegmenter(read_model(file), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
     tell_selection(segmenter.selection)
     with live_source_errors():
-        live = open_stream(segmenter, name, options, wishes, [NoticePrinter(), *find_watchdogs()])
+        live = open_stream(segmenter, name, options, sink_options, [NoticePrinter(), *find_watchdogs()])
     with _showing_what_broke(json_out):
         report = run_stream(live)
     _show_report(report, json_out)
@@ -131,9 +204,8 @@ def stream(
 
 def choose_budget(device: str) -> float:
     """Take the budget from the profile of the named board, or of this machine."""
-    from edgeseg.core.board import load_board
-    from edgeseg.core.nearest import recommend_here
-    from edgeseg.runtime.live import BUDGET_MS
+    from edgeseg.machine.boards import load_board, recommend_here
+    from edgeseg.streaming.live import BUDGET_MS
 
     if device:
         return load_board(device).recommended.budget_ms
@@ -164,7 +236,7 @@ def _judge(report: StreamReport) -> None:
 @contextmanager
 def _showing_what_broke(json_out: Path | None) -> Iterator[None]:
     """Show the figures of a stream that ended by an error, which stays one."""
-    from edgeseg.runtime.stream import BrokenStreamError
+    from edgeseg.streaming.loop import BrokenStreamError
 
     try:
         yield
@@ -178,3 +250,14 @@ def _show_report(report: StreamReport, json_out: Path | None) -> None:
 
     save_json(json_out, to_plain(report))
     print_stream(report)
+
+
+class NoticePrinter(Sink):
+    """Prints what happens to the source, and nothing of its results."""
+
+    def publish(self, result: Result) -> None:
+        """Take a result and show nothing of it."""
+
+    def notice(self, notice: Notice) -> None:
+        """Print what happened."""
+        print(f"edgeseg: {notice.sentence}", file=sys.stderr, flush=True)

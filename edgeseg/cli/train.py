@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,6 @@ from edgeseg.cli.common import (
     need_training_packages,
     usage_errors,
 )
-from edgeseg.cli.interrupt import resumable
 from edgeseg.cli.network import (
     ActivationOption,
     ColourOption,
@@ -29,28 +28,48 @@ from edgeseg.cli.network import (
     UpsamplingOption,
 )
 from edgeseg.cli.tables import print_evaluation, print_folds, print_timing
-from edgeseg.cli.training import (
-    AverageOption,
-    BatchOption,
-    ClassWeightsOption,
-    DropoutOption,
-    EpochsOption,
-    FoldsOption,
-    InitOption,
-    L2Option,
-    LearningRateOption,
-    LossOption,
-    PatienceOption,
-    PrecisionOption,
-    ResumeOption,
-    ScheduleOption,
-    SeedOption,
-    StrategyOption,
-)
+from edgeseg.cli.terminal import resumable
 
 if TYPE_CHECKING:
     from edgeseg.core.card import SplitSpec
-    from edgeseg.train.run import RunRecord, TrainOptions
+    from edgeseg.training.run import RunRecord, TrainOptions
+
+PANEL = "Training"
+
+
+def _option(help_text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help_text, rich_help_panel=PANEL, **more)
+
+
+EpochsOption = Annotated[
+    int | None,
+    _option("Passes over the images; by default 50 to 400, for about 14,530 steps.", min=1, show_default=False),
+]
+BatchOption = Annotated[int, _option("Images of a step, shared by all devices.", min=1)]
+LearningRateOption = Annotated[float, _option("The highest rate of the schedule.", min=0.0)]
+ScheduleOption = Annotated[
+    str, _option("cosine falls to zero; plateau halves the rate where the validation Dice stalls.")
+]
+PatienceOption = Annotated[
+    int | None, _option("Stop after so many epochs without a better validation Dice.", min=1, show_default=False)
+]
+LossOption = Annotated[str, _option("bce, dice, bce-dice, bce-dice-all, focal-tversky, boundary or l1-gradient.")]
+ClassWeightsOption = Annotated[
+    str, _option("auto lets rare classes count more in the loss; none lets all count alike.")
+]
+DropoutOption = Annotated[float, _option("Share of the deepest stage's channels that are left out.", min=0.0, max=1.0)]
+L2Option = Annotated[float, _option("Weight of the kernels' squares.", "--l2", min=0.0)]
+AverageOption = Annotated[
+    float, _option("Share of the weights' moving average that stays at a step; 0: none.", min=0.0, max=1.0)
+]
+PrecisionOption = Annotated[str, _option("float32, or mixed: 16-bit arithmetic where the hardware has it.")]
+StrategyOption = Annotated[str, _option("one device, mirrored on all of this machine, or multi-worker by TF_CONFIG.")]
+SeedOption = Annotated[int, _option("Divides the cases and starts the network.", min=0)]
+InitOption = Annotated[Path | None, _option("Start the encoder from this finished run.", show_default=False)]
+FoldsOption = Annotated[int | None, _option("Cross-validate: one run per fold, by group.", min=3, show_default=False)]
+ResumeOption = Annotated[
+    bool, _option("Continue an interrupted training, with the options it was begun with.", "--resume")
+]
 
 
 def train(
@@ -96,8 +115,8 @@ def train(
     """
     need_training_packages()
     with resumable(out):
-        from edgeseg.train.run import TrainOptions
-        from edgeseg.train.trainer import plain_split
+        from edgeseg.training.run import TrainOptions
+        from edgeseg.training.trainer import plain_split
 
         keep_inputs([data, init], [out])
         with usage_errors():
@@ -117,12 +136,12 @@ def train(
 
 def go_on(data: Path, out: Path, overwrite: bool, init: Path | None) -> bool:
     """Go on with what an interruption left; says whether there was something."""
-    from edgeseg.train.folds import resume_folds
-    from edgeseg.train.partial import FOLDS, TRAINING, find_partial
-    from edgeseg.train.trainer import resume_run
+    from edgeseg.training.folds import resume_folds
+    from edgeseg.training.run import FOLDS, INTERRUPTED_TRAINING, find_partial
+    from edgeseg.training.trainer import resume_run
 
-    left = find_partial(out, TRAINING)
-    if not left.expect(TRAINING, FOLDS):
+    left = find_partial(out, INTERRUPTED_TRAINING)
+    if not left.expect(INTERRUPTED_TRAINING, FOLDS):
         return False
     if left.kind == FOLDS:
         print_folds(resume_folds(data, out, overwrite))
@@ -154,8 +173,8 @@ def begin(
         anew: Whether an interrupted one may be, which holds nothing to go on with.
     """
     from edgeseg.core.files import refuse_existing
-    from edgeseg.train.folds import train_folds
-    from edgeseg.train.trainer import train_run
+    from edgeseg.training.folds import train_folds
+    from edgeseg.training.trainer import train_run
 
     if anew:
         refuse_existing(out, overwrite, go_on=True)
@@ -167,7 +186,7 @@ def begin(
 
 def print_run(out: Path, record: RunRecord) -> None:
     """Print how a training ended."""
-    from edgeseg.train.history import read_history
+    from edgeseg.training.history import read_history
 
     if record.evaluation is None:
         print(f"This worker is done; the chief leaves the run in {out}.")

@@ -16,12 +16,12 @@ from edgeseg.cli.common import (
     save_json,
     usage_errors,
 )
-from edgeseg.cli.interrupt import repeatable
 from edgeseg.cli.tables import print_table
+from edgeseg.cli.terminal import repeatable
 from edgeseg.core.schema import to_plain
 
 if TYPE_CHECKING:
-    from edgeseg.tune.study import StudyReport
+    from edgeseg.search.network_study import StudyReport
 
 
 def tune(
@@ -51,9 +51,9 @@ def tune(
     """
     need_search_packages()
     with repeatable():
-        from edgeseg.train.trainer import plain_split
-        from edgeseg.tune.space import StudyPlan, parse_space
-        from edgeseg.tune.study import run_study
+        from edgeseg.search.network_study import run_study
+        from edgeseg.search.networks import StudyPlan, parse_space
+        from edgeseg.training.trainer import plain_split
 
         with usage_errors():
             space = parse_space(models, sizes, stems, losses, learning_rates)
@@ -66,8 +66,8 @@ def tune(
 
 def print_study(out: Path, report: StudyReport) -> None:
     """Print the front, what failed or still runs, and the command that trains the pick."""
-    from edgeseg.trials.results import FAILED, FINISHED, RUNNING, count_state
-    from edgeseg.tune.tables import COLUMNS, list_front
+    from edgeseg.search.network_study import COLUMNS, list_front
+    from edgeseg.search.trials import FAILED, FINISHED, RUNNING, count_state
 
     if report.front:
         print_table(f"The front of {out} (* the pick)", COLUMNS, list_front(report.front, report.pick))

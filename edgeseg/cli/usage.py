@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
 
-from typer.core import TyperGroup
+import typer
+from typer.core import TyperCommand, TyperGroup
 
+from edgeseg.core.errors import ModelFileError
+from edgeseg.core.modelfile import ENDINGS, find_model
 from edgeseg.core.redact import redact
+
+Given = TypeVar("Given", str, Path)
+_LOOKED_AT = 2000
+"""Entries of a folder that are looked at for an image; a folder on a slow network must not hold a command."""
+LARGEST_WHOLE = 2**31 - 1
+"""Frames, seeds and sizes end up in libraries that count with 32 bits."""
+SHORTEST_MS = 1e-6
+"""A nanosecond: a budget below it can only be a mistake."""
 
 
 class SecretlessGroup(TyperGroup):
@@ -34,3 +50,111 @@ def _without_secrets() -> Iterator[None]:
         if hasattr(error, "format_message") and isinstance(vars(error).get("message"), str):
             vars(error)["message"] = redact(vars(error)["message"])
         raise
+
+
+_SCHEME = re.compile(r"[a-z+]+:(/|$)")
+"""Of a source such as phantom://; a path keeps one of the two slashes, or none at its end."""
+
+
+def take_model(path: Path, usage: str) -> Path:
+    """Give the model file that is meant by MODEL, or refuse what is plainly something else.
+
+    Args:
+        path: A model file, or a folder that train, compress or search wrote.
+        usage: What to type, for whoever typed something else.
+
+    Raises:
+        typer.BadParameter: It is an image, a recording, a source or a folder of images.
+        ModelFileError: The folder holds no model file, or several.
+    """
+    kind = _name_other(path)
+    if kind is None:
+        return find_model(path)
+    raise typer.BadParameter(f"expected a model file or a run as MODEL, got {kind}: {path}. Type: {usage}")
+
+
+def take_run(path: Path, usage: str) -> Path:
+    """Refuse as RUN what has nothing left to start from: a model file, images, a source."""
+    kind = f"a {path.suffix} file" if path.suffix in ENDINGS else _name_other(path)
+    if kind is None:
+        return path
+    raise typer.BadParameter(f"expected a finished run as RUN, got {kind}: {path}. Type: {usage}")
+
+
+def put_model_first(first: Given, second: Given) -> tuple[Given, Given]:
+    """Exchange two arguments where only the second can be the model, and say so on stderr."""
+    place = Path(first)
+    if is_model(place) or not is_model(Path(second)) or not (place.is_dir() or _name_other(place)):
+        return first, second
+    print(f"edgeseg: MODEL comes first: {second} was taken as the model, and not {first}.", file=sys.stderr)
+    return second, first
+
+
+def is_model(path: Path) -> bool:
+    """Say whether a path means a model file, by itself or as a folder of edgeseg's."""
+    if path.is_file():
+        return path.suffix in ENDINGS
+    try:
+        return path.is_dir() and find_model(path) != path
+    except ModelFileError:
+        return False
+
+
+def _name_other(path: Path) -> str | None:
+    """Name what a path is if it is no model for sure."""
+    from edgeseg.frame.images import SUFFIXES
+    from edgeseg.streaming.sources import dicom, files
+
+    suffix = path.suffix.lower()
+    if _SCHEME.match(str(path)) or (str(path).isdecimal() and not path.exists()):
+        return "a source of frames"
+    if suffix in SUFFIXES:
+        return "an image"
+    if suffix in (*files.VIDEO_SUFFIXES, *dicom.SUFFIXES):
+        return "a recording"
+    if path.is_dir() and not is_model(path) and _holds_images(path):
+        return "a folder of images"
+    return None
+
+
+def _holds_images(folder: Path) -> bool:
+    """Say whether there are images in a folder, or in a folder in it."""
+    from edgeseg.frame.images import SUFFIXES
+    from edgeseg.streaming.sources import dicom
+
+    entries = (entry for pattern in ("*", "*/*") for entry in folder.glob(pattern))
+    known = {*SUFFIXES, *dicom.SUFFIXES}
+    return any(entry.suffix.lower() in known for entry in islice(entries, _LOOKED_AT))
+
+
+class NumberCommand(TyperCommand):
+    """A command that refuses numbers which no option can mean; the span of each option is its own `min` and `max`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments, and look at every number among them."""
+        rest = super().parse_args(ctx, args)
+        for option in self.params:
+            for value in _list_values(ctx.params.get(str(option.name))):
+                check_number(value, option.opts[-1])
+        return rest
+
+
+def watch_numbers(app: typer.Typer) -> None:
+    """Put every command of an app, and of the groups in it, under the rule."""
+    for command in app.registered_commands:
+        command.cls = NumberCommand
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            watch_numbers(group.typer_instance)
+
+
+def check_number(value: object, name: str) -> None:
+    """Refuse what compares with no limit (nan), what is endless, and what overflows."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise typer.BadParameter(f"expected a finite number, got {value}", param_hint=f"'{name}'")
+    if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+        raise typer.BadParameter(f"expected a number up to {LARGEST_WHOLE}, got {value}", param_hint=f"'{name}'")
+
+
+def _list_values(value: object) -> list[object]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]

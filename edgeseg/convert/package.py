@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from edgeseg.backends.cpu import CpuBackend, vouch_for
 from edgeseg.core.card import Card, Provenance
-from edgeseg.core.frame import SCORE_ONE, frame_to_pixels, pixels_to_tensor, tensor_to_scores
 from edgeseg.core.modelfile import GoldenPair
 from edgeseg.core.spec import InputSpec, OutputSpec
-from edgeseg.data.phantom import render_case
 from edgeseg.data.reading import to_channels
+from edgeseg.frame.postprocess import SCORE_ONE, tensor_to_scores
+from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor
 from edgeseg.graph.lint import lint_graph
 from edgeseg.graph.operators import read_graph
+from edgeseg.phantom import render_case
 
 GOLDEN_SEED = 20
 GOLDEN_CANDIDATES = 12

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from edgeseg.convert.transpose import split_transposed_activations
 from edgeseg.core.errors import DataError, ModelFileError, RecipeError
-from edgeseg.core.quiet import quiet_native_output
+from edgeseg.core.process import quiet_native_output
 from edgeseg.graph.operators import Graph, read_graph
 from edgeseg.model.keras import tf
 
-logging.getLogger("absl").setLevel(logging.ERROR)
-
+FILE_IDENTIFIER = b"TFL3"
+ALIGNMENT = 16
+"""Where the schema wants buffers to begin, in bytes; its Python code does not see to that."""
+FUSED_VERSION, SPLIT_VERSION = 4, 3
+_OPERATORS, _TYPES, _ACTIVATIONS = schema.BuiltinOperator, schema.TensorType, schema.ActivationFunctionType
+_SPLIT = {_ACTIVATIONS.RELU: _OPERATORS.RELU, _ACTIVATIONS.RELU6: _OPERATORS.RELU6}
+_SPLIT_VERSIONS = {_TYPES.FLOAT32: 1, _TYPES.INT8: 2, _TYPES.INT16: 3}
+"""Which version of the activation takes which numbers."""
 _INTEGERS = {
     "int8": (tf.int8, tf.lite.OpsSet.TFLITE_BUILTINS_INT8),
     "int16x8": (tf.int16, tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8),
@@ -29,6 +36,121 @@ _KNOWN_WARNINGS = (
     # TensorFlow's debugger opens files with TensorFlow's own interpreter.
     r"\s*Warning: tf\.lite\.Interpreter is deprecated",
 )
+
+
+class SharingBuilder(schema.flatbuffers.Builder):  # type: ignore[misc]
+    """Builds a flatbuffer in which equal rows of numbers stand once."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._rows: dict[tuple[str, bytes], int] = {}
+
+    def CreateNumpyVector(self, x: NDArray[Any]) -> int:  # noqa: N802 - named by the library
+        """Write a row of numbers, or point to the one that is there."""
+        key = (x.dtype.str, x.tobytes())
+        if key not in self._rows:
+            if x.dtype == np.uint8:
+                self.Prep(ALIGNMENT, x.nbytes)
+            self._rows[key] = super().CreateNumpyVector(x)
+        return self._rows[key]
+
+
+def pack_model_objects(model: Any) -> bytes:
+    """Pack the objects of the schema."""
+    builder = SharingBuilder(1 << 20)
+    builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def compact_flatbuffer(flatbuffer: bytes) -> bytes:
+    """Pack a flatbuffer anew; of the layers that were fused into an operator, the first gives its tensor the name."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
+    for graph in model.subgraphs:
+        _shorten_names(graph)
+    _drop_empty_buffers(model)
+    return pack_model_objects(model)
+
+
+def _shorten_names(graph: Any) -> None:
+    """Shorten the tensors' names and keep them apart: OpenVINO takes two tensors of one name for the same."""
+    results = {index for operator in graph.operators for index in operator.outputs}
+    taken: set[bytes] = set()
+    for index in sorted(range(len(graph.tensors)), key=lambda index: index not in results):
+        name = graph.tensors[index].name.partition(b";")[0]
+        graph.tensors[index].name = name if name not in taken else b"%s_%d" % (name, index)
+        taken.add(graph.tensors[index].name)
+
+
+def _drop_empty_buffers(model: Any) -> None:
+    """Let every tensor that is computed point to the first buffer, which is empty by the schema."""
+    kept = [n for n, buffer in enumerate(model.buffers) if n == 0 or buffer.data is not None or buffer.offset]
+    places = {old: new for new, old in enumerate(kept)}
+    for user in (*(tensor for graph in model.subgraphs for tensor in graph.tensors), *(model.metadata or [])):
+        user.buffer = places.get(user.buffer, 0)
+    model.buffers = [model.buffers[n] for n in kept]
+
+
+def split_transposed_activations(flatbuffer: bytes) -> bytes:
+    """Give each ReLU that is fused into a TRANSPOSE_CONV an operator of its own; other files stay as they are."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
+    split = [_split_graph(model, graph) for graph in model.subgraphs]
+    if not any(split):
+        return flatbuffer
+    for index, code in enumerate(model.operatorCodes):
+        if _is_transposed(code) and code.version == FUSED_VERSION and not _is_used_fused(model, index):
+            code.version = SPLIT_VERSION
+    return pack_model_objects(model)
+
+
+def _split_graph(model: Any, graph: Any) -> bool:
+    """Split in one graph, and say whether there was something to split."""
+    steps: list[Any] = []
+    for operator in graph.operators:
+        steps.append(operator)
+        if _is_transposed(model.operatorCodes[operator.opcodeIndex]) and _read_activation(operator) in _SPLIT:
+            steps.append(_take_off(model, graph, operator))
+    found = len(steps) > len(graph.operators)
+    graph.operators = steps
+    return found
+
+
+def _take_off(model: Any, graph: Any, operator: Any) -> Any:
+    """Take the activation off an operator and lay it behind; a new tensor goes between them."""
+    (result,) = operator.outputs
+    between = copy.deepcopy(graph.tensors[result])
+    between.name, between.buffer = between.name + b"_before_activation", 0
+    graph.tensors.append(between)
+    operator.outputs = [len(graph.tensors) - 1]
+    code = _find_code(model, _SPLIT[_read_activation(operator)], _SPLIT_VERSIONS[between.type])
+    operator.builtinOptions.fusedActivationFunction = _ACTIVATIONS.NONE
+    return schema.OperatorT(opcodeIndex=code, inputs=list(operator.outputs), outputs=[result])
+
+
+def _find_code(model: Any, builtin: int, version: int) -> int:
+    """Find an operator among those that the file names, or name it."""
+    for index, code in enumerate(model.operatorCodes):
+        if code.builtinCode == builtin and code.version == version:
+            return index
+    model.operatorCodes.append(
+        schema.OperatorCodeT(deprecatedBuiltinCode=builtin, builtinCode=builtin, version=version)
+    )
+    return len(model.operatorCodes) - 1
+
+
+def _is_used_fused(model: Any, code: int) -> bool:
+    operators = (operator for graph in model.subgraphs for operator in graph.operators)
+    return any(o.opcodeIndex == code and _read_activation(o) != _ACTIVATIONS.NONE for o in operators)
+
+
+def _is_transposed(code: Any) -> bool:
+    return bool(code.builtinCode == _OPERATORS.TRANSPOSE_CONV)
+
+
+def _read_activation(operator: Any) -> int:
+    return int(operator.builtinOptions.fusedActivationFunction)
+
+
+logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 def convert_model(

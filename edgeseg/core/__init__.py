@@ -1,1 +1,1 @@
-"""What both sides share: the card, the frame, the catalog, files, figures and errors."""
+"""What both sides share: the card, files, errors, child processes and figures."""

@@ -10,11 +10,10 @@ from typing import Any
 
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.limits import GOLDEN_PAIRS, NAME_LETTERS, TEXT_LETTERS
-from edgeseg.core.safetext import make_harmless
-from edgeseg.core.schema import MisfitError, from_plain, to_plain
+from edgeseg.core.redact import make_harmless
+from edgeseg.core.schema import SchemaError, from_plain, parse_json, to_plain
 from edgeseg.core.spec import InputSpec, OutputSpec, Quantisation, check_numbers
 from edgeseg.core.stats import Estimate
-from edgeseg.core.strictjson import parse_json
 
 SCHEMA = 2
 SEALED_SCHEMA = 2
@@ -23,6 +22,12 @@ FEWEST_FOLDS, MOST_FOLDS = 3, 10_000
 """One fold each to train, validate and test; so many trainings are a year's work of the smallest network."""
 INTENDED_USE = "Research on the segmentation of ultrasound images on edge devices."
 DISCLAIMER = "edgeseg is research software and no medical device: it must not be used for diagnosis or treatment."
+MAPPED, UNCERTAIN, UNMAPPED = "mapped", "uncertain", "not mapped"
+OK = "ok"
+INTEGER_TARGETS = ("edgetpu",)
+"""Targets that take no operator with float numbers."""
+COMPILED = "edgetpu-custom-op"
+"""The operator that stands for everything a compiler has put onto an Edge TPU."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,7 @@ def card_from_json(text: str, where: str) -> Card:
         card = from_plain(Card, data, allow_unknown=True)
         _check_card(card)
     except ValueError as error:
-        kind = "field" if isinstance(error, MisfitError) else "value"
+        kind = "field" if isinstance(error, SchemaError) else "value"
         raise _refuse(where, f"a wrong {kind}: {error}") from error
     return card
 
@@ -183,3 +188,10 @@ def _list_ranges(card: Card) -> Iterator[tuple[str, float, float]]:
             )
         drop = card.metrics.drop
         yield from (("metrics.drop", abs(value), 1) for value in (drop.mean, drop.median, *(drop.ci95 or ())))
+
+
+def read_verdict(line: str) -> str:
+    """Read the line on a card: mapped, uncertain or not mapped."""
+    if line == OK:
+        return MAPPED
+    return UNCERTAIN if line.startswith(f"{UNCERTAIN}: ") else UNMAPPED

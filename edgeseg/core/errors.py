@@ -21,8 +21,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from edgeseg.core.names import make_printable
-from edgeseg.core.redact import redact
+from edgeseg.core.redact import make_printable, redact
 
 _MOST_GUESSES = 3
 

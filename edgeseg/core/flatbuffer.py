@@ -6,11 +6,45 @@ strings, vectors and tables inside it are reached by an offset forward from wher
 
 from __future__ import annotations
 
+import math
 import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from edgeseg.core.limits import ARENA_BYTES, MIB, MODEL_BYTES, NAME_LETTERS, OPERATORS, TENSOR_DIMENSIONS, TENSORS
+from edgeseg.core.redact import make_harmless
 
 BUDGET = 8 * 2**20
 """How many numbers and letters may be read in all: offsets may be shared, so a small file can hold much."""
+IDENTIFIER = b"TFL3"
+TYPES = {
+    0: ("float32", 32),
+    1: ("float16", 16),
+    2: ("int32", 32),
+    3: ("uint8", 8),
+    4: ("int64", 64),
+    6: ("bool", 8),
+    7: ("int16", 16),
+    9: ("int8", 8),
+    10: ("float64", 64),
+    12: ("uint64", 64),
+    15: ("uint32", 32),
+    16: ("uint16", 16),
+    17: ("int4", 4),
+    18: ("bfloat16", 16),
+}
+"""The schema's numbers for types of fixed size: their names and bits. No network of pictures has others."""
+ABSENT = -1
+"""What stands in place of an operator's optional input."""
+# The numbers of the fields in TFLite's schema.fbs, whose tables only ever grow at their ends.
+_MODEL = {"codes": 1, "subgraphs": 2, "buffers": 4, "external_groups": 8, "external_buffers": 9}
+_GRAPH = {"tensors": 0, "inputs": 1, "outputs": 2, "operators": 3}
+_TENSOR = {"shape": 0, "type": 1, "buffer": 2, "name": 3, "scales": 4, "sparsity": 6, "signature": 7, "external": 10}
+_SCALES = {"scale": 2, "zero_point": 3, "axis": 6}
+_OPERATOR = {"code": 0, "inputs": 1, "outputs": 2, "options_type": 3, "options": 4, "large_options": 9}
+_CODE = {"short": 0, "custom": 1, "version": 2, "number": 3}
+_BUFFER = {"data": 0, "offset": 1, "size": 2}
 
 
 class FlatbufferError(ValueError):
@@ -133,3 +167,172 @@ class Table:
 
 
 _U16, _I32, _U32 = struct.Struct("<H"), struct.Struct("<i"), struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class NetworkTensor:
+    """One tensor as the file describes it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    dynamic: bool
+    """Whether a size is only known when it runs."""
+    bytes: int
+    data: memoryview | None
+    """What a constant holds."""
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    axis: int
+
+
+@dataclass(frozen=True)
+class NetworkOperator:
+    """One operator as the file describes it."""
+
+    number: int
+    """Which of TFLite's own it is."""
+    custom: str
+    """Its name where it is none of them."""
+    version: int
+    inputs: tuple[int, ...]
+    """Places in the list of tensors; what is absent is left out."""
+    outputs: tuple[int, ...]
+    options_type: int
+    options: Table | None
+
+
+@dataclass(frozen=True)
+class Network:
+    """The one graph of a file."""
+
+    tensors: tuple[NetworkTensor, ...]
+    operators: tuple[NetworkOperator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+def is_flatbuffer(data: bytes) -> bool:
+    """Say whether bytes claim to be a .tflite."""
+    return data[4:8] == IDENTIFIER
+
+
+def read_network(data: bytes) -> Network:
+    """Read the graph of a .tflite and hold it against the limits; nothing is allocated for its tensors.
+
+    Raises:
+        FlatbufferError: It is none, or not a whole one, or beyond a limit.
+    """
+    if not is_flatbuffer(data):
+        raise FlatbufferError("expected a TFLite flatbuffer, got other bytes")
+    model = Flatbuffer(data).root()
+    if model.has(_MODEL["external_groups"]) or model.has(_MODEL["external_buffers"]):
+        raise FlatbufferError("expected all weights inside the file, got names of other files")
+    graphs = model.tables(_MODEL["subgraphs"], 1, "graphs")
+    if not graphs:
+        raise FlatbufferError("expected a graph, got none")
+    graph = graphs[0]
+    buffers = [_read_buffer(table) for table in model.tables(_MODEL["buffers"], TENSORS, "buffers")]
+    tensors = tuple(_read_tensor(table, buffers) for table in graph.tables(_GRAPH["tensors"], TENSORS, "tensors"))
+    _check_sizes(tensors)
+    codes = model.tables(_MODEL["codes"], OPERATORS, "kinds of operators")
+    named = [_read_code(code) for code in codes]
+    operators = graph.tables(_GRAPH["operators"], OPERATORS, "operators")
+    if not operators:
+        raise FlatbufferError("expected operators, got none")
+    return Network(
+        tensors,
+        tuple(_read_operator(table, named, len(tensors)) for table in operators),
+        _read_places(graph, _GRAPH["inputs"], len(tensors)),
+        _read_places(graph, _GRAPH["outputs"], len(tensors)),
+    )
+
+
+def _read_buffer(table: Table) -> memoryview | None:
+    if table.number(_BUFFER["offset"], "Q") > 1 or table.number(_BUFFER["size"], "Q") > 1:
+        raise FlatbufferError("expected weights inside the flatbuffer, got weights behind it")
+    data = table.raw(_BUFFER["data"])
+    return data if data else None
+
+
+def _read_tensor(table: Table, buffers: Sequence[memoryview | None]) -> NetworkTensor:
+    name = make_harmless(table.text(_TENSOR["name"]))
+    if table.has(_TENSOR["sparsity"]) or table.number(_TENSOR["external"], "I"):
+        raise FlatbufferError(f"expected the weights {name[:80]!r} as they are, got packed or external ones")
+    kind, place = table.number(_TENSOR["type"], "b"), table.number(_TENSOR["buffer"], "I")
+    if kind not in TYPES:
+        raise FlatbufferError(f"expected numbers in the tensor {name[:80]!r}, got type {kind}")
+    if place >= len(buffers):
+        raise FlatbufferError(f"expected one of {len(buffers)} buffers for {name[:80]!r}, got number {place}")
+    shape = table.numbers(_TENSOR["shape"], "i") or ()
+    signature = table.numbers(_TENSOR["signature"], "i") or shape
+    if len(shape) > TENSOR_DIMENSIONS or any(size < 1 for size in shape):
+        raise FlatbufferError(
+            f"expected at most {TENSOR_DIMENSIONS} sizes of at least 1 for {name[:80]!r}, got {shape[:20]}"
+        )
+    dtype, bits = TYPES[kind]
+    size = (math.prod(shape) * bits + 7) // 8
+    data = buffers[place]
+    if data is not None and len(data) != size:
+        raise FlatbufferError(f"expected {size} bytes of {dtype} for {name[:80]!r}, got {len(data)}")
+    return NetworkTensor(name, dtype, shape, any(n < 0 for n in signature), size, data, *_read_scales(table, name))
+
+
+def _read_scales(tensor: Table, name: str) -> tuple[tuple[float, ...], tuple[int, ...], int]:
+    table = tensor.table(_TENSOR["scales"])
+    scale = table.numbers(_SCALES["scale"], "f") if table else None
+    if table is None or not scale:
+        return (), (), 0
+    zero_point = table.numbers(_SCALES["zero_point"], "q") or ()
+    if not all(math.isfinite(value) for value in scale) or len(zero_point) not in (0, 1, len(scale)):
+        raise FlatbufferError(f"expected finite scales and a zero point for each of {name[:80]!r}, got others")
+    return scale, zero_point or (0,) * len(scale), table.number(_SCALES["axis"], "i")
+
+
+def _check_sizes(tensors: Sequence[NetworkTensor]) -> None:
+    """Refuse a network whose tensors, by their own account, take more than the limits."""
+    results = sum(tensor.bytes for tensor in tensors if tensor.data is None)
+    if results > ARENA_BYTES:
+        raise FlatbufferError(
+            f"expected at most {ARENA_BYTES // MIB:,} MiB for the results of all layers, got {results / MIB:,.0f} MiB"
+        )
+    if sum(len(tensor.data) for tensor in tensors if tensor.data is not None) > 2 * MODEL_BYTES:
+        raise FlatbufferError("expected every weight to be used about once, got the same ones in many tensors")
+
+
+def _read_code(code: Table) -> tuple[int, str, int]:
+    # numbers up to 127 stand in the short field, too, which alone old files have
+    number = max(code.number(_CODE["short"], "b"), code.number(_CODE["number"], "i"))
+    custom = make_harmless(code.text(_CODE["custom"]))
+    if len(custom) > NAME_LETTERS:
+        raise FlatbufferError(f"expected an operator's name of at most {NAME_LETTERS} letters, got {len(custom)}")
+    return number, custom, code.number(_CODE["version"], "i", 1)
+
+
+def _read_operator(table: Table, codes: Sequence[tuple[int, str, int]], tensors: int) -> NetworkOperator:
+    place = table.number(_OPERATOR["code"], "I")
+    if place >= len(codes):
+        raise FlatbufferError(f"expected one of {len(codes)} kinds of operators, got number {place}")
+    if table.number(_OPERATOR["large_options"], "Q") > 1:
+        raise FlatbufferError("expected an operator's options inside the flatbuffer, got some behind it")
+    inputs = table.numbers(_OPERATOR["inputs"], "i") or ()
+    number, custom, version = codes[place]
+    return NetworkOperator(
+        number,
+        custom,
+        version,
+        tuple(_check_place(index, tensors) for index in inputs if index != ABSENT),
+        _read_places(table, _OPERATOR["outputs"], tensors),
+        table.number(_OPERATOR["options_type"], "B"),
+        table.table(_OPERATOR["options"]),
+    )
+
+
+def _read_places(table: Table, field: int, tensors: int) -> tuple[int, ...]:
+    return tuple(_check_place(index, tensors) for index in table.numbers(field, "i") or ())
+
+
+def _check_place(index: int, tensors: int) -> int:
+    if not 0 <= index < tensors:
+        raise FlatbufferError(f"expected one of {tensors} tensors, got number {index}")
+    return index

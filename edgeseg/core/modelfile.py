@@ -19,20 +19,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.archive import Archive, pack_archive, read_archive
+from edgeseg.core.archive import Archive, pack_archive, read_archive, split_onnx
 from edgeseg.core.card import SCHEMA, SEALED_SCHEMA, Card, card_from_json, card_to_json
-from edgeseg.core.ends import NetworkEnd, NetworkEnds, check_ends, read_onnx_network_ends, read_tflite_ends
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.files import write_bytes
-from edgeseg.core.limits import CARD_BYTES, GOLDEN_BYTES, MIB, MODEL_BYTES, read_regular
-from edgeseg.core.network import is_flatbuffer
-from edgeseg.core.onnxfile import split_onnx
+from edgeseg.core.flatbuffer import is_flatbuffer
+from edgeseg.core.limits import CARD_BYTES, GOLDEN_BYTES, MIB, MODEL_BYTES, TABLE_BYTES, read_regular
+from edgeseg.core.schema import parse_json
+from edgeseg.core.signature import NetworkEnd, NetworkEnds, check_ends, read_onnx_network_ends, read_tflite_ends
 
 CARD_NAME, SEAL_NAME = "edgeseg.json", "edgeseg.seal"
 GOLDEN_KEY = "golden"
 """Where golden pairs stand in the metadata of an ONNX file."""
 SEAL_BYTES = 100
 _HEADER_BYTES = 1024
+RUN_FILE, COMPRESSION, PICK = "model.tflite", "compress.json", "pick"
+"""A run's file, the figures of a compression beside its files, and the folder of what a search picked."""
+PARENT_FILE = "float32.tflite"
+"""The float file that lies beside those that were made from it."""
+ENDINGS = (".tflite", ".onnx")
+_MOST_NAMED = 6
+
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '([<|][a-z]\d)', 'fortran_order': False, 'shape': \(([\d, ]*)\), \} *\n", re.DOTALL
 )
@@ -287,3 +294,62 @@ def _bytes_to_array(data: bytes, end: NetworkEnd) -> NDArray[Any]:
             f"expected golden pairs of {end.describe()}, got {dtype.name} {'x'.join(map(str, shape))[:80]}"
         )
     return np.frombuffer(data, dtype, offset=header.end()).reshape(shape).copy()
+
+
+def find_model(path: Path) -> Path:
+    """Find the model file that is meant by a path: a file is meant itself, a folder means its run's or chosen file.
+
+    Args:
+        path: A model file, or a folder that edgeseg train, compress, search or demo wrote. What is not there is left
+            to be refused when it is read.
+
+    Raises:
+        ModelFileError: The folder holds no model file, or several of which none is meant more than another.
+    """
+    if not path.is_dir():
+        return path
+    if (path / COMPRESSION).is_file():
+        return _find_chosen(path)
+    if (path / RUN_FILE).is_file():
+        return path / RUN_FILE
+    if (path / PICK).is_dir() and (picked := _list_models(path / PICK)):
+        return _take_only(path, [file for file in picked if file.name != PARENT_FILE] or picked)
+    return _take_only(path, _list_models(path) or sorted(path.glob(f"*/{RUN_FILE}")))
+
+
+def _find_chosen(folder: Path) -> Path:
+    """Read which of the files a compression chose; only a file in that very folder is taken."""
+    place = folder / COMPRESSION
+    try:
+        report: Any = parse_json(read_regular(place, TABLE_BYTES).decode("utf-8"))
+        files = {str(variant["name"]): str(variant["file"]) for variant in report["variants"]}
+        name = files[str(report["chosen"])]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(
+            f"Expected {place} to name the chosen file, got what does not.", _hint(_list_models(folder))
+        ) from error
+    chosen = folder / Path(name).name
+    if not chosen.is_file():
+        raise ModelFileError(
+            f"Expected {chosen.name} in {folder}, which {COMPRESSION} names as chosen, got no such file.",
+            _hint(_list_models(folder)),
+        )
+    return chosen
+
+
+def _list_models(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix in ENDINGS and file.is_file())
+
+
+def _take_only(folder: Path, found: list[Path]) -> Path:
+    if len(found) == 1:
+        return found[0]
+    kind = f"{len(found)} of them" if found else "none"
+    raise ModelFileError(f"Expected one model file in the folder {folder}, got {kind}.", _hint(found))
+
+
+def _hint(found: list[Path]) -> str:
+    if not found:
+        return "Name a .tflite file, or a folder that edgeseg train or compress wrote."
+    more = f" or another of {len(found)}" if len(found) > _MOST_NAMED else ""
+    return f"Name one: {', '.join(str(file) for file in found[:_MOST_NAMED])}{more}."

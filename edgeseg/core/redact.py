@@ -6,10 +6,12 @@ It hides rather too much than too little: in `rtsp://a:b@c/d@e` nobody can say w
 from __future__ import annotations
 
 import re
+import unicodedata
 from urllib.parse import quote, unquote
 
-from edgeseg.core.names import make_printable
-
+_KEPT = "\n\t"
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Turn the reading direction of what follows, so that a name reads as another one."""
 HIDDEN = "***"
 QUOTES = ("'", '"')
 _STRONG = (
@@ -23,12 +25,39 @@ _WEAK = (
     *("loginuse", "loginpas"),  # of cheap network cameras
 )
 """Names of secrets at the end of a name before an equals sign: `key: value` is ordinary English."""
-_ANYWHERE = tuple(name for name in _STRONG if len(name) > 4)
 _WHOLE_LINE = ("authorization", "cookie")
 _MOST_ENCODINGS = 4
 """How often an address inside an address may be percent-encoded."""
-
 _NAME = r"[A-Za-z0-9_.%-]"
+REPLACEMENT = "\ufffd"
+
+
+def can_be_written(name: str) -> bool:
+    """Say whether a name can stand in a table: UTF-8, and no character that moves a terminal's cursor."""
+    return not any(_is_harmful(character) for character in name)
+
+
+def show_name(name: str) -> str:
+    """Write a name on one line, whatever it is made of."""
+    return "".join(_escape(character) if _is_harmful(character) else character for character in name)
+
+
+def make_printable(text: str) -> str:
+    """Escape what no terminal or file should be sent: control characters, and the bytes of names that are not UTF-8."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape(c) if _is_harmful(c) and c not in _KEPT else c for c in text)
+
+
+def _is_harmful(character: str) -> bool:
+    return character in _TURNING or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+_ANYWHERE = tuple(name for name in _STRONG if len(name) > 4)
 # the look-behind keeps the search linear in a long run of letters
 _KEY = re.compile(
     rf"(?<!{_NAME})(?P<key>{_NAME}+)(?:\[\w{{0,32}}\]|\])?\\{{0,3}}(?P<closing>[\"']?)"  # key[0], form[key], \"key\"
@@ -141,3 +170,22 @@ def _hide_user(word: str) -> str:
         return word
     start = max(before.rfind(sign, 0, before.index(":")) for sign in "\"'(=<[") + 1
     return f"{before[:start]}{HIDDEN}@{host}"
+
+
+_HARMFUL = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # control characters, among them the escape that terminals obey
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of writing
+    "\u2028\u2029"  # line ends that few programs know
+    "\ud800-\udfff]"  # halves of characters, which cannot be printed
+)
+
+
+def make_harmless(text: str) -> str:
+    """Put a replacement character in place of what a terminal would obey instead of showing it."""
+    return _HARMFUL.sub(REPLACEMENT, text)
+
+
+def make_line(error: object, letters: int = 400) -> str:
+    """Put what a library said into one harmless line of bounded length, to stand inside a sentence."""
+    line = make_harmless(" ".join(str(error).split())).rstrip(" .") or "it gave no reason"
+    return line if len(line) <= letters else f"{line[:letters]}..."

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
+import re
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
+
+from edgeseg.core.limits import TABLE_BYTES, read_regular
 
 T = TypeVar("T")
 _HUGE = 2**1023
 """Whole numbers from here on are no float."""
 _SHOWN = 120
 """How many letters of a value a message shows."""
+DEPTH = 32
+"""How deep tables and lists may lie in one another; a card needs four."""
+DIGITS = 18
+"""How many digits a whole number may have; more would not fit 64 bits."""
 
 
-class MisfitError(ValueError):
+class SchemaError(ValueError):
     """A value does not fit the field it was given for; the caller says in which file."""
 
 
@@ -40,19 +50,19 @@ def from_plain(cls: type[T], data: Any, where: str = "", allow_unknown: bool = F
         allow_unknown: Whether fields that the dataclass does not have are passed over.
 
     Raises:
-        MisfitError: A field is missing, unknown or of the wrong type.
+        SchemaError: A field is missing, unknown or of the wrong type.
     """
     if not isinstance(data, Mapping):
-        raise MisfitError(f"expected a table for {where or cls.__name__}, got {_show(data)}")
+        raise SchemaError(f"expected a table for {where or cls.__name__}, got {_show(data)}")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(data) - set(fields))
     if unknown and not allow_unknown:
-        raise MisfitError(f"unknown field {_join(where, str(unknown[0])[:_SHOWN])} (known: {', '.join(fields)})")
+        raise SchemaError(f"unknown field {_join(where, str(unknown[0])[:_SHOWN])} (known: {', '.join(fields)})")
     hints = typing.get_type_hints(cls)
     given = {name: _fit(hints[name], data[name], _join(where, name), allow_unknown) for name in fields if name in data}
     for name, field in fields.items():
         if name not in given and _is_required(field):
-            raise MisfitError(f"missing field {_join(where, name)}")
+            raise SchemaError(f"missing field {_join(where, name)}")
     return cls(**given)
 
 
@@ -69,7 +79,7 @@ def _fit(hint: Any, value: Any, where: str, allow_unknown: bool) -> Any:
     if origin in (dict, Mapping):
         item = typing.get_args(hint)[1]
         if not isinstance(value, Mapping):
-            raise MisfitError(f"expected a table for {where}, got {_show(value)}")
+            raise SchemaError(f"expected a table for {where}, got {_show(value)}")
         return {key: _fit(item, entry, _join(where, key), allow_unknown) for key, entry in value.items()}
     if dataclasses.is_dataclass(hint):
         return from_plain(typing.cast("type[Any]", hint), value, where, allow_unknown)
@@ -85,11 +95,11 @@ def _fit_optional(hint: Any, value: Any, where: str, allow_unknown: bool) -> Any
 
 def _fit_tuple(args: tuple[Any, ...], value: Any, where: str, allow_unknown: bool) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise MisfitError(f"expected a list for {where}, got {_show(value)}")
+        raise SchemaError(f"expected a list for {where}, got {_show(value)}")
     if args[-1] is Ellipsis:
         args = (args[0],) * len(value)
     if len(args) != len(value):
-        raise MisfitError(f"expected {len(args)} values for {where}, got {len(value)}")
+        raise SchemaError(f"expected {len(args)} values for {where}, got {len(value)}")
     return tuple(
         _fit(arg, item, f"{where}[{i}]", allow_unknown) for i, (arg, item) in enumerate(zip(args, value, strict=True))
     )
@@ -101,7 +111,7 @@ def _fit_scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < _HUGE:
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise MisfitError(f"expected {hint.__name__} for {where}, got {_show(value)}")
+        raise SchemaError(f"expected {hint.__name__} for {where}, got {_show(value)}")
     return value
 
 
@@ -113,3 +123,79 @@ def _show(value: Any) -> str:
 
 def _join(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
+
+
+# a string without end is passed over as a whole: to begin anew behind every quote in it would take hours
+_MARKS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{\]}]', re.DOTALL)
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON strictly.
+
+    Raises:
+        ValueError: It is no JSON, or holds what no file of edgeseg's holds.
+    """
+    _check_depth(text)
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_build_table,
+            parse_int=_read_whole,
+            parse_float=_read_real,
+            parse_constant=_refuse_constant,
+        )
+    except RecursionError as error:  # the caller itself lies deep already
+        raise ValueError("expected JSON of a few levels, got more than can be read here") from error
+
+
+def _check_depth(text: str) -> None:
+    """Count brackets before the parser, which would run out of stack, sees them."""
+    depth = 0
+    for mark in _MARKS.finditer(text):
+        sign = text[mark.start()]
+        depth += (sign in "[{") - (sign in "]}")
+        if depth > DEPTH:
+            raise ValueError(f"expected tables and lists of at most {DEPTH} levels, got more")
+
+
+def _build_table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"expected every key once, got {twice[:80]!r} twice")
+    return table
+
+
+def _read_whole(text: str) -> int:
+    if len(text.lstrip("-")) > DIGITS:
+        raise ValueError(f"expected whole numbers of at most {DIGITS} digits, got one of {len(text)}")
+    return int(text)
+
+
+def _read_real(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"expected finite numbers, got {text[:40]}")
+    return value
+
+
+def _refuse_constant(text: str) -> Any:
+    raise ValueError(f"expected finite numbers, got {text}")
+
+
+def read_json_table(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds a table.
+
+    Raises:
+        OSError: It is not there or may not be read.
+        LimitError: It is no regular file, or far too large.
+        SchemaError: It holds something else than a table in JSON; the caller says what was expected.
+    """
+    try:
+        table = parse_json(read_regular(path, TABLE_BYTES).decode("utf-8"))
+    except ValueError as error:
+        raise SchemaError(str(error)) from error
+    if not isinstance(table, dict):
+        raise SchemaError(f"expected a table, got {type(table).__name__}")
+    return table

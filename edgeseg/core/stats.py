@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ RESAMPLES = 2000
 FEWEST_GROUPS = 5
 """Groups that an interval needs. A bootstrap over few groups is too narrow: said to be 95%, it holds the true mean in
 half of all draws with 2 groups, in 74% with 3, 80% with 4, 83% with 5 and 90% with 10 (docs/decisions/0043)."""
+Costs = tuple[float, ...]
+"""What something is judged by, so that less is better everywhere."""
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -85,3 +89,13 @@ def _find_interval(data: NDArray[np.float64], labels: NDArray[np.intp], seed: in
     draws = np.random.default_rng(seed).integers(0, sums.size, size=(RESAMPLES, sums.size))
     low, high = np.percentile(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), [2.5, 97.5])
     return round(float(low), 5), round(float(high), 5)
+
+
+def dominates(one: Costs, other: Costs) -> bool:
+    """Say whether costs are at least as low in every respect and lower in one."""
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+
+
+def pareto_front(rows: Sequence[tuple[Costs, Row]]) -> list[Row]:
+    """Keep the rows whose costs no other one beats."""
+    return [row for costs, row in rows if not any(dominates(other, costs) for other, _ in rows)]

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.denoise import denoise_pixels
+from edgeseg.frame.preprocess import denoise_pixels
 
 Pixels = NDArray[np.uint8]
 Random = np.random.Generator

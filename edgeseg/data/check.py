@@ -2,30 +2,258 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeseg.core.card import SplitSpec
-from edgeseg.core.images import SUFFIXES, read_image
 from edgeseg.core.progress import Advance, ignore
-from edgeseg.data.case import Case
-from edgeseg.data.check_report import CaseFacts, CheckReport
-from edgeseg.data.dataset import (
-    Dataset,
-    LabelledImage,
-    Survey,
-    find_empty_classes,
-    find_full_classes,
-    view_case,
-)
-from edgeseg.data.defects import DefectError, marked_outside
+from edgeseg.core.schema import to_plain
+from edgeseg.data.dataset import Dataset, LabelledImage, Survey, find_empty_classes, find_full_classes, view_case
+from edgeseg.data.defects import DataWarning, DefectError, marked_outside
 from edgeseg.data.duplicates import DuplicatePair, find_duplicates, make_thumbnail
 from edgeseg.data.layouts.base import or_defect
-from edgeseg.data.plausibility import find_warnings, measure_marks
-from edgeseg.data.reading import find_values
+from edgeseg.data.reading import Case, find_values
 from edgeseg.data.split import split_cases
+from edgeseg.frame.images import SUFFIXES, choose_white, read_image
+
+FRAMED = 0.9
+"""An inverted mask covers the image's border; heads, hearts and livers that fill an image leave some of it."""
+FILLED = 0.8
+"""In published sets, heads fill 30 to 50% of an image and hearts some 30%; even cropped organs leave a fifth."""
+FEW_GROUPS = 20
+"""Of so many groups, 3 are tested on and 2 validate (15% and 12%): with fewer, single patients decide."""
+CROPPED = "Images are cropped to the ultrasound region that their headers name, as in a stream of such files."
+READY, DEFECTS, LEAK = "ready", "defects", "leak"
+DEEP = 16
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What the masks of one case cover: the share of the image, and the share of its border, for each class."""
+
+    stem: str
+    group: str
+    shares: tuple[float, ...]
+    framed: tuple[float, ...]
+
+
+def measure_marks(image: LabelledImage) -> Marks:
+    """Measure what the masks of a case cover."""
+    pixels = image.masks[0].size
+    return Marks(image.case.stem, image.case.group, tuple(count / pixels for count in image.marked), image.framed)
+
+
+def find_warnings(dataset: Dataset, marks: Sequence[Marks]) -> tuple[DataWarning, ...]:
+    """Find what looks wrong about readable cases, and add what was found when they were listed."""
+    covered = [
+        warning
+        for number, spec in enumerate(dataset.classes)
+        if (warning := _judge_class(spec.name, number, marks)) is not None
+    ]
+    groups = len({mark.group for mark in marks})
+    few = [_few_groups(len(marks), groups)] if 0 < groups < FEW_GROUPS else []
+    return (*dataset.warnings, *_tell_regions(dataset), *covered, *few)
+
+
+def _judge_class(name: str, number: int, marks: Sequence[Marks]) -> DataWarning | None:
+    showing = [mark for mark in marks if mark.shares[number] > 0]
+    if not showing:
+        return None
+    share = float(np.median([mark.shares[number] for mark in showing]))
+    if np.median([mark.framed[number] for mark in showing]) >= FRAMED:
+        stems = tuple(mark.stem for mark in showing if mark.framed[number] >= FRAMED)
+        return DataWarning(
+            "inverted-masks",
+            f"The masks of {name} look inverted: they cover the border of {len(stems)} of {len(showing)} images "
+            f"and {share:.0%} of the pixels.",
+            "Masks are 0 outside and 255 inside. Look at the contact sheet: --sheet F.png",
+            stems,
+        )
+    if share < FILLED:
+        return None
+    stems = tuple(mark.stem for mark in showing if mark.shares[number] >= FILLED)
+    return DataWarning(
+        "filling-masks",
+        f"The masks of {name} cover {share:.0%} of the pixels of an image, in the median.",
+        "Look at the contact sheet (--sheet F.png): a network that marks everything would look good on such data.",
+        stems,
+    )
+
+
+def _few_groups(cases: int, groups: int) -> DataWarning:
+    return DataWarning(
+        "few-groups",
+        f"{cases} images in {groups} groups are few: so few are validated and tested on that single ones decide.",
+        f"Give at least {FEW_GROUPS} patients or clips, or judge by cross-validation (train --folds).",
+    )
+
+
+def _tell_regions(dataset: Dataset) -> list[DataWarning]:
+    """Say where some images are cropped to their header's region and others are not."""
+    cropped = [case.stem for case in dataset.cases if case.region is not None]
+    if not cropped or len(cropped) == len(dataset.cases):
+        return []
+    return [
+        DataWarning(
+            "mixed-regions",
+            f"{len(cropped)} of {len(dataset.cases)} images are cropped to the ultrasound region that their headers "
+            "name, the others name none and are used whole.",
+            "Look at the contact sheet (--sheet F.png): screens with and without their frame do not mix well.",
+            tuple(case.stem for case in dataset.cases if case.region is None),
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What one readable case looks like; `marked` counts the pixels of each class."""
+
+    case: Case
+    height: int
+    width: int
+    bits: int
+    low: int
+    high: int
+    marked: tuple[int, ...]
+    values: tuple[int, ...]
+    """What stands in its mask files, or in its label map where these are no pictures."""
+    thumbnail: NDArray[np.float32]
+    marks: Marks
+    overlapping: bool = False
+    """Whether a pixel is marked as several classes."""
+    outside: bool = False
+    """Whether something is marked outside the region that a header names."""
+
+
+@dataclass(frozen=True)
+class ClassBalance:
+    """How much of the data shows a class."""
+
+    name: str
+    cases: int
+    case_share: float
+    pixel_share: float
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """A data folder after every file was read once."""
+
+    dataset: Dataset
+    facts: tuple[CaseFacts, ...]
+    defects: tuple[DefectError, ...]
+    pairs: tuple[DuplicatePair, ...]
+    warnings: tuple[DataWarning, ...] = ()
+
+    @property
+    def leaks(self) -> list[DuplicatePair]:
+        """List the near-duplicates that training and test may share."""
+        return [pair for pair in self.pairs if pair.leaks]
+
+    @property
+    def verdict(self) -> str:
+        """Name the verdict: ready, defects or leak."""
+        return DEFECTS if self.defects else LEAK if self.leaks else READY
+
+    @property
+    def balance(self) -> list[ClassBalance]:
+        """Tell for each class how many cases and how many pixels show it."""
+        pixels = sum(facts.height * facts.width for facts in self.facts)
+        names = [spec.name for spec in self.dataset.classes]
+        return [self._weigh(name, number, max(pixels, 1)) for number, name in enumerate(names)]
+
+    @property
+    def white(self) -> int | None:
+        """Give the value that is white to a training on all images of 16 bits; None where there are none."""
+        brightest = [facts.high for facts in self.facts if facts.bits == DEEP]
+        return choose_white(brightest) if brightest else None
+
+    def _weigh(self, name: str, number: int, pixels: int) -> ClassBalance:
+        marked = [facts.marked[number] for facts in self.facts]
+        cases = sum(count > 0 for count in marked)
+        return ClassBalance(name, cases, round(cases / max(len(marked), 1), 5), round(sum(marked) / pixels, 6))
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as a JSON table."""
+        facts = self.facts
+        sizes = [fact.case.pixel_size_mm for fact in facts if fact.case.pixel_size_mm is not None]
+        return {
+            "layout": self.dataset.layout,
+            "verdict": self.verdict,
+            "sentence": describe_verdict(self),
+            "cases": len(facts),
+            "groups": len({fact.case.group for fact in facts}),
+            "parts": count_values(fact.case.part for fact in facts if fact.case.part),
+            "empty": sum(not any(fact.marked) for fact in facts),
+            "overlapping": sum(fact.overlapping for fact in facts),
+            "sizes": count_values(f"{fact.width}x{fact.height}" for fact in facts),
+            "bits": count_values(str(fact.bits) for fact in facts),
+            "white": self.white,
+            "header_regions": sum(fact.case.region is not None for fact in facts),
+            "label_values": count_values(str(value) for fact in facts for value in fact.values),
+            "darkest": span([fact.low for fact in facts]),
+            "brightest": span([fact.high for fact in facts]),
+            "pixel_size_mm": {"known": len(sizes), **(span(sizes) or {})},
+            "classes": to_plain(self.balance),
+            "near_duplicates": {
+                "within": len(self.pairs) - len(self.leaks),
+                "across": len(self.leaks),
+                "pairs": [pair.to_json() for pair in self.pairs],
+            },
+            "defects": [defect.to_json() for defect in self.defects],
+            "warnings": to_plain(self.warnings),
+        }
+
+
+def describe_verdict(report: CheckReport) -> str:
+    """Say in one line whether to train on the data, and what to do if not."""
+    if report.verdict == LEAK:
+        return describe_leak(len(report.leaks), any(fact.case.part for fact in report.facts))
+    if report.verdict == DEFECTS:
+        return f"Not to train on: {len(report.defects)} defects, each of which stops a training."
+    if report.warnings:
+        kinds = ", ".join(dict.fromkeys(warning.kind for warning in report.warnings))
+        return f"Ready to train on, but look at the warnings first: {kinds}."
+    return "Ready to train on."
+
+
+def describe_leak(pairs: int, given_parts: bool) -> str:
+    """Say that training and test may share images, and what to do.
+
+    Args:
+        pairs: How many pairs of near-duplicates are parted.
+        given_parts: Whether the data's makers divided them.
+    """
+    if given_parts:
+        return (
+            f"Not to train on yet: {pairs} pairs of near-duplicates stand in different given parts. Import the data "
+            "and remove the column part from groups.csv, so that they are divided by group."
+        )
+    return (
+        f"Not to train on yet: {pairs} pairs of near-duplicates stand in different groups, which lets training "
+        "and test share them. Write groups that hold them together with --write-groups F.csv, and put the file into "
+        "the data folder as groups.csv."
+    )
+
+
+def count_values(values: Iterable[str]) -> dict[str, int]:
+    """Count values, the most frequent first."""
+    return dict(Counter(values).most_common())
+
+
+def span(values: list[int] | list[float]) -> dict[str, float] | None:
+    """Give the lowest, the median and the highest of some values."""
+    if not values:
+        return None
+    low, median, high = (round(float(value), 6) for value in np.percentile(values, [0, 50, 100]))
+    return {"low": low, "median": median, "high": high}
+
 
 ANY_SPLIT = SplitSpec(seed=0, validation=0.2, test=0.2)
 """Whether data can be divided does not depend on the shares."""

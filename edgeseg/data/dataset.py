@@ -12,18 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
-from edgeseg.core.images import for_data
 from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, digest_regular
-from edgeseg.core.names import can_be_written
+from edgeseg.core.progress import Advance, ignore
+from edgeseg.core.redact import can_be_written
 from edgeseg.core.spec import ClassSpec
-from edgeseg.data.case import Case
 from edgeseg.data.defects import DataWarning, DefectError, bad_names, nothing_marked, nothing_unmarked
-from edgeseg.data.groups import group_cases
+from edgeseg.data.groups import GROUPS, group_cases, write_groups
+from edgeseg.data.layouts.base import class_folder
 from edgeseg.data.layouts.choose import choose_layout
+from edgeseg.data.reading import Case
+from edgeseg.frame.images import choose_white, for_data, write_image
+from edgeseg.frame.postprocess import draw_ellipses
 
 __all__ = ["Case", "Dataset", "LabelledImage", "fingerprint_dataset", "open_dataset", "read_case", "read_cases"]
-
 PALETTE = ((255, 176, 0), (0, 200, 255), (255, 90, 140), (120, 220, 90), (180, 140, 255))
+LIKENESS = 0.99
+"""The Dice of a labelled ellipse and the one fitted to it; free outlines of heads, vessels and lesions have less."""
 
 
 @dataclass(frozen=True)
@@ -189,3 +193,46 @@ def fingerprint_dataset(dataset: Dataset) -> str:
             total.update(path.relative_to(dataset.root).as_posix().encode("utf-8", "surrogateescape"))
             total.update(digests[path])
     return total.hexdigest()
+
+
+def find_shape(images: Iterable[LabelledImage]) -> str:
+    """Say "ellipse" where each image has a head that was measured and labelled as one, else "free"."""
+    return "ellipse" if all(_shows_ellipse(image) for image in images) else "free"
+
+
+def _shows_ellipse(image: LabelledImage) -> bool:
+    if image.case.head_circumference_mm is None:
+        return False
+    labels = image.labels
+    fitted = draw_ellipses(labels, len(image.masks))
+    shared = np.count_nonzero((fitted == labels) & (labels > 0))
+    return bool(2 * shared >= LIKENESS * (np.count_nonzero(fitted) + np.count_nonzero(labels)))
+
+
+def find_white(images: Iterable[LabelledImage]) -> int:
+    """Find the white of images; those of 8 bits have their own and do not count."""
+    return choose_white(int(image.frame.max()) for image in images if image.frame.dtype == np.uint16)
+
+
+def import_dataset(dataset: Dataset, out: Path, on_case: Advance = ignore) -> None:
+    """Write a dataset in the plain layout into an existing folder.
+
+    Args:
+        dataset: What to write; brightness, bit depth and colour are kept.
+        out: The folder.
+        on_case: Told each case's name when it was written.
+    """
+    folders = [out / class_folder(spec.name) for spec in dataset.classes]
+    for image in read_cases(dataset.cases, colour=True):
+        name = f"{image.case.stem}.png"
+        write_image(out / "images" / name, without_needless_colour(image.frame))
+        for folder, mask in zip(folders, image.masks, strict=True):
+            write_image(folder / name, mask * np.uint8(255))
+        on_case(image.case.stem)
+    write_groups(out / GROUPS, dataset.cases)
+
+
+def without_needless_colour(frame: NDArray[Any]) -> NDArray[Any]:
+    """Drop colour channels that all say the same."""
+    grey = frame[:, :, 0]
+    return grey if np.array_equal(frame, np.repeat(grey[:, :, np.newaxis], 3, axis=2)) else frame

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg.core.errors import DataError
-from edgeseg.core.names import show_name
+from edgeseg.core.redact import show_name
 
 
 @dataclass(frozen=True)

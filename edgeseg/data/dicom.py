@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, EdgesegError, MissingExtraError
-from edgeseg.core.images import for_data, measure_jpeg, to_frame
 from edgeseg.core.limits import (
     DICOM_BYTES,
     DICOM_FRAMES,
@@ -25,7 +24,8 @@ from edgeseg.core.limits import (
     check_regular,
 )
 from edgeseg.core.spec import Region
-from edgeseg.data.case import square_pixel
+from edgeseg.data.reading import square_pixel
+from edgeseg.frame.images import for_data, measure_jpeg, to_frame
 
 SAMPLES = (1, 3)
 DEFLATED = "1.2.840.10008.1.2.1.99"

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.data.case import Case
+from edgeseg.data.reading import Case
 
 SIDE = 32
 THRESHOLD = 0.95

@@ -12,8 +12,8 @@ import numpy as np
 
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
-from edgeseg.data.case import GIVEN_PARTS, Case
 from edgeseg.data.defects import empty_part, parted_groups, too_few_groups, too_few_marked
+from edgeseg.data.reading import GIVEN_PARTS, Case
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import zlib
 from pathlib import Path
 
 from edgeseg.core.errors import DataError, LimitError
-from edgeseg.core.images import for_data
 from edgeseg.core.limits import ARRAY_BYTES, VOLUME_HEADER_BYTES, check_pixels, check_regular, read_regular
 from edgeseg.data.reading import CHANNELS
+from edgeseg.frame.images import for_data
 
 _NIFTI_BYTES = {1: (348, b"n+1\0", 344), 2: (540, b"n+2\0", 4)}
 """For each version the header's length, the mark of a single file, and where that stands."""

@@ -1,1 +1,1 @@
-"""Is this machine ready: the doctor."""
+"""A bundle for a board: packed, signed, sent and installed."""

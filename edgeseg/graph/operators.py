@@ -13,8 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import ModelFileError
-from edgeseg.core.flatbuffer import FlatbufferError
-from edgeseg.core.network import TYPES, NetworkOperator, NetworkTensor, read_network
+from edgeseg.core.flatbuffer import TYPES, FlatbufferError, NetworkOperator, NetworkTensor, read_network
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 """Operators that compute nothing and only change how numbers are written."""

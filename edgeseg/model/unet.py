@@ -8,6 +8,9 @@ quarter of the resolution and resized with the frame's own arithmetic.
 
 from __future__ import annotations
 
+import math
+import re
+from dataclasses import dataclass
 from typing import Any
 
 from edgeseg.model.keras import keras
@@ -17,6 +20,7 @@ layers = keras.layers
 BATCH_NORM_MOMENTUM = 0.9
 STEM_KERNELS = {"full": {}, "half": {"stem": 3}, "depth": {"stem": 2}, "quarter": {"stem": 3, "stem2": 3}}
 """The stem's convolutions, all with stride 2; a 2x2 one is space-to-depth and a 1x1 convolution in one operator."""
+_KERNELS = ("kernel", "depthwise_kernel")
 
 
 def build_unet(spec: UNetSpec) -> Any:
@@ -98,3 +102,47 @@ def _norm(x: Any, name: str) -> Any:
 
 def _penalty(spec: UNetSpec) -> Any:
     return keras.regularizers.L2(spec.l2) if spec.l2 else None
+
+
+_STAGE = re.compile(r"stem|down\d+|up\d+|head")
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """One stage of a network: the shape it ends with, its parameters as Keras counts them, its MACs for one image."""
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    parameters: int
+    macs: int
+
+
+def summarise_stages(model: Any) -> tuple[StageSummary, ...]:
+    """Summarise a U-Net's stages in the order they run."""
+    stages: dict[str, list[Any]] = {}
+    for layer in model.layers:
+        found = _STAGE.match(layer.name)
+        if found:
+            stages.setdefault(found.group(), []).append(layer)
+    return tuple(_summarise_stage(name, layers) for name, layers in stages.items())
+
+
+def _summarise_stage(name: str, layers: list[Any]) -> StageSummary:
+    _, height, width, channels = layers[-1].output_shape
+    parameters = sum(layer.count_params() for layer in layers)
+    return StageSummary(name, height, width, channels, parameters, sum(_count_macs(layer) for layer in layers))
+
+
+def _count_macs(layer: Any) -> int:
+    kernel = next((getattr(layer, name) for name in _KERNELS if hasattr(layer, name)), None)
+    if kernel is None:
+        return 0
+    return count_places(layer) * int(math.prod(kernel.shape))
+
+
+def count_places(layer: Any) -> int:
+    """Count how often a kernel is laid on an image: once for a pixel it gives, transposed for one it reads."""
+    shape = layer.input_shape if type(layer).__name__ == "Conv2DTranspose" else layer.output_shape
+    return int(shape[1] * shape[2])

@@ -1,35 +1,206 @@
-"""The page that says what compression cost and gained: table, figures and pictures in one file."""
+"""The page that says what compression cost and gained: its table, figures and pictures, as HTML and as text."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import dataclasses
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
+import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.compress.plan import ComparedCase, CompressReport, Outcome
-from edgeseg.compress.recipe import PARENT
+import edgeseg
+from edgeseg.compression.gate import NOT_JUDGED, Variant
+from edgeseg.compression.make import RECIPES
+from edgeseg.compression.plan import ComparedCase, CompressReport, Outcome
+from edgeseg.compression.recipe import PARENT
+from edgeseg.core.card import DISCLAIMER, read_verdict
 from edgeseg.core.files import write_text
-from edgeseg.core.images import encode_png, to_bgr
 from edgeseg.core.modelfile import read_model
+from edgeseg.core.stats import show_interval
 from edgeseg.data.dataset import read_case
-from edgeseg.report.markdown import list_facts, say_verdict, write_markdown
-from edgeseg.report.page import render_page
+from edgeseg.frame.images import encode_png, to_bgr
+from edgeseg.inference.masks import draw_overlay
+from edgeseg.inference.segmenter import Segmenter
 from edgeseg.report.plots import draw_channels, draw_front, draw_history, draw_layers
-from edgeseg.report.repeat import write_commands
-from edgeseg.report.table import COLUMNS, list_operators, list_rows, list_worst_layers
-from edgeseg.runtime.overlay import draw_overlay
-from edgeseg.runtime.segmenter import Segmenter
-from edgeseg.runtime.stream import StreamReport
-from edgeseg.train.history import read_history
-from edgeseg.train.run import read_run
+from edgeseg.streaming.loop import StreamReport
+from edgeseg.training.history import read_history
+from edgeseg.training.run import RunRecord, TrainOptions, read_run
 
+Cell = Callable[[Variant, Variant], str]
+"""Writes a variant's cell; the second one is the float parent."""
 PAGE, TEXT = "report.html", "report.md"
 SHOWN_WIDTH = 256
+
+
+COLUMNS: dict[str, Cell] = {
+    "file": lambda v, _: v.name,
+    "validation Dice": lambda v, _: f"{v.validation.dice.mean:.4f}",
+    "validation drop": lambda v, _: f"{v.validation.dice_drop.mean:+.4f}",
+    "validation drop, 95% interval": lambda v, _: show_interval(v.validation.dice_drop.ci95, "+.4f"),
+    "test Dice": lambda v, _: f"{v.dice.mean:.4f}",
+    "test Dice, 95% interval": lambda v, _: show_interval(v.dice.ci95, ".3f"),
+    "test drop": lambda v, _: f"{v.dice_drop.mean:+.4f}",
+    "test drop, 95% interval": lambda v, _: show_interval(v.dice_drop.ci95, "+.4f"),
+    "kB": lambda v, _: f"{v.bytes / 1000:.0f}",
+    "gzipped": lambda v, _: f"{v.gzip_bytes / 1000:.0f}",
+    "zeros": lambda v, _: f"{v.sparsity:.1%}",
+    "parameters": lambda v, _: f"{v.params:,}",
+    "MMACs": lambda v, _: f"{v.macs / 1e6:.1f}",
+    "ms p50": lambda v, _: f"{v.latency_ms.p50:.2f}",
+    "ms p99": lambda v, _: f"{v.latency_ms.p99:.2f}",
+    "faster": lambda v, parent: f"{parent.latency_ms.p50 / v.latency_ms.p50:.2f}",
+    "Edge TPU": lambda v, _: read_verdict(v.lint["edgetpu"]),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file's cells."""
+
+    cells: tuple[str, ...]
+    chosen: bool
+
+
+def list_rows(report: CompressReport) -> tuple[Row, ...]:
+    """Write the cells of every file."""
+    parent = report.variants[0]
+    return tuple(
+        Row(tuple(cell(variant, parent) for cell in COLUMNS.values()), variant.name == report.chosen)
+        for variant in report.variants
+    )
+
+
+def list_operators(report: CompressReport) -> tuple[tuple[str, str], ...]:
+    """Count the operators of every file, in words."""
+    return tuple(
+        (variant.name, ", ".join(f"{count} {name}" for name, count in variant.operators.items()))
+        for variant in report.variants
+    )
+
+
+def list_worst_layers(report: CompressReport, count: int = 3) -> tuple[tuple[str, str], ...]:
+    """Name every file's layers that are farthest from the float parent's, in words."""
+    return tuple(
+        (
+            variant.name,
+            ", ".join(f"{layer.layer} ({layer.error:.2%})" for layer in variant.worst_layers(count)),
+        )
+        for variant in report.variants
+        if variant.layers
+    )
+
+
+_FOLDER = Path(__file__).parent
+
+
+def render_page(**content: Any) -> str:
+    """Render the page; figures are SVG text, everything else is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["interval"] = show_interval
+    template = environment.get_template("page.html.j2")
+    css = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    return template.render(css=css, version=edgeseg.__version__, disclaimer=DISCLAIMER, **content)
+
+
+def write_commands(report: CompressReport, record: RunRecord) -> tuple[str, str]:
+    """Write the commands; DATA, RUN, INIT, TEACHER and OUT stand for the folders, which are no part of a report."""
+    train = " ".join(("edgeseg train DATA --out RUN", *_list_changed(record.options), *_list_others(record)))
+    recipes = ",".join(f"{RECIPES}/{variant.name}.toml" for variant in report.variants if variant.requested)
+    compress = f"edgeseg compress RUN --out OUT --recipe {recipes} --max-drop {report.gate['max_drop']}"
+    if report.gate["board"] is not None:
+        compress += f" --device {shlex.quote(report.gate['board'])}"
+    if report.gate["budget_ms"] is not None:
+        compress += f" --budget-ms {report.gate['budget_ms']}"
+    if report.teacher is not None:
+        compress += " --teacher TEACHER"
+    return train, f"{compress} --threads {report.threads}"
+
+
+def _list_others(record: RunRecord) -> list[str]:
+    """List how the data were read and divided, and where the training started, as the command takes it."""
+    split = record.split
+    others = {
+        "--layout": split.layout,
+        "--group-pattern": shlex.quote(split.group_pattern) if split.group_pattern else None,
+        "--folds": split.folds or None,
+        "--init": "INIT" if record.init else None,
+    }
+    return [f"{option} {value}" for option, value in others.items() if value is not None]
+
+
+def _list_changed(options: TrainOptions) -> list[str]:
+    """List what was chosen and is no default, as the command takes it."""
+    usual, chosen = dataclasses.asdict(TrainOptions()), dataclasses.asdict(options)
+    return [f"--{name.replace('_', '-')} {value}" for name, value in chosen.items() if value != usual[name]]
+
+
+def write_markdown(report: CompressReport, record: RunRecord) -> str:
+    """Write the figures of a report as Markdown."""
+    blocks = [
+        f"# {report.run}: compression",
+        f"Chosen: {report.chosen}. {say_verdict(report)}",
+        *([_list_lines([*report.notices, *report.remarks.values()])] if report.notices or report.remarks else []),
+        _draw_table(list(COLUMNS), [row.cells for row in list_rows(report)]),
+        "Layers whose results are farthest from float32 (rms of the difference by rms of the result):",
+        _draw_table(["file", "layers"], list_worst_layers(report)),
+        _draw_table(["file", "operators"], list_operators(report)),
+        "## To repeat it",
+        "\n".join(f"    {command}" for command in write_commands(report, record)),
+        _draw_table(["", ""], list_facts(report, record)),
+        DISCLAIMER,
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def say_verdict(report: CompressReport) -> str:
+    """Say whether the gate held, and what to do if it did not."""
+    gate = report.gate
+    promise = f"at most {gate['max_drop']} Dice lost on validation cases, at the interval's bad end"
+    if gate["budget_ms"] is not None:
+        promise += f", at most {gate['budget_ms']:g} ms per inference (p99, on the machine that wrote this)"
+    held = "held" if gate["held"] else "not held" if gate["judged"] else "not judged"
+    return f"Gate {held}: {promise}. {_begin_sentence(report.advice)}".strip()
+
+
+def _begin_sentence(advice: str) -> str:
+    reason = advice.removeprefix(NOT_JUDGED)
+    return reason[:1].upper() + reason[1:]
+
+
+def list_facts(report: CompressReport, record: RunRecord) -> list[tuple[str, str]]:
+    """List what else decides how a compression comes out."""
+    return [
+        ("seed", str(report.seed)),
+        ("data fingerprint", report.data_fingerprint),
+        ("teacher", report.teacher or "none"),
+        ("board", report.gate["board"] or "none, this machine"),
+        ("trained with", ", ".join(map(" ".join, {"edgeseg": record.edgeseg, **record.libraries}.items()))),
+        ("edgeseg", report.edgeseg),
+        *report.libraries.items(),
+        *((key, str(value)) for key, value in report.host.items() if key != "edgeseg"),
+    ]
+
+
+def _list_lines(sentences: Sequence[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def _draw_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 @dataclass(frozen=True)

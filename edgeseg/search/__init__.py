@@ -1,1 +1,1 @@
-"""Search for the file to deploy: pruning and precision of one run, and the front of Dice, time and size."""
+"""Two searches: for the network to train, and for the file to deploy."""

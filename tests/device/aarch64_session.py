@@ -19,7 +19,7 @@ RESULTS = HERE / "results"
 PREFIX = Path("/opt/edgeseg")
 SETTINGS = "EDGESEG_SOURCE='{clip}'\nEDGESEG_BACKEND='cpu'\nEDGESEG_THREADS='1'\nEDGESEG_BUDGET_MS='60000'\n"
 """A budget that an emulated processor holds; an installation leaves settings alone that are there already."""
-DEVICE_SIDE = "import edgeseg.runtime.stream, edgeseg.evaluate.score, edgeseg.bench.measure"
+DEVICE_SIDE = "import edgeseg.streaming.loop, edgeseg.evaluation.score, edgeseg.bench.measure"
 RAN = (0, 3)
 
 

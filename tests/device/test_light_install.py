@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from edgeseg.deploy.wheels import build_wheel
+from edgeseg.deploy.bundle import build_wheel
 
 pytestmark = pytest.mark.integration
 
@@ -21,7 +21,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PYTHONS = os.environ.get("EDGESEG_PYTHONS", "").split() or [sys.executable]
 """`make light` names the oldest and the newest that are supported."""
 HEAVY = ("tensorflow", "tf_keras", "tensorflow_model_optimization", "matplotlib", "jinja2", "optuna")
-IMPORT_BUDGET_MODULES = ("edgeseg.runtime.stream", "edgeseg.evaluate.score", "edgeseg.bench.measure", "edgeseg.cli.app")
+IMPORT_BUDGET_MODULES = (
+    "edgeseg.streaming.loop",
+    "edgeseg.evaluation.score",
+    "edgeseg.bench.measure",
+    "edgeseg.cli.app",
+)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from edgeseg.backends.base import Probe
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.backends.select import BACKENDS
 from edgeseg.cli.app import main
-from edgeseg.runtime import guarded
+from edgeseg.inference import supervision
 
 HANG_LIMIT_S = 0.5
 
@@ -51,7 +51,7 @@ def put_in_place(name: str, seconds: str, lives: str, fault: str) -> None:
     """Let edgeseg find the fake under this name, and notice a hang soon."""
     members = {"name": name, "seconds": float(seconds), "lives": int(lives), "hangs": fault == "hangs"}
     BACKENDS[name] = type("NamedFake", (Fake,), members)
-    guarded.GuardedSegmenter = functools.partial(guarded.GuardedSegmenter, limit_s=HANG_LIMIT_S)  # type: ignore[assignment,misc]
+    supervision.GuardedSegmenter = functools.partial(supervision.GuardedSegmenter, limit_s=HANG_LIMIT_S)  # type: ignore[assignment,misc]
 
 
 if __name__ == "__main__":

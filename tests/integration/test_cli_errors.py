@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeseg.core.images import write_image
+from edgeseg.frame.images import write_image
 from tests.commands import Fail
 
 pytestmark = pytest.mark.integration

@@ -20,7 +20,7 @@ from edgeseg.core.modelfile import read_model, write_model
 from tests.commands import full_disk, read_files
 
 if TYPE_CHECKING:
-    from edgeseg.compress.plan import Outcome
+    from edgeseg.compression.plan import Outcome
 
 pytestmark = pytest.mark.integration
 
@@ -31,8 +31,8 @@ TIMED = ("latency_ms", "gzip_bytes", "bytes")
 @pytest.fixture
 def interrupted(trained_run: Path, compressed: tuple[Path, Outcome], tmp_path: Path) -> Path:
     """Lay out a compression that was killed when all but its last file, float16, were finished."""
-    from edgeseg.compress.recipe import load_recipe
-    from edgeseg.compress.resume import begin_plan
+    from edgeseg.compression.recipe import load_recipe
+    from edgeseg.compression.resume import begin_plan
 
     out = tmp_path / "small"
     partial = partial_path(out)
@@ -90,17 +90,17 @@ def test_killed_compression_goes_on_with_what_was_finished(
 def test_full_disk_is_told_and_leaves_nothing_half_made(
     trained_run: Path, interrupted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgeseg.compress.gate import Gate
-    from edgeseg.compress.plan import compress_run
-    from edgeseg.compress.recipe import load_recipe
-    from edgeseg.compress.resume import open_folder
+    from edgeseg.compression.gate import Gate
+    from edgeseg.compression.plan import compress_run
+    from edgeseg.compression.recipe import load_recipe
+    from edgeseg.compression.resume import open_folder
 
     def write_on_full_disk(*arguments: Any) -> None:
         with full_disk():
             write_model(*arguments)
 
     before = read_files(trained_run)
-    monkeypatch.setattr("edgeseg.compress.make.write_model", write_on_full_disk)
+    monkeypatch.setattr("edgeseg.compression.make.write_model", write_on_full_disk)
     recipes = [load_recipe(name) for name in ("int8-ptq", "float16")]
     with (
         pytest.raises(OutputError, match="File too large") as caught,
@@ -115,8 +115,8 @@ def test_full_disk_is_told_and_leaves_nothing_half_made(
 
 
 def test_changed_recipes_and_runs_are_refused(trained_run: Path, interrupted: Path, tmp_path: Path) -> None:
-    from edgeseg.compress.recipe import load_recipe
-    from edgeseg.compress.resume import begin_plan
+    from edgeseg.compression.recipe import load_recipe
+    from edgeseg.compression.resume import begin_plan
 
     other = tmp_path / "other"
     shutil.copytree(trained_run, other)
@@ -129,7 +129,7 @@ def test_changed_recipes_and_runs_are_refused(trained_run: Path, interrupted: Pa
 
 
 def test_beginning_again_and_going_on_from_nothing_are_refused(interrupted: Path, tmp_path: Path) -> None:
-    from edgeseg.compress.resume import open_folder
+    from edgeseg.compression.resume import open_folder
 
     with pytest.raises(RunError, match="Expected no interrupted compression") as caught, open_folder(interrupted):
         pass
@@ -140,9 +140,9 @@ def test_beginning_again_and_going_on_from_nothing_are_refused(interrupted: Path
 
 
 def test_run_whose_float_file_belongs_to_another_training_is_refused(trained_run: Path) -> None:
-    from edgeseg.compress.workshop import check_card
+    from edgeseg.compression.context import check_card
     from edgeseg.core.spec import InputSpec
-    from edgeseg.train.run import read_run
+    from edgeseg.training.run import read_run
 
     record = read_run(trained_run)
     check_card(trained_run, record)

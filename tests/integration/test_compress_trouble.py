@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeseg.core.images import write_image
+from edgeseg.frame.images import write_image
 from tests.commands import Fail, read_files
 
 pytestmark = pytest.mark.integration
@@ -70,9 +70,9 @@ def test_recipe_that_asks_for_what_the_network_cannot_give(
 
 
 def test_too_few_calibration_images(run: Path, tmp_path: Path, fail: Fail, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgeseg.compress import workshop
+    from edgeseg.compression import context
 
-    monkeypatch.setattr(workshop, "FEWEST_IMAGES", 1000)
+    monkeypatch.setattr(context, "FEWEST_IMAGES", 1000)
     path = write_recipe(tmp_path / "mine.toml", "calibration_images = 1000")
     code, said = fail("compress", run, "--out", tmp_path / "out", "--recipe", path)
     assert (code, "Expected at least 1000 training images for calibration, got" in said) == (1, True), said
@@ -101,7 +101,7 @@ def test_data_that_changed_after_the_training(run: Path, trained_data: Path, tmp
 
 
 def test_test_cases_with_nothing_to_find(disc_data: Path) -> None:
-    from edgeseg.compress.workshop import check_cases
+    from edgeseg.compression.context import check_cases
     from edgeseg.core.errors import DataError
     from edgeseg.data.dataset import open_dataset, read_cases
 

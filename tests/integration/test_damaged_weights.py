@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import EdgesegError, RunError
+from edgeseg.model.keras import read_weights, write_weights
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
-from edgeseg.model.weightfile import read_weights, write_weights
 
 pytestmark = pytest.mark.integration
 

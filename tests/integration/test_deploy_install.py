@@ -13,10 +13,7 @@ import numpy as np
 import pytest
 
 from edgeseg.core.modelfile import GoldenPair, ModelFile, read_model, write_model
-from edgeseg.deploy.archive import pack_files
-from edgeseg.deploy.bundle import Packages, gather_files
-from edgeseg.deploy.signature import sign_archive
-from edgeseg.deploy.wheels import CHECKOUT, build_wheel
+from edgeseg.deploy.bundle import CHECKOUT, Packages, build_wheel, gather_files, pack_files, sign_archive
 from tests.boards import FakeBoard, make_key, make_target, name_this_board, pack_model_for, unpack, write_wheel
 from tests.networks import save_network
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeseg.core.errors import DeployError
-from edgeseg.deploy.wheels import fetch_needed
+from edgeseg.deploy.bundle import fetch_needed
 from tests.boards import make_target, write_wheel
 
 pytestmark = pytest.mark.integration

@@ -18,7 +18,7 @@ import pytest
 from edgeseg.backends.base import Probe
 from edgeseg.backends.edgetpu import EdgeTpuBackend
 from edgeseg.backends.probe_model import build_probe_model
-from edgeseg.backends.trial import try_backend
+from edgeseg.backends.probing import try_backend
 from tests.edgetpu import compile_library
 from tests.networks import save_network
 

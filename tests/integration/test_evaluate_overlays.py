@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from edgeseg.core.files import read_rows
-from edgeseg.core.images import read_image
 from edgeseg.core.modelfile import read_model
 from edgeseg.data.dataset import open_dataset, read_case
-from edgeseg.evaluate.overlays import INDEX, PREDICTION, SHEET, TILE, TRUTH, write_overlays
-from edgeseg.evaluate.score import score_cases
-from edgeseg.runtime.segmenter import Segmenter
-from edgeseg.train.run import TEST_CASES, TEST_ROWS, read_run
+from edgeseg.evaluation.overlays import INDEX, PREDICTION, SHEET, TILE, TRUTH, write_overlays
+from edgeseg.evaluation.score import score_cases
+from edgeseg.frame.images import read_image
+from edgeseg.inference.segmenter import Segmenter
+from edgeseg.training.run import TEST_CASES, TEST_ROWS, read_run
 
 pytestmark = pytest.mark.integration
 

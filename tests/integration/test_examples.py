@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg.core.images import read_image
 from edgeseg.core.modelfile import read_model
-from edgeseg.runtime.segmenter import Segmenter
+from edgeseg.frame.images import read_image
+from edgeseg.inference.segmenter import Segmenter
 from tests.boards import FAKES, write_program
 from tests.layouts import write_cine
 from tests.networks import save_network

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from edgeseg.cli.app import main
-from edgeseg.compress.workshop import open_run
+from edgeseg.compression.context import open_run
 from edgeseg.core.modelfile import read_model
-from edgeseg.search.promise import Promise
-from edgeseg.search.space import Choice
-from edgeseg.search.study import run_search
-from edgeseg.search.trial import Bench, open_bench, run_trial
+from edgeseg.search.compression_study import Bench, open_bench, run_search, run_trial
+from edgeseg.search.compressions import Choice
+from edgeseg.search.report import Promise
 from tests.workers import start_worker, wait_for
 
 pytestmark = pytest.mark.integration
@@ -86,8 +85,8 @@ def test_network_with_too_little_to_prune_fails_the_trial(bench: Bench, tmp_path
 def test_pruned_file_is_made_with_what_describes_it(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeseg.search.space.PRUNE_EPOCHS", 1)
-    monkeypatch.setattr("edgeseg.search.space.RECOVERY_EPOCHS", 1)
+    monkeypatch.setattr("edgeseg.search.compressions.PRUNE_EPOCHS", 1)
+    monkeypatch.setattr("edgeseg.search.compressions.RECOVERY_EPOCHS", 1)
     result = run_trial(bench, tmp_path / "0004", Choice(80, "int8-ptq").recipe)
     assert result.score is not None
     assert result.score.values[2] == (tmp_path / "0004" / "keep80-int8-ptq.tflite").stat().st_size

@@ -13,16 +13,15 @@ import numpy as np
 import pytest
 
 from edgeseg.cli.app import main
-from edgeseg.compress.workshop import open_run
+from edgeseg.compression.context import open_run
 from edgeseg.core.errors import DataError, RunError, TrainingError
 from edgeseg.core.files import partial_path, read_rows, staged_folder, write_json
 from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset
-from edgeseg.train import trainer
-from edgeseg.train.export import export_run
-from edgeseg.train.folds import FoldPlan, _train_fold, resume_folds, train_folds
-from edgeseg.train.run import RunRecord, TrainOptions, read_run
-from edgeseg.train.trainer import plain_split
+from edgeseg.training import trainer
+from edgeseg.training.folds import FoldPlan, _train_fold, resume_folds, train_folds
+from edgeseg.training.run import RunRecord, TrainOptions, read_run
+from edgeseg.training.trainer import export_run, plain_split
 from tests.commands import Fail
 from tests.discs import make_disc_data
 from tests.encoders import STANDING_STILL, read_encoder

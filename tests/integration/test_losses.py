@@ -12,8 +12,8 @@ from edgeseg.model.keras import tf
 from edgeseg.model.losses import LOSSES, bce_dice_loss, find_loss, weigh_classes
 from edgeseg.model.spec import UNetSpec, find_size
 from edgeseg.model.unet import build_unet
-from edgeseg.train.init import load_network, start_from
-from edgeseg.train.run import WEIGHTS, read_run
+from edgeseg.training.run import WEIGHTS, read_run
+from edgeseg.training.trainer import load_network, start_from
 
 pytestmark = pytest.mark.integration
 

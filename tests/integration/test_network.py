@@ -10,22 +10,21 @@ import numpy as np
 import pytest
 
 from edgeseg.cli.app import main
-from edgeseg.compress.lesson import distillation_loss
-from edgeseg.compress.qat import quantise_model, set_ranges
+from edgeseg.compression.context import distillation_loss
+from edgeseg.compression.finetune import quantise_model, set_ranges
 from edgeseg.convert.tflite import convert_model
-from edgeseg.core.images import read_image
+from edgeseg.core.card import OK
 from edgeseg.core.modelfile import read_model
-from edgeseg.core.verdict import OK
+from edgeseg.frame.images import read_image
 from edgeseg.graph.lint import lint_graph
 from edgeseg.graph.operators import read_graph
+from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras
 from edgeseg.model.spec import SIZES, UNetSpec, find_size
-from edgeseg.model.summary import summarise_stages
-from edgeseg.model.unet import build_unet
-from edgeseg.runtime.segmenter import Segmenter
-from edgeseg.train.pipeline import add_background
-from edgeseg.train.run import TrainOptions
-from edgeseg.train.trainer import train_run
+from edgeseg.model.unet import build_unet, summarise_stages
+from edgeseg.training.pipeline import add_background
+from edgeseg.training.run import TrainOptions
+from edgeseg.training.trainer import train_run
 
 pytestmark = pytest.mark.integration
 

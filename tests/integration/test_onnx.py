@@ -11,9 +11,9 @@ import pytest
 from edgeseg.cli.app import main
 from edgeseg.convert.tflite import convert_model
 from edgeseg.core.card import card_from_json
-from edgeseg.core.frame import frame_to_pixels
-from edgeseg.core.images import read_image
 from edgeseg.core.modelfile import CARD_NAME, GOLDEN_KEY, read_model
+from edgeseg.frame.images import read_image
+from edgeseg.frame.preprocess import frame_to_pixels
 from edgeseg.graph.operators import read_graph
 from edgeseg.model.unet import build_unet
 from tests.integration.test_network import KINDS, make_images, make_spec, scatter_weights
@@ -48,8 +48,7 @@ def test_real_numbers_give_the_same_masks_in_both_precisions(kind: str) -> None:
 def test_an_int8_file_draws_the_same_masks(
     scheme: tuple[str, str], least: float, int8_model: Path, trained_data: Path
 ) -> None:
-    from edgeseg.convert.onnx.compare import compare_masks, list_images
-    from edgeseg.convert.onnx.export import export_onnx
+    from edgeseg.convert.onnx.export import compare_masks, export_onnx, list_images
     from edgeseg.convert.onnx.scheme import Scheme
 
     model = read_model(int8_model)

@@ -9,33 +9,44 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeseg.compress import make, prune
-from edgeseg.compress.channels import Keep
-from edgeseg.compress.costs import LatencyMeter, count_costs
-from edgeseg.compress.cut import Network, cut_network, shrink_spec, wire_network
-from edgeseg.compress.gate import Gate
-from edgeseg.compress.importance import MEASURES
-from edgeseg.compress.judge import score_validation
-from edgeseg.compress.lesson import Lesson, plan_lesson
-from edgeseg.compress.plan import compress_run
-from edgeseg.compress.prune import check_pruning, penalise_scales, prune_network
-from edgeseg.compress.pruned import read_pruned
-from edgeseg.compress.qat import quantise_model
-from edgeseg.compress.recipe import PruneStep, QatStep, Recipe, load_recipe
-from edgeseg.compress.removal import BLOCK, find_removal, keep_least, plan_removals
-from edgeseg.compress.steps import StepStore
-from edgeseg.compress.workshop import open_run
+from edgeseg.compression import make, pruning
+from edgeseg.compression.channels import (
+    Keep,
+    LatencyMeter,
+    Network,
+    count_costs,
+    cut_network,
+    shrink_spec,
+    wire_network,
+)
+from edgeseg.compression.context import DistillationData, open_run, plan_distillation
+from edgeseg.compression.finetune import quantise_model
+from edgeseg.compression.gate import Gate
+from edgeseg.compression.judge import score_validation
+from edgeseg.compression.plan import compress_run
+from edgeseg.compression.pruning import (
+    BLOCK,
+    MEASURES,
+    check_pruning,
+    find_removal,
+    keep_least,
+    penalise_scales,
+    plan_removals,
+    prune_network,
+)
+from edgeseg.compression.recipe import PruneStep, QatStep, Recipe, load_recipe
+from edgeseg.compression.resume import StepStore, read_pruned
 from edgeseg.convert.tflite import convert_model
 from edgeseg.core.errors import OutputError, RecipeError
 from edgeseg.core.files import staged_folder
 from edgeseg.core.modelfile import read_model
 from edgeseg.graph.operators import read_graph
+from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.report.compression import write_compression_report
-from edgeseg.runtime.segmenter import Segmenter
-from edgeseg.train.arrays import GridArrays
+from edgeseg.training.loading import GridArrays
 from tests.commands import full_disk, read_files
 
 pytestmark = pytest.mark.integration
@@ -81,12 +92,12 @@ def share_network(kind: str) -> Network:
     return make_network(**KINDS[kind])
 
 
-def make_lesson(network: Network) -> Lesson:
+def make_lesson(network: Network) -> DistillationData:
     """Make cases of noise; the network's own masks are followed."""
     random, spec = np.random.default_rng(1), network.spec
     images = random.integers(0, 256, (8, spec.height, spec.width, spec.channels), np.uint8)
     arrays = GridArrays(images, random.integers(0, 2, (8, spec.height, spec.width, 1), np.uint8))
-    return Lesson(arrays, arrays, 0, lambda batch: network.model(batch, training=False))
+    return DistillationData(arrays, arrays, 0, lambda batch: network.model(batch, training=False))
 
 
 def keep_some(network: Network, seed: int = 2) -> Keep:
@@ -222,22 +233,22 @@ def test_killed_pruning_goes_on_behind_its_last_finished_step(tmp_path: Path, mo
     network, store = make_network(stem="half"), StepStore(tmp_path)
     trained: list[int] = []
 
-    def recover_twice(network: Network, lesson: Lesson, step: PruneStep, epochs: int) -> Network:  # noqa: ARG001
+    def recover_twice(network: Network, distillation: DistillationData, step: PruneStep, epochs: int) -> Network:  # noqa: ARG001
         trained.append(epochs)
         if len(trained) == 2:
             raise KeyboardInterrupt
         return network
 
-    monkeypatch.setattr(prune, "recover", recover_twice)
-    step, lesson = make_step(macs=0.5, steps=2, epochs=3, recovery_epochs=7), make_lesson(network)
+    monkeypatch.setattr(pruning, "recover", recover_twice)
+    step, distillation = make_step(macs=0.5, steps=2, epochs=3, recovery_epochs=7), make_lesson(network)
     with pytest.raises(KeyboardInterrupt):
-        prune_network(network.spec, network.model, step, lesson, store)
+        prune_network(network.spec, network.model, step, distillation, store)
     done, left = store.load() or (0, network)
     share = [count_costs(n.wiring, n.wiring.keep_all()).macs for n in (left, network)]
     assert (done, 0.5 < share[0] / share[1] <= 0.5**0.5) == (1, True)
     assert {path.name for path in tmp_path.iterdir()} == {"step.json", "step-1.h5"}
 
-    smaller = prune_network(network.spec, network.model, step, lesson, store)
+    smaller = prune_network(network.spec, network.model, step, distillation, store)
     assert trained == [3, 3, 3, 7]
     assert count_costs(smaller.wiring, smaller.wiring.keep_all()).macs <= 0.5 * share[1]
     finished = store.load()
@@ -249,8 +260,8 @@ def test_killed_pruning_goes_on_behind_its_last_finished_step(tmp_path: Path, mo
 
 def test_time_is_a_budget_like_the_others(tmp_path: Path) -> None:
     network = make_network(height=128, width=128, widths=(32, 64))
-    step, lesson = make_step(latency=0.7, steps=1), make_lesson(network)
-    smaller = prune_network(network.spec, network.model, step, lesson, StepStore(tmp_path))
+    step, distillation = make_step(latency=0.7, steps=1), make_lesson(network)
+    smaller = prune_network(network.spec, network.model, step, distillation, StepStore(tmp_path))
     whole, left = (count_costs(n.wiring, n.wiring.keep_all()) for n in (network, smaller))
     assert left.work < whole.work
 
@@ -261,14 +272,14 @@ def test_pruned_network_is_trained_for_integers_only_where_that_is_better(
     def forget(model: Any, *_: object, **__: object) -> Any:
         return quantise_model(keras.models.clone_model(model))
 
-    shop = open_run(trained_run)
+    context = open_run(trained_run)
     monkeypatch.setattr(make, "train_quantised", forget)
     recipe = Recipe("mine", "", "int8", prune=make_step(macs=0.8, steps=1), qat=QatStep(1, 1e-3, 0.5))
-    make.make_file(shop, plan_lesson(shop), recipe, tmp_path)
+    make.make_file(context, plan_distillation(context), recipe, tmp_path)
     pruned = read_pruned(tmp_path, "mine")
     assert pruned is not None
     assert pruned.calibrated
-    assert score_validation(shop, Segmenter(read_model(tmp_path / "mine.tflite"))) > 0.5
+    assert score_validation(context, Segmenter(read_model(tmp_path / "mine.tflite"))) > 0.5
 
 
 @pytest.mark.parametrize("room", [20, 10_000])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgeseg.core.spec import Region
-from edgeseg.runtime.fan import FanFinder
-from edgeseg.runtime.sources.choose import open_source
+from edgeseg.inference.regions import FanFinder
+from edgeseg.streaming.sources.choose import open_source
 from tests.integration.test_realdata import real
 from tests.unit.test_fan import overlap
 from tests.unit.test_recordings import play

@@ -13,16 +13,14 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg.core.images import write_image
 from edgeseg.core.spec import ClassSpec
-from edgeseg.data.case import Case
-from edgeseg.data.check import check_survey
-from edgeseg.data.check_report import LEAK, READY, CheckReport
-from edgeseg.data.dataset import open_dataset, read_case, survey_dataset
+from edgeseg.data.check import LEAK, READY, CheckReport, check_survey
+from edgeseg.data.dataset import find_shape, open_dataset, read_case, survey_dataset
 from edgeseg.data.duplicates import join_groups
-from edgeseg.data.shape import find_shape
+from edgeseg.data.reading import Case
 from edgeseg.data.split import fold_cases
-from edgeseg.evaluate.score import score_labels, summarise_cases
+from edgeseg.evaluation.score import score_labels, summarise_cases
+from edgeseg.frame.images import write_image
 
 pytestmark = [pytest.mark.integration, pytest.mark.realdata]
 

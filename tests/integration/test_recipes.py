@@ -12,40 +12,41 @@ import pytest
 
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.core.errors import DataError, RecipeError, RunError, UnknownNameError
-from edgeseg.core.frame import SCORE_ONE
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec
+from edgeseg.frame.postprocess import SCORE_ONE
 
 if TYPE_CHECKING:
-    from edgeseg.compress.plan import Outcome
-    from edgeseg.compress.workshop import Workshop
-    from edgeseg.train.run import RunRecord
+    from edgeseg.compression.context import CompressContext
+    from edgeseg.compression.plan import Outcome
+    from edgeseg.training.run import RunRecord
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def shop(trained_run: Path) -> Workshop:
+def context(trained_run: Path) -> CompressContext:
     """Open the session's run once."""
-    from edgeseg.compress.workshop import open_run
+    from edgeseg.compression.context import open_run
 
     return open_run(trained_run)
 
 
 @pytest.mark.parametrize(("precision", "ends"), [("dynamic-int8", "float32"), ("int16x8", "int16")])
 def test_other_precisions_draw_nearly_the_float_masks(
-    precision: str, ends: str, shop: Workshop, compressed: tuple[Path, Outcome]
+    precision: str, ends: str, context: CompressContext, compressed: tuple[Path, Outcome]
 ) -> None:
-    from edgeseg.compress.lesson import plan_lesson
-    from edgeseg.compress.make import make_flatbuffer
-    from edgeseg.compress.recipe import load_recipe
-    from edgeseg.core.frame import pixels_to_tensor, tensor_to_scores
+    from edgeseg.compression.context import plan_distillation
+    from edgeseg.compression.make import make_flatbuffer
+    from edgeseg.compression.recipe import load_recipe
+    from edgeseg.frame.postprocess import tensor_to_scores
+    from edgeseg.frame.preprocess import pixels_to_tensor
 
-    pixels = shop.train.images[0]
+    pixels = context.train.images[0]
     scores = {}
     for name, flatbuffer in {
         "float32": read_model(compressed[0] / "float32.tflite").flatbuffer,
-        precision: make_flatbuffer(shop, plan_lesson(shop), load_recipe(precision), shop.model),
+        precision: make_flatbuffer(context, plan_distillation(context), load_recipe(precision), context.model),
     }.items():
         backend = CpuBackend(flatbuffer)
         output = backend.invoke(pixels_to_tensor(pixels, backend.input.quantisation))
@@ -57,33 +58,32 @@ def test_other_precisions_draw_nearly_the_float_masks(
 
 
 def test_zeros_stay_zeros_through_quantisation_aware_training_and_what_draws_the_masks_has_none(
-    shop: Workshop,
+    context: CompressContext,
 ) -> None:
-    from edgeseg.compress.lesson import plan_lesson
-    from edgeseg.compress.make import make_flatbuffer
-    from edgeseg.compress.recipe import QatStep, Recipe, SparsifyStep
-    from edgeseg.compress.sparsify import sparsify_model
+    from edgeseg.compression.context import plan_distillation
+    from edgeseg.compression.finetune import sparsify_model
+    from edgeseg.compression.make import make_flatbuffer
+    from edgeseg.compression.recipe import QatStep, Recipe, SparsifyStep
     from edgeseg.graph.summary import measure_sparsity
 
-    step, lesson = SparsifyStep(0.5, 2, 1e-3, 0.5), plan_lesson(shop)
-    sparse = sparsify_model(shop.model, step, lesson)
+    step, distillation = SparsifyStep(0.5, 2, 1e-3, 0.5), plan_distillation(context)
+    sparse = sparsify_model(context.model, step, distillation)
     recipe = Recipe("sparse", "", "int8", sparsify=step, qat=QatStep(1, 1e-3, 0.5))
-    assert 0.495 <= measure_sparsity(make_flatbuffer(shop, lesson, recipe, sparse)) < 0.6
+    assert 0.495 <= measure_sparsity(make_flatbuffer(context, distillation, recipe, sparse)) < 0.6
     assert np.count_nonzero(sparse.get_layer("head").kernel.numpy()) == sparse.get_layer("head").kernel.shape[2]
     assert np.count_nonzero(sparse.get_layer("down1_b").kernel.numpy() == 0) > 0
 
 
-def test_packed_file_says_the_same_in_fewer_bytes(shop: Workshop) -> None:
+def test_packed_file_says_the_same_in_fewer_bytes(context: CompressContext) -> None:
     from edgeseg.backends.cpu import CpuBackend
-    from edgeseg.compress.workshop import pick_calibration
-    from edgeseg.convert.pack import compact_flatbuffer
-    from edgeseg.convert.tflite import convert_model
-    from edgeseg.core.frame import pixels_to_tensor
+    from edgeseg.compression.context import pick_calibration
+    from edgeseg.convert.tflite import compact_flatbuffer, convert_model
+    from edgeseg.frame.preprocess import pixels_to_tensor
     from edgeseg.graph.operators import read_graph
 
-    plain = convert_model(shop.model, "int8", pick_calibration(shop.train, 8))
+    plain = convert_model(context.model, "int8", pick_calibration(context.train, 8))
     packed = compact_flatbuffer(plain)
-    pixels = pixels_to_tensor(shop.train.images[0], CpuBackend(plain).input.quantisation)
+    pixels = pixels_to_tensor(context.train.images[0], CpuBackend(plain).input.quantisation)
     np.testing.assert_array_equal(CpuBackend(packed).invoke(pixels), CpuBackend(plain).invoke(pixels))
     assert len(packed) < 0.97 * len(plain)
     assert compact_flatbuffer(packed) == packed
@@ -92,7 +92,7 @@ def test_packed_file_says_the_same_in_fewer_bytes(shop: Workshop) -> None:
 
 
 def test_too_few_zeros_are_refused() -> None:
-    from edgeseg.compress.sparsify import check_sparsity
+    from edgeseg.compression.finetune import check_sparsity
 
     check_sparsity(0.495, 0.5)
     with pytest.raises(RecipeError, match=r"Expected 50% of the weights to be zero, got 31\.0%"):
@@ -112,24 +112,24 @@ def test_too_few_zeros_are_refused() -> None:
     ],
 )
 def test_zeros_that_the_network_cannot_have_are_refused_before_any_training(
-    change: dict[str, Any], recipe: str, sentence: str, hint: str, shop: Workshop, trained_run: Path
+    change: dict[str, Any], recipe: str, sentence: str, hint: str, context: CompressContext, trained_run: Path
 ) -> None:
-    from edgeseg.compress.plan import check_recipes
-    from edgeseg.compress.recipe import load_recipe
+    from edgeseg.compression.plan import check_recipes
+    from edgeseg.compression.recipe import load_recipe
     from edgeseg.model.unet import build_unet
 
-    spec = dataclasses.replace(shop.record.spec, widths=(16, 32), **change)
-    other = dataclasses.replace(shop, model=build_unet(spec), record=dataclasses.replace(shop.record, spec=spec))
+    spec = dataclasses.replace(context.record.spec, widths=(16, 32), **change)
+    other = dataclasses.replace(context, model=build_unet(spec), record=dataclasses.replace(context.record, spec=spec))
     wanted = dataclasses.replace(load_recipe(recipe), prune=None)
     with pytest.raises(RecipeError, match=sentence) as caught:
         check_recipes([wanted], other, trained_run)
     assert hint in caught.value.hint
-    check_recipes([load_recipe("int8-qat"), wanted], shop, trained_run)
+    check_recipes([load_recipe("int8-qat"), wanted], context, trained_run)
 
 
 @pytest.mark.parametrize("steps", [2, 7, 60, 1000])
 def test_schedule_reaches_its_target_in_any_number_of_steps(steps: int) -> None:
-    from edgeseg.compress.sparsify import plan_schedule
+    from edgeseg.compression.finetune import plan_schedule
 
     schedule = plan_schedule(0.5, steps)
     thinned = [schedule(step) for step in range(steps)]
@@ -137,20 +137,20 @@ def test_schedule_reaches_its_target_in_any_number_of_steps(steps: int) -> None:
 
 
 def test_classic_is_trained_and_followed_on_the_students_grid(
-    shop: Workshop, trained_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    context: CompressContext, trained_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its widths are made narrow here, and its size another one than the student's."""
-    from edgeseg.compress.lesson import open_teacher
+    from edgeseg.compression.context import open_teacher
     from edgeseg.model.spec import SIZES
-    from edgeseg.train.run import TrainOptions
-    from edgeseg.train.trainer import train_run
+    from edgeseg.training.run import TrainOptions
+    from edgeseg.training.trainer import train_run
 
     monkeypatch.setitem(SIZES, "classic", dataclasses.replace(SIZES["classic"], widths=(8, 8, 16)))
-    options = TrainOptions("classic", 32, epochs=1, seed=shop.record.options.seed)
+    options = TrainOptions("classic", 32, epochs=1, seed=context.record.options.seed)
     record = train_run(trained_data, tmp_path / "teacher", options, test=False)
     assert (record.spec.skip, record.spec.upsampling, record.spec.stem) == ("concat", "transpose", "full")
-    masks = open_teacher(tmp_path / "teacher", shop)(shop.train.images[:2].astype(np.float32) / 255)
-    assert tuple(masks.shape) == (2, *shop.model.output_shape[1:])
+    masks = open_teacher(tmp_path / "teacher", context)(context.train.images[:2].astype(np.float32) / 255)
+    assert tuple(masks.shape) == (2, *context.model.output_shape[1:])
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_classic_is_trained_and_followed_on_the_students_grid(
     ],
 )
 def test_teacher_that_does_not_fit_is_refused(change: dict[str, Any], reason: str, trained_run: Path) -> None:
-    from edgeseg.compress.lesson import check_teacher
-    from edgeseg.train.run import read_run
+    from edgeseg.compression.context import check_teacher
+    from edgeseg.training.run import read_run
 
     student = read_run(trained_run)
     fields = dict(change)
@@ -180,8 +180,8 @@ def test_teacher_that_does_not_fit_is_refused(change: dict[str, Any], reason: st
 def test_teacher_of_the_same_classes_in_another_order_is_followed_by_name(
     activation: str, channels: tuple[int, ...], trained_run: Path
 ) -> None:
-    from edgeseg.compress.lesson import check_teacher
-    from edgeseg.train.run import read_run
+    from edgeseg.compression.context import check_teacher
+    from edgeseg.training.run import read_run
 
     def name(*classes: str) -> RunRecord:
         output = OutputSpec(tuple(ClassSpec(one) for one in classes), activation)
@@ -238,21 +238,21 @@ def test_every_layer_of_every_file_is_compared_with_float(compressed: tuple[Path
     assert worst["float16"] < worst["int8-ptq"] / 3
 
 
-def test_a_damaged_layer_is_found(compressed: tuple[Path, Outcome], shop: Workshop) -> None:
-    from edgeseg.compress.layers import compare_layers
+def test_a_damaged_layer_is_found(compressed: tuple[Path, Outcome], context: CompressContext) -> None:
+    from edgeseg.compression.judge import compare_layers
     from edgeseg.convert.tflite import convert_model
     from edgeseg.model.keras import keras
 
     parent = read_model(compressed[0] / "float32.tflite")
-    damaged = keras.models.clone_model(shop.model)
-    damaged.set_weights(shop.model.get_weights())
+    damaged = keras.models.clone_model(context.model)
+    damaged.set_weights(context.model.get_weights())
     damaged.get_layer("up1_a").kernel.assign(damaged.get_layer("up1_a").kernel * 0.5)
     child = dataclasses.replace(parent, flatbuffer=convert_model(damaged, "float32"))
-    errors = {layer.layer: layer.error for layer in compare_layers(parent, child, shop.train.images[:1])}
+    errors = {layer.layer: layer.error for layer in compare_layers(parent, child, context.train.images[:1])}
     names = list(errors)
     assert errors[names[names.index("up1_a") - 1]] < 1e-4
     assert errors["up1_a"] > 0.1
-    assert compare_layers(parent, read_model(compressed[0] / "int8-ptq.tflite"), shop.train.images[:1])
+    assert compare_layers(parent, read_model(compressed[0] / "int8-ptq.tflite"), context.train.images[:1])
 
 
 def test_report_tells_what_it_takes_to_repeat_it(compressed: tuple[Path, Outcome]) -> None:
@@ -269,8 +269,8 @@ def test_report_tells_what_it_takes_to_repeat_it(compressed: tuple[Path, Outcome
 def test_commands_to_repeat_it_say_how_the_data_were_divided_and_where_it_started(
     trained_run: Path, compressed: tuple[Path, Outcome]
 ) -> None:
-    from edgeseg.report.repeat import write_commands
-    from edgeseg.train.run import read_run
+    from edgeseg.report.compression import write_commands
+    from edgeseg.training.run import read_run
 
     record = read_run(trained_run)
     split = dataclasses.replace(record.split, layout="plain", group_pattern=r"^(p\d) ", folds=5)
@@ -278,11 +278,11 @@ def test_commands_to_repeat_it_say_how_the_data_were_divided_and_where_it_starte
     assert train.endswith(r"--seed 3 --layout plain --group-pattern '^(p\d) ' --folds 5 --init INIT")
 
 
-def test_too_few_calibration_images_are_refused(shop: Workshop) -> None:
-    from edgeseg.compress.workshop import pick_calibration
-    from edgeseg.train.arrays import GridArrays
+def test_too_few_calibration_images_are_refused(context: CompressContext) -> None:
+    from edgeseg.compression.context import pick_calibration
+    from edgeseg.training.loading import GridArrays
 
-    few = GridArrays(shop.train.images[:5], shop.train.masks[:5])
+    few = GridArrays(context.train.images[:5], context.train.masks[:5])
     with pytest.raises(DataError, match="Expected at least 8 training images for calibration, got 5"):
         pick_calibration(few, 128)
 
@@ -294,11 +294,11 @@ def test_too_few_calibration_images_are_refused(shop: Workshop) -> None:
         (np.full((2, 64, 64, 1), 255, np.float32), "from 0 to 1"),
     ],
 )
-def test_calibration_images_that_do_not_fit_are_refused(images: Any, reason: str, shop: Workshop) -> None:
+def test_calibration_images_that_do_not_fit_are_refused(images: Any, reason: str, context: CompressContext) -> None:
     from edgeseg.convert.tflite import convert_model
 
     with pytest.raises(DataError, match=reason):
-        convert_model(shop.model, "int8", images)
+        convert_model(context.model, "int8", images)
 
 
 def test_operator_that_has_no_integers_is_named() -> None:
@@ -327,9 +327,9 @@ def test_open_shapes_are_refused() -> None:
 def test_layer_kept_in_float_departs_less_and_the_file_is_judged_like_all_others(
     trained_run: Path, compressed: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
-    from edgeseg.compress.gate import Gate
-    from edgeseg.compress.plan import compress_run
-    from edgeseg.compress.recipe import Recipe
+    from edgeseg.compression.gate import Gate
+    from edgeseg.compression.plan import compress_run
+    from edgeseg.compression.recipe import Recipe
     from edgeseg.graph.operators import read_graph
 
     recipe = Recipe("mixed", "", "int8", keep_float=("head", "up1_a"))
@@ -351,22 +351,22 @@ def test_layer_kept_in_float_departs_less_and_the_file_is_judged_like_all_others
 
 @pytest.mark.parametrize(("layer", "hint"), [("hed", "Did you mean head?"), ("nothing", "Known: down0_a, down0_b")])
 def test_layers_that_the_network_does_not_have_are_refused(
-    layer: str, hint: str, shop: Workshop, trained_run: Path
+    layer: str, hint: str, context: CompressContext, trained_run: Path
 ) -> None:
-    from edgeseg.compress.plan import check_recipes
-    from edgeseg.compress.recipe import Recipe
+    from edgeseg.compression.plan import check_recipes
+    from edgeseg.compression.recipe import Recipe
 
     with pytest.raises(UnknownNameError, match=f"Expected the name of a layer, got '{layer}'") as caught:
-        check_recipes([Recipe("mine", "", "int8", keep_float=("head", layer))], shop, trained_run)
+        check_recipes([Recipe("mine", "", "int8", keep_float=("head", layer))], context, trained_run)
     assert hint in caught.value.hint
 
 
 def test_keeping_every_layer_in_float_is_refused(
-    shop: Workshop, trained_run: Path, compressed: tuple[Path, Outcome]
+    context: CompressContext, trained_run: Path, compressed: tuple[Path, Outcome]
 ) -> None:
-    from edgeseg.compress.plan import check_recipes
-    from edgeseg.compress.recipe import Recipe
+    from edgeseg.compression.plan import check_recipes
+    from edgeseg.compression.recipe import Recipe
 
     everything = tuple(layer.layer for layer in compressed[1].report.variants[1].layers)
     with pytest.raises(RecipeError, match="layers that are left for int8"):
-        check_recipes([Recipe("mine", "", "int8", keep_float=everything)], shop, trained_run)
+        check_recipes([Recipe("mine", "", "int8", keep_float=everything)], context, trained_run)

@@ -11,10 +11,10 @@ import pytest
 
 from edgeseg.core.errors import DataError, RunError
 from edgeseg.core.files import staged_folder
-from edgeseg.core.images import read_image, write_image
-from edgeseg.train import trainer
-from edgeseg.train.history import read_history
-from edgeseg.train.run import TrainOptions, read_interrupted, read_run
+from edgeseg.frame.images import read_image, write_image
+from edgeseg.training import trainer
+from edgeseg.training.history import read_history
+from edgeseg.training.run import TrainOptions, read_interrupted, read_run
 from tests.commands import Fail
 from tests.discs import make_disc_data
 from tests.encoders import STANDING_STILL, read_encoder

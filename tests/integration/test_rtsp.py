@@ -11,7 +11,7 @@ from time import monotonic
 import pytest
 
 from edgeseg.core.errors import SourceError
-from edgeseg.runtime.sources.rtsp import RtspSource
+from edgeseg.streaming.sources.camera import RtspSource
 
 pytestmark = pytest.mark.integration
 

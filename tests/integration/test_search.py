@@ -12,9 +12,9 @@ import cv2
 import pytest
 
 from edgeseg.core.errors import RunError
-from edgeseg.train.trainer import plain_split
-from edgeseg.tune.space import SearchSpace, StudyPlan
-from edgeseg.tune.study import run_study
+from edgeseg.search.network_study import run_study
+from edgeseg.search.networks import SearchSpace, StudyPlan
+from edgeseg.training.trainer import plain_split
 from tests.discs import make_disc_data
 from tests.workers import start_worker, wait_for
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.core.catalog import list_boards
+from edgeseg.machine.boards import list_boards
 from tests.boards import name_this_board, write_wheel
 
 pytestmark = pytest.mark.integration

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from edgeseg.core.errors import TrainingError
-from edgeseg.train.history import read_history
-from edgeseg.train.run import read_run
-from edgeseg.train.strategy import CONFIG, EXAMPLE, Seat, find_seat, open_strategy
+from edgeseg.training.history import read_history
+from edgeseg.training.run import read_run
+from edgeseg.training.strategy import CONFIG, EXAMPLE, WorkerRole, find_role, open_strategy
 from tests.discs import make_disc_data
 
 pytestmark = pytest.mark.integration
@@ -79,15 +79,15 @@ def test_one_device_is_nothing_to_mirror_on() -> None:
 
 def test_the_seat_is_read_from_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(CONFIG, raising=False)
-    assert find_seat("one").chief
+    assert find_role("one").chief
     monkeypatch.setenv(CONFIG, EXAMPLE)
-    assert find_seat("multi-worker") == Seat("worker", 0, chief=True)
+    assert find_role("multi-worker") == WorkerRole("worker", 0, chief=True)
     monkeypatch.setenv(CONFIG, EXAMPLE.replace('"index": 0', '"index": 1'))
-    assert find_seat("multi-worker") == Seat("worker", 1, chief=False)
+    assert find_role("multi-worker") == WorkerRole("worker", 1, chief=False)
     cluster = {"chief": ["a:1"], "worker": ["b:1"]}
     for kind, chief in (("chief", True), ("worker", False)):
         monkeypatch.setenv(CONFIG, json.dumps({"cluster": cluster, "task": {"type": kind, "index": 0}}))
-        assert find_seat("multi-worker").chief is chief
+        assert find_role("multi-worker").chief is chief
 
 
 @pytest.mark.parametrize(
@@ -106,5 +106,5 @@ def test_the_seat_is_read_from_the_cluster(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_wrong_cluster_is_told(monkeypatch: pytest.MonkeyPatch, config: str) -> None:
     monkeypatch.setenv(CONFIG, config)
     with pytest.raises(TrainingError, match="Expected a cluster") as caught:
-        find_seat("multi-worker")
+        find_role("multi-worker")
     assert f"export {CONFIG}=" in caught.value.hint

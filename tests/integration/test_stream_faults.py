@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg.core.images import write_image
+from edgeseg.frame.images import write_image
 from tests.cameras import HEAD, LAST, STALL, Camera, draw_jpeg, make_parts, wrap_part
 from tests.commands import Fail
 from tests.tinymodels import write_bright_model

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg.core.images import write_image
 from edgeseg.core.modelfile import read_model
-from edgeseg.runtime.opening import open_stream
-from edgeseg.runtime.segmenter import Segmenter
+from edgeseg.frame.images import write_image
+from edgeseg.inference.segmenter import Segmenter
+from edgeseg.streaming.live import open_stream
 from tests.commands import Fail
 from tests.layouts import write_dicom
 from tests.tinymodels import write_bright_model

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg.core.images import write_image
+from edgeseg.frame.images import write_image
 from tests.tinymodels import write_bright_model
 
 pytestmark = pytest.mark.integration
@@ -193,9 +193,9 @@ def test_a_video_cut_off_and_damaged_is_played_and_what_is_missing_counted(
 def test_a_size_that_changes_is_followed_into_every_sink(model: Path, tmp_path: Path) -> None:
     for number, shape in enumerate([(48, 64), (48, 64, 3), (96, 128), (30, 40)]):
         write_image(tmp_path / "frames" / f"{number}.png", np.full(shape, 200, np.uint8))
-    wishes = ("--emit", "--smooth", "--fill-holes", "--record-frames", "--record-as", "video")
+    sink_options = ("--emit", "--smooth", "--fill-holes", "--record-frames", "--record-as", "video")
     source = ("--source", tmp_path / "frames", "--every-frame", "--rate", "5")
-    with run_stream(model, tmp_path, *source, *wishes) as process:
+    with run_stream(model, tmp_path, *source, *sink_options) as process:
         out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, err
     assert [json.loads(line)["frame_px"] for line in out.splitlines()] == [[64, 48], [64, 48], [128, 96], [40, 30]]

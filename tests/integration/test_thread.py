@@ -14,10 +14,10 @@ import pytest
 from edgeseg.core.errors import DataError, RunError
 from edgeseg.core.modelfile import read_model
 from edgeseg.data.dataset import open_dataset, read_case
-from edgeseg.runtime.segmenter import Segmenter
+from edgeseg.inference.segmenter import Segmenter
 
 if TYPE_CHECKING:
-    from edgeseg.compress.plan import Outcome
+    from edgeseg.compression.plan import Outcome
 
 pytestmark = pytest.mark.integration
 
@@ -40,8 +40,8 @@ def test_training_finds_the_discs(trained_run: Path) -> None:
 def test_keras_and_tflite_draw_the_same_masks(trained_run: Path, trained_data: Path) -> None:
     from edgeseg.backends.cpu import CpuBackend
     from edgeseg.model.unet import build_unet
-    from edgeseg.train.arrays import to_grid, to_reals
-    from edgeseg.train.run import WEIGHTS, read_run
+    from edgeseg.training.loading import to_grid, to_reals
+    from edgeseg.training.run import WEIGHTS, read_run
 
     record, model = read_run(trained_run), read_model(trained_run / "model.tflite")
     keras_model = build_unet(record.spec)
@@ -193,8 +193,8 @@ def test_missed_budget_is_exit_code_3(int8_model: Path, disc_data: Path, tmp_pat
 def test_changed_data_are_noticed(trained_run: Path, trained_data: Path, tmp_path: Path) -> None:
     import shutil
 
-    from edgeseg.compress.workshop import open_run
-    from edgeseg.core.images import write_image
+    from edgeseg.compression.context import open_run
+    from edgeseg.frame.images import write_image
 
     run, data = tmp_path / "run", tmp_path / "discs"
     shutil.copytree(trained_run, run)
@@ -211,7 +211,7 @@ def test_changed_data_are_noticed(trained_run: Path, trained_data: Path, tmp_pat
 def test_interrupted_training_is_told(trained_run: Path, tmp_path: Path) -> None:
     import shutil
 
-    from edgeseg.train.run import read_run
+    from edgeseg.training.run import read_run
 
     partial = tmp_path / "run.partial"
     shutil.copytree(trained_run, partial)
@@ -223,10 +223,10 @@ def test_interrupted_training_is_told(trained_run: Path, tmp_path: Path) -> None
 
 
 def test_quantised_copy_starts_where_the_float_model_is(trained_run: Path, trained_data: Path) -> None:
-    from edgeseg.compress.qat import quantise_model, set_ranges
+    from edgeseg.compression.finetune import quantise_model, set_ranges
     from edgeseg.model.unet import build_unet
-    from edgeseg.train.arrays import to_grid, to_reals
-    from edgeseg.train.run import WEIGHTS, read_run
+    from edgeseg.training.loading import to_grid, to_reals
+    from edgeseg.training.run import WEIGHTS, read_run
 
     record = read_run(trained_run)
     parent = build_unet(record.spec)
@@ -242,7 +242,7 @@ def test_quantised_copy_starts_where_the_float_model_is(trained_run: Path, train
 
 
 def test_layers_that_tfmot_cannot_take_are_named() -> None:
-    from edgeseg.compress.qat import quantise_model
+    from edgeseg.compression.finetune import quantise_model
     from edgeseg.core.errors import RecipeError
     from edgeseg.model.keras import keras, tf
 

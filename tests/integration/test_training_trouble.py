@@ -16,18 +16,13 @@ from edgeseg.model.keras import keras
 from edgeseg.model.losses import find_loss
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
-from edgeseg.train import course as courses
-from edgeseg.train.arrays import GridArrays
-from edgeseg.train.average import WeightAverage
-from edgeseg.train.checkpoint import Checkpoint
-from edgeseg.train.course import Course
-from edgeseg.train.curve import draw_curve
-from edgeseg.train.fit import build_optimizer, fit_model
-from edgeseg.train.history import EpochCost, EpochResult, read_history, write_history
-from edgeseg.train.judge import Judge
-from edgeseg.train.logs import RunLog
-from edgeseg.train.pipeline import Feed
-from edgeseg.train.precision import computing_in
+from edgeseg.training import loop as courses
+from edgeseg.training.checkpoint import Checkpoint, Judge
+from edgeseg.training.ema import WeightEma
+from edgeseg.training.history import EpochCost, EpochResult, RunLog, draw_curve, read_history, write_history
+from edgeseg.training.loading import GridArrays
+from edgeseg.training.loop import TrainingSchedule, build_optimizer, computing_in, fit_model
+from edgeseg.training.pipeline import Feed
 from tests.commands import full_disk, read_files
 
 pytestmark = pytest.mark.integration
@@ -47,22 +42,27 @@ class BrokenFeed(Feed):
 class Workbench:
     """A tiny training in a folder, begun or continued."""
 
-    def __init__(self, folder: Path, course: Course, feed: type[Feed] = Feed) -> None:
+    def __init__(self, folder: Path, training_schedule: TrainingSchedule, feed: type[Feed] = Feed) -> None:
         keras.utils.set_random_seed(1)
         random = np.random.default_rng(0)
         masks = np.zeros((8, 16, 16, 1), np.uint8)
         masks[:, 4:12, 4:12] = 1
         arrays = GridArrays((random.integers(0, 90, masks.shape) + 120 * masks).astype(np.uint8), masks)
-        self.folder, self.course, self.feed = folder, course, feed(arrays, 4, 0, 1, None)
+        self.folder, self.training_schedule, self.feed = folder, training_schedule, feed(arrays, 4, 0, 1, None)
         self.model, self.twin = build_unet(SPEC), build_unet(SPEC)
-        self.model.compile(build_optimizer(course, self.feed.steps), find_loss("bce-dice"))
+        self.model.compile(build_optimizer(training_schedule, self.feed.steps), find_loss("bce-dice"))
         self.judge = Judge("Training", self.model, self.twin, arrays, folder / "weights.h5")
         self.checkpoint = Checkpoint(folder, folder, self.model, self.judge.average)
 
     def run(self, on_result: OnResult) -> EpochResult:
         with explained_writes(self.folder):
             return fit_model(
-                self.model, self.feed, self.judge, self.course, checkpoint=self.checkpoint, on_result=on_result
+                self.model,
+                self.feed,
+                self.judge,
+                self.training_schedule,
+                checkpoint=self.checkpoint,
+                on_result=on_result,
             )
 
 
@@ -70,32 +70,32 @@ def ignore(_: EpochResult) -> None:
     pass
 
 
-def is_finite(average: WeightAverage, twin: object) -> bool:
+def is_finite(average: WeightEma, twin: object) -> bool:
     average.copy_to(twin)
     return all(np.isfinite(weight).all() for weight in twin.get_weights())  # type: ignore[attr-defined]
 
 
 def test_a_loss_that_is_no_number_ends_the_training_and_keeps_what_was_good(tmp_path: Path) -> None:
-    bench = Workbench(tmp_path, Course(4, 1e-3), BrokenFeed)
+    bench = Workbench(tmp_path, TrainingSchedule(4, 1e-3), BrokenFeed)
     with pytest.raises(TrainingError, match="got loss nan in batch 1 of epoch 2") as caught:
         bench.run(ignore)
     assert "--learning-rate" in caught.value.hint
     assert is_finite(bench.judge.average, bench.twin)
     assert [row.epoch for row in read_history(tmp_path)] == [1]
     assert (tmp_path / "weights.h5").is_file()
-    again = Workbench(tmp_path, Course(4, 1e-3))
+    again = Workbench(tmp_path, TrainingSchedule(4, 1e-3))
     assert again.checkpoint.restore() == 1
     assert is_finite(again.judge.average, again.twin)
 
 
 def test_a_rate_far_too_high_is_told(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="Expected a finite loss"):
-        Workbench(tmp_path, Course(3, 1e30, "plateau")).run(ignore)
+        Workbench(tmp_path, TrainingSchedule(3, 1e30, "plateau")).run(ignore)
     assert not (tmp_path / "checkpoint").exists()
 
 
 def test_a_full_disk_is_told_and_the_training_goes_on_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Workbench(tmp_path, Course(4, 1e-3))
+    bench = Workbench(tmp_path, TrainingSchedule(4, 1e-3))
     save = bench.checkpoint.save
 
     def save_on_full_disk(epoch: int) -> None:
@@ -108,14 +108,14 @@ def test_a_full_disk_is_told_and_the_training_goes_on_later(tmp_path: Path, monk
     assert "disk has room" in caught.value.hint
     assert {path.name.split(".")[0] for path in (tmp_path / "checkpoint").iterdir()} == {"checkpoint", "ckpt-2"}
 
-    again = Workbench(tmp_path, Course(4, 1e-3))
+    again = Workbench(tmp_path, TrainingSchedule(4, 1e-3))
     again.run(ignore)
     assert [row.epoch for row in read_history(tmp_path)] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("room", [20, 10_000])
 def test_a_full_disk_leaves_the_last_weights_whole(tmp_path: Path, room: int) -> None:
-    bench = Workbench(tmp_path, Course(1, 1e-3))
+    bench = Workbench(tmp_path, TrainingSchedule(1, 1e-3))
     bench.run(ignore)
     before = read_files(tmp_path)
     bench.judge.history.clear()
@@ -137,18 +137,18 @@ def test_plateau_and_patience_are_the_same_after_an_interruption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(courses, "STALL", 2)
-    course = Course(30, 0.3, "plateau", patience=6)
+    training_schedule = TrainingSchedule(30, 0.3, "plateau", patience=6)
     (tmp_path / "whole").mkdir()
     (tmp_path / "parted").mkdir()
-    Workbench(tmp_path / "whole", course).run(ignore)
+    Workbench(tmp_path / "whole", training_schedule).run(ignore)
 
     def stop(result: EpochResult) -> None:
         if result.epoch == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Workbench(tmp_path / "parted", course).run(stop)
-    Workbench(tmp_path / "parted", course).run(ignore)
+        Workbench(tmp_path / "parted", training_schedule).run(stop)
+    Workbench(tmp_path / "parted", training_schedule).run(ignore)
     whole, parted = (
         [(row.epoch, row.learning_rate, row.validation_dice) for row in read_history(tmp_path / part)]
         for part in ("whole", "parted")
@@ -179,12 +179,12 @@ def test_logs_and_curve_show_the_history(tmp_path: Path) -> None:
 
 
 def test_mixed_precision_keeps_float32_weights_and_masks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgeseg.train import precision
+    from edgeseg.training import loop
 
-    monkeypatch.setattr(precision, "_read_gpus", lambda: ((8, 0),))
+    monkeypatch.setattr(loop, "_read_gpus", lambda: ((8, 0),))
     with computing_in("mixed"):
         model = build_unet(SPEC)
-        model.compile(build_optimizer(Course(1, 1e-3), 2), find_loss("dice"))
+        model.compile(build_optimizer(TrainingSchedule(1, 1e-3), 2), find_loss("dice"))
     assert keras.mixed_precision.global_policy().name == "float32"
     assert type(model.optimizer).__name__.startswith("LossScale")
     assert model.get_layer("head").compute_dtype == "float16"
@@ -194,7 +194,7 @@ def test_mixed_precision_keeps_float32_weights_and_masks(monkeypatch: pytest.Mon
 
 
 def test_mixed_precision_is_refused_where_nothing_has_it() -> None:
-    from edgeseg.train.precision import find_mixed_policy
+    from edgeseg.training.loop import find_mixed_policy
 
     assert find_mixed_policy(frozenset({"amx_bf16"}), ()) == "mixed_bfloat16"
     for flags, gpus in ((frozenset[str](), ()), (frozenset({"avx512_bf16"}), ((6, 1),))):

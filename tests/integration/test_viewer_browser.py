@@ -15,11 +15,11 @@ import pytest
 
 from edgeseg.backends.select import BackendReport
 from edgeseg.core.spec import ClassSpec
-from edgeseg.runtime.latency import LatencyRecorder
-from edgeseg.runtime.segmenter import Segmentation, StageTimes
-from edgeseg.runtime.sinks.base import Result, StreamInfo
-from edgeseg.runtime.sources.base import Frame, Notice
-from edgeseg.runtime.viewer import WebViewer, audience
+from edgeseg.inference.segmenter import Segmentation, StageTimes
+from edgeseg.streaming.latency import LatencyRecorder
+from edgeseg.streaming.sinks.base import Result, StreamInfo
+from edgeseg.streaming.sources.base import Frame, Notice
+from edgeseg.streaming.viewer import WebViewer, state
 from tests.browsers import CHROMIUM, SECONDS, Browser, wait_until
 
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
@@ -69,8 +69,8 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stream]:
     """Run a stream whose end waits for its page, however slow this machine is at the moment."""
-    monkeypatch.setattr(audience, "FAREWELL_SECONDS", SECONDS)
-    monkeypatch.setattr(audience, "GONE_AFTER_SECONDS", SECONDS)
+    monkeypatch.setattr(state, "FAREWELL_SECONDS", SECONDS)
+    monkeypatch.setattr(state, "GONE_AFTER_SECONDS", SECONDS)
     stream = Stream()
     yield stream
     stream.end()
@@ -160,7 +160,7 @@ LOOK = """(() => {
 def test_what_stands_under_the_picture_is_about_that_picture_and_names_are_no_markup(
     browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audience, "FAREWELL_SECONDS", 0.0)
+    monkeypatch.setattr(state, "FAREWELL_SECONDS", 0.0)
     stream = Distinct()
     browser.show(stream.viewer.url, SIZES["desktop"])
     wait_for_picture(browser)

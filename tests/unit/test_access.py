@@ -12,14 +12,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from edgeseg.core.errors import OutputError
-from edgeseg.runtime import localserver
-from edgeseg.runtime.access import LOCAL, THIS_MACHINE, Access, find_own_address, grant_access
-from edgeseg.runtime.localhandler import LARGEST_BODY
-from edgeseg.runtime.localserver import MOST_CLIENTS
-from edgeseg.runtime.sinks.choose import SinkWishes
-from edgeseg.runtime.sinks.metrics import Metrics
-from edgeseg.runtime.viewer import WebViewer, handler
-from edgeseg.runtime.viewer.audience import SEATS_PER_ADDRESS
+from edgeseg.streaming.sinks.choose import SinkOptions
+from edgeseg.streaming.sinks.metrics import Metrics
+from edgeseg.streaming.viewer import WebViewer
+from edgeseg.streaming.viewer import viewer as handler
+from edgeseg.streaming.viewer.state import SEATS_PER_ADDRESS
+from edgeseg.web import server as localserver
+from edgeseg.web.access import LOCAL, THIS_MACHINE, Access, find_own_address, grant_access
+from edgeseg.web.server import LARGEST_BODY, MOST_CLIENTS
 from tests.results import CLASSES, make_info, make_result
 from tests.viewers import SECONDS, ask, order, port_of
 
@@ -99,9 +99,9 @@ def test_pages_from_elsewhere_are_refused(viewer: WebViewer, origin: str) -> Non
 
 
 def test_pictures_within_foreign_pages_are_refused_and_links_from_there_are_not(viewer: WebViewer) -> None:
-    for site in ("cross-site", "same-site"):
-        assert ask(viewer, "/picture", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors"})[0] == 403
-        assert ask(viewer, "/", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate"})[0] == 200
+    for run_paths in ("cross-site", "same-site"):
+        assert ask(viewer, "/picture", headers={"Sec-Fetch-Site": run_paths, "Sec-Fetch-Mode": "no-cors"})[0] == 403
+        assert ask(viewer, "/", headers={"Sec-Fetch-Site": run_paths, "Sec-Fetch-Mode": "navigate"})[0] == 200
 
 
 def test_an_order_must_say_whose_page_gives_it(viewer: WebViewer) -> None:
@@ -261,12 +261,12 @@ def test_a_client_that_never_finishes_asking_loses_its_place(
 @pytest.mark.parametrize("host", ["here", "localhost", "::1", "1.2.3", ""])
 def test_a_host_that_is_no_address_is_wrong_usage(host: str) -> None:
     with pytest.raises(ValueError, match="expected an IPv4 address of this machine"):
-        SinkWishes(view="web", host=host)
+        SinkOptions(view="web", host=host)
 
 
 def test_a_host_without_a_page_is_wrong_usage() -> None:
     with pytest.raises(ValueError, match="--view web beside --host"):
-        SinkWishes(view="none", host="0.0.0.0")
+        SinkOptions(view="none", host="0.0.0.0")
 
 
 def test_an_address_of_another_machine_is_said_in_a_sentence() -> None:

@@ -11,10 +11,10 @@ import pytest
 
 import edgeseg
 from edgeseg.core.errors import OutputError, SourceError
-from edgeseg.runtime.api import Stream
-from edgeseg.runtime.live import StreamOptions
-from edgeseg.runtime.sinks.choose import SinkWishes
-from edgeseg.runtime.sources.options import show_source
+from edgeseg.streaming.api import Stream
+from edgeseg.streaming.live import StreamOptions
+from edgeseg.streaming.sinks.choose import SinkOptions
+from edgeseg.streaming.sources.options import show_source
 from tests.networks import save_network
 
 SOURCE = "phantom://?size=32&frames=40"
@@ -47,7 +47,7 @@ def test_loop_gives_results_and_the_report_counts_them(model: Path) -> None:
 
 def test_break_and_exception_close_everything(model: Path, tmp_path: Path) -> None:
     before = set(threading.enumerate())
-    for result in edgeseg.stream(model, SOURCE, sinks=SinkWishes(record=tmp_path / "rec")):
+    for result in edgeseg.stream(model, SOURCE, sinks=SinkOptions(record=tmp_path / "rec")):
         assert result.segmentation.labels.shape == result.frame.image.shape
         break
     assert set(threading.enumerate()) == before
@@ -69,7 +69,7 @@ def test_what_cannot_be_opened_leaves_nothing_open(model: Path, tmp_path: Path) 
     before = set(threading.enumerate())
     (tmp_path / "rec").write_text("a file", encoding="utf-8")
     with pytest.raises(OutputError, match="empty folder"):
-        edgeseg.stream(model, SOURCE, sinks=SinkWishes(record=tmp_path / "rec"))
+        edgeseg.stream(model, SOURCE, sinks=SinkOptions(record=tmp_path / "rec"))
     with pytest.raises(SourceError):
         edgeseg.stream(model, "phantom://?size=1")
     assert set(threading.enumerate()) == before

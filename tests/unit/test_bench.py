@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 
-from edgeseg.bench.conditions import Conditions, judge_steadiness
-from edgeseg.bench.measure import BenchResult, describe_host
+from edgeseg.bench.measure import BenchResult, Conditions, describe_host, judge_steadiness
 from edgeseg.bench.memory import measure_memory, read_peak_mb
 from edgeseg.bench.reference import compare_results, make_reference, read_reference, save_reference
-from edgeseg.core.clock import read_governors
 from edgeseg.core.errors import BackendError, EdgesegError
 from edgeseg.core.stats import summarise_times
-from edgeseg.core.thermal import Thermal
+from edgeseg.machine.thermal import Thermal, read_governors
 from tests.commands import Fail
 from tests.networks import save_network
 

@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.deploy.archive import SUMS, list_sums
-from edgeseg.deploy.bundle import SCRIPTS
-from edgeseg.deploy.signature import read_public_key, sign_archive
+from edgeseg.deploy.bundle import SCRIPTS, SUMS, list_sums, read_public_key, sign_archive
 from tests.boards import FAKES, FakeBoard, list_light, make_key, pack_light, unpack, write_program
 
 

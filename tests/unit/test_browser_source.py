@@ -12,17 +12,15 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import SourceError
-from edgeseg.core.images import measure_jpeg
-from edgeseg.runtime.capture import CaptureOptions, LiveSourceError
-from edgeseg.runtime.grabber import Grabber
-from edgeseg.runtime.sinks.base import StreamInfo
-from edgeseg.runtime.sinks.choose import SinkWishes
-from edgeseg.runtime.sources import inbox
-from edgeseg.runtime.sources.base import Notice
-from edgeseg.runtime.sources.browser import BrowserSource
-from edgeseg.runtime.sources.choose import open_source
-from edgeseg.runtime.sources.inbox import Inbox
-from edgeseg.runtime.viewer import WebViewer
+from edgeseg.frame.images import measure_jpeg
+from edgeseg.streaming.grabber import CaptureOptions, Grabber, LiveSourceError
+from edgeseg.streaming.sinks.base import StreamInfo
+from edgeseg.streaming.sinks.choose import SinkOptions
+from edgeseg.streaming.sources import base
+from edgeseg.streaming.sources.base import LatestSlot, Notice
+from edgeseg.streaming.sources.browser import BrowserSource
+from edgeseg.streaming.sources.choose import open_source
+from edgeseg.streaming.viewer import WebViewer
 from tests.results import CLASSES, make_info
 from tests.viewers import ask, order
 
@@ -41,9 +39,9 @@ def announce_size(width: int, height: int) -> bytes:
     return jpeg[:place] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + jpeg[place + 4 :]
 
 
-def describe(box: Inbox | None) -> StreamInfo:
+def describe(box: LatestSlot | None) -> StreamInfo:
     info = make_info()
-    return StreamInfo(info.model, "browser://", info.backend, info.recorder, inbox=box)
+    return StreamInfo(info.model, "browser://", info.backend, info.recorder, latest_slot=box)
 
 
 @pytest.fixture
@@ -54,16 +52,16 @@ def source() -> Iterator[BrowserSource]:
 
 
 def put(source: BrowserSource, jpeg: bytes, sender: str = "one") -> bool:
-    assert source.inbox is not None
-    return source.inbox.put(sender, jpeg)
+    assert source.latest_slot is not None
+    return source.latest_slot.put(sender, jpeg)
 
 
 def test_it_is_chosen_from_its_text_and_asks_the_page_for_size_and_rate() -> None:
     source = open_source("browser://?size=1280x720&fps=15")
     assert isinstance(source, BrowserSource)
     assert source.live
-    assert source.inbox is not None
-    with closing(WebViewer(describe(source.inbox), CLASSES, port=0)) as viewer:
+    assert source.latest_slot is not None
+    with closing(WebViewer(describe(source.latest_slot), CLASSES, port=0)) as viewer:
         assert b'"camera": {"width": 1280, "height": 720, "fps": 15.0}' in ask(viewer, "/numbers")[2]
         assert "camera=(self)" in ask(viewer, "/")[1]["Permissions-Policy"]
 
@@ -78,12 +76,12 @@ def test_it_cannot_be_slowed_held_or_repeated_and_needs_the_page() -> None:
     with pytest.raises(LiveSourceError):
         open_source("browser://", options=CaptureOptions(loop=True))
     with pytest.raises(ValueError, match="expected --view web"):
-        SinkWishes(view="none").check_info(describe(BrowserSource("browser://").inbox))
-    SinkWishes(view="none").check_info(describe(None))
+        SinkOptions(view="none").check_info(describe(BrowserSource("browser://").latest_slot))
+    SinkOptions(view="none").check_info(describe(None))
 
 
 def test_a_picture_that_a_page_sends_is_a_frame_of_the_moment_it_arrived(source: BrowserSource) -> None:
-    with closing(WebViewer(describe(source.inbox), CLASSES, port=0)) as viewer:
+    with closing(WebViewer(describe(source.latest_slot), CLASSES, port=0)) as viewer:
         before = monotonic()
         assert order(viewer, "/camera?page=one", JPEG, make_jpeg(200)) == (204, b"")
         after = monotonic()
@@ -127,15 +125,15 @@ def test_the_size_that_a_picture_announces_is_read_without_decoding_it() -> None
 
 
 def test_one_page_at_a_time_is_the_camera(monkeypatch: pytest.MonkeyPatch, source: BrowserSource) -> None:
-    with closing(WebViewer(describe(source.inbox), CLASSES, port=0)) as viewer:
+    with closing(WebViewer(describe(source.latest_slot), CLASSES, port=0)) as viewer:
         assert order(viewer, "/camera?page=one", JPEG, make_jpeg(1))[0] == 204
         assert order(viewer, "/camera?page=two", JPEG, make_jpeg(1))[0] == 409
-        monkeypatch.setattr(inbox, "SILENT_SECONDS", 0.0)
+        monkeypatch.setattr(base, "SILENT_SECONDS", 0.0)
         assert order(viewer, "/camera?page=two", JPEG, make_jpeg(1))[0] == 204
 
 
 def test_a_picture_of_another_kind_or_for_another_stream_is_refused(source: BrowserSource) -> None:
-    with closing(WebViewer(describe(source.inbox), CLASSES, port=0)) as viewer:
+    with closing(WebViewer(describe(source.latest_slot), CLASSES, port=0)) as viewer:
         status, said = order(viewer, "/camera?page=one", {"Content-Type": "text/plain"}, make_jpeg(1))
         assert (status, said) == (415, b"Expected a picture of the type image/jpeg.\n")
     with closing(WebViewer(describe(None), CLASSES, port=0)) as viewer:

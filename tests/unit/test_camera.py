@@ -9,9 +9,9 @@ import cv2
 import pytest
 
 from edgeseg.core.errors import SourceError
-from edgeseg.runtime.sources import csi
-from edgeseg.runtime.sources.camera import CameraSource
-from edgeseg.runtime.sources.csi import build_pipeline
+from edgeseg.streaming.sources import gstreamer
+from edgeseg.streaming.sources.camera import CameraSource
+from edgeseg.streaming.sources.gstreamer import build_pipeline
 from tests.fakes.video_capture import FakeVideoCapture
 
 
@@ -83,10 +83,10 @@ def test_csi_without_its_plugins_says_what_to_install() -> None:
 
 
 def test_a_gstreamer_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    inspector = tmp_path / csi.INSPECTOR
+    inspector = tmp_path / gstreamer.INSPECTOR
     inspector.write_text("#!/bin/sh\nsleep 60\n", encoding="utf-8")
     inspector.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(csi, "INSPECT_SECONDS", 0.2)
+    monkeypatch.setattr(gstreamer, "INSPECT_SECONDS", 0.2)
     with pytest.raises(SourceError, match=r"within 0\.2 s"):
         build_pipeline("csi://0")

@@ -14,13 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
-from edgeseg.core.frame import place_frame, use_region
 from edgeseg.core.spec import InputSpec, Region
-from edgeseg.runtime.capture import CaptureOptions, read_capture_options
-from edgeseg.runtime.grabber import Grabber
-from edgeseg.runtime.sources.base import Source
-from edgeseg.runtime.sources.choose import open_source
-from edgeseg.runtime.sources.loop import LoopedSource
+from edgeseg.frame.preprocess import place_frame, use_region
+from edgeseg.streaming.grabber import CaptureOptions, Grabber, read_capture_options
+from edgeseg.streaming.sources.base import Source
+from edgeseg.streaming.sources.choose import open_source
+from edgeseg.streaming.sources.reconnect import LoopedSource
 
 PHANTOM = "phantom://?frames=6&size=32"
 
@@ -106,10 +105,10 @@ def test_wrong_regions_are_refused(text: str) -> None:
         read_capture_options(None, False, False, text)
 
 
-@pytest.mark.parametrize("wish", [{"rate": 5.0}, {"every_frame": True}, {"loop": True}])
-def test_a_live_source_cannot_be_slowed_held_or_repeated(wish: dict[str, Any]) -> None:
+@pytest.mark.parametrize("jpeg_options", [{"rate": 5.0}, {"every_frame": True}, {"loop": True}])
+def test_a_live_source_cannot_be_slowed_held_or_repeated(jpeg_options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="a live one"):
-        CaptureOptions(**wish).check_source(Counting(1, live=True))
+        CaptureOptions(**jpeg_options).check_source(Counting(1, live=True))
 
 
 def test_a_looped_source_begins_again() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.compress.recipe import load_recipe
-from edgeseg.core.catalog import find_board, find_recipe, list_recipes
+from edgeseg.compression.recipe import load_recipe
 from edgeseg.core.errors import LimitError, RecipeError, UnknownNameError
+from edgeseg.machine.boards import find_board, find_recipe, list_recipes
 
 VALID = 'summary = "mine"\nprecision = "int8"\n'
 

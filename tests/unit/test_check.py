@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeseg.core.images import read_image, write_image
-from edgeseg.data.check import check_survey
-from edgeseg.data.check_report import DEFECTS, LEAK, READY, CheckReport, describe_verdict
+from edgeseg.data.check import DEFECTS, LEAK, READY, CheckReport, check_survey, describe_verdict
 from edgeseg.data.dataset import open_dataset, read_case, survey_dataset
 from edgeseg.data.duplicates import find_duplicates, join_groups, make_thumbnail
 from edgeseg.data.groups import write_groups
-from edgeseg.data.sheet import GAP, TILE, draw_sheet, pick_evenly
+from edgeseg.data.pictures import GAP, TILE, draw_sheet, pick_evenly
+from edgeseg.frame.images import read_image, write_image
 from tests.damages import DAMAGES, EMPTY, make_varied_data
 from tests.discs import draw_case, write_case
 

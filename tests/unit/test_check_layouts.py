@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from edgeseg.data.check import check_survey
-from edgeseg.data.dataset import open_dataset, survey_dataset
-from edgeseg.data.importer import import_dataset
+from edgeseg.data.dataset import import_dataset, open_dataset, survey_dataset
 from tests.layouts import MAKERS, NEEDED, make_plain
 
 EXPECTED: dict[str, tuple[int, int, int, int, list[str]]] = {

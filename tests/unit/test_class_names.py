@@ -10,12 +10,12 @@ import pytest
 
 from edgeseg.core.card import Card
 from edgeseg.core.errors import DataError, UnknownNameError
-from edgeseg.core.images import write_image
 from edgeseg.core.modelfile import write_model
 from edgeseg.core.spec import ClassSpec, OutputSpec
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset, read_case
-from edgeseg.evaluate.cases import pick_cases
-from edgeseg.evaluate.classes import arrange_dataset, match_classes, parse_renaming
+from edgeseg.evaluation.classes import arrange_dataset, match_classes, parse_renaming
+from edgeseg.evaluation.score import pick_cases
+from edgeseg.frame.images import write_image
 from tests.commands import Fail
 from tests.networks import build_network, describe_network
 

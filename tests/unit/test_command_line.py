@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 import edgeseg
 from edgeseg.cli.app import app
-from edgeseg.core.images import write_image
 from edgeseg.core.limits import THREADS
+from edgeseg.frame.images import write_image
 from tests.networks import SIDE, save_network
 
 RUNNER = CliRunner()

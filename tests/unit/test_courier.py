@@ -9,14 +9,13 @@ from typing import ClassVar
 import pytest
 
 from edgeseg.core.errors import OutputError
-from edgeseg.runtime.sinks.base import Result
-from edgeseg.runtime.sinks.courier import Courier, Outlet
+from edgeseg.streaming.sinks.base import LatestResultSink, Result, Writer
 from tests.results import make_result
 
 SECONDS = 10
 
 
-class Slow(Outlet):
+class Slow(Writer):
     """Waits at every result until it is let on."""
 
     name: ClassVar[str] = "the slow one"
@@ -35,7 +34,7 @@ class Slow(Outlet):
         self.closed = True
 
 
-class Full(Outlet):
+class Full(Writer):
     """Has room for one result."""
 
     name: ClassVar[str] = "the full one"
@@ -54,52 +53,52 @@ class Full(Outlet):
 
 
 def test_a_slow_outlet_gets_the_first_and_the_newest_and_costs_nothing() -> None:
-    outlet = Slow()
-    courier = Courier(outlet)
-    courier.publish(make_result(0))
-    assert outlet.busy.wait(SECONDS)
+    writer = Slow()
+    result_sink = LatestResultSink(writer)
+    result_sink.publish(make_result(0))
+    assert writer.busy.wait(SECONDS)
     results = [make_result(number) for number in range(1, 101)]
     began = perf_counter()
     for result in results:
-        courier.publish(result)
+        result_sink.publish(result)
     took = perf_counter() - began
-    outlet.go_on.set()
-    courier.close()
-    assert outlet.seen == [0, 100]
-    assert outlet.closed
+    writer.go_on.set()
+    result_sink.close()
+    assert writer.seen == [0, 100]
+    assert writer.closed
     assert took < 1.0
-    report = courier.report()
+    report = result_sink.report()
     assert (report.taken, report.missed, report.failure) == (2, 99, None)
 
 
 def test_an_outlet_that_fails_ends_alone_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    outlet = Full()
-    courier = Courier(outlet)
-    courier.publish(make_result(1))
-    courier.close()
-    assert outlet.closed
-    courier.publish(make_result(2))
-    report = courier.report()
+    writer = Full()
+    result_sink = LatestResultSink(writer)
+    result_sink.publish(make_result(1))
+    result_sink.close()
+    assert writer.closed
+    result_sink.publish(make_result(2))
+    report = result_sink.report()
     assert (report.taken, report.missed, report.failure, report.hint) == (0, 2, "No room.", "Make room.")
     assert "the full one ended, the stream goes on: No room." in capsys.readouterr().err
 
 
 def test_no_thread_is_left() -> None:
     before = set(threading.enumerate())
-    Courier(Full()).close()
+    LatestResultSink(Full()).close()
     assert set(threading.enumerate()) == before
 
 
 def test_results_pass_by_uncounted_while_it_is_off() -> None:
-    outlet = Slow()
-    outlet.go_on.set()
-    courier = Courier(outlet, is_on=False)
-    courier.publish(make_result(0))
-    courier.turn(True)
-    courier.publish(make_result(1))
-    assert outlet.busy.wait(SECONDS)
-    courier.turn(False)
-    courier.publish(make_result(2))
-    courier.close()
-    assert outlet.seen == [1]
-    assert (courier.report().taken, courier.report().missed) == (1, 0)
+    writer = Slow()
+    writer.go_on.set()
+    result_sink = LatestResultSink(writer, is_on=False)
+    result_sink.publish(make_result(0))
+    result_sink.turn(True)
+    result_sink.publish(make_result(1))
+    assert writer.busy.wait(SECONDS)
+    result_sink.turn(False)
+    result_sink.publish(make_result(2))
+    result_sink.close()
+    assert writer.seen == [1]
+    assert (result_sink.report().taken, result_sink.report().missed) == (1, 0)

@@ -7,18 +7,8 @@ from typing import get_args
 
 import pytest
 
-from edgeseg.cli.training import EpochsOption
-from edgeseg.train.course import (
-    FEWEST_EPOCHS,
-    LOWEST,
-    MOST_EPOCHS,
-    STALL,
-    STEPS,
-    Course,
-    count_reductions,
-    plan_epochs,
-)
-from edgeseg.train.history import (
+from edgeseg.cli.train import EpochsOption
+from edgeseg.training.history import (
     EpochCost,
     EpochResult,
     best_result,
@@ -27,7 +17,17 @@ from edgeseg.train.history import (
     summarise_timing,
     write_history,
 )
-from edgeseg.train.run import TrainOptions
+from edgeseg.training.loop import (
+    FEWEST_EPOCHS,
+    LOWEST,
+    MOST_EPOCHS,
+    STALL,
+    STEPS,
+    TrainingSchedule,
+    count_reductions,
+    plan_epochs,
+)
+from edgeseg.training.run import TrainOptions
 
 
 def tell(*dice: float) -> list[EpochResult]:
@@ -35,15 +35,15 @@ def tell(*dice: float) -> list[EpochResult]:
 
 
 def test_the_rate_warms_up_and_is_halved_at_every_stall() -> None:
-    course = Course(100, 0.8, "plateau")
-    assert [course.plateau_rate(tell(*range(count))) for count in (0, 1, 2, 3)] == pytest.approx(
+    training_schedule = TrainingSchedule(100, 0.8, "plateau")
+    assert [training_schedule.plateau_rate(tell(*range(count))) for count in (0, 1, 2, 3)] == pytest.approx(
         [0.8 / 3, 1.6 / 3, 0.8, 0.8]
     )
     stalled = tell(0.1, 0.2, 0.9, *[0.5] * STALL)
-    assert course.plateau_rate(stalled[:-1]) == 0.8
-    assert course.plateau_rate(stalled) == 0.4
-    assert course.plateau_rate(tell(0.9, *[0.5] * 2 * STALL)) == 0.2
-    assert course.plateau_rate(tell(0.9, *[0.5] * 50 * STALL)) == 0.8 * LOWEST
+    assert training_schedule.plateau_rate(stalled[:-1]) == 0.8
+    assert training_schedule.plateau_rate(stalled) == 0.4
+    assert training_schedule.plateau_rate(tell(0.9, *[0.5] * 2 * STALL)) == 0.2
+    assert training_schedule.plateau_rate(tell(0.9, *[0.5] * 50 * STALL)) == 0.8 * LOWEST
 
 
 def test_a_better_epoch_begins_the_waiting_anew() -> None:
@@ -52,10 +52,10 @@ def test_a_better_epoch_begins_the_waiting_anew() -> None:
 
 def test_patience_ends_a_training_and_none_does_not() -> None:
     history = tell(0.5, 0.6, 0.6, 0.4)
-    assert Course(9, 0.1, patience=2).is_over(history)
-    assert not Course(9, 0.1, patience=3).is_over(history)
-    assert not Course(9, 0.1).is_over(history)
-    assert not Course(9, 0.1, patience=1).is_over([])
+    assert TrainingSchedule(9, 0.1, patience=2).is_over(history)
+    assert not TrainingSchedule(9, 0.1, patience=3).is_over(history)
+    assert not TrainingSchedule(9, 0.1).is_over(history)
+    assert not TrainingSchedule(9, 0.1, patience=1).is_over([])
 
 
 def test_history_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_single_peak_is_not_the_best_epoch() -> None:
     history = tell(0.1, 0.6, 0.2, 0.5, 0.55, 0.5)
     assert best_result(history).epoch == 2
     assert best_result(history, window=3).epoch == 6
-    assert (Course(100, 0.1).window, Course(8, 0.1).window) == (10, 1)
+    assert (TrainingSchedule(100, 0.1).window, TrainingSchedule(8, 0.1).window) == (10, 1)
 
 
 @pytest.mark.parametrize(("images", "epochs"), [(584, 200), (456, 255), (145, 400), (10, 400), (5000, 50)])

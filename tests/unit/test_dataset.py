@@ -9,11 +9,11 @@ import pytest
 
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
-from edgeseg.core.images import write_image
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset, read_case
 from edgeseg.data.layouts.base import Layout
 from edgeseg.data.layouts.choose import LAYOUTS
 from edgeseg.data.split import split_cases
+from edgeseg.frame.images import write_image
 
 SPLIT = SplitSpec(seed=0, validation=0.2, test=0.2)
 

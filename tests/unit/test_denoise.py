@@ -12,12 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.core.card import card_from_json, card_to_json
-from edgeseg.core.denoise import SIDE, denoise_pixels
-from edgeseg.core.frame import frame_to_pixels
 from edgeseg.core.spec import InputSpec
 from edgeseg.data.augment import AugmentSpec, augment_case, vary_case
 from edgeseg.data.dataset import Case, LabelledImage
-from edgeseg.train.arrays import to_grid
+from edgeseg.frame.preprocess import SIDE, denoise_pixels, frame_to_pixels
+from edgeseg.training.loading import to_grid
 from tests.discs import draw_case
 from tests.unit.test_modelfile import CARD
 

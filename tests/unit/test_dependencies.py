@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.core.catalog import read_toml
+from edgeseg.machine.boards import read_toml
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = read_toml(ROOT / "pyproject.toml")["project"]
@@ -18,14 +18,12 @@ DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow"}
 """Where a package is imported by another name than it is installed by."""
 EXTRAS_OF = {
     "model": {"train"},
-    "train": {"train"},
+    "training": {"train"},
     "convert": {"train"},
     "convert/onnx": {"onnx"},
-    "compress": {"train"},
+    "compression": {"train"},
     "report": {"train"},
     "demo": {"train"},
-    "trials": {"train", "tune"},
-    "tune": {"train", "tune"},
     "search": {"train", "tune"},
 }
 """Which extras a part of edgeseg may take for granted; all others belong to the device and take none."""

@@ -12,12 +12,20 @@ import pytest
 
 from edgeseg.core.errors import DeployError
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.deploy import wheels
-from edgeseg.deploy.archive import list_sums, pack_files
-from edgeseg.deploy.bundle import SCRIPTS, Packages, Target, find_build_time, gather_files, write_settings
-from edgeseg.deploy.fit import find_backend
-from edgeseg.deploy.remote import send_archive
-from edgeseg.deploy.signature import read_public_key, sign_archive
+from edgeseg.deploy import bundle
+from edgeseg.deploy.bundle import (
+    SCRIPTS,
+    Packages,
+    Target,
+    find_build_time,
+    gather_files,
+    list_sums,
+    pack_files,
+    read_public_key,
+    sign_archive,
+    write_settings,
+)
+from edgeseg.deploy.remote import find_backend, send_archive
 from tests.boards import FAKES, make_key, make_target, write_program, write_wheel
 from tests.commands import Fail
 from tests.networks import save_network
@@ -113,14 +121,14 @@ def test_bench_holds_a_budget(fail: Fail, model: ModelFile) -> None:
 
 def test_neither_wheel_nor_checkout(tmp_path: Path) -> None:
     with pytest.raises(DeployError, match="Expected a checkout") as caught:
-        wheels.build_wheel(tmp_path, tmp_path)
+        bundle.build_wheel(tmp_path, tmp_path)
     assert "--wheel F" in caught.value.hint
 
 
 def test_packages_for_another_python(wheel: Path, tmp_path: Path) -> None:
     old = dataclasses.replace(BOARD.board, python=("3.8",))
     with pytest.raises(DeployError, match=r"one of the Pythons of the board old \(3\.8\)"):
-        wheels.fetch_needed(wheel, "old", old, tmp_path)
+        bundle.fetch_needed(wheel, "old", old, tmp_path)
 
 
 def test_a_signature_holds_for_one_archive_only(tmp_path: Path) -> None:

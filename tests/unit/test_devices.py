@@ -16,11 +16,18 @@ from typer.testing import CliRunner
 
 from edgeseg.backends.select import BACKENDS
 from edgeseg.cli.devices import devices
-from edgeseg.core.board import Recommended, load_board
-from edgeseg.core.catalog import catalog_folder, list_boards, list_recipes, read_toml
 from edgeseg.core.errors import EdgesegError, UnknownNameError
-from edgeseg.core.nearest import find_nearest_board, recommend_backends
-from edgeseg.core.signs import Signs
+from edgeseg.machine.boards import (
+    Recommended,
+    Signs,
+    catalog_folder,
+    find_nearest_board,
+    list_boards,
+    list_recipes,
+    load_board,
+    read_toml,
+    recommend_backends,
+)
 from edgeseg.model.spec import SIZES
 from tests.boards import write_program
 
@@ -39,7 +46,7 @@ def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(folder / "generic-aarch64", folder / "made-up-3")
     profile = folder / "made-up-3" / "profile.toml"
     profile.write_text('device_tree = ["Made-up Board"]\n' + profile.read_text())
-    monkeypatch.setattr("edgeseg.core.catalog.catalog_folder", lambda _name: folder)
+    monkeypatch.setattr("edgeseg.machine.boards.catalog_folder", lambda _name: folder)
     return folder
 
 

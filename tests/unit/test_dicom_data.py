@@ -14,19 +14,16 @@ import pytest
 
 from edgeseg.core.card import Card, SplitSpec, card_from_json, card_to_json
 from edgeseg.core.errors import DataError
-from edgeseg.core.frame import frame_to_pixels, use_region
-from edgeseg.core.images import write_image
 from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.core.spec import InputSpec, Region
-from edgeseg.data.check import check_survey
-from edgeseg.data.check_report import CheckReport
-from edgeseg.data.dataset import fingerprint_dataset, open_dataset, read_case, survey_dataset
-from edgeseg.data.importer import import_dataset
+from edgeseg.data.check import CheckReport, check_survey
+from edgeseg.data.dataset import fingerprint_dataset, import_dataset, open_dataset, read_case, survey_dataset
 from edgeseg.data.split import fingerprint_split
-from edgeseg.runtime.sources.choose import open_source
-from edgeseg.train.arrays import to_grid
-from edgeseg.train.loading import load_data, load_same_data
-from edgeseg.train.run import FINISHED, TRAINING, RunRecord, TrainOptions
+from edgeseg.frame.images import write_image
+from edgeseg.frame.preprocess import frame_to_pixels, use_region
+from edgeseg.streaming.sources.choose import open_source
+from edgeseg.training.loading import load_data, load_same_data, to_grid
+from edgeseg.training.run import FINISHED, TRAINING, RunRecord, TrainOptions
 from tests.discs import draw_case
 from tests.layouts import write_dicom
 from tests.networks import describe_network

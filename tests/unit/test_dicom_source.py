@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, MissingExtraError, SourceError
 from edgeseg.core.spec import Region
-from edgeseg.runtime.sources.base import Source
-from edgeseg.runtime.sources.choose import open_source
+from edgeseg.streaming.sources.base import Source
+from edgeseg.streaming.sources.choose import open_source
 from tests.layouts import write_cine, write_dicom
 
 pytest.importorskip("pydicom", reason="needs the extra dicom")

@@ -10,9 +10,8 @@ import pytest
 import typer
 
 from edgeseg.cli.app import app
-from edgeseg.core.board import load_board
-from edgeseg.core.catalog import list_boards, list_recipes, read_toml
-from edgeseg.deploy.doctor import run_checks
+from edgeseg.doctor.run import run_checks
+from edgeseg.machine.boards import list_boards, list_recipes, load_board, read_toml
 from tests.doctors import describe_machine
 
 ROOT = Path(__file__).resolve().parents[2]

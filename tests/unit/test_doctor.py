@@ -15,11 +15,12 @@ import typer
 from typer.testing import CliRunner
 
 from edgeseg.cli.doctor import doctor
-from edgeseg.core.board import load_board
-from edgeseg.deploy import backend_checks, edgetpu_checks, hardware_checks, package_checks, speed_checks, system_checks
-from edgeseg.deploy.check import Check, judge_checks
-from edgeseg.deploy.doctor import run_checks
-from edgeseg.deploy.machine import Machine, describe_error
+from edgeseg.doctor import accelerators, profile, system
+from edgeseg.doctor import packages as package_checks
+from edgeseg.doctor.checks import Check, judge_checks
+from edgeseg.doctor.run import run_checks
+from edgeseg.machine.boards import load_board
+from edgeseg.machine.host import Machine, describe_error
 from tests.doctors import (
     FIRMWARE,
     GOVERNOR,
@@ -59,7 +60,7 @@ def test_empty_root_never_crashes(tmp_path: Path) -> None:
 def test_hottest_sensor_counts(machine: Machine) -> None:
     put(machine, ZONE.replace("zone0", "zone1"), "81500\n")
     put(machine, ZONE.replace("zone0", "zone2"), "not a number\n")
-    assert "of 2 sensors: 82" in speed_checks.check_temperature(machine).detail
+    assert "of 2 sensors: 82" in system.check_temperature(machine).detail
 
 
 def test_opencv_build_is_told(machine: Machine) -> None:
@@ -72,10 +73,10 @@ def test_xnnpack_is_proved_here() -> None:
     assert package_checks.check_xnnpack(Machine()).state == "ok"
 
 
-@pytest.mark.parametrize("identity", sorted(edgetpu_checks.USB_IDS))
+@pytest.mark.parametrize("identity", sorted(accelerators.USB_IDS))
 def test_edgetpu_on_usb(machine: Machine, identity: str) -> None:
     machine = both(usb_stick(identity), file("opt/libedgetpu.so.1", ""))(machine)
-    check = edgetpu_checks.check_edgetpu(replace(machine, library_folders=(str(machine.root / "opt"),)))
+    check = accelerators.check_edgetpu(replace(machine, library_folders=(str(machine.root / "opt"),)))
     assert check == Check("edge tpu", "ok", "An Edge TPU on USB, libedgetpu.so.1 found.")
 
 
@@ -83,23 +84,23 @@ def test_edgetpu_on_pci_with_its_driver(machine: Machine) -> None:
     pci_card(machine)
     put(machine, "etc/ld.so.cache", "ld.so-1.7.0\0libedgetpu.so.1\0/usr/lib/libedgetpu.so.1\0")
     put(machine, "dev/apex_0", "")
-    assert edgetpu_checks.check_edgetpu(machine).detail == "An Edge TPU on PCI, libedgetpu.so.1 found."
+    assert accelerators.check_edgetpu(machine).detail == "An Edge TPU on PCI, libedgetpu.so.1 found."
 
 
 def test_edgetpu_that_is_closed_to_this_user(machine: Machine) -> None:
     outsider = replace(machine, can_write=lambda _path: False)
-    assert edgetpu_checks.check_edgetpu_rights(outsider).state == "ok"
+    assert accelerators.check_edgetpu_rights(outsider).state == "ok"
     usb_stick()(machine)
-    assert "/dev/bus/usb/001/007" in edgetpu_checks.check_edgetpu_rights(outsider).detail
+    assert "/dev/bus/usb/001/007" in accelerators.check_edgetpu_rights(outsider).detail
 
 
 def test_libedgetpu_that_was_built_for_this_runtime(machine: Machine) -> None:
     put(machine, "var/lib/dpkg/status", "Package: libedgetpu1-std\nVersion: 16.0tf2.19.1\n")
-    assert edgetpu_checks.check_edgetpu_pair(machine).state == "ok"
+    assert accelerators.check_edgetpu_pair(machine).state == "ok"
 
 
 def test_large_pages_matter_to_the_pci_driver_only(machine: Machine) -> None:
-    assert edgetpu_checks.check_page_size(replace(machine, page_size=16384)).state == "ok"
+    assert accelerators.check_page_size(replace(machine, page_size=16384)).state == "ok"
 
 
 @pytest.mark.parametrize(
@@ -114,12 +115,12 @@ def test_large_pages_matter_to_the_pci_driver_only(machine: Machine) -> None:
 )
 def test_raspberry_pi_tells_heat_and_power(machine: Machine, bits: str, slowed: str, supply: str) -> None:
     put(machine, FIRMWARE, bits + "\n")
-    assert (speed_checks.check_throttling(machine).state, speed_checks.check_supply(machine).state) == (slowed, supply)
+    assert (system.check_throttling(machine).state, system.check_supply(machine).state) == (slowed, supply)
 
 
 def test_cores_that_are_not_listed_are_not_off(machine: Machine) -> None:
     put(machine, "sys/devices/system/cpu/present", "0-3\n")
-    assert speed_checks.check_cores(machine).state == "ok"
+    assert system.check_cores(machine).state == "ok"
 
 
 def test_port_in_use() -> None:
@@ -131,27 +132,27 @@ def test_port_in_use() -> None:
 
 def test_camera_formats(machine: Machine) -> None:
     webcam = replace(machine, control_device=answer_as_camera("MJPG", "YUYV"))
-    check = hardware_checks.check_camera_formats(webcam)
+    check = profile.check_camera_formats(webcam)
     assert (check.state, check.detail) == ("ok", "/dev/video0 Made-up Cam: MJPG, YUYV.")
-    assert hardware_checks.check_camera_formats(machine).state == "ok"  # a plain file is no video device
+    assert profile.check_camera_formats(machine).state == "ok"  # a plain file is no video device
 
 
 def test_gpu_is_tried_only_where_vulkan_is(machine: Machine) -> None:
-    assert backend_checks.check_gpu_backend(machine).detail == "Not usable: libvulkan.so.1 is not here."
+    assert accelerators.check_gpu_backend(machine).detail == "Not usable: libvulkan.so.1 is not here."
 
 
 def test_cpu_backend_works_here() -> None:
-    assert backend_checks.check_cpu_backend(Machine()).state == "ok"
+    assert accelerators.check_cpu_backend(Machine()).state == "ok"
 
 
 def test_onnx_is_no_fault_when_absent(machine: Machine) -> None:
-    assert backend_checks.check_onnx_backend(machine).state == "ok"
+    assert accelerators.check_onnx_backend(machine).state == "ok"
 
 
 def test_what_is_plugged_in_is_named_beside_the_board(machine: Machine) -> None:
     usb_stick()(machine)
     put(machine, "proc/device-tree/model", "Raspberry Pi 4 Model B Rev 1.4\0")
-    assert system_checks.check_board(machine).detail.endswith("nearest profile: raspberry-pi-4; plugged in: coral-usb.")
+    assert system.check_board(machine).detail.endswith("nearest profile: raspberry-pi-4; plugged in: coral-usb.")
 
 
 def test_errors_lose_folders_and_keep_the_first_cause() -> None:
@@ -166,7 +167,7 @@ def test_worst_state_decides() -> None:
 
 
 def test_command_prints_fixes_and_exits_3(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("edgeseg.deploy.machine.Machine", lambda: replace(machine, python=(3, 9)))
+    monkeypatch.setattr("edgeseg.machine.host.Machine", lambda: replace(machine, python=(3, 9)))
     result = CliRunner().invoke(app, ["--device", "generic-aarch64", "--json", str(tmp_path / "out.json")])
     assert result.exit_code == 3
     assert "-> Make the environment with a Python from 3.10 to 3.13" in result.output
@@ -178,7 +179,7 @@ def test_command_prints_fixes_and_exits_3(machine: Machine, monkeypatch: pytest.
 
 def test_command_exits_0_with_warnings(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     put(machine, GOVERNOR, "ondemand\n")
-    monkeypatch.setattr("edgeseg.deploy.machine.Machine", lambda: machine)
+    monkeypatch.setattr("edgeseg.machine.host.Machine", lambda: machine)
     result = CliRunner().invoke(app, [])
     assert "governor" in result.output
     assert result.exit_code == 0
@@ -186,7 +187,7 @@ def test_command_exits_0_with_warnings(machine: Machine, monkeypatch: pytest.Mon
 
 def test_starts_where_numpy_and_opencv_do_not() -> None:
     block = "import sys; sys.modules.update(numpy=None, cv2=None)\n"
-    script = f"{block}from edgeseg.deploy.doctor import run_checks\nfrom edgeseg.deploy.machine import Machine\n"
+    script = f"{block}from edgeseg.doctor.run import run_checks\nfrom edgeseg.machine.host import Machine\n"
     run = subprocess.run(
         [sys.executable, "-c", f"{script}print([c.name for c in run_checks(Machine()) if c.state == 'problem'])"],
         capture_output=True,

@@ -13,17 +13,17 @@ import pytest
 
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.backends.onnx import OnnxBackend
-from edgeseg.core.board import load_board
 from edgeseg.core.errors import BackendError
-from edgeseg.deploy import backend_checks as backends
-from edgeseg.deploy import edgetpu_checks as edgetpu
-from edgeseg.deploy import hardware_checks as hardware
-from edgeseg.deploy import package_checks as package
-from edgeseg.deploy import profile_checks as profile
-from edgeseg.deploy import speed_checks as speed
-from edgeseg.deploy import system_checks as system
-from edgeseg.deploy.doctor import CHECKS, PROFILE_CHECKS
-from edgeseg.deploy.machine import Machine
+from edgeseg.doctor import accelerators as backends
+from edgeseg.doctor import accelerators as edgetpu
+from edgeseg.doctor import packages as package
+from edgeseg.doctor import profile as hardware
+from edgeseg.doctor import profile as profile
+from edgeseg.doctor import system as speed
+from edgeseg.doctor import system as system
+from edgeseg.doctor.run import CHECKS, PROFILE_CHECKS
+from edgeseg.machine.boards import load_board
+from edgeseg.machine.host import Machine
 from tests.doctors import (
     CPU,
     FIRMWARE,

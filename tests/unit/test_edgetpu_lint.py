@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeseg.core.verdict import MAPPED, OK, UNCERTAIN, UNMAPPED, read_verdict
-from edgeseg.graph.finding import Objection, group_findings, summarise_findings
+from edgeseg.core.card import MAPPED, OK, UNCERTAIN, UNMAPPED, read_verdict
+from edgeseg.graph.findings import Objection, group_findings, summarise_findings
 from edgeseg.graph.lint import lint_graph, lint_targets
 from edgeseg.graph.operators import Graph, read_graph
 from tests.flatfiles import Spot, Step, build_flatbuffer, make_weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeseg.convert.edgetpu_log import MAPPED, REFUSALS, STATUSES, explain_refusal, parse_log
+from edgeseg.convert.edgetpu import MAPPED, REFUSALS, STATUSES, explain_refusal, parse_log
 from edgeseg.core.errors import ExportError
 
 SUMMARY = """Edge TPU Compiler version 16.0.384591198

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeseg.core.ellipse import draw_ellipses, fit_ellipse
-from edgeseg.core.frame import place_frame, scores_to_labels
 from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec
-from edgeseg.data.case import Case
-from edgeseg.data.dataset import LabelledImage
-from edgeseg.data.shape import find_shape
+from edgeseg.data.dataset import LabelledImage, find_shape
+from edgeseg.data.reading import Case
+from edgeseg.frame.postprocess import draw_ellipses, fit_ellipse, scores_to_labels
+from edgeseg.frame.preprocess import place_frame
 
 HEAD = (ClassSpec("head"),)
 

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg.runtime.sinks.courier import Courier
-from edgeseg.runtime.sinks.emit import Emitter
+from edgeseg.streaming.sinks.base import LatestResultSink
+from edgeseg.streaming.sinks.json_lines import Emitter
 from tests.results import AREA, CLASSES, make_result
 
 SECONDS = 10
@@ -51,18 +51,18 @@ def test_line_tells_when_how_old_and_where(pipe: tuple[int, int]) -> None:
 
 def test_slow_reader_gets_whole_lines_and_holds_up_nothing(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
-    courier, sent = Courier(Emitter(writer, CLASSES)), 2000
+    result_sink, sent = LatestResultSink(Emitter(writer, CLASSES)), 2000
     for number in range(sent):
-        courier.publish(make_result(number))
+        result_sink.publish(make_result(number))
     received = bytearray()
-    closer = threading.Thread(target=courier.close)
+    closer = threading.Thread(target=result_sink.close)
     closer.start()
-    while closer.is_alive() or courier.report().taken > received.count(b"\n"):
+    while closer.is_alive() or result_sink.report().taken > received.count(b"\n"):
         received += os.read(reader, 4096)
         closer.join(0.001)
     os.close(reader)
     numbers = [json.loads(line)["number"] for line in received.decode().splitlines()]
-    report = courier.report()
+    report = result_sink.report()
     assert numbers == sorted(numbers)
     assert numbers[-1] == sent - 1
     assert (len(numbers), report.taken + report.missed) == (report.taken, sent)
@@ -72,9 +72,9 @@ def test_reader_that_never_reads_does_not_hold_up_the_end(pipe: tuple[int, int])
     reader, writer = pipe
     fill_pipe(writer)
     before = threading.active_count()
-    courier = Courier(Emitter(writer, CLASSES))
-    courier.publish(make_result())
-    courier.close()
+    result_sink = LatestResultSink(Emitter(writer, CLASSES))
+    result_sink.publish(make_result())
+    result_sink.close()
     assert threading.active_count() == before
     os.close(reader)
 
@@ -82,8 +82,8 @@ def test_reader_that_never_reads_does_not_hold_up_the_end(pipe: tuple[int, int])
 def test_reader_that_leaves_ends_the_stream_without_a_failure(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     os.close(reader)
-    courier = Courier(Emitter(writer, CLASSES))
-    courier.publish(make_result())
-    courier.close()
-    assert courier.wants_end
-    assert courier.report().failure is None
+    result_sink = LatestResultSink(Emitter(writer, CLASSES))
+    result_sink.publish(make_result())
+    result_sink.close()
+    assert result_sink.wants_end
+    assert result_sink.report().failure is None

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.core.spec import Region
-from edgeseg.data.phantom import PhantomClip
-from edgeseg.runtime.fan import FanFinder
+from edgeseg.inference.regions import FanFinder
+from edgeseg.phantom import PhantomClip
 
 SCREEN = (600, 800)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeseg.core.errors import ModelFileError
-from edgeseg.core.findmodel import find_model
+from edgeseg.core.modelfile import find_model
 
 
 def touch(*paths: Path) -> None:

@@ -6,18 +6,9 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import SourceError
-from edgeseg.core.frame import (
-    decide_labels,
-    encoding_table,
-    frame_to_pixels,
-    labels_on_frame,
-    mask_to_grid,
-    pixels_to_tensor,
-    place_frame,
-    scores_to_labels,
-    tensor_to_scores,
-)
 from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec, Quantisation, Region
+from edgeseg.frame.postprocess import decide_labels, labels_on_frame, scores_to_labels, tensor_to_scores
+from edgeseg.frame.preprocess import encoding_table, frame_to_pixels, mask_to_grid, pixels_to_tensor, place_frame
 
 INT8_INPUT = Quantisation("int8", 1 / 255, -128)
 INT8_OUTPUT = Quantisation("int8", 1 / 256, -128)

@@ -8,16 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.compress.advice import explain_choice, explain_gate, list_remarks
-from edgeseg.compress.gate import Gate, choose_variant, explain_doubt
-from edgeseg.compress.variant import CaseFigures, KeptChannels, LayerError, Variant
-from edgeseg.core.board import load_board
-from edgeseg.core.catalog import find_board, list_boards
+from edgeseg.compression.gate import (
+    CaseFigures,
+    Gate,
+    KeptChannels,
+    LayerError,
+    Variant,
+    choose_variant,
+    explain_choice,
+    explain_doubt,
+    explain_gate,
+    list_remarks,
+)
+from edgeseg.core.card import UNCERTAIN, UNMAPPED
 from edgeseg.core.stats import Estimate, Percentiles, estimate_mean
-from edgeseg.core.verdict import UNCERTAIN, UNMAPPED
-from edgeseg.evaluate.baseline import Baseline, explain_useless
-from edgeseg.evaluate.score import EmptyCases, Evaluation
-from edgeseg.graph.finding import Objection, make_finding, summarise_findings
+from edgeseg.evaluation.metrics import Baseline, explain_useless
+from edgeseg.evaluation.score import EmptyCases, Evaluation
+from edgeseg.graph.findings import Objection, make_finding, summarise_findings
+from edgeseg.machine.boards import find_board, list_boards, load_board
 
 
 def make_variant(

@@ -16,8 +16,7 @@ from edgeseg.backends import select
 from edgeseg.backends.base import Backend, Probe, TensorInfo
 from edgeseg.core.errors import BackendError
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.runtime.guarded import LOAD_LIMIT_S, PAUSES_S, SOUND_S, GuardedSegmenter
-from edgeseg.runtime.hands import Hands
+from edgeseg.inference.supervision import LOAD_LIMIT_S, PAUSES_S, SOUND_S, GuardedSegmenter, TimeoutWorker
 from tests.networks import NUMBERS, SIDE, save_network
 
 LIMIT_S = 0.3
@@ -197,13 +196,13 @@ def test_no_thread_is_left_where_nothing_hung(model: ModelFile, monkeypatch: pyt
 
 
 def test_hands_raise_what_the_task_raised() -> None:
-    hands = Hands("test")
+    worker = TimeoutWorker("test")
     with pytest.raises(ZeroDivisionError):
-        hands.do(lambda: 1 / 0, 10)
+        worker.run(lambda: 1 / 0, 10)
     with pytest.raises(TimeoutError, match="its own"):
-        hands.do(raise_own_timeout, 10)
-    assert hands.do(lambda: 5, 10) == 5
-    hands.let_go()
+        worker.run(raise_own_timeout, 10)
+    assert worker.run(lambda: 5, 10) == 5
+    worker.abandon()
 
 
 def raise_own_timeout() -> None:

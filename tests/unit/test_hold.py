@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeseg.core.images import to_grey
-from edgeseg.data.phantom import PhantomClip
-from edgeseg.runtime.hold import MaskCarrier
-from edgeseg.runtime.picture import Holder, Picture
-from edgeseg.runtime.segmenter import Segmentation, StageTimes
-from edgeseg.runtime.sinks.base import Result
-from edgeseg.runtime.sources.base import Frame
+from edgeseg.frame.images import to_grey
+from edgeseg.inference.segmenter import Segmentation, StageTimes
+from edgeseg.phantom import PhantomClip
+from edgeseg.streaming.sinks.base import Result
+from edgeseg.streaming.sources.base import Frame
+from edgeseg.streaming.tracking import MaskCarrier, MaskTracker, Picture
 
 SECONDS = 10
 
@@ -78,15 +77,15 @@ def test_newest_frame_is_shown_with_the_newest_mask_and_no_thread_is_left(
 ) -> None:
     old, labels, new, truth = moved
     before, screen = threading.active_count(), Screen()
-    holder = Holder(screen.show)
-    holder.see(old)
-    holder.publish(Result(old, Segmentation(labels, StageTimes(1, 1, 1)), 5.0))
+    tracker = MaskTracker(screen.show)
+    tracker.see(old)
+    tracker.publish(Result(old, Segmentation(labels, StageTimes(1, 1, 1)), 5.0))
     assert screen.wait(old.image).labels is labels
     soon = replace(new, number=1, image=new.image.copy())
-    holder.see(soon)
-    holder.see(new)
+    tracker.see(soon)
+    tracker.see(new)
     assert overlap(screen.wait(new.image).labels, truth) > 0.9
-    holder.close()
+    tracker.close()
     assert all(picture.image is not soon.image for picture in screen.pictures)
     assert threading.active_count() == before
 
@@ -96,14 +95,14 @@ def test_while_nobody_looks_nothing_is_carried(
 ) -> None:
     old, labels, new, _ = moved
     screen = Screen()
-    holder = Holder(screen.show, is_watched=lambda: False)
-    holder.publish(Result(old, Segmentation(labels, StageTimes(1, 1, 1)), 5.0))
+    tracker = MaskTracker(screen.show, is_watched=lambda: False)
+    tracker.publish(Result(old, Segmentation(labels, StageTimes(1, 1, 1)), 5.0))
     screen.wait(old.image)
-    holder.see(new)
+    tracker.see(new)
     last = replace(old, number=3, image=old.image.copy())
-    holder.publish(Result(last, Segmentation(labels, StageTimes(1, 1, 1)), 5.0))
+    tracker.publish(Result(last, Segmentation(labels, StageTimes(1, 1, 1)), 5.0))
     screen.wait(last.image)
-    holder.close()
+    tracker.close()
     assert all(picture.image is not new.image for picture in screen.pictures)
 
 

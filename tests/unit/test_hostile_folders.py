@@ -16,10 +16,10 @@ import pytest
 
 from edgeseg.cli.common import keep_inputs
 from edgeseg.core.errors import DataError
-from edgeseg.core.images import read_image, write_image
 from edgeseg.data.check import check_survey
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset, read_case, survey_dataset
 from edgeseg.data.defects import DefectError
+from edgeseg.frame.images import read_image, write_image
 from tests.damages import make_varied_data
 from tests.discs import draw_case
 from tests.layouts import MAKERS, NEEDED, make_camus

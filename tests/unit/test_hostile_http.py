@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
-from edgeseg.core.images import decode_jpeg
-from edgeseg.runtime.sources.mjpeg import MjpegSource
+from edgeseg.frame.images import decode_jpeg
+from edgeseg.streaming.sources.mjpeg import MjpegSource
 from tests.cameras import HEAD, LAST, Camera, draw_jpeg, make_parts, wrap_part
 
 STALL_S = 0.3
@@ -169,7 +169,7 @@ def test_a_frame_that_announces_too_much_is_not_decoded(monkeypatch: pytest.Monk
         decoded.append(data)
         return decode_jpeg(data)
 
-    monkeypatch.setattr("edgeseg.runtime.sources.mjpeg.decode_jpeg", decode)
+    monkeypatch.setattr("edgeseg.streaming.sources.mjpeg.decode_jpeg", decode)
     with Camera([HEAD, wrap_part(make_bomb(30_000, 30_000)), *make_parts(20), LAST]) as camera:
         source = MjpegSource(camera.url)
         assert source.read() is not None

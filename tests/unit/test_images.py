@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import DataError
-from edgeseg.core.images import decode_jpeg, measure_image, read_image, to_frame
+from edgeseg.frame.images import decode_jpeg, measure_image, read_image, to_frame
 from tests.discs import draw_case
 
 FRAME = draw_case(0)[0]

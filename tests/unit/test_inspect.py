@@ -10,8 +10,7 @@ from edgeseg.backends.probe_model import SIDE, build_probe_model
 from edgeseg.bench.operators import join_rounds, match_layers, parse_summary, time_operators
 from edgeseg.core.errors import BackendError
 from edgeseg.graph.operators import Graph, Operator, Tensor, read_graph
-from edgeseg.graph.picture import draw_graph
-from edgeseg.graph.summary import ActivationPeak, Layer, find_peak, summarise_layers
+from edgeseg.graph.summary import ActivationPeak, Layer, draw_graph, find_peak, summarise_layers
 from tests.networks import build_network
 
 

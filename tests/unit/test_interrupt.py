@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from edgeseg.cli.interrupt import INTERRUPTED, repeatable, resumable
+from edgeseg.cli.terminal import INTERRUPTED, repeatable, resumable
 from edgeseg.core.files import staged_folder
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]

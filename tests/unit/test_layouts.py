@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import DataError, MissingExtraError, UnknownNameError
-from edgeseg.core.images import write_image
-from edgeseg.data.dataset import Dataset, fingerprint_dataset, open_dataset, read_case, survey_dataset
+from edgeseg.data.dataset import Dataset, fingerprint_dataset, import_dataset, open_dataset, read_case, survey_dataset
 from edgeseg.data.defects import DefectError
-from edgeseg.data.importer import import_dataset
 from edgeseg.data.layouts.base import or_defect
 from edgeseg.data.layouts.choose import LAYOUTS
-from edgeseg.data.layouts.hc18 import fill_outline
+from edgeseg.data.layouts.public import fill_outline
+from edgeseg.frame.images import write_image
 from tests.discs import draw_case
 from tests.layouts import MAKERS, NEEDED, make_camus, write_dicom
 

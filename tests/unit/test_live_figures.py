@@ -10,13 +10,12 @@ from contextlib import closing
 import pytest
 
 from edgeseg.cli.stream import choose_budget
-from edgeseg.core.board import load_board
 from edgeseg.core.errors import OutputError, UnknownNameError
-from edgeseg.core.nearest import recommend_here
-from edgeseg.runtime.latency import WINDOW, LatencyRecorder
-from edgeseg.runtime.segmenter import StageTimes
-from edgeseg.runtime.sinks.choose import SinkWishes, open_sinks
-from edgeseg.runtime.sinks.metrics import Metrics
+from edgeseg.inference.segmenter import StageTimes
+from edgeseg.machine.boards import load_board, recommend_here
+from edgeseg.streaming.latency import WINDOW, LatencyRecorder
+from edgeseg.streaming.sinks.choose import SinkOptions, open_sinks
+from edgeseg.streaming.sinks.metrics import Metrics
 from tests.results import CLASSES, make_frame, make_info, make_result
 
 
@@ -83,14 +82,14 @@ def test_nothing_else_is_answered(metrics: Metrics, path: str, host: str | None,
 
 def test_wishes_that_make_no_sense() -> None:
     with pytest.raises(UnknownNameError, match="name of a view"):
-        SinkWishes(view="cinema")
+        SinkOptions(view="cinema")
     with pytest.raises(UnknownNameError, match="form of a recording"):
-        SinkWishes(record_as="film")
+        SinkOptions(record_as="film")
     with pytest.raises(ValueError, match="--record DIR"):
-        SinkWishes(record_frames=True)
+        SinkOptions(record_frames=True)
 
 
 def test_when_one_sink_cannot_be_opened_none_stays_open(metrics: Metrics) -> None:
     taken = int(metrics.url.split(":")[2].split("/")[0])
     with pytest.raises(OutputError, match=f"on port {taken}"):
-        open_sinks(SinkWishes("web", port=0, metrics=taken), make_info(), CLASSES)
+        open_sinks(SinkOptions("web", port=0, metrics=taken), make_info(), CLASSES)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeseg.core.frame import place_frame, scores_to_labels
 from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec
-from edgeseg.runtime.areas import measure_areas
-from edgeseg.runtime.masks import MaskOptions, ScoreSmoother, fill_holes
-from edgeseg.runtime.segmenter import Segmenter
-from edgeseg.runtime.sinks.choose import SinkWishes
+from edgeseg.frame.postprocess import scores_to_labels
+from edgeseg.frame.preprocess import place_frame
+from edgeseg.inference.masks import MaskOptions, ScoreSmoother, fill_holes, measure_areas
+from edgeseg.inference.segmenter import Segmenter
+from edgeseg.streaming.sinks.choose import SinkOptions
 from tests.networks import SIDE, save_network
 
 CLASSES = (ClassSpec("lesion"), ClassSpec("vessel"))
@@ -96,4 +96,4 @@ def test_areas_in_pixels_and_square_millimetres() -> None:
 @pytest.mark.parametrize("size", [0.0, -1.0, float("nan"), 100.0])
 def test_impossible_pixel_size(size: float) -> None:
     with pytest.raises(ValueError, match="pixel's size"):
-        SinkWishes(mm_per_px=size)
+        SinkOptions(mm_per_px=size)

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import TrainingError
-from edgeseg.data.case import Case
-from edgeseg.data.reading import Reading
-from edgeseg.deploy.machine import Machine
-from edgeseg.train.memory import (
+from edgeseg.data.reading import Case, Reading
+from edgeseg.machine.host import Machine
+from edgeseg.training.memory import (
     FIXED_MB,
     check_further_training,
     check_images,
@@ -50,7 +49,7 @@ def test_what_real_steps_took_is_estimated_within_a_third(
     model: str, size: int, batch: int, quantised: bool, measured: float
 ) -> None:
     from edgeseg.model.unet import build_unet
-    from edgeseg.train.run import TrainOptions
+    from edgeseg.training.run import TrainOptions
 
     network = build_unet(TrainOptions(model=model, size=size).describe_network(1))
     assert 0.95 < estimate_memory(network, batch, quantised) / measured < 1.34

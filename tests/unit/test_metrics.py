@@ -15,9 +15,8 @@ from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
 from edgeseg.core.stats import Estimate
 from edgeseg.data.dataset import Case, LabelledImage
-from edgeseg.evaluate.head import ellipse_circumference, measure_circumference
-from edgeseg.evaluate.metrics import score_mask
-from edgeseg.evaluate.score import MEASURES, estimate_drop, score_labels, summarise_cases, write_cases
+from edgeseg.evaluation.metrics import ellipse_circumference, measure_circumference, score_mask
+from edgeseg.evaluation.score import MEASURES, estimate_drop, score_labels, summarise_cases, write_cases
 
 CLASSES = (ClassSpec("a"), ClassSpec("b"))
 

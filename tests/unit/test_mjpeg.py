@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import SourceError
-from edgeseg.runtime.grabber import Grabber
-from edgeseg.runtime.sources.mjpeg import MjpegSource
+from edgeseg.streaming.grabber import Grabber
+from edgeseg.streaming.sources.mjpeg import MjpegSource
 from tests.cameras import HEAD, LAST, STALL, Camera, draw_jpeg, make_parts, wrap_part
 
 STALL_S = 0.3

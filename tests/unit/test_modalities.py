@@ -9,15 +9,13 @@ import pytest
 
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
-from edgeseg.core.frame import frame_to_pixels
-from edgeseg.core.images import read_image, write_image
 from edgeseg.core.spec import InputSpec
-from edgeseg.data.check import check_survey
-from edgeseg.data.check_report import READY
-from edgeseg.data.dataset import open_dataset, read_case, survey_dataset
-from edgeseg.data.importer import import_dataset
-from edgeseg.data.sheet import draw_sheet
-from edgeseg.train.loading import load_data
+from edgeseg.data.check import READY, check_survey
+from edgeseg.data.dataset import import_dataset, open_dataset, read_case, survey_dataset
+from edgeseg.data.pictures import draw_sheet
+from edgeseg.frame.images import read_image, write_image
+from edgeseg.frame.preprocess import frame_to_pixels
+from edgeseg.training.loading import load_data
 from tests.damages import make_varied_data
 
 SHIFT = {"doppler": 20, "elasto": 40}

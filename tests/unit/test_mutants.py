@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import ModelFileError
-from edgeseg.core.flatbuffer import FlatbufferError
+from edgeseg.core.flatbuffer import FlatbufferError, read_network
 from edgeseg.core.limits import ARENA_BYTES
 from edgeseg.core.modelfile import GoldenPair, pack_model, read_model
-from edgeseg.core.network import read_network
 from edgeseg.graph.lint import lint_targets
 from edgeseg.graph.operators import read_graph
-from edgeseg.graph.picture import draw_graph
-from edgeseg.graph.summary import find_peak, measure_sparsity, summarise_layers, summarise_operators
+from edgeseg.graph.summary import draw_graph, find_peak, measure_sparsity, summarise_layers, summarise_operators
 from tests.flatfiles import Spot, Step, build_flatbuffer, make_weights
 from tests.networks import SIDE, build_network, describe_network, draw_ramp
 

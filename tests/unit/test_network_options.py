@@ -10,8 +10,8 @@ import pytest
 from edgeseg.core.errors import UnknownNameError
 from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.model.spec import UNetSpec
-from edgeseg.train.arrays import grid_dice
-from edgeseg.train.run import TrainOptions
+from edgeseg.training.loading import grid_dice
+from edgeseg.training.run import TrainOptions
 
 
 def make_spec(**changes: Any) -> UNetSpec:

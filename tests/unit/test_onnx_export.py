@@ -23,8 +23,14 @@ pytest.importorskip("onnx", reason="needs the extra onnx")
 pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 
 from edgeseg.backends.onnx import OnnxBackend
-from edgeseg.convert.onnx.compare import Comparison, compare_masks, list_golden
-from edgeseg.convert.onnx.export import build_model, check_precision, export_onnx
+from edgeseg.convert.onnx.export import (
+    Comparison,
+    build_model,
+    check_precision,
+    compare_masks,
+    export_onnx,
+    list_golden,
+)
 from edgeseg.convert.onnx.scheme import Scheme, Step
 from edgeseg.convert.onnx.translate import find_pads
 from edgeseg.convert.onnx.writer import GraphWriter

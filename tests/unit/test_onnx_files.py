@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from edgeseg.backends.select import select_backend
+from edgeseg.core.archive import split_onnx
 from edgeseg.core.card import Card, card_to_json
 from edgeseg.core.errors import BackendError, EdgesegError, ModelFileError
 from edgeseg.core.modelfile import CARD_NAME, GOLDEN_KEY, SEAL_NAME, GoldenPair, pack_metadata, read_model
-from edgeseg.core.onnxfile import split_onnx
 from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec, Quantisation
 from edgeseg.graph.operators import read_graph
 from tests.networks import SIDE, describe_network

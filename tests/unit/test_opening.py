@@ -12,17 +12,16 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import BackendError, OutputError, SourceError, UnknownNameError
-from edgeseg.core.images import write_image
 from edgeseg.core.schema import to_plain
-from edgeseg.runtime.capture import CaptureOptions, LiveSourceError
-from edgeseg.runtime.live import StreamOptions
-from edgeseg.runtime.opening import open_stream
-from edgeseg.runtime.segmenter import Segmenter
-from edgeseg.runtime.sinks.base import Result, Sink
-from edgeseg.runtime.sinks.choose import SHOW_NOTHING, SinkWishes
-from edgeseg.runtime.sources import choose
-from edgeseg.runtime.sources.phantom import PhantomSource
-from edgeseg.runtime.stream import make_report
+from edgeseg.frame.images import write_image
+from edgeseg.inference.segmenter import Segmenter
+from edgeseg.streaming.grabber import CaptureOptions, LiveSourceError
+from edgeseg.streaming.live import StreamOptions, open_stream
+from edgeseg.streaming.loop import make_report
+from edgeseg.streaming.sinks.base import Result, Sink
+from edgeseg.streaming.sinks.choose import SHOW_NOTHING, SinkOptions
+from edgeseg.streaming.sources import choose
+from edgeseg.streaming.sources.phantom import PhantomSource
 from tests.cameras import HEAD, STALL, Camera, make_parts
 from tests.networks import save_network
 
@@ -90,25 +89,27 @@ def test_what_is_opened_is_closed_with_the_stream(segmenter: Watched, closed_sou
 
 
 @pytest.mark.parametrize(
-    ("source", "wishes", "error", "opened"),
+    ("source", "sink_options", "error", "opened"),
     [
         ("nonsense", SHOW_NOTHING, UnknownNameError, 0),
         ("phantom://?size=1", SHOW_NOTHING, SourceError, 0),
-        (SOURCE, SinkWishes(port=99999, view="web"), OutputError, 1),
-        (SOURCE, SinkWishes(record=Path(__file__)), OutputError, 1),
-        (SOURCE, SinkWishes(record=Path("/proc/recording")), OutputError, 1),
+        (SOURCE, SinkOptions(port=99999, view="web"), OutputError, 1),
+        (SOURCE, SinkOptions(record=Path(__file__)), OutputError, 1),
+        (SOURCE, SinkOptions(record=Path("/proc/recording")), OutputError, 1),
     ],
 )
 def test_a_failing_step_leaves_nothing_open(
     segmenter: Watched,
     closed_sources: list[str],
     source: str,
-    wishes: SinkWishes,
+    sink_options: SinkOptions,
     error: type[Exception],
     opened: int,
 ) -> None:
     assert_refused(
-        lambda listener: open_stream(segmenter, source, wishes=wishes, listeners=[listener]), segmenter, error
+        lambda listener: open_stream(segmenter, source, sink_options=sink_options, listeners=[listener]),
+        segmenter,
+        error,
     )
     assert len(closed_sources) == opened
 
@@ -140,7 +141,7 @@ def assert_refused(attempt: Callable[[Listener], object], segmenter: Watched, er
 
 
 @pytest.mark.parametrize(
-    ("wish", "said"),
+    ("jpeg_options", "said"),
     [
         ({"budget_ms": 0.0}, "budget above 0"),
         ({"budget_ms": float("nan")}, "budget above 0"),
@@ -151,6 +152,6 @@ def assert_refused(attempt: Callable[[Listener], object], segmenter: Watched, er
         ({"frames": 0}, "at least 1 frame"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(wish: dict[str, Any], said: str) -> None:
+def test_options_that_make_no_sense_are_refused(jpeg_options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        StreamOptions(**wish)
+        StreamOptions(**jpeg_options)

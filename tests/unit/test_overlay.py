@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeseg.core.spec import ClassSpec
-from edgeseg.runtime.overlay import draw_overlay
+from edgeseg.inference.masks import draw_overlay
 
 CLASSES = (ClassSpec("a", (255, 0, 0)), ClassSpec("b", (0, 0, 255)))
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from edgeseg.compress.resume import open_folder
+from edgeseg.compression.resume import open_folder
 from edgeseg.core.errors import OutputError, RunError
 from edgeseg.core.files import partial_path, refuse_taken, staged_folder
 from edgeseg.core.marks import MARK, write_mark
-from edgeseg.train.partial import COMPRESSION, FOLDS, NOTHING, TRAINING, find_partial
+from edgeseg.training.run import COMPRESSION, FOLDS, INTERRUPTED_TRAINING, NOTHING, find_partial
 
 FILES: dict[str, dict[str, Any]] = {
     NOTHING: {},
-    TRAINING: {"run.json": {"schema": 1}},
+    INTERRUPTED_TRAINING: {"run.json": {"schema": 1}},
     FOLDS: {"plan.json": {"folds": 3}},
     COMPRESSION: {"plan.json": {"recipes": []}},
 }
@@ -34,18 +34,20 @@ def leave(out: Path, kind: str) -> Path:
     return out
 
 
-@pytest.mark.parametrize("kind", [TRAINING, FOLDS, COMPRESSION])
+@pytest.mark.parametrize("kind", [INTERRUPTED_TRAINING, FOLDS, COMPRESSION])
 def test_each_kind_is_known_and_gone_on_with(kind: str, tmp_path: Path) -> None:
     partial = find_partial(leave(tmp_path / "out", kind), kind)
     assert (partial.kind, partial.expect(kind)) == (kind, True)
 
 
 def test_what_holds_nothing_begins_anew_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert find_partial(leave(tmp_path / "out", NOTHING), TRAINING).expect(TRAINING) is False
+    assert find_partial(leave(tmp_path / "out", NOTHING), INTERRUPTED_TRAINING).expect(INTERRUPTED_TRAINING) is False
     assert "begins anew" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("left", "wanted"), [(TRAINING, COMPRESSION), (FOLDS, COMPRESSION), (COMPRESSION, TRAINING)])
+@pytest.mark.parametrize(
+    ("left", "wanted"), [(INTERRUPTED_TRAINING, COMPRESSION), (FOLDS, COMPRESSION), (COMPRESSION, INTERRUPTED_TRAINING)]
+)
 def test_another_kind_is_kept_and_its_own_command_named(left: str, wanted: str, tmp_path: Path) -> None:
     out = leave(tmp_path / "out", left)
     with pytest.raises(RunError, match=f"an interrupted {left}") as caught:
@@ -56,7 +58,7 @@ def test_another_kind_is_kept_and_its_own_command_named(left: str, wanted: str, 
 
 def test_no_partial_folder_at_all_is_told(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="got none"):
-        find_partial(tmp_path / "out", TRAINING)
+        find_partial(tmp_path / "out", INTERRUPTED_TRAINING)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", "\x00", '{"folds": NaN}', "[" * 5000])

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, OutputError, UnknownNameError
-from edgeseg.data.phantom import GEOMETRIES, LABELS, PhantomClip, PhantomFrame, render_case
-from edgeseg.data.phantom.acoustics import (
+from edgeseg.phantom import GEOMETRIES, LABELS, PhantomClip, PhantomFrame, render_case
+from edgeseg.phantom.acoustics import (
     BAND_SAMPLES,
     Imaging,
     PointSpread,
@@ -20,10 +20,10 @@ from edgeseg.data.phantom.acoustics import (
     draw_imaging,
     transmit,
 )
-from edgeseg.data.phantom.geometry import ScanGeometry, draw_geometry
-from edgeseg.data.phantom.scene import build_scene
-from edgeseg.data.phantom.structures import Blob, Tube
-from edgeseg.data.phantom.synth import SynthOptions, write_phantom_set
+from edgeseg.phantom.geometry import ScanGeometry, draw_geometry
+from edgeseg.phantom.scene import build_scene
+from edgeseg.phantom.structures import Blob, Tube
+from edgeseg.phantom.synthesis import SynthOptions, write_phantom_set
 
 SIZE = (96, 96)
 

@@ -17,12 +17,10 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import LimitError, SourceError
-from edgeseg.runtime.sources.base import Notice, Source
-from edgeseg.runtime.sources.choose import open_source
-from edgeseg.runtime.sources.gstreamer import GstreamerSource
-from edgeseg.runtime.sources.pipe import Pipe
-from edgeseg.runtime.sources.raw import RawSource
-from edgeseg.runtime.sources.y4m import Y4mReader
+from edgeseg.streaming.sources.base import Notice, Source
+from edgeseg.streaming.sources.choose import open_source
+from edgeseg.streaming.sources.gstreamer import GstreamerSource
+from edgeseg.streaming.sources.pipes import Pipe, RawSource, Y4mReader
 
 needs_gstreamer = pytest.mark.skipif(
     shutil.which("gst-launch-1.0") is None, reason="no gst-launch-1.0: apt-get install gstreamer1.0-tools"

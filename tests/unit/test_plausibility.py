@@ -10,12 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.core.card import SplitSpec
-from edgeseg.core.images import read_image, write_image
-from edgeseg.data.check import check_survey
-from edgeseg.data.check_report import READY, describe_verdict
+from edgeseg.data.check import FEW_GROUPS, READY, check_survey, describe_verdict
 from edgeseg.data.dataset import survey_dataset
-from edgeseg.data.plausibility import FEW_GROUPS
-from edgeseg.train.loading import load_data
+from edgeseg.frame.images import read_image, write_image
+from edgeseg.training.loading import load_data
 from tests.damages import make_varied_data
 from tests.discs import draw_case, write_case
 from tests.layouts import SIZE

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeseg.core.images import read_image
 from edgeseg.core.spec import InputSpec
 from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import open_dataset
-from edgeseg.data.preview import CASES, VARIANTS, draw_preview
-from edgeseg.data.sheet import GAP, TILE
+from edgeseg.data.pictures import CASES, GAP, TILE, VARIANTS, draw_preview
+from edgeseg.frame.images import read_image
 
 STEP = TILE + GAP
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeseg.backends import proved, trial
+from edgeseg.backends import probing
 from edgeseg.backends.base import Backend, Probe
 from edgeseg.backends.cpu import CpuBackend, vouch_for
 from edgeseg.backends.gpu import GpuBackend
 from edgeseg.backends.onnx import OnnxBackend
+from edgeseg.backends.probing import try_backend, try_once
 from edgeseg.backends.select import select_backend
-from edgeseg.backends.trial import try_backend, try_once
 from edgeseg.core.errors import BackendError
 from edgeseg.core.modelfile import read_model, write_model
 from tests.flatfiles import Spot, Step, build_flatbuffer
@@ -32,7 +32,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in PLACES:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(proved, "_here", set())
+    monkeypatch.setattr(probing, "_here", set())
     return tmp_path
 
 
@@ -45,7 +45,7 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         made.append(network)
         return Probe(True, "ran")
 
-    monkeypatch.setattr(trial, "try_backend", count)
+    monkeypatch.setattr(probing, "try_backend", count)
     return made
 
 
@@ -54,7 +54,7 @@ def try_network(runtime: str = "LiteRT 2", name: str = "cpu", variant: str = "",
 
 
 def start_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proved, "_here", set())
+    monkeypatch.setattr(probing, "_here", set())
 
 
 def test_the_second_start_needs_no_trial(home: Path, trials: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def test_another_network_backend_variant_or_runtime_is_tried(trials: list[bytes]
 
 
 def test_what_failed_is_not_remembered(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "try_backend", lambda *_: Probe(False, "died"))
+    monkeypatch.setattr(probing, "try_backend", lambda *_: Probe(False, "died"))
     assert not try_network()
     assert not (home / ".cache").exists()
 
@@ -153,9 +153,9 @@ def test_a_cache_of_another_user_is_left_alone(
 
 
 def test_only_so_many_are_remembered(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proved, "MOST", 3)
+    monkeypatch.setattr(probing, "MOST", 3)
     for number in range(6):
-        proved.remember(f"{number}")
+        probing.remember(f"{number}")
         os.utime(home / f".cache/edgeseg/proved/{number}", (number, number))
     assert sorted(file.name for file in (home / ".cache/edgeseg/proved").iterdir()) == ["3", "4", "5"]
 
@@ -219,7 +219,9 @@ def test_an_onnx_file_that_fills_the_memory_fails_in_the_trial() -> None:
 
 
 def test_the_trial_loads_no_more_than_it_needs() -> None:
-    asked = "import sys, edgeseg.backends.trial, edgeseg.backends.cpu; print({'cv2', 'tensorflow'} & set(sys.modules))"
+    asked = (
+        "import sys, edgeseg.backends.probing, edgeseg.backends.cpu; print({'cv2', 'tensorflow'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -245,7 +247,7 @@ def test_every_backend_tries_a_new_network_once(
 def test_a_trial_that_answers_nonsense_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     for answer in (b"[]", b"\xff", b"[" * 100_000, b'{"available": "yes", "detail": ""}'):
         done = subprocess.CompletedProcess([], 0, answer, b"\x1b[31mlast words")
-        monkeypatch.setattr(trial, "feed_module", lambda *_, done=done: done)
+        monkeypatch.setattr(probing, "feed_module", lambda *_, done=done: done)
         probe = try_backend("cpu", "", NETWORK, "hint")
         assert not probe.available
         assert probe.detail.isprintable()

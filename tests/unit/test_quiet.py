@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from edgeseg.core.errors import BackendError
-from edgeseg.core.quiet import captured_native_output, quiet_native_output
-from edgeseg.runtime.hands import Hands
+from edgeseg.core.process import captured_native_output, quiet_native_output
+from edgeseg.inference.supervision import TimeoutWorker
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,14 +67,14 @@ class Stuck:
             self.free.wait(10)
             os.write(2, b"late\n")
 
-    def let_go(self) -> None:
+    def abandon(self) -> None:
         self.free.set()
         self.thread.join(10)
 
 
 PROGRAM = """
 import os, sys, threading
-from edgeseg.core import quiet
+from edgeseg.core import process as quiet
 from tests.unit.test_quiet import Stuck
 stuck = Stuck()
 print("held"); print("held, too", file=sys.stderr)
@@ -82,7 +82,7 @@ if {given_up}:
     quiet.restore_output(stuck.thread.ident)
     quiet.restore_output(stuck.thread.ident)
     os.system("echo from a child")
-stuck.let_go()
+stuck.abandon()
 print("after")
 """
 
@@ -101,14 +101,14 @@ def test_whoever_ends_first_leaves_the_other_one_quiet(capfd: pytest.CaptureFixt
         stuck = Stuck()
         os.write(2, b"both hold back\n")
     os.write(2, b"one still does\n")
-    stuck.let_go()
+    stuck.abandon()
     os.write(2, b"shown\n")
     mine.restore()
     assert capfd.readouterr().err == "shown\n"
 
 
 def test_hands_that_are_stuck_give_the_output_back(capfd: pytest.CaptureFixture[str]) -> None:
-    free, hands = threading.Event(), Hands("stuck")
+    free, worker = threading.Event(), TimeoutWorker("stuck")
 
     def hang() -> None:
         with quiet_native_output():
@@ -116,13 +116,13 @@ def test_hands_that_are_stuck_give_the_output_back(capfd: pytest.CaptureFixture[
             free.wait(10)
 
     with pytest.raises(BackendError):
-        hands.do(hang, 0.2)
+        worker.run(hang, 0.2)
     os.write(1, b"back\n")
     free.set()
     assert capfd.readouterr() == ("back\n", "last words\n")
 
 
 def test_a_closed_output_stays_closed() -> None:
-    program = "import os\nfrom edgeseg.core.quiet import quiet_native_output as q\nwith q(): os.write(2, b'x')"
+    program = "import os\nfrom edgeseg.core.process import quiet_native_output as q\nwith q(): os.write(2, b'x')"
     done = subprocess.run(["sh", "-c", f'"{sys.executable}" -c "{program}" >&-'], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from edgeseg.compress.recipe import Recipe, add_plain_recipe, check_names, format_recipe, load_recipe
-from edgeseg.core.catalog import list_recipes
+from edgeseg.compression.recipe import Recipe, add_plain_recipe, check_names, format_recipe, load_recipe
 from edgeseg.core.errors import RecipeError
+from edgeseg.machine.boards import list_recipes
 
 PRUNE = "epochs = 1\nrecovery_epochs = 1\nlearning_rate = 1e-3\ndistillation = 0.5\n"
 STEP = "target = 0.5\nepochs = 2\nlearning_rate = 1e-3\ndistillation = 0.5\n"

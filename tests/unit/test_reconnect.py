@@ -15,10 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
-from edgeseg.runtime.grabber import Grabber
-from edgeseg.runtime.sources.base import Notice, Source
-from edgeseg.runtime.sources.mjpeg import MjpegSource
-from edgeseg.runtime.sources.reconnect import PAUSES_S, ReconnectingSource
+from edgeseg.streaming.grabber import Grabber
+from edgeseg.streaming.sources.base import Notice, Source
+from edgeseg.streaming.sources.mjpeg import MjpegSource
+from edgeseg.streaming.sources.reconnect import PAUSES_S, ReconnectingSource
 from tests.cameras import HEAD, LAST, STALL, Camera, make_parts, wrap_part
 
 QUICK_S = (0.01, 0.02)

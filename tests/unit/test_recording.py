@@ -17,13 +17,12 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import OutputError
-from edgeseg.core.images import read_image
-from edgeseg.runtime.segmenter import Segmentation, StageTimes
-from edgeseg.runtime.sinks.base import Result
-from edgeseg.runtime.sinks.record import Recording
-from edgeseg.runtime.sinks.shelves import SHELVES
-from edgeseg.runtime.sources.base import Frame, Health
-from edgeseg.runtime.sources.choose import open_source
+from edgeseg.frame.images import read_image
+from edgeseg.inference.segmenter import Segmentation, StageTimes
+from edgeseg.streaming.sinks.base import Result
+from edgeseg.streaming.sinks.recording import FRAME_STORES, Recording
+from edgeseg.streaming.sources.base import Frame, Health
+from edgeseg.streaming.sources.choose import open_source
 from tests.commands import full_disk
 from tests.results import AREA, CLASSES, make_info, make_result
 
@@ -32,7 +31,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from itertools import count
-from edgeseg.runtime.sinks.record import Recording
+from edgeseg.streaming.sinks.recording import Recording
 from tests.results import CLASSES, make_info, make_result
 recording = Recording(Path(sys.argv[1]), make_info(), CLASSES, True, sys.argv[2])
 for number in count():
@@ -106,7 +105,7 @@ def test_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     assert "--record" in caught.value.hint
 
 
-@pytest.mark.parametrize("form", SHELVES)
+@pytest.mark.parametrize("form", FRAME_STORES)
 def test_kill_leaves_a_recording_that_can_be_read(tmp_path: Path, form: str) -> None:
     command = [sys.executable, "-c", ENDLESS, str(tmp_path / "rec"), form]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:

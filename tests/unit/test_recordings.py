@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import DataError, SourceError
-from edgeseg.core.images import write_image
-from edgeseg.runtime.sources.base import Source
-from edgeseg.runtime.sources.choose import open_source
+from edgeseg.frame.images import write_image
+from edgeseg.streaming.sources.base import Source
+from edgeseg.streaming.sources.choose import open_source
 
 FRAMES = 40
 

@@ -12,15 +12,12 @@ import pytest
 
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
-from edgeseg.core.images import read_image, write_image
 from edgeseg.core.spec import InputSpec
-from edgeseg.data.check import check_survey
-from edgeseg.data.check_report import describe_verdict
+from edgeseg.data.check import check_survey, describe_verdict
 from edgeseg.data.dataset import LabelledImage, open_dataset, read_case, survey_dataset
 from edgeseg.data.defects import DefectError
-from edgeseg.train.arrays import to_grid
-from edgeseg.train.loading import load_data
-from edgeseg.train.weights import LARGEST_RATIO, weigh_by_rarity
+from edgeseg.frame.images import read_image, write_image
+from edgeseg.training.loading import LARGEST_RATIO, load_data, to_grid, weigh_by_rarity
 from tests.damages import DAMAGES, OTHERS, make_varied_data
 from tests.discs import draw_case, write_case
 

@@ -11,12 +11,12 @@ import pytest
 from edgeseg.core.card import Card, SplitSpec
 from edgeseg.core.errors import DataError
 from edgeseg.core.schema import from_plain, to_plain
-from edgeseg.data.case import Case
 from edgeseg.data.dataset import fingerprint_dataset
+from edgeseg.data.reading import Case
 from edgeseg.data.split import Split, fingerprint_split
-from edgeseg.evaluate.cases import pick_cases
-from edgeseg.train.loading import LoadedData, load_data, load_same_data
-from edgeseg.train.run import TRAINING, RunRecord, TrainOptions
+from edgeseg.evaluation.score import pick_cases
+from edgeseg.training.loading import LoadedData, load_data, load_same_data
+from edgeseg.training.run import TRAINING, RunRecord, TrainOptions
 from tests.discs import make_disc_data
 from tests.networks import describe_network
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from edgeseg.core.schema import MisfitError, from_plain, to_plain
+from edgeseg.core.schema import SchemaError, from_plain, to_plain
 
 
 @dataclass(frozen=True)
@@ -47,5 +47,5 @@ def test_round_trip() -> None:
     ],
 )
 def test_misfits_name_the_field(change: dict[str, object], sentence: str) -> None:
-    with pytest.raises(MisfitError, match=sentence):
+    with pytest.raises(SchemaError, match=sentence):
         from_plain(Outer, PLAIN | change)

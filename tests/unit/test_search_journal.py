@@ -7,12 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgeseg.core.errors import RunError
-from edgeseg.search.journal import PARENT_MS, SearchJournal
-from edgeseg.search.results import FileScore
-from edgeseg.search.space import FIRST
-from edgeseg.trials.journal import TrialJournal
-from edgeseg.trials.results import FAILED, FINISHED, INTERRUPTED, TrialResult
-from edgeseg.trials.task import Options, Task
+from edgeseg.search.compressions import FIRST, PARENT_MS, FileScore, SearchJournal
+from edgeseg.search.trials import FAILED, FINISHED, INTERRUPTED, Options, Task, TrialJournal, TrialResult
 
 SCORED = TrialResult(1.0, FileScore(0.8, 0.5, 1000), notes={PARENT_MS: 2.0})
 
@@ -54,7 +50,7 @@ def test_nothing_is_tried_twice(run: Path) -> None:
 
 
 def test_search_ends_when_all_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeseg.trials.journal.PROPOSALS", 8)
+    monkeypatch.setattr("edgeseg.search.trials.PROPOSALS", 8)
     task = Task({}, 0, ("minimize",) * 3, frozenset({"x"}), lambda trial: trial.suggest_int("x", 0, 1))
     journal = TrialJournal(tmp_path / "toy", task)
     tried = [run_trial(journal) for _ in range(3)]

@@ -8,13 +8,19 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edgeseg.compress.recipe import Recipe, format_recipe, load_recipe
-from edgeseg.search.promise import Promise, explain_late
-from edgeseg.search.report import FRONT, PICTURE, SEARCH, summarise_search, write_report
-from edgeseg.search.results import FileScore, SearchRow, find_front, pick_trial
-from edgeseg.search.space import FIRST, PRECISIONS, WHOLE, Choice
-from edgeseg.search.tables import list_front
-from edgeseg.trials.results import FAILED, FINISHED, RUNNING
+from edgeseg.compression.recipe import Recipe, format_recipe, load_recipe
+from edgeseg.search.compressions import FIRST, PRECISIONS, WHOLE, Choice, FileScore, SearchRow, find_front, pick_trial
+from edgeseg.search.report import (
+    FRONT,
+    PICTURE,
+    SEARCH,
+    Promise,
+    explain_late,
+    list_front,
+    summarise_search,
+    write_report,
+)
+from edgeseg.search.trials import FAILED, FINISHED, RUNNING
 
 
 def make_row(number: int, dice: float, ms: float, size: int = 1000, left: int = 50) -> SearchRow:

@@ -16,12 +16,11 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import LimitError, SourceError, UnknownNameError
-from edgeseg.core.images import write_image
-from edgeseg.runtime.capture import CaptureOptions
-from edgeseg.runtime.grabber import Grabber
-from edgeseg.runtime.sources.base import Source
-from edgeseg.runtime.sources.choose import open_source
-from edgeseg.runtime.sources.options import show_source
+from edgeseg.frame.images import write_image
+from edgeseg.streaming.grabber import CaptureOptions, Grabber
+from edgeseg.streaming.sources.base import Source
+from edgeseg.streaming.sources.choose import open_source
+from edgeseg.streaming.sources.options import show_source
 
 
 def count_frames(source: Source) -> int:

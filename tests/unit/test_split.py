@@ -10,8 +10,8 @@ import pytest
 
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
-from edgeseg.data.case import GIVEN_PARTS, Case
 from edgeseg.data.defects import DefectError
+from edgeseg.data.reading import GIVEN_PARTS, Case
 from edgeseg.data.split import Split, fold_cases, split_cases
 
 SPLIT = SplitSpec(seed=0, validation=0.2, test=0.2)

@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
-from edgeseg.runtime.grabber import Grabber
-from edgeseg.runtime.latency import KEPT, LatencyRecorder, TimeSeries
-from edgeseg.runtime.segmenter import StageTimes
-from edgeseg.runtime.sources.base import Source
-from edgeseg.runtime.stream import stop_on_signal
+from edgeseg.inference.segmenter import StageTimes
+from edgeseg.streaming.grabber import Grabber
+from edgeseg.streaming.latency import KEPT, LatencyRecorder, TimeSeries
+from edgeseg.streaming.loop import stop_on_signal
+from edgeseg.streaming.sources.base import Source
 
 SECONDS = 10
 

@@ -19,15 +19,14 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import EdgesegError, OutputError, SourceError
 from edgeseg.core.modelfile import read_model
-from edgeseg.runtime.capture import AS_IT_COMES, CaptureOptions
-from edgeseg.runtime.latency import LatencyRecorder
-from edgeseg.runtime.live import LiveStream, StreamOptions
-from edgeseg.runtime.segmenter import Segmenter
-from edgeseg.runtime.sinks.base import Result, Sink
-from edgeseg.runtime.sinks.courier import Courier, Outlet
-from edgeseg.runtime.sinks.record import Recording
-from edgeseg.runtime.sources.base import Source
-from edgeseg.runtime.stream import BrokenStreamError, StreamReport, run_stream
+from edgeseg.inference.segmenter import Segmenter
+from edgeseg.streaming.grabber import AS_IT_COMES, CaptureOptions
+from edgeseg.streaming.latency import LatencyRecorder
+from edgeseg.streaming.live import LiveStream, StreamOptions
+from edgeseg.streaming.loop import BrokenStreamError, StreamReport, run_stream
+from edgeseg.streaming.sinks.base import LatestResultSink, Result, Sink, Writer
+from edgeseg.streaming.sinks.recording import Recording
+from edgeseg.streaming.sources.base import Source
 from tests.results import CLASSES, make_info
 from tests.tinymodels import write_bright_model
 
@@ -76,7 +75,7 @@ class Leaving(Sink):
         return self._seen == 20
 
 
-class Slow(Outlet):
+class Slow(Writer):
     """Takes a millisecond for each result."""
 
     name: ClassVar[str] = "the slow one"
@@ -90,7 +89,7 @@ class Slow(Outlet):
         return True
 
 
-class Stuck(Outlet):
+class Stuck(Writer):
     """Waits at its first result until the stream ends."""
 
     name: ClassVar[str] = "the stuck one"
@@ -181,7 +180,7 @@ def test_captured_is_processed_and_dropped(model: Path, capture: CaptureOptions,
 def test_every_frame_is_recorded_however_slow_the_disk_is(model: Path, tmp_path: Path) -> None:
     slow = Slow()
     recording = Recording(tmp_path / "rec", make_info(), CLASSES)
-    sinks: list[Sink] = [Courier(recording, waits=True), Courier(slow, waits=True)]
+    sinks: list[Sink] = [LatestResultSink(recording, waits=True), LatestResultSink(slow, waits=True)]
     report = run(model, Clip(150), sinks, capture=ALL)
     assert slow.numbers == list(range(150))
     lines = (tmp_path / "rec/index.jsonl").read_text(encoding="utf-8").splitlines()
@@ -191,7 +190,7 @@ def test_every_frame_is_recorded_however_slow_the_disk_is(model: Path, tmp_path:
 
 def test_a_sink_that_is_waited_for_does_not_hold_up_the_end(model: Path) -> None:
     stuck = Stuck()
-    live = open_live(model, Clip(), [Courier(stuck, waits=True)], StreamOptions(capture=ALL))
+    live = open_live(model, Clip(), [LatestResultSink(stuck, waits=True)], StreamOptions(capture=ALL))
     began = monotonic()
 
     def stop() -> None:
@@ -207,7 +206,7 @@ def test_a_sink_that_is_waited_for_does_not_hold_up_the_end(model: Path) -> None
     assert monotonic() - began < SECONDS / 2
 
 
-class Last(Outlet):
+class Last(Writer):
     """Takes its time with the last result, unless it is hurried."""
 
     name: ClassVar[str] = "the last one"
@@ -226,7 +225,7 @@ class Last(Outlet):
 def test_the_end_of_the_source_hurries_nobody_and_a_signal_does(
     model: Path, seconds: float, stopped: bool, taken: int
 ) -> None:
-    live = open_live(model, Clip(10), [Courier(Last(seconds), waits=True)], StreamOptions(capture=ALL))
+    live = open_live(model, Clip(10), [LatestResultSink(Last(seconds), waits=True)], StreamOptions(capture=ALL))
     if stopped:
         threading.Timer(0.3, live.stop).start()
     (sink,) = run_stream(live).sinks
@@ -234,7 +233,7 @@ def test_the_end_of_the_source_hurries_nobody_and_a_signal_does(
 
 
 def test_what_a_sink_that_nobody_waits_for_missed_is_counted(model: Path) -> None:
-    report = run(model, Clip(100), [Courier(Slow())], capture=ALL)
+    report = run(model, Clip(100), [LatestResultSink(Slow())], capture=ALL)
     (sink,) = report.sinks
     assert sink.missed > 0
     assert sink.taken + sink.missed == report.frames.processed

@@ -10,13 +10,10 @@ import pytest
 
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError, OutputError, RunError
-from edgeseg.train.run import TrainOptions
-from edgeseg.trials.locks import hold_lock, is_held
-from edgeseg.trials.results import FAILED, FINISHED, INTERRUPTED, RUNNING, TrialResult
-from edgeseg.trials.task import Claim as AnyClaim
-from edgeseg.tune.journal import Journal
-from edgeseg.tune.results import Score
-from edgeseg.tune.space import SearchSpace, StudyPlan
+from edgeseg.search.networks import Journal, Score, SearchSpace, StudyPlan
+from edgeseg.search.trials import FAILED, FINISHED, INTERRUPTED, RUNNING, TrialResult, hold_lock, is_held
+from edgeseg.search.trials import Claim as AnyClaim
+from edgeseg.training.run import TrainOptions
 
 Claim = AnyClaim[TrainOptions]
 DATA = Path("data")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.core.thermal import Thermal, read_thermal
+from edgeseg.machine.thermal import Thermal, read_thermal
 
 
 def write(root: Path, path: str, text: str) -> None:

@@ -10,8 +10,8 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
-from edgeseg.convert.transpose import split_transposed_activations
-from edgeseg.core.verdict import OK
+from edgeseg.convert.tflite import split_transposed_activations
+from edgeseg.core.card import OK
 from edgeseg.graph.lint import lint_graph
 from edgeseg.graph.operators import read_graph
 from tests.flatfiles import Spot, Step, build_flatbuffer

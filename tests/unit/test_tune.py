@@ -13,11 +13,10 @@ from edgeseg.cli.common import need_search_packages
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import MissingExtraError, UnknownNameError
 from edgeseg.core.install import tell_install
-from edgeseg.train.run import TrainOptions
-from edgeseg.trials.results import FAILED, FINISHED, RUNNING
-from edgeseg.tune.results import TrialRow, find_front, pick_trial
-from edgeseg.tune.space import SearchSpace, StudyPlan, parse_space
-from edgeseg.tune.tables import list_front, name_training, write_csv, write_markdown
+from edgeseg.search.network_study import list_front, train_command, write_csv, write_markdown
+from edgeseg.search.networks import SearchSpace, StudyPlan, TrialRow, find_front, parse_space, pick_trial
+from edgeseg.search.trials import FAILED, FINISHED, RUNNING
+from edgeseg.training.run import TrainOptions
 
 
 def make_row(number: int, dice: float | None, macs: int | None, state: str = FINISHED) -> TrialRow:
@@ -86,7 +85,7 @@ def test_pick_of_equal_dice_has_least_work() -> None:
 
 def test_command_trains_the_pick_on_the_same_division() -> None:
     split = SplitSpec(7, 0.12, 0.15, "plain", r"^(p\d+) ")
-    command = name_training(Path("my data"), Path("studies/a"), split, make_row(0, 0.5, 10))
+    command = train_command(Path("my data"), Path("studies/a"), split, make_row(0, 0.5, 10))
     words = shlex.split(command)
     assert words[:5] == ["edgeseg", "train", "my data", "--out", "studies/a-best"]
     options = dict(zip(words[3::2], words[4::2], strict=True))

@@ -23,15 +23,13 @@ from numpy.typing import NDArray
 from edgeseg.backends.select import BackendReport
 from edgeseg.core.errors import OutputError
 from edgeseg.core.spec import ClassSpec
-from edgeseg.runtime.latency import LatencyRecorder
-from edgeseg.runtime.segmenter import Segmentation, StageTimes
-from edgeseg.runtime.sinks.base import Result, StreamInfo
-from edgeseg.runtime.sinks.courier import Courier
-from edgeseg.runtime.sinks.record import Recording
-from edgeseg.runtime.sources.base import Frame, Notice
-from edgeseg.runtime.viewer import WebViewer, audience
-from edgeseg.runtime.viewer.audience import SEATS_PER_ADDRESS
-from edgeseg.runtime.viewer.meter import Meter
+from edgeseg.inference.segmenter import Segmentation, StageTimes
+from edgeseg.streaming.latency import LatencyRecorder
+from edgeseg.streaming.sinks.base import LatestResultSink, Result, StreamInfo
+from edgeseg.streaming.sinks.recording import Recording
+from edgeseg.streaming.sources.base import Frame, Notice
+from edgeseg.streaming.viewer import WebViewer, state
+from edgeseg.streaming.viewer.state import SEATS_PER_ADDRESS, Meter
 from tests.viewers import ask, order, port_of
 
 SECONDS = 10
@@ -337,8 +335,8 @@ def test_close_leaves_no_thread_behind_and_may_be_called_twice() -> None:
 
 
 def test_open_page_hears_of_the_end_before_the_server_goes(viewer: WebViewer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audience, "FAREWELL_SECONDS", SECONDS)
-    monkeypatch.setattr(audience, "GONE_AFTER_SECONDS", SECONDS)
+    monkeypatch.setattr(state, "FAREWELL_SECONDS", SECONDS)
+    monkeypatch.setattr(state, "GONE_AFTER_SECONDS", SECONDS)
     viewer.publish(make_result())
     assert ask_numbers(viewer, "?page=one")["ended"] is False
     closer = threading.Thread(target=viewer.close)
@@ -362,7 +360,7 @@ def test_page_begins_and_ends_a_recording_only_where_a_folder_was_named(viewer: 
     assert ask_numbers(viewer)["recording"] is None
     assert order(viewer, "/recording/start")[0] == 404
     info = make_info()
-    recording = Courier(Recording(tmp_path / "recording", info, CLASSES), is_on=False)
+    recording = LatestResultSink(Recording(tmp_path / "recording", info, CLASSES), is_on=False)
     with closing(WebViewer(info, CLASSES, port=0, recording=recording)) as other, closing(recording):
         for path, on in (("start", True), ("start", True), ("stop", False)):
             assert order(other, f"/recording/{path}") == (204, b"")

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import OutputError
-from edgeseg.runtime.segmenter import Segmentation, StageTimes
-from edgeseg.runtime.sinks.base import Result
-from edgeseg.runtime.sources.base import Frame
-from edgeseg.runtime.watchdog import find_watchdogs
+from edgeseg.inference.segmenter import Segmentation, StageTimes
+from edgeseg.streaming.loop import find_watchdogs
+from edgeseg.streaming.sinks.base import Result
+from edgeseg.streaming.sources.base import Frame
 
 BLANK = np.zeros((4, 4), np.uint8)
 RESULT = Result(Frame(BLANK, 0, 0.0), Segmentation(BLANK, StageTimes(1.0, 1.0, 1.0)), 3.0)

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeseg.core.frame import frame_to_grid
-from edgeseg.core.images import choose_white, read_image, to_bgr, to_grey, write_image
 from edgeseg.core.spec import ClassSpec, InputSpec
 from edgeseg.data.augment import choose_variations
-from edgeseg.data.dataset import open_dataset, read_cases
-from edgeseg.data.preview import draw_preview
-from edgeseg.data.white import find_white
+from edgeseg.data.dataset import find_white, open_dataset, read_cases
+from edgeseg.data.pictures import draw_preview
+from edgeseg.frame.images import choose_white, read_image, to_bgr, to_grey, write_image
+from edgeseg.frame.preprocess import frame_to_grid
 
 
 def deepen(data: Path, factor: int) -> None:

@@ -6,7 +6,7 @@ import cv2
 import pytest
 
 from edgeseg.core.errors import OutputError
-from edgeseg.runtime.sinks.window import check_windows
+from edgeseg.streaming.sinks.window import check_windows
 
 
 def test_headless_opencv_says_what_to_install() -> None:

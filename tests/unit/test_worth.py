@@ -12,8 +12,8 @@ from edgeseg.cli.tables import print_evaluation
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.dataset import Case, LabelledImage
-from edgeseg.evaluate.baseline import measure_baseline, shrink_truth
-from edgeseg.evaluate.score import Evaluation, score_labels, summarise_cases
+from edgeseg.evaluation.metrics import measure_baseline, shrink_truth
+from edgeseg.evaluation.score import Evaluation, score_labels, summarise_cases
 
 SIDE = 64
 CLASSES = (ClassSpec("lesion"), ClassSpec("vessel"))

@@ -4,29 +4,95 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 import edgeseg
+from edgeseg.backends.cpu import CpuBackend
 from edgeseg.backends.onnx import OnnxBackend
-from edgeseg.convert.onnx.compare import FLOAT
+from edgeseg.backends.parity import LEAST_IOU, MOST_DIFFERENCE
 from edgeseg.convert.onnx.scheme import Scheme
 from edgeseg.convert.onnx.translate import translate_operator
 from edgeseg.convert.onnx.writer import GraphWriter
-from edgeseg.core.card import Card
+from edgeseg.core.card import OK, Card
 from edgeseg.core.errors import ModelFileError
-from edgeseg.core.frame import tensor_to_reals
 from edgeseg.core.modelfile import GoldenPair, ModelFile, pack_metadata
-from edgeseg.core.verdict import OK
+from edgeseg.core.spec import Quantisation
+from edgeseg.frame.postprocess import decide_labels, tensor_to_reals, tensor_to_scores
+from edgeseg.frame.preprocess import pixels_to_tensor
 from edgeseg.graph.operators import Graph, Tensor, read_graph
 
+Inputs = Iterable[tuple[NDArray[Any], NDArray[np.float32]]]
+"""Each input twice: as the .tflite takes it, and as real numbers for the ONNX file."""
 OPSET, IR_VERSION = 13, 7
 """The oldest that has scales per channel: what TensorRT 8 of JetPack 5 reads, and everything since."""
 INPUT, OUTPUT = "image", "mask"
+
+
+FLOAT = Quantisation()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How near two files are to one another on the same images."""
+
+    images: int
+    mask_iou: float
+    """Of all images together, and 1 where neither file marks anything."""
+    largest_difference: float | None
+    """Between two probabilities; None where one of them is no number."""
+
+    @property
+    def held(self) -> bool:
+        """Say whether the masks are the same but for pixels near the threshold, as a backend's must be.
+
+        Nothing is proved by no image, and nothing holds where a number is none.
+        """
+        if self.images == 0 or self.largest_difference is None:
+            return False
+        return self.mask_iou >= LEAST_IOU or self.largest_difference <= MOST_DIFFERENCE
+
+
+def list_golden(model: ModelFile) -> Iterator[tuple[NDArray[Any], NDArray[np.float32]]]:
+    """List the inputs of a file's golden pairs."""
+    for pair in model.golden:
+        yield pair.input, tensor_to_reals(pair.input, model.card.input_quantisation).astype(np.float32)
+
+
+def list_images(card: Card, images: Iterable[NDArray[np.uint8]]) -> Iterator[tuple[NDArray[Any], NDArray[np.float32]]]:
+    """List images as inputs.
+
+    Args:
+        card: Of the .tflite.
+        images: Pixels (height, width, channels) on the network's grid.
+    """
+    for pixels in images:
+        yield pixels_to_tensor(pixels, card.input_quantisation), pixels_to_tensor(pixels, FLOAT)
+
+
+def compare_masks(model: ModelFile, data: bytes, inputs: Inputs) -> Comparison:
+    """Compare an ONNX file, given as its bytes, with the .tflite it was made from."""
+    card, backend, exported = model.card, CpuBackend(model.flatbuffer), OnnxBackend(data)
+    count = shared = marked = 0
+    largest = 0.0
+    for tensor, reals in inputs:
+        wanted, got = backend.invoke(tensor).copy(), exported.invoke(reals)
+        first = decide_labels(tensor_to_scores(wanted, card.output_quantisation), card.output)
+        second = decide_labels(tensor_to_scores(np.nan_to_num(got), FLOAT), card.output)
+        count += 1
+        shared += int(np.count_nonzero((first == second) & (first > 0)))
+        marked += int(np.count_nonzero((first > 0) | (second > 0)))
+        far = np.abs(tensor_to_reals(wanted, card.output_quantisation) - got).max()
+        largest = float(np.maximum(largest, far))  # unlike max(), keeps what is no number
+    iou = round(shared / marked, 5) if marked else 1.0
+    return Comparison(count, iou, round(largest, 7) if math.isfinite(largest) else None)
 
 
 @dataclass(frozen=True)

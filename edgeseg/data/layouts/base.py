@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from edgeseg.core.errors import DataError
-from edgeseg.core.images import list_images
-from edgeseg.data.case import Case
 from edgeseg.data.defects import DefectError, as_defect, missing_images, missing_masks, repeated_names
+from edgeseg.data.reading import Case
+from edgeseg.frame.images import list_images
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Named:
     defects: tuple[DefectError, ...]
 
 
-def name_files(folder: Path, files: Iterable[Path]) -> Named:
+def index_by_stem(folder: Path, files: Iterable[Path]) -> Named:
     """Index files by their names without ending."""
     named: dict[str, Path] = {}
     repeated = []
@@ -106,7 +106,7 @@ def pair_files(root: Path, images: Named) -> Found:
     if not folders:
         raise DataError(f"Expected a folder masks/ in {root}, got none.", "Several classes: masks_CLASS/ for each.")
     _refuse_alike(root, folders)
-    masks = [name_files(folder, list_images(folder)) for folder in folders]
+    masks = [index_by_stem(folder, list_images(folder)) for folder in folders]
     defects = list(images.defects)
     for folder, named in zip(folders, masks, strict=True):
         defects += (*named.defects, *compare_names(images.files, named.files, folder))

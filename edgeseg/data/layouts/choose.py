@@ -6,16 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeseg.core.errors import DataError, UnknownNameError
-from edgeseg.core.names import can_be_written
-from edgeseg.data.layouts.arrays import ArraysLayout
+from edgeseg.core.redact import can_be_written
 from edgeseg.data.layouts.base import Layout
-from edgeseg.data.layouts.busi import BusiLayout
-from edgeseg.data.layouts.camus import CamusLayout
 from edgeseg.data.layouts.dicom import DicomLayout
-from edgeseg.data.layouts.hc18 import Hc18Layout
-from edgeseg.data.layouts.labelmap import LabelMapLayout
-from edgeseg.data.layouts.nerve import NerveLayout
-from edgeseg.data.layouts.plain import PlainLayout
+from edgeseg.data.layouts.folders import ArraysLayout, LabelMapLayout, PlainLayout
+from edgeseg.data.layouts.public import BusiLayout, CamusLayout, Hc18Layout, NerveLayout
 
 LAYOUTS: tuple[Layout, ...] = (
     PlainLayout(),

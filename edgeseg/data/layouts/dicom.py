@@ -9,7 +9,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
-from edgeseg.data.case import Case
 from edgeseg.data.dicom import (
     SIZE_TAGS,
     SPACING_TAGS,
@@ -21,8 +20,8 @@ from edgeseg.data.dicom import (
     read_pixels_header,
     silent_dicom,
 )
-from edgeseg.data.layouts.base import Found, collect_cases, name_files, pair_files
-from edgeseg.data.reading import Reading, crop, read_mask, to_channels
+from edgeseg.data.layouts.base import Found, collect_cases, index_by_stem, pair_files
+from edgeseg.data.reading import Case, Reading, crop, read_mask, to_channels
 
 
 class DicomLayout:
@@ -40,7 +39,7 @@ class DicomLayout:
         files = _list_files(root)
         if not files:
             raise DataError(f"Expected .dcm files in {root / 'images'}, got none.", "Name another folder or layout.")
-        found = pair_files(root, name_files(root / "images", files))
+        found = pair_files(root, index_by_stem(root / "images", files))
         cases, unreadable = collect_cases(found.cases, _read_case_header)
         return Found(tuple(cases), found.classes, (*found.defects, *unreadable))
 

@@ -1,0 +1,241 @@
+"""Try a backend in a process of its own: what crashes or hangs there becomes a sentence here."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import platform
+import re
+import resource
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.backends.base import Backend, Probe, TensorInfo
+from edgeseg.core.errors import EdgesegError
+from edgeseg.core.files import write_bytes
+from edgeseg.core.flatbuffer import FlatbufferError, is_flatbuffer, read_network
+from edgeseg.core.limits import MIB, TRIAL_BYTES
+from edgeseg.core.process import describe_end, feed_module
+from edgeseg.core.redact import make_line
+from edgeseg.core.schema import SchemaError, from_plain, parse_json, to_plain
+
+MOST = 256
+"""How many networks are remembered; the oldest give way."""
+FOLDER = "proved"
+_MADE = 2
+"""How many folders above are made as well: .cache/edgeseg; a home that is not there stays away."""
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+LIMIT_S = 60.0
+REFUSED = 1
+KINDS = {"cpu": "CpuBackend", "gpu": "GpuBackend", "edgetpu": "EdgeTpuBackend", "onnx": "OnnxBackend"}
+"""The class of each backend in its module of that name; the trial loads only the one it needs."""
+LEAST_BYTES, MANIFOLD = 256 * MIB, 16
+"""What the smallest network may take in its trial, and how often what it announces."""
+
+_here: set[str] = set()
+"""What ran in this very process, or in a trial for it."""
+
+
+def name_network(network: bytes, backend: str, variant: str, runtime: str) -> str:
+    """Name a network on a backend; another version of the runtime must prove itself anew."""
+    parts = (hashlib.sha256(network).hexdigest(), backend, variant, runtime, platform.machine())
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()
+
+
+def is_proved(name: str) -> bool:
+    """Say whether this network ran here before."""
+    if name not in _here and any(_holds(folder, name) for folder in _list_folders()):
+        _here.add(name)
+    return name in _here
+
+
+def remember_here(name: str) -> None:
+    """Remember a network for as long as this process lives."""
+    _here.add(name)
+
+
+def remember(name: str) -> None:
+    """Remember a network for later starts, where there is a folder for that."""
+    remember_here(name)
+    for folder in _list_folders():
+        with contextlib.suppress(OSError, EdgesegError):  # then the next start tries the network again
+            if _make_folder(folder):
+                write_bytes(folder / name, f"{name}\n".encode())
+                _forget_oldest(folder)
+                return
+
+
+def _list_folders() -> Iterator[Path]:
+    """List where to look: what systemd gives a service, else the user's cache."""
+    for variable in ("CACHE_DIRECTORY", "STATE_DIRECTORY"):
+        first = os.environ.get(variable, "").split(":")[0]
+        if first.startswith("/"):
+            yield Path(first) / FOLDER
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    if cache.startswith("/"):
+        yield Path(cache) / "edgeseg" / FOLDER
+        return
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        yield Path.home() / ".cache" / "edgeseg" / FOLDER
+
+
+def _holds(folder: Path, name: str) -> bool:
+    """Say whether a folder of ours holds a name; what others could have written there is not believed."""
+    wanted = f"{name}\n".encode()
+    try:
+        if not _is_ours(folder.lstat(), stat.S_ISDIR):
+            return False
+        handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return _is_ours(os.fstat(handle), stat.S_ISREG) and os.read(handle, len(wanted) + 1) == wanted
+        finally:
+            os.close(handle)
+    except (OSError, ValueError):  # ValueError: a NUL in the folder's name
+        return False
+
+
+def _is_ours(state: os.stat_result, is_kind: Callable[[int], bool]) -> bool:
+    return is_kind(state.st_mode) and state.st_uid == os.geteuid() and not state.st_mode & _OTHERS_WRITE
+
+
+def _make_folder(folder: Path) -> bool:
+    """Make the folder for this user alone; never inside the home of another user, as under sudo."""
+    if not folder.is_dir():
+        missing = [part for part in (*reversed(folder.parents[:_MADE]), folder) if not part.exists()]
+        above = missing[0].parent if missing else folder
+        if not above.is_dir() or above.stat().st_uid != os.geteuid():
+            return False
+        for part in missing:
+            part.mkdir(mode=0o700, exist_ok=True)
+    return _is_ours(folder.lstat(), stat.S_ISDIR)
+
+
+def _forget_oldest(folder: Path) -> None:
+    files = [entry for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)]
+    if len(files) > MOST:
+        for entry in sorted(files, key=lambda entry: entry.stat(follow_symlinks=False).st_mtime)[:-MOST]:
+            Path(entry.path).unlink(missing_ok=True)
+
+
+def try_once(name: str, variant: str, network: bytes, runtime: str, crash_hint: str) -> Probe:
+    """Try a network that is new here; one that ran before is believed.
+
+    Args:
+        name: The backend.
+        variant: What stands behind its name.
+        network: What to run.
+        runtime: The library and its version.
+        crash_hint: What to do when the process dies or does not answer.
+    """
+    known = name_network(network, name, variant, runtime)
+    if is_proved(known):
+        return Probe(True, runtime)
+    probe = try_backend(name, variant, network, crash_hint)
+    if probe.available:
+        remember(known)
+    return probe
+
+
+def try_backend(name: str, variant: str, network: bytes, crash_hint: str, limit_s: float = LIMIT_S) -> Probe:
+    """Load a network elsewhere and run it on two pictures.
+
+    Args:
+        name: The backend.
+        variant: What stands behind its name.
+        network: What to run.
+        crash_hint: What to do when the process dies or does not answer.
+        limit_s: How long it may take.
+    """
+    try:
+        done = feed_module("edgeseg.backends.probing", [name, variant], network, limit_s)
+    except subprocess.TimeoutExpired:
+        detail = f"Expected the backend {name} to answer a trial within {limit_s:g} s, got no answer."
+        return Probe(False, detail, crash_hint)
+    end = describe_end(done)
+    if done.returncode in (0, REFUSED) and done.stdout:
+        try:
+            return from_plain(Probe, parse_json(done.stdout.decode("utf-8")))
+        except (SchemaError, ValueError):
+            end = "but its process gave another answer"
+    detail = f"Expected the backend {name} to survive a trial with this file, {make_line(end)}."
+    return Probe(False, detail, crash_hint)
+
+
+def _run_once(kind: type[Backend], variant: str, network: bytes) -> Probe:
+    try:
+        backend = kind(network, 1, variant)
+        for tensor in _list_inputs(backend.input):
+            backend.invoke(tensor)
+    except EdgesegError as error:
+        return Probe(False, error.message, error.hint)
+    except MemoryError:
+        return Probe(False, f"Expected a network that needs at most {TRIAL_BYTES >> 20} MiB, got one that needs more.")
+    return Probe(True, backend.detail)
+
+
+def _list_inputs(end: TensorInfo) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Make a black picture and one of noise, for what depends on the numbers that come."""
+    dtype = np.dtype(end.quantisation.dtype)
+    noise = np.random.default_rng(0).random(end.shape)
+    if dtype.kind != "f":
+        limits = np.iinfo(dtype)
+        noise = limits.min + noise * (float(limits.max) - limits.min)
+    return np.zeros(end.shape, dtype), noise.astype(dtype)
+
+
+def _confine(kind: type[Backend], network: bytes) -> None:
+    """Leave no core dump, and let a network that asks for too much memory fail here instead of the whole machine.
+
+    Not where an accelerator is driven: its driver reserves more than a machine has.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    status = Path("/proc/self/status")
+    confined = kind.computes_in_memory() and status.is_file()
+    used = re.search(r"VmData:\s+(\d+) kB", status.read_text("utf-8")) if confined else None
+    if used:
+        limit = int(used[1]) * 1024 + _allow_bytes(network)
+        highest = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        limit = limit if highest == resource.RLIM_INFINITY else min(limit, highest)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, highest))
+
+
+def _allow_bytes(network: bytes) -> int:
+    """Work out what a network may take: what its file announces, many times over, since shapes in it may be lies.
+
+    The runtime packs the weights a second time, and keeps a pointer for every pixel that a kernel covers. Of an ONNX
+    file nobody knows.
+    """
+    if not is_flatbuffer(network):
+        return TRIAL_BYTES + 4 * len(network)
+    try:
+        announced = sum(tensor.bytes for tensor in read_network(network).tensors if tensor.data is None)
+    except FlatbufferError:  # the runtime says better what it misses
+        announced = 0
+    return min(TRIAL_BYTES, LEAST_BYTES + MANIFOLD * announced) + 4 * len(network)
+
+
+def main() -> int:
+    """Run one trial: the backend's name and variant are the arguments, the network comes on stdin."""
+    answer = os.dup(1)
+    os.dup2(2, 1)  # native libraries chat on stdout, too
+    name, variant = sys.argv[1:]
+    kind = getattr(importlib.import_module(f"edgeseg.backends.{name}"), KINDS[name])
+    network = sys.stdin.buffer.read()
+    _confine(kind, network)
+    probe = _run_once(kind, variant, network)
+    os.write(answer, json.dumps(to_plain(probe)).encode("utf-8"))
+    return 0 if probe.available else REFUSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

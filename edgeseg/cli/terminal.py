@@ -1,0 +1,153 @@
+"""Standard input, output and error as a shell hands them over: some may be closed, and a reader may leave."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import which
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from edgeseg.core.files import partial_path
+
+READER_LEFT = 128 + signal.SIGPIPE
+"""What a shell reports of a program that a broken pipe ended, as in `yes | head -1`."""
+INTERRUPTED = 130
+"""The exit code after either signal: 128 and the number of SIGINT, as shells have it."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def standard_streams() -> Iterator[None]:
+    """Give every command three open streams, and end it quietly when whoever reads its output has seen enough."""
+    _open_closed_streams()
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _leave()
+    except SystemExit as ending:
+        if isinstance(ending.__context__, BrokenPipeError):  # click and rich make an ordinary failure of it
+            _leave()
+        raise
+
+
+def discard_unwritable() -> None:
+    """Let what cannot be written go nowhere: Python would try once more at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+
+
+def _discard_output() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
+def _leave() -> None:
+    _discard_output()
+    sys.exit(READER_LEFT)
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null where a stream is closed: else the next file that is opened gets its number, and what it says."""
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        if not _is_open(number):
+            os.open(os.devnull, mode)  # takes the lowest free number, which is this one
+    sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8", closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def name_command() -> str:
+    """Name the command as it was called, so that the next one can be copied from the screen."""
+    if Path(sys.argv[0]).name == "__main__.py":
+        return "python -m edgeseg"
+    return "edgeseg" if which("edgeseg") == sys.argv[0] else os.path.relpath(sys.argv[0])
+
+
+@contextmanager
+def resumable(out: Path) -> Iterator[None]:
+    """Run long work that grows beside --out; when it is interrupted, name the command that goes on with what is there.
+
+    Args:
+        out: The final folder.
+    """
+    with _told(lambda: _name_resumption(out)):
+        yield
+
+
+@contextmanager
+def repeatable(kept: bool = True) -> Iterator[None]:
+    """Run long work that the same command begins again, or goes on with where it keeps what it has.
+
+    Args:
+        kept: Whether the same command goes on with what is finished.
+    """
+    kind = "What is finished is kept; go on with" if kept else "Nothing is kept; begin again with"
+    with _told(lambda: f"{kind}: {_repeat_command()}"):
+        yield
+
+
+@contextmanager
+def _told(explain: Callable[[], str]) -> Iterator[None]:
+    with _first_signal_raises():
+        try:
+            yield
+        except KeyboardInterrupt as stopped:
+            print(f"edgeseg: Interrupted. {explain()}", file=sys.stderr, flush=True)
+            raise typer.Exit(INTERRUPTED) from stopped
+
+
+@contextmanager
+def _first_signal_raises() -> Iterator[None]:
+    """Let the first signal end the work in order, and let the system end the process at the second."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the system gives them
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_DFL)
+    print("edgeseg: Stopping; once more ends it at once.", file=sys.stderr, flush=True)
+    raise KeyboardInterrupt
+
+
+def _name_resumption(out: Path) -> str:
+    if not partial_path(out).is_dir():
+        return f"Nothing is kept; begin again with: {_repeat_command()}"
+    return f"What is finished is kept; go on with: {_repeat_command('--resume')}"
+
+
+def _repeat_command(*further: str) -> str:
+    """Write the command that was given, with further options where it has not got them."""
+    given = sys.argv[1:]
+    words = [*given, *(option for option in further if option not in given)]
+    return f"{name_command()} {shlex.join(words)}"

@@ -1,0 +1,221 @@
+"""A run opened for compression: its record, model and data, checked against one another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.core.errors import DataError, RunError
+from edgeseg.core.modelfile import read_model
+from edgeseg.core.spec import InputSpec
+from edgeseg.data.augment import AugmentSpec, choose_variations
+from edgeseg.data.dataset import LabelledImage
+from edgeseg.evaluation.classes import Renaming, match_classes
+from edgeseg.model.keras import keras, tf
+from edgeseg.model.losses import Loss, find_class_loss, weigh_classes
+from edgeseg.training.history import read_history
+from edgeseg.training.loading import GridArrays, LoadedData, load_same_data, to_grid, to_reals
+from edgeseg.training.pipeline import Feed
+from edgeseg.training.run import MODEL, RECORD, RunRecord, read_run
+from edgeseg.training.trainer import load_network
+
+FEWEST_IMAGES = 8
+BATCH = 16
+Teacher = Callable[[Any], Any]
+"""Turns a batch of images into the masks to follow, on the student's own grid."""
+
+
+@dataclass(frozen=True)
+class CompressContext:
+    """A run opened for compression."""
+
+    record: RunRecord
+    model: Any
+    data: LoadedData
+    train: GridArrays
+    validation: GridArrays
+
+
+def open_run(run: Path) -> CompressContext:
+    """Open a finished run with the data it was trained on; changed data and a foreign model file are refused.
+
+    So are test and validation cases by which no loss could be seen.
+    """
+    record = read_run(run)
+    check_card(run, record)
+    read_history(run)  # the report draws it; a damaged one is refused before hours of work
+    root = Path(os.path.normpath(run / record.data))
+    if not root.is_dir():
+        raise DataError(
+            f"Expected the data that {run} was trained on at {root}, got nothing there.",
+            f'Move the folder back, or correct "data" in {run / RECORD}.',
+        )
+    data = load_same_data(root, record, run)
+    for part in ("test", "val"):
+        check_cases(data.part(part), part)
+    keras.utils.set_random_seed(record.options.seed)
+    train, validation = (to_grid(data.part(part), record.input) for part in ("train", "val"))
+    return CompressContext(record, load_network(run, record), data, train, validation)
+
+
+def check_cases(images: Sequence[LabelledImage], part: str) -> None:
+    """Refuse cases of which none shows anything: Dice is taken over those that do."""
+    if not any(any(image.marked) for image in images):
+        raise DataError(
+            f"Expected a case of the part {part} with something to find, got {len(images)} with nothing marked.",
+            f"Give more cases or move some into the part {part}, and train again.",
+        )
+
+
+def check_card(run: Path, record: RunRecord) -> None:
+    """Refuse a run whose float file takes other images than its record says, so that calibration would not match."""
+    card = read_model(run / MODEL).card
+    ours = (record.input, record.output, record.data_fingerprint)
+    if (card.input, card.output, card.provenance.data_fingerprint) != ours:
+        raise RunError(
+            f"Expected the card in {run / MODEL} to say the same of images, classes and data as {run / RECORD}, "
+            "got another: calibration images would not match the model.",
+            "Put back the files of one training, or train again.",
+        )
+
+
+def pick_calibration(train: GridArrays, count: int) -> NDArray[np.float32]:
+    """Pick calibration images evenly; the brightest is stretched to white, so that the input's range is 0 to 1."""
+    if len(train) < min(count, FEWEST_IMAGES):
+        raise DataError(
+            f"Expected at least {min(count, FEWEST_IMAGES)} training images for calibration, got {len(train)}.",
+            "Give more cases.",
+        )
+    images = to_reals(train.images[np.linspace(0, len(train) - 1, min(count, len(train))).astype(int)])
+    brightest = int(images.reshape(len(images), -1).max(axis=1).argmax())
+    images[brightest] /= max(float(images[brightest].max()), 1e-6)
+    return images
+
+
+@dataclass(frozen=True)
+class DistillationData:
+    """Cases to train on, cases that decide, and the masks to follow beside the true ones."""
+
+    train: GridArrays
+    validation: GridArrays
+    seed: int
+    teacher_model: Teacher
+    augment: AugmentSpec | None = field(default_factory=AugmentSpec)
+    activation: str = "sigmoid"
+
+    def feed(self, shrink: int) -> Feed:
+        """Feed the training cases, varied as in the run, with masks as coarse as the network draws them."""
+        return Feed(self.train, BATCH, self.seed, shrink, self.augment, self.activation == "softmax")
+
+    def follow(self, pipeline: Any) -> Any:
+        """Append the guide's masks to the true ones, as further channels."""
+
+        def append(images: Any, masks: Any) -> tuple[Any, Any]:
+            return images, tf.concat([masks, self.teacher_model(images)], axis=-1)
+
+        return pipeline.map(append, num_parallel_calls=1).prefetch(1)
+
+
+def plan_distillation(
+    context: CompressContext, teacher: Path | None = None, renamed: Renaming | None = None
+) -> DistillationData:
+    """Follow the run's own float model, or a teacher where one is given.
+
+    Args:
+        context: The run, opened.
+        teacher: The run to follow.
+        renamed: Classes of the run that go by another name in the teacher.
+    """
+    teacher_model = (
+        partial(context.model, training=False) if teacher is None else open_teacher(teacher, context, renamed)
+    )
+    record = context.record
+    augment = choose_variations(record.options.augment)
+    return DistillationData(
+        context.train, context.validation, record.options.seed, teacher_model, augment, record.output.activation
+    )
+
+
+def open_teacher(run: Path, context: CompressContext, renamed: Renaming | None = None) -> Teacher:
+    """Open another run as teacher: images are brought to its size, and its masks back to the student's size and order.
+
+    Args:
+        run: The teacher.
+        context: The student, opened.
+        renamed: Classes of the student that go by another name in the teacher.
+    """
+    record = read_run(run)
+    channels = check_teacher(run, record, context.record, renamed)
+    model, drawn = load_network(run, record), context.model.output_shape[1:3]
+    size = (record.input.height, record.input.width)
+
+    def draw(images: Any) -> Any:
+        masks = model(tf.image.resize(images, size, antialias=True), training=False)
+        return tf.image.resize(tf.gather(masks, channels, axis=-1), drawn)
+
+    return draw
+
+
+def check_teacher(
+    run: Path, teacher: RunRecord, student: RunRecord, renamed: Renaming | None = None
+) -> tuple[int, ...]:
+    """Refuse a teacher that sees other images, draws other classes, or has learned from the student's test cases.
+
+    Args:
+        run: The teacher's folder, for messages.
+        teacher: Its record.
+        student: The record of the run that is to follow it.
+        renamed: Classes of the student that go by another name in the teacher.
+
+    Returns:
+        For each channel that the student draws the one of the teacher's that shows the same.
+    """
+    wanted, found = ([spec.name for spec in record.output.classes] for record in (student, teacher))
+    order = match_classes(wanted, found, run, renamed)
+    if teacher.output.activation != student.output.activation:
+        raise RunError(
+            f"Expected a teacher that draws by {student.output.activation}, got {run}, "
+            f"which draws by {teacher.output.activation}.",
+            f"Train the teacher with --activation {student.output.activation}.",
+        )
+    if _describe_view(teacher.input) != _describe_view(student.input):
+        raise RunError(
+            f"Expected a teacher that sees the frame as the run does ({_describe_view(student.input)}), got {run} "
+            f"({_describe_view(teacher.input)}).",
+            "Train the teacher with the same colour, region and shape of input; its size may differ.",
+        )
+    if teacher.data_fingerprint == student.data_fingerprint and _is_divided_otherwise(teacher, student):
+        raise RunError(
+            f"Expected a teacher whose data were divided as the run's, got {run}, which has learned from other cases: "
+            "it may know the test cases.",
+            f"Train the teacher with --seed {student.split.seed} and the same groups.csv.",
+        )
+    return (0, *(place + 1 for place in order)) if student.output.draws_background else order
+
+
+def _is_divided_otherwise(teacher: RunRecord, student: RunRecord) -> bool:
+    outcomes = {teacher.split_fingerprint, student.split_fingerprint} - {""}
+    return teacher.split != student.split or len(outcomes) > 1
+
+
+def _describe_view(spec: InputSpec) -> str:
+    shape = f"{spec.width / spec.height:.3f} wide by 1 high"
+    return f"{spec.colour}, {spec.resize}, white {spec.white}, region {spec.region or 'whole'}, {shape}"
+
+
+def distillation_loss(share: float, activation: str = "sigmoid") -> Loss:
+    """Build the loss that mixes true masks and those to follow."""
+    learn, imitate = (find_class_loss(name, activation) for name in ("bce-dice", "bce"))
+
+    def mix(truth: Any, predicted: Any) -> Any:
+        masks, wanted = tf.split(truth, 2, axis=-1)
+        return (1.0 - share) * learn(masks, predicted) + share * imitate(wanted, predicted)
+
+    return weigh_classes(mix)

@@ -1,0 +1,178 @@
+"""A recipe: what is done to a trained network, read from a TOML file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgeseg.core.errors import RecipeError
+from edgeseg.core.limits import EPOCHS, PRUNING_STEPS
+from edgeseg.core.schema import from_plain, to_plain
+from edgeseg.core.spec import check_choice
+from edgeseg.machine.boards import find_recipe, read_toml
+
+PRECISIONS = ("float16", "dynamic-int8", "int8", "int16x8")
+CALIBRATED = ("int8", "int16x8")
+"""Precisions whose activations have ranges that calibration images set."""
+BUDGETS = ("macs", "parameters", "latency")
+IMPORTANCES = ("taylor", "norm")
+PARENT = "float32"
+"""The name of the float parent's file, which no recipe may take."""
+
+_NAME = re.compile(r"\w[\w .+-]*")
+
+
+@dataclass(frozen=True)
+class QatStep:
+    """Quantisation-aware training after the float one."""
+
+    epochs: int
+    learning_rate: float
+    distillation: float
+    """Share of the loss that pulls towards the float parent's or the teacher's masks instead of the true ones."""
+
+    def __post_init__(self) -> None:
+        _check_training(self.epochs, self.learning_rate, self.distillation)
+
+
+@dataclass(frozen=True)
+class PruneStep:
+    """Removal of whole channels; the budgets say how much of the network is left, and every one given holds."""
+
+    epochs: int
+    """Passes over the training images after each step."""
+    recovery_epochs: int
+    """Passes after the last one."""
+    learning_rate: float
+    distillation: float
+    steps: int = 4
+    importance: str = "taylor"
+    macs: float | None = None
+    parameters: float | None = None
+    latency: float | None = None
+
+    def __post_init__(self) -> None:
+        for epochs in (self.epochs, self.recovery_epochs):
+            _check_training(epochs, self.learning_rate, self.distillation)
+        if not self.budgets:
+            raise ValueError(f"expected one or more of {', '.join(BUDGETS)} in [prune], got none")
+        for name, share in self.budgets.items():
+            if not 0.0 < share < 1.0:
+                raise ValueError(f"expected {name} between 0 and 1, got {share}")
+        if not 1 <= self.steps <= PRUNING_STEPS:
+            raise ValueError(f"expected 1 to {PRUNING_STEPS} steps, got {self.steps}")
+        check_choice("importance", self.importance, IMPORTANCES)
+
+    @property
+    def budgets(self) -> dict[str, float]:
+        """Say what is counted or timed, and how much of it may be left."""
+        return {name: float(getattr(self, name)) for name in BUDGETS if getattr(self, name) is not None}
+
+
+@dataclass(frozen=True)
+class SparsifyStep:
+    """Training that sets the smallest weights to zero, a few more at a time."""
+
+    target: float
+    """Share of the weights that are zero in the end, of every convolution but the last."""
+    epochs: int
+    learning_rate: float
+    distillation: float
+
+    def __post_init__(self) -> None:
+        _check_training(self.epochs, self.learning_rate, self.distillation)
+        if not 0.0 < self.target < 1.0:
+            raise ValueError(f"expected a target between 0 and 1, got {self.target}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The content of a recipe file, and the name it is known by."""
+
+    name: str
+    summary: str
+    precision: str
+    calibration_images: int = 128
+    keep_float: tuple[str, ...] = ()
+    """Layers that stay float inside an int8 file, by the names that the report prints."""
+    prune: PruneStep | None = None
+    sparsify: SparsifyStep | None = None
+    qat: QatStep | None = None
+
+    def __post_init__(self) -> None:
+        if _NAME.fullmatch(self.name) is None:
+            raise ValueError(f"expected a name that can be a file's, got {self.name!r}")
+        if self.name == PARENT:
+            raise ValueError(f"expected another name than {PARENT}, which is the float parent's")
+        check_choice("precision", self.precision, PRECISIONS)
+        if self.qat is not None and self.precision != "int8":
+            raise ValueError(f"expected precision int8 beside [qat], got {self.precision!r}")
+        if self.keep_float and (self.precision != "int8" or self.qat is not None):
+            raise ValueError(
+                "expected precision int8 without [qat] beside keep_float, since ranges then come from calibration, "
+                f"got {self.precision!r}{' with [qat]' if self.qat is not None else ''}"
+            )
+        if self.calibration_images < 1:
+            raise ValueError(f"expected at least 1 calibration image, got {self.calibration_images}")
+
+    @property
+    def trains(self) -> bool:
+        """Say whether the network is trained further."""
+        return any(step is not None for step in (self.prune, self.sparsify, self.qat))
+
+    @property
+    def is_plain_int8(self) -> bool:
+        """Say whether this is all int8 without further training, which further training has to beat."""
+        return self.precision == "int8" and not self.trains and not self.keep_float
+
+
+def _check_training(epochs: int, learning_rate: float, distillation: float) -> None:
+    if not 1 <= epochs <= EPOCHS or not 0.0 < learning_rate < float("inf"):
+        raise ValueError(f"expected 1 to {EPOCHS} epochs and a learning_rate above 0, got {epochs} and {learning_rate}")
+    if not 0.0 <= distillation <= 1.0:
+        raise ValueError(f"expected distillation from 0 to 1, got {distillation}")
+
+
+def load_recipe(name: str) -> Recipe:
+    """Read a recipe by its name or by the path of a TOML file; unknown keys are refused."""
+    path = find_recipe(name)
+    table: dict[str, Any] = {"name": path.stem, **read_toml(path)}
+    try:
+        return from_plain(Recipe, table)
+    except ValueError as error:
+        raise RecipeError(
+            f"Expected a valid recipe in {path}, got: {error}.", "quantize/README.md explains every key."
+        ) from error
+
+
+def check_names(recipes: Sequence[Recipe]) -> None:
+    """Refuse recipes whose files would have one name."""
+    for name, count in Counter(recipe.name for recipe in recipes).items():
+        if count > 1:
+            raise RecipeError(
+                f"Expected recipes of different names, got {count} that are called {name}.",
+                "Rename a recipe's file. Beside recipes that train for int8, int8-ptq is made, too.",
+            )
+
+
+def add_plain_recipe(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
+    """Put plain int8 before recipes that train for int8, so that it is seen whether the training gained anything."""
+    trained = any(recipe.qat is not None for recipe in recipes)
+    if not trained or any(recipe.is_plain_int8 for recipe in recipes):
+        return recipes
+    return (load_recipe("int8-ptq"), *recipes)
+
+
+def format_recipe(recipe: Recipe) -> str:
+    """Write a recipe as TOML with every key, also those that were left out."""
+    table = {key: value for key, value in to_plain(recipe).items() if key != "name" and value is not None}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
+    for key, inner in table.items():
+        if isinstance(inner, Mapping):
+            given = {name: value for name, value in inner.items() if value is not None}
+            lines += ["", f"[{key}]", *(f"{name} = {json.dumps(value)}" for name, value in given.items())]
+    return "\n".join(lines) + "\n"

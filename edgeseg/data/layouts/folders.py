@@ -1,0 +1,224 @@
+"""Images and masks of the same names in folders: the layout that `data import` and `data synth` write."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import tokenize
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.core.errors import DataError
+from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, check_pixels, check_regular
+from edgeseg.data.defects import DefectError, missing_modalities, stray_labels
+from edgeseg.data.layouts.base import (
+    UNNAMED_CLASS,
+    Found,
+    Named,
+    collect_cases,
+    compare_names,
+    index_by_stem,
+    list_folder,
+    mask_folders,
+    pair_files,
+)
+from edgeseg.data.reading import (
+    GIVEN_PARTS,
+    Case,
+    Reading,
+    binary_mask,
+    find_values,
+    read_modalities,
+    split_labels,
+    to_channels,
+)
+from edgeseg.frame.images import for_data, list_images, read_image, to_frame
+
+FIRST = "images"
+COLOURS = 3
+_DAMAGES = (ValueError, EOFError, OSError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError)
+"""What NumPy raises on a header that is none; it reads it as a Python literal."""
+_SAVE_AGAIN = "Save the array again with numpy.save."
+
+
+class PlainLayout:
+    """images/NAME.png and masks/NAME.png; several classes in masks_CLASS/, further modalities in images_MODALITY/."""
+
+    name = "plain"
+    expects = "images/NAME.png and masks/NAME.png (several classes: masks_CLASS/NAME.png)"
+
+    def fits(self, root: Path) -> bool:
+        """Look for images/ and masks/."""
+        return (root / FIRST).is_dir() and bool(list_images(root / FIRST)) and bool(mask_folders(root))
+
+    def find(self, root: Path) -> Found:
+        """Pair images with masks by name; every image is a group of its own."""
+        images = index_by_stem(root / FIRST, list_folder(root, FIRST))
+        further = [path for path in sorted(root.glob(f"{FIRST}_*")) if path.is_dir()]
+        return join_modalities(root, images, further) if further else pair_files(root, images)
+
+
+def join_modalities(root: Path, images: Named, further: list[Path]) -> Found:
+    """Make one colour image of the images of the same name in three folders."""
+    if len(further) + 1 != COLOURS:
+        raise DataError(
+            f"Expected one folder of images or three in {root}, got {len(further) + 1}: {FIRST}, "
+            f"{', '.join(path.name for path in further)}.",
+            "A frame has one channel or three. Take a folder away, or give one modality twice.",
+        )
+    named = [index_by_stem(folder, list_images(folder)) for folder in further]
+    complete = set(images.files).intersection(*(one.files for one in named))
+    found = pair_files(root, images)
+    names = tuple(path.name.removeprefix(f"{FIRST}_") for path in (root / FIRST, *further))
+    cases = tuple(
+        dataclasses.replace(
+            case, others=tuple(one.files[case.stem] for one in named), modalities=names, read=read_modalities
+        )
+        for case in found.cases
+        if case.stem in complete
+    )
+    return Found(cases, found.classes, (*found.defects, *_list_gaps([images, *named], [root / FIRST, *further])))
+
+
+def _list_gaps(named: list[Named], folders: list[Path]) -> list[DefectError]:
+    stems = set().union(*(one.files for one in named))
+    gaps = [(folder, sorted(stems - set(one.files))) for folder, one in zip(folders, named, strict=True)]
+    own = [defect for one in named[1:] for defect in one.defects]
+    return own + [missing_modalities(folder, missing) for folder, missing in gaps if missing]
+
+
+class LabelMapLayout:
+    """images/NAME.png and labels/NAME.png with 0 for background and 1 to K for the classes."""
+
+    name = "labelmap"
+    expects = "images/NAME.png and labels/NAME.png (0 for background, 1 to K for the classes)"
+
+    def fits(self, root: Path) -> bool:
+        """Look for images/ and labels/."""
+        return all((root / name).is_dir() and list_images(root / name) for name in ("images", "labels"))
+
+    def find(self, root: Path) -> Found:
+        """Pair images with label maps; all of these are read once, to know how many classes there are."""
+        folder = root / "labels"
+        images = index_by_stem(root / "images", list_folder(root, "images"))
+        labels = index_by_stem(folder, list_folder(root, "labels"))
+        paired = [Case(s, p, (labels.files[s],), s) for s, p in images.files.items() if s in labels.files]
+        values: set[int] = set()
+        cases, unreadable = collect_cases(paired, partial(_note_values, values=values))
+        classes = min(max(values, default=0), CLASSES)
+        defects = (*images.defects, *labels.defects, *compare_names(images.files, labels.files, folder), *unreadable)
+        reader = partial(read_label_map, classes=classes)
+        return Found(
+            tuple(dataclasses.replace(case, read=reader) for case in cases),
+            number_classes(classes),
+            (*defects, *_check_values(values, folder)),
+        )
+
+
+def read_label_map(case: Case, colour: bool, classes: int) -> Reading:
+    """Read an image and its label map."""
+    frame = read_image(case.image, colour)
+    return frame, split_labels(read_image(case.masks[0]), frame, classes, str(case.masks[0]))
+
+
+def number_classes(count: int) -> tuple[str, ...]:
+    """Name classes that have only numbers, so that they sort as they count."""
+    return tuple(f"class_{number:0{len(str(count))}d}" for number in range(1, count + 1))
+
+
+def _note_values(case: Case, values: set[int]) -> Case:
+    values.update(find_values(read_image(case.masks[0])))
+    return case
+
+
+def _check_values(values: set[int], folder: Path) -> tuple[DefectError, ...]:
+    """Refuse gaps, and more classes than a label map of 8 bits can hold later."""
+    expected = set(range(1, max(values, default=0) + 1))
+    fits = bool(expected) and expected <= values and len(expected) <= CLASSES
+    return (
+        () if fits else (stray_labels(str(folder), sorted(values), "K" if len(expected) <= CLASSES else f"{CLASSES}"),)
+    )
+
+
+class ArraysLayout:
+    """train_images.npy and train_masks.npy; val_ and test_ where they were given."""
+
+    name = "arrays"
+    expects = "train_images.npy (n, height, width[, channels]) and train_masks.npy; also val_ and test_, kept as parts"
+
+    def fits(self, root: Path) -> bool:
+        """Look for an array of images."""
+        return any(os.path.lexists(root / f"{part}_images.npy") for part in GIVEN_PARTS)
+
+    def find(self, root: Path) -> Found:
+        """Number the images of each part; given parts are kept, and a lone train_ is divided like any other data."""
+        parts = [part for part in GIVEN_PARTS if os.path.lexists(root / f"{part}_images.npy")]
+        found = [_find_part(root, part, part if len(parts) > 1 else "") for part in parts]
+        classes = found[0].classes if found else ()
+        if any(part.classes != classes for part in found):
+            raise DataError(f"Expected masks of the same classes in all parts of {root}, got others.", _SAVE_AGAIN)
+        cases = tuple(case for part in found for case in part.cases)
+        return Found(cases, classes, tuple(defect for part in found for defect in part.defects))
+
+
+def read_slice(case: Case, colour: bool, number: int) -> Reading:
+    """Read one image of an array, and its masks; three channels are taken as RGB."""
+    source = f"{case.image}, image {number}"
+    frame = to_channels(to_frame(_open(case.image)[number], source), colour, source)
+    masks = np.atleast_3d(_open(case.masks[0])[number])
+    where = f"{case.masks[0]}, mask {number}"
+    return frame, tuple(binary_mask(masks[:, :, k], frame, where) for k in range(masks.shape[2]))
+
+
+def _find_part(root: Path, part: str, given: str) -> Found:
+    images, masks = (root / f"{part}_{kind}.npy" for kind in ("images", "masks"))
+    shape = _open(masks).shape
+    counts = len(_open(images)), shape[0]
+    stems = [f"{part}_{number:05d}" for number in range(max(counts))]
+    cases = tuple(
+        Case(stem, images, (masks,), stem, part=given, read=partial(read_slice, number=number))
+        for number, stem in enumerate(stems[: min(counts)])
+    )
+    channels = shape[3] if len(shape) == 4 else 1
+    classes = number_classes(channels) if channels > 1 else (UNNAMED_CLASS,)
+    return Found(cases, classes, compare_names(stems[: counts[0]], stems[: counts[1]], masks))
+
+
+def _open(path: Path) -> NDArray[Any]:
+    """Map an array into memory, so that one image is read without the others."""
+    dtype, shape, fortran, start = _read_array_header(path)
+    if len(shape) not in (3, 4):
+        raise DataError(f"Expected an array (n, height, width[, channels]) in {path}, got {shape}.", _SAVE_AGAIN)
+    for_data(check_pixels, path, shape[2], shape[1])
+    if not (0 < shape[0] <= CASES and 0 < math.prod(shape[3:]) <= CLASSES):
+        raise DataError(
+            f"Expected 1 to {CASES} images of at most {CLASSES} channels in {path}, got the shape {shape}.", _SAVE_AGAIN
+        )
+    held = path.stat().st_size - start
+    if held < math.prod(shape) * dtype.itemsize:
+        raise DataError(f"Expected the whole array {dtype} {shape} in {path}, got {held} bytes.", _SAVE_AGAIN)
+    order: Literal["F", "C"] = "F" if fortran else "C"
+    return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape, order=order)
+
+
+def _read_array_header(path: Path) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
+    """Read type, shape, whether the first side varies fastest, and where the numbers begin; nothing is allocated."""
+    if not os.path.lexists(path):
+        raise DataError(f"Expected an array at {path}, got none.", "Save the masks beside the images.")
+    for_data(check_regular, path, MAPPED_BYTES)
+    try:
+        with path.open("rb") as file:
+            major, _ = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = read(file)
+            start = file.tell()
+    except _DAMAGES as error:
+        raise DataError(f"Expected an array of numbers, got the unreadable file {path}.", _SAVE_AGAIN) from error
+    if dtype.kind not in "buif":
+        raise DataError(f"Expected an array of numbers, got {dtype} in {path}.", _SAVE_AGAIN)
+    return dtype, shape, fortran, start

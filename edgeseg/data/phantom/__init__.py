@@ -1,6 +1,0 @@
-"""Ultrasound phantoms with exact masks: data to try everything on without a patient behind it."""
-
-from edgeseg.data.phantom.geometry import GEOMETRIES
-from edgeseg.data.phantom.scene import LABELS, PhantomClip, PhantomFrame, render_case
-
-__all__ = ["GEOMETRIES", "LABELS", "PhantomClip", "PhantomFrame", "render_case"]

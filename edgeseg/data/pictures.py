@@ -1,0 +1,127 @@
+"""Many labelled images at a glance: a person should judge them before a network does."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.core.spec import ClassSpec, InputSpec
+from edgeseg.data.augment import AugmentSpec, Pixels, vary_case
+from edgeseg.data.dataset import LabelledImage, find_white, read_case, view_case
+from edgeseg.data.reading import Case
+from edgeseg.frame.images import to_bgr
+from edgeseg.frame.preprocess import frame_to_grid, mask_to_grid
+
+TILE, GAP = 192, 4
+COLUMNS, ROWS = 8, 6
+OUTLINE_LEVEL = 127
+Picture = NDArray[np.uint8]
+Outline = tuple[Picture, tuple[int, int, int]]
+"""A mask, and the RGB colour it is outlined in."""
+CASES, VARIANTS = 6, 7
+
+
+def pick_evenly(cases: Sequence[Case], count: int = COLUMNS * ROWS) -> list[Case]:
+    """Pick cases evenly from first to last."""
+    return [cases[i] for i in np.linspace(0, len(cases) - 1, min(count, len(cases))).astype(int)]
+
+
+def draw_sheet(cases: Sequence[Case], classes: Sequence[ClassSpec]) -> Picture:
+    """Draw a contact sheet (BGR) of some cases, each with its masks outlined."""
+    tiles = [draw_tile(view_case(case), classes) for case in pick_evenly(cases)]
+    return lay_tiles(tiles, min(COLUMNS, math.ceil(math.sqrt(len(tiles)) * COLUMNS / ROWS)))
+
+
+def draw_tile(image: LabelledImage, classes: Sequence[ClassSpec]) -> Picture:
+    """Draw one case with its masks outlined into a square tile."""
+    outlines = [(mask, spec.colour) for mask, spec in zip(image.masks, classes, strict=True)]
+    return pad_square(draw_outlines(image.frame, outlines, TILE), TILE)
+
+
+def draw_outlines(frame: NDArray[Any], outlines: Iterable[Outline], side: int) -> Picture:
+    """Draw a frame so that its longer side has a given length, with outlines; 16 bit go to the brightest pixel."""
+    height, width = frame.shape[:2]
+    factor = side / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    picture = cv2.resize(to_bgr(_to_bytes(frame)), size, interpolation=way)
+    for mask, colour in outlines:
+        full = (mask > 0).astype(np.uint8) * np.uint8(255)
+        small = cv2.resize(full, size, interpolation=cv2.INTER_LINEAR) > OUTLINE_LEVEL
+        outline_mask(np.asarray(picture), small.astype(np.uint8), colour[::-1])
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def pad_square(picture: Picture, side: int) -> Picture:
+    """Put a picture into the middle of a black square."""
+    height, width = picture.shape[:2]
+    top, left = (side - height) // 2, (side - width) // 2
+    return np.pad(picture, ((top, side - height - top), (left, side - width - left), (0, 0)))
+
+
+def outline_mask(picture: Picture, mask: Picture, colour: tuple[int, ...]) -> None:
+    """Draw a thin outline of a mask into a BGR picture."""
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, contours, -1, colour, 1)
+
+
+def lay_tiles(tiles: Sequence[Picture], columns: int) -> Picture:
+    """Lay tiles of one size out in rows, with a gap between them."""
+    height, width = tiles[0].shape[:2]
+    rows = math.ceil(len(tiles) / columns)
+    sheet = np.zeros((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), np.uint8)
+    for number, tile in enumerate(tiles):
+        top, left = number // columns * (height + GAP), number % columns * (width + GAP)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet
+
+
+def _to_bytes(frame: NDArray[Any]) -> Picture:
+    if frame.dtype == np.uint8:
+        return frame
+    return np.asarray(frame * (255.0 / max(int(frame.max()), 1)), dtype=np.uint8)
+
+
+def draw_preview(
+    cases: Sequence[Case], classes: Sequence[ClassSpec], spec: InputSpec, augment: AugmentSpec | None, seed: int
+) -> Picture:
+    """Draw a sheet (BGR): one line for each case, first as it is, then varied and denoised as for training.
+
+    Args:
+        cases: The cases, of which some are picked evenly.
+        classes: Whose masks are outlined.
+        spec: What a frame is turned into.
+        augment: How images are varied; None leaves them as they are.
+        seed: Another seed gives other variants.
+    """
+    images = [read_case(case, spec.channels > 1) for case in pick_evenly(cases, CASES)]
+    spec = dataclasses.replace(spec, white=find_white(images))
+    tiles = []
+    for number, image in enumerate(images):
+        tiles += _draw_line(image, classes, spec, augment, (seed, number))
+    return lay_tiles(tiles, 1 + VARIANTS)
+
+
+def _draw_line(
+    image: LabelledImage,
+    classes: Sequence[ClassSpec],
+    spec: InputSpec,
+    augment: AugmentSpec | None,
+    seed: tuple[int, int],
+) -> list[Picture]:
+    pixels = frame_to_grid(image.frame, spec)
+    masks = np.stack([mask_to_grid(mask, spec) for mask in image.masks], axis=-1)
+    randoms = [np.random.default_rng((*seed, variant)) for variant in range(VARIANTS)]
+    varied = [vary_case(pixels, masks, augment, spec.denoise, random) for random in randoms]
+    return [draw_tile(_as_image(image.case, *pair), classes) for pair in [(pixels, masks), *varied]]
+
+
+def _as_image(case: Case, pixels: Pixels, masks: Pixels) -> LabelledImage:
+    """Take what lies on the grid for an image; OpenCV draws blue first."""
+    return LabelledImage(case, pixels[:, :, ::-1], tuple(np.moveaxis(masks, -1, 0)))

@@ -1,0 +1,209 @@
+"""Which backends would run a model here: each one is tried, GPU and Edge TPU in a process of their own."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from edgeseg.backends.probe_model import build_probe_model
+from edgeseg.core.errors import EdgesegError
+from edgeseg.core.install import tell_install
+from edgeseg.doctor.checks import Check
+from edgeseg.machine.host import Machine, parse_version
+
+USB_IN_USE = "18d1:9302"
+USB_IDS = frozenset({"1a6e:089a", USB_IN_USE})
+"""Before and after its first use: it changes its identity when its firmware is loaded."""
+USB_3_MBIT = 5000
+SOLDERED_ON_USB_2 = "MT8167"
+"""In the device tree of the Coral Dev Board Mini."""
+PCI_IDS = frozenset({"1ac1:089a"})
+LIBRARY = "libedgetpu.so.1"
+LIBRARY_HINT = "Install libedgetpu1-std from Coral's package source: https://coral.ai/software"
+CRASH_HINT = (
+    "Install a libedgetpu that was built for this TFLite runtime: Coral's 16.0 was built for TensorFlow Lite 2.5 and "
+    "crashes in runtimes from 2.12 on."
+)
+FIRST_MISFIT = (2, 12)
+SMALL_PAGE = 4096
+VULKAN = "libvulkan.so.1"
+LIMIT_S = 10.0
+"""For a driver that hangs; one that works answers within two seconds."""
+_VULKAN_HINT = "sudo apt-get install libvulkan1 mesa-vulkan-drivers    (NVIDIA: its own driver), or use --backend cpu."
+_CRASH_HINTS = {"gpu": _VULKAN_HINT, "edgetpu": CRASH_HINT}
+
+_CORALS_OWN = re.compile(r"1[0-6]\.\d+(-\d+)?")
+"""Builds for later releases name them in their version, such as 16.0tf2.19."""
+_PACKAGE = re.compile(r"^Package: libedgetpu1-(?:std|max)\n(?:.+\n)*?Version: (\S+)", re.MULTILINE)
+
+
+def find_edgetpu(machine: Machine) -> str:
+    """Say where an Edge TPU is, PCI or USB; empty without one."""
+    signs = machine.read_signs()
+    if signs.pci & PCI_IDS:
+        return "PCI"
+    return "USB" if signs.usb & USB_IDS else ""
+
+
+def check_edgetpu(machine: Machine) -> Check:
+    """Look for an Edge TPU, its library and, for a PCI card, its driver."""
+    place, has_library = find_edgetpu(machine), machine.has_library(LIBRARY)
+    library = f"{LIBRARY} {'found' if has_library else 'not found'}"
+    if not place:
+        return Check("edge tpu", "ok", f"No Edge TPU on USB or PCI ({library}).")
+    if not has_library:
+        return Check("edge tpu", "warning", f"An Edge TPU on {place}, but {library}.", LIBRARY_HINT)
+    if place == "PCI" and not machine.find("dev/apex_*"):
+        fix = "Install gasket-dkms from Coral's package source (https://coral.ai/software), then restart."
+        return Check("edge tpu", "warning", "An Edge TPU on PCI, but no /dev/apex_*.", fix)
+    return Check("edge tpu", "ok", f"An Edge TPU on {place}, {library}.")
+
+
+def check_edgetpu_rights(machine: Machine) -> Check:
+    """Tell whether this user may open the Edge TPU."""
+    closed = [node for node in _list_nodes(machine) if not machine.can_write(machine.root / node)]
+    if not closed:
+        return Check("edge tpu rights", "ok", "No Edge TPU is closed to this user.")
+    group = "apex" if closed[0].startswith("dev/apex") else "plugdev"
+    detail = f"This user may not open the Edge TPU at /{closed[0]}."
+    fix = (
+        f'sudo usermod -aG {group} "$USER"    (then log in again; without the udev rule of libedgetpu1-std: '
+        "sh devices/BOARD/setup.sh --as-root, then unplug it and plug it in again)"
+    )
+    return Check("edge tpu rights", "problem", detail, fix)
+
+
+def check_edgetpu_port(machine: Machine) -> Check:
+    """Tell whether a USB stick in use has the speed, and so the power, of USB 3."""
+    speeds = [machine.read_number(f"{folder}/speed") for folder in _find_sticks(machine, frozenset({USB_IN_USE}))]
+    slow = [speed for speed in speeds if speed is not None and speed < USB_3_MBIT]
+    if not slow or SOLDERED_ON_USB_2 in machine.read_signs().model:
+        return Check("edge tpu port", "ok", "No Edge TPU is on a port slower than USB 3.")
+    detail = (
+        f"The Edge TPU is on a port of {slow[0]} Mbit/s, expected {USB_3_MBIT}: slower, and short of power it resets."
+    )
+    fix = "Plug it into a USB 3 port (blue) by its own cable, or into a powered USB 3 hub."
+    return Check("edge tpu port", "warning", detail, fix)
+
+
+def _list_nodes(machine: Machine) -> list[str]:
+    usb = [_name_usb_node(machine, folder) for folder in _find_sticks(machine, USB_IDS)]
+    return machine.find("dev/apex_*") + [node for node in usb if node]
+
+
+def _find_sticks(machine: Machine, identities: frozenset[str]) -> list[str]:
+    """List the folders of the USB devices with one of these identities."""
+    folders = [path.rpartition("/")[0] for path in machine.find("sys/bus/usb/devices/*/idVendor")]
+    return [
+        folder
+        for folder in folders
+        if f"{machine.read(f'{folder}/idVendor')}:{machine.read(f'{folder}/idProduct')}" in identities
+    ]
+
+
+def _name_usb_node(machine: Machine, folder: str) -> str:
+    bus, device = (machine.read_number(f"{folder}/{name}") for name in ("busnum", "devnum"))
+    return "" if bus is None or device is None else f"dev/bus/usb/{bus:03d}/{device:03d}"
+
+
+def check_edgetpu_pair(machine: Machine) -> Check:
+    """Tell whether the installed libedgetpu is one that crashes in this runtime."""
+    package = _PACKAGE.search(machine.read("var/lib/dpkg/status") + "\n")
+    if package is None:
+        return Check("libedgetpu", "ok", "No package of libedgetpu whose version would tell whether it fits.")
+    litert = machine.load_package("ai_edge_litert")
+    legacy = machine.load_package("tflite_runtime")
+    is_new = litert.module is not None or parse_version(legacy.version) >= FIRST_MISFIT
+    if is_new and _CORALS_OWN.fullmatch(package[1]):
+        runtime = f"LiteRT {litert.version}" if litert.module is not None else f"tflite-runtime {legacy.version}"
+        return Check("libedgetpu", "problem", f"libedgetpu {package[1]} does not fit {runtime}.", CRASH_HINT)
+    return Check("libedgetpu", "ok", f"libedgetpu {package[1]}: nothing is known against it and this runtime.")
+
+
+def check_page_size(machine: Machine) -> Check:
+    """Tell whether memory pages are small enough for the Edge TPU's PCI driver."""
+    if find_edgetpu(machine) != "PCI" or machine.page_size == SMALL_PAGE:
+        return Check("page size", "ok", f"Memory pages of {machine.page_size // 1024} kB.")
+    detail = f"Memory pages of {machine.page_size // 1024} kB: the Edge TPU's PCI driver is reported to need 4 kB."
+    fix = "On a Raspberry Pi 5: put kernel=kernel8.img into /boot/firmware/config.txt and restart."
+    return Check("page size", "warning", detail, fix)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a backend; one for which nothing is here is no fault of the machine."""
+
+    available: bool
+    detail: str
+    hint: str = ""
+    is_fault: bool = True
+
+
+def check_cpu_backend(machine: Machine) -> Check:
+    """Tell what would run models on the CPU."""
+    return _report("cpu", probe_backend(machine, "cpu"))
+
+
+def check_gpu_backend(machine: Machine) -> Check:
+    """Tell whether LiteRT computes on a GPU."""
+    return _report("gpu", probe_backend(machine, "gpu"))
+
+
+def check_edgetpu_backend(machine: Machine) -> Check:
+    """Tell whether library, runtime and Edge TPU work together."""
+    return _report("edgetpu", probe_backend(machine, "edgetpu"))
+
+
+def check_onnx_backend(machine: Machine) -> Check:
+    """Tell what onnxruntime would run models on."""
+    return _report("onnx", probe_backend(machine, "onnx"))
+
+
+def _report(name: str, found: Finding) -> Check:
+    title = f"backend {name}"
+    if found.available or not found.is_fault:
+        return Check(title, "ok", found.detail.rstrip(".") + ".")
+    return Check(title, "problem" if name == "cpu" else "warning", found.detail, found.hint)
+
+
+@cache
+def probe_backend(machine: Machine, name: str) -> Finding:
+    """Try a backend, once for each machine, and only where its parts are there."""
+    absence = _find_absence(machine, name)
+    if absence is not None:
+        return absence
+    package = machine.load_package("edgeseg.backends.select")
+    if package.module is None:
+        return Finding(False, "Not tried: numpy does not load.", "Mend the line on numpy first.")
+    try:
+        if name in _CRASH_HINTS:
+            return _try_elsewhere(machine, name)
+        probe = package.module.BACKENDS[name].probe(b"")
+    except EdgesegError as error:
+        return Finding(False, error.message, error.hint)
+    return Finding(probe.available, probe.detail, probe.hint)
+
+
+def _find_absence(machine: Machine, name: str) -> Finding | None:
+    """Say what a backend lacks before anything of it is loaded; None where it can be tried."""
+    if name == "gpu" and not machine.has_library(VULKAN):
+        return Finding(False, f"Not usable: {VULKAN} is not here.", _VULKAN_HINT, is_fault=False)
+    if name == "edgetpu" and not find_edgetpu(machine):
+        hint = "Plug it in, or name another --device."
+        return Finding(False, "Not usable: no Edge TPU on USB or PCI.", hint, is_fault=False)
+    if name == "edgetpu" and not machine.has_library(LIBRARY):
+        return Finding(False, f"Not usable: {LIBRARY} is not here.", LIBRARY_HINT)
+    if name == "onnx" and machine.load_package("onnxruntime").module is None:
+        hint = tell_install("onnx")
+        return Finding(False, "Not usable: onnxruntime is not here, or does not load.", hint, is_fault=False)
+    return None
+
+
+def _try_elsewhere(machine: Machine, name: str) -> Finding:
+    """Run the tiny model; on an Edge TPU it stays on the CPU, yet the library and the chip are opened."""
+    if machine.load_package("ai_edge_litert.schema_py_generated").module is None:
+        return Finding(False, "Not tried: LiteRT does not load.", "Mend the line on runtime first.")
+    trial = machine.import_module("edgeseg.backends.probing")
+    probe = trial.try_backend(name, "", build_probe_model(), _CRASH_HINTS[name], LIMIT_S)
+    return Finding(probe.available, probe.detail, probe.hint)

@@ -1,0 +1,124 @@
+"""Pictures of the cases worth looking at: worst, best, and what was marked where nothing is.
+
+No picture carries a case's name, since names may tell more than they should; `overlays.csv` says which is which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgeseg.core.files import write_rows
+from edgeseg.data.dataset import LabelledImage
+from edgeseg.data.pictures import Picture, draw_outlines, lay_tiles, pad_square
+from edgeseg.evaluation.score import ScoredCase
+from edgeseg.frame.images import write_image
+from edgeseg.inference.segmenter import Segmenter
+
+TRUTH, PREDICTION = (0, 200, 255), (255, 150, 0)
+"""RGB; people who do not tell red from green tell these two."""
+SHOWN, SIDE, TILE = 6, 640, 288
+WORST, BEST, FALSE = "worst", "best", "false-positive"
+INDEX, SHEET = "overlays.csv", "sheet.png"
+_STRIP, _SCALE = 24, 0.45
+_INK = (235, 235, 235)
+GetImage = Callable[[int], LabelledImage]
+
+
+@dataclass(frozen=True)
+class NotableCase:
+    """A case worth looking at: why, its place among its kind from 1, and its number among all cases."""
+
+    kind: str
+    rank: int
+    number: int
+    caption: str
+
+    @property
+    def file(self) -> str:
+        """Name the picture's file."""
+        return f"{self.kind}-{self.rank}.png"
+
+
+def pick_notable_cases(scored: Sequence[ScoredCase], shown: int = SHOWN) -> list[NotableCase]:
+    """Pick the worst and the best cases by Dice, each once, and empty ones in which something was marked."""
+    filled = [number for number, case in enumerate(scored) if not case.empty]
+    ranked = sorted(filled, key=lambda number: scored[number].mean("dice"))
+    worst = ranked[: min(shown, (len(ranked) + 1) // 2)]
+    best = ranked[len(worst) :][::-1][:shown]
+    false = [number for number, case in enumerate(scored) if case.empty and case.false_positives][:shown]
+    return [
+        NotableCase(kind, rank, number, _caption(kind, rank, scored[number]))
+        for kind, numbers in ((WORST, worst), (BEST, best), (FALSE, false))
+        for rank, number in enumerate(numbers, start=1)
+    ]
+
+
+def _caption(kind: str, rank: int, case: ScoredCase) -> str:
+    return f"false positive {rank}" if kind == FALSE else f"{kind} {rank}   Dice {case.mean('dice'):.3f}"
+
+
+def write_overlays(folder: Path, segmenter: Segmenter, scored: Sequence[ScoredCase], get_image: GetImage) -> None:
+    """Write a picture of every telling case, a sheet of all, and a table of their names.
+
+    Args:
+        folder: Where they go.
+        segmenter: What drew the masks.
+        scored: How all cases came out.
+        get_image: Gives the image of a case by its number.
+    """
+    notable = pick_notable_cases(scored)
+    for one in notable:
+        picture = draw_comparison(segmenter, get_image(one.number), SIDE)
+        write_image(folder / one.file, add_legend(add_caption(picture, one.caption)))
+    write_image(folder / SHEET, draw_notable_case(segmenter, notable, get_image))
+    rows = [(one.file, scored[one.number].stem, scored[one.number].group, one.caption) for one in notable]
+    write_rows(folder / INDEX, ("picture", "stem", "group", "caption"), rows)
+
+
+def draw_notable_case(segmenter: Segmenter, notable: Sequence[NotableCase], get_image: GetImage) -> Picture:
+    """Draw a sheet: a line for each kind under a legend."""
+    blank = np.zeros((TILE + _STRIP, TILE, 3), np.uint8)
+    columns = max((one.rank for one in notable), default=1)
+    tiles = []
+    for kind in dict.fromkeys(one.kind for one in notable):
+        line = [one for one in notable if one.kind == kind]
+        pictures = [pad_square(draw_comparison(segmenter, get_image(one.number), TILE), TILE) for one in line]
+        tiles += [add_caption(picture, one.caption) for picture, one in zip(pictures, line, strict=True)]
+        tiles += [blank] * (columns - len(line))
+    return add_legend(lay_tiles(tiles or [blank], columns))
+
+
+def draw_comparison(segmenter: Segmenter, image: LabelledImage, side: int) -> Picture:
+    """Draw a case with the true outlines and over them the predicted ones."""
+    labels = segmenter.segment(image.frame).labels
+    predicted = [(labels == number).astype(np.uint8) for number in range(1, len(image.masks) + 1)]
+    outlines = [(mask, TRUTH) for mask in image.masks] + [(mask, PREDICTION) for mask in predicted]
+    return draw_outlines(image.frame, outlines, side)
+
+
+def add_caption(picture: Picture, text: str) -> Picture:
+    """Put a line of text above a picture."""
+    strip = _make_strip(picture)
+    _write(strip, text, 6, _INK)
+    return np.concatenate([strip, picture])
+
+
+def add_legend(picture: Picture) -> Picture:
+    """Say above a picture which outline is which."""
+    strip = _make_strip(picture)
+    _write(strip, "truth", 6, TRUTH[::-1])
+    _write(strip, "prediction", 64, PREDICTION[::-1])
+    return np.concatenate([strip, picture])
+
+
+def _make_strip(picture: Picture) -> Picture:
+    return np.zeros((_STRIP, picture.shape[1], 3), np.uint8)
+
+
+def _write(strip: Picture, text: str, left: int, colour: tuple[int, ...]) -> None:
+    cv2.putText(strip, text, (left, _STRIP - 8), cv2.FONT_HERSHEY_SIMPLEX, _SCALE, colour, 1, cv2.LINE_AA)

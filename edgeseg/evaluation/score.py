@@ -1,0 +1,299 @@
+"""Score a model file on labelled cases, through the same runtime as on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.core.card import Card
+from edgeseg.core.errors import DataError, UnknownNameError
+from edgeseg.core.files import write_rows
+from edgeseg.core.modelfile import ModelFile
+from edgeseg.core.progress import Advance, ignore
+from edgeseg.core.spec import ClassSpec
+from edgeseg.core.stats import FEWEST_GROUPS, Estimate, estimate_any, estimate_mean
+from edgeseg.data.dataset import Case, LabelledImage, fingerprint_dataset, open_dataset, read_cases, view_case
+from edgeseg.data.split import PARTS, divide_cases, refuse_other_split
+from edgeseg.evaluation.classes import Renaming, arrange_dataset
+from edgeseg.evaluation.metrics import (
+    Baseline,
+    CaseScore,
+    Thumbnail,
+    explain_useless,
+    measure_baseline,
+    measure_circumference,
+    score_mask,
+    shrink_truth,
+)
+from edgeseg.inference.segmenter import Segmenter
+
+MEASURES = ("dice", "iou", "precision", "recall", "hd95_px")
+FLOODED = 0.9
+"""Share of an image's pixels from which on it is as good as wholly marked: no organ fills so much of a frame."""
+CASE_COLUMNS = ("stem", "group", "class", "outcome", *MEASURES, "hd95_mm", "circumference_error_mm")
+
+
+@dataclass(frozen=True)
+class ScoredCase:
+    """One case: a score for each class that is there, and which of the absent classes were seen all the same."""
+
+    stem: str
+    group: str
+    scores: dict[str, CaseScore]
+    false_positives: tuple[str, ...]
+    empty: bool
+    pixel_size_mm: float | None = None
+    circumference_error_mm: float | None = None
+    """How far the circumference of the predicted head is from the one measured by hand, where there is one."""
+    marked_share: float = 0.0
+    """Share of the image's pixels that were marked, whatever as."""
+    truth: Mapping[str, Thumbnail] = field(default_factory=dict, compare=False, repr=False)
+    """Each class that is there on a small grid, for what needs no network: see `baseline`."""
+
+    def mean(self, measure: str) -> float:
+        """Average a measure over the classes that are there."""
+        return float(np.mean([getattr(score, measure) for score in self.scores.values()]))
+
+    def to_mm(self, pixels: float) -> float | None:
+        """Give a length in millimetres, where the pixel size is known."""
+        return None if self.pixel_size_mm is None else pixels * self.pixel_size_mm
+
+
+@dataclass(frozen=True)
+class EmptyCases:
+    """Cases with nothing to find, and the share of them in which something was found, with its interval."""
+
+    cases: int
+    false_positive_rate: float | None = None
+    """None where there is no such case."""
+    ci95: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a model's masks are over cases whose truth is not empty; the others stand under `empty`.
+
+    What no case can tell is None: a class that none shows has no Dice.
+    """
+
+    cases: int
+    dice: Estimate | None
+    iou: Estimate | None
+    precision: Estimate | None
+    recall: Estimate | None
+    hd95_px: Estimate | None
+    per_class: dict[str, dict[str, Estimate | None]]
+    empty: EmptyCases
+    absent: dict[str, EmptyCases]
+    """For each class the cases that do not show it, whatever else they show."""
+    hd95_mm: Estimate | None = None
+    """Over the cases whose pixel size is known."""
+    circumference_error_mm: Estimate | None = None
+    """Over the cases whose head circumference was measured by hand."""
+    baseline: Baseline | None = None
+    """What the best masks without a network reach on the same cases."""
+    useless: bool = False
+    """Whether the masks are no better than that, or below the least that a Dice says anything at."""
+    notices: tuple[str, ...] = ()
+    """What a person must know before the figures are read."""
+
+
+def score_cases(segmenter: Segmenter, images: Iterable[LabelledImage], on_case: Advance = ignore) -> list[ScoredCase]:
+    """Segment each image and compare the mask with the true one, at the image's own size.
+
+    Args:
+        segmenter: What draws the masks.
+        images: The cases.
+        on_case: Told each case's name when it was judged.
+    """
+    scored = []
+    for image in images:
+        labels = segmenter.segment(image.frame).labels
+        scored.append(score_labels(labels, image, segmenter.card.output.classes))
+        on_case(image.case.stem)
+    return scored
+
+
+def score_labels(labels: NDArray[np.uint8], image: LabelledImage, classes: Sequence[ClassSpec]) -> ScoredCase:
+    """Compare a label map with a case's true masks."""
+    scores: dict[str, CaseScore] = {}
+    false_positives: list[str] = []
+    for number, (spec, truth) in enumerate(zip(classes, image.masks, strict=True), start=1):
+        predicted = (labels == number).astype(np.uint8)
+        if truth.any():
+            scores[spec.name] = score_mask(predicted, truth)
+        elif predicted.any():
+            false_positives.append(spec.name)
+    return ScoredCase(
+        stem=image.case.stem,
+        group=image.case.group,
+        scores=scores,
+        false_positives=tuple(false_positives),
+        empty=not scores,
+        pixel_size_mm=image.case.pixel_size_mm,
+        circumference_error_mm=_compare_heads(labels, image.case),
+        marked_share=np.count_nonzero(labels) / labels.size,
+        truth={spec.name: shrink_truth(mask) for spec, mask in zip(classes, image.masks, strict=True) if mask.any()},
+    )
+
+
+def _compare_heads(labels: NDArray[np.uint8], case: Case) -> float | None:
+    if case.head_circumference_mm is None or case.pixel_size_mm is None:
+        return None
+    found = measure_circumference((labels == 1).astype(np.uint8), case.pixel_size_mm)
+    return abs(found - case.head_circumference_mm)
+
+
+def summarise_cases(scored: Sequence[ScoredCase], classes: Sequence[ClassSpec]) -> Evaluation:
+    """Average over the cases, with bootstrap intervals over groups."""
+    filled = [case for case in scored if not case.empty]
+    groups = [case.group for case in filled]
+    overall = {m: estimate_any([case.mean(m) for case in filled], groups) for m in MEASURES}
+    baseline = measure_baseline([case.truth for case in filled], groups)
+    doubt = explain_useless(overall["dice"], baseline)
+    return Evaluation(
+        cases=len(filled),
+        **overall,
+        per_class={spec.name: _summarise_class(filled, spec.name) for spec in classes},
+        empty=_count_false([(case, bool(case.false_positives)) for case in scored if case.empty]),
+        absent={
+            spec.name: _count_false([(c, spec.name in c.false_positives) for c in scored if spec.name not in c.scores])
+            for spec in classes
+        },
+        hd95_mm=_estimate_known(filled, [case.to_mm(case.mean("hd95_px")) for case in filled]),
+        circumference_error_mm=_estimate_known(filled, [case.circumference_error_mm for case in filled]),
+        baseline=baseline,
+        useless=bool(doubt),
+        notices=(*([doubt] if doubt else []), *list_notices(scored, classes)),
+    )
+
+
+def _count_false(marked: Sequence[tuple[ScoredCase, bool]]) -> EmptyCases:
+    if not marked:
+        return EmptyCases(0)
+    rate = estimate_mean([float(wrong) for _, wrong in marked], [case.group for case, _ in marked])
+    return EmptyCases(len(marked), rate.mean, rate.ci95)
+
+
+def _estimate_known(cases: Sequence[ScoredCase], values: Sequence[float | None]) -> Estimate | None:
+    known = [(value, case.group) for case, value in zip(cases, values, strict=True) if value is not None]
+    return estimate_any([value for value, _ in known], [group for _, group in known])
+
+
+def _summarise_class(filled: Sequence[ScoredCase], name: str) -> dict[str, Estimate | None]:
+    having = [case for case in filled if name in case.scores]
+    groups = [case.group for case in having]
+    found = {m: estimate_any([getattr(case.scores[name], m) for case in having], groups) for m in MEASURES}
+    hd95_mm = _estimate_known(having, [case.to_mm(case.scores[name].hd95_px) for case in having])
+    return found | ({} if hd95_mm is None else {"hd95_mm": hd95_mm})
+
+
+def list_notices(scored: Sequence[ScoredCase], classes: Sequence[ClassSpec]) -> list[str]:
+    """Say what masks look like that no figure shows: nothing, everything, a class that is never drawn, few cases."""
+    if not scored:
+        return []
+    filled, notices = [case for case in scored if not case.empty], []
+    flooded = sum(case.marked_share > FLOODED for case in scored)
+    if flooded > len(scored) / 2:
+        notices.append(f"Nearly the whole image is marked in {flooded} of {len(scored)} cases.")
+    if filled and not any(case.marked_share for case in filled):
+        notices.append(f"Nothing is marked in any of the {len(filled)} cases that show something.")
+    else:
+        notices += [said for spec in classes if (said := _explain_class(filled, spec.name))]
+    groups = len({case.group for case in filled})
+    if 0 < groups < FEWEST_GROUPS:
+        notices.append(f"Too few groups for an interval: {groups}, where {FEWEST_GROUPS} are needed.")
+    return notices
+
+
+def _explain_class(filled: Sequence[ScoredCase], name: str) -> str:
+    having = [case.scores[name] for case in filled if name in case.scores]
+    if not having:
+        return f"No case shows the class {name}: nothing is known of it." if filled else ""
+    if all(score.dice == 0 for score in having):
+        return f"The class {name} is found in none of the {len(having)} cases that show it."
+    return ""
+
+
+def estimate_drop(parent: Sequence[ScoredCase], child: Sequence[ScoredCase]) -> Estimate:
+    """Estimate how much Dice a file loses against its parent on the same cases (paired; above zero is a loss).
+
+    At least one case must show something.
+    """
+    pairs = [(p, c) for p, c in zip(parent, child, strict=True) if not p.empty]
+    return estimate_mean([p.mean("dice") - c.mean("dice") for p, c in pairs], [p.group for p, _ in pairs])
+
+
+def write_cases(path: Path, scored: Sequence[ScoredCase], classes: Sequence[ClassSpec]) -> None:
+    """Write one line per case and class; the worst cases are found by sorting it."""
+    write_rows(path, CASE_COLUMNS, [_list_case(case, spec.name) for case in scored for spec in classes])
+
+
+def _list_case(case: ScoredCase, name: str) -> tuple[str, ...]:
+    score = case.scores.get(name)
+    if score is None:
+        outcome = "false positive" if name in case.false_positives else "nothing there"
+        return (case.stem, case.group, name, outcome, *[""] * (len(MEASURES) + 2))
+    outcome = "found" if score.dice > 0 else "missed"
+    lengths = case.to_mm(score.hd95_px), case.circumference_error_mm
+    values = (*(getattr(score, measure) for measure in MEASURES), *lengths)
+    return (case.stem, case.group, name, outcome, *("" if value is None else f"{value:.5f}" for value in values))
+
+
+@dataclass(frozen=True)
+class PickedCases:
+    """Cases to judge on, and the name of the part they are."""
+
+    part: str
+    cases: tuple[Case, ...]
+
+
+def pick_cases(
+    card: Card,
+    root: Path,
+    part: str | None,
+    layout: str | None = None,
+    group_pattern: str | None = None,
+    own_part: str = "test",
+    renamed: Renaming | None = None,
+) -> PickedCases:
+    """Pick cases: on the data the model was trained on its own test part, on other data all of them.
+
+    Args:
+        card: The model's card, which says how its data were divided.
+        root: The data folder.
+        part: train, val, test or all; None leaves it open.
+        layout: How the files lie; None finds out.
+        group_pattern: What finds the group in each name; on the model's own data what the card says comes first.
+        own_part: The part that is taken of the model's own data where none is named.
+        renamed: Classes of the model that go by another name in the data.
+    """
+    if part is not None and part not in PARTS:
+        raise UnknownNameError("part", part, PARTS)
+    dataset = open_dataset(root, layout, group_pattern)
+    own = fingerprint_dataset(dataset) == card.provenance.data_fingerprint
+    if own and group_pattern != card.provenance.split.group_pattern:
+        dataset = open_dataset(root, layout, card.provenance.split.group_pattern)
+    dataset = arrange_dataset(dataset, card.output.classes, renamed)
+    chosen = part or (own_part if own else "all")
+    if chosen == "all":
+        return PickedCases("all", dataset.cases)
+    if not own:
+        raise DataError(
+            f"Expected the data the model was trained on for the part {chosen}, got other data in {root}.",
+            "Judge on all of it: --split all",
+        )
+    empty = {case.stem: not view_case(case).labels.any() for case in dataset.cases}
+    split = divide_cases(dataset.cases, empty, card.provenance.split)
+    refuse_other_split(root, split, card.provenance.split_fingerprint)
+    return PickedCases(chosen, split.part(chosen))
+
+
+def score_part(model: ModelFile, root: Path, part: str, layout: str | None = None) -> list[ScoredCase]:
+    """Score a model on a part of the data it was trained on."""
+    cases = pick_cases(model.card, root, part, layout).cases
+    return score_cases(Segmenter(model), read_cases(cases, model.card.input.in_colour))

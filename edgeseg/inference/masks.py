@@ -1,0 +1,125 @@
+"""What may be done to masks of a stream on request: holes filled, and two frames weighed against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.core.spec import ClassSpec
+from edgeseg.frame.images import to_bgr
+
+Bytes = NDArray[np.uint8]
+NEWEST_WEIGHT = 2 / 3
+LARGEST_PIXEL_MM = 100.0
+OPACITY = 0.30
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """What is done to the masks of a stream beyond what the card says."""
+
+    smooth: bool = False
+    """Weigh each frame's scores against those of the frame before: less flicker, a third of a frame behind."""
+    fill_holes: bool = False
+
+
+AS_THE_CARD_SAYS = MaskOptions()
+
+
+class ScoreSmoother:
+    """Weighs scores against the last ones; its memory is one frame, so nothing lags longer."""
+
+    def __init__(self) -> None:
+        self._last: Bytes | None = None
+
+    def smooth(self, scores: Bytes) -> Bytes:
+        """Mix the newest scores with the last ones; the first pass through as they are."""
+        last, self._last = self._last, scores
+        if last is None or last.shape != scores.shape:
+            return scores
+        mixed = cv2.addWeighted(scores, NEWEST_WEIGHT, last, 1.0 - NEWEST_WEIGHT, 0.0)
+        return np.asarray(mixed, dtype=np.uint8).reshape(scores.shape)
+
+    def forget(self) -> None:
+        """Begin anew: what comes next has nothing to do with what was."""
+        self._last = None
+
+
+def fill_holes(labels: Bytes, classes: int) -> Bytes:
+    """Mark background that a class encloses as that class; other classes inside it stay."""
+    filled = labels.copy()
+    for number in range(1, classes + 1):
+        mask = (labels == number).astype(np.uint8)
+        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(mask, outlines, -1, 1, cv2.FILLED)
+        filled[(mask > 0) & (filled == 0)] = number
+    return filled
+
+
+@dataclass(frozen=True)
+class ClassArea:
+    """The area of one class in one mask; in square millimetres where the size of a pixel is known."""
+
+    name: str
+    area_px: int
+    area_mm2: float | None
+
+
+def check_pixel_size(mm_per_px: float) -> None:
+    """Refuse what can be no size of a pixel.
+
+    Raises:
+        ValueError: So it is.
+    """
+    if not 0.0 < mm_per_px < LARGEST_PIXEL_MM:
+        raise ValueError(f"expected a pixel's size above 0 and below {LARGEST_PIXEL_MM:g} mm, got {mm_per_px}")
+
+
+def measure_areas(
+    labels: NDArray[np.uint8], classes: Sequence[ClassSpec], mm_per_px: float | None = None
+) -> tuple[ClassArea, ...]:
+    """Measure every class of a mask."""
+    pixels = np.bincount(labels.ravel(), minlength=len(classes) + 1)
+    square = None if mm_per_px is None else mm_per_px**2
+    return tuple(
+        ClassArea(spec.name, int(count), None if square is None else round(float(count) * square, 3))
+        for spec, count in zip(classes, pixels[1:], strict=False)
+    )
+
+
+def draw_overlay(
+    frame: NDArray[Any], labels: NDArray[np.uint8], classes: Sequence[ClassSpec], opacity: float = OPACITY
+) -> NDArray[np.uint8]:
+    """Draw labels onto a frame.
+
+    Args:
+        frame: Grey or BGR, 8 or 16 bit.
+        labels: 0 background, k the k-th class, of the frame's size.
+        classes: Whose colours are used.
+        opacity: How strong the fill is; the outline is always drawn.
+
+    Returns:
+        A BGR image.
+    """
+    canvas = to_bgr(frame)
+    for number, spec in enumerate(classes, start=1):
+        mask = (labels == number).astype(np.uint8)
+        if mask.any():
+            _draw_class(canvas, mask, spec.colour[::-1], opacity)
+    return canvas
+
+
+def _draw_class(canvas: NDArray[np.uint8], mask: NDArray[np.uint8], colour: tuple[int, ...], opacity: float) -> None:
+    """Draw onto the canvas; only what the mask covers is mixed, since the rest of a frame costs milliseconds."""
+    x, y, width, height = cv2.boundingRect(mask)
+    part = canvas[y : y + height, x : x + width]
+    tinted = cv2.addWeighted(part, 1.0 - opacity, np.full_like(part, colour), opacity, 0.0)
+    cv2.copyTo(tinted, mask[y : y + height, x : x + width], part)
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    thickness = max(1, round(min(canvas.shape[:2]) / 256))
+    cv2.drawContours(canvas, outlines, -1, colour, thickness, cv2.LINE_AA)

@@ -1,0 +1,1 @@
+"""What is known about this machine: its board, heat, memory and cameras."""

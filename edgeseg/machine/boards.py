@@ -1,0 +1,280 @@
+"""What is known about a board: its profile.toml."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeseg.core.errors import EdgesegError, RecipeError, UnknownNameError
+from edgeseg.core.limits import TOML_BYTES, read_regular
+from edgeseg.core.redact import make_line
+from edgeseg.core.schema import SchemaError, from_plain
+
+ROOT = Path("/")
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What a machine shows of itself; empty where it does not tell."""
+
+    machine: str
+    """What `uname -m` says."""
+    model: str = ""
+    """The device tree's model string."""
+    usb: frozenset[str] = frozenset()
+    """Identities as lsusb writes them, such as "1a6e:089a"."""
+    pci: frozenset[str] = frozenset()
+
+
+def read_signs(root: Path = ROOT, machine: str = platform.machine()) -> Signs:
+    """Read the signs of this machine, or of the one whose files lie below another root."""
+    return Signs(
+        machine,
+        read_text(root / "proc/device-tree/model"),
+        _read_ids(root / "sys/bus/usb/devices", "idVendor", "idProduct"),
+        _read_ids(root / "sys/bus/pci/devices", "vendor", "device"),
+    )
+
+
+def read_text(path: Path) -> str:
+    """Read a file of the kernel's; one that is missing or refuses reads as empty, as boards differ."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
+    except OSError:
+        return ""
+
+
+def _read_ids(folder: Path, vendor: str, product: str) -> frozenset[str]:
+    devices = (path.parent for path in folder.glob(f"*/{vendor}"))
+    return frozenset(f"{_read_id(device / vendor)}:{_read_id(device / product)}" for device in devices)
+
+
+def _read_id(path: Path) -> str:
+    """Read four hexadecimal digits; PCI writes 0x before them."""
+    return read_text(path).removeprefix("0x")
+
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def catalog_folder(name: str) -> Path:
+    """Find a data folder: in the installed package first, then in the checkout."""
+    installed = _PACKAGE / "_catalog" / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+def list_recipes() -> dict[str, Path]:
+    """List the recipes that come with edgeseg, by name."""
+    return {path.stem: path for path in sorted(catalog_folder("quantize").glob("*.toml"))}
+
+
+def list_boards() -> dict[str, Path]:
+    """List the boards that edgeseg knows, by name, each with its profile."""
+    return {path.parent.name: path for path in sorted(catalog_folder("devices").glob("*/profile.toml"))}
+
+
+def find_recipe(name: str) -> Path:
+    """Find a recipe by its name or by the path of a TOML file."""
+    return _find("recipe", name, list_recipes())
+
+
+def find_board(name: str) -> Path:
+    """Find a board's profile by its name or by the path of a TOML file."""
+    return _find("board", name, list_boards())
+
+
+def _find(kind: str, name: str, known: dict[str, Path]) -> Path:
+    if name in known:
+        return known[name]
+    if name.endswith(".toml") and Path(name).is_file():
+        return Path(name)
+    raise UnknownNameError(kind, name, known)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file."""
+    try:
+        table: dict[str, Any] = tomllib.loads(read_regular(path, TOML_BYTES).decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets without end
+        raise RecipeError(
+            f"Expected TOML in {path}, got what does not parse: {make_line(error)}.", "Correct the file."
+        ) from error
+    return table
+
+
+_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
+_VERSION = re.compile(r"\d+\.\d+")
+
+
+def _check_form(wanted: str, pattern: re.Pattern[str], values: Iterable[str]) -> None:
+    for value in values:
+        if pattern.fullmatch(value) is None:
+            raise SchemaError(f"expected {wanted}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class System:
+    """What the board's usual system image brings."""
+
+    name: str
+    python: str
+    glibc: str
+
+    def __post_init__(self) -> None:
+        """Refuse versions that cannot be compared."""
+        _check_form("two numbers in system.python and system.glibc", _VERSION, (self.python, self.glibc))
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Which packages run models there."""
+
+    packages: tuple[str, ...]
+    """Requirements as pip takes them."""
+    wheels: str
+    """Where they come from, in words."""
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """What to use on a board when nothing else is known."""
+
+    recipes: tuple[str, ...]
+    backends: tuple[str, ...]
+    threads: int
+    budget_ms: float
+    source: str
+    models: tuple[str, ...] = ("small",)
+    """What `edgeseg train --model` may be, the best first."""
+    sizes: tuple[int, ...] = (256,)
+    """Height and width of the network's input, the best first."""
+
+    def __post_init__(self) -> None:
+        """Refuse a recommendation that names nothing or cannot be kept."""
+        if not (self.recipes and self.backends and self.models and self.sizes):
+            raise SchemaError("expected at least one entry in each list of recommended")
+        if self.threads < 1 or self.budget_ms <= 0:
+            raise SchemaError(f"expected threads and budget_ms above 0, got {self.threads} and {self.budget_ms}")
+        if any(size < 32 or size % 16 for size in self.sizes):
+            raise SchemaError(f"expected multiples of 16 from 32 on in recommended.sizes, got {list(self.sizes)}")
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Where the board tells how hot it is, and that it slows down; paths have no leading slash."""
+
+    zones: tuple[str, ...] = ()
+    """Patterns of temperature files in thousandths of a degree."""
+    throttle: tuple[str, ...] = ()
+    """Files that tell of throttling."""
+
+    def __post_init__(self) -> None:
+        """Refuse paths that would not lie below another root."""
+        _check_form("paths without a leading slash in heat", re.compile(r"[^/].*"), (*self.zones, *self.throttle))
+
+
+@dataclass(frozen=True)
+class PowerMode:
+    """One way to trade speed for power."""
+
+    name: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board's profile."""
+
+    title: str
+    machine: tuple[str, ...]
+    """What `uname -m` may say there."""
+    python: tuple[str, ...]
+    recommended: Recommended
+    verified: tuple[str, ...]
+    not_verified: tuple[str, ...]
+    min_memory_mb: int = 512
+    """What `MemTotal` must at least say there."""
+    device_tree: tuple[str, ...] = ()
+    """Parts of the device tree's model string that give this board away."""
+    usb: tuple[str, ...] = ()
+    """USB identities that give it away, such as "1a6e:089a"."""
+    pci: tuple[str, ...] = ()
+    system: System | None = None
+    runtime: Runtime = Runtime(("ai-edge-litert>=2.0",), "ready-made on the Python package index")
+    heat: Heat = Heat()
+    power: tuple[PowerMode, ...] = ()
+    """Power modes, the fastest first."""
+    sources: tuple[str, ...] = ()
+    """Titles of the documents behind this profile."""
+
+    def __post_init__(self) -> None:
+        """Refuse versions and identities that could never match."""
+        _check_form("two numbers in python", _VERSION, self.python)
+        _check_form("identities such as 1a6e:089a in usb and pci", _ID, (*self.usb, *self.pci))
+
+    @property
+    def is_generic(self) -> bool:
+        """Tell whether this profile is for any machine with its processor."""
+        return not (self.device_tree or self.usb or self.pci)
+
+
+def load_board(name: str) -> Board:
+    """Read a board's profile by name or by path."""
+    path = find_board(name)
+    try:
+        return from_plain(Board, read_toml(path))
+    except SchemaError as error:
+        raise EdgesegError(
+            f"Expected a complete board profile in {path}, got: {error}.",
+            "Correct that field; devices/README.md explains each one.",
+        ) from error
+
+
+def name_board(name: str) -> str:
+    """Name a board that may have been given as a path: its folder's name."""
+    return find_board(name).resolve().parent.name
+
+
+def is_board(board: Board, signs: Signs) -> bool:
+    """Tell whether a machine shows what gives this very board away, by its device tree or by what is plugged in."""
+    return _is_named(board, signs) or is_plugged_in(board, signs)
+
+
+def is_plugged_in(board: Board, signs: Signs) -> bool:
+    """Tell whether a machine shows one of this board's USB or PCI identities."""
+    return bool(signs.usb.intersection(board.usb) or signs.pci.intersection(board.pci))
+
+
+def find_nearest_board(signs: Signs) -> str | None:
+    """Find the profile of the board itself, else of what is plugged into it, else the generic one for its processor."""
+    boards = {name: load_board(name) for name in list_boards()}
+    exact = (name for name, board in boards.items() if _is_named(board, signs))
+    plugged = (name for name, board in boards.items() if is_plugged_in(board, signs))
+    generic = (name for name, board in boards.items() if board.is_generic and signs.machine in board.machine)
+    return next(exact, None) or next(plugged, None) or next(generic, None)
+
+
+def recommend_backends(root: Path = ROOT) -> tuple[str, ...]:
+    """List what the profile of this machine recommends to run models on, the best first; empty without a profile."""
+    recommended = recommend_here(root)
+    return recommended.backends if recommended else ()
+
+
+def recommend_here(root: Path = ROOT) -> Recommended | None:
+    """Find what the profile of this machine recommends; None without a profile."""
+    name = find_nearest_board(read_signs(root))
+    return load_board(name).recommended if name else None
+
+
+def _is_named(board: Board, signs: Signs) -> bool:
+    return any(part in signs.model for part in board.device_tree)

@@ -1,0 +1,147 @@
+"""The only place where the doctor touches the machine, so that a folder of files can stand in for one."""
+
+from __future__ import annotations
+
+import fcntl
+import grp
+import importlib
+import os
+import platform
+import re
+import shutil
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from edgeseg.machine.boards import Signs, read_signs, read_text
+
+_FOLDERS = re.compile(r"(?<![\w.:/])~?/(?:[^\s/'\"():]+/)+")
+
+
+@dataclass(frozen=True)
+class Package:
+    """What became of loading a package; without module and failure it is not installed."""
+
+    module: Any = None
+    version: str = ""
+    failure: str = ""
+
+
+def _read_python() -> tuple[int, int]:
+    return sys.version_info[:2]
+
+
+def _read_groups() -> frozenset[str]:
+    known = {group.gr_gid: group.gr_name for group in grp.getgrall()}
+    return frozenset(known[gid] for gid in {os.getegid(), *os.getgroups()} if gid in known)
+
+
+def _read_library_folders() -> tuple[str, ...]:
+    return tuple(folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder)
+
+
+def _find_version(distribution: str) -> str:
+    """Find the version of an installed distribution without importing it; empty if it is not installed."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _can_write(path: Path) -> bool:
+    return os.access(path, os.R_OK | os.W_OK)
+
+
+def _is_port_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This machine, or one that a test describes."""
+
+    root: Path = Path("/")
+    system: str = field(default_factory=platform.system)
+    architecture: str = field(default_factory=platform.machine)
+    word_bits: int = field(default_factory=lambda: struct.calcsize("P") * 8)
+    """Of this Python: a 64-bit kernel may well run 32-bit programs."""
+    python: tuple[int, int] = field(default_factory=_read_python)
+    libc: tuple[str, str] = field(default_factory=platform.libc_ver)
+    groups: frozenset[str] = field(default_factory=_read_groups)
+    is_root: bool = field(default_factory=lambda: os.geteuid() == 0)
+    free_disk_mb: int = field(default_factory=lambda: shutil.disk_usage(sys.prefix).free // 2**20)
+    library_folders: tuple[str, ...] = field(default_factory=_read_library_folders)
+    cores: int = field(default_factory=lambda: os.cpu_count() or 1)
+    page_size: int = field(default_factory=lambda: os.sysconf("SC_PAGE_SIZE"))
+    year: int = field(default_factory=lambda: time.localtime().tm_year)
+    import_module: Callable[[str], Any] = importlib.import_module
+    find_version: Callable[[str], str] = _find_version
+    find_program: Callable[[str], str | None] = shutil.which
+    can_write: Callable[[Path], bool] = _can_write
+    is_port_free: Callable[[int], bool] = _is_port_free
+    control_device: Callable[[int, int, bytearray], int] = fcntl.ioctl
+    """How a device is asked; there is none to ask in tests."""
+
+    def read(self, path: str) -> str:
+        """Read a file below the root; one that is missing or refuses reads as empty, as boards differ."""
+        return read_text(self.root / path)
+
+    def read_signs(self) -> Signs:
+        """Read what gives this machine away."""
+        return read_signs(self.root, self.architecture)
+
+    def read_number(self, path: str) -> int | None:
+        """Read a file that holds one whole number."""
+        text = self.read(path)
+        return int(text) if re.fullmatch(r"-?\d+", text) else None
+
+    def find(self, pattern: str) -> list[str]:
+        """List the paths below the root that match, relative to it."""
+        return sorted(str(path.relative_to(self.root)) for path in self.root.glob(pattern))
+
+    def read_memory_mb(self, key: str) -> int | None:
+        """Read one line of /proc/meminfo, such as MemAvailable."""
+        line = re.search(rf"^{key}:\s+(\d+) kB", self.read("proc/meminfo"), re.MULTILINE)
+        return int(line[1]) // 1024 if line else None
+
+    def has_library(self, name: str) -> bool:
+        """Say whether the dynamic loader would find a library: on its path, in its cache, in its default folders."""
+        if any(Path(folder, name).exists() for folder in self.library_folders):
+            return True
+        return name in self.read("etc/ld.so.cache") or bool(self.find(f"lib/{name}") + self.find(f"usr/lib/{name}"))
+
+    def load_package(self, name: str) -> Package:
+        """Import a package as the real run would; its metadata alone would not show a missing system library."""
+        top = name.split(".")[0]
+        try:
+            module = self.import_module(name)
+            return Package(module, str(getattr(self.import_module(top), "__version__", "")))
+        except ModuleNotFoundError as error:
+            return Package() if error.name in (name, top) else Package(failure=describe_error(error))
+        except (ImportError, AttributeError, OSError) as error:
+            return Package(failure=describe_error(error))
+
+
+def describe_error(error: BaseException) -> str:
+    """Put an error's first cause on one line, without folders: they hold user names."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = " ".join(str(error).replace(str(Path.home()), "~").split())
+    return _FOLDERS.sub("", line)[:200].rstrip(". ")
+
+
+def parse_version(version: str) -> tuple[int, ...]:
+    """Take the first two numbers of a version."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])

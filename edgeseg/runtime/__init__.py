@@ -1,1 +1,0 @@
-"""The live side: frames in, masks out, latency told."""

@@ -1,0 +1,1 @@
+"""Frames in, masks out, live: sources, the loop, latency, and sinks."""

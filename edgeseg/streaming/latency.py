@@ -1,0 +1,130 @@
+"""Keep what each frame took, and say whether the budget was held."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.core.stats import Percentiles, summarise_times
+from edgeseg.inference.segmenter import StageTimes
+
+KEPT = 65536
+STAGES = ("preprocess", "invoke", "postprocess", "total")
+CAPTURE, PUBLISH = "capture", "publish"
+"""How long a frame waited from its capture until it was taken up, and how long the sinks held up the stream."""
+WINDOW = 300
+
+
+class TimeSeries:
+    """The newest values of one measurement, in a memory that does not grow."""
+
+    def __init__(self) -> None:
+        # full() writes every page at once; the kernel would hand out those of zeros() one by one, as growth over hours
+        self._values: NDArray[np.float64] = np.full(KEPT, 0.0)
+        self.count = 0
+
+    def add(self, milliseconds: float) -> None:
+        """Keep one value; the oldest goes when the memory is full."""
+        self._values[self.count % KEPT] = milliseconds
+        self.count += 1
+
+    def newest(self, number: int = KEPT) -> NDArray[np.float64]:
+        """Take the newest values, in no particular order once the memory has wrapped."""
+        held = min(self.count, KEPT)
+        taken = min(number, held)
+        return self._values[np.arange(self.count - taken, self.count) % KEPT]
+
+
+@dataclass(frozen=True)
+class WindowReport:
+    """Percentiles of the newest frames alone."""
+
+    frames: int
+    latency_ms: dict[str, Percentiles]
+    frame_age_ms: Percentiles
+
+
+@dataclass(frozen=True)
+class LatencyReport:
+    """Percentiles of a run, and how often the budget was missed."""
+
+    latency_ms: dict[str, Percentiles]
+    frame_age_ms: Percentiles
+    interval_ms: Percentiles
+    """From one mask to the next."""
+    jitter_ms: float
+    """Standard deviation of that."""
+    first_inference_ms: float
+    budget_ms: float
+    late: int
+    misses: float
+    """Share of the frames whose age was over the budget."""
+
+
+class LatencyRecorder:
+    """Collects times while frames are processed; readable from another thread at any moment."""
+
+    def __init__(self, budget_ms: float, first_inference_ms: float) -> None:
+        self.budget_ms = budget_ms
+        self._series = {stage: TimeSeries() for stage in (CAPTURE, *STAGES, PUBLISH)}
+        self._ages, self._intervals = TimeSeries(), TimeSeries()
+        self._ready_at: float | None = None
+        self._first = first_inference_ms
+        self._late = 0
+        self._lock = threading.Lock()
+
+    def record(self, times: StageTimes, age_ms: float, ready_at: float | None = None) -> None:
+        """Keep one frame's times.
+
+        Args:
+            times: What its stages took.
+            age_ms: From its capture to its mask.
+            ready_at: When the mask was ready, in monotonic seconds.
+        """
+        with self._lock:
+            for stage in STAGES:
+                self._series[stage].add(getattr(times, stage))
+            self._series[CAPTURE].add(max(0.0, age_ms - times.total))
+            self._ages.add(age_ms)
+            self._late += age_ms > self.budget_ms
+            if ready_at is not None and self._ready_at is not None:
+                self._intervals.add(1e3 * (ready_at - self._ready_at))
+            self._ready_at = ready_at
+
+    def record_publish(self, milliseconds: float) -> None:
+        """Keep how long the sinks held up the stream after one frame."""
+        with self._lock:
+            self._series[PUBLISH].add(milliseconds)
+
+    @property
+    def late(self) -> int:
+        """Count the frames whose age was over the budget."""
+        with self._lock:
+            return self._late
+
+    def report(self, window: int = KEPT) -> LatencyReport:
+        """Summarise the newest frames."""
+        with self._lock:
+            stages = {stage: series.newest(window) for stage, series in self._series.items()}
+            ages, late, count = self._ages.newest(window), self._late, self._ages.count
+            intervals = summarise_times(self._intervals.newest(window))
+        return LatencyReport(
+            latency_ms={stage: summarise_times(values) for stage, values in stages.items()},
+            frame_age_ms=summarise_times(ages),
+            interval_ms=intervals,
+            jitter_ms=intervals.std,
+            first_inference_ms=round(self._first, 4),
+            budget_ms=self.budget_ms,
+            late=late,
+            misses=round(late / count, 5) if count else 0.0,
+        )
+
+    def report_window(self) -> WindowReport:
+        """Summarise the last few seconds only."""
+        newest = self.report(WINDOW)
+        with self._lock:
+            frames = min(WINDOW, self._ages.count)
+        return WindowReport(frames, newest.latency_ms, newest.frame_age_ms)

@@ -1,0 +1,203 @@
+"""A stream while it runs: what captures, segments and shows, opened and closed together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
+from time import monotonic, perf_counter
+from types import TracebackType
+
+from edgeseg.core.errors import SourceError
+from edgeseg.inference.masks import check_pixel_size
+from edgeseg.inference.segmenter import Segmenter
+from edgeseg.machine.thermal import Thermal, read_thermal
+from edgeseg.streaming.grabber import AS_IT_COMES, CaptureOptions, Grabber
+from edgeseg.streaming.latency import LatencyRecorder
+from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
+from edgeseg.streaming.sinks.choose import SHOW_NOTHING, SinkOptions, open_sinks
+from edgeseg.streaming.sources.base import Frame, Notice, Source
+from edgeseg.streaming.sources.choose import open_source
+from edgeseg.streaming.sources.options import show_source
+
+BUDGET_MS = 50.0
+"""Where neither the user nor a board's profile names one."""
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """When to stop, and what counts as too late."""
+
+    budget_ms: float = BUDGET_MS
+    max_miss: float = 0.01
+    frames: int | None = None
+    capture: CaptureOptions = AS_IT_COMES
+
+    def __post_init__(self) -> None:
+        if not 0 < self.budget_ms < math.inf:
+            raise ValueError(f"expected a budget above 0 ms, got {self.budget_ms}")
+        if not 0 <= self.max_miss <= 1:
+            raise ValueError(f"expected a share from 0 to 1 of frames that may be late, got {self.max_miss}")
+        if self.frames is not None and self.frames < 1:
+            raise ValueError(f"expected at least 1 frame, got {self.frames}")
+
+
+AS_USUAL = StreamOptions()
+
+
+class LiveStream:
+    """Gives the result of the newest frame again and again, after every sink has got it."""
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        source: Source,
+        recorder: LatencyRecorder,
+        sinks: Sequence[Sink] = (),
+        options: StreamOptions = AS_USUAL,
+        name: str = "",
+        mm_per_px: float | None = None,
+    ) -> None:
+        """Prepare a stream; it begins to capture when it is entered.
+
+        Args:
+            segmenter: The model, loaded; closed at the end.
+            source: Where frames come from; closed at the end.
+            recorder: Collects the times; a viewer may read it meanwhile.
+            sinks: What gets every result; closed at the end.
+            options: When to stop, what counts as too late, and how frames are taken from the source.
+            name: The source as the user wrote it, for the report.
+            mm_per_px: The size of a pixel, where it is known.
+        """
+        self.segmenter, self.recorder, self.sinks = segmenter, recorder, tuple(sinks)
+        self.options, self.name, self.mm_per_px = options, name, mm_per_px
+        self.grabber = Grabber(source, options.capture, self._show_frame)
+        source.tell = self._tell_notice
+        self.processed = 0
+        self.thermal: Thermal = read_thermal()
+        self._began = monotonic()
+        self._ended: float | None = None
+        self._closing = ExitStack()
+
+    def __enter__(self) -> LiveStream:
+        self._closing.callback(self.segmenter.close)
+        self._closing.enter_context(self.grabber)
+        for sink in self.sinks:
+            self._closing.callback(sink.close)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended = monotonic() if self._ended is None else self._ended
+        self._closing.close()
+
+    @property
+    def seconds(self) -> float:
+        """Say how long the stream has run, or ran."""
+        return (monotonic() if self._ended is None else self._ended) - self._began
+
+    def stop(self) -> None:
+        """End the capture from another thread or a signal; the loop ends after the frame that it is at."""
+        self.grabber.stop()
+        for sink in self.sinks:
+            sink.hurry()
+
+    def __iter__(self) -> Iterator[Result]:
+        """Segment the newest frame until the source ends, a sink wants to end, or enough frames are done.
+
+        Raises:
+            SourceError: The source failed, or ended without a frame.
+        """
+        for _ in count() if self.options.frames is None else range(self.options.frames):
+            frame = self.grabber.newest()
+            if frame is None:
+                self._check_any_frame()
+                return
+            result = self._segment(frame)
+            self._publish(result)
+            yield result
+            if any(sink.wants_end for sink in self.sinks):
+                return
+
+    def _check_any_frame(self) -> None:
+        """Refuse a source that ended by itself without a frame: no budget was held there."""
+        if not self.processed and not self.grabber.stopped:
+            raise SourceError(
+                f"Expected frames from {self.name}, got its end before the first one.",
+                "Check that it gives frames, and their size where you name it.",
+            )
+
+    def _segment(self, frame: Frame) -> Result:
+        segmentation = self.segmenter.segment(frame.image, frame.region)
+        ready_at = monotonic()
+        result = Result(frame, segmentation, 1e3 * (ready_at - frame.captured_at))
+        self.recorder.record(segmentation.times, result.age_ms, ready_at)
+        self.processed += 1
+        return result
+
+    def _publish(self, result: Result) -> None:
+        began = perf_counter()
+        for sink in self.sinks:
+            sink.publish(result)
+        self.recorder.record_publish(1e3 * (perf_counter() - began))
+
+    def _show_frame(self, frame: Frame) -> None:
+        for sink in self.sinks:
+            sink.see(frame)
+
+    def _tell_notice(self, notice: Notice) -> None:
+        for sink in self.sinks:
+            sink.notice(notice)
+
+
+def open_stream(
+    segmenter: Segmenter,
+    source: str,
+    options: StreamOptions = AS_USUAL,
+    sink_options: SinkOptions = SHOW_NOTHING,
+    listeners: Sequence[Sink] = (),
+) -> LiveStream:
+    """Warm up the model, open the source and every sink; the stream begins to capture when it is entered.
+
+    Args:
+        segmenter: The model, loaded; closed with the stream, or here when a step fails, as all the others are.
+        source: As `edgeseg stream --source` takes it.
+        options: When to stop, what counts as too late, and how frames are taken from the source.
+        sink_options: What is shown and kept.
+        listeners: What else gets every result.
+
+    Raises:
+        EdgesegError: The source or a sink cannot be opened, or the model fails.
+        LiveSourceError: The options are for recorded sources.
+    """
+    with ExitStack() as opened:
+        opened.callback(segmenter.close)
+        for listener in listeners:
+            opened.callback(listener.close)
+        recorder = LatencyRecorder(options.budget_ms, segmenter.warm_up())
+        frames = open_source(source, segmenter.card.input.in_colour, options.capture)
+        opened.callback(frames.close)
+        name, card = show_source(source), segmenter.card
+        size = _find_pixel_size(frames, name) if sink_options.mm_per_px is None else sink_options.mm_per_px
+        info = StreamInfo(
+            card.name, name, segmenter.report, recorder, size, frames.latest_slot, options.capture.every_frame
+        )
+        sink_options.check_info(info)
+        sinks = open_sinks(sink_options, info, card.output.classes)
+        opened.pop_all()
+    return LiveStream(segmenter, frames, recorder, [*sinks, *listeners], options, name, size)
+
+
+def _find_pixel_size(frames: Source, name: str) -> float | None:
+    """Take the size of a pixel that the source tells, where it can be one."""
+    if frames.mm_per_px is not None:
+        try:
+            check_pixel_size(frames.mm_per_px)
+        except ValueError as error:
+            raise SourceError(
+                f"Expected {name} to tell a pixel's true size, but: {error}.", "Name the size with --mm-per-px."
+            ) from error
+    return frames.mm_per_px

@@ -1,0 +1,87 @@
+"""Results as JSON lines on a pipe, for another program: the outlines, and nothing of the picture."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.core.files import explained_writes
+from edgeseg.core.schema import to_plain
+from edgeseg.core.spec import ClassSpec
+from edgeseg.inference.masks import measure_areas
+from edgeseg.streaming.sinks.base import Result, Writer
+
+LOOK_UP_SECONDS = 0.1
+FAREWELL_SECONDS = 1.0
+CHUNK = select.PIPE_BUF
+"""A pipe that is ready takes so many bytes at once without waiting."""
+
+
+class Emitter(Writer):
+    """Writes a line for every result to a file descriptor; a reader that leaves ends the stream."""
+
+    name: ClassVar[str] = "the output of JSON lines"
+
+    def __init__(self, handle: int, classes: Sequence[ClassSpec], mm_per_px: float | None = None) -> None:
+        """Take a file descriptor, which is left open at the end."""
+        self._handle, self._classes, self._mm_per_px = handle, tuple(classes), mm_per_px
+        self._hurried = threading.Event()
+        self._patience = float("inf")
+
+    def write(self, result: Result) -> bool:
+        """Write one line; a slow reader is waited for, but not past the stream's end."""
+        line = json.dumps(describe_result(result, self._classes, self._mm_per_px)) + "\n"
+        with explained_writes(Path("the JSON lines")):
+            try:
+                return self._send(line.encode("utf-8"))
+            except BrokenPipeError:
+                self.wants_end = True
+        return False
+
+    def hurry(self) -> None:
+        """Give a reader that does not read one more moment."""
+        self._patience = monotonic() + FAREWELL_SECONDS
+        self._hurried.set()
+
+    def _send(self, data: bytes) -> bool:
+        """Send a line; False where its end was not read in time."""
+        while data and not self.wants_end and not self._is_given_up():
+            _, ready, _ = select.select([], [self._handle], [], LOOK_UP_SECONDS)
+            if ready:
+                data = data[os.write(self._handle, data[:CHUNK]) :]
+        return not data
+
+    def _is_given_up(self) -> bool:
+        return self._hurried.is_set() and monotonic() > self._patience
+
+
+def describe_result(result: Result, classes: Sequence[ClassSpec], mm_per_px: float | None) -> dict[str, Any]:
+    """Put a result into plain values: when, how old, and per class area and outlines in the frame's pixels."""
+    labels = result.segmentation.labels
+    areas = measure_areas(labels, classes, mm_per_px)
+    return {
+        "number": result.frame.number,
+        "name": result.frame.name,
+        "captured_at": round(result.frame.captured_at, 4),
+        "age_ms": round(result.age_ms, 3),
+        "frame_px": [labels.shape[1], labels.shape[0]],
+        "classes": [
+            {**to_plain(area), "contours": trace_contours(labels == number)} for number, area in enumerate(areas, 1)
+        ],
+    }
+
+
+def trace_contours(mask: NDArray[np.bool_]) -> list[list[list[int]]]:
+    """List the outer outlines of a mask, each a list of x, y."""
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [np.asarray(outline, dtype=np.int64).reshape(-1, 2).tolist() for outline in outlines]

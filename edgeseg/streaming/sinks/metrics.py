@@ -1,0 +1,101 @@
+"""Figures of a running stream for Prometheus: its text format, to this machine only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from edgeseg.machine.thermal import read_thermal
+from edgeseg.streaming.latency import WINDOW
+from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
+from edgeseg.streaming.sources.base import Frame
+from edgeseg.web.access import THIS_MACHINE
+from edgeseg.web.server import LocalHandler, open_server
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+QUANTILES = {"0.5": "p50", "0.9": "p90", "0.95": "p95", "0.99": "p99"}
+
+
+class Metrics(Sink):
+    """Counts frames, and answers with the figures at `url`."""
+
+    def __init__(self, info: StreamInfo, port: int) -> None:
+        """Start serving; port 0 takes any free one.
+
+        Raises:
+            OutputError: The port is in use.
+        """
+        self._info = info
+        self._captured, self._processed = 0, 0
+        self._server = open_server(port, partial(_MetricsHandler, self), "edgeseg-metrics")
+        self.url = f"{THIS_MACHINE.write_url(self._server.server_port)}metrics"
+
+    def see(self, frame: Frame) -> None:
+        """Count a captured frame."""
+        self._captured = frame.number + 1
+
+    def publish(self, result: Result) -> None:  # noqa: ARG002 - its times are the recorder's
+        """Count a mask."""
+        self._processed += 1
+
+    def close(self) -> None:
+        """End the server."""
+        self._server.stop()
+
+    def write_text(self) -> str:
+        """Put the figures of this moment into Prometheus' text format."""
+        return "\n".join((*self._list_counts(), *self._list_times(), *_list_thermal(), ""))
+
+    def _list_counts(self) -> Iterator[str]:
+        late = self._info.recorder.late
+        yield from _describe("frames_captured_total", "counter", "Frames captured.", self._captured)
+        yield from _describe("frames_processed_total", "counter", "Frames with a mask.", self._processed)
+        yield from _describe("frames_late_total", "counter", "Masks later than the budget.", late)
+
+    def _list_times(self) -> Iterator[str]:
+        window = self._info.recorder.report_window()
+        budget, backend = self._info.recorder.budget_ms / 1e3, self._info.backend()
+        yield from _describe("budget_seconds", "gauge", "How old a frame may be when its mask is ready.", budget)
+        times = {**window.latency_ms, "frame_age": window.frame_age_ms}
+        yield from _head("stage_seconds", "gauge", f"Quantiles of the newest {WINDOW} frames.")
+        for stage, values in times.items():
+            for quantile, field in QUANTILES.items():
+                seconds = getattr(values, field) / 1e3
+                yield f'edgeseg_stage_seconds{{stage="{stage}",quantile="{quantile}"}} {seconds:.6g}'
+        yield from _head("backend_info", "gauge", "What the network runs on.")
+        yield f'edgeseg_backend_info{{name="{backend.name}",requested="{backend.requested}"}} 1'
+
+
+class _MetricsHandler(LocalHandler):
+    """Answers GET /metrics."""
+
+    def __init__(self, metrics: Metrics, *args: Any) -> None:
+        self._metrics = metrics
+        super().__init__(*args)
+
+    def answer(self) -> None:
+        """Answer with the figures."""
+        if self.path != "/metrics":
+            self.refuse(HTTPStatus.NOT_FOUND, "The figures are at /metrics.")
+        else:
+            self.send(HTTPStatus.OK, CONTENT_TYPE, self._metrics.write_text().encode())
+
+
+def _list_thermal() -> Iterator[str]:
+    thermal = read_thermal()
+    if thermal.celsius is not None:
+        yield from _describe("temperature_celsius", "gauge", "The hottest sensor.", thermal.celsius)
+    if thermal.throttled is not None:
+        yield from _describe("throttled", "gauge", "1 while heat lowers the clock.", int(thermal.throttled))
+
+
+def _describe(name: str, kind: str, meaning: str, value: float) -> Iterator[str]:
+    yield from _head(name, kind, meaning)
+    yield f"edgeseg_{name} {value:g}" if isinstance(value, float) else f"edgeseg_{name} {value}"
+
+
+def _head(name: str, kind: str, meaning: str) -> Iterator[str]:
+    yield f"# HELP edgeseg_{name} {meaning}"
+    yield f"# TYPE edgeseg_{name} {kind}"

@@ -1,0 +1,82 @@
+"""A native window, where this OpenCV can open one."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+from collections.abc import Sequence
+
+import cv2
+
+from edgeseg.core.errors import OutputError
+from edgeseg.core.spec import ClassSpec
+from edgeseg.inference.masks import draw_overlay
+from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
+from edgeseg.streaming.sources.base import Frame
+from edgeseg.streaming.tracking import MaskTracker, Picture
+
+CLOSING_KEYS = (27, ord("q"))
+
+
+class Window(Sink):
+    """Shows the stream in a window until it is closed, or Esc or q is pressed; that ends the stream."""
+
+    def __init__(self, info: StreamInfo, classes: Sequence[ClassSpec], hold: bool = True) -> None:
+        """Prepare the window; it opens with the first picture.
+
+        Raises:
+            OutputError: This OpenCV or this session cannot open a window.
+        """
+        check_windows()
+        self._title, self._classes, self._hold = f"{info.model} - edgeseg", tuple(classes), hold
+        self._open = False
+        self._closed = threading.Event()
+        self._holder = MaskTracker(self._show)
+
+    def publish(self, result: Result) -> None:
+        """Show a result."""
+        self._holder.publish(result)
+
+    def see(self, frame: Frame) -> None:
+        """Show a frame before its own mask is there."""
+        if self._hold:
+            self._holder.see(frame)
+
+    @property
+    def wants_end(self) -> bool:
+        """Say whether the window was closed."""
+        return self._closed.is_set()
+
+    def close(self) -> None:
+        """Close the window."""
+        self._closed.set()
+        self._holder.close()
+
+    def _show(self, picture: Picture) -> None:
+        """Draw on the holder's thread, which is the only one that touches the window."""
+        if self._closed.is_set():
+            return
+        if not self._open:
+            cv2.namedWindow(self._title, cv2.WINDOW_NORMAL)
+            self._open = True
+        cv2.imshow(self._title, draw_overlay(picture.image, picture.labels, self._classes))
+        if cv2.waitKey(1) & 0xFF in CLOSING_KEYS or cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
+            self._closed.set()
+            cv2.destroyWindow(self._title)
+
+
+def check_windows() -> None:
+    """Refuse where no window can be opened: Qt would end the whole process."""
+    toolkit = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
+    if toolkit is None or toolkit[1] == "NONE":
+        raise OutputError(
+            "Expected an OpenCV with windows, got the headless one.",
+            "Use --view web, or: pip uninstall -y opencv-python-headless && pip install opencv-python",
+        )
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise OutputError(
+            "Expected a desktop to open a window on, got neither DISPLAY nor WAYLAND_DISPLAY.",
+            "Use --view web, or start the stream from the board's own desktop.",
+        )

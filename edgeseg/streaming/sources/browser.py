@@ -1,0 +1,109 @@
+"""The camera of whoever has the page open: the page sends its pictures, and this takes the newest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgeseg.frame.images import decode_jpeg, measure_jpeg
+from edgeseg.streaming.sources.base import STALL_S, Absence, Health, JpegPacket, LatestSlot, Notice, Source
+from edgeseg.streaming.sources.options import Size, read_options
+
+EXAMPLE = "browser://?size=640x480&fps=30"
+LONGEST_SIDE = 4096
+"""A few bytes can announce a picture that fills the memory."""
+FASTEST_FPS = 60.0
+
+_SIZE = Size(640, 480)
+
+
+@dataclass(frozen=True)
+class BrowserOptions:
+    """What the page asks the device's camera for."""
+
+    size: Size = _SIZE
+    fps: float = 30.0
+
+    def __post_init__(self) -> None:
+        if max(self.size.width, self.size.height) > LONGEST_SIDE:
+            raise ValueError(f"expected a size up to {LONGEST_SIDE}x{LONGEST_SIDE}, got {self.size}")
+        if self.fps > FASTEST_FPS:
+            raise ValueError(f"expected fps up to {FASTEST_FPS:g}, got {self.fps:g}")
+
+
+class BrowserSource(Source):
+    """Waits for pictures, however long none come: the page may be opened, closed and opened again."""
+
+    live = returns = True
+
+    def __init__(self, text: str, stall_s: float = STALL_S) -> None:
+        """Prepare to wait.
+
+        Args:
+            text: browser:// with optional size and fps, as in `browser://?size=1280x720`.
+            stall_s: After how long without a picture the camera counts as lost.
+        """
+        options = read_options(text, BrowserOptions, EXAMPLE)
+        self._letters = LatestSlot(options.size, options.fps)
+        self.latest_slot = self._letters
+        self.fps = options.fps
+        self._stall_s = stall_s
+        self._absence, self._corrupt = Absence(), 0
+        self._seen = False
+
+    def read(self) -> NDArray[Any] | None:
+        """Wait for the next whole picture; None after `interrupt`."""
+        while (packet := self._wait()) is not None:
+            self.arrived_at = packet.arrived_at
+            image = _decode(packet.jpeg)
+            self._corrupt += image is None
+            self._note_health()
+            if image is not None:
+                return image
+        return None
+
+    def interrupt(self) -> None:
+        """Stop waiting."""
+        self._letters.close()
+
+    def close(self) -> None:
+        """Take no more pictures."""
+        self._letters.close()
+        self._absence.end("The browser's camera")
+        self._note_health()
+
+    def _wait(self) -> JpegPacket | None:
+        while (packet := self._letters.take(self._stall_s)) is None:
+            if self._letters.closed:
+                return None
+            self._lose()
+        self._seen = True
+        self._tell_change(self._absence.end("The browser's camera"))
+        return packet
+
+    def _lose(self) -> None:
+        if self._seen:
+            self._tell_change(
+                self._absence.begin(f"Expected pictures from the browser, got none for {self._stall_s:g} s.")
+            )
+
+    def _tell_change(self, notice: Notice | None) -> None:
+        self._note_health()
+        if notice is not None:
+            self.tell(notice)
+
+    def _note_health(self) -> None:
+        self.health = Health(
+            self._absence.interruptions,
+            round(self._absence.seconds, 3),
+            corrupt=self._corrupt,
+            skipped=self._letters.replaced,
+        )
+
+
+def _decode(jpeg: bytes) -> NDArray[Any] | None:
+    """Decode a picture of bearable size."""
+    size = measure_jpeg(jpeg)
+    return decode_jpeg(jpeg) if size is not None and max(size) <= LONGEST_SIDE else None

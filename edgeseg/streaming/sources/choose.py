@@ -1,0 +1,117 @@
+"""Choose a source from what the user wrote."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from edgeseg.core.errors import SourceError, UnknownNameError
+from edgeseg.streaming.grabber import AS_IT_COMES, CaptureOptions, LiveSourceError
+from edgeseg.streaming.sources.base import Source
+from edgeseg.streaming.sources.browser import BrowserSource
+from edgeseg.streaming.sources.camera import CameraSource, RtspSource
+from edgeseg.streaming.sources.dicom import DicomSource, is_dicom
+from edgeseg.streaming.sources.files import VIDEO_SUFFIXES, ImagesSource, VideoSource, is_image, is_pattern
+from edgeseg.streaming.sources.gstreamer import GstreamerSource, build_pipeline
+from edgeseg.streaming.sources.mjpeg import MjpegSource
+from edgeseg.streaming.sources.options import show_source, split_address
+from edgeseg.streaming.sources.phantom import PhantomSource
+from edgeseg.streaming.sources.pipes import RawSource
+from edgeseg.streaming.sources.reconnect import LoopedSource, ReconnectingSource
+
+Opener = Callable[[], Source]
+KINDS = (
+    "phantom://",
+    "0 (a camera's index)",
+    "/dev/video0",
+    "csi://0",
+    "gst://PIPELINE",
+    "rtsp://HOST/PATH",
+    "http://HOST/PATH (Motion JPEG)",
+    "FILE.mp4",
+    "FILE.dcm",
+    "FOLDER of images",
+    "IMAGE.png",
+    "FOLDER/*.png",
+    "- (raw frames on standard input)",
+    "browser:// (the camera of whoever has the page open)",
+)
+
+
+def open_source(text: str, colour: bool = False, options: CaptureOptions = AS_IT_COMES) -> Source:
+    """Open a source; a live one is opened again when it is lost, a recorded one at its end if that is asked for.
+
+    A page that sends its camera's pictures and a writer on standard input come back by themselves.
+
+    Args:
+        text: What the user wrote, one of `KINDS`.
+        colour: Whether the model wants colour.
+        options: How frames will be taken from it.
+
+    Raises:
+        LiveSourceError: The options are for recorded sources.
+    """
+    opener = _find_opener(text, colour)
+    source = opener()
+    try:
+        options.check_source(source)
+    except LiveSourceError:
+        source.close()
+        raise
+    if source.live and not source.returns:
+        return ReconnectingSource(opener, source)
+    return LoopedSource(opener, source) if options.loop else source
+
+
+def _find_opener(text: str, colour: bool) -> Opener:
+    text = re.sub("^[A-Za-z]+://", lambda scheme: scheme[0].lower(), text)
+    opener = _find_stream(text, colour) or _find_recording(text, colour)
+    if opener is None:
+        raise UnknownNameError("source", show_source(text) if "://" in text else text, KINDS)
+    return opener
+
+
+def _find_stream(text: str, colour: bool) -> Opener | None:
+    """Find the source of an address: whatever is no file."""
+    address = split_address(text)[0]
+    openers: dict[str, Opener] = {
+        "phantom://": lambda: PhantomSource(text, colour),
+        "csi://": lambda: GstreamerSource(build_pipeline(text)),
+        "gst://": lambda: GstreamerSource(text.removeprefix("gst://")),
+        "rtsp://": lambda: RtspSource(text),
+        "http://": lambda: MjpegSource(text),
+        "browser://": lambda: BrowserSource(text),
+        "/dev/": lambda: CameraSource(text),
+    }
+    if text.startswith("/dev/") and _is_recording(Path(address)):  # /dev/shm is a folder in memory
+        return None
+    if re.fullmatch("[0-9]{1,4}", address):
+        return lambda: CameraSource(text)
+    if address == "-":
+        return lambda: RawSource(text)
+    return next((opener for start, opener in openers.items() if text.startswith(start)), None)
+
+
+def _find_recording(text: str, colour: bool) -> Opener | None:
+    if not text or "://" in text:
+        return None
+    path = Path(text)
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:  # too long a name, a NUL byte, a folder that may not be looked into
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SourceError(f"Expected a file at {path}, got none that can be: {reason}.", "Check the path.") from error
+    # a file that is there by this very name is meant, whatever signs of a pattern its name holds
+    if path.is_dir() or is_image(path) or (is_pattern(text) and not path.exists()):
+        return lambda: ImagesSource(text, colour)
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return lambda: VideoSource(path)
+    return (lambda: DicomSource(path, colour)) if is_dicom(path) else None
+
+
+def _is_recording(path: Path) -> bool:
+    try:
+        return path.is_file() or path.is_dir()
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,169 @@
+"""Images, played in the order of their names: those of a folder, those that a pattern finds, or a single one."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+from numpy.typing import NDArray
+
+from edgeseg.core.errors import DataError, EdgesegError, LimitError, SourceError
+from edgeseg.core.limits import IMAGE_BYTES, VIDEO_BYTES, check_regular
+from edgeseg.core.redact import show_name
+from edgeseg.frame.images import SUFFIXES, list_images, read_image
+from edgeseg.streaming.sources.base import Source, check_announced, retrieve_frame
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".mpeg", ".mpg", ".webm", ".m4v")
+_PLAUSIBLE_FPS = (1.0, 240.0)
+_BAD_IN_A_ROW = 10
+_COUNT_TOLERANCE = 0.02
+
+
+class ImagesSource(Source):
+    """Reads one image after the other."""
+
+    def __init__(self, text: str, colour: bool = False) -> None:
+        """List the images.
+
+        Args:
+            text: A folder, an image, or a pattern such as `frames/*.png`; a data folder's images/ is found by itself.
+            colour: Whether the model wants colour.
+        """
+        self._colour = colour
+        self._images = iter(_find_images(text))
+        self._shown = 0
+        self._failure: DataError | LimitError | None = None
+
+    def read(self) -> NDArray[Any] | None:
+        """Read the next image; damaged ones are left out and counted.
+
+        Raises:
+            EdgesegError: Not one image can be read.
+        """
+        for path in self._images:
+            image = self._read_or_count(path)
+            if image is not None:
+                self._shown += 1
+                self.name = show_name(path.name)
+                return image
+        if self._failure is not None and not self._shown:
+            raise self._failure
+        return None
+
+    def _read_or_count(self, path: Path) -> NDArray[Any] | None:
+        try:
+            check_regular(path, IMAGE_BYTES)
+            return read_image(path, self._colour)
+        except (DataError, LimitError) as error:
+            self._failure = error
+            self.health = dataclasses.replace(self.health, corrupt=self.health.corrupt + 1)
+            return None
+
+
+def is_pattern(text: str) -> bool:
+    """Say whether a text is a pattern for file names."""
+    return any(sign in text for sign in "*?[")
+
+
+def is_image(path: Path) -> bool:
+    """Say whether a path names a single image."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def _find_images(text: str) -> list[Path]:
+    path = Path(text)
+    if path.is_dir():
+        images = _list_folder(path)
+    elif path.exists():
+        images = [path]
+    else:
+        images = _match_images(path) if is_pattern(text) else []
+    if not images:
+        raise SourceError(f"Expected images in {text}, got none.", "Name a folder or a pattern for PNG or JPEG images.")
+    return images
+
+
+def _match_images(pattern: Path) -> list[Path]:
+    """Match a pattern from the last folder that is there by its exact name: brackets in that are no pattern."""
+    root = next(folder for folder in pattern.parents if folder.is_dir() or folder == folder.parent)
+    try:
+        return sorted(path for path in root.glob(str(pattern.relative_to(root))) if is_image(path))
+    except (ValueError, NotImplementedError) as error:
+        raise SourceError(
+            f"Expected a pattern for images, got {pattern}: {error}.", "Write for example 'frames/*.png'."
+        ) from error
+
+
+def _list_folder(path: Path) -> list[Path]:
+    inner = path / "images"
+    return list_images(path) or (list_images(inner) if inner.is_dir() else [])
+
+
+class VideoSource(Source):
+    """Reads a video file with OpenCV."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a video file and read its first frame."""
+        if not path.exists():
+            raise SourceError(f"Expected a video at {path}, got no such file.", "Check the path.")
+        check_regular(path, VIDEO_BYTES)
+        self._file_name = show_name(path.name)
+        self._capture = _open_capture(path)
+        self._announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self._seen = 0
+        try:
+            check_announced(self._capture, self._file_name)
+            self._first = self._next()
+            if self._first is None:
+                raise SourceError(
+                    f"Expected a video with frames at {path}, got one that cannot be decoded.",
+                    "Check that the file is whole and plays elsewhere.",
+                )
+        except EdgesegError:
+            self._capture.release()
+            raise
+        fps = float(self._capture.get(cv2.CAP_PROP_FPS))
+        self.fps = fps if _PLAUSIBLE_FPS[0] <= fps <= _PLAUSIBLE_FPS[1] else Source.fps
+
+    def read(self) -> NDArray[Any] | None:
+        """Decode the next frame; damaged ones are left out and counted."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return self._next()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._capture.release()
+
+    def _next(self) -> NDArray[Any] | None:
+        for failed in range(_BAD_IN_A_ROW):
+            image = retrieve_frame(self._capture, self._file_name) if self._capture.grab() else None
+            if image is not None:
+                self._seen += 1
+                self.health = dataclasses.replace(self.health, corrupt=self.health.corrupt + failed)
+                return image
+        self._count_missing()
+        return None
+
+    def _count_missing(self) -> None:
+        """Count what the file announces and does not hold; some formats announce a frame or two too many."""
+        left = self._announced - self._seen - self.health.corrupt
+        if left > max(2, _COUNT_TOLERANCE * self._announced):
+            self.health = dataclasses.replace(self.health, missing=left)
+
+
+def _open_capture(path: Path) -> cv2.VideoCapture:
+    """Open a file with FFmpeg where OpenCV has it: other readers take a name with a number for a row of images."""
+    known = cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends()
+    reader = cv2.CAP_FFMPEG if known else cv2.CAP_ANY
+    whole = path.absolute()  # to FFmpeg, a relative name such as concat:x.avi is an address
+    try:
+        os.fsencode(whole).decode("utf-8")
+    except UnicodeDecodeError:  # OpenCV crashes at such a name
+        with path.open("rb") as file:
+            return cv2.VideoCapture(f"/proc/self/fd/{file.fileno()}", reader)
+    return cv2.VideoCapture(str(whole), reader)

@@ -1,0 +1,68 @@
+"""A moving phantom: ultrasound-like frames without a probe, a file or a patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgeseg.core.errors import SourceError
+from edgeseg.data.reading import to_channels
+from edgeseg.phantom import PhantomClip
+from edgeseg.streaming.sources.base import Source
+from edgeseg.streaming.sources.options import Size, read_options, split_address
+
+PREFIX = "phantom://"
+EXAMPLE = "phantom://?seed=1&frames=300&size=256"
+_RENDERED = 90
+
+_SIZE = Size(256, 256)
+
+
+@dataclass(frozen=True)
+class PhantomOptions:
+    """Which clip is played; 0 frames means that it never ends."""
+
+    seed: int = 1
+    frames: int = 0
+    size: Size = _SIZE
+
+    def __post_init__(self) -> None:
+        if not (32 <= self.size.width <= 1024 and 32 <= self.size.height <= 1024):
+            raise ValueError(f"expected a size from 32 to 1024, got {self.size}")
+
+
+class PhantomSource(Source):
+    """Plays a phantom clip; the frames are rendered ahead and played to and fro, so that rendering costs nothing."""
+
+    def __init__(self, text: str, colour: bool = False) -> None:
+        """Prepare a clip.
+
+        Args:
+            text: phantom:// with optional seed, frames (0: endless) and size, as in `phantom://?seed=2&frames=300`.
+            colour: Whether the model wants colour.
+        """
+        if split_address(text)[0] != PREFIX:
+            raise SourceError(f"Expected options after {PREFIX}, got {text}.", f"Write for example '{EXAMPLE}'.")
+        options = read_options(text, PhantomOptions, EXAMPLE)
+        self._left = options.frames or -1
+        clip = PhantomClip(seed=options.seed, size=(options.size.height, options.size.width))
+        self.fps = clip.fps
+        count = min(_RENDERED, options.frames or _RENDERED)
+        self._images = [to_channels(clip.frame(number).image, colour) for number in range(count)]
+        self._position = 0
+
+    def read(self) -> NDArray[Any] | None:
+        """Give the next frame of the clip."""
+        if self._left == 0:
+            return None
+        self._left -= 1
+        image = self._images[_to_and_fro(self._position, len(self._images))]
+        self._position += 1
+        return image
+
+
+def _to_and_fro(position: int, count: int) -> int:
+    period = max(2 * (count - 1), 1)
+    return min(position % period, period - position % period) if count > 1 else 0

@@ -1,0 +1,175 @@
+"""A live source that is opened again when it is lost: a cable that is pulled and put back, a server that restarts."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgeseg.core.errors import SourceError
+from edgeseg.streaming.sources.base import Health, Notice, Source
+
+PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""How long to wait before each attempt; the last holds for all that follow.
+
+They begin anew once the source has given frames for longer than its last pause: one that comes and goes is not asked
+twice a second.
+"""
+
+
+class ReconnectingSource(Source):
+    """Passes frames on, and looks for the source again and again where it fails after its first frame."""
+
+    live = True
+
+    def __init__(
+        self, open_again: Callable[[], Source], source: Source, pauses_s: tuple[float, ...] = PAUSES_S
+    ) -> None:
+        """Take over a source.
+
+        Args:
+            open_again: Opens the same source anew.
+            source: The source, open.
+            pauses_s: How long to wait before each attempt.
+        """
+        self._open_again, self._pauses_s = open_again, pauses_s
+        self._source: Source | None = source
+        self._seen = False
+        self._attempts = 0
+        self._found_at: float | None = None
+        self._lost_at: float | None = None
+        self._past = Health()
+        self._stopped = threading.Event()
+        self.fps, self.region, self.mm_per_px = source.fps, source.region, source.mm_per_px
+
+    def read(self) -> NDArray[Any] | None:
+        """Wait for the next frame, also through interruptions.
+
+        Raises:
+            SourceError: It never gave a frame.
+        """
+        lost, image = True, None
+        while lost and not self._stopped.is_set():
+            lost, image = self._read_or_lose()
+        return image
+
+    def interrupt(self) -> None:
+        """Stop waiting, for the frame or for the source."""
+        self._stopped.set()
+        source = self._source
+        if source is not None:
+            source.interrupt()
+
+    def close(self) -> None:
+        """Let go of the source."""
+        source, self._source = self._source, None
+        if source is not None:
+            self._past = _add(self._past, source.health)
+            source.close()
+        self._found_at = None
+        if self._stopped.is_set() and self._lost_at is not None:
+            self._count_lost_time(self._lost_at)
+        self.health = self._past
+
+    def _read_or_lose(self) -> tuple[bool, NDArray[Any] | None]:
+        try:
+            source = self._open()
+            image = source.read()
+        except SourceError as error:
+            if not self._seen:
+                raise
+            self._lose(error)
+            return True, None
+        if image is not None:
+            self._note_frame(source)
+        return False, image
+
+    def _open(self) -> Source:
+        if self._source is None:
+            self._source = self._open_again()
+            if self._stopped.is_set():
+                self._source.interrupt()
+        return self._source
+
+    def _lose(self, error: SourceError) -> None:
+        self.close()
+        if self._lost_at is None:
+            self._lost_at = monotonic()
+            self._past = dataclasses.replace(self._past, interruptions=self._past.interruptions + 1)
+            self.tell(Notice("lost", f"{error.message} Looking for it again."))
+        self._stopped.wait(self._find_pause(self._attempts))
+        self._attempts += 1
+
+    def _find_pause(self, attempt: int) -> float:
+        return self._pauses_s[min(attempt, len(self._pauses_s) - 1)]
+
+    def _note_frame(self, source: Source) -> None:
+        self._seen = True
+        self._found_at = self._found_at or monotonic()
+        if self._attempts and monotonic() - self._found_at > self._find_pause(self._attempts - 1):
+            self._attempts = 0
+        self.arrived_at = source.arrived_at
+        if self._lost_at is not None:
+            seconds = self._count_lost_time(self._lost_at)
+            self.tell(Notice("back", f"The source is back after {seconds:.1f} s."))
+        self.health = _add(self._past, source.health)
+
+    def _count_lost_time(self, since: float) -> float:
+        seconds, self._lost_at = monotonic() - since, None
+        self._past = dataclasses.replace(self._past, lost_seconds=round(self._past.lost_seconds + seconds, 3))
+        return seconds
+
+
+def _add(one: Health, other: Health) -> Health:
+    return Health(
+        one.interruptions + other.interruptions,
+        one.lost_seconds + other.lost_seconds,
+        one.corrupt + other.corrupt,
+        one.missing + other.missing,
+        one.skipped + other.skipped,
+    )
+
+
+class LoopedSource(Source):
+    """Plays a source again and again."""
+
+    def __init__(self, open_again: Callable[[], Source], source: Source) -> None:
+        """Take over a source.
+
+        Args:
+            open_again: Opens the same source anew.
+            source: The source, open.
+        """
+        self._open_again, self._source = open_again, source
+        self._corrupt = 0
+        self.fps, self.region, self.mm_per_px = source.fps, source.region, source.mm_per_px
+
+    def read(self) -> NDArray[Any]:
+        """Give the next image, after the last the first."""
+        self._source.tell = self.tell
+        image = self._source.read()
+        if image is None:
+            self._begin_again()
+            image = self._source.read()
+        self.health = dataclasses.replace(self._source.health, corrupt=self._corrupt + self._source.health.corrupt)
+        self.name = self._source.name
+        if image is None:
+            raise SourceError("Expected a source that can be played twice, got no frame the second time.", "No --loop.")
+        return image
+
+    def interrupt(self) -> None:
+        """Wake a read that waits."""
+        self._source.interrupt()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._source.close()
+
+    def _begin_again(self) -> None:
+        self._corrupt += self._source.health.corrupt
+        self._source.close()
+        self._source = self._open_again()

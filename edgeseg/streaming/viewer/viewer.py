@@ -1,0 +1,291 @@
+"""The sink behind the page: hands results over and does nothing else on the stream's thread."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl
+
+import cv2
+
+from edgeseg.core.schema import to_plain
+from edgeseg.core.spec import ClassSpec
+from edgeseg.inference.masks import OPACITY, draw_overlay
+from edgeseg.streaming.sinks.base import LatestResultSink, Result, Sink, StreamInfo
+from edgeseg.streaming.sources.base import Frame, Notice
+from edgeseg.streaming.tracking import MaskTracker, Picture, show_result
+from edgeseg.streaming.viewer.figures import collect_numbers
+from edgeseg.streaming.viewer.state import SEATS, SEATS_PER_ADDRESS, Broadcast, measure_picture
+from edgeseg.web.access import THIS_MACHINE, Access, split_target
+from edgeseg.web.server import LocalHandler, open_server
+
+JPEG_QUALITY = 88
+SLOWEST_FPS, FASTEST_FPS = 0.1, 60.0
+LOOK_UP_SECONDS = 0.5
+CONTENT_TYPE = "multipart/x-mixed-replace; boundary=frame"
+FIGURES = "X-Edgeseg-Figures"
+LAST_END = b"--frame--\r\n"
+HTML, CSS, SCRIPT = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
+PAGE_FILES = {
+    "/page.css": CSS,
+    "/page.js": SCRIPT,
+    "/camera.js": SCRIPT,
+    "/charts.js": SCRIPT,
+    "/elements.js": SCRIPT,
+    "/figures.js": SCRIPT,
+    "/picture.js": SCRIPT,
+    "/recording.js": SCRIPT,
+}
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+UNSENT_BYTES = 128 * 1024
+PAGE_NAME_LENGTH = 40
+
+
+@dataclass(frozen=True)
+class JpegOptions:
+    """How a client wants its picture."""
+
+    opacity: float = OPACITY
+    fps: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.opacity <= 1.0:
+            raise ValueError(f"expected opacity from 0 to 1, got {self.opacity}")
+        if not SLOWEST_FPS <= self.fps <= FASTEST_FPS:
+            raise ValueError(f"expected fps from {SLOWEST_FPS:g} to {FASTEST_FPS:g}, got {self.fps}")
+
+
+def read_jpeg_options(query: str) -> JpegOptions:
+    """Read a wish from the part of an address after the question mark.
+
+    Raises:
+        ValueError: A value is no number or out of range.
+    """
+    given = {name: float(value) for name, value in parse_qsl(query) if name in ("opacity", "fps")}
+    return JpegOptions(**given)
+
+
+def stream_parts(broadcast: Broadcast, jpeg_options: JpegOptions, client: socket.socket) -> Iterator[bytes]:
+    """Give the bytes of the response until the stream ends or the client hangs up."""
+    live_state, seen = broadcast.live_state, 0
+    while not has_hung_up(client):
+        shown = live_state.wait_newer(seen, LOOK_UP_SECONDS)
+        if shown is not None:
+            due, seen = monotonic() + 1.0 / jpeg_options.fps, shown.number
+            yield write_part(broadcast, shown.picture, jpeg_options.opacity)
+            live_state.wait_end(max(0.0, due - monotonic()))
+        elif live_state.ended:
+            yield LAST_END
+            return
+
+
+def write_part(broadcast: Broadcast, picture: Picture, opacity: float) -> bytes:
+    """Write a picture and its own figures as one part of the response."""
+    figures = measure_picture(picture, broadcast.classes, broadcast.info.mm_per_px, broadcast.live_state.name)
+    jpeg = encode_picture(picture, broadcast.classes, opacity)
+    head = (
+        "--frame",
+        "Content-Type: image/jpeg",
+        f"Content-Length: {len(jpeg)}",
+        f"{FIGURES}: {json.dumps(to_plain(figures))}",
+        "\r\n",
+    )
+    return "\r\n".join(head).encode("ascii") + jpeg + b"\r\n"
+
+
+def encode_picture(picture: Picture, classes: Sequence[ClassSpec], opacity: float) -> bytes:
+    """Draw a picture with its mask and make a JPEG of it."""
+    image = draw_overlay(picture.image, picture.labels, classes, opacity)
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return encoded.tobytes()
+
+
+def has_hung_up(client: socket.socket) -> bool:
+    """Say whether a client that has nothing left to send became readable, which means that it left."""
+    readable = select.poll()  # select() takes no file descriptor above 1023
+    readable.register(client, select.POLLIN)
+    return bool(readable.poll(0))
+
+
+FOLDER = Path(__file__).parent / "page"
+
+
+class ViewerHandler(LocalHandler):
+    """Answers one request: GET shows, POST orders."""
+
+    def __init__(self, broadcast: Broadcast, *args: Any) -> None:
+        self._broadcast = broadcast
+        super().__init__(*args)
+
+    def answer(self) -> None:
+        """Answer a request for the page, the picture or the numbers."""
+        path, query = split_target(self.path)
+        if path == "/":
+            cookie = self.access.make_cookie(self.reached_at[1])
+            self.send(HTTPStatus.OK, HTML, (FOLDER / "page.html").read_bytes(), cookie)
+        elif path in PAGE_FILES:
+            self.send(HTTPStatus.OK, PAGE_FILES[path], (FOLDER / path[1:]).read_bytes())
+        elif path == "/numbers":
+            self._send_numbers(query)
+        elif path == "/picture":
+            self._send_picture(query)
+        else:
+            self._refuse_unknown()
+
+    def obey(self, body: bytes) -> None:
+        """Take a picture of the page's camera, or switch the recording."""
+        path, query = split_target(self.path)
+        if path == "/camera":
+            self._take_camera_picture(query, body)
+        elif path in ("/recording/start", "/recording/stop"):
+            self._switch_recording(path == "/recording/start")
+        else:
+            self._refuse_unknown()
+
+    def end_headers(self) -> None:
+        """Add to every answer what keeps the picture of a patient on this machine."""
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        camera = "()" if self._broadcast.info.latest_slot is None else "(self)"
+        self.send_header("Permissions-Policy", f"camera={camera}, microphone=(), geolocation=()")
+        super().end_headers()
+
+    def _take_camera_picture(self, query: str, body: bytes) -> None:
+        latest_slot = self._broadcast.info.latest_slot
+        if latest_slot is None:
+            self.refuse(HTTPStatus.NOT_FOUND, "This stream does not take its frames from the page.")
+        elif self.headers.get_content_type() != "image/jpeg":
+            self.refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Expected a picture of the type image/jpeg.")
+        elif not latest_slot.put("".join(_read_pages(query)), body):
+            self.refuse(HTTPStatus.CONFLICT, "The camera of another page is in use.")
+        else:
+            self._say_done()
+
+    def _switch_recording(self, is_on: bool) -> None:
+        recording = self._broadcast.recording
+        if recording is None:
+            self.refuse(HTTPStatus.NOT_FOUND, "This stream has no folder for a recording: start it with --record DIR.")
+        else:
+            recording.turn(is_on)
+            self._say_done()
+
+    def _say_done(self) -> None:
+        self.send_response(HTTPStatus.NO_CONTENT)
+        self.end_headers()
+
+    def _refuse_unknown(self) -> None:
+        self.refuse(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
+
+    def _send_numbers(self, query: str) -> None:
+        audience, pages = self._broadcast.audience, _read_pages(query)
+        for page in pages:
+            audience.note_page(page, told_end=False)
+        numbers = collect_numbers(self._broadcast)
+        self.send(HTTPStatus.OK, "application/json", json.dumps(to_plain(numbers)).encode())
+        for page in pages:
+            audience.note_page(page, numbers.ended)
+
+    def _send_picture(self, query: str) -> None:
+        try:
+            jpeg_options = read_jpeg_options(query)
+        except ValueError as error:
+            self.refuse(HTTPStatus.BAD_REQUEST, f"The picture cannot be drawn like that: {error}.")
+            return
+        with self._broadcast.audience.take_seat(self.client_address[0]) as seated:
+            if not seated:
+                self.refuse(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    f"{SEATS} windows are watching already, or {SEATS_PER_ADDRESS} from there: close one first.",
+                )
+                return
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT_BYTES)
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", CONTENT_TYPE)
+            self.end_headers()
+            for part in stream_parts(self._broadcast, jpeg_options, self.connection):
+                self.wfile.write(part)
+
+
+def _read_pages(query: str) -> list[str]:
+    """Read the name that a page gives itself."""
+    return [page[:PAGE_NAME_LENGTH] for page in parse_qs(query).get("page", [])]
+
+
+class WebViewer(Sink):
+    """Shows the stream at `url` to browsers; drawing and sending cost the stream nothing."""
+
+    def __init__(
+        self,
+        info: StreamInfo,
+        classes: Sequence[ClassSpec],
+        port: int = 8765,
+        hold: bool = True,
+        access: Access = THIS_MACHINE,
+        recording: LatestResultSink | None = None,
+    ) -> None:
+        """Start serving.
+
+        Args:
+            info: What is shown beside the picture.
+            classes: Names and colours, in the order of the labels.
+            port: Where to serve; 0 takes any free port.
+            hold: Whether the newest frame is shown with the mask carried onto it, or the frame that the mask is of.
+            access: Where to serve, and what is demanded of clients.
+            recording: What the page may switch on and off.
+
+        Raises:
+            OutputError: The port is in use.
+        """
+        self._broadcast = Broadcast(info, tuple(classes), recording)
+        self._server = open_server(port, partial(ViewerHandler, self._broadcast), "edgeseg-viewer", access)
+        self._holder = (
+            MaskTracker(self._broadcast.live_state.show, self._broadcast.audience.is_watching) if hold else None
+        )
+        self._closed = False
+        self.url = access.write_url(self._server.server_port)
+
+    def publish(self, result: Result) -> None:
+        """Make a result the one that is shown."""
+        self._broadcast.live_state.publish(result)
+        if self._holder is None:
+            self._broadcast.live_state.show(show_result(result))
+        else:
+            self._holder.publish(result)
+
+    def see(self, frame: Frame) -> None:
+        """Show a frame before its own mask is there."""
+        self._broadcast.live_state.count_frame(frame)
+        if self._holder is not None:
+            self._holder.see(frame)
+
+    def notice(self, notice: Notice) -> None:
+        """Tell the page what happened to the source."""
+        self._broadcast.live_state.hear(notice)
+
+    def close(self) -> None:
+        """End the server; open pages get about a second to hear that the stream has ended."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._holder is not None:
+            self._holder.close()
+        self._broadcast.live_state.end()
+        self._broadcast.audience.wait_told()
+        self._server.stop()

@@ -1,0 +1,158 @@
+"""Refuse a training that this machine's memory cannot hold, before the system ends it without a word."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from edgeseg.core.errors import TrainingError
+from edgeseg.data.dataset import Case, read_cases
+from edgeseg.machine.host import Machine
+
+KEPT_SHARE = 0.8
+"""Of all layers' results, what stays until the way back. Measured as peak resident memory of two real steps on two
+cores (docs/decisions/0045): 0.7 to 0.9 for sizes nano to classic, 128 to 512 pixels, batches of 2 to 32."""
+QUANTISED_SHARE = 1.15
+"""The same of a model wrapped for quantisation, whose every layer's result is rounded once more; measured as 1.12."""
+FIXED_MB = 100
+"""What TensorFlow takes for a step of any size: its graph, the pools of its threads and its own buffers."""
+COPIES = 6
+"""Weights, gradients, AdamW's two moments, the average and the twin that is judged."""
+FETCHED = 4
+"""Batches of images and masks that are on their way: the one in work and those that the pipeline fetches ahead."""
+FLOAT_BYTES = 4
+SAMPLES = 5
+"""Of so many cases, spread over all, the smallest one stands for the others."""
+UNLIMITED_MB = 2**40
+"""Control groups without a limit say a number near 2**63 bytes, or max."""
+
+
+def check_images(cases: Sequence[Case], colour: bool) -> None:
+    """Refuse cases that do not fit into what is free when all are read, where the system tells that."""
+    free = read_free_mb()
+    if free is None:
+        return
+    samples = read_cases(cases[:: -(-len(cases) // SAMPLES)], colour)
+    least = min(image.frame.nbytes + sum(mask.nbytes for mask in image.masks) for image in samples)
+    needed = len(cases) * least / 2**20
+    if needed > free:
+        raise TrainingError(
+            f"Expected at least {needed:,.0f} MB of free memory for the {len(cases)} images and their masks, "
+            f"got {free:,.0f} MB.",
+            "Take smaller images or fewer of them, or a machine with more memory.",
+        )
+
+
+def read_free_mb(machine: Machine | None = None) -> float | None:
+    """Read how many megabytes this process may still take: what is free, and what its control groups leave it.
+
+    A container is ended at the limit of its group, however much the machine has.
+
+    Args:
+        machine: The machine to ask; None is this one.
+
+    Returns:
+        The megabytes, or None where the system tells nothing.
+    """
+    machine = machine or Machine()
+    known = [machine.read_memory_mb("MemAvailable"), *_list_group_rooms(machine)]
+    return min((room for room in known if room is not None), default=None)
+
+
+def _list_group_rooms(machine: Machine) -> list[float]:
+    """List what the process's control groups and those above them leave, in both versions of the kernel's interface."""
+    rooms = []
+    for line in machine.read("proc/self/cgroup").splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            mount, names = "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            mount = "sys/fs/cgroup/memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        inside = PurePosixPath(path.lstrip("/"))
+        # inside a container the group's own path may not be mounted, only its root, which is then the group itself
+        for group in (inside, *inside.parents):
+            room = _read_room(machine, f"{mount}/{group}", *names)
+            rooms += [room] if room is not None else []
+    return rooms
+
+
+def _read_room(machine: Machine, folder: str, limit: str, usage: str, spare: str) -> float | None:
+    most, taken = (machine.read_number(f"{folder}/{name}") for name in (limit, usage))
+    if most is None or taken is None or most / 2**20 > UNLIMITED_MB:
+        return None
+    lines = (line.split() for line in machine.read(f"{folder}/memory.stat").splitlines())
+    # pages of files that nobody reads now count as taken, but are given back at once
+    freed = next((int(words[1]) for words in lines if len(words) == 2 and words[0] == spare and words[1].isdigit()), 0)
+    return max(0.0, (most - taken + freed) / 2**20)
+
+
+def estimate_memory(model: Any, batch: int, quantised: bool = False) -> float:
+    """Estimate the megabytes that a training takes beside the images.
+
+    Args:
+        model: The network.
+        batch: Images of a step.
+        quantised: Whether it is wrapped for quantisation when it is trained.
+    """
+    kept = QUANTISED_SHARE if quantised else KEPT_SHARE
+    parameters: int = model.count_params()
+    results: int = sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
+    ends: int = math.prod(model.layers[0].output.shape[1:]) + math.prod(model.layers[-1].output.shape[1:])
+    numbers = batch * (kept * results + FETCHED * ends) + COPIES * parameters
+    return FIXED_MB + FLOAT_BYTES * numbers / 2**20
+
+
+def check_memory(model: Any, batch: int, free: float | None = None) -> None:
+    """Refuse a batch that does not fit into what is free, where the system tells that.
+
+    Args:
+        model: The network that is to be trained.
+        batch: Images of a step.
+        free: Megabytes there are; None asks this machine.
+    """
+    free = read_free_mb() if free is None else free
+    if free is not None and estimate_memory(model, batch) > free:
+        raise refuse_batch(model, batch, free)
+
+
+def refuse_batch(model: Any, batch: int, free: float) -> TrainingError:
+    """Say what a batch needs, and which one would fit."""
+    fitting = find_batch(model, batch, free)
+    return TrainingError(
+        f"Expected at least {estimate_memory(model, batch):,.0f} MB of free memory for this network with a batch of "
+        f"{batch}, got {free:,.0f} MB.",
+        f"Take --batch {fitting}, or a smaller --size or --model."
+        if fitting
+        else f"Take a smaller --size or --model: a batch of 1 needs {estimate_memory(model, 1):,.0f} MB.",
+    )
+
+
+def find_batch(model: Any, batch: int, free: float) -> int:
+    """Find the largest batch below one that fits into some megabytes; 0 where none does."""
+    none, each = (estimate_memory(model, number) for number in (0, 1))
+    return max(0, min(batch - 1, int((free - none) / (each - none))))
+
+
+def check_further_training(model: Any, batch: int, quantised: bool, free: float | None = None) -> None:
+    """Refuse a further training of a finished network whose steps do not fit into what is free.
+
+    Args:
+        model: The float network.
+        batch: Images of a step, which no option changes.
+        quantised: Whether it is wrapped for quantisation.
+        free: Megabytes there are; None asks this machine.
+    """
+    free = read_free_mb() if free is None else free
+    needed = estimate_memory(model, batch, quantised)
+    if free is not None and needed > free:
+        raise TrainingError(
+            f"Expected at least {needed:,.0f} MB of free memory to train this network further with a batch of {batch}, "
+            f"got {free:,.0f} MB.",
+            "Take recipes that train nothing (--recipe float16,int8-ptq), or a machine with more memory.",
+        )

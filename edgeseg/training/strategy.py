@@ -1,0 +1,109 @@
+"""Train on one device, on all of this machine's, or on several machines: who does what, and who sees which cases."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeseg.core.errors import TrainingError
+from edgeseg.model.keras import tf
+from edgeseg.training.pipeline import Part
+
+CONFIG = "TF_CONFIG"
+EXAMPLE = """{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}"""
+
+
+@dataclass(frozen=True)
+class WorkerRole:
+    """Which worker this process is; the chief writes the run folder."""
+
+    kind: str = "worker"
+    index: int = 0
+    chief: bool = True
+
+
+def find_role(strategy: str) -> WorkerRole:
+    """Find out which worker this process is; there is one only, unless there are several."""
+    if strategy != "multi-worker":
+        return WorkerRole()
+    text = os.environ.get(CONFIG)
+    if not text:
+        raise _wrong_config("the variable is not set")
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        kind, index = str(task["type"]), int(task["index"])
+        addresses = cluster[kind]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _wrong_config(f"{type(error).__name__} at {error}") from error
+    if kind not in ("chief", "worker") or not isinstance(addresses, list) or not 0 <= index < len(addresses):
+        raise _wrong_config(f"the task {kind} {index}, which is not in the cluster")
+    return WorkerRole(kind, index, kind == "chief" or (index == 0 and "chief" not in cluster))
+
+
+def _wrong_config(what: str) -> TrainingError:
+    return TrainingError(
+        f"Expected a cluster and this worker's place in it in {CONFIG}, got a wrong one: {what}.",
+        f"Set it on every worker, each with its own index, as in: export {CONFIG}='{EXAMPLE}'",
+    )
+
+
+def open_strategy(name: str, batch: int) -> Any:
+    """Open TensorFlow's strategy of a name; with several workers this waits for all of them.
+
+    Args:
+        name: one, mirrored or multi-worker.
+        batch: The global batch that is dealt to the replicas.
+    """
+    if name == "one":
+        return tf.distribute.get_strategy()
+    if name == "multi-worker":
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    else:
+        strategy = tf.distribute.MirroredStrategy(_list_devices())
+    replicas = strategy.num_replicas_in_sync
+    if batch % replicas:
+        raise TrainingError(
+            f"Expected a batch that the {replicas} replicas can share evenly, got {batch}.",
+            f"Choose a --batch that {replicas} divides.",
+        )
+    return strategy
+
+
+def _list_devices() -> list[str]:
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if len(devices) < 2:
+        raise TrainingError(
+            f"Expected at least 2 devices to mirror the training on, got {len(devices)}.",
+            "Train with --strategy one.",
+        )
+    return [device.name for device in devices]
+
+
+@contextmanager
+def worker_folder() -> Iterator[Path]:
+    """Let a worker that is not the chief write what all workers must write; nothing of it is kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def distribute_batches(model: Any, build: Callable[[Part], Any]) -> Any:
+    """Build the pipeline of every worker, with the part of each batch that its replicas see.
+
+    Args:
+        model: Its strategy says how many replicas there are.
+        build: Builds the pipeline of a part.
+    """
+
+    def build_own(context: Any) -> Any:
+        total, workers = context.num_replicas_in_sync, context.num_input_pipelines
+        own = total // workers
+        return build(Part(context.input_pipeline_id * own, own, total))
+
+    return model.distribute_strategy.distribute_datasets_from_function(build_own)

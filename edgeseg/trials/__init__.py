@@ -1,1 +1,0 @@
-"""Many trials in one folder: proposed, claimed, remembered, and continued after any end."""
