@@ -139,10 +139,10 @@ def _count_macs(layer: Any) -> int:
     kernel = next((getattr(layer, name) for name in _KERNELS if hasattr(layer, name)), None)
     if kernel is None:
         return 0
-    return count_places(layer) * int(math.prod(kernel.shape))
+    return count_positions(layer) * int(math.prod(kernel.shape))
 
 
-def count_places(layer: Any) -> int:
+def count_positions(layer: Any) -> int:
     """Count how often a kernel is laid on an image: once for a pixel it gives, transposed for one it reads."""
     shape = layer.input_shape if type(layer).__name__ == "Conv2DTranspose" else layer.output_shape
     return int(shape[1] * shape[2])

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgeseg
+from edgeseg.compression.compress import RECIPES, ComparedCase, CompressReport, Outcome
 from edgeseg.compression.gate import NOT_JUDGED, Variant
-from edgeseg.compression.make import RECIPES
-from edgeseg.compression.plan import ComparedCase, CompressReport, Outcome
 from edgeseg.compression.recipe import PARENT
 from edgeseg.core.card import DISCLAIMER, read_verdict
 from edgeseg.core.files import write_text

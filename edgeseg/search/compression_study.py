@@ -16,10 +16,10 @@ from pathlib import Path
 from time import monotonic
 
 from edgeseg.bench.measure import time_segmenters
+from edgeseg.compression.compress import RECIPES, make_file, name_file
 from edgeseg.compression.context import CompressContext, DistillationData, open_run, plan_distillation
+from edgeseg.compression.evaluate import FileEvaluation, evaluate_files, score_validation
 from edgeseg.compression.gate import Variant
-from edgeseg.compression.judge import Judgement, judge_files, score_validation
-from edgeseg.compression.make import RECIPES, make_file, name_file
 from edgeseg.compression.pruning import check_pruning
 from edgeseg.compression.recipe import PARENT, Recipe, load_recipe
 from edgeseg.core.errors import RunError
@@ -98,7 +98,7 @@ def name_compression(run: Path, out: Path, trial: Path, row: SearchRow) -> str:
     return shlex.join(["edgeseg", "compress", str(run), "--out", f"{out}-again", "--recipe", str(recipe)])
 
 
-def judge_pick(bench: Bench, run: Path, folder: Path, trial: Path, row: SearchRow) -> tuple[Judgement, ...]:
+def judge_pick(bench: Bench, run: Path, folder: Path, trial: Path, row: SearchRow) -> tuple[FileEvaluation, ...]:
     """Copy the pick's files, and judge them beside the float parent as a compression would.
 
     Args:
@@ -113,7 +113,7 @@ def judge_pick(bench: Bench, run: Path, folder: Path, trial: Path, row: SearchRo
         shutil.copytree(trial, growing, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MARK))
         write_bytes(growing / name_file(PARENT), (run / MODEL).read_bytes())
         files = {name: growing / name_file(name) for name in (PARENT, recipe.name)}
-        judged = judge_files(bench.context, files, {recipe.name: recipe}, bench.threads)
+        judged = evaluate_files(bench.context, files, {recipe.name: recipe}, bench.threads)
     return tuple(judged.values())
 
 

@@ -11,11 +11,11 @@ import numpy as np
 from optuna.trial import FrozenTrial, Trial
 
 from edgeseg.compression.recipe import PruneStep, Recipe, load_recipe
-from edgeseg.compression.resume import fingerprint_run
 from edgeseg.core.errors import RunError
 from edgeseg.core.schema import to_plain
 from edgeseg.core.stats import pareto_front
 from edgeseg.search.trials import SECONDS, Task, TrialJournal, judge_state, readable_journal
+from edgeseg.training.run import fingerprint_run
 
 PRECISIONS = ("float16", "dynamic-int8", "int8-ptq", "int8-qat")
 """Recipes that leave the network's channels alone; each is tried as it is, and behind pruning."""

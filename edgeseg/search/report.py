@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.bench.measure import describe_host
+from edgeseg.compression.evaluate import FileEvaluation
 from edgeseg.compression.gate import Gate, Variant, explain_doubt, explain_gate
-from edgeseg.compression.judge import Judgement
 from edgeseg.core.files import write_bytes, write_json, write_text
 from edgeseg.core.schema import to_plain
 from edgeseg.frame.images import ACCENT, FAINT, INK, SOFT
@@ -50,7 +50,7 @@ def explain_late(fastest: SearchRow, promise: Promise) -> str:
     )
 
 
-def explain_loss(parent: Judgement, pick: Judgement, promise: Promise) -> str:
+def explain_loss(parent: FileEvaluation, pick: FileEvaluation, promise: Promise) -> str:
     """Say what the pick loses on validation cases where that is too much, or why nothing is known; else empty."""
     if doubt := explain_doubt(parent.validation, parent.test, promise.gate):
         return doubt

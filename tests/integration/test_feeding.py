@@ -63,8 +63,8 @@ def test_averaged_weights_are_steadier_and_take_no_nan_in() -> None:
     average, weight = WeightEma(model, AVERAGE), model.weights[0]
     for step in range(400):
         weight.assign([[10.0 if step % 2 else -10.0]])
-        average.take_step()
+        average.update()
     weight.assign([[float("nan")]])
-    average.take_step()
+    average.update()
     average.copy_to(twin)
     assert abs(float(twin.weights[0].numpy()[0, 0])) < 1.0

@@ -57,7 +57,7 @@ def test_masks_that_cover_what_they_should_not_are_told(
     assert all(kind in describe_verdict(report) for kind in kinds)
     loaded = load_data(root, SPLIT)
     capsys.readouterr()
-    loaded.tell_warnings()
+    loaded.print_warnings()
     said = capsys.readouterr().err
     assert all(f"edgeseg: {warning.message}\n  {warning.hint}\n" in said for warning in report.warnings)
 
