@@ -115,7 +115,7 @@ def teach(context: CompressContext, spec: UNetSpec, out: Path) -> Any:
     """Train a network from scratch with the defaults of edgeseg train."""
     options = TrainOptions()
     model, ema_model = build_unet(spec), build_unet(spec)
-    feed = plan_distillation(context).feed(spec.shrink)
+    feed = plan_distillation(context).feed(spec.output_stride)
     training_schedule = TrainingSchedule(plan_epochs(len(context.train), options.batch), options.learning_rate)
     model.compile(build_optimizer(training_schedule, feed.steps), find_loss(options.loss, spec.activation))
     evaluator = EpochEvaluator(

@@ -113,9 +113,9 @@ class DistillationData:
     augment: AugmentSpec | None = field(default_factory=AugmentSpec)
     activation: str = "sigmoid"
 
-    def feed(self, shrink: int) -> Feed:
+    def feed(self, stride: int) -> Feed:
         """Build the feed of the training cases, augmented as in the run, for a network of this output stride."""
-        return Feed(self.train, BATCH, self.seed, shrink, self.augment, self.activation == "softmax")
+        return Feed(self.train, BATCH, self.seed, stride, self.augment, self.activation == "softmax")
 
     def add_teacher(self, pipeline: Any) -> Any:
         """Append the teacher's masks to the true ones, as further channels."""

@@ -48,7 +48,7 @@ SCORED_CASES = 128
 """Training cases that the Taylor importance is averaged over."""
 BLOCK = 8
 """Channels are removed down to multiples of it, and never to fewer: kernels read so many channels at once
-(docs/decisions/0015)."""
+(docs/decisions/0039)."""
 SCALE_PENALTY = 1e-3
 """Weight of the L1 norm of all scales in the loss."""
 SAVED = {"parameters": "parameters", "macs": "work", "latency": "work"}

@@ -1,9 +1,9 @@
-"""Build a U-Net from its spec, of layers that tfmot, LiteRT and the Edge TPU all take.
+"""Build a U-Net (Ronneberger, Fischer and Brox 2015) of layers that tfmot, LiteRT and the Edge TPU all take.
 
-Each stage up brings the channels down with a 1x1 convolution before the bilinear resize, so that the resize and the
-addition of the skip run on few channels; a transposed convolution does both at once. All stems but "full" leave full
-resolution with their first convolution, where a U-Net spends most of its time; the mask is then drawn at half or a
-quarter of the resolution and resized with the frame's own arithmetic.
+A decoder stage reduces the channels with a 1x1 convolution before the bilinear resize, so that resize and skip addition
+run on few channels; a transposed convolution does both at once. A U-Net spends most of its time at full resolution, so
+all stems but "full" start with stride 2; the mask then has output stride 2 or 4 and is resized to the frame on the
+device (docs/decisions/0012, 0021).
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from edgeseg.model.spec import UNetSpec
 
 layers = keras.layers
 BATCH_NORM_MOMENTUM = 0.9
+"""Averages the statistics over about 10 steps; Keras' default of 0.99 over about 100."""
 STEM_KERNELS = {"full": {}, "half": {"stem": 3}, "depth": {"stem": 2}, "quarter": {"stem": 3, "stem2": 3}}
 """The stem's convolutions, all with stride 2; a 2x2 one is space-to-depth and a 1x1 convolution in one operator."""
 _KERNELS = ("kernel", "depthwise_kernel")
+_STAGE = re.compile(r"stem|down\d+|up\d+|head")
 
 
 def build_unet(spec: UNetSpec) -> Any:
@@ -67,7 +69,7 @@ def _conv_pair(x: Any, spec: UNetSpec, name: str, stage: int) -> Any:
 
 
 def _conv3(x: Any, spec: UNetSpec, name: str, stage: int) -> Any:
-    """Convolve 3x3; a separable one begins with each channel by itself, of which the bare image has too few."""
+    """Add a 3x3 convolution, plain or separable; on the image's single channel it is always plain."""
     if spec.convolution == "plain" or (name == "down0_a" and spec.stem == "full"):
         return _conv(x, spec, name, stage, 3)
     depthwise = layers.DepthwiseConv2D(
@@ -104,12 +106,9 @@ def _penalty(spec: UNetSpec) -> Any:
     return keras.regularizers.L2(spec.l2) if spec.l2 else None
 
 
-_STAGE = re.compile(r"stem|down\d+|up\d+|head")
-
-
 @dataclass(frozen=True)
 class StageSummary:
-    """One stage of a network: the shape it ends with, its parameters as Keras counts them, its MACs for one image."""
+    """One stage: the shape of its output, its parameters as Keras counts them, its MACs for one image."""
 
     name: str
     height: int
@@ -120,7 +119,7 @@ class StageSummary:
 
 
 def summarise_stages(model: Any) -> tuple[StageSummary, ...]:
-    """Summarise a U-Net's stages in the order they run."""
+    """Summarise a U-Net's stages in execution order."""
     stages: dict[str, list[Any]] = {}
     for layer in model.layers:
         found = _STAGE.match(layer.name)
@@ -143,6 +142,6 @@ def _count_macs(layer: Any) -> int:
 
 
 def count_positions(layer: Any) -> int:
-    """Count how often a kernel is laid on an image: once for a pixel it gives, transposed for one it reads."""
+    """Count how often a kernel is applied: once per output pixel, or per input pixel where it is transposed."""
     shape = layer.input_shape if type(layer).__name__ == "Conv2DTranspose" else layer.output_shape
     return int(shape[1] * shape[2])

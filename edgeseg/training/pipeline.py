@@ -27,7 +27,7 @@ class Feed:
     arrays: GridArrays
     batch: int
     seed: int
-    shrink: int
+    stride: int
     """The network's output stride, by which the masks are made smaller."""
     augment: AugmentSpec | None
     background: bool = False
@@ -48,7 +48,7 @@ class Feed:
         random = np.random.default_rng((self.seed, _IMAGE_STREAM, epoch, number))
         image, masks = vary_case(arrays.pixels[number], arrays.masks[number], self.augment, arrays.denoise, random)
         masks = add_background(masks) if self.background else masks
-        return image.astype(np.float32) / np.float32(255), shrink_masks(masks, self.shrink)
+        return image.astype(np.float32) / np.float32(255), shrink_masks(masks, self.stride)
 
 
 def add_background(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -77,10 +77,10 @@ class Part:
 WHOLE = Part()
 
 
-def shrink_masks(masks: NDArray[np.uint8], shrink: int) -> NDArray[np.float32]:
+def shrink_masks(masks: NDArray[np.uint8], stride: int) -> NDArray[np.float32]:
     """Average masks (..., height, width, classes) over squares, so that outlines get values between 0 and 1."""
     *front, height, width, classes = masks.shape
-    squares = masks.reshape(*front, height // shrink, shrink, width // shrink, shrink, classes)
+    squares = masks.reshape(*front, height // stride, stride, width // stride, stride, classes)
     return np.asarray(squares.mean(axis=(-4, -2), dtype=np.float32))
 
 
@@ -101,5 +101,5 @@ def build_pipeline(feed: Feed, epochs: int, first_epoch: int = 0, part: Part = W
     height, width, channels = feed.arrays.pixels.shape[1:]
     image_shape = (height, width, channels)
     outputs = feed.arrays.masks.shape[-1] + feed.background
-    mask_shape = (height // feed.shrink, width // feed.shrink, outputs)
+    mask_shape = (height // feed.stride, width // feed.stride, outputs)
     return tf.data.Dataset.range(first_epoch, epochs).flat_map(list_epoch).prefetch(tf.data.AUTOTUNE)

@@ -199,7 +199,7 @@ def _fit(model: Any, loaded: LoadedData, record: RunRecord, run_paths: RunPaths)
     epochs = options.epochs or plan_epochs(len(train), options.batch)
     training_schedule = TrainingSchedule(epochs, options.learning_rate, options.schedule, options.patience)
     output, augment = record.output, choose_variations(options.augment)
-    feed = Feed(train, options.batch, options.seed, record.spec.shrink, augment, output.draws_background)
+    feed = Feed(train, options.batch, options.seed, record.spec.output_stride, augment, output.draws_background)
     loss = find_loss(options.loss, output.activation, record.class_weights)
     with model.distribute_strategy.scope():
         model.compile(build_optimizer(training_schedule, feed.steps), loss)

@@ -18,7 +18,7 @@ def make_feed(augment: AugmentSpec | None) -> Feed:
     images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1) * np.ones((1, 32, 32, 1), np.uint8)
     masks = np.zeros((10, 32, 32, 1), np.uint8)
     masks[:, 8:24, 8:24] = 1
-    return Feed(GridArrays(images, masks), batch=4, seed=1, shrink=2, augment=augment)
+    return Feed(GridArrays(images, masks), batch=4, seed=1, stride=2, augment=augment)
 
 
 def test_every_case_comes_once_an_epoch_in_another_order() -> None:

@@ -250,7 +250,7 @@ def test_plain_int8_stands_for_further_training_of_the_same_network(trained: Var
     assert choose_variant([PLAIN, trained], Gate()) == (PLAIN, True)
     said = list_remarks([PLAIN, trained], PLAIN, Gate())["qat"]
     assert said.startswith(reason)
-    assert said.endswith("int8-ptq, the same network without further training, stands for it.")
+    assert said.endswith("int8-ptq, the same network without further training, is used instead.")
 
 
 def test_removed_channels_are_blamed_and_not_the_layers_that_are_left() -> None:
