@@ -22,10 +22,12 @@ from edgeseg.training.run import TrainOptions
 from edgeseg.training.trainer import train_run
 
 DATA = SynthOptions(cases=340, seed=7, size=(160, 160), clips=1, clip_frames=60)
+# small enough for a laptop's CPU: the demo takes minutes
 TRAINING = TrainOptions(model="small", size=128, stem="full", epochs=70, batch=16, seed=1)
 RECIPES = ("float16", "int8-ptq", "int8-qat")
 BENCH_RUNS = 200
 STREAM = "phantom://?seed=3&frames=300"
+# 20 frames a second
 STREAM_OPTIONS = StreamOptions(budget_ms=50.0)
 
 

@@ -114,6 +114,7 @@ def shrink_spec(network: Network, keep: Keep) -> UNetSpec:
     kept = network.wiring.count_kept(keep)
     widths = tuple(kept[f"down{stage}_b"] for stage in range(len(network.spec.widths)))
     bare = dataclasses.replace(network.spec, widths=widths, own={})
+    # without `own` a convolution has its stage's width
     own = {name: width for name, width in kept.items() if width != bare.width_of(name, _find_stage(name))}
     return dataclasses.replace(bare, own=own)
 
@@ -134,9 +135,12 @@ def _cut_weights(layer: Any, wired: WiredLayer, keep: Keep) -> list[NDArray[np.f
 def _order_ends(layer: Any, inputs: Keep, outputs: Keep) -> tuple[Keep, Keep]:
     """Order what is kept as the last two axes of a kernel are ordered."""
     if isinstance(layer, keras.layers.DepthwiseConv2D):
+        # (height, width, channels, 1)
         return outputs, np.ones(1, np.bool_)
     if isinstance(layer, keras.layers.Conv2DTranspose):
+        # (height, width, outputs, inputs)
         return outputs, inputs
+    # (height, width, inputs, outputs)
     return inputs, outputs
 
 
@@ -155,6 +159,7 @@ def trace_channels(model: Any) -> Wiring:
         for name, numbers in inputs.items()
     }
     producers = [wired[layer.name] for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    # the channels of the output are the classes
     fixed = ids.resolve(outputs[model.output.node.layer.name])
     return Wiring(tuple(wired.values()), _group_producers(producers, fixed), len(ids.parents))
 
@@ -206,6 +211,7 @@ class _IdForest:
     def merge(self, first: ChannelIds, second: ChannelIds) -> None:
         """Merge ids in pairs."""
         for one, other in zip(self.resolve(first), self.resolve(second), strict=True):
+            # the smaller id becomes the root, so that ids stay in order of execution
             self.parents[max(one, other)] = int(min(one, other))
 
     def resolve(self, numbers: ChannelIds) -> ChannelIds:
@@ -234,6 +240,7 @@ def count_costs(wiring: Wiring, keep: Keep) -> Costs:
     for layer in wiring.layers:
         inputs, outputs = int(keep[layer.inputs].sum()), int(keep[layer.outputs].sum())
         weights = layer.kernel_area * outputs * (1 if layer.depthwise else inputs)
+        # folded batch normalisation leaves one bias per output channel
         parameters += weights + (outputs if layer.kernel_area else 0)
         macs += weights * layer.positions
         work += _count_work(layer, inputs, outputs)
@@ -268,12 +275,14 @@ class LatencyMeter:
     def __call__(self, network: Network, keep: Keep) -> float:
         """Measure the share of the whole network's latency."""
         child = load_untrained(shrink_spec(network, keep))
+        # in turn, so that frequency scaling and other load hit both networks alike
         taken = [(_time_once(child), _time_once(self._parent)) for _ in range(TIMED_ROUNDS)]
         return float(np.divide(*np.quantile(taken, FAST_QUANTILE, axis=0)))
 
 
 def load_untrained(spec: UNetSpec) -> CpuBackend:
     """Load an untrained int8 network."""
+    # any images will do: ranges do not change how long an int8 network takes
     images = np.random.default_rng(0).uniform(0, 1, (CALIBRATION_IMAGES, spec.height, spec.width, spec.channels))
     return CpuBackend(convert_model(build_unet(spec), "int8", images.astype(np.float32)))
 

@@ -157,7 +157,9 @@ def compress_run(
     context = open_run(run)
     check_recipes(recipes, context, run)
     distillation = plan_distillation(context, teacher, renamed)
+    # after all checks: a refused compression must leave nothing to resume
     begin_plan(folder, describe_plan(run, recipes, teacher, renamed))
+    # the parent is a variant, too: it is scored and timed in turn with the others
     write_bytes(folder / name_file(PARENT), (run / MODEL).read_bytes())
     make_files(context, distillation, recipes, folder)
     by_name = {recipe.name: recipe for recipe in recipes}
@@ -215,11 +217,13 @@ def make_files(
 
 def make_file(context: CompressContext, distillation: DistillationData, recipe: Recipe, folder: Path) -> None:
     """Make one recipe's file, with a copy of the recipe; the model file is written last, and whole."""
+    # a model file that exists is never made again, so everything else must be written before it
     write_text(folder / RECIPES / f"{recipe.name}.toml", format_recipe(recipe))
     network = _sparsify(_prune(context, distillation, recipe, folder), recipe, distillation, folder)
     flatbuffer = _quantise(context, distillation, recipe, network, folder)
     card = _build_card(context, recipe, flatbuffer)
     write_model(folder / name_file(recipe.name), flatbuffer, card, make_golden(flatbuffer, card))
+    # the steps' weights are only needed until the recipe's file is whole
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
 
 
@@ -262,6 +266,7 @@ def _quantise(
     pruned = read_pruned(folder, recipe.name)
     if pruned is None or recipe.qat is None:
         return flatbuffer
+    # the recovery has just trained this network: QAT may gain nothing more
     plain = make_flatbuffer(context, distillation, dataclasses.replace(recipe, qat=None), network.model)
     if _score(context, recipe, flatbuffer) > _score(context, recipe, plain):
         return flatbuffer
@@ -301,6 +306,7 @@ def _report(
     teacher: Path | None,
 ) -> CompressReport:
     record, variants = context.record, tuple(evaluation.variant for evaluation in evaluated.values())
+    # the parent itself cannot be chosen
     chosen, held = choose_variant(variants[1:], gate)
     parent = evaluated[PARENT]
     doubt = explain_doubt(parent.validation, parent.test, gate)

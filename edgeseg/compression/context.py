@@ -63,6 +63,7 @@ def open_run(run: Path) -> CompressContext:
     data = load_same_data(root, record, run)
     for part in ("test", "val"):
         check_cases(data.part(part), part)
+    # fine-tuning draws from this seed: the same run and recipe give the same file
     keras.utils.set_random_seed(record.options.seed)
     train, validation = (to_grid(data.part(part), record.input) for part in ("train", "val"))
     return CompressContext(record, load_network(run, record), data, train, validation)
@@ -98,6 +99,7 @@ def pick_calibration(train: GridArrays, count: int) -> NDArray[np.float32]:
         )
     images = to_reals(train.images[np.linspace(0, len(train) - 1, min(count, len(train))).astype(int)])
     brightest = int(images.reshape(len(images), -1).max(axis=1).argmax())
+    # on the device frames do reach white, and a narrower range would clip them
     images[brightest] /= max(float(images[brightest].max()), 1e-6)
     return images
 
@@ -157,14 +159,15 @@ def open_teacher(run: Path, context: CompressContext, renamed: Renaming | None =
     """
     record = read_run(run)
     channels = check_teacher(run, record, context.record, renamed)
-    model, drawn = load_network(run, record), context.model.output_shape[1:3]
-    size = (record.input.height, record.input.width)
+    model, output_size = load_network(run, record), context.model.output_shape[1:3]
+    input_size = (record.input.height, record.input.width)
 
-    def draw(images: Any) -> Any:
-        masks = model(tf.image.resize(images, size, antialias=True), training=False)
-        return tf.image.resize(tf.gather(masks, channels, axis=-1), drawn)
+    def predict(images: Any) -> Any:
+        # antialias: the teacher's input may be smaller
+        masks = model(tf.image.resize(images, input_size, antialias=True), training=False)
+        return tf.image.resize(tf.gather(masks, channels, axis=-1), output_size)
 
-    return draw
+    return predict
 
 
 def check_teacher(
@@ -185,8 +188,8 @@ def check_teacher(
     order = match_classes(wanted, found, run, renamed)
     if teacher.output.activation != student.output.activation:
         raise RunError(
-            f"Expected a teacher that draws by {student.output.activation}, got {run}, "
-            f"which draws by {teacher.output.activation}.",
+            f"Expected a teacher with {student.output.activation} masks, "
+            f"got {run} with {teacher.output.activation} masks.",
             f"Train the teacher with --activation {student.output.activation}.",
         )
     if _describe_view(teacher.input) != _describe_view(student.input):
@@ -195,12 +198,14 @@ def check_teacher(
             f"({_describe_view(teacher.input)}).",
             "Train the teacher with the same colour, region and shape of input; its size may differ.",
         )
+    # masks of a teacher that was trained on the student's test cases would leak them into the student
     if teacher.data_fingerprint == student.data_fingerprint and _is_split_differently(teacher, student):
         raise RunError(
             f"Expected a teacher whose data were divided as the run's, got {run}, which has learned from other cases: "
             "it may know the test cases.",
             f"Train the teacher with --seed {student.split.seed} and the same groups.csv.",
         )
+    # channel 0 is the background
     return (0, *(place + 1 for place in order)) if student.output.draws_background else order
 
 

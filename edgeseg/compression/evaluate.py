@@ -65,10 +65,11 @@ def evaluate_files(
     cases = len(context.data.split.test) + len(context.data.split.validation)
     with progress_bar("Scoring files", len(models) * cases) as advance:
         scores = {
-            name: _score_file(context, segmenter, partial(_advance, advance, name))
+            name: _score_file(context, segmenter, partial(_show_file, advance, name))
             for name, segmenter in segmenters.items()
         }
     with progress_bar("Timing", count_blocks(TIMED_RUNS)) as advance:
+        # all files in turn, so that a slow moment of the machine hits all alike
         times = time_segmenters(list(segmenters.values()), TIMED_RUNS, advance)
     evaluated = {}
     for (name, model), timed in zip(models.items(), times, strict=True):
@@ -93,13 +94,14 @@ def _score_file(context: CompressContext, segmenter: Segmenter, on_case: Advance
     return {part: tuple(score_cases(segmenter, context.data.part(part), on_case)) for part in ("test", "val")}
 
 
-def _advance(advance: Advance, file: str, case: str) -> None:  # noqa: ARG001 - a case's name may identify a patient
+def _show_file(advance: Advance, file: str, case: str) -> None:  # noqa: ARG001 - a case's name may identify a patient
     advance(file)
 
 
 def _compare_layers(context: CompressContext, parent: ModelFile, model: ModelFile) -> tuple[LayerError, ...]:
     if model is parent:
         return ()
+    # evenly over all training images: neighbours in the list often show the same patient
     picked = np.linspace(0, len(context.train) - 1, min(COMPARED_IMAGES, len(context.train))).astype(int)
     return compare_layers(_find_float(parent, model), model, context.train.images[picked])
 
@@ -140,6 +142,7 @@ def _describe(
         precision=recipe.precision if recipe is not None else PARENT,
         trained=recipe is not None and recipe.trains,
         bytes=len(data),
+        # mtime=0: the same file always has the same size
         gzip_bytes=len(gzip.compress(data, mtime=0)),
         params=model.card.parameters,
         macs=model.card.macs,
@@ -200,6 +203,7 @@ def compare_layers(parent: ModelFile, child: ModelFile, images: NDArray[np.uint8
     """
     readers = LayerReader(parent), LayerReader(child)
     kinds = [[(step.operator, step.shape) for step in reader.steps] for reader in readers]
+    # the converter keeps the order of execution, so layers are matched by position (docs/decisions/0016)
     if kinds[0] != kinds[1]:
         return ()
     wrong, whole = np.zeros(len(kinds[0])), np.zeros(len(kinds[0]))
@@ -207,6 +211,7 @@ def compare_layers(parent: ModelFile, child: ModelFile, images: NDArray[np.uint8
         for index, (wanted, got) in enumerate(zip(*(reader.read(pixels) for reader in readers), strict=True)):
             wrong[index] += float(np.square(got - wanted).sum())
             whole[index] += float(np.square(wanted).sum())
+    # a layer whose output is zero throughout has no relative error: avoid 0/0
     errors = np.sqrt(wrong / np.maximum(whole, np.finfo(np.float64).tiny))
     return tuple(
         LayerError(step.name, step.operator, round(float(error), 5))
@@ -243,6 +248,7 @@ def _open_flatbuffer(flatbuffer: bytes) -> Any:
 def _list_steps(interpreter: Any) -> tuple[_Step, ...]:
     details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
     steps = []
+    # there is no public way to list operators with their tensors
     for operator in interpreter._get_ops_details():
         if operator["op_name"] in CONVERSIONS:
             continue

@@ -70,6 +70,7 @@ def fine_tune(
     with tempfile.TemporaryDirectory() as folder:
         evaluator = EpochEvaluator(title, model, ema_model, distillation.validation, Path(folder) / "best.h5")
         if keep_initial:
+            # epoch 0: the initial weights, which have no training loss
             evaluator.evaluate(0, EpochCost(loss=float("nan")))
         fit_model(model, feed, evaluator, training_schedule, distillation.add_teacher)
 
@@ -96,6 +97,7 @@ def quantise_model(parent: Any, keep_sparsity: bool = False) -> Any:
         parent: The float model; it stays as it is.
         keep_sparsity: Whether weights that are zero stay zero.
     """
+    # a copy: whatever tfmot does to layers, the parent stays as it is
     copy = keras.models.clone_model(parent)
     copy.set_weights(parent.get_weights())
     quantisation = tfmot.quantization.keras
@@ -134,6 +136,7 @@ def set_ranges(model: Any, parent: Any, images: NDArray[np.float32]) -> None:
         weights = {weight.name.rsplit("/", 1)[-1].split(":")[0]: weight for weight in layer.weights}
         source = "image" if layer.name.startswith("quantize_layer") else layer.name.removeprefix("quant_")
         for name, weight in weights.items():
+            # tfmot names a range after its tensor: kernel_min, post_activation_max
             subject, end = name[:-4], name[-4:]
             if end not in ("_min", "_max"):
                 continue
@@ -155,6 +158,7 @@ def measure_ranges(parent: Any, images: NDArray[np.float32]) -> dict[str, tuple[
     inner = [layer for layer in parent.layers if not isinstance(layer, keras.layers.InputLayer)]
     outputs = keras.Model(parent.input, [layer.output for layer in inner]).predict(images, batch_size=8, verbose=0)
     ranges = {
+        # an affine int8 range must contain zero
         layer.name: (min(float(output.min()), 0.0), float(output.max()))
         for layer, output in zip(inner, outputs, strict=True)
     }
@@ -183,6 +187,7 @@ def sparsify_model(parent: Any, step: SparsifyStep, distillation: DistillationDa
         progress = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: advance(f"loss {logs['loss']:.3f}")  # noqa: ARG005 - Keras names them
         )
+        # Keras' own loop: UpdatePruningStep is a callback, and there is no EMA to keep
         model.fit(
             distillation.add_teacher(build_pipeline(feed, step.epochs)),
             epochs=step.epochs,

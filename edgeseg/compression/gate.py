@@ -84,7 +84,7 @@ class Variant:
     calibrated: bool = False
     """Whether a pruned network was quantised by calibration, because its recipe's QAT was not better."""
     requested: bool = True
-    """Whether the user asked for it; plain int8 is added to recipes with QAT."""
+    """False for the plain int8 that is added to recipes with QAT."""
 
     @property
     def plain(self) -> bool:
@@ -162,6 +162,7 @@ def choose_variant(variants: Sequence[Variant], gate: Gate) -> tuple[Variant, bo
     passes, one that was not requested is chosen if it passes, else the one that comes nearest.
     """
     requested = list_requested(variants)
+    # what was requested comes first: plain int8 must not win only because it is there, too
     if admitted := [variant for variant in requested if gate.admits(variant)]:
         return _find_best(drop_training_without_gain(admitted)), True
     spare = [variant for variant in variants if gate.admits(variant)]
@@ -177,6 +178,7 @@ def explain_doubt(validation: Evaluation, test: Evaluation, gate: Gate) -> str:
         gate: The limits.
     """
     for part, evaluation in (("validation", validation), ("test", test)):
+        # a drop of 0 from a useless parent is no success (docs/decisions/0043)
         if evaluation.useless:
             return (
                 f"{NOT_JUDGED}the float model itself is useless on {part} cases. {evaluation.notices[0]} "

@@ -82,6 +82,7 @@ def prune_network(
                 network = _take_step(network, step, distillation, meters, number / step.steps)
             else:
                 network = recover(network, distillation, step, step.recovery_epochs)
+            # only whole steps are stored: half a training could not be continued in the same way
             store.save(number, network.spec, network.model)
             advance(f"{meters[SHOWN](network, network.wiring.keep_all()):.0%} of the {SHOWN} left")
     return network
@@ -91,6 +92,7 @@ def check_pruning(spec: UNetSpec, model: Any, step: PruneStep) -> None:
     """Refuse a budget that even the narrowest network exceeds."""
     network = wire_network(spec, model)
     for budget, share in step.budgets.items():
+        # measured on the narrowest network that `plan_removals` can reach
         least = choose_meter(budget, network)(network, keep_least(network.wiring))
         if least > share:
             raise RecipeError(
@@ -112,6 +114,7 @@ def _take_step(
     scores = MEASURES[step.importance](network, distillation)
     keep = network.wiring.keep_all()
     for budget, share in step.budgets.items():
+        # share ** part: every step removes the same share of what the one before left; budgets are met in turn
         plans = plan_removals(network.wiring, scores, SAVED[budget], keep)
         keep = find_removal(network, plans, meters[budget], share**part)
     network = cut_network(network, keep)
@@ -196,6 +199,7 @@ def _find_activation(model: Any, producer: str) -> Any:
 
 
 def _measure_scale(model: Any, producer: str) -> Scores:
+    # named as unet._norm names it
     norm = _find_layer(model, f"{producer}_norm")
     if norm is not None:
         return np.asarray(np.abs(norm.gamma.numpy()), np.float64)
@@ -255,6 +259,7 @@ def keep_least(wiring: Wiring) -> Keep:
 
 def find_removal(network: Network, plans: Sequence[Keep], meter: Meter, share: float) -> Keep:
     """Find the first plan within a share of the cost by bisection; the last plan where none is."""
+    # costs fall from plan to plan; bisection saves measurements, of which a latency takes seconds
     index = bisect_left(range(len(plans) - 1), True, key=lambda number: meter(network, plans[number]) <= share)
     return plans[index]
 
@@ -265,6 +270,7 @@ def _list_blocks(groups: Sequence[Group], scores: Scores, keep: Keep) -> Iterato
         left = group.channels[keep[group.channels]]
         count = len(left) % BLOCK or BLOCK
         if len(left) - count >= BLOCK:
+            # stable: equal scores must always give the same channels
             yield left[np.argsort(scores[left], kind="stable")[:count]]
 
 
@@ -311,6 +317,7 @@ class StepStore:
     def save(self, done: int, spec: UNetSpec, model: Any) -> None:
         """Save a step; the one before is only removed once this one is whole."""
         record = StepRecord(done, spec)
+        # weights first: the record must never name a file that is not there
         write_weights(self.folder / record.weights, model)
         write_json(self.folder / STEP_RECORD, to_plain(record))
         for path in self.folder.glob("step-*.h5"):

@@ -219,6 +219,7 @@ def compile_model(model: ModelFile, out: Path, compiler: str, seconds: int) -> C
 
 def _run_compiler(compiler: str, folder: Path, seconds: int) -> str:
     """Run the compiler and return its output; its failure is explained."""
+    # ours ends first, so that it is reported as a time limit and not as a refusal
     limit = str(seconds + OWN_LIMIT_SECONDS)
     command = [compiler, "--show_operations", "--timeout_sec", limit, "--out_dir", str(folder), _INPUT]
     try:
@@ -243,11 +244,12 @@ def _read_compiled(path: Path, model: ModelFile, printed: str) -> bytes:
     _, runtime = find_runtime()
     try:
         with quiet_native_output():
+            # parses the file without allocating tensors: that would need the delegate
             runtime.Interpreter(model_content=data)
     except ValueError as error:
         raise ExportError(
             f"Expected a whole file from the Edge TPU compiler {find_version(printed)}, got a damaged one: {error}.",
-            "Check the room on the disk of the temporary folder, and run it again.",
+            "Check that the disk of the temporary folder is not full, and run it again.",
         ) from error
     before, after = (_describe_ends(read_graph(content)) for content in (model.flatbuffer, data))
     if before != after:

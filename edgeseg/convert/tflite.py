@@ -54,6 +54,7 @@ def convert_model(
     """
     if calibration is not None:
         check_calibration(calibration, model.input_shape[1:])
+    # batch 1: accelerators take no dynamic shapes
     signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
     concrete = tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
     with quiet_native_output(), warnings.catch_warnings():
@@ -97,6 +98,7 @@ def _set_precision(converter: Any, precision: str, calibration: NDArray[np.float
     converter.inference_input_type = converter.inference_output_type = ends
     if calibration is not None:
         converter.target_spec.supported_ops = [operators]
+        # after QAT there is no calibration: the ranges are in the model
         converter.representative_dataset = lambda: ([image[np.newaxis]] for image in calibration)
 
 
@@ -209,6 +211,7 @@ def split_transposed_activations(flatbuffer: bytes) -> bytes:
     if not any(split):
         return flatbuffer
     for index, code in enumerate(model.operatorCodes):
+        # no activation is fused any more, so the older version of the operator will do
         if _is_transposed(code) and code.version == FUSED_VERSION and not _is_used_fused(model, index):
             code.version = SPLIT_VERSION
     return pack_model_objects(model)
@@ -229,6 +232,7 @@ def _split_graph(model: Any, graph: Any) -> bool:
 def _split_activation(model: Any, graph: Any, operator: Any) -> Any:
     """Move an operator's activation into an operator behind it, with a new tensor between them."""
     (result,) = operator.outputs
+    # same type and quantisation; the activation's own range only clips
     between = copy.deepcopy(graph.tensors[result])
     between.name, between.buffer = between.name + b"_before_activation", 0
     graph.tensors.append(between)

@@ -41,7 +41,9 @@ def write_bytes(path: Path, data: bytes) -> None:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
+                # without it the rename may reach the disk before the data does
                 os.fsync(file.fileno())
+            # mkstemp creates files that only their owner can read
             Path(name).chmod(0o666 & ~_umask())
             Path(name).replace(path)
         except BaseException:
@@ -180,6 +182,7 @@ def staged_folder(
         partial.mkdir(parents=True, exist_ok=go_on)
         held.enter_context(held_folder(partial))
         if read_mark(partial) is None:
+            # first of all: only a marked folder may be removed later
             write_mark(partial, whole=False)
         held = held.pop_all()
     with held:

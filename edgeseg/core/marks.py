@@ -130,6 +130,7 @@ def remove_folder(folder: Path) -> None:
             shutil.rmtree(path)
         elif path.name != MARK:
             path.unlink()
+    # last: without its marker a half-removed folder could not be removed again
     (folder / MARK).unlink(missing_ok=True)
     folder.rmdir()
 
@@ -147,6 +148,7 @@ def held_folder(folder: Path) -> Iterator[None]:
             "Wait until it has ended, or name another --out.",
         ) from error
     except OSError:
+        # some network file systems
         _LOG.debug("no locks on the disk of %s", folder)
     try:
         yield

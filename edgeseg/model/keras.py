@@ -36,6 +36,7 @@ tf.get_logger().setLevel("ERROR")
 
 def write_weights(path: Path, model: Any) -> None:
     """Write a model's weights, whole or not at all."""
+    # h5py would leave half a file behind when it is killed
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         keras.src.saving.legacy.hdf5_format.save_weights_to_hdf5_group(file, model)
@@ -83,6 +84,7 @@ def _read_values(file: Any, model: Any) -> list[tuple[Any, NDArray[Any]]]:
 
 
 def _read_numbers(dataset: Any, variable: Any) -> NDArray[Any]:
+    # a foreign file could make us read any other file of this user
     if dataset.external or dataset.is_virtual:
         raise ValueError("numbers that lie in other files")
     value = np.asarray(dataset, dtype=variable.dtype.as_numpy_dtype)

@@ -61,6 +61,7 @@ def focal_tversky_loss(truth: Any, predicted: Any) -> Any:
     missed = tf.reduce_sum(truth * (1.0 - predicted), axis=(1, 2))
     false = tf.reduce_sum((1.0 - truth) * predicted, axis=(1, 2))
     share = (hit + _SMOOTH) / (hit + _TVERSKY_MISSED * missed + _TVERSKY_FALSE * false + _SMOOTH)
+    # epsilon: the derivative of x**0.75 is infinite at 0
     return tf.pow(1.0 - share + keras.backend.epsilon(), _TVERSKY_FOCUS)
 
 
@@ -92,6 +93,7 @@ def _difference(first: Any, second: Any) -> Any:
 
 def cross_entropy_loss(truth: Any, predicted: Any) -> Any:
     """Categorical cross-entropy, for softmax; every class also gets the background's part."""
+    # log(0)
     certain = tf.clip_by_value(predicted, keras.backend.epsilon(), 1.0)
     parts = -tf.reduce_mean(truth * tf.math.log(certain), axis=(1, 2))
     return parts[:, 1:] * tf.cast(tf.shape(parts)[1] - 1, parts.dtype) + parts[:, :1]

@@ -37,10 +37,12 @@ def build_unet(spec: UNetSpec) -> Any:
             x = layers.MaxPool2D(name=f"down{stage}_pool")(x)
         x = _conv_pair(x, spec, f"down{stage}", stage)
         skips.append(x)
+    # drops whole channels, since neighbouring pixels are correlated (Tompson et al. 2015); deepest stage only
     x = layers.SpatialDropout2D(spec.dropout, name="dropout")(x)
     for stage in reversed(range(len(spec.widths) - 1)):
         x = _up(x, skips[stage], spec, stage)
     logits = layers.Conv2D(spec.outputs, 1, kernel_regularizer=_penalty(spec), name="head")(x)
+    # float32: mixed precision must not round the probabilities
     mask = layers.Activation(spec.activation, dtype="float32", name="mask")(logits)
     return keras.Model(image, mask, name="unet")
 
@@ -98,7 +100,9 @@ def _conv(x: Any, spec: UNetSpec, name: str, stage: int, kernel: int, strides: i
 
 
 def _norm(x: Any, name: str) -> Any:
+    # takes the place of the convolution's bias; the converter folds both into one operator
     x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm")(x)
+    # ReLU6: a bounded output keeps int8 ranges narrow
     return layers.ReLU(6.0, name=f"{name}_relu")(x)
 
 

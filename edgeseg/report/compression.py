@@ -281,5 +281,6 @@ def _draw_case(
 
 def _to_data_url(image: NDArray[np.uint8]) -> str:
     height = round(image.shape[0] * SHOWN_WIDTH / image.shape[1])
+    # the page holds its pictures, so they are made small
     small = np.asarray(cv2.resize(image, (SHOWN_WIDTH, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     return "data:image/png;base64," + base64.b64encode(encode_png(small)).decode("ascii")

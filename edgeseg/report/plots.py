@@ -34,7 +34,9 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.size": 10,
+    # text stays text: smaller, and it can be searched
     "svg.fonttype": "none",
+    # ids would be random otherwise, and equal reports differ
     "svg.hashsalt": "edgeseg",
     "text.color": INK,
     "xtick.color": INK,
@@ -136,6 +138,7 @@ def draw_png(paint: Callable[[Figure], None]) -> bytes:
 
 
 def _draw(paint: Callable[[Figure], None], size: tuple[float, float] = PLAIN) -> str:
+    # no date: equal reports must be equal bytes
     metadata: dict[str, Any] = {"Date": None, "Creator": None}
     text = _save(paint, size, format="svg", transparent=True, metadata=metadata).decode("utf-8")
     return text[text.index("<svg") :]

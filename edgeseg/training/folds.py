@@ -76,6 +76,7 @@ def train_folds(
             "Expected one training for several workers, got a cross-validation.",
             "Cross-validate with --strategy one or mirrored.",
         )
+    # refuses an unknown loss before anything else is done
     find_loss(options.loss)
     refuse_taken(out, overwrite, "cross-validation")
     loaded = load_data(data, dataclasses.replace(split, folds=folds), options.input.in_colour)
@@ -168,4 +169,5 @@ def _train_fold(data: Path, folder: Path, plan: FoldPlan, fold: int) -> RunRecor
         return resume_run(data, run)
     split = dataclasses.replace(plan.split, folds=plan.folds, fold=fold)
     init = folder / plan.init if plan.init is not None else None
+    # overwrite: a partial fold without a checkpoint has nothing to continue
     return train_run(data, run, plan.options, overwrite=True, split=split, init=init)

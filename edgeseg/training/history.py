@@ -52,6 +52,7 @@ def make_result(epoch: int, cost: EpochCost, dice: float, validation_seconds: fl
     """Round an epoch's figures as the file does, so that a continued training decides as an uninterrupted one."""
     seconds = cost.seconds + validation_seconds
     share = cost.waiting_seconds / seconds if seconds else 0.0
+    # four significant digits: the cosine schedule ends close to zero
     rate = float(f"{cost.learning_rate:.4g}")
     return EpochResult(epoch, round(cost.loss, 5), round(dice, 5), rate, round(seconds, 3), round(share, 4))
 

@@ -153,6 +153,7 @@ def fit_model(
             note = f"epoch {epoch} of {training_schedule.epochs}  {evaluator.note}"
             on_result(evaluator.evaluate(epoch, steps.run_epoch(epoch, partial(advance, note))))
             if checkpoint is not None:
+                # after the evaluation, so that history and best weights are never behind the checkpoint
                 checkpoint.save(epoch)
     return evaluator.restore_best()
 
@@ -171,6 +172,7 @@ class Steps:
         """
         self._model, self._ema, self._per_epoch = model, ema, per_epoch
         self._batches = iter(batches)
+        # one trace for all batches, the shorter last one included
         self._run = tf.function(self._run_everywhere, input_signature=[batches.element_spec])
 
     def run_epoch(self, epoch: int, on_step: Callable[[], None]) -> EpochCost:
@@ -186,10 +188,12 @@ class Steps:
             requested = perf_counter()
             batch = next(self._batches)
             waited += perf_counter() - requested
+            # reading the loss waits for the step, so `waited` holds nothing but the input pipeline
             loss = float(self._run(batch))
             if not math.isfinite(loss):
                 raise diverged(f"loss {loss}", number, epoch)
             on_step()
+        # once an epoch: the last step may leave a finite loss and weights that are not
         if not all(np.isfinite(weight.numpy()).all() for weight in self._model.trainable_variables):
             raise diverged("weights that are no numbers", self._per_epoch, epoch)
         return EpochCost(loss, float(self._model.optimizer.learning_rate.numpy()), perf_counter() - start, waited)
@@ -216,6 +220,7 @@ def diverged(what: str, batch: int, epoch: int) -> TrainingError:
 @contextmanager
 def computing_in(precision: str) -> Iterator[None]:
     """Build and compile models in a precision within the block; mixed precision keeps float32 weights."""
+    # a global policy, since Keras reads it whenever a layer is built
     policy = "float32" if precision == "float32" else find_mixed_policy(_read_cpu_flags(), _read_gpus())
     keras.mixed_precision.set_global_policy(policy)
     try:
@@ -233,6 +238,7 @@ def find_mixed_policy(flags: frozenset[str], gpus: tuple[tuple[int, int], ...]) 
     """
     if gpus and min(gpus) >= LEAST_COMPUTE:
         return "mixed_float16"
+    # bfloat16 on CPUs without these instructions is emulated and slower than float32
     if not gpus and flags & set(CPU_FLAGS):
         return "mixed_bfloat16"
     raise TrainingError(

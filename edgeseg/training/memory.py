@@ -104,6 +104,7 @@ def estimate_memory(model: Any, batch: int, quantised: bool = False) -> float:
     parameters: int = model.count_params()
     results: int = sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
     ends: int = math.prod(model.layers[0].output.shape[1:]) + math.prod(model.layers[-1].output.shape[1:])
+    # outputs of all layers and prefetched batches grow with the batch, the weights' copies do not
     numbers = batch * (kept * results + FETCHED * ends) + COPIES * parameters
     return FIXED_MB + FLOAT_BYTES * numbers / 2**20
 
@@ -135,6 +136,7 @@ def refuse_batch(model: Any, batch: int, free: float) -> TrainingError:
 
 def find_batch(model: Any, batch: int, free: float) -> int:
     """Find the largest batch below the given one that fits into memory; 0 where none does."""
+    # the estimate is linear in the batch
     none, each = (estimate_memory(model, number) for number in (0, 1))
     return max(0, min(batch - 1, int((free - none) / (each - none))))
 

@@ -70,6 +70,7 @@ class Part:
         if self.total == 1:
             return order
         steps = -(-len(order) // batch)
+        # np.resize repeats the order from its start
         shares = np.resize(order, (steps, self.total, batch // self.total))
         return np.ascontiguousarray(shares[:, self.first : self.first + self.count]).ravel()
 
@@ -92,10 +93,12 @@ def build_pipeline(feed: Feed, epochs: int, first_epoch: int = 0, part: Part = W
         cases = tf.data.Dataset.from_tensor_slices(order).map(
             lambda number: make_case(epoch, number), num_parallel_calls=tf.data.AUTOTUNE
         )
+        # replicas need batches of one size
         return cases.batch(feed.batch // part.total, drop_remainder=part.total > 1)
 
     def make_case(epoch: Any, number: Any) -> tuple[Any, Any]:
         image, masks = tf.numpy_function(feed.make_case, [epoch, number], (tf.float32, tf.float32))
+        # numpy_function loses static shapes, and the training step is traced with them
         return tf.ensure_shape(image, image_shape), tf.ensure_shape(masks, mask_shape)
 
     height, width, channels = feed.arrays.pixels.shape[1:]

@@ -68,6 +68,7 @@ def open_strategy(name: str, batch: int) -> Any:
     else:
         strategy = tf.distribute.MirroredStrategy(_list_devices())
     replicas = strategy.num_replicas_in_sync
+    # unequal shares would weigh the images of smaller ones more
     if batch % replicas:
         raise TrainingError(
             f"Expected a batch that the {replicas} replicas can share evenly, got {batch}.",
@@ -103,6 +104,7 @@ def distribute_batches(model: Any, build: Callable[[Part], Any]) -> Any:
 
     def build_for_worker(context: Any) -> Any:
         total, workers = context.num_replicas_in_sync, context.num_input_pipelines
+        # every worker has the same number of replicas
         own = total // workers
         return build(Part(context.input_pipeline_id * own, own, total))
 

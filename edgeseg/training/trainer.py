@@ -91,9 +91,11 @@ def train_run(
         init: A finished run whose encoder weights to start from.
         test: Whether to score the model on the test cases; a search must not use them.
     """
+    # refuses an unknown loss before anything else is done
     find_loss(options.loss)
     role = find_role(options.strategy)
     if role.chief:
+        # before the images are read, which takes minutes for a large data set
         refuse_taken(out, overwrite, "training")
     loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour)
     start = read_run(init).name if init is not None else None
@@ -176,12 +178,14 @@ def _train(
     loaded: LoadedData, record: RunRecord, run_paths: RunPaths, init: Path | None = None, test: bool = True
 ) -> RunRecord:
     strategy = open_strategy(record.options.strategy, record.options.batch)
+    # before the first layer is built: initial weights follow from the seed
     keras.utils.set_random_seed(record.options.seed)
     with computing_in(record.options.precision), strategy.scope():
         model = build_unet(record.spec)
         if init is not None:
             start_from(model, init)
     if record.options.strategy != "multi-worker" and not tf.config.list_physical_devices("GPU"):
+        # on a GPU the host's memory is not the limit
         check_memory(model, record.options.batch)
     evaluator = _fit(model, loaded, record, run_paths)
     best, timing = evaluator.best, summarise_timing(evaluator.history, _read_peak_memory())
@@ -203,6 +207,7 @@ def _fit(model: Any, loaded: LoadedData, record: RunRecord, run_paths: RunPaths)
     loss = find_loss(options.loss, output.activation, record.class_weights)
     with model.distribute_strategy.scope():
         model.compile(build_optimizer(training_schedule, feed.steps), loss)
+    # its model is built outside strategy and mixed precision: what is evaluated is what is exported
     evaluator = EpochEvaluator(
         "Training",
         model,
@@ -279,6 +284,7 @@ def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[Label
     write_model(path, flatbuffer, card)
     if test is None:
         return record
+    # scored through the device's runtime, not through Keras: this is the file that users get
     segmenter = Segmenter(read_model(path))
     with progress_bar("Scoring test cases", len(test)) as advance:
         scored = score_cases(segmenter, test, advance)
@@ -287,6 +293,7 @@ def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[Label
     evaluation = summarise_cases(scored, card.output.classes)
     dice = evaluation.dice
     metrics = Metrics(evaluation.cases, dice, dice, NO_DROP) if dice is not None else None
+    # written again: metrics and golden pairs come from running the file itself
     write_model(path, flatbuffer, dataclasses.replace(card, metrics=metrics), make_golden(flatbuffer, card))
     return dataclasses.replace(record, evaluation=to_plain(evaluation))
 

@@ -34,6 +34,7 @@ class Validator:
         """
         self._images: NDArray[np.float32] = to_reals(cases.images)
         stride = cases.masks.shape[1] // model.output_shape[1]
+        # on the network's output grid, where a pixel counts as marked if more than half of it is
         self._masks = (shrink_masks(cases.masks, stride) > MASK_THRESHOLD).astype(np.uint8)
 
     def dice(self, model: Any) -> float:

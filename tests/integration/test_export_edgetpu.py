@@ -126,7 +126,7 @@ def test_what_stays_off_the_chip_is_explained(export: Export, fake: Callable[...
         ("large", "do not fit on the chip", "smaller --size"),
         ("silent", 'Its last words: "Compilation failed!"', "Look its words up"),
         ("crash", "refusal (signal 6). The compiler broke off without a reason", "smaller --size"),
-        ("half", "got a damaged one", "room on the disk"),
+        ("half", "got a damaged one", "disk of the temporary folder"),
         (
             "none",
             "Expected operators on the Edge TPU, got all 12 on the CPU",

@@ -156,7 +156,7 @@ def test_classic_is_trained_and_followed_on_the_students_grid(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"output": OutputSpec((ClassSpec("target"),), "softmax")}, "which draws by softmax"),
+        ({"output": OutputSpec((ClassSpec("target"),), "softmax")}, "with softmax masks"),
         ({"input": InputSpec(64, 64, colour="rgb")}, "sees the frame as the run does"),
         ({"input": InputSpec(64, 128)}, "sees the frame as the run does"),
         ({"seed": 8}, "it may know the test cases"),

@@ -111,6 +111,7 @@ def export_onnx(model: ModelFile, scheme: Scheme) -> OnnxModel:
     graph = read_graph(model.flatbuffer)
     check_precision(graph, scheme)
     proto = build_model(graph, scheme)
+    # before the metadata is appended: a wrong translation must not reach a device
     onnx.checker.check_model(proto, full_check=True)
     bare = proto.SerializeToString()
     card = _change_card(model.card, scheme, bare)
