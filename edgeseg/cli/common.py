@@ -75,8 +75,8 @@ def need_training_packages() -> None:
     _need_packages("train", "tensorflow", "tf_keras")
 
 
-def need_search_packages() -> None:
-    """Stop with a sentence where a search over trainings lacks a package."""
+def need_tune_packages() -> None:
+    """Stop with a sentence where `tune` lacks a package."""
     need_training_packages()
     _need_packages("tune", "optuna")
 
