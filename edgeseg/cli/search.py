@@ -1,4 +1,4 @@
-"""`edgeseg search`: which pruning and which numbers give the best masks within a time budget."""
+"""`edgeseg search`: which pruning and number format give the best masks within a time budget."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def search(
         ),
     ] = 0.01,
 ) -> None:
-    """Search the file to deploy: how far to prune a run, and in which numbers to compute.
+    """Search the file to deploy: how far to prune a run, and in which number format to compute.
 
     Each trial is a file, judged on the validation cases only and timed in turn with the run's plain int8 file. The
-    pick, which has the highest validation Dice within the budget, is reported on the test cases in the end. The same
-    command continues a search that was interrupted; another budget picks anew among the trials that are there. Exit
-    code 3 when no trial is fast enough or the pick loses too much.
+    pick has the highest validation Dice within the budget; in the end it is reported on the test cases. The same
+    command continues an interrupted search; another budget picks anew among the trials that are there. Exit code 3
+    when no trial is fast enough or the pick loses too much.
 
     Example: `edgeseg search runs/first --out runs/first-search --budget-ms 1.0`
     """

@@ -43,8 +43,8 @@ def tune(
     """Search the network to train: high validation Dice for few multiplications.
 
     Each trial is a short training, judged on the validation cases only: the test cases are kept for the network that
-    is trained in the end. The same command continues a study that was interrupted, and in several terminals at the
-    same time it shares the work.
+    is trained in the end. The same command continues an interrupted study; run it in several terminals to share the
+    work.
 
     Example: `edgeseg tune data/phantom --out studies/phantom --trials 20 --epochs 30`
     """

@@ -82,11 +82,12 @@ class Journal:
         line = json.dumps(to_plain(entry), allow_nan=False) + "\n"
         with explained_writes(self.path), self.path.open("ab", buffering=0) as file:
             append_whole(file.fileno(), line.encode("utf-8"))
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # a trial takes minutes or hours: its result must survive a power cut
 
     def read(self) -> Entries:
         """Read and check all lines."""
         with readable_journal(self.path):
+            # the whole file each time: a study has hundreds of lines at most, and other processes add to it
             tables = [parse_json(line) for line in self._read_bytes().decode("utf-8").splitlines()]
             if not tables:
                 return Entries(None)

@@ -149,6 +149,7 @@ class NetworkReport(Report[NetworkChoice, NetworkScore]):
 
 NETWORKS = Presentation(
     file="study.json",
+    score=NetworkScore,
     objectives=(Objective("validation_dice", maximize=True), Objective("macs")),
     columns={
         "trial": "{.number}",
@@ -179,7 +180,7 @@ def run_study(data: Path, out: Path, plan: StudyPlan, trials: int) -> NetworkRep
         trials: How many trials there shall be in all, over all processes and calls.
     """
     for loss in plan.space.losses:
-        find_loss(loss)
+        find_loss(loss)  # raises an error for an unknown name before any hours are spent
     fingerprint = fingerprint_dataset(open_dataset(data, plan.split.layout, plan.split.group_pattern))
     study = open_study(out, data, plan, fingerprint)
 
@@ -231,7 +232,7 @@ def propose_network(space: SearchSpace, seed: int, trials: Sequence[NetworkTrial
     study = _recall_study(space, trials)
     for attempt in range(1 + PROPOSALS):
         entropy = np.random.SeedSequence((seed, len(trials), attempt))
-        # TPE repeats itself in a small space; a repeated training gives the same network, so chance proposes then
+        # TPE repeats itself in a small space; the same choice and seed train the same network, so chance proposes then
         sampler = TPESampler if attempt == 0 else RandomSampler
         study.sampler = sampler(seed=int(entropy.generate_state(1)[0]))
         params = study.ask(_list_distributions(space)).params
@@ -243,6 +244,7 @@ def propose_network(space: SearchSpace, seed: int, trials: Sequence[NetworkTrial
 
 def _recall_study(space: SearchSpace, trials: Sequence[NetworkTrial]) -> optuna.Study:
     """Tell an Optuna study in memory what was found so far."""
+    # TPE (Bergstra et al. 2011; with several objectives Ozaki et al. 2022) learns from finished trials only
     study = optuna.create_study(directions=("maximize", "minimize"))
     for trial in trials:
         if trial.score is not None:
@@ -253,6 +255,7 @@ def _recall_study(space: SearchSpace, trials: Sequence[NetworkTrial]) -> optuna.
 
 def _list_distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     return {
+        # the order counts: each value takes the next random number of the seeded sampler
         "learning_rate": FloatDistribution(*space.learning_rates, log=True),
         "model": CategoricalDistribution(space.models),
         "size": CategoricalDistribution(space.sizes),
@@ -279,6 +282,7 @@ def train_network(data: Path, folder: Path, plan: StudyPlan, choice: NetworkChoi
     """
     options = TrainOptions(**to_plain(choice), epochs=plan.epochs, seed=plan.seed)
     record = train_run(data, folder, options, split=plan.split, test=False)
+    # somebody may have changed the folder since the study was opened, hours ago
     _refuse_changed_data(data, fingerprint, record.data_fingerprint)
     return NetworkScore(round(record.validation_dice, 5), read_model(folder / MODEL).card.macs)
 

@@ -141,6 +141,7 @@ def _to_table(trial: RecipeTrial) -> dict[str, Any]:
 
 FILES = Presentation(
     file="search.json",
+    score=FileScore,
     objectives=(Objective("validation_dice", maximize=True), Objective("relative"), Objective("bytes")),
     columns={
         "trial": "{.number}",
@@ -232,6 +233,7 @@ def make_and_judge(bench: Bench, folder: Path, recipe: Recipe) -> FileScore:
         folder: Where the file goes, with its recipe and the description of its network.
         recipe: How it is made.
     """
+    # the same seed before each trial: its file does not depend on the trials that ran before it in this process
     keras.utils.set_random_seed(bench.context.record.options.seed)
     with staged_folder(folder) as partial:
         if recipe.prune is not None:
@@ -242,6 +244,7 @@ def make_and_judge(bench: Bench, folder: Path, recipe: Recipe) -> FileScore:
 
 def _judge_file(bench: Bench, path: Path) -> FileScore:
     segmenter = _load(path, bench.threads)
+    # test cases are judged once, for the pick; otherwise they would be validation cases (docs/decisions/0044)
     dice = score_validation(bench.context, segmenter)
     parent, child = (times["invoke"].p50 for times in time_segmenters([bench.parent, segmenter], TIMED_RUNS))
     return FileScore(round(dice, 5), round(child / parent, 4), path.stat().st_size, parent, child)
@@ -271,6 +274,7 @@ class _Search:
             self.out, report.trials, "Correct what the sentence names, and begin a new search with another --out."
         )
         if report.pick is None:
+            # a pick of an earlier, larger budget would be taken for the result of this one
             remove_folder(self.out / PICK)
             return self.report(advice=explain_late(report.front[0], self.gate))
         parent, pick = judge_pick(
@@ -332,6 +336,7 @@ def align_times(trials: Sequence[RecipeTrial]) -> list[RecipeTrial]:
 
 
 def _keeps_budget(trial: RecipeTrial, gate: Gate) -> bool:
+    # medians: 99th percentiles of different hours cannot be compared
     return gate.budget_ms is None or (trial.score is not None and trial.score.ms <= gate.budget_ms)
 
 

@@ -44,6 +44,7 @@ class Presentation:
 
     file: str
     """Name of the JSON file."""
+    score: type
     objectives: tuple[Objective, ...]
     columns: dict[str, str]
     """Titles and formats of the table of the Pareto front."""
@@ -71,6 +72,7 @@ def flatten_trial(trial: Trial[Any, Any], score: type) -> dict[str, Any]:
 
 def to_json(report: Report[Any, Any], shown: Presentation) -> dict[str, Any]:
     """Give the content of the JSON file."""
+    # not to_plain of the whole: the JSON keys of a trial are older than the one type for both searches
     table = {field.name: to_plain(getattr(report, field.name)) for field in dataclasses.fields(report)}
     lists = {name: [shown.to_table(trial) for trial in getattr(report, name)] for name in ("trials", "front")}
     return {**table, **lists, "pick": None if report.pick is None else shown.to_table(report.pick)}
@@ -79,22 +81,16 @@ def to_json(report: Report[Any, Any], shown: Presentation) -> dict[str, Any]:
 def write_report(out: Path, report: Report[Any, Any], shown: Presentation, budget_ms: float | None = None) -> None:
     """Write the files of a search; the budget is drawn where there is one."""
     write_json(out / shown.file, to_json(report, shown))
-    write_text(out / TABLE, format_csv(report.trials))
+    write_text(out / TABLE, format_csv(report.trials, shown))
     write_text(out / FRONT, format_markdown(report, shown))
     if report.front:
         write_bytes(out / PICTURE, _draw_trials(report, shown, budget_ms))
 
 
-def format_csv(trials: Sequence[Trial[Any, Any]]) -> str:
-    """Write a line for each trial; where none is finished, the columns of the score are missing."""
-    score = next((type(trial.score) for trial in trials if trial.score is not None), _NoScore)
-    rows = [flatten_trial(trial, score) for trial in trials]
+def format_csv(trials: Sequence[Trial[Any, Any]], shown: Presentation) -> str:
+    """Write a line for each trial."""
+    rows = [flatten_trial(trial, shown.score) for trial in trials]
     return format_rows(list(rows[0]), [list(row.values()) for row in rows]) if rows else ""
-
-
-@dataclass(frozen=True)
-class _NoScore:
-    """The score of a search in which no trial is finished."""
 
 
 def format_markdown(report: Report[Any, Any], shown: Presentation) -> str:
@@ -132,6 +128,7 @@ def _draw_trials(report: Report[Any, Any], shown: Presentation, budget_ms: float
             axes.axvline(budget_ms, color=INK, linestyle=":", linewidth=1, label=f"budget, {budget_ms:g} ms")
         if len(shown.objectives) == 2:  # with a third objective the front is no line in this plane
             axes.step(*_list_places(report.front, shown), where="post", color=SOFT, zorder=0)
+        # the front after the others and the pick last, so that what matters is drawn on top
         for group, colour in COLOURS.items():
             if members := [trial for trial in finished if _name_group(trial, report) == group]:
                 areas = [LARGEST_AREA * _read(trial, "bytes") / largest if largest else POINT_AREA for trial in members]

@@ -49,6 +49,7 @@ class Objective:
 
 def find_front(trials: Sequence[TrialT], objectives: Sequence[Objective]) -> tuple[TrialT, ...]:
     """Find the Pareto front of the finished trials, sorted by the second objective: work or time."""
+    # equal trials stay on the front together: none of them dominates the other
     scored = [(_costs(trial, objectives), trial) for trial in trials if trial.score is not None]
     return tuple(sorted(pareto_front(scored), key=lambda trial: (_costs(trial, objectives)[1], trial.number)))
 

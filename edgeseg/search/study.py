@@ -66,7 +66,7 @@ class TrialResult(Generic[ScoreT]):
 
 
 class Study(Generic[ChoiceT, ScoreT]):
-    """A folder of trials that several processes may work on at the same time."""
+    """A folder of trials that several processes may work on at the same time; `source` is what it was begun on."""
 
     def __init__(self, folder: Path, problem: Problem[ChoiceT, ScoreT]) -> None:
         """Open a study, or begin it."""
@@ -78,7 +78,6 @@ class Study(Generic[ChoiceT, ScoreT]):
         with hold_lock(folder / LOCK):
             self._journal.repair()
             self.source = self._open().source
-        """Fingerprint of what the study was begun on."""
 
     def _open(self) -> Header:
         wanted = Header(self._problem.kind, to_plain(self._problem.plan), self._problem.source)
@@ -104,18 +103,15 @@ class Study(Generic[ChoiceT, ScoreT]):
         """
         done = self._count_done()
         with progress_bar("Trials", max(0, total - done)) as advance:
-            while self._run_next(total, run_trial):
+            while True:
+                with self.claim(total) as claim:
+                    if claim is None:
+                        return
+                    self.finish(claim, run_trial(claim))
                 report()
                 before, done = done, self._count_done()
-                for _ in range(done - before):
+                for _ in range(done - before):  # more than one where other processes work on the study, too
                     advance("")
-
-    def _run_next(self, total: int, run_trial: Callable[[Claim[ChoiceT]], TrialResult[ScoreT]]) -> bool:
-        with self.claim(total) as claim:
-            if claim is None:
-                return False
-            self.finish(claim, run_trial(claim))
-        return True
 
     @contextmanager
     def claim(self, total: int) -> Iterator[Claim[ChoiceT] | None]:
@@ -123,6 +119,7 @@ class Study(Generic[ChoiceT, ScoreT]):
         with ExitStack() as held:
             claim = None
             with self.locked() as trials:
+                # not when the study is opened: other processes may be interrupted at any time
                 self._remove_interrupted(trials)
                 choice = self._choose(trials, total)
                 if choice is not None:
@@ -137,6 +134,7 @@ class Study(Generic[ChoiceT, ScoreT]):
         with hold_lock(self._folder / LOCK):
             self._journal.append(Ending(claim.number, result.seconds, to_plain(result.score), result.sentence))
             if result.score is None:
+                # a training that fails keeps what it has for a resumption, which no trial ever gets
                 remove_folder(partial_path(claim.folder))
             self._trial_lock(claim.number).unlink()
 
@@ -172,6 +170,7 @@ class Study(Generic[ChoiceT, ScoreT]):
     def _make_unended(self, number: int, choices: Sequence[ChoiceT]) -> Trial[ChoiceT, ScoreT]:
         """Tell a trial that runs from one whose process has ended by its lock."""
         choice = choices[number]
+        # not by a process id in a file: the id may belong to another process by now, or to one on another machine
         if is_held(self._trial_lock(number)):
             return Trial(number, RUNNING, choice)
         if choices[: number + 1].count(choice) >= ATTEMPTS:
@@ -205,7 +204,7 @@ def try_trial(measure: Callable[[], ScoreT]) -> TrialResult[ScoreT]:
     except TRIAL_FAILURES as error:
         return TrialResult(round(monotonic() - start, 1), sentence=_explain_failure(error))
     finally:
-        keras.backend.clear_session()
+        keras.backend.clear_session()  # Keras keeps every network in memory until then
     return TrialResult(round(monotonic() - start, 1), score)
 
 

@@ -1,4 +1,4 @@
-"""A search over files: what it varies, which trials stand on the front, what is picked and what is said of it."""
+"""A search for a recipe: its grid, the Pareto front, the pick, and the files it writes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_recipe_of_a_trial_can_be_read_again(precision: str, left: int, tmp_path
     assert (recipe.prune is None) == (left == UNPRUNED)
 
 
-def test_recipes_tell_what_is_left() -> None:
+def test_recipe_is_named_after_what_is_left() -> None:
     recipe = RecipeChoice(40, "int8-qat").recipe
     assert (recipe.name, recipe.precision) == ("keep40-int8-qat", "int8")
     assert recipe.prune is not None

@@ -1,4 +1,4 @@
-"""The study on disk: shared, continued, and never in doubt about what was interrupted."""
+"""The study on disk: shared by processes, continued after kills, and refused where it is another or damaged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NetworkClaim = Claim[NetworkChoice]
 DATA = Path("data")
 PLAN = StudyPlan(SearchSpace(sizes=(32, 64)), SplitSpec(0, 0.12, 0.15), epochs=1)
 SCORED = TrialResult(1.5, NetworkScore(0.5, 1000))
-TIMELESS = '{"trial": 0, "seconds": 1.5, "score": {"validation_dice": "high", "macs": 1}, "sentence": ""}\n'
+WRONG_SCORE = '{"trial": 0, "seconds": 1.5, "score": {"validation_dice": "high", "macs": 1}, "sentence": ""}\n'
 
 
 def open_journal(folder: Path, plan: StudyPlan = PLAN, fingerprint: str = "abc") -> NetworkStudy:
@@ -140,7 +140,7 @@ def test_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
-def test_half_a_line_of_a_killed_process_is_mended(tmp_path: Path) -> None:
+def test_half_a_line_of_a_killed_process_is_cut_off(tmp_path: Path) -> None:
     run_trials(open_journal(tmp_path), 1)
     log = tmp_path / "journal.log"
     os.truncate(log, log.stat().st_size - 9)
@@ -168,7 +168,7 @@ def test_lock_is_free_when_its_holder_is_gone(tmp_path: Path) -> None:
         "null\n",
         '{"trial": 1, "choice": {}}\n',
         '{"trial": 7, "seconds": 1.0}\n',
-        TIMELESS,
+        WRONG_SCORE,
     ],
 )
 def test_damaged_lines_are_refused(tmp_path: Path, line: str) -> None:
@@ -207,7 +207,7 @@ def test_search_ends_when_all_was_tried(tmp_path: Path, monkeypatch: pytest.Monk
         assert claim is None
 
 
-def test_locks_that_the_dead_left_hold_nobody_up(tmp_path: Path) -> None:
+def test_locks_that_a_killed_process_left_block_nobody(tmp_path: Path) -> None:
     (tmp_path / "study.lock").write_text("other-host:1234", encoding="utf-8")
     (tmp_path / "trials").mkdir()
     (tmp_path / "trials" / "0000.lock").touch()

@@ -1,4 +1,4 @@
-"""A search: what it varies, what is refused, which trials stand on the front, and what is said in the end."""
+"""A search for a network: its space, what is refused, the Pareto front, the pick, and the tables."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_front_holds_what_no_other_trial_dominates() -> None:
     assert pick_trial(front, OBJECTIVES) == rows[4]
 
 
-def test_equal_trials_stand_on_the_front_together() -> None:
+def test_equal_trials_are_on_the_front_together() -> None:
     assert [row.number for row in find_front([make_row(0, 0.5, 10), make_row(1, 0.5, 10)], OBJECTIVES)] == [0, 1]
 
 
@@ -109,7 +109,7 @@ def test_command_trains_the_pick_on_the_same_division() -> None:
 
 def test_tables_say_the_same() -> None:
     rows = [make_row(0, 0.5, 10_000_000), make_row(1, None, None, FAILED)]
-    first, second = csv.DictReader(format_csv(rows).splitlines())
+    first, second = csv.DictReader(format_csv(rows, NETWORKS).splitlines())
     assert (first["validation_dice"], first["macs"], second["state"], second["macs"]) == (
         "0.5",
         "10000000",
