@@ -29,7 +29,7 @@ class SinkOptions:
 
     view: str = "none"
     port: int = 8765
-    hold: bool = True
+    track_mask: bool = True
     record: Path | None = None
     record_frames: bool = False
     emit_to: int | None = None
@@ -92,7 +92,7 @@ def _list_openers(
             waits=info.every_frame,
         )
     if sink_options.view == "window":
-        yield lambda: Window(info, classes, sink_options.hold)
+        yield lambda: Window(info, classes, sink_options.track_mask)
     if metrics is not None:
         yield lambda: _open_metrics(info, metrics)
     if sink_options.view == "web":
@@ -105,7 +105,7 @@ def _list_openers(
 def _open_page(
     info: StreamInfo, classes: Sequence[ClassSpec], sink_options: SinkOptions, recording: LatestResultSink | None
 ) -> Sink:
-    viewer = WebViewer(info, classes, sink_options.port, sink_options.hold, grant_access(sink_options.host), recording)
+    viewer = WebViewer(info, classes, sink_options.port, sink_options.track_mask, grant_access(sink_options.host), recording)
     place = "in a browser on this machine" if sink_options.host == LOCAL else "in a browser; keep it to yourself"
     camera = "" if info.latest_slot is None else " and press 'Use this device's camera'"
     print(f"Open {viewer.url} {place}{camera}; Ctrl-C ends the stream.", file=sys.stderr, flush=True)
