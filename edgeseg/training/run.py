@@ -4,6 +4,7 @@ RUN/run.json      everything needed to repeat the training, and how it went
 RUN/weights.h5    the best weights
 RUN/model.tflite  the float32 model with its card: evaluate, bench and stream take it
 RUN/history.csv   one line per epoch
+RUN/config.toml   the options, for `edgeseg train --config`
 RUN/split.csv     which case trained, validated or tested
 RUN/curve.png     the same as a picture
 RUN/logs          the same for TensorBoard
@@ -22,25 +23,21 @@ from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
 from edgeseg.core.limits import BATCH, EPOCHS
+from edgeseg.core.options import check_options, option, rename_former
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table, to_plain
-from edgeseg.core.spec import InputSpec, OutputSpec, check_choice
-from edgeseg.data.augment import choose_variations
-from edgeseg.model.spec import UNetSpec, find_size
+from edgeseg.core.spec import ACTIVATIONS, COLOURS, DENOISES, InputSpec, OutputSpec
+from edgeseg.model.spec import CONVOLUTIONS, SIZES, SKIPS, STEMS, UPSAMPLINGS, UNetSpec, find_size
 
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
 TEST_CASES, TEST_ROWS, SPLIT = "test-cases.png", "test-cases.csv", "split.csv"
-AVERAGE = 0.998
+EMA = 0.998
 LARGEST_SEED = 2**32
 """What NumPy's generator takes as a seed."""
 SIZE_STEP = 32
 """The named models halve the resolution up to five times."""
-CHOICES = {
-    "schedule": ("cosine", "plateau"),
-    "precision": ("float32", "mixed"),
-    "strategy": ("one", "mirrored", "multi-worker"),
-    "class_weights": ("auto", "none"),
-}
+NETWORK, COURSE = "Network", "Training"
+"""Headings of the options in --help."""
 TRAINING, FINISHED = "training", "finished"
 PLAN = "plan.json"
 INTERRUPTED_TRAINING, FOLDS, COMPRESSION, NOTHING = "training", "cross-validation", "compression", ""
@@ -53,56 +50,119 @@ _COMMANDS = {
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What the user chose for a training."""
+    """What the user chose for a training; None where the named size or the number of images decides."""
 
-    model: str = "small"
-    size: int = 256
-    stem: str | None = None
-    """None, here and below: as the named size has it."""
-    epochs: int | None = None
-    """None: as many as the number of training images asks for."""
-    batch: int = 8
-    learning_rate: float = 2e-3
-    seed: int = 0
-    loss: str = "bce-dice"
-    denoise: str = "none"
-    augment: str = "all"
-    colour: str = "grey"
-    activation: str = "sigmoid"
-    skip: str | None = None
-    upsampling: str | None = None
-    convolution: str = "plain"
-    dropout: float = 0.1
-    l2: float = 0.0
-    average: float = AVERAGE
-    schedule: str = "cosine"
-    patience: int | None = None
-    precision: str = "float32"
-    strategy: str = "one"
-    class_weights: str = "auto"
+    model: str = option("small", "Size of the U-Net.", metavar="|".join(SIZES), panel=NETWORK)
+    size: int = option(
+        256,
+        f"Height and width of the network's input in pixels; a multiple of {SIZE_STEP}.",
+        minimum=32,
+        maximum=1024,
+        multiple_of=SIZE_STEP,
+        panel=NETWORK,
+    )
+    stem: str | None = option(
+        None,
+        "Resolution of the first stage and of the mask that the network draws: quarter of the input (fastest), half, "
+        "depth (half, by a 2x2 convolution) or full. By default quarter, for classic full.",
+        choices=tuple(STEMS),
+        panel=NETWORK,
+    )
+    epochs: int | None = option(
+        None,
+        "Number of epochs; by default 50 to 400, for about 14,530 steps.",
+        minimum=1,
+        maximum=EPOCHS,
+        panel=COURSE,
+    )
+    batch: int = option(8, "Batch size, shared by all devices.", minimum=1, maximum=BATCH, panel=COURSE)
+    learning_rate: float = option(2e-3, "Highest learning rate of the schedule.", above=0.0, short="--lr", panel=COURSE)
+    seed: int = option(
+        0, "Random seed of the data split and of the initial weights.", minimum=0, below=LARGEST_SEED, panel=COURSE
+    )
+    loss: str = option(
+        "bce-dice",
+        "Loss function: bce, dice, bce-dice, bce-dice-all, focal-tversky, boundary or l1-gradient.",
+        panel=COURSE,
+    )
+    denoise: str = option(
+        "none", "Filter in front of the network, in training and on the device.", choices=DENOISES, panel=COURSE
+    )
+    augment: str = option(
+        "all",
+        "Augmentations: all, none, some (flip,rotation) or all but some (-shadow,-elastic).",
+        metavar="NAMES",
+        panel=COURSE,
+    )
+    colour: str = option("grey", "Input of the network: 1 channel or 3.", choices=tuple(COLOURS), panel=NETWORK)
+    activation: str = option(
+        "sigmoid",
+        "Last layer: sigmoid decides each class by itself, softmax one class for every pixel.",
+        choices=ACTIVATIONS,
+        panel=NETWORK,
+    )
+    skip: str | None = option(
+        None, "Merge of the skip connections. By default add, for classic concat.", choices=SKIPS, panel=NETWORK
+    )
+    upsampling: str | None = option(
+        None,
+        "Upsampling in the decoder: bilinear or a transposed convolution. By default bilinear, for classic transpose.",
+        choices=UPSAMPLINGS,
+        panel=NETWORK,
+    )
+    convolution: str = option(
+        "plain", "Plain 3x3 convolutions, or separable into depthwise 3x3 and 1x1.", choices=CONVOLUTIONS, panel=NETWORK
+    )
+    dropout: float = option(
+        0.1, "Dropout rate of the deepest stage (0 disables).", minimum=0.0, below=1.0, panel=COURSE
+    )
+    l2: float = option(0.0, "L2 regularisation of the kernels (0 disables).", minimum=0.0, panel=COURSE)
+    ema: float = option(
+        EMA,
+        "EMA decay (0 disables): the moving average of the weights is validated and kept.",
+        minimum=0.0,
+        below=1.0,
+        former="average",
+        panel=COURSE,
+    )
+    schedule: str = option(
+        "cosine",
+        "Learning rate schedule: cosine falls to zero, plateau halves the rate when the validation Dice stalls.",
+        choices=("cosine", "plateau"),
+        panel=COURSE,
+    )
+    patience: int | None = option(
+        None,
+        "Early stopping: stop after this many epochs without a better validation Dice. By default off.",
+        minimum=1,
+        panel=COURSE,
+    )
+    precision: str = option(
+        "float32",
+        "Arithmetic of the training: mixed computes in 16 bits where the hardware supports it.",
+        choices=("float32", "mixed"),
+        panel=COURSE,
+    )
+    strategy: str = option(
+        "one",
+        "One device, mirrored on all devices of this machine, or multi-worker as TF_CONFIG says.",
+        choices=("one", "mirrored", "multi-worker"),
+        panel=COURSE,
+    )
+    class_weights: str = option(
+        "auto",
+        "auto: rare classes count more in the loss. none: all count alike.",
+        choices=("auto", "none"),
+        panel=COURSE,
+    )
 
     def __post_init__(self) -> None:
-        if self.epochs is not None and not 1 <= self.epochs <= EPOCHS:
-            raise ValueError(f"expected 1 to {EPOCHS} epochs, got {self.epochs}")
-        if not 0 <= self.seed < LARGEST_SEED:
-            raise ValueError(f"expected a seed from 0 to below {LARGEST_SEED}, got {self.seed}")
-        choose_variations(self.augment)
-        if not 1 <= self.batch <= BATCH:
-            raise ValueError(f"expected a batch of 1 to {BATCH}, got {self.batch}")
-        if not 0.0 < self.learning_rate < float("inf"):
-            raise ValueError(f"expected a learning rate above 0, got {self.learning_rate}")
-        if not 32 <= self.size <= 1024 or self.size % SIZE_STEP:
-            raise ValueError(f"expected a size from 32 to 1024 that {SIZE_STEP} divides, got {self.size}")
-        self.describe_network(outputs=1)
-        self._check_course()
+        # numpy.random takes as long as all of typer to import, and --help needs none of it
+        from edgeseg.data.augment import choose_variations
 
-    def _check_course(self) -> None:
-        if not 0.0 <= self.average < 1.0:
-            raise ValueError(f"expected an average from 0 to below 1, got {self.average}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"expected a patience of at least 1 epoch, got {self.patience}")
-        for name, known in CHOICES.items():
-            check_choice(name, getattr(self, name), known)
+        check_options(self)
+        choose_variations(self.augment)
+        self.describe_network(outputs=1)
 
     @property
     def input(self) -> InputSpec:
@@ -221,11 +281,18 @@ def _read_record(folder: Path) -> RunRecord:
         data = read_json_table(path)
         if data.get("schema") != SCHEMA:
             raise SchemaError(f"expected schema {SCHEMA}, got {data.get('schema')!r}")
+        _rename_options(data)
         return from_plain(RunRecord, data)
     except ValueError as error:
         raise RunError(
             f"Expected a complete {path}, got a damaged one: {error}.", "Train again, with --overwrite."
         ) from error
+
+
+def _rename_options(table: dict[str, Any]) -> None:
+    """Give the options in a table of an earlier release their present names."""
+    if isinstance(table.get("options"), dict):
+        table["options"] = rename_former(TrainOptions, table["options"])
 
 
 def _no_run(folder: Path) -> RunError:
@@ -284,12 +351,14 @@ def _name_kind(folder: Path) -> str:
 def read_plan(folder: Path) -> dict[str, Any]:
     """Read what was to be made in a folder."""
     try:
-        return read_json_table(folder / PLAN)
+        table = read_json_table(folder / PLAN)
     except SchemaError as error:
         raise RunError(
             f"Expected what was to be made in {folder / PLAN}, got a damaged file: {error}.",
             "Begin again with --overwrite.",
         ) from error
+    _rename_options(table)
+    return table
 
 
 def _tell_new_start(out: Path) -> None:

@@ -154,6 +154,7 @@ def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
     assert record.timing.peak_memory_mb > 100
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         ".edgeseg",
+        "config.toml",
         "curve.png",
         "history.csv",
         "logs",

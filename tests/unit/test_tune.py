@@ -32,7 +32,7 @@ def test_space_is_read_from_lists() -> None:
     ("changed", "said"),
     [
         ({"sizes": "64,x"}, "expected sizes as numbers"),
-        ({"sizes": "64,100"}, "expected a size"),
+        ({"sizes": "64,100"}, "expected size"),
         ({"sizes": "64,64"}, "expected sizes that differ"),
         ({"stems": "half,third"}, "expected stem"),
         ({"learning_rates": "1e-2,1e-3"}, "0 < LO <= HI"),

@@ -105,7 +105,9 @@ def _list_openers(
 def _open_page(
     info: StreamInfo, classes: Sequence[ClassSpec], sink_options: SinkOptions, recording: LatestResultSink | None
 ) -> Sink:
-    viewer = WebViewer(info, classes, sink_options.port, sink_options.track_mask, grant_access(sink_options.host), recording)
+    viewer = WebViewer(
+        info, classes, sink_options.port, sink_options.track_mask, grant_access(sink_options.host), recording
+    )
     place = "in a browser on this machine" if sink_options.host == LOCAL else "in a browser; keep it to yourself"
     camera = "" if info.latest_slot is None else " and press 'Use this device's camera'"
     print(f"Open {viewer.url} {place}{camera}; Ctrl-C ends the stream.", file=sys.stderr, flush=True)

@@ -246,7 +246,7 @@ class WebViewer(Sink):
             info: What is shown beside the picture.
             classes: Names and colours, in the order of the labels.
             port: Where to serve; 0 takes any free port.
-            track_mask: Whether the newest frame is shown with the mask carried onto it, or the frame that the mask is of.
+            track_mask: Whether the newest frame is shown with the mask carried onto it, or the mask on its own frame.
             access: Where to serve, and what is demanded of clients.
             recording: What the page may switch on and off.
 
