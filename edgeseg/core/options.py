@@ -50,14 +50,13 @@ class Option:
 
     def describe_range(self) -> str:
         """Describe the allowed numbers, as a sentence goes on after the option's name."""
-        low = f"above {self.above:g}" if self.above is not None else ""
-        low = f"{self.minimum:.10g}" if self.minimum is not None else low
         high = f"below {self.below:.10g}" if self.below is not None else ""
         high = f"{self.maximum:.10g}" if self.maximum is not None else high
         step = f" that {self.multiple_of} divides" if self.multiple_of > 1 else ""
-        if low and high:
-            return f"from {low} to {high}{step}"
-        return f"of at least {low}{step}" if self.minimum is not None else f"{low or high}{step}"
+        if self.minimum is not None:
+            return (f"from {self.minimum:.10g} to {high}" if high else f"of at least {self.minimum:.10g}") + step
+        low = f"above {self.above:.10g}" if self.above is not None else ""
+        return " and ".join(part for part in (low, high) if part) + step
 
     def allows(self, value: float) -> bool:
         """Say whether a number is in the range; nan and infinity never are."""
