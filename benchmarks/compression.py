@@ -43,7 +43,8 @@ from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.training.checkpoint import Judge
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model, plan_epochs
-from edgeseg.training.run import EMA, MODEL, TrainOptions
+from edgeseg.training.options import EMA, TrainOptions
+from edgeseg.training.run import MODEL
 
 RUNS = 200
 COST = "cost.json"

@@ -11,7 +11,7 @@ import typer
 from edgeseg.cli.common import JsonOption, keep_inputs, need_training_packages, save_json
 from edgeseg.cli.options import with_options
 from edgeseg.cli.tables import print_table
-from edgeseg.training.run import NETWORK, TrainOptions, read_run
+from edgeseg.training.options import NETWORK, TrainOptions
 
 if TYPE_CHECKING:
     from edgeseg.model.unet import StageSummary
@@ -47,6 +47,7 @@ def summary(
     from edgeseg.core.schema import to_plain
     from edgeseg.core.spec import ClassSpec, OutputSpec
     from edgeseg.model.unet import build_unet, summarise_stages
+    from edgeseg.training.run import read_run
 
     keep_inputs([run], [picture, json_out])
     if run is not None and options != TrainOptions():

@@ -12,7 +12,7 @@ from edgeseg.cli.common import GroupPatternOption, LayoutOption, OverwriteOption
 from edgeseg.cli.options import with_options
 from edgeseg.cli.tables import print_evaluation, print_folds, print_timing
 from edgeseg.cli.terminal import resumable
-from edgeseg.training.run import TrainOptions
+from edgeseg.training.options import TrainOptions
 
 if TYPE_CHECKING:
     from edgeseg.core.card import SplitSpec
@@ -47,14 +47,15 @@ def _read_config(path: Path) -> Mapping[str, Any]:
 
 @with_options(read_config=_read_config)
 def train(
-    options: TrainOptions,
-    out: Annotated[Path, typer.Option(help="The run folder to make.")],
     data: Annotated[
         Path | None,
         typer.Argument(
             help="Folder of labelled images, in any known layout; may stand in --config.", show_default=False
         ),
     ] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="The run folder to make.")],
+    options: TrainOptions,
     config: ConfigOption = None,  # noqa: ARG001 - with_options has read it
     init: InitOption = None,
     folds: FoldsOption = None,

@@ -30,7 +30,8 @@ from edgeseg.search.trials import (
     judge_state,
     readable_journal,
 )
-from edgeseg.training.run import MODEL, TrainOptions
+from edgeseg.training.options import TrainOptions
+from edgeseg.training.run import MODEL
 from edgeseg.training.trainer import train_run
 
 Number = TypeVar("Number", int, float)

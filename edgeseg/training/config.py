@@ -17,7 +17,7 @@ from edgeseg.core.options import list_options
 from edgeseg.core.redact import can_be_written
 from edgeseg.core.schema import from_plain
 from edgeseg.machine.boards import read_toml
-from edgeseg.training.run import TrainOptions
+from edgeseg.training.options import TrainOptions
 
 CONFIG = "config.toml"
 _OPTIONS = tuple(field.name for field in fields(TrainOptions))

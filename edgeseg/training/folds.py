@@ -22,7 +22,8 @@ from edgeseg.model.losses import find_loss
 from edgeseg.training.checkpoint import is_remembered
 from edgeseg.training.config import TrainInputs, write_config
 from edgeseg.training.loading import load_data, refuse_changed_data
-from edgeseg.training.run import FOLDS, MODEL, PLAN, RunRecord, TrainOptions, find_partial, read_plan, read_run
+from edgeseg.training.options import TrainOptions
+from edgeseg.training.run import FOLDS, MODEL, PLAN, RunRecord, find_partial, read_plan, read_run
 from edgeseg.training.trainer import resume_run, train_run
 
 SUMMARY, CASES = "folds.json", "cases.csv"

@@ -38,6 +38,7 @@ from edgeseg.training.history import RunLog, draw_curve, summarise_timing
 from edgeseg.training.loading import LoadedData, load_data, load_same_data, to_grid, weigh_by_rarity
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, computing_in, fit_model, plan_epochs
 from edgeseg.training.memory import check_memory
+from edgeseg.training.options import TrainOptions
 from edgeseg.training.pipeline import Feed
 from edgeseg.training.run import (
     FINISHED,
@@ -47,7 +48,6 @@ from edgeseg.training.run import (
     TRAINING,
     WEIGHTS,
     RunRecord,
-    TrainOptions,
     read_interrupted,
     read_run,
     write_record,

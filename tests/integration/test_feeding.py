@@ -8,8 +8,8 @@ import pytest
 from edgeseg.data.augment import AugmentSpec
 from edgeseg.training.ema import WeightEma
 from edgeseg.training.loading import GridArrays
+from edgeseg.training.options import EMA
 from edgeseg.training.pipeline import Feed, Part, build_pipeline, shrink_masks
-from edgeseg.training.run import EMA
 
 pytestmark = pytest.mark.integration
 

@@ -26,7 +26,7 @@ from edgeseg.training.loop import (
     count_reductions,
     plan_epochs,
 )
-from edgeseg.training.run import TrainOptions
+from edgeseg.training.options import TrainOptions
 
 
 def tell(*dice: float) -> list[EpochResult]:

@@ -11,7 +11,7 @@ from edgeseg.core.errors import UnknownNameError
 from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.model.spec import UNetSpec
 from edgeseg.training.loading import grid_dice
-from edgeseg.training.run import TrainOptions
+from edgeseg.training.options import TrainOptions
 
 
 def make_spec(**changes: Any) -> UNetSpec:

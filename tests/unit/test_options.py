@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,11 @@ from edgeseg.cli.app import app
 from edgeseg.cli.options import with_options
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.options import OptionError, check_options, option
+from edgeseg.streaming.options import RECORD_FORMATS
+from edgeseg.streaming.sinks.recording import FRAME_STORES
 from edgeseg.training.config import CONFIG, TrainInputs, read_config, write_config
-from edgeseg.training.run import TrainOptions, read_plan
+from edgeseg.training.options import TrainOptions
+from edgeseg.training.run import read_plan
 
 RUNNER = CliRunner()
 
@@ -211,3 +216,13 @@ def test_train_without_data_is_wrong_usage(tmp_path: Path, begun: list[Any]) -> 
 def test_options_of_an_earlier_release_are_read(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text('{"folds": 3, "options": {"average": 0.9}}', encoding="utf-8")
     assert read_plan(tmp_path) == {"folds": 3, "options": {"ema": 0.9}}
+
+
+def test_forms_of_a_recording_are_those_that_can_be_written() -> None:
+    assert tuple(FRAME_STORES) == RECORD_FORMATS
+
+
+def test_help_loads_no_numpy() -> None:
+    """It costs more than everything else that --help needs, also on a board."""
+    code = "import sys, edgeseg.cli.app; sys.exit(len({'numpy', 'cv2', 'tensorflow'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

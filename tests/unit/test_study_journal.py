@@ -13,7 +13,7 @@ from edgeseg.core.errors import DataError, OutputError, RunError
 from edgeseg.search.networks import Journal, Score, SearchSpace, StudyPlan
 from edgeseg.search.trials import FAILED, FINISHED, INTERRUPTED, RUNNING, TrialResult, hold_lock, is_held
 from edgeseg.search.trials import Claim as AnyClaim
-from edgeseg.training.run import TrainOptions
+from edgeseg.training.options import TrainOptions
 
 Claim = AnyClaim[TrainOptions]
 DATA = Path("data")

@@ -16,7 +16,7 @@ from edgeseg.core.install import tell_install
 from edgeseg.search.network_study import list_front, train_command, write_csv, write_markdown
 from edgeseg.search.networks import SearchSpace, StudyPlan, TrialRow, find_front, parse_space, pick_trial
 from edgeseg.search.trials import FAILED, FINISHED, RUNNING
-from edgeseg.training.run import TrainOptions
+from edgeseg.training.options import TrainOptions
 
 
 def make_row(number: int, dice: float | None, macs: int | None, state: str = FINISHED) -> TrialRow:
