@@ -43,7 +43,8 @@ from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.training.checkpoint import Judge
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model, plan_epochs
-from edgeseg.training.run import AVERAGE, MODEL, TrainOptions
+from edgeseg.training.options import EMA, TrainOptions
+from edgeseg.training.run import MODEL
 
 RUNS = 200
 COST = "cost.json"
@@ -118,7 +119,7 @@ def teach(context: CompressContext, spec: UNetSpec, out: Path) -> Any:
     training_schedule = TrainingSchedule(plan_epochs(len(context.train), options.batch), options.learning_rate)
     model.compile(build_optimizer(training_schedule, feed.steps), find_loss(options.loss, spec.activation))
     judge = Judge(
-        "Training from scratch", model, twin, context.validation, out / "weights.h5", AVERAGE, training_schedule.window
+        "Training from scratch", model, twin, context.validation, out / "weights.h5", EMA, training_schedule.window
     )
     fit_model(model, feed, judge, training_schedule)
     return twin

@@ -25,7 +25,8 @@ from edgeseg.model.spec import find_size
 from edgeseg.search.report import Presentation, Report, flatten_trial, write_report
 from edgeseg.search.results import Objective, Trial, find_front, pick_trial, refuse_no_result
 from edgeseg.search.study import Claim, Problem, Study, TrialResult, try_trial
-from edgeseg.training.run import MODEL, TrainOptions
+from edgeseg.training.options import TrainOptions
+from edgeseg.training.run import MODEL
 from edgeseg.training.trainer import train_run
 
 Number = TypeVar("Number", int, float)

@@ -10,10 +10,10 @@ from edgeseg.backends.select import AUTO
 from edgeseg.core.modelfile import read_model
 from edgeseg.inference.masks import AS_THE_CARD_SAYS, MaskOptions
 from edgeseg.inference.supervision import GuardedSegmenter
-from edgeseg.streaming.live import AS_USUAL, LiveStream, StreamOptions, open_stream
+from edgeseg.streaming.live import LiveStream, open_stream
 from edgeseg.streaming.loop import StreamReport, make_report
+from edgeseg.streaming.options import AS_USUAL, SHOW_NOTHING, SinkOptions, StreamOptions
 from edgeseg.streaming.sinks.base import Result
-from edgeseg.streaming.sinks.choose import SHOW_NOTHING, SinkOptions
 
 
 class Stream:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import count
 from time import monotonic, perf_counter
 from types import TracebackType
@@ -14,37 +12,14 @@ from edgeseg.core.errors import SourceError
 from edgeseg.inference.masks import check_pixel_size
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.machine.thermal import Thermal, read_thermal
-from edgeseg.streaming.grabber import AS_IT_COMES, CaptureOptions, Grabber
+from edgeseg.streaming.grabber import Grabber
 from edgeseg.streaming.latency import LatencyRecorder
+from edgeseg.streaming.options import AS_USUAL, SHOW_NOTHING, SinkOptions, StreamOptions
 from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
-from edgeseg.streaming.sinks.choose import SHOW_NOTHING, SinkOptions, open_sinks
+from edgeseg.streaming.sinks.choose import open_sinks
 from edgeseg.streaming.sources.base import Frame, Notice, Source
 from edgeseg.streaming.sources.choose import open_source
 from edgeseg.streaming.sources.options import show_source
-
-BUDGET_MS = 50.0
-"""Where neither the user nor a board's profile names one."""
-
-
-@dataclass(frozen=True)
-class StreamOptions:
-    """When to stop, and what counts as too late."""
-
-    budget_ms: float = BUDGET_MS
-    max_miss: float = 0.01
-    frames: int | None = None
-    capture: CaptureOptions = AS_IT_COMES
-
-    def __post_init__(self) -> None:
-        if not 0 < self.budget_ms < math.inf:
-            raise ValueError(f"expected a budget above 0 ms, got {self.budget_ms}")
-        if not 0 <= self.max_miss <= 1:
-            raise ValueError(f"expected a share from 0 to 1 of frames that may be late, got {self.max_miss}")
-        if self.frames is not None and self.frames < 1:
-            raise ValueError(f"expected at least 1 frame, got {self.frames}")
-
-
-AS_USUAL = StreamOptions()
 
 
 class LiveStream:

@@ -14,8 +14,8 @@ from edgeseg.model.keras import read_weights, tf, write_weights
 from edgeseg.training.ema import WeightEma
 from edgeseg.training.history import EpochCost, EpochResult, best_result, make_result, read_history, write_history
 from edgeseg.training.loading import GridArrays, grid_dice, to_reals
+from edgeseg.training.options import EMA
 from edgeseg.training.pipeline import shrink_masks
-from edgeseg.training.run import AVERAGE
 
 MASK_THRESHOLD = 0.5
 FOLDER = "checkpoint"
@@ -31,7 +31,7 @@ class Judge:
         twin: Any,
         validation: GridArrays,
         path: Path,
-        average: float = AVERAGE,
+        average: float = EMA,
         window: int = 1,
     ) -> None:
         """Prepare to judge a model.

@@ -20,8 +20,10 @@ from edgeseg.data.split import fingerprint_split, refuse_other_split
 from edgeseg.evaluation.score import Evaluation, ScoredCase, score_part, summarise_cases, write_cases
 from edgeseg.model.losses import find_loss
 from edgeseg.training.checkpoint import is_remembered
+from edgeseg.training.config import TrainInputs, write_config
 from edgeseg.training.loading import load_data, refuse_changed_data
-from edgeseg.training.run import FOLDS, MODEL, PLAN, RunRecord, TrainOptions, find_partial, read_plan, read_run
+from edgeseg.training.options import TrainOptions
+from edgeseg.training.run import FOLDS, MODEL, PLAN, RunRecord, find_partial, read_plan, read_run
 from edgeseg.training.trainer import resume_run, train_run
 
 SUMMARY, CASES = "folds.json", "cases.csv"
@@ -84,6 +86,7 @@ def train_folds(
     plan = FoldPlan(options, folds, split, *fingerprints, init=start)
     with staged_folder(out, overwrite, keep_partial=True) as folder:
         write_json(folder / PLAN, to_plain(plan))
+        write_config(folder, out, options, TrainInputs(data, init, folds, split.layout, split.group_pattern))
         return _train_missing(data, folder, plan)
 
 

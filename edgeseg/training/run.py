@@ -4,6 +4,7 @@ RUN/run.json      everything needed to repeat the training, and how it went
 RUN/weights.h5    the best weights
 RUN/model.tflite  the float32 model with its card: evaluate, bench and stream take it
 RUN/history.csv   one line per epoch
+RUN/config.toml   the options, for `edgeseg train --config`
 RUN/split.csv     which case trained, validated or tested
 RUN/curve.png     the same as a picture
 RUN/logs          the same for TensorBoard
@@ -21,26 +22,15 @@ from typing import Any
 from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
-from edgeseg.core.limits import BATCH, EPOCHS
+from edgeseg.core.options import rename_former
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table, to_plain
-from edgeseg.core.spec import InputSpec, OutputSpec, check_choice
-from edgeseg.data.augment import choose_variations
-from edgeseg.model.spec import UNetSpec, find_size
+from edgeseg.core.spec import InputSpec, OutputSpec
+from edgeseg.model.spec import UNetSpec
+from edgeseg.training.options import TrainOptions
 
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
 TEST_CASES, TEST_ROWS, SPLIT = "test-cases.png", "test-cases.csv", "split.csv"
-AVERAGE = 0.998
-LARGEST_SEED = 2**32
-"""What NumPy's generator takes as a seed."""
-SIZE_STEP = 32
-"""The named models halve the resolution up to five times."""
-CHOICES = {
-    "schedule": ("cosine", "plateau"),
-    "precision": ("float32", "mixed"),
-    "strategy": ("one", "mirrored", "multi-worker"),
-    "class_weights": ("auto", "none"),
-}
 TRAINING, FINISHED = "training", "finished"
 PLAN = "plan.json"
 INTERRUPTED_TRAINING, FOLDS, COMPRESSION, NOTHING = "training", "cross-validation", "compression", ""
@@ -49,84 +39,6 @@ _COMMANDS = {
     FOLDS: "edgeseg train DATA --out {} --resume",
     COMPRESSION: "edgeseg compress RUN --out {} --resume",
 }
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What the user chose for a training."""
-
-    model: str = "small"
-    size: int = 256
-    stem: str | None = None
-    """None, here and below: as the named size has it."""
-    epochs: int | None = None
-    """None: as many as the number of training images asks for."""
-    batch: int = 8
-    learning_rate: float = 2e-3
-    seed: int = 0
-    loss: str = "bce-dice"
-    denoise: str = "none"
-    augment: str = "all"
-    colour: str = "grey"
-    activation: str = "sigmoid"
-    skip: str | None = None
-    upsampling: str | None = None
-    convolution: str = "plain"
-    dropout: float = 0.1
-    l2: float = 0.0
-    average: float = AVERAGE
-    schedule: str = "cosine"
-    patience: int | None = None
-    precision: str = "float32"
-    strategy: str = "one"
-    class_weights: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.epochs is not None and not 1 <= self.epochs <= EPOCHS:
-            raise ValueError(f"expected 1 to {EPOCHS} epochs, got {self.epochs}")
-        if not 0 <= self.seed < LARGEST_SEED:
-            raise ValueError(f"expected a seed from 0 to below {LARGEST_SEED}, got {self.seed}")
-        choose_variations(self.augment)
-        if not 1 <= self.batch <= BATCH:
-            raise ValueError(f"expected a batch of 1 to {BATCH}, got {self.batch}")
-        if not 0.0 < self.learning_rate < float("inf"):
-            raise ValueError(f"expected a learning rate above 0, got {self.learning_rate}")
-        if not 32 <= self.size <= 1024 or self.size % SIZE_STEP:
-            raise ValueError(f"expected a size from 32 to 1024 that {SIZE_STEP} divides, got {self.size}")
-        self.describe_network(outputs=1)
-        self._check_course()
-
-    def _check_course(self) -> None:
-        if not 0.0 <= self.average < 1.0:
-            raise ValueError(f"expected an average from 0 to below 1, got {self.average}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"expected a patience of at least 1 epoch, got {self.patience}")
-        for name, known in CHOICES.items():
-            check_choice(name, getattr(self, name), known)
-
-    @property
-    def input(self) -> InputSpec:
-        """Describe what a frame is turned into."""
-        return InputSpec(self.size, self.size, self.colour, denoise=self.denoise)
-
-    def describe_network(self, outputs: int) -> UNetSpec:
-        """Describe the network that is asked for, for so many output channels."""
-        named = find_size(self.model)
-        stem = self.stem or named.stem
-        return UNetSpec(
-            height=self.size,
-            width=self.size,
-            channels=self.input.channels,
-            outputs=outputs,
-            activation=self.activation,
-            widths=named.widths_behind(stem),
-            skip=self.skip or named.skip,
-            stem=stem,
-            dropout=self.dropout,
-            upsampling=self.upsampling or named.upsampling,
-            convolution=self.convolution,
-            l2=self.l2,
-        )
 
 
 @dataclass(frozen=True)
@@ -221,11 +133,18 @@ def _read_record(folder: Path) -> RunRecord:
         data = read_json_table(path)
         if data.get("schema") != SCHEMA:
             raise SchemaError(f"expected schema {SCHEMA}, got {data.get('schema')!r}")
+        _rename_options(data)
         return from_plain(RunRecord, data)
     except ValueError as error:
         raise RunError(
             f"Expected a complete {path}, got a damaged one: {error}.", "Train again, with --overwrite."
         ) from error
+
+
+def _rename_options(table: dict[str, Any]) -> None:
+    """Give the options in a table of an earlier release their present names."""
+    if isinstance(table.get("options"), dict):
+        table["options"] = rename_former(TrainOptions, table["options"])
 
 
 def _no_run(folder: Path) -> RunError:
@@ -284,12 +203,14 @@ def _name_kind(folder: Path) -> str:
 def read_plan(folder: Path) -> dict[str, Any]:
     """Read what was to be made in a folder."""
     try:
-        return read_json_table(folder / PLAN)
+        table = read_json_table(folder / PLAN)
     except SchemaError as error:
         raise RunError(
             f"Expected what was to be made in {folder / PLAN}, got a damaged file: {error}.",
             "Begin again with --overwrite.",
         ) from error
+    _rename_options(table)
+    return table
 
 
 def _tell_new_start(out: Path) -> None:

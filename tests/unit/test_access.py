@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from edgeseg.core.errors import OutputError
-from edgeseg.streaming.sinks.choose import SinkOptions
+from edgeseg.streaming.options import SinkOptions
 from edgeseg.streaming.sinks.metrics import Metrics
 from edgeseg.streaming.viewer import WebViewer
 from edgeseg.streaming.viewer import viewer as handler

@@ -13,9 +13,9 @@ import pytest
 
 from edgeseg.core.errors import SourceError
 from edgeseg.frame.images import measure_jpeg
-from edgeseg.streaming.grabber import CaptureOptions, Grabber, LiveSourceError
+from edgeseg.streaming.grabber import Grabber
+from edgeseg.streaming.options import CaptureOptions, LiveSourceError, SinkOptions
 from edgeseg.streaming.sinks.base import StreamInfo
-from edgeseg.streaming.sinks.choose import SinkOptions
 from edgeseg.streaming.sources import base
 from edgeseg.streaming.sources.base import LatestSlot, Notice
 from edgeseg.streaming.sources.browser import BrowserSource

@@ -14,7 +14,8 @@ from edgeseg.core.errors import OutputError, UnknownNameError
 from edgeseg.inference.segmenter import StageTimes
 from edgeseg.machine.boards import load_board, recommend_here
 from edgeseg.streaming.latency import WINDOW, LatencyRecorder
-from edgeseg.streaming.sinks.choose import SinkOptions, open_sinks
+from edgeseg.streaming.options import SinkOptions
+from edgeseg.streaming.sinks.choose import open_sinks
 from edgeseg.streaming.sinks.metrics import Metrics
 from tests.results import CLASSES, make_frame, make_info, make_result
 

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import EdgesegError, OutputError, SourceError
 from edgeseg.core.modelfile import read_model
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.streaming.grabber import AS_IT_COMES, CaptureOptions
 from edgeseg.streaming.latency import LatencyRecorder
-from edgeseg.streaming.live import LiveStream, StreamOptions
+from edgeseg.streaming.live import LiveStream
 from edgeseg.streaming.loop import BrokenStreamError, StreamReport, run_stream
+from edgeseg.streaming.options import AS_IT_COMES, CaptureOptions, StreamOptions
 from edgeseg.streaming.sinks.base import LatestResultSink, Result, Sink, Writer
 from edgeseg.streaming.sinks.recording import Recording
 from edgeseg.streaming.sources.base import Source

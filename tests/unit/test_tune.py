@@ -26,7 +26,7 @@ from edgeseg.search.networks import (
 )
 from edgeseg.search.report import format_csv, format_markdown, list_front, to_json
 from edgeseg.search.results import FAILED, FINISHED, RUNNING, Trial, find_front, pick_trial
-from edgeseg.training.run import TrainOptions
+from edgeseg.training.options import TrainOptions
 
 CHOICE = NetworkChoice("nano", 128, "half", "bce-dice", 2e-3)
 OBJECTIVES = NETWORKS.objectives
@@ -47,7 +47,7 @@ def test_space_is_read_from_lists() -> None:
     ("changed", "said"),
     [
         ({"sizes": "64,x"}, "expected sizes as numbers"),
-        ({"sizes": "64,100"}, "expected a size"),
+        ({"sizes": "64,100"}, "expected size"),
         ({"sizes": "64,64"}, "expected sizes that differ"),
         ({"stems": "half,third"}, "expected stem"),
         ({"learning_rates": "1e-2,1e-3"}, "0 < LO <= HI"),

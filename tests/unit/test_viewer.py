@@ -177,8 +177,8 @@ def test_picture_comes_with_its_figures(viewer: WebViewer) -> None:
     ]
 
 
-@pytest.mark.parametrize("hold", [False, True])
-def test_no_picture_comes_with_the_figures_of_another_frame(hold: bool) -> None:
+@pytest.mark.parametrize("track_mask", [False, True])
+def test_no_picture_comes_with_the_figures_of_another_frame(track_mask: bool) -> None:
     """Frame N is N grey, and its mask has N rows; masks may be carried onto newer frames."""
     stop = threading.Event()
 
@@ -194,7 +194,7 @@ def test_no_picture_comes_with_the_figures_of_another_frame(hold: bool) -> None:
             if number % 3 == 0:
                 shown.publish(Result(frame, Segmentation(labels, StageTimes(1.0, 1.0, 1.0)), 1.0))
 
-    with closing(WebViewer(make_info(), CLASSES, port=0, hold=hold)) as shown:
+    with closing(WebViewer(make_info(), CLASSES, port=0, track_mask=track_mask)) as shown:
         thread = threading.Thread(target=publish)
         thread.start()
         try:

@@ -23,26 +23,26 @@ CLOSING_KEYS = (27, ord("q"))
 class Window(Sink):
     """Shows the stream in a window until it is closed, or Esc or q is pressed; that ends the stream."""
 
-    def __init__(self, info: StreamInfo, classes: Sequence[ClassSpec], hold: bool = True) -> None:
+    def __init__(self, info: StreamInfo, classes: Sequence[ClassSpec], track_mask: bool = True) -> None:
         """Prepare the window; it opens with the first picture.
 
         Raises:
             OutputError: This OpenCV or this session cannot open a window.
         """
         check_windows()
-        self._title, self._classes, self._hold = f"{info.model} - edgeseg", tuple(classes), hold
+        self._title, self._classes, self._track_mask = f"{info.model} - edgeseg", tuple(classes), track_mask
         self._open = False
         self._closed = threading.Event()
-        self._holder = MaskTracker(self._show)
+        self._track_masker = MaskTracker(self._show)
 
     def publish(self, result: Result) -> None:
         """Show a result."""
-        self._holder.publish(result)
+        self._track_masker.publish(result)
 
     def see(self, frame: Frame) -> None:
         """Show a frame before its own mask is there."""
-        if self._hold:
-            self._holder.see(frame)
+        if self._track_mask:
+            self._track_masker.see(frame)
 
     @property
     def wants_end(self) -> bool:
@@ -52,7 +52,7 @@ class Window(Sink):
     def close(self) -> None:
         """Close the window."""
         self._closed.set()
-        self._holder.close()
+        self._track_masker.close()
 
     def _show(self, picture: Picture) -> None:
         """Draw on the holder's thread, which is the only one that touches the window."""

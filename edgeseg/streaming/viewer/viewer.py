@@ -236,7 +236,7 @@ class WebViewer(Sink):
         info: StreamInfo,
         classes: Sequence[ClassSpec],
         port: int = 8765,
-        hold: bool = True,
+        track_mask: bool = True,
         access: Access = THIS_MACHINE,
         recording: LatestResultSink | None = None,
     ) -> None:
@@ -246,7 +246,7 @@ class WebViewer(Sink):
             info: What is shown beside the picture.
             classes: Names and colours, in the order of the labels.
             port: Where to serve; 0 takes any free port.
-            hold: Whether the newest frame is shown with the mask carried onto it, or the frame that the mask is of.
+            track_mask: Whether the newest frame is shown with the mask carried onto it, or the mask on its own frame.
             access: Where to serve, and what is demanded of clients.
             recording: What the page may switch on and off.
 
@@ -256,7 +256,7 @@ class WebViewer(Sink):
         self._broadcast = Broadcast(info, tuple(classes), recording)
         self._server = open_server(port, partial(ViewerHandler, self._broadcast), "edgeseg-viewer", access)
         self._holder = (
-            MaskTracker(self._broadcast.live_state.show, self._broadcast.audience.is_watching) if hold else None
+            MaskTracker(self._broadcast.live_state.show, self._broadcast.audience.is_watching) if track_mask else None
         )
         self._closed = False
         self.url = access.write_url(self._server.server_port)
