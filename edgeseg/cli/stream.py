@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from edgeseg.streaming.sources.base import Notice
 if TYPE_CHECKING:
     from edgeseg.streaming.loop import StreamReport
 
+_LOG = logging.getLogger(__name__)
 DEFAULT_SOURCE = "phantom://"
 
 
@@ -260,4 +262,4 @@ class NoticePrinter(Sink):
 
     def notice(self, notice: Notice) -> None:
         """Print what happened."""
-        print(f"edgeseg: {notice.sentence}", file=sys.stderr, flush=True)
+        _LOG.warning("%s", notice.sentence)

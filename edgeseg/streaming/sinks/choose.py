@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from edgeseg.streaming.viewer import WebViewer
 from edgeseg.web.access import LOCAL, check_address, grant_access
 
 VIEWS = ("web", "window", "none")
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ SHOW_NOTHING = SinkOptions()
 
 
 def open_sinks(sink_options: SinkOptions, info: StreamInfo, classes: Sequence[ClassSpec]) -> list[Sink]:
-    """Open every sink, and say on stderr where a page is served; when one cannot be opened, none stays open."""
+    """Open every sink, and log where a page is served; when one cannot be opened, none stays open."""
     with ExitStack() as opened:
         sinks: list[Sink] = []
         for opener in _list_openers(sink_options, info, classes, sinks):
@@ -108,11 +109,11 @@ def _open_page(
     viewer = WebViewer(info, classes, sink_options.port, sink_options.hold, grant_access(sink_options.host), recording)
     place = "in a browser on this machine" if sink_options.host == LOCAL else "in a browser; keep it to yourself"
     camera = "" if info.latest_slot is None else " and press 'Use this device's camera'"
-    print(f"Open {viewer.url} {place}{camera}; Ctrl-C ends the stream.", file=sys.stderr, flush=True)
+    _LOG.info("Open %s %s%s; Ctrl-C ends the stream.", viewer.url, place, camera)
     return viewer
 
 
 def _open_metrics(info: StreamInfo, port: int) -> Sink:
     metrics = Metrics(info, port)
-    print(f"Figures for Prometheus at {metrics.url}", file=sys.stderr, flush=True)
+    _LOG.info("Figures for Prometheus at %s", metrics.url)
     return metrics
