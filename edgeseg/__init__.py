@@ -14,7 +14,6 @@ Names are loaded when they are used, so importing edgeseg alone loads neither Nu
 from __future__ import annotations
 
 import importlib
-import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -129,8 +128,6 @@ _MODULES = {
     "write_image": "frame.images",
 }
 """Where the names are that do not come from edgeseg.api."""
-
-logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library leaves it to the program what is shown
 
 
 def __getattr__(name: str) -> object:

@@ -11,16 +11,14 @@ import typer
 from edgeseg.cli.common import GATE_NOT_HELD, JsonOption, keep_inputs, need_onnx_packages, save_json, usage_errors
 from edgeseg.cli.inspect import print_findings
 from edgeseg.cli.usage import take_model
-from edgeseg.convert.edgetpu import Compilation, compile_model, find_compiler
-from edgeseg.core.card import Card
 from edgeseg.core.files import write_bytes, write_json
-from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.schema import to_plain
-from edgeseg.graph.lint import lint_targets
-from edgeseg.graph.operators import read_graph
 
 if TYPE_CHECKING:
+    from edgeseg.convert.edgetpu import Compilation
     from edgeseg.convert.onnx.export import Comparison, Inputs
+    from edgeseg.core.card import Card
+    from edgeseg.core.modelfile import ModelFile
 
 EDGETPU, ONNX, TENSORRT = TARGETS = ("edgetpu", "onnx", "tensorrt")
 RUNTIMES = {"onnx": "onnxruntime", "tensorrt": "tensorrt"}
@@ -106,6 +104,10 @@ def _name_file(model: Path, to: str) -> Path:
 
 def compile_for_edgetpu(file: ModelFile, path: Path, compiler: Path | None, timeout: int, report: Path) -> None:
     """Judge a file by the rules, compile it, and say what came of it."""
+    from edgeseg.convert.edgetpu import compile_model, find_compiler
+    from edgeseg.graph.lint import lint_targets
+    from edgeseg.graph.operators import read_graph
+
     findings = lint_targets(read_graph(file.flatbuffer))["edgetpu"]
     print_findings("Edge TPU", findings)
     compiled = compile_model(file, path, find_compiler(compiler), timeout)

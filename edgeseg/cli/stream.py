@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -25,13 +24,10 @@ from edgeseg.cli.common import (
 )
 from edgeseg.cli.tables import print_stream
 from edgeseg.cli.usage import SHORTEST_MS, put_model_first, take_model
-from edgeseg.streaming.sinks.base import Result, Sink
-from edgeseg.streaming.sources.base import Notice
 
 if TYPE_CHECKING:
     from edgeseg.streaming.loop import StreamReport
 
-_LOG = logging.getLogger(__name__)
 DEFAULT_SOURCE = "phantom://"
 
 
@@ -197,7 +193,7 @@ def stream(
     segmenter = GuardedSegmenter(read_model(file), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
     tell_selection(segmenter.selection)
     with live_source_errors():
-        live = open_stream(segmenter, name, options, sink_options, [NoticePrinter(), *find_watchdogs()])
+        live = open_stream(segmenter, name, options, sink_options, find_watchdogs())
     with _showing_what_broke(json_out):
         report = run_stream(live)
     _show_report(report, json_out)
@@ -252,14 +248,3 @@ def _show_report(report: StreamReport, json_out: Path | None) -> None:
 
     save_json(json_out, to_plain(report))
     print_stream(report)
-
-
-class NoticePrinter(Sink):
-    """Prints what happens to the source, and nothing of its results."""
-
-    def publish(self, result: Result) -> None:
-        """Take a result and show nothing of it."""
-
-    def notice(self, notice: Notice) -> None:
-        """Print what happened."""
-        _LOG.warning("%s", notice.sentence)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgeseg.core.redact import make_printable
 from edgeseg.core.schema import to_plain
-from edgeseg.core.stats import show_interval
 
 if TYPE_CHECKING:
     from edgeseg.compression.gate import Variant
@@ -57,6 +56,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 def print_evaluation(title: str, evaluation: Mapping[str, Any]) -> None:
     """Print how good masks are, and on stderr what must be known before that is believed."""
+    from edgeseg.core.stats import show_interval
+
     rows = [
         (label, show_number(value, "mean"), show_interval(value["ci95"]), show_number(value, "median"))
         for key, label in MEASURES
@@ -120,6 +121,8 @@ def print_folds(summary: FoldSummary) -> None:
 
 def print_variants(variants: Sequence[Variant], chosen: str) -> None:
     """Print what each file costs and gained: the choice was made by the validation drop, the test Dice only reports."""
+    from edgeseg.core.stats import show_interval
+
     first = variants[0]
     rows = [
         (

@@ -15,7 +15,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from edgeseg.core.errors import ModelFileError
-from edgeseg.core.modelfile import ENDINGS, find_model
 from edgeseg.core.redact import redact
 
 Given = TypeVar("Given", str, Path)
@@ -70,6 +69,8 @@ def take_model(path: Path, usage: str) -> Path:
         typer.BadParameter: It is an image, a recording, a source or a folder of images.
         ModelFileError: The folder holds no model file, or several.
     """
+    from edgeseg.core.modelfile import find_model
+
     kind = _name_other(path)
     if kind is None:
         return find_model(path)
@@ -78,6 +79,8 @@ def take_model(path: Path, usage: str) -> Path:
 
 def take_run(path: Path, usage: str) -> Path:
     """Refuse as RUN what has nothing left to start from: a model file, images, a source."""
+    from edgeseg.core.modelfile import ENDINGS
+
     kind = f"a {path.suffix} file" if path.suffix in ENDINGS else _name_other(path)
     if kind is None:
         return path
@@ -95,6 +98,8 @@ def put_model_first(first: Given, second: Given) -> tuple[Given, Given]:
 
 def is_model(path: Path) -> bool:
     """Say whether a path means a model file, by itself or as a folder of edgeseg's."""
+    from edgeseg.core.modelfile import ENDINGS, find_model
+
     if path.is_file():
         return path.suffix in ENDINGS
     try:

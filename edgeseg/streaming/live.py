@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -22,6 +23,7 @@ from edgeseg.streaming.sources.base import Frame, Notice, Source
 from edgeseg.streaming.sources.choose import open_source
 from edgeseg.streaming.sources.options import show_source
 
+_LOG = logging.getLogger(__name__)
 BUDGET_MS = 50.0
 """Where neither the user nor a board's profile names one."""
 
@@ -149,6 +151,7 @@ class LiveStream:
             sink.see(frame)
 
     def _tell_notice(self, notice: Notice) -> None:
+        _LOG.warning("%s", notice.sentence)
         for sink in self.sinks:
             sink.notice(notice)
 
