@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeseg.core.files import write_json
 from edgeseg.core.install import need_extra
 from edgeseg.core.limits import THREADS
 
@@ -98,6 +97,8 @@ def tell_selection(selection: Selection) -> None:
 def save_json(path: Path | None, value: Mapping[str, Any]) -> None:
     """Write a command's figures where the user asked for them."""
     if path is not None:
+        from edgeseg.core.files import write_json
+
         write_json(path, value)
 
 

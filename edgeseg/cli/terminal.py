@@ -17,7 +17,6 @@ from typing import NoReturn
 
 import typer
 
-from edgeseg.core.files import partial_path
 from edgeseg.core.progress import allow_bars
 
 READER_LEFT = 128 + signal.SIGPIPE
@@ -199,6 +198,8 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - t
 
 
 def _name_resumption(out: Path) -> str:
+    from edgeseg.core.files import partial_path
+
     if not partial_path(out).is_dir():
         return f"Nothing is kept; begin again with: {_repeat_command()}"
     return f"What is finished is kept; go on with: {_repeat_command('--resume')}"
