@@ -33,9 +33,13 @@ exclude_patterns = [".*", "build", "dist", "runs", "edgeseg", "tests"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]
+# Docstrings write code as `name` and options as --name.
+default_role = "code"
+smartquotes = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 napoleon_use_ivar = True
 
@@ -57,7 +61,7 @@ GROUPS = (
 def list_exports() -> str:
     """List every name of `edgeseg.__all__` as autodoc directives, in the first group that it fits."""
     grouped: dict[str, list[str]] = {title: [] for title, *_ in GROUPS}
-    for name in sorted(edgeseg.__all__):
+    for name in sorted(name for name in edgeseg.__all__ if not name.startswith("_")):
         title, directive, _ = next(group for group in GROUPS if group[2](getattr(edgeseg, name)))
         members = "   :members:\n" if directive == "autoclass" else ""
         grouped[title].append(f".. {directive}:: edgeseg.{name}\n{members}")

@@ -184,3 +184,27 @@ def test_flags_that_tensorrt_11_removed_stand_under_the_versions_that_have_them(
 
 def test_it_is_said_that_this_is_no_medical_device() -> None:
     assert "no medical device" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def read_instructions() -> list[str]:
+    """Read the instructions of the Containerfile, continued lines joined."""
+    text = (ROOT / "Containerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_images_copy_the_wheel_that_make_wheel_leaves_and_nothing_else() -> None:
+    copied = [line.split()[1] for line in read_instructions() if line.startswith(("COPY", "ADD"))]
+    assert copied == ["dist/edgeseg-*.whl"]
+    assert f"rm -f {copied[0]}" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"!{copied[0]}" in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+
+
+def test_images_install_known_extras_on_known_stages() -> None:
+    lines = read_instructions()
+    stages = [line.split()[-1] for line in lines if line.startswith("FROM")]
+    assert stages == ["python", "workstation", "device"]
+    assert [line.split()[1] for line in lines if line.startswith("FROM")][1:] == ["python", "python"]
+    extras = set(read_toml(ROOT / "pyproject.toml")["project"]["optional-dependencies"])
+    named = {name for line in lines for names in re.findall(r"\)\[([a-z,]+)\]", line) for name in names.split(",")}
+    assert "train" in named
+    assert named <= extras
