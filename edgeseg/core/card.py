@@ -10,24 +10,24 @@ from typing import Any
 
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.limits import GOLDEN_PAIRS, NAME_LETTERS, TEXT_LETTERS
-from edgeseg.core.redact import make_harmless
+from edgeseg.core.redact import show_name
 from edgeseg.core.schema import SchemaError, from_plain, parse_json, to_plain
-from edgeseg.core.spec import InputSpec, OutputSpec, Quantisation, check_numbers
+from edgeseg.core.spec import InputSpec, OutputSpec, Quantisation, check_quantisation
 from edgeseg.core.stats import Estimate
 
 SCHEMA = 2
+# Cards from this one on stand in files with a seal over card, golden pairs and network.
 SEALED_SCHEMA = 2
-"""Cards from this one on stand in files with a seal over card, golden pairs and network."""
+# One fold each to train, validate and test; so many trainings are a year's work of the smallest network.
 FEWEST_FOLDS, MOST_FOLDS = 3, 10_000
-"""One fold each to train, validate and test; so many trainings are a year's work of the smallest network."""
 INTENDED_USE = "Research on the segmentation of ultrasound images on edge devices."
 DISCLAIMER = "edgeseg is research software and no medical device: it must not be used for diagnosis or treatment."
 MAPPED, UNCERTAIN, UNMAPPED = "mapped", "uncertain", "not mapped"
 OK = "ok"
+# Targets that take no operator with float numbers.
 INTEGER_TARGETS = ("edgetpu",)
-"""Targets that take no operator with float numbers."""
+# The operator that stands for everything a compiler has put onto an Edge TPU.
 COMPILED = "edgetpu-custom-op"
-"""The operator that stands for everything a compiler has put onto an Edge TPU."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _clean(value: Any) -> Any:
     if isinstance(value, str):
         if len(value) > TEXT_LETTERS:
             raise ValueError(f"expected texts of at most {TEXT_LETTERS} letters, got one of {len(value)}")
-        return make_harmless(value)
+        return show_name(value)
     if isinstance(value, dict):
         return {_clean(key): _clean(item) for key, item in value.items()}
     return [_clean(item) for item in value] if isinstance(value, list) else value
@@ -160,7 +160,7 @@ def _clean(value: Any) -> Any:
 def _check_card(card: Card) -> None:
     """Refuse what no file can mean; the ends' own rules are in `edgeseg.core.spec`."""
     for name, numbers in (("input", card.input_quantisation), ("output", card.output_quantisation)):
-        check_numbers(name, numbers)
+        check_quantisation(name, numbers)
     if not 0 < len(card.name) <= NAME_LETTERS:
         raise ValueError(f"expected a name of 1 to {NAME_LETTERS} letters, got {len(card.name)}")
     if not re.fullmatch("[0-9a-f]{64}", card.sha256):

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeseg.core.limits import ARENA_BYTES, MIB, MODEL_BYTES, NAME_LETTERS, OPERATORS, TENSOR_DIMENSIONS, TENSORS
-from edgeseg.core.redact import make_harmless
+from edgeseg.core.redact import show_name
 
+# How many numbers and letters may be read in all: offsets may be shared, so a small file can hold much.
 BUDGET = 8 * 2**20
-"""How many numbers and letters may be read in all: offsets may be shared, so a small file can hold much."""
 IDENTIFIER = b"TFL3"
+# The schema's numbers for types of fixed size: their names and bits. No network of pictures has others.
 TYPES = {
     0: ("float32", 32),
     1: ("float16", 16),
@@ -34,9 +35,8 @@ TYPES = {
     17: ("int4", 4),
     18: ("bfloat16", 16),
 }
-"""The schema's numbers for types of fixed size: their names and bits. No network of pictures has others."""
+# What stands in place of an operator's optional input.
 ABSENT = -1
-"""What stands in place of an operator's optional input."""
 # The numbers of the fields in TFLite's schema.fbs, whose tables only ever grow at their ends.
 _MODEL = {"codes": 1, "subgraphs": 2, "buffers": 4, "external_groups": 8, "external_buffers": 9}
 _GRAPH = {"tensors": 0, "inputs": 1, "outputs": 2, "operators": 3}
@@ -256,7 +256,7 @@ def _read_buffer(table: Table) -> memoryview | None:
 
 
 def _read_tensor(table: Table, buffers: Sequence[memoryview | None]) -> NetworkTensor:
-    name = make_harmless(table.text(_TENSOR["name"]))
+    name = show_name(table.text(_TENSOR["name"]))
     if table.has(_TENSOR["sparsity"]) or table.number(_TENSOR["external"], "I"):
         raise FlatbufferError(f"expected the weights {name[:80]!r} as they are, got packed or external ones")
     kind, place = table.number(_TENSOR["type"], "b"), table.number(_TENSOR["buffer"], "I")
@@ -303,7 +303,7 @@ def _check_sizes(tensors: Sequence[NetworkTensor]) -> None:
 def _read_code(code: Table) -> tuple[int, str, int]:
     # numbers up to 127 stand in the short field, too, which alone old files have
     number = max(code.number(_CODE["short"], "b"), code.number(_CODE["number"], "i"))
-    custom = make_harmless(code.text(_CODE["custom"]))
+    custom = show_name(code.text(_CODE["custom"]))
     if len(custom) > NAME_LETTERS:
         raise FlatbufferError(f"expected an operator's name of at most {NAME_LETTERS} letters, got {len(custom)}")
     return number, custom, code.number(_CODE["version"], "i", 1)

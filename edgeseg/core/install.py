@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)['"]""")
 
 
-def tell_install(*extras: str) -> str:
+def install_command(*extras: str) -> str:
     """Give a command that installs these extras into the Python that runs this, wherever it is typed.
 
     A checkout is installed as it lies there. What was installed from a wheel or a folder is installed from it again

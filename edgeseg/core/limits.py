@@ -14,80 +14,80 @@ from edgeseg.core.errors import LimitError
 
 MIB = 2**20
 
+# A model file; a U-Net of 31 million parameters has 124 MB in float32.
 MODEL_BYTES = 512 * MIB
-"""A model file; a U-Net of 31 million parameters has 124 MB in float32."""
+# The card inside a model file, unpacked.
 CARD_BYTES = MIB
-"""The card inside a model file, unpacked."""
+# All golden pairs of a model file, unpacked.
 GOLDEN_BYTES = 256 * MIB
-"""All golden pairs of a model file, unpacked."""
+# How many golden pairs a model file may hold; edgeseg writes two.
 GOLDEN_PAIRS = 64
-"""How many golden pairs a model file may hold; edgeseg writes two."""
+# Tensors or buffers of a network; a U-Net of 31 million parameters has about 150.
 TENSORS = 10_000
-"""Tensors or buffers of a network; a U-Net of 31 million parameters has about 150."""
+# Operators of a network.
 OPERATORS = 5_000
-"""Operators of a network."""
+# Dimensions of a tensor; LiteRT knows six.
 TENSOR_DIMENSIONS = 8
-"""Dimensions of a tensor; LiteRT knows six."""
+# What all results of a network take together; 31 million parameters at 512x512 in float32 need 900 MiB.
 ARENA_BYTES = 1024 * MIB
-"""What all results of a network take together; 31 million parameters at 512x512 in float32 need 900 MiB."""
+# The longest side of a network's input.
 NETWORK_SIDE = 8_192
-"""The longest side of a network's input."""
+# What a network may take, beside its file, in the process that runs it for the first time.
 TRIAL_BYTES = 2048 * MIB
-"""What a network may take, beside its file, in the process that runs it for the first time."""
+# What a mask of 8 bits can tell apart, with the background.
 CLASSES = 254
-"""What a mask of 8 bits can tell apart, with the background."""
+# The name of a class or a model.
 NAME_LETTERS = 255
-"""The name of a class or a model."""
+# Any other text on a card.
 TEXT_LETTERS = 20_000
-"""Any other text on a card."""
+# One image file.
 IMAGE_BYTES = 256 * MIB
-"""One image file."""
+# Width times height of one image or video frame; a scanner's largest screen has 8 million.
 IMAGE_PIXELS = 64_000_000
-"""Width times height of one image or video frame; a scanner's largest screen has 8 million."""
+# The longest side of one image or video frame.
 IMAGE_SIDE = 32_767
-"""The longest side of one image or video frame."""
+# One array or volume (npy, npz, NIfTI), unpacked.
 ARRAY_BYTES = 2048 * MIB
-"""One array or volume (npy, npz, NIfTI), unpacked."""
+# An array file that is mapped into memory, of which one image at a time is read.
 MAPPED_BYTES = 256 * 1024 * MIB
-"""An array file that is mapped into memory, of which one image at a time is read."""
+# Labelled images of one data folder.
 CASES = 1_000_000
-"""Labelled images of one data folder."""
+# Classes of one data folder: label maps have 8 bits.
 CLASSES = 255
-"""Classes of one data folder: label maps have 8 bits."""
+# What stands in front of a volume's numbers (NIfTI with its extensions, MetaImage); 352 bytes are usual.
 VOLUME_HEADER_BYTES = MIB
-"""What stands in front of a volume's numbers (NIfTI with its extensions, MetaImage); 352 bytes are usual."""
+# One DICOM file; it is read frame by frame.
 DICOM_BYTES = 2048 * MIB
-"""One DICOM file; it is read frame by frame."""
+# Frames that a DICOM file may announce: 55 minutes at 30 a second.
 DICOM_FRAMES = 100_000
-"""Frames that a DICOM file may announce: 55 minutes at 30 a second."""
+# How often a DICOM header may make its reader read: some thrice for each element, of which a long cine has 30,000.
 DICOM_READS = 200_000
-"""How often a DICOM header may make its reader read: some thrice for each element, of which a long cine has 30,000."""
+# The ultrasound regions of a DICOM header; a scanner names two to ten, of some 300 bytes.
 DICOM_SEQUENCE_BYTES = 65_536
-"""The ultrasound regions of a DICOM header; a scanner names two to ten, of some 300 bytes."""
+# One CSV or JSON file that a person or another program wrote.
 TABLE_BYTES = 64 * MIB
-"""One CSV or JSON file that a person or another program wrote."""
+# A recipe or a board's profile, ten times the longest; reading takes memory with the square of a key's length.
 TOML_BYTES = MIB // 64
-"""A recipe or a board's profile, ten times the longest; reading takes memory with the square of a key's length."""
+# One video file; it is read frame by frame.
 VIDEO_BYTES = 4 * 2**40
-"""One video file; it is read frame by frame."""
+# One compressed frame of a network stream, or what stands between two; a JPEG of 64 million pixels has some 25 MB.
 PART_BYTES = 32 * MIB
-"""One compressed frame of a network stream, or what stands between two; a JPEG of 64 million pixels has some 25 MB."""
+# One line of a protocol or of a subprocess's answer.
 LINE_BYTES = 65_536
-"""One line of a protocol or of a subprocess's answer."""
+# Lines in front of one frame of a network stream.
 HEADER_LINES = 100
-"""Lines in front of one frame of a network stream."""
+# Passes over the training images: more is a slip of the keyboard.
 EPOCHS = 100_000
-"""Passes over the training images: more is a slip of the keyboard."""
+# Images of a training step.
 BATCH = 65_536
-"""Images of a training step."""
+# Channels of one stage of a network, and its stages: `classic`, the largest named size, has 1024 and 5.
 NETWORK_WIDTH, NETWORK_STAGES = 8_192, 8
-"""Channels of one stage of a network, and its stages: `classic`, the largest named size, has 1024 and 5."""
+# Height and width of the image that a network takes in a training; on the command line they end at 1024.
 TRAINED_SIDE = 4_096
-"""Height and width of the image that a network takes in a training; on the command line they end at 1024."""
+# Steps of one pruning.
 PRUNING_STEPS = 1_000
-"""Steps of one pruning."""
+# CPU threads of one model: each is made at once, and no board has as many cores.
 THREADS = 256
-"""CPU threads of one model: each is made at once, and no board has as many cores."""
 _PIECE = 4 * MIB
 
 

@@ -19,33 +19,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.archive import Archive, pack_archive, read_archive, split_onnx
+from edgeseg.core.archive import Archive, pack_archive, read_archive
 from edgeseg.core.card import SCHEMA, SEALED_SCHEMA, Card, card_from_json, card_to_json
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.files import write_bytes
 from edgeseg.core.flatbuffer import is_flatbuffer
 from edgeseg.core.limits import CARD_BYTES, GOLDEN_BYTES, MIB, MODEL_BYTES, TABLE_BYTES, read_regular
 from edgeseg.core.schema import parse_json
-from edgeseg.core.signature import NetworkEnd, NetworkEnds, check_ends, read_onnx_network_ends, read_tflite_ends
+from edgeseg.core.signature import (
+    NetworkSignature,
+    TensorSpec,
+    check_signature,
+    read_onnx_signature,
+    read_tflite_signature,
+    split_onnx_metadata,
+)
 
 CARD_NAME, SEAL_NAME = "edgeseg.json", "edgeseg.seal"
+# Where golden pairs stand in the metadata of an ONNX file.
 GOLDEN_KEY = "golden"
-"""Where golden pairs stand in the metadata of an ONNX file."""
 SEAL_BYTES = 100
 _HEADER_BYTES = 1024
+# A run's file, the figures of a compression beside its files, and the folder of what a search picked.
 RUN_FILE, COMPRESSION, PICK = "model.tflite", "compress.json", "pick"
-"""A run's file, the figures of a compression beside its files, and the folder of what a search picked."""
+# The float file that lies beside those that were made from it.
 PARENT_FILE = "float32.tflite"
-"""The float file that lies beside those that were made from it."""
 ENDINGS = (".tflite", ".onnx")
 _MOST_NAMED = 6
 
+# What numpy writes in front of the numbers of an array.
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '([<|][a-z]\d)', 'fortran_order': False, 'shape': \(([\d, ]*)\), \} *\n", re.DOTALL
 )
-"""What numpy writes in front of the numbers of an array."""
+# Files of which was said that they have no seal: once is enough.
 _noticed: set[Path] = set()
-"""Files of which was said that they have no seal: once is enough."""
 
 
 @dataclass(frozen=True)
@@ -135,28 +142,28 @@ def _read_tflite(path: Path, data: bytes) -> ModelFile:
     card = card_from_json(text.decode("utf-8"), str(path))
     flatbuffer = data[: archive.start]
     _check_hash(path, flatbuffer, card)
-    ends = read_tflite_ends(flatbuffer)
-    check_ends(card, ends, path)
+    signature = read_tflite_signature(flatbuffer)
+    check_signature(card, signature, path)
     names = [name for name in archive.entries if name not in (CARD_NAME, SEAL_NAME)]
     pairs = _count_pairs(card, names)
     _check_names(card, list(archive.entries), [CARD_NAME, *_name_arrays(pairs)])
-    arrays = _unpack_arrays(archive, _name_arrays(pairs), ends)
+    arrays = _unpack_arrays(archive, _name_arrays(pairs), signature)
     if card.schema >= SEALED_SCHEMA:
         seal = archive.entries[SEAL_NAME].unpack(SEAL_BYTES)
         _check_seal(seal, flatbuffer, {CARD_NAME: text, **arrays}, archive.canonical)
-    return ModelFile(path, flatbuffer, card, _pair_up(arrays, _name_arrays(pairs), ends))
+    return ModelFile(path, flatbuffer, card, _pair_up(arrays, _name_arrays(pairs), signature))
 
 
 def _read_onnx(path: Path, data: bytes) -> ModelFile:
     if is_flatbuffer(data):  # what a file is called and what a runtime would take it for must be the same
         raise ValueError("expected an ONNX model, got a TFLite flatbuffer")
-    bare, entries = split_onnx(data)
+    bare, entries = split_onnx_metadata(data)
     if CARD_NAME not in entries:
         raise _no_card(path)
     card = card_from_json(entries[CARD_NAME], str(path))
     _check_hash(path, bare, card)
-    ends = read_onnx_network_ends(bare)
-    check_ends(card, ends, path)
+    signature = read_onnx_signature(bare)
+    check_signature(card, signature, path)
     _check_names(card, list(entries), [CARD_NAME, GOLDEN_KEY])
     archive = _read_golden(entries[GOLDEN_KEY])
     names = list(archive.entries)
@@ -164,11 +171,11 @@ def _read_onnx(path: Path, data: bytes) -> ModelFile:
     wanted = _name_arrays(pairs) if card.schema >= SEALED_SCHEMA else _name_numpy_arrays(pairs)
     if sorted(names) != sorted(wanted):
         raise ValueError(f"expected {len(wanted)} arrays of golden pairs, got {', '.join(names)[:200]}")
-    arrays = _unpack_arrays(archive, wanted, ends)
+    arrays = _unpack_arrays(archive, wanted, signature)
     if card.schema >= SEALED_SCHEMA:
         contents = {name: entries[name].encode("utf-8") for name in (CARD_NAME, GOLDEN_KEY)}
         _check_seal(entries[SEAL_NAME].encode("utf-8"), bare, contents, archive.canonical)
-    return ModelFile(path, data, card, _pair_up(arrays, wanted, ends))
+    return ModelFile(path, data, card, _pair_up(arrays, wanted, signature))
 
 
 def _read_golden(text: str) -> Archive:
@@ -261,17 +268,17 @@ def _pack_arrays(golden: tuple[GoldenPair, ...]) -> dict[str, bytes]:
     return dict(zip(_name_arrays(len(golden)), arrays, strict=True))
 
 
-def _unpack_arrays(archive: Archive, names: Sequence[str], ends: NetworkEnds) -> dict[str, bytes]:
-    """Unpack arrays that are no larger than the network's ends, whatever they announce."""
-    limits = [end.bytes + _HEADER_BYTES for _ in names[::2] for end in (ends.input, ends.output)]
+def _unpack_arrays(archive: Archive, names: Sequence[str], signature: NetworkSignature) -> dict[str, bytes]:
+    """Unpack arrays that are no larger than the network's input and output, whatever they announce."""
+    limits = [end.bytes + _HEADER_BYTES for _ in names[::2] for end in (signature.input, signature.output)]
     if sum(limits) > GOLDEN_BYTES:
         raise ValueError(f"expected at most {GOLDEN_BYTES // MIB} MiB of golden pairs, got {sum(limits) // MIB}")
     return {name: archive.entries[name].unpack(limit) for name, limit in zip(names, limits, strict=True)}
 
 
-def _pair_up(arrays: Mapping[str, bytes], names: Sequence[str], ends: NetworkEnds) -> tuple[GoldenPair, ...]:
+def _pair_up(arrays: Mapping[str, bytes], names: Sequence[str], signature: NetworkSignature) -> tuple[GoldenPair, ...]:
     return tuple(
-        GoldenPair(_bytes_to_array(arrays[source], ends.input), _bytes_to_array(arrays[sink], ends.output))
+        GoldenPair(_bytes_to_array(arrays[source], signature.input), _bytes_to_array(arrays[sink], signature.output))
         for source, sink in zip(names[::2], names[1::2], strict=True)
     )
 
@@ -282,16 +289,16 @@ def _array_to_bytes(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _bytes_to_array(data: bytes, end: NetworkEnd) -> NDArray[Any]:
+def _bytes_to_array(data: bytes, tensor: TensorSpec) -> NDArray[Any]:
     """Read an array of the type and shape that the network has there; numpy would believe any header."""
     header = _HEADER.match(data[:_HEADER_BYTES])
     if header is None or int.from_bytes(data[8:10], "little") != header.end() - 10:
         raise ValueError("expected a golden pair as numpy writes arrays of numbers, got something else")
     dtype = np.dtype(header[1].decode("ascii"))
     shape = tuple(int(size) for size in header[2].split(b",") if size.strip())
-    if (dtype.name, shape) != (end.numbers.dtype, end.shape) or len(data) - header.end() != end.bytes:
+    if (dtype.name, shape) != (tensor.quantisation.dtype, tensor.shape) or len(data) - header.end() != tensor.bytes:
         raise ValueError(
-            f"expected golden pairs of {end.describe()}, got {dtype.name} {'x'.join(map(str, shape))[:80]}"
+            f"expected golden pairs of {tensor.describe()}, got {dtype.name} {'x'.join(map(str, shape))[:80]}"
         )
     return np.frombuffer(data, dtype, offset=header.end()).reshape(shape).copy()
 

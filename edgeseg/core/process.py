@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
 from edgeseg.core.redact import redact
-from edgeseg.core.searchpath import list_trusted, trusted_surroundings
+from edgeseg.core.searchpath import list_trusted, trusted_environment
 
+# What a Python of our own runs: its arguments are the number of folders to search, these, a module, the module's.
 _START = """\
 import sys
 count = int(sys.argv[1])
@@ -26,7 +27,6 @@ sys.path[:], sys.argv = sys.argv[2 : 2 + count], sys.argv[2 + count :]
 import runpy
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
-"""What a Python of our own runs: its arguments are the number of folders to search, these, a module, the module's."""
 OUTPUTS = (1, 2)
 
 
@@ -42,11 +42,11 @@ def run_limited(
         OSError: It cannot be started.
         subprocess.TimeoutExpired: The limit passed.
     """
-    done = feed_limited(command, b"", seconds, folder, environment, apart=False)
+    done = run_with_input(command, b"", seconds, folder, environment, apart=False)
     return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
-def feed_limited(
+def run_with_input(
     command: Sequence[str],
     data: bytes,
     seconds: float,
@@ -86,11 +86,11 @@ def feed_limited(
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
-def feed_module(
+def run_module_limited(
     module: str, arguments: Sequence[str], data: bytes, seconds: float
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a module in a Python of its own that finds the same packages, fed as in `feed_limited`."""
-    return feed_limited(command_module(module, arguments), data, seconds, environment=trusted_surroundings())
+    """Run a module in a Python of its own that finds the same packages, fed as in `run_with_input`."""
+    return run_with_input(command_module(module, arguments), data, seconds, environment=trusted_environment())
 
 
 def command_module(module: str, arguments: Sequence[str]) -> list[str]:

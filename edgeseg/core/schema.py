@@ -15,14 +15,14 @@ from typing import Any, TypeVar
 from edgeseg.core.limits import TABLE_BYTES, read_regular
 
 T = TypeVar("T")
+# Whole numbers from here on are no float.
 _HUGE = 2**1023
-"""Whole numbers from here on are no float."""
+# How many letters of a value a message shows.
 _SHOWN = 120
-"""How many letters of a value a message shows."""
+# How deep tables and lists may lie in one another; a card needs four.
 DEPTH = 32
-"""How deep tables and lists may lie in one another; a card needs four."""
+# How many digits a whole number may have; more would not fit 64 bits.
 DIGITS = 18
-"""How many digits a whole number may have; more would not fit 64 bits."""
 
 
 class SchemaError(ValueError):

@@ -6,8 +6,8 @@ Imports `os` and `sys` alone, which Python has loaded by then: anything else cou
 import os
 import sys
 
+# The folder that edgeseg itself was loaded from.
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-"""The folder that edgeseg itself was loaded from."""
 _PACKAGES = ("site-packages", "dist-packages")
 
 
@@ -26,7 +26,7 @@ def forget_working_folder() -> None:
     sys.path[:] = list_trusted()
 
 
-def trusted_surroundings() -> dict[str, str]:
+def trusted_environment() -> dict[str, str]:
     """Give this process's variables for a Python to be started: only full paths stay in PYTHONPATH."""
     named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     kept = [entry for entry in named if os.path.isabs(entry)]

@@ -17,19 +17,19 @@ from edgeseg.core.files import write_bytes
 from edgeseg.core.limits import IMAGE_BYTES, check_pixels, read_regular
 from edgeseg.frame.preprocess import to_bytes
 
+# What may be white in an image.
 DIMMEST_WHITE, WHITE_OF_12_BITS, BRIGHTEST_WHITE = 255, 4095, 65535
-"""What may be white in an image."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _TAIL_BYTES = 4096
 _PNG, _JPEG, _BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"BM"
 _JPEG_END, _PNG_END = b"\xff\xd9", b"IEND"
 _PNG_KIND, _PNG_TRANSPARENT = 25, (b"\4", b"\6")
+# The length of the first kind of BMP header, which has sizes of 16 bit.
 _OS2_HEADER = 12
-"""The length of the first kind of BMP header, which has sizes of 16 bit."""
+# The byte order of a TIFF by its first bytes; a plus is BigTIFF.
 _TIFF_KINDS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
-"""The byte order of a TIFF by its first bytes; a plus is BigTIFF."""
+# The types in which libtiff takes a size.
 _TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}
-"""The types in which libtiff takes a size."""
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_SAMPLES, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 256, 257, 277, 322, 323
 _TIFF_ENTRIES = 4096
 _MOST_SAMPLES = 4
@@ -39,10 +39,10 @@ INK, ACCENT, SOFT, FAINT = "#1b2a33", "#c2410c", "#0f766e", "#94a3b8"
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg writes past Python; what is wrong is said by us
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+# Markers of the segments that hold the size; F7 is JPEG-LS.
 _JPEG_SIZES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-"""Markers of the segments that hold the size; F7 is JPEG-LS."""
+# Markers without a length behind them.
 _JPEG_LONELY = {0x01, *range(0xD0, 0xDA)}
-"""Markers without a length behind them."""
 
 P = ParamSpec("P")
 
@@ -65,7 +65,7 @@ def read_image(path: Path, colour: bool = False) -> NDArray[Any]:
             f"Expected an image in PNG, JPEG, BMP or TIFF, got the unreadable file {path}.",
             "Copy the file again, save it as PNG, or remove it.",
         )
-    for_data(check_pixels, path, *size)
+    as_data_error(check_pixels, path, *size)
     if not _is_whole(data):
         raise DataError(f"Expected a whole image, got the truncated file {path}.", "Copy the file again or remove it.")
     image = _decode(data, (cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_ANYDEPTH)
@@ -100,10 +100,10 @@ def _decode(data: bytes, flags: int) -> NDArray[Any] | None:
 
 def read_bytes(path: Path, limit: int = IMAGE_BYTES) -> bytes:
     """Read a file of a data folder, which may be a FIFO, a link that leads nowhere, or too large."""
-    return for_data(read_regular, path, limit)
+    return as_data_error(read_regular, path, limit)
 
 
-def for_data(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def as_data_error(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Read or check a file of a data folder: what is missing or beyond a limit is data that cannot be used."""
     try:
         return act(*args, **kwargs)

@@ -20,8 +20,8 @@ from edgeseg.core.spec import OutputSpec, Quantisation
 from edgeseg.frame.preprocess import Bytes, Placement
 
 _POINTS_OF_AN_ELLIPSE = 5
+# An ellipse so many times as large as its region was fitted to an outline that has not the shape of one.
 _RUNAWAY = 1.5
-"""An ellipse so many times as large as its region was fitted to an outline that has not the shape of one."""
 SCORE_ONE = 256
 
 
@@ -68,7 +68,7 @@ def _probability_to_score(probability: NDArray[Any]) -> Bytes:
     return np.clip(np.floor(probability * SCORE_ONE + 0.5), 0, 255).astype(np.uint8)
 
 
-def tensor_to_reals(tensor: NDArray[Any], quantisation: Quantisation) -> NDArray[np.float64]:
+def dequantise(tensor: NDArray[Any], quantisation: Quantisation) -> NDArray[np.float64]:
     """Turn a tensor's numbers into the real ones they stand for."""
     if tensor.dtype.kind == "f":
         return tensor.astype(np.float64)

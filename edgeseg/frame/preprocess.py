@@ -21,8 +21,8 @@ from edgeseg.core.errors import SourceError
 from edgeseg.core.spec import InputSpec, Quantisation, Region
 
 SIDE = 5
+# What varies by less than a sixth of the mean (its square: 1/36) is taken for speckle.
 NOISE = 36
-"""What varies by less than a sixth of the mean (its square: 1/36) is taken for speckle."""
 Bytes = NDArray[np.uint8]
 _GRID = 4
 
