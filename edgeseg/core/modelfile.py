@@ -1,6 +1,6 @@
-"""The one file that crosses to the device: a plain .tflite with the card and golden pairs in a zip behind it.
+"""The model file: a plain .tflite with card, golden pairs and a seal in a zip appended to it.
 
-An ONNX model that was exported from one carries both among its metadata. A seal over all of it stands last.
+An ONNX model that was exported from one carries the same in its metadata. The seal is a hash over all other parts.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ from edgeseg.core.signature import (
 )
 
 CARD_NAME, SEAL_NAME = "edgeseg.json", "edgeseg.seal"
-# Where golden pairs stand in the metadata of an ONNX file.
+# Metadata key of the golden pairs in an ONNX file.
 GOLDEN_KEY = "golden"
 SEAL_BYTES = 100
 _HEADER_BYTES = 1024
-# A run's file, the figures of a compression beside its files, and the folder of what a search picked.
+# The file of a run, the report of a compression beside its files, and the folder that a search picked.
 RUN_FILE, COMPRESSION, PICK = "model.tflite", "compress.json", "pick"
-# The float file that lies beside those that were made from it.
+# The float model beside the files that were compressed from it.
 PARENT_FILE = "float32.tflite"
 ENDINGS = (".tflite", ".onnx")
-_MOST_NAMED = 6
+_MOST_LISTED = 6
 
-# What numpy writes in front of the numbers of an array.
+# The header of an .npy file, version 1.0, as numpy writes it for C-ordered arrays.
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '([<|][a-z]\d)', 'fortran_order': False, 'shape': \(([\d, ]*)\), \} *\n", re.DOTALL
 )
-# Files of which was said that they have no seal: once is enough.
+# Files whose missing seal was reported: once is enough.
 _noticed: set[Path] = set()
 
 
 @dataclass(frozen=True)
 class GoldenPair:
-    """An input tensor and the output that this file gave for it when it was made."""
+    """An input tensor and the output that the network gave for it when the file was written."""
 
     input: NDArray[Any]
     output: NDArray[Any]
@@ -80,7 +80,7 @@ class ModelFile:
 
     @property
     def sealed(self) -> bool:
-        """Say whether card and golden pairs are proved to be those that were written with the network."""
+        """Say whether a seal proves that card, golden pairs and network were written together."""
         return self.card.schema >= SEALED_SCHEMA
 
 
@@ -97,7 +97,7 @@ def pack_model(flatbuffer: bytes, card: Card, golden: tuple[GoldenPair, ...] = (
 
 
 def pack_metadata(bare: bytes, card: Card, golden: tuple[GoldenPair, ...] = ()) -> dict[str, str]:
-    """Put the card, the golden pairs and the seal over all of it into texts, for the metadata of an ONNX file."""
+    """Encode card, golden pairs and seal as texts for the metadata of an ONNX file."""
     pairs = base64.b64encode(pack_archive(_pack_arrays(golden), 0)) if golden else b""
     contents = {CARD_NAME: _complete_card(bare, card, golden), GOLDEN_KEY: pairs}
     contents[SEAL_NAME] = make_seal(bare, contents)
@@ -105,9 +105,9 @@ def pack_metadata(bare: bytes, card: Card, golden: tuple[GoldenPair, ...] = ()) 
 
 
 def make_seal(network: bytes, contents: Mapping[str, bytes]) -> bytes:
-    """Make the hash over a network and all that stands beside it.
+    """Hash a network together with all parts beside it.
 
-    It tells damage and patchwork from what was written as one. Whoever writes a file can seal it: it names no author.
+    The seal shows damage and exchanged parts. It is no signature: whoever writes a file can seal it.
     """
     seal = hashlib.sha256(b"edgeseg seal\n")
     for name, content in {"network": network, **contents}.items():
@@ -126,7 +126,7 @@ def read_model(path: Path) -> ModelFile:
             "Copy the file again, or write it again with edgeseg compress.",
         ) from error
     if not model.sealed:
-        _tell_unsealed(path)
+        _warn_unsealed(path)
     return model
 
 
@@ -155,7 +155,7 @@ def _read_tflite(path: Path, data: bytes) -> ModelFile:
 
 
 def _read_onnx(path: Path, data: bytes) -> ModelFile:
-    if is_flatbuffer(data):  # what a file is called and what a runtime would take it for must be the same
+    if is_flatbuffer(data):  # the name would say ONNX, and a TFLite runtime would run it
         raise ValueError("expected an ONNX model, got a TFLite flatbuffer")
     bare, entries = split_onnx_metadata(data)
     if CARD_NAME not in entries:
@@ -179,7 +179,7 @@ def _read_onnx(path: Path, data: bytes) -> ModelFile:
 
 
 def _read_golden(text: str) -> Archive:
-    """Read the zip of golden pairs out of an ONNX file's metadata, where an empty text stands for none."""
+    """Decode the zip of golden pairs from an ONNX file's metadata; an empty text is an empty zip."""
     if not text:
         return Archive(0, {}, canonical=True)
     archive = read_archive(base64.b64decode(text, validate=True))
@@ -205,8 +205,8 @@ def _no_card(path: Path) -> ModelFileError:
     )
 
 
-def _tell_unsealed(path: Path) -> None:
-    """Say once what is not known of a file that an edgeseg without seals wrote."""
+def _warn_unsealed(path: Path) -> None:
+    """Warn once about a file that was written before files had seals."""
     if path not in _noticed:
         _noticed.add(path)
         print(
@@ -232,7 +232,7 @@ def _check_seal(seal: bytes, network: bytes, contents: Mapping[str, bytes], cano
 
 
 def _count_pairs(card: Card, names: Sequence[str]) -> int:
-    """Count the golden pairs by the arrays that are there, and hold the count against a card that tells it."""
+    """Count the golden pairs in the file, and check the count against the card."""
     pairs = (len(names) + 1) // 2
     if card.schema >= SEALED_SCHEMA and pairs != card.golden_pairs:
         raise ValueError(f"expected {card.golden_pairs} golden pairs as the card says, got {pairs}")
@@ -240,7 +240,7 @@ def _count_pairs(card: Card, names: Sequence[str]) -> int:
 
 
 def _check_names(card: Card, found: list[str], wanted: list[str]) -> None:
-    """Refuse what is missing and what is too much; only sealed files must keep the order, which then costs nothing."""
+    """Refuse missing and additional parts; sealed files must keep the order as well."""
     if card.schema >= SEALED_SCHEMA:
         if found != [*wanted, SEAL_NAME]:
             raise ValueError(f"expected {', '.join((*wanted, SEAL_NAME))}, got {', '.join(found)[:400]}")
@@ -259,7 +259,7 @@ def _name_arrays(pairs: int) -> list[str]:
 
 
 def _name_numpy_arrays(pairs: int) -> list[str]:
-    """Name the arrays as numpy's own archives did in ONNX files without a seal."""
+    """Name the arrays of ONNX files without a seal, which numpy.savez wrote."""
     return [f"{end}_{number}.npy" for number in range(pairs) for end in ("input", "output")]
 
 
@@ -290,7 +290,7 @@ def _array_to_bytes(array: NDArray[Any]) -> bytes:
 
 
 def _bytes_to_array(data: bytes, tensor: TensorSpec) -> NDArray[Any]:
-    """Read an array of the type and shape that the network has there; numpy would believe any header."""
+    """Parse an .npy array that must have the tensor's type and shape; numpy.load would believe any header."""
     header = _HEADER.match(data[:_HEADER_BYTES])
     if header is None or int.from_bytes(data[8:10], "little") != header.end() - 10:
         raise ValueError("expected a golden pair as numpy writes arrays of numbers, got something else")
@@ -304,14 +304,14 @@ def _bytes_to_array(data: bytes, tensor: TensorSpec) -> NDArray[Any]:
 
 
 def find_model(path: Path) -> Path:
-    """Find the model file that is meant by a path: a file is meant itself, a folder means its run's or chosen file.
+    """Resolve a path to a model file: a file is returned as it is, a folder by its run's or chosen file.
 
     Args:
-        path: A model file, or a folder that edgeseg train, compress, search or demo wrote. What is not there is left
-            to be refused when it is read.
+        path: A model file, or a folder that edgeseg train, compress, search or demo wrote. A missing one is returned,
+            and refused when it is read.
 
     Raises:
-        ModelFileError: The folder holds no model file, or several of which none is meant more than another.
+        ModelFileError: The folder holds no model file, or several without a choice among them.
     """
     if not path.is_dir():
         return path
@@ -325,7 +325,7 @@ def find_model(path: Path) -> Path:
 
 
 def _find_chosen(folder: Path) -> Path:
-    """Read which of the files a compression chose; only a file in that very folder is taken."""
+    """Read which file a compression chose; a path in the report is reduced to its name in this folder."""
     place = folder / COMPRESSION
     try:
         report: Any = parse_json(read_regular(place, TABLE_BYTES).decode("utf-8"))
@@ -358,5 +358,5 @@ def _take_only(folder: Path, found: list[Path]) -> Path:
 def _hint(found: list[Path]) -> str:
     if not found:
         return "Name a .tflite file, or a folder that edgeseg train or compress wrote."
-    more = f" or another of {len(found)}" if len(found) > _MOST_NAMED else ""
-    return f"Name one: {', '.join(str(file) for file in found[:_MOST_NAMED])}{more}."
+    more = f" or another of {len(found)}" if len(found) > _MOST_LISTED else ""
+    return f"Name one: {', '.join(str(file) for file in found[:_MOST_LISTED])}{more}."
