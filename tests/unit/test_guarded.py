@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.backends import select
-from edgeseg.backends.base import Backend, Probe, TensorInfo
+from edgeseg.backends.base import Backend, Probe
 from edgeseg.core.errors import BackendError
 from edgeseg.core.modelfile import ModelFile
+from edgeseg.core.signature import TensorSpec
 from edgeseg.inference.supervision import LOAD_LIMIT_S, PAUSES_S, SOUND_S, GuardedSegmenter, TimeoutWorker
 from tests.networks import NUMBERS, SIDE, save_network
 
@@ -35,7 +36,7 @@ class Weak(Backend):
     may_load: ClassVar[threading.Event] = threading.Event()
 
     def __init__(self, network: bytes, threads: int = 1, variant: str = "") -> None:
-        self.input = self.output = TensorInfo((1, SIDE, SIDE, 1), NUMBERS)
+        self.input = self.output = TensorSpec((1, SIDE, SIDE, 1), NUMBERS)
         self.detail = f"{len(network)} bytes, {threads} threads{variant}"
         self.may_load.wait(SECONDS)
         if not self.lives:

@@ -182,7 +182,7 @@ def test_every_changed_byte_is_noticed(model: Path) -> None:
 )
 def test_a_card_that_contradicts_its_network_is_refused(model: Path, field: str, change: dict[str, Any]) -> None:
     replace_card(model, **{field: read_card(model)[field] | change})
-    with pytest.raises(ModelFileError, match=r"speak of its network"):
+    with pytest.raises(ModelFileError, match=r"describe its network"):
         read_model(model)
 
 
@@ -478,7 +478,7 @@ def test_the_hash_on_the_card_is_the_network_s(model: Path) -> None:
 def test_int16_and_float_cards_are_cards(model: Path) -> None:
     for numbers in (Quantisation("int16", 0.1, 0), Quantisation("float32")):
         write_model(model, FLATBUFFER, dataclasses.replace(CARD, input_quantisation=numbers))
-        with pytest.raises(EdgesegError, match="speak of its network"):
+        with pytest.raises(EdgesegError, match="describe its network"):
             read_model(model)
 
 

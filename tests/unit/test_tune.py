@@ -12,7 +12,7 @@ import pytest
 from edgeseg.cli.common import need_tune_packages
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import MissingExtraError, UnknownNameError
-from edgeseg.core.install import tell_install
+from edgeseg.core.install import install_command
 from edgeseg.search.networks import (
     NETWORKS,
     NetworkChoice,
@@ -130,4 +130,4 @@ def test_missing_optuna_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match="optuna") as caught:
         need_tune_packages()
-    assert tell_install("tune") in caught.value.hint
+    assert install_command("tune") in caught.value.hint
