@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 GROWTH_MB = 1.0
 PARTS = 20
 LOOK_SECONDS = 0.5
-CLIENT_SECONDS = 10
+SOCKET_TIMEOUT_S = 10
 HEADER = ("frames", "MB", "its own", "grown", "memory")
 
 
@@ -66,7 +66,7 @@ def read_port(line: str) -> int:
 
 def ask(port: int, path: str) -> bytes:
     """Ask one of the stream's servers."""
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=CLIENT_SECONDS)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=SOCKET_TIMEOUT_S)) as connection:
         connection.request("GET", path)
         return connection.getresponse().read()
 

@@ -178,7 +178,7 @@ def stream(
 
     from edgeseg.core.modelfile import read_model
     from edgeseg.inference.masks import MaskOptions
-    from edgeseg.inference.supervision import GuardedSegmenter
+    from edgeseg.inference.supervision import SupervisedSegmenter
     from edgeseg.streaming.grabber import read_capture_options
     from edgeseg.streaming.live import StreamOptions, open_stream
     from edgeseg.streaming.loop import find_watchdogs, run_stream
@@ -192,7 +192,7 @@ def stream(
             view, port, hold, record, record_frames, emit_to, metrics, mm_per_px, record_as, host, record_wait
         )
     keep_inputs([file, Path(name)], [record, json_out])
-    segmenter = GuardedSegmenter(read_model(file), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
+    segmenter = SupervisedSegmenter(read_model(file), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
     tell_selection(segmenter.selection)
     with live_source_errors():
         live = open_stream(segmenter, name, options, sink_options, [NoticePrinter(), *find_watchdogs()])
@@ -258,6 +258,6 @@ class NoticePrinter(Sink):
     def publish(self, result: Result) -> None:
         """Take a result and show nothing of it."""
 
-    def notice(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """Print what happened."""
         print(f"edgeseg: {notice.sentence}", file=sys.stderr, flush=True)

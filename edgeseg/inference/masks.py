@@ -28,7 +28,7 @@ class MaskOptions:
     fill_holes: bool = False
 
 
-AS_THE_CARD_SAYS = MaskOptions()
+DEFAULT_MASK_OPTIONS = MaskOptions()
 
 
 class ScoreSmoother:

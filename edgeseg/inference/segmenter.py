@@ -16,7 +16,7 @@ from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.spec import Region
 from edgeseg.frame.postprocess import labels_on_frame, scores_to_labels, tensor_to_scores
 from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor, place_frame, use_region
-from edgeseg.inference.masks import AS_THE_CARD_SAYS, MaskOptions, ScoreSmoother, fill_holes
+from edgeseg.inference.masks import DEFAULT_MASK_OPTIONS, MaskOptions, ScoreSmoother, fill_holes
 
 WARM_UP_RUNS = 5
 KEPT_INCIDENTS = 100
@@ -54,7 +54,7 @@ class Segmenter:
         requested: str = "auto",
         threads: int = 1,
         enforce_parity: bool = True,
-        masks: MaskOptions = AS_THE_CARD_SAYS,
+        masks: MaskOptions = DEFAULT_MASK_OPTIONS,
     ) -> None:
         """Load a model file.
 

@@ -8,12 +8,12 @@ from types import TracebackType
 
 from edgeseg.backends.select import AUTO
 from edgeseg.core.modelfile import read_model
-from edgeseg.inference.masks import AS_THE_CARD_SAYS, MaskOptions
-from edgeseg.inference.supervision import GuardedSegmenter
-from edgeseg.streaming.live import AS_USUAL, LiveStream, StreamOptions, open_stream
+from edgeseg.inference.masks import DEFAULT_MASK_OPTIONS, MaskOptions
+from edgeseg.inference.supervision import SupervisedSegmenter
+from edgeseg.streaming.live import DEFAULT_STREAM_OPTIONS, StreamOptions, StreamPipeline, open_stream
 from edgeseg.streaming.loop import StreamReport, make_report
 from edgeseg.streaming.sinks.base import Result
-from edgeseg.streaming.sinks.choose import SHOW_NOTHING, SinkOptions
+from edgeseg.streaming.sinks.choose import DEFAULT_SINK_OPTIONS, SinkOptions
 
 
 class Stream:
@@ -24,7 +24,7 @@ class Stream:
     `with` statement closes it in any case.
     """
 
-    def __init__(self, live: LiveStream) -> None:
+    def __init__(self, live: StreamPipeline) -> None:
         self._live = live
         self.classes = live.segmenter.card.output.classes
         self.mm_per_px = live.mm_per_px
@@ -59,9 +59,9 @@ def stream(
     *,
     backend: str = AUTO,
     threads: int = 1,
-    options: StreamOptions = AS_USUAL,
-    masks: MaskOptions = AS_THE_CARD_SAYS,
-    sinks: SinkOptions = SHOW_NOTHING,
+    options: StreamOptions = DEFAULT_STREAM_OPTIONS,
+    masks: MaskOptions = DEFAULT_MASK_OPTIONS,
+    sinks: SinkOptions = DEFAULT_SINK_OPTIONS,
 ) -> Stream:
     """Segment a live or recorded source, always the newest frame.
 
@@ -80,5 +80,5 @@ def stream(
     Raises:
         EdgesegError: The model, the source or a sink cannot be opened.
     """
-    segmenter = GuardedSegmenter(read_model(Path(model)), backend, threads, masks=masks)
+    segmenter = SupervisedSegmenter(read_model(Path(model)), backend, threads, masks=masks)
     return Stream(open_stream(segmenter, source, options, sinks))

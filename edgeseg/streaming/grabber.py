@@ -17,7 +17,7 @@ from edgeseg.inference.regions import RegionFinder
 from edgeseg.streaming.sources.base import Frame, Health, Source
 
 AUTO = "auto"
-PATIENCE_S = 10.0
+JOIN_TIMEOUT_S = 10.0
 """How long a capture that hangs in a driver may keep the end waiting."""
 
 
@@ -60,7 +60,7 @@ class CaptureOptions:
         return math.inf if source.live else self.rate or source.fps
 
 
-AS_IT_COMES = CaptureOptions()
+DEFAULT_CAPTURE_OPTIONS = CaptureOptions()
 
 
 def read_capture_options(rate: str | None, every_frame: bool, loop: bool, roi: str | None) -> CaptureOptions:
@@ -86,17 +86,20 @@ class Grabber:
     """
 
     def __init__(
-        self, source: Source, options: CaptureOptions = AS_IT_COMES, see: Callable[[Frame], None] | None = None
+        self,
+        source: Source,
+        options: CaptureOptions = DEFAULT_CAPTURE_OPTIONS,
+        on_frame: Callable[[Frame], None] | None = None,
     ) -> None:
-        """Prepare to capture; `see` gets every captured frame, on the capturing thread."""
+        """Prepare to capture; `on_frame` gets every captured frame, on the capturing thread."""
         self._source = source
-        self._see = see
+        self._on_frame = on_frame
         self._rate = options.find_rate(source)
         self._every_frame = options.every_frame
         self._regions = RegionFinder(options.roi, source.region)
-        self._awaited = False
+        self._consumer_waits = False
         self._skipped = 0
-        self._news = threading.Condition()
+        self._condition = threading.Condition()
         self._frame: Frame | None = None
         self._ended = False
         self._error: Exception | None = None
@@ -113,7 +116,7 @@ class Grabber:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        self._thread.join(PATIENCE_S)
+        self._thread.join(JOIN_TIMEOUT_S)
         if not self._thread.is_alive():
             self._source.close()
 
@@ -131,9 +134,9 @@ class Grabber:
         """End the capture; whoever waits or comes for a frame is told that there is none."""
         self._stop.set()
         self._source.interrupt()
-        with self._news:
+        with self._condition:
             self._ended = True
-            self._news.notify_all()
+            self._condition.notify_all()
 
     def newest(self) -> Frame | None:
         """Wait for the newest frame; None when the source has ended.
@@ -141,11 +144,11 @@ class Grabber:
         Raises:
             SourceError: The source failed; what it had captured before was still given out.
         """
-        with self._news:
-            self._awaited = True
-            self._news.notify_all()
-            self._news.wait_for(lambda: self._frame is not None or self._ended)
-            self._awaited = False
+        with self._condition:
+            self._consumer_waits = True
+            self._condition.notify_all()
+            self._condition.wait_for(lambda: self._frame is not None or self._ended)
+            self._consumer_waits = False
             frame, self._frame = self._frame, None
             if frame is not None and self.stopped:
                 self.dropped += 1
@@ -160,9 +163,9 @@ class Grabber:
         except Exception as error:  # noqa: BLE001 - raised again by newest()
             self._error = error
         finally:
-            with self._news:
+            with self._condition:
                 self._ended = True
-                self._news.notify_all()
+                self._condition.notify_all()
 
     def _drain(self) -> None:
         due = monotonic()
@@ -176,18 +179,18 @@ class Grabber:
             self._put(image, self._regions.find(image))
 
     def _put(self, image: NDArray[Any], region: Region | None) -> None:
-        with self._news:
+        with self._condition:
             if self._every_frame:
-                self._news.wait_for(lambda: self._ended or (self._awaited and self._frame is None))
+                self._condition.wait_for(lambda: self._ended or (self._consumer_waits and self._frame is None))
             arrived_at = self._source.arrived_at if self._source.live else None
             self._count_skipped()
             frame = Frame(image, self.captured, arrived_at or monotonic(), region, self._source.name)
             self.captured += 1
             self.dropped += self._frame is not None
             self._frame = frame
-            self._news.notify_all()
-        if self._see is not None:
-            self._see(frame)
+            self._condition.notify_all()
+        if self._on_frame is not None:
+            self._on_frame(frame)
 
     def _count_skipped(self) -> None:
         skipped = self._source.health.skipped

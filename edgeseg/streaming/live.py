@@ -14,10 +14,10 @@ from edgeseg.core.errors import SourceError
 from edgeseg.inference.masks import check_pixel_size
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.machine.thermal import Thermal, read_thermal
-from edgeseg.streaming.grabber import AS_IT_COMES, CaptureOptions, Grabber
+from edgeseg.streaming.grabber import DEFAULT_CAPTURE_OPTIONS, CaptureOptions, Grabber
 from edgeseg.streaming.latency import LatencyRecorder
 from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
-from edgeseg.streaming.sinks.choose import SHOW_NOTHING, SinkOptions, open_sinks
+from edgeseg.streaming.sinks.choose import DEFAULT_SINK_OPTIONS, SinkOptions, open_sinks
 from edgeseg.streaming.sources.base import Frame, Notice, Source
 from edgeseg.streaming.sources.choose import open_source
 from edgeseg.streaming.sources.options import show_source
@@ -33,7 +33,7 @@ class StreamOptions:
     budget_ms: float = BUDGET_MS
     max_miss: float = 0.01
     frames: int | None = None
-    capture: CaptureOptions = AS_IT_COMES
+    capture: CaptureOptions = DEFAULT_CAPTURE_OPTIONS
 
     def __post_init__(self) -> None:
         if not 0 < self.budget_ms < math.inf:
@@ -44,10 +44,10 @@ class StreamOptions:
             raise ValueError(f"expected at least 1 frame, got {self.frames}")
 
 
-AS_USUAL = StreamOptions()
+DEFAULT_STREAM_OPTIONS = StreamOptions()
 
 
-class LiveStream:
+class StreamPipeline:
     """Gives the result of the newest frame again and again, after every sink has got it."""
 
     def __init__(
@@ -56,7 +56,7 @@ class LiveStream:
         source: Source,
         recorder: LatencyRecorder,
         sinks: Sequence[Sink] = (),
-        options: StreamOptions = AS_USUAL,
+        options: StreamOptions = DEFAULT_STREAM_OPTIONS,
         name: str = "",
         mm_per_px: float | None = None,
     ) -> None:
@@ -73,15 +73,15 @@ class LiveStream:
         """
         self.segmenter, self.recorder, self.sinks = segmenter, recorder, tuple(sinks)
         self.options, self.name, self.mm_per_px = options, name, mm_per_px
-        self.grabber = Grabber(source, options.capture, self._show_frame)
-        source.tell = self._tell_notice
+        self.grabber = Grabber(source, options.capture, self._on_frame)
+        source.on_notice = self._on_notice
         self.processed = 0
         self.thermal: Thermal = read_thermal()
         self._began = monotonic()
         self._ended: float | None = None
         self._closing = ExitStack()
 
-    def __enter__(self) -> LiveStream:
+    def __enter__(self) -> StreamPipeline:
         self._closing.callback(self.segmenter.close)
         self._closing.enter_context(self.grabber)
         for sink in self.sinks:
@@ -103,7 +103,7 @@ class LiveStream:
         """End the capture from another thread or a signal; the loop ends after the frame that it is at."""
         self.grabber.stop()
         for sink in self.sinks:
-            sink.hurry()
+            sink.stop_waiting()
 
     def __iter__(self) -> Iterator[Result]:
         """Segment the newest frame until the source ends, a sink wants to end, or enough frames are done.
@@ -144,22 +144,22 @@ class LiveStream:
             sink.publish(result)
         self.recorder.record_publish(1e3 * (perf_counter() - began))
 
-    def _show_frame(self, frame: Frame) -> None:
+    def _on_frame(self, frame: Frame) -> None:
         for sink in self.sinks:
-            sink.see(frame)
+            sink.on_frame(frame)
 
-    def _tell_notice(self, notice: Notice) -> None:
+    def _on_notice(self, notice: Notice) -> None:
         for sink in self.sinks:
-            sink.notice(notice)
+            sink.on_notice(notice)
 
 
 def open_stream(
     segmenter: Segmenter,
     source: str,
-    options: StreamOptions = AS_USUAL,
-    sink_options: SinkOptions = SHOW_NOTHING,
+    options: StreamOptions = DEFAULT_STREAM_OPTIONS,
+    sink_options: SinkOptions = DEFAULT_SINK_OPTIONS,
     listeners: Sequence[Sink] = (),
-) -> LiveStream:
+) -> StreamPipeline:
     """Warm up the model, open the source and every sink; the stream begins to capture when it is entered.
 
     Args:
@@ -188,7 +188,7 @@ def open_stream(
         sink_options.check_info(info)
         sinks = open_sinks(sink_options, info, card.output.classes)
         opened.pop_all()
-    return LiveStream(segmenter, frames, recorder, [*sinks, *listeners], options, name, size)
+    return StreamPipeline(segmenter, frames, recorder, [*sinks, *listeners], options, name, size)
 
 
 def _find_pixel_size(frames: Source, name: str) -> float | None:

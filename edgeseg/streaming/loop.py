@@ -18,12 +18,12 @@ from edgeseg.core.stats import Percentiles
 from edgeseg.inference.segmenter import WARM_UP_RUNS
 from edgeseg.machine.thermal import Thermal, read_thermal
 from edgeseg.streaming.latency import WindowReport
-from edgeseg.streaming.live import LiveStream, StreamOptions
+from edgeseg.streaming.live import StreamOptions, StreamPipeline
 from edgeseg.streaming.sinks.base import Result, Sink, SinkReport
 from edgeseg.streaming.sources.base import Health
 
 MISSED, NOT_MEASURED, NOT_JUDGED = "missed", "not measured", "not judged"
-TOLD_PER_LIMIT = 4
+NOTIFIES_PER_LIMIT = 4
 """How often a stream that runs well says so within the time after which it would be restarted."""
 
 
@@ -88,7 +88,7 @@ class BrokenStreamError(EdgesegError):
         self.report = report
 
 
-def run_stream(live: LiveStream) -> StreamReport:
+def run_stream(live: StreamPipeline) -> StreamReport:
     """Segment the newest frame again and again until the source ends, enough frames are done or a signal comes.
 
     Raises:
@@ -108,7 +108,7 @@ def run_stream(live: LiveStream) -> StreamReport:
     return report
 
 
-def make_report(live: LiveStream) -> StreamReport:
+def make_report(live: StreamPipeline) -> StreamReport:
     """Summarise a stream; complete when it is closed."""
     latency, grabber, options = live.recorder.report(), live.grabber, live.options
     reports = (sink.report() for sink in live.sinks)
@@ -182,19 +182,19 @@ class Watchdog(Sink):
             limit_s: After how many seconds of silence the stream is restarted; None where it never is.
         """
         self._limit_s = limit_s
-        self._told_at: float | None = None
+        self._notified_at: float | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
 
     def publish(self, result: Result) -> None:  # noqa: ARG002 - that there is one is the whole message
         """Say that a mask is done, when it is time to say so."""
         now = monotonic()
-        if self._told_at is None:
+        if self._notified_at is None:
             self._tell("READY=1")
-        elif self._limit_s is None or now - self._told_at < self._limit_s / TOLD_PER_LIMIT:
+        elif self._limit_s is None or now - self._notified_at < self._limit_s / NOTIFIES_PER_LIMIT:
             return
         self._tell("WATCHDOG=1")
-        self._told_at = now
+        self._notified_at = now
 
     def close(self) -> None:
         """Say that the stream ends by itself."""

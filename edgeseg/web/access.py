@@ -28,21 +28,21 @@ class Access:
     address: str = LOCAL
     token: str | None = None
 
-    def find_refusal(self, path: str, headers: Message, reached_at: tuple[str, int], is_order: bool) -> str | None:
+    def find_refusal(self, path: str, headers: Message, reached_at: tuple[str, int], changes_state: bool) -> str | None:
         """Say in a sentence why a request gets no answer; None when it gets one.
 
         Args:
             path: What was asked for, with everything behind the question mark.
             headers: Of the request.
             reached_at: The address and port of ours that the client is connected to.
-            is_order: Whether it would change something; browsers say whose page gives an order.
+            changes_state: Whether it would change something; browsers say whose page gives an order.
         """
         address, port = reached_at
-        if not _is_our_name(headers, address):
+        if not _is_own_host(headers, address):
             return "This server answers only to its own address."
-        if _comes_from_elsewhere(headers) or (is_order and "Origin" not in headers):
+        if _is_cross_site(headers) or (changes_state and "Origin" not in headers):
             return "This server answers only to its own page."
-        if self.token is not None and not _knows(self.token, path, headers, port):
+        if self.token is not None and not _has_token(self.token, path, headers, port):
             return "Expected the token of this stream: open the address that it printed when it started."
         return None
 
@@ -104,7 +104,7 @@ def find_own_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def _is_our_name(headers: Message, reached_at: str) -> bool:
+def _is_own_host(headers: Message, reached_at: str) -> bool:
     """Look at the name that was asked for: a foreign one was made to point here (DNS rebinding)."""
     hosts = headers.get_all("Host", [])
     if len(hosts) != 1:
@@ -114,7 +114,7 @@ def _is_our_name(headers: Message, reached_at: str) -> bool:
     return match is not None and match[1] in (LOCAL, "localhost", reached_at, name, f"{name}.local")
 
 
-def _comes_from_elsewhere(headers: Message) -> bool:
+def _is_cross_site(headers: Message) -> bool:
     """Say whether a page of another site asks; that a person follows a link from there is no harm."""
     origins = headers.get_all("Origin", [])
     if origins:
@@ -123,7 +123,7 @@ def _comes_from_elsewhere(headers: Message) -> bool:
     return headers.get("Sec-Fetch-Site") in FOREIGN_SITES and headers.get("Sec-Fetch-Mode") != "navigate"
 
 
-def _knows(token: str, path: str, headers: Message, port: int) -> bool:
+def _has_token(token: str, path: str, headers: Message, port: int) -> bool:
     shown = parse_qs(split_target(path)[1]).get("token", [])
     pairs = (pair.strip().partition("=") for cookie in headers.get_all("Cookie", []) for pair in cookie.split(";"))
     kept = [value for name, _, value in pairs if name == _name_cookie(port)]

@@ -19,26 +19,26 @@ from typing import Any, cast
 from edgeseg.core.errors import OutputError
 from edgeseg.web.access import THIS_MACHINE, Access
 
-CLIENT_SECONDS = 5.0
-LARGEST_BODY = 1024 * 1024
+SOCKET_TIMEOUT_S = 5.0
+MAX_BODY_BYTES = 1024 * 1024
 NO_HEADERS: Mapping[str, str] = {}
 LOOK_UP_SECONDS = 0.1
 JOIN_SECONDS = 5.0
-ASKING_SECONDS = 10.0
+REQUEST_TIMEOUT_S = 10.0
 """How long a client may take to say what it wants, a picture that it sends included."""
-MOST_CLIENTS = 64
-MOST_PER_ADDRESS = 32
+MAX_CLIENTS = 64
+MAX_CLIENTS_PER_ADDRESS = 32
 """Half of the places stay for others, whatever one machine does."""
-COMPLAINT_SECONDS = 60.0
+ERROR_LOG_SECONDS = 60.0
 """How often a defect that requests run into may be printed."""
 
 
-class LocalHandler(BaseHTTPRequestHandler):
+class RequestHandler(BaseHTTPRequestHandler):
     """Answers one request of a client that has access."""
 
     server_version = "edgeseg"
     sys_version = ""
-    timeout = CLIENT_SECONDS
+    timeout = SOCKET_TIMEOUT_S
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
@@ -53,35 +53,35 @@ class LocalHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer what was asked for."""
-        if self.is_admitted(is_order=False):
-            self.note_asked()
-            self.answer()
+        if self.check_access(changes_state=False):
+            self.mark_request_read()
+            self.handle_get()
 
     def do_POST(self) -> None:
         """Do what is ordered, when all of it is here."""
-        body = self._read_body() if self.is_admitted(is_order=True) else None
+        body = self._read_body() if self.check_access(changes_state=True) else None
         if body is not None:
-            self.note_asked()
-            self.obey(body)
+            self.mark_request_read()
+            self.handle_post(body)
 
     @abstractmethod
-    def answer(self) -> None:
+    def handle_get(self) -> None:
         """Answer a GET request."""
 
-    def obey(self, body: bytes) -> None:  # noqa: ARG002 - most servers take no orders
+    def handle_post(self, body: bytes) -> None:  # noqa: ARG002 - most servers take no orders
         """Do what a POST request orders."""
         self.refuse(HTTPStatus.METHOD_NOT_ALLOWED, "This server takes no orders.")
 
-    def is_admitted(self, is_order: bool) -> bool:
+    def check_access(self, changes_state: bool) -> bool:
         """Say whether the client gets an answer; one that does not is told why."""
-        refusal = self.access.find_refusal(self.path, self.headers, self.reached_at, is_order)
+        refusal = self.access.find_refusal(self.path, self.headers, self.reached_at, changes_state)
         if refusal is not None:
             self.refuse(HTTPStatus.FORBIDDEN, refusal)
         return refusal is None
 
-    def note_asked(self) -> None:
+    def mark_request_read(self) -> None:
         """Say that the whole request is here: from now on, the answer may take its time."""
-        self._local_server.note_asked()
+        self._local_server.mark_request_read()
 
     @property
     def access(self) -> Access:
@@ -95,8 +95,8 @@ class LocalHandler(BaseHTTPRequestHandler):
         return str(address), int(port)
 
     @property
-    def _local_server(self) -> LocalServer:
-        return cast("LocalServer", self.server)
+    def _local_server(self) -> WebServer:
+        return cast("WebServer", self.server)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing: the terminal belongs to the stream."""
@@ -107,8 +107,8 @@ class LocalHandler(BaseHTTPRequestHandler):
         length = lengths[0] if len(lengths) == 1 else ""
         if re.fullmatch("[0-9]{1,12}", length) is None:
             self.refuse(HTTPStatus.LENGTH_REQUIRED, "Expected a Content-Length.")
-        elif int(length) > LARGEST_BODY:
-            self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"Expected at most {LARGEST_BODY} bytes.")
+        elif int(length) > MAX_BODY_BYTES:
+            self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"Expected at most {MAX_BODY_BYTES} bytes.")
         else:
             body = self.rfile.read(int(length))
             return body if len(body) == int(length) else None  # one that hung up on the way orders nothing
@@ -135,10 +135,10 @@ class Client:
 
     connection: socket.socket
     address: str
-    asking_since: float | None
+    reading_since: float | None
 
 
-class LocalServer(ThreadingHTTPServer):
+class WebServer(ThreadingHTTPServer):
     """Serves a limited number of clients, each connection on a thread of its own.
 
     When the places are taken, the client that has been asking for longest loses its own to the newcomer. So whoever
@@ -146,14 +146,14 @@ class LocalServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
-    request_queue_size = MOST_CLIENTS
+    request_queue_size = MAX_CLIENTS
 
-    def __init__(self, port: int, handler: Callable[..., LocalHandler], name: str, access: Access) -> None:
+    def __init__(self, port: int, handler: Callable[..., RequestHandler], name: str, access: Access) -> None:
         self.access = access
         self._lock = threading.Lock()
         self._clients: dict[threading.Thread, Client] = {}
         self._name = name
-        self._complained_at: float | None = None
+        self._logged_at: float | None = None
         super().__init__((access.address, port), handler)
         self._thread = threading.Thread(target=self.serve_forever, args=(LOOK_UP_SECONDS,), name=name, daemon=True)
 
@@ -174,7 +174,7 @@ class LocalServer(ThreadingHTTPServer):
         with self._lock:
             clients = dict(self._clients)
         for client in clients.values():
-            _hang_up(client.connection)
+            _disconnect(client.connection)
         for thread in clients:
             thread.join(JOIN_SECONDS)
 
@@ -186,7 +186,7 @@ class LocalServer(ThreadingHTTPServer):
             name=f"{self._name}-client",
             daemon=True,
         )
-        if self._admit(thread, Client(request, str(client_address[0]), monotonic())):
+        if self._add_client(thread, Client(request, str(client_address[0]), monotonic())):
             thread.start()
         else:
             self.shutdown_request(request)
@@ -199,21 +199,21 @@ class LocalServer(ThreadingHTTPServer):
             with self._lock:
                 self._clients.pop(threading.current_thread(), None)
 
-    def note_asked(self) -> None:
+    def mark_request_read(self) -> None:
         """Stop the clock of this thread's client, which has said all it wants."""
         thread = threading.current_thread()
         with self._lock:
             if thread in self._clients:
-                self._clients[thread] = replace(self._clients[thread], asking_since=None)
+                self._clients[thread] = replace(self._clients[thread], reading_since=None)
 
     def service_actions(self) -> None:
         """Hang up on clients that have been asking for too long: each holds one of few places."""
-        oldest = monotonic() - ASKING_SECONDS
+        oldest = monotonic() - REQUEST_TIMEOUT_S
         with self._lock:
             clients = list(self._clients.values())
         for client in clients:
-            if client.asking_since is not None and client.asking_since < oldest:
-                _hang_up(client.connection)
+            if client.reading_since is not None and client.reading_since < oldest:
+                _disconnect(client.connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - who asked is no matter
         """Print one line, now and then: what a client sends must fill no log; a client that is gone is no news."""
@@ -221,40 +221,40 @@ class LocalServer(ThreadingHTTPServer):
         if isinstance(error, OSError):
             return
         with self._lock:
-            is_due = self._complained_at is None or now - self._complained_at >= COMPLAINT_SECONDS
-            self._complained_at = now if is_due else self._complained_at
+            is_due = self._logged_at is None or now - self._logged_at >= ERROR_LOG_SECONDS
+            self._logged_at = now if is_due else self._logged_at
         if is_due:
             sentence = f"A request to {self._name} ended by {type(error).__name__}. This is a defect."
             print(f"edgeseg: {sentence}", file=sys.stderr)
 
-    def _admit(self, thread: threading.Thread, newcomer: Client) -> bool:
+    def _add_client(self, thread: threading.Thread, newcomer: Client) -> bool:
         """Give a client a place: a free one, or that of the one that has been asking for longest."""
         with self._lock:
             neighbours = {key: client for key, client in self._clients.items() if client.address == newcomer.address}
-            crowd = neighbours if len(neighbours) >= MOST_PER_ADDRESS else self._clients
-            is_full = crowd is neighbours or len(crowd) >= MOST_CLIENTS
+            crowd = neighbours if len(neighbours) >= MAX_CLIENTS_PER_ADDRESS else self._clients
+            is_full = crowd is neighbours or len(crowd) >= MAX_CLIENTS
             slowest = _find_slowest(crowd) if is_full else None
             if is_full and slowest is None:
                 return False
             if slowest is not None:
-                _hang_up(self._clients.pop(slowest).connection)
+                _disconnect(self._clients.pop(slowest).connection)
             self._clients[thread] = newcomer
         return True
 
 
 def _find_slowest(clients: Mapping[threading.Thread, Client]) -> threading.Thread | None:
-    asking = {thread: client.asking_since for thread, client in clients.items() if client.asking_since is not None}
+    asking = {thread: client.reading_since for thread, client in clients.items() if client.reading_since is not None}
     return min(asking, key=lambda thread: asking[thread], default=None)
 
 
-def _hang_up(client: socket.socket) -> None:
+def _disconnect(client: socket.socket) -> None:
     with suppress(OSError):  # the client has closed it already
         client.shutdown(socket.SHUT_RDWR)
 
 
 def open_server(
-    port: int, handler: Callable[..., LocalHandler], name: str, access: Access = THIS_MACHINE
-) -> LocalServer:
+    port: int, handler: Callable[..., RequestHandler], name: str, access: Access = THIS_MACHINE
+) -> WebServer:
     """Take a port and serve on it.
 
     Args:
@@ -267,7 +267,7 @@ def open_server(
         OutputError: The address is not this machine's, or the port is in use or may not be used.
     """
     try:
-        server = LocalServer(port, handler, name, access)
+        server = WebServer(port, handler, name, access)
     except (OSError, OverflowError) as error:
         place = "this machine" if access == THIS_MACHINE else access.address
         raise OutputError(

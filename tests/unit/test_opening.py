@@ -19,7 +19,7 @@ from edgeseg.streaming.grabber import CaptureOptions, LiveSourceError
 from edgeseg.streaming.live import StreamOptions, open_stream
 from edgeseg.streaming.loop import make_report
 from edgeseg.streaming.sinks.base import Result, Sink
-from edgeseg.streaming.sinks.choose import SHOW_NOTHING, SinkOptions
+from edgeseg.streaming.sinks.choose import DEFAULT_SINK_OPTIONS, SinkOptions
 from edgeseg.streaming.sources import choose
 from edgeseg.streaming.sources.phantom import PhantomSource
 from tests.cameras import HEAD, STALL, Camera, make_parts
@@ -91,8 +91,8 @@ def test_what_is_opened_is_closed_with_the_stream(segmenter: Watched, closed_sou
 @pytest.mark.parametrize(
     ("source", "sink_options", "error", "opened"),
     [
-        ("nonsense", SHOW_NOTHING, UnknownNameError, 0),
-        ("phantom://?size=1", SHOW_NOTHING, SourceError, 0),
+        ("nonsense", DEFAULT_SINK_OPTIONS, UnknownNameError, 0),
+        ("phantom://?size=1", DEFAULT_SINK_OPTIONS, SourceError, 0),
         (SOURCE, SinkOptions(port=99999, view="web"), OutputError, 1),
         (SOURCE, SinkOptions(record=Path(__file__)), OutputError, 1),
         (SOURCE, SinkOptions(record=Path("/proc/recording")), OutputError, 1),

@@ -65,10 +65,10 @@ class Sink(ABC):
     def publish(self, result: Result) -> None:
         """Take one result."""
 
-    def see(self, frame: Frame) -> None:  # noqa: B027 - most sinks wait for the mask
+    def on_frame(self, frame: Frame) -> None:  # noqa: B027 - most sinks wait for the mask
         """See a captured frame before its mask is there; called from the capturing thread."""
 
-    def notice(self, notice: Notice) -> None:  # noqa: B027 - not every sink tells
+    def on_notice(self, notice: Notice) -> None:  # noqa: B027 - not every sink tells
         """Hear that the source was lost or is back; called from the capturing thread."""
 
     @property
@@ -76,7 +76,7 @@ class Sink(ABC):
         """Say whether the stream has no more reason to go on, as when its window was closed."""
         return False
 
-    def hurry(self) -> None:  # noqa: B027 - most sinks never wait
+    def stop_waiting(self) -> None:  # noqa: B027 - most sinks never wait
         """Hear, from another thread or a signal, that the stream is to end: make it wait no longer."""
 
     def report(self) -> SinkReport | None:
@@ -102,7 +102,7 @@ class Writer(ABC):
             EdgesegError: Nothing more can be brought out; the stream goes on without this outlet.
         """
 
-    def hurry(self) -> None:  # noqa: B027 - most outlets wait for nobody
+    def stop_waiting(self) -> None:  # noqa: B027 - most outlets wait for nobody
         """Hear, from another thread, that the stream has ended: wait for nobody any longer."""
 
     def close(self) -> None:  # noqa: B027 - an outlet that holds nothing open has nothing to close
@@ -124,10 +124,10 @@ class LatestResultSink(Sink):
             is_on: Whether results are carried from the start; while it is off, they pass by uncounted.
             waits: Whether the stream waits for the outlet.
         """
-        self._outlet, self._is_on, self._waits = writer, is_on, waits
-        self._news = threading.Condition()
+        self._writer, self._is_on, self._waits = writer, is_on, waits
+        self._condition = threading.Condition()
         self._newest: Result | None = None
-        self._closing, self._at_work, self._has_ended = False, False, False
+        self._closing, self._writing, self._has_ended = False, False, False
         self._taken, self._missed = 0, 0
         self._failure: EdgesegError | None = None
         self._thread = threading.Thread(target=self._run, name=f"edgeseg-{writer.name}", daemon=True)
@@ -135,20 +135,20 @@ class LatestResultSink(Sink):
 
     def publish(self, result: Result) -> None:
         """Make a result the next one to be carried."""
-        with self._news:
+        with self._condition:
             if not self._is_on:
                 return
             if self._waits:
-                self._news.wait_for(self._has_room)
+                self._condition.wait_for(self._has_room)
             self._missed += self._newest is not None or self._is_done()
             self._newest = None if self._is_done() else result
-            self._news.notify_all()
+            self._condition.notify_all()
 
-    def hurry(self) -> None:
+    def stop_waiting(self) -> None:
         """Let the stream wait no longer: what finds no room from now on is missed."""
-        with self._news:
+        with self._condition:
             self._waits = False
-            self._news.notify_all()
+            self._condition.notify_all()
 
     @property
     def is_on(self) -> bool:
@@ -157,81 +157,81 @@ class LatestResultSink(Sink):
 
     def turn(self, is_on: bool) -> None:
         """Begin to carry results, or let them pass by."""
-        with self._news:
+        with self._condition:
             self._is_on = is_on
-            self._news.notify_all()
+            self._condition.notify_all()
 
     @property
     def wants_end(self) -> bool:
         """Say whether the outlet has no more reason to go on."""
-        return self._outlet.wants_end
+        return self._writer.wants_end
 
     def report(self) -> SinkReport:
         """Count what was carried and what was missed."""
-        with self._news:
+        with self._condition:
             failure = self._failure
             message, hint = (failure.message, failure.hint) if failure is not None else (None, "")
-            return SinkReport(self._outlet.name, self._taken, self._missed, message, hint)
+            return SinkReport(self._writer.name, self._taken, self._missed, message, hint)
 
     def close(self) -> None:
         """Bring the last result out and end the thread; a stream that waits, waits here, too, until it is hurried."""
-        with self._news:
+        with self._condition:
             self._closing = True
-            self._news.notify_all()
-            self._news.wait_for(lambda: self._has_ended or not self._waits)
-        self._outlet.hurry()
+            self._condition.notify_all()
+            self._condition.wait_for(lambda: self._has_ended or not self._waits)
+        self._writer.stop_waiting()
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
-            self._fail(OutputError(f"Expected {self._outlet.name} to end within {CLOSE_SECONDS:g} s, but it hangs."))
+            self._fail(OutputError(f"Expected {self._writer.name} to end within {CLOSE_SECONDS:g} s, but it hangs."))
 
     def _run(self) -> None:
         try:
             while (result := self._take()) is not None:
-                is_taken = self._outlet.write(result)
+                is_taken = self._writer.write(result)
                 self._count(is_taken)
         except EdgesegError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - told at once and at the end; the stream goes on
             self._fail(OutputError(f"Unexpected {type(error).__name__}: {error}", "This is a defect."))
         finally:
-            self._outlet.close()
-            with self._news:
+            self._writer.close()
+            with self._condition:
                 self._has_ended = True
-                self._news.notify_all()
+                self._condition.notify_all()
 
     def _has_room(self) -> bool:
         return self._newest is None or self._is_done() or not (self._waits and self._is_on)
 
     def _is_done(self) -> bool:
-        return self._failure is not None or self._outlet.wants_end
+        return self._failure is not None or self._writer.wants_end
 
     def _take(self) -> Result | None:
-        with self._news:
-            self._news.wait_for(lambda: self._newest is not None or self._closing)
+        with self._condition:
+            self._condition.wait_for(lambda: self._newest is not None or self._closing)
             result, self._newest = self._newest, None
-            self._at_work = result is not None
-            self._news.notify_all()
+            self._writing = result is not None
+            self._condition.notify_all()
             return result
 
     def _count(self, is_taken: bool) -> None:
         """Count the result that was at work, unless a hang was already told of it, and those that wait in vain."""
-        with self._news:
-            self._taken += is_taken and self._at_work
-            self._missed += self._at_work and not is_taken
-            self._at_work = False
+        with self._condition:
+            self._taken += is_taken and self._writing
+            self._missed += self._writing and not is_taken
+            self._writing = False
             self._drop_waiting()
 
     def _drop_waiting(self) -> None:
         if self._is_done():
             self._missed += self._newest is not None
             self._newest = None
-            self._news.notify_all()
+            self._condition.notify_all()
 
     def _fail(self, error: EdgesegError) -> None:
-        with self._news:
+        with self._condition:
             self._failure = error
-            self._missed += self._at_work
-            self._at_work = False
+            self._missed += self._writing
+            self._writing = False
             self._drop_waiting()
-        if not self._outlet.wants_end:
-            print(f"edgeseg: {self._outlet.name} ended, the stream goes on: {error.message}", file=sys.stderr)
+        if not self._writer.wants_end:
+            print(f"edgeseg: {self._writer.name} ended, the stream goes on: {error.message}", file=sys.stderr)

@@ -13,7 +13,7 @@ from edgeseg.core.spec import ClassSpec
 from edgeseg.inference.masks import check_pixel_size
 from edgeseg.streaming.grabber import LiveSourceError
 from edgeseg.streaming.sinks.base import LatestResultSink, Sink, StreamInfo
-from edgeseg.streaming.sinks.json_lines import Emitter
+from edgeseg.streaming.sinks.json_lines import JsonLinesWriter
 from edgeseg.streaming.sinks.metrics import Metrics
 from edgeseg.streaming.sinks.recording import FRAME_STORES, Recording
 from edgeseg.streaming.sinks.window import Window
@@ -67,7 +67,7 @@ class SinkOptions:
             )
 
 
-SHOW_NOTHING = SinkOptions()
+DEFAULT_SINK_OPTIONS = SinkOptions()
 
 
 def open_sinks(sink_options: SinkOptions, info: StreamInfo, classes: Sequence[ClassSpec]) -> list[Sink]:
@@ -99,7 +99,7 @@ def _list_openers(
         recording = next((sink for sink in opened if isinstance(sink, LatestResultSink)), None)
         yield lambda: _open_page(info, classes, sink_options, recording)
     if emit_to is not None:
-        yield lambda: LatestResultSink(Emitter(emit_to, classes, info.mm_per_px), waits=info.every_frame)
+        yield lambda: LatestResultSink(JsonLinesWriter(emit_to, classes, info.mm_per_px), waits=info.every_frame)
 
 
 def _open_page(

@@ -27,7 +27,7 @@ CHUNK = select.PIPE_BUF
 """A pipe that is ready takes so many bytes at once without waiting."""
 
 
-class Emitter(Writer):
+class JsonLinesWriter(Writer):
     """Writes a line for every result to a file descriptor; a reader that leaves ends the stream."""
 
     name: ClassVar[str] = "the output of JSON lines"
@@ -35,8 +35,8 @@ class Emitter(Writer):
     def __init__(self, handle: int, classes: Sequence[ClassSpec], mm_per_px: float | None = None) -> None:
         """Take a file descriptor, which is left open at the end."""
         self._handle, self._classes, self._mm_per_px = handle, tuple(classes), mm_per_px
-        self._hurried = threading.Event()
-        self._patience = float("inf")
+        self._stopping = threading.Event()
+        self._deadline = float("inf")
 
     def write(self, result: Result) -> bool:
         """Write one line; a slow reader is waited for, but not past the stream's end."""
@@ -48,10 +48,10 @@ class Emitter(Writer):
                 self.wants_end = True
         return False
 
-    def hurry(self) -> None:
+    def stop_waiting(self) -> None:
         """Give a reader that does not read one more moment."""
-        self._patience = monotonic() + FAREWELL_SECONDS
-        self._hurried.set()
+        self._deadline = monotonic() + FAREWELL_SECONDS
+        self._stopping.set()
 
     def _send(self, data: bytes) -> bool:
         """Send a line; False where its end was not read in time."""
@@ -62,7 +62,7 @@ class Emitter(Writer):
         return not data
 
     def _is_given_up(self) -> bool:
-        return self._hurried.is_set() and monotonic() > self._patience
+        return self._stopping.is_set() and monotonic() > self._deadline
 
 
 def describe_result(result: Result, classes: Sequence[ClassSpec], mm_per_px: float | None) -> dict[str, Any]:

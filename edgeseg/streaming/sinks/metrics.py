@@ -12,7 +12,7 @@ from edgeseg.streaming.latency import WINDOW
 from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
 from edgeseg.streaming.sources.base import Frame
 from edgeseg.web.access import THIS_MACHINE
-from edgeseg.web.server import LocalHandler, open_server
+from edgeseg.web.server import RequestHandler, open_server
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 QUANTILES = {"0.5": "p50", "0.9": "p90", "0.95": "p95", "0.99": "p99"}
@@ -32,7 +32,7 @@ class Metrics(Sink):
         self._server = open_server(port, partial(_MetricsHandler, self), "edgeseg-metrics")
         self.url = f"{THIS_MACHINE.write_url(self._server.server_port)}metrics"
 
-    def see(self, frame: Frame) -> None:
+    def on_frame(self, frame: Frame) -> None:
         """Count a captured frame."""
         self._captured = frame.number + 1
 
@@ -68,14 +68,14 @@ class Metrics(Sink):
         yield f'edgeseg_backend_info{{name="{backend.name}",requested="{backend.requested}"}} 1'
 
 
-class _MetricsHandler(LocalHandler):
+class _MetricsHandler(RequestHandler):
     """Answers GET /metrics."""
 
     def __init__(self, metrics: Metrics, *args: Any) -> None:
         self._metrics = metrics
         super().__init__(*args)
 
-    def answer(self) -> None:
+    def handle_get(self) -> None:
         """Answer with the figures."""
         if self.path != "/metrics":
             self.refuse(HTTPStatus.NOT_FOUND, "The figures are at /metrics.")

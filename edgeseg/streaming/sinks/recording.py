@@ -94,7 +94,7 @@ def _name(name: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class Place:
+class StoredImage:
     """Where a picture is: a file in the recording, and its number in there if it is a video."""
 
     file: str
@@ -113,7 +113,7 @@ class FrameStore(ABC):
         """
 
     @abstractmethod
-    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> Place:
+    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> StoredImage:
         """Keep a picture; it is whole on the disk when this returns.
 
         Args:
@@ -136,12 +136,12 @@ class PngStore(FrameStore):
         self._folder, self._name = folder / name, name
         self._folder.mkdir()
 
-    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> Place:  # noqa: ARG002 - a file has no time
+    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> StoredImage:  # noqa: ARG002 - a file has no time
         """Write a file."""
         data = encode_png(image)
         with self._open_new(frame) as file:
             file.write(data)
-            return Place(f"{self._name}/{Path(file.name).name}")
+            return StoredImage(f"{self._name}/{Path(file.name).name}")
 
     def _open_new(self, frame: Frame) -> BufferedWriter:
         """Open a file under a name that is free: a.png may stand beside a.jpg, and come again with --loop."""
@@ -162,13 +162,13 @@ class VideoStore(FrameStore):
         self._videos = 0
         self._video: PngVideo | None = None
 
-    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> Place:  # noqa: ARG002 - the index has it
+    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> StoredImage:  # noqa: ARG002 - the index has it
         """Append to the video."""
         height, width = image.shape[:2]
         if self._video is None or self._size != (height, width):
             self._video = self._begin(height, width)
         self._video.append(encode_png(image), seconds)
-        return Place(self._file, self._video.count - 1)
+        return StoredImage(self._file, self._video.count - 1)
 
     def close(self) -> None:
         """Close the video."""

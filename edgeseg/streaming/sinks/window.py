@@ -33,16 +33,16 @@ class Window(Sink):
         self._title, self._classes, self._hold = f"{info.model} - edgeseg", tuple(classes), hold
         self._open = False
         self._closed = threading.Event()
-        self._holder = MaskTracker(self._show)
+        self._tracker = MaskTracker(self._show)
 
     def publish(self, result: Result) -> None:
         """Show a result."""
-        self._holder.publish(result)
+        self._tracker.publish(result)
 
-    def see(self, frame: Frame) -> None:
+    def on_frame(self, frame: Frame) -> None:
         """Show a frame before its own mask is there."""
         if self._hold:
-            self._holder.see(frame)
+            self._tracker.on_frame(frame)
 
     @property
     def wants_end(self) -> bool:
@@ -52,7 +52,7 @@ class Window(Sink):
     def close(self) -> None:
         """Close the window."""
         self._closed.set()
-        self._holder.close()
+        self._tracker.close()
 
     def _show(self, picture: Picture) -> None:
         """Draw on the holder's thread, which is the only one that touches the window."""

@@ -42,28 +42,28 @@ class LatestSlot:
         self.size, self.fps = size, fps
         self.replaced = 0
         """How many pictures a newer one has pushed out."""
-        self._news = threading.Condition()
-        self._letter: JpegPacket | None = None
+        self._condition = threading.Condition()
+        self._packet: JpegPacket | None = None
         self._sender, self._sent_at = "", 0.0
         self._closed = False
 
     def put(self, sender: str, jpeg: bytes) -> bool:
         """Make a picture the newest; False while another page's camera is in use."""
         now = monotonic()
-        with self._news:
+        with self._condition:
             if sender != self._sender and now - self._sent_at < SILENT_SECONDS:
                 return False
             self._sender, self._sent_at = sender, now
-            self.replaced += self._letter is not None
-            self._letter = JpegPacket(jpeg, now)
-            self._news.notify_all()
+            self.replaced += self._packet is not None
+            self._packet = JpegPacket(jpeg, now)
+            self._condition.notify_all()
         return True
 
     def take(self, timeout: float) -> JpegPacket | None:
         """Wait for a picture; None when none came in time or none will come."""
-        with self._news:
-            self._news.wait_for(lambda: self._letter is not None or self._closed, timeout)
-            packet, self._letter = self._letter, None
+        with self._condition:
+            self._condition.wait_for(lambda: self._packet is not None or self._closed, timeout)
+            packet, self._packet = self._packet, None
             return packet
 
     @property
@@ -73,9 +73,9 @@ class LatestSlot:
 
     def close(self) -> None:
         """Wake whoever waits for a picture: none will be taken any more."""
-        with self._news:
+        with self._condition:
             self._closed = True
-            self._news.notify_all()
+            self._condition.notify_all()
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def ignore_notice(notice: Notice) -> None:
 class Source(ABC):
     """A sequence of images."""
 
-    returns: bool = False
+    reconnects: bool = False
     """A source that was lost and comes back by itself, so that it need not be opened again."""
     live: bool = False
     """A live source sets its own pace; a recorded one is played at `fps`."""
@@ -138,7 +138,7 @@ class Source(ABC):
     latest_slot: LatestSlot | None = None
     """Where the page puts its pictures, for a source that is fed by one."""
     health: Health = Health()
-    tell: Callable[[Notice], None] = staticmethod(ignore_notice)
+    on_notice: Callable[[Notice], None] = staticmethod(ignore_notice)
     """Called from the capturing thread."""
 
     @abstractmethod
@@ -210,7 +210,7 @@ def _set_timeout(connected: socket.socket, deadline: Deadline) -> None:
     connected.settimeout(left)
 
 
-class Absence:
+class OutageCounter:
     """Counts the times that a source was away, and how long."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgeseg.frame.images import decode_jpeg, measure_jpeg
-from edgeseg.streaming.sources.base import STALL_S, Absence, Health, JpegPacket, LatestSlot, Notice, Source
+from edgeseg.streaming.sources.base import STALL_S, Health, JpegPacket, LatestSlot, Notice, OutageCounter, Source
 from edgeseg.streaming.sources.options import Size, read_options
 
 EXAMPLE = "browser://?size=640x480&fps=30"
@@ -36,7 +36,7 @@ class BrowserOptions:
 class BrowserSource(Source):
     """Waits for pictures, however long none come: the page may be opened, closed and opened again."""
 
-    live = returns = True
+    live = reconnects = True
 
     def __init__(self, text: str, stall_s: float = STALL_S) -> None:
         """Prepare to wait.
@@ -46,11 +46,11 @@ class BrowserSource(Source):
             stall_s: After how long without a picture the camera counts as lost.
         """
         options = read_options(text, BrowserOptions, EXAMPLE)
-        self._letters = LatestSlot(options.size, options.fps)
-        self.latest_slot = self._letters
+        self._slot = LatestSlot(options.size, options.fps)
+        self.latest_slot = self._slot
         self.fps = options.fps
         self._stall_s = stall_s
-        self._absence, self._corrupt = Absence(), 0
+        self._outages, self._corrupt = OutageCounter(), 0
         self._seen = False
 
     def read(self) -> NDArray[Any] | None:
@@ -66,40 +66,38 @@ class BrowserSource(Source):
 
     def interrupt(self) -> None:
         """Stop waiting."""
-        self._letters.close()
+        self._slot.close()
 
     def close(self) -> None:
         """Take no more pictures."""
-        self._letters.close()
-        self._absence.end("The browser's camera")
+        self._slot.close()
+        self._outages.end("The browser's camera")
         self._note_health()
 
     def _wait(self) -> JpegPacket | None:
-        while (packet := self._letters.take(self._stall_s)) is None:
-            if self._letters.closed:
+        while (packet := self._slot.take(self._stall_s)) is None:
+            if self._slot.closed:
                 return None
             self._lose()
         self._seen = True
-        self._tell_change(self._absence.end("The browser's camera"))
+        self._publish(self._outages.end("The browser's camera"))
         return packet
 
     def _lose(self) -> None:
         if self._seen:
-            self._tell_change(
-                self._absence.begin(f"Expected pictures from the browser, got none for {self._stall_s:g} s.")
-            )
+            self._publish(self._outages.begin(f"Expected pictures from the browser, got none for {self._stall_s:g} s."))
 
-    def _tell_change(self, notice: Notice | None) -> None:
+    def _publish(self, notice: Notice | None) -> None:
         self._note_health()
         if notice is not None:
-            self.tell(notice)
+            self.on_notice(notice)
 
     def _note_health(self) -> None:
         self.health = Health(
-            self._absence.interruptions,
-            round(self._absence.seconds, 3),
+            self._outages.interruptions,
+            round(self._outages.seconds, 3),
             corrupt=self._corrupt,
-            skipped=self._letters.replaced,
+            skipped=self._slot.replaced,
         )
 
 

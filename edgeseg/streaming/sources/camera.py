@@ -80,13 +80,13 @@ def _open_device(name: str) -> cv2.VideoCapture:
 
 def _choose_format(capture: cv2.VideoCapture, options: CameraOptions) -> None:
     """Ask for each pixel format, and settle on the one whose size fits and whose rate is highest."""
-    rates = {name: _ask(capture, name, options) for name in FORMATS}
+    rates = {name: _request(capture, name, options) for name in FORMATS}
     best = max(FORMATS, key=rates.__getitem__)
     if best != FORMATS[-1]:
-        _ask(capture, best, options)
+        _request(capture, best, options)
 
 
-def _ask(capture: cv2.VideoCapture, name: str, options: CameraOptions) -> float:
+def _request(capture: cv2.VideoCapture, name: str, options: CameraOptions) -> float:
     """Ask for a pixel format, size and rate; gives the rate that the camera agrees to, 0 at another size."""
     capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*name))
     if options.size is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeseg.core.errors import SourceError, UnknownNameError
-from edgeseg.streaming.grabber import AS_IT_COMES, CaptureOptions, LiveSourceError
+from edgeseg.streaming.grabber import DEFAULT_CAPTURE_OPTIONS, CaptureOptions, LiveSourceError
 from edgeseg.streaming.sources.base import Source
 from edgeseg.streaming.sources.browser import BrowserSource
 from edgeseg.streaming.sources.camera import CameraSource, RtspSource
@@ -39,7 +39,7 @@ KINDS = (
 )
 
 
-def open_source(text: str, colour: bool = False, options: CaptureOptions = AS_IT_COMES) -> Source:
+def open_source(text: str, colour: bool = False, options: CaptureOptions = DEFAULT_CAPTURE_OPTIONS) -> Source:
     """Open a source; a live one is opened again when it is lost, a recorded one at its end if that is asked for.
 
     A page that sends its camera's pictures and a writer on standard input come back by themselves.
@@ -59,7 +59,7 @@ def open_source(text: str, colour: bool = False, options: CaptureOptions = AS_IT
     except LiveSourceError:
         source.close()
         raise
-    if source.live and not source.returns:
+    if source.live and not source.reconnects:
         return ReconnectingSource(opener, source)
     return LoopedSource(opener, source) if options.loop else source
 

@@ -18,7 +18,7 @@ from edgeseg.streaming.sources.base import Source, check_announced, retrieve_fra
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".mpeg", ".mpg", ".webm", ".m4v")
 _PLAUSIBLE_FPS = (1.0, 240.0)
-_BAD_IN_A_ROW = 10
+_MAX_CORRUPT_IN_A_ROW = 10
 _COUNT_TOLERANCE = 0.02
 
 
@@ -140,7 +140,7 @@ class VideoSource(Source):
         self._capture.release()
 
     def _next(self) -> NDArray[Any] | None:
-        for failed in range(_BAD_IN_A_ROW):
+        for failed in range(_MAX_CORRUPT_IN_A_ROW):
             image = retrieve_frame(self._capture, self._file_name) if self._capture.grab() else None
             if image is not None:
                 self._seen += 1

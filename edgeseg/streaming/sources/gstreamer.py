@@ -28,7 +28,7 @@ from edgeseg.streaming.sources.pipes import Pipe, Y4mReader
 
 PROGRAM = "gst-launch-1.0"
 EXAMPLE = "gst://videotestsrc is-live=true ! video/x-raw,width=640,height=480"
-_END_S = 2.0
+_JOIN_S = 2.0
 _REASON_SIGNS = 300
 """How much of GStreamer's reason a message quotes."""
 CSI_EXAMPLE = "csi://0?size=1280x720&fps=30"
@@ -63,7 +63,7 @@ class GstreamerSource(Source):
             raise _not_started(error) from error
         finally:
             os.close(writing)
-        self._words = _Words(self._process, _find_strays(parts))
+        self._output = _Output(self._process, _find_secret_remainders(parts))
         self._pipe = Pipe(self._reading, "the GStreamer pipeline", stall_s)
         self._frames = Y4mReader(self._pipe)
 
@@ -82,42 +82,42 @@ class GstreamerSource(Source):
     def close(self) -> None:
         """End the pipeline and all that it started."""
         _end_group(self._process)
-        self._words.close()
+        self._output.close()
         os.close(self._reading)
 
     def _check_end(self) -> None:
         try:
-            status = self._process.wait(_END_S)
+            status = self._process.wait(_JOIN_S)
         except subprocess.TimeoutExpired:
             status = None
         if status != 0:
             raise SourceError(
-                f"Expected frames from the GStreamer pipeline, got its end: {self._words.find_reason()}.",
+                f"Expected frames from the GStreamer pipeline, got its end: {self._output.find_reason()}.",
                 "Try it with gst-launch-1.0 and fakesink at its end.",
             )
 
 
-class _Words:
+class _Output:
     """Reads what a program says, however much, and keeps the end of it, where an error stands."""
 
-    def __init__(self, process: subprocess.Popen[bytes], strays: Sequence[str]) -> None:
-        self._process, self._strays = process, strays
+    def __init__(self, process: subprocess.Popen[bytes], secrets: Sequence[str]) -> None:
+        self._process, self._secrets = process, secrets
         self._said = b""
         self._thread = threading.Thread(target=self._listen, name="edgeseg-gstreamer-words", daemon=True)
         self._thread.start()
 
     def find_reason(self) -> str:
         """Find the line that says why the program ended."""
-        self._thread.join(_END_S)
+        self._thread.join(_JOIN_S)
         lines = self._said.decode(errors="replace").splitlines()
         reason = next((line for line in lines if line.startswith(("ERROR", "WARNING"))), "it said nothing")
-        for stray in self._strays:
+        for stray in self._secrets:
             reason = reason.replace(f'"{stray}"', HIDDEN)
         return hide_folders(reason)[:_REASON_SIGNS].strip().rstrip(".")
 
     def close(self) -> None:
         """Let go; a program that outlives its group may go on holding the pipe."""
-        self._thread.join(_END_S)
+        self._thread.join(_JOIN_S)
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -138,15 +138,15 @@ def _split_pipeline(pipeline: str) -> list[str]:
     return parts
 
 
-def _find_strays(parts: Sequence[str]) -> list[str]:
+def _find_secret_remainders(parts: Sequence[str]) -> list[str]:
     """Find the words behind a secret that was not quoted: GStreamer takes them for elements, and quotes them."""
-    strays, behind_secret = [], False
+    secrets, behind_secret = [], False
     for part in parts:
         if part == "!" or "=" in part:
             behind_secret = redact(part) != part
         elif behind_secret:
-            strays.append(part)
-    return strays
+            secrets.append(part)
+    return secrets
 
 
 def _start(pipeline: Sequence[str], writing: int) -> subprocess.Popen[bytes]:
@@ -179,7 +179,7 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_END_S)
+            process.wait(_JOIN_S)
             return
 
 

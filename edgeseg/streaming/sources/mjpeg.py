@@ -26,15 +26,15 @@ from edgeseg.streaming.sources.options import show_source, split_url
 
 _KIND = "multipart/x-mixed-replace"
 _LONGEST_BOUNDARY = 256
-_SAID = 200
+_QUOTED_CHARS = 200
 """Signs of what a server says that a message quotes."""
 EXAMPLE = "http://192.168.0.20:8080/stream.mjpg"
-_BAD_IN_A_ROW = 100
-_BACKLOG = 16 * 1024
-_MOST_SKIPPED = 100
-_AS_IT_IS = "/?#[]@!$&'()*+,;=%:~"
+_MAX_CORRUPT_IN_A_ROW = 100
+_BACKLOG_BYTES = 16 * 1024
+_MAX_SKIPPED = 100
+_URL_CHARS = "/?#[]@!$&'()*+,;=%:~"
 """What an address may hold unquoted; anything else is percent-encoded."""
-_WRONG = (OSError, HTTPException, UnicodeError)
+_NETWORK_ERRORS = (OSError, HTTPException, UnicodeError)
 """What an address, a network or a server lead to; a host's name that cannot be one is a UnicodeError."""
 
 
@@ -57,13 +57,13 @@ def open_parts(response: HTTPResponse) -> PartReader:
     headers, kind = response.headers, response.headers.get_content_type()
     if response.status != 200:
         place = headers.get("Location")  # not followed: it may lead anywhere, and round and round
-        lead = f", which leads to {place[:_SAID]}" if place else ""
-        raise HTTPException(f"the answer {response.status} {response.reason[:_SAID]}{lead}")
+        lead = f", which leads to {place[:_QUOTED_CHARS]}" if place else ""
+        raise HTTPException(f"the answer {response.status} {response.reason[:_QUOTED_CHARS]}{lead}")
     if kind != _KIND:
-        raise HTTPException(f"{kind[:_SAID]}, which is no Motion JPEG")
+        raise HTTPException(f"{kind[:_QUOTED_CHARS]}, which is no Motion JPEG")
     encoding = headers.get("Content-Encoding", "identity")
     if encoding.strip().lower() != "identity":
-        raise HTTPException(f"frames that are packed again as {encoding[:_SAID]}")
+        raise HTTPException(f"frames that are packed again as {encoding[:_QUOTED_CHARS]}")
     boundary = headers.get_param("boundary")
     if not isinstance(boundary, str) or not 0 < len(boundary.strip("- ")) <= _LONGEST_BOUNDARY:
         raise HTTPException("an answer that does not say what divides its frames")
@@ -156,7 +156,7 @@ class PartReader:
 def _check_length(digits: bytes) -> int:
     digits = digits.lstrip(b"0") or b"0"
     if len(digits) > len(str(PART_BYTES)) or int(digits) > PART_BYTES:  # int() refuses thousands of digits
-        raise HTTPException(f"a frame of {digits[:_SAID].decode()} bytes")
+        raise HTTPException(f"a frame of {digits[:_QUOTED_CHARS].decode()} bytes")
     return int(digits)
 
 
@@ -213,20 +213,20 @@ class MjpegSource(Source):
         self._deadline = Deadline(stall_s)
         try:
             self._socket = socket.create_connection((str(where.hostname), where.port or 80), stall_s)
-        except _WRONG as error:
+        except _NETWORK_ERRORS as error:
             raise _lost(self._name, error) from error
         try:
             self._deadline.restart()
-            self._response = _ask(TimedSocket(self._socket, self._deadline), where)
+            self._response = _send_request(TimedSocket(self._socket, self._deadline), where)
             self._parts = open_parts(self._response)
-        except _WRONG as error:
+        except _NETWORK_ERRORS as error:
             self._socket.close()
             raise _lost(self._name, error) from error
 
     def read(self) -> NDArray[Any] | None:
         """Wait for the next whole frame; None when the server says that it was the last."""
         self._deadline.restart()
-        for _ in range(_BAD_IN_A_ROW):
+        for _ in range(_MAX_CORRUPT_IN_A_ROW):
             data = self._read_newest_part()
             self.arrived_at = monotonic()
             if data is None:
@@ -236,7 +236,7 @@ class MjpegSource(Source):
                 return image
             self.health = dataclasses.replace(self.health, corrupt=self.health.corrupt + 1)
         raise SourceError(
-            f"Expected JPEG frames from {self._name}, got {_BAD_IN_A_ROW} damaged ones in a row.",
+            f"Expected JPEG frames from {self._name}, got {_MAX_CORRUPT_IN_A_ROW} damaged ones in a row.",
             "Look at the address in a browser.",
         )
 
@@ -256,15 +256,15 @@ class MjpegSource(Source):
         if self._failure is not None:
             raise self._failure
         data, skipped = self._read_part(), 0
-        while data is not None and skipped < _MOST_SKIPPED and self._lies_behind(data):
-            newer = self._read_behind()
+        while data is not None and skipped < _MAX_SKIPPED and self._is_backlogged(data):
+            newer = self._read_newer()
             if newer is None:
                 break
             data, skipped = newer, skipped + 1
         self.health = dataclasses.replace(self.health, skipped=self.health.skipped + skipped)
         return data
 
-    def _read_behind(self) -> bytes | None:
+    def _read_newer(self) -> bytes | None:
         """Read the part behind a whole frame; that there is none is told when the next one is asked for."""
         try:
             return self._read_part()
@@ -272,10 +272,10 @@ class MjpegSource(Source):
             self._failure = SourceError(error.message, error.hint)  # without its trace, which holds what was read
             return None
 
-    def _lies_behind(self, data: bytes) -> bool:
+    def _is_backlogged(self, data: bytes) -> bool:
         """Say whether newer frames wait; a server that floods must not keep the whole time with them."""
         in_time = self._deadline.left > self._deadline.seconds / 2
-        return in_time and self._count_waiting() > max(_BACKLOG, 2 * len(data))
+        return in_time and self._count_waiting() > max(_BACKLOG_BYTES, 2 * len(data))
 
     def _count_waiting(self) -> int:
         waiting = fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4))
@@ -284,21 +284,21 @@ class MjpegSource(Source):
     def _read_part(self) -> bytes | None:
         try:
             return self._parts.read()
-        except _WRONG as error:
+        except _NETWORK_ERRORS as error:
             if self._interrupted:
                 return None
             raise _lost(self._name, error) from error
 
 
-def _ask(timed: TimedSocket, where: SplitResult) -> HTTPResponse:
+def _send_request(timed: TimedSocket, where: SplitResult) -> HTTPResponse:
     connection = HTTPConnection(str(where.hostname), where.port or 80)
     connection.sock = timed
     headers = {}
     if where.username is not None:
         pair = unquote_to_bytes(where.username) + b":" + unquote_to_bytes(where.password or "")
         headers["Authorization"] = "Basic " + base64.b64encode(pair).decode()
-    path = quote(where.path or "/", _AS_IT_IS)
-    connection.request("GET", f"{path}?{quote(where.query, _AS_IT_IS)}" if where.query else path, headers=headers)
+    path = quote(where.path or "/", _URL_CHARS)
+    connection.request("GET", f"{path}?{quote(where.query, _URL_CHARS)}" if where.query else path, headers=headers)
     return connection.getresponse()
 
 

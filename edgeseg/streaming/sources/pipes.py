@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import SourceError
 from edgeseg.core.limits import check_pixels
 from edgeseg.core.spec import check_choice
-from edgeseg.streaming.sources.base import STALL_S, Absence, Deadline, Notice, Source
+from edgeseg.streaming.sources.base import STALL_S, Deadline, Notice, OutageCounter, Source
 from edgeseg.streaming.sources.options import Size, read_options
 
-TICK_S = 0.1
+_POLL_S = 0.1
 EXAMPLE = "-?size=640x480&format=gray"
 CHANNELS = {"gray": 1, "bgr": 3}
 _NAME = "standard input"
@@ -81,7 +81,7 @@ class Pipe:
         while not self._stopped.is_set():
             if not self._deadline.left:
                 self._note_stall()
-            if select.select([self._descriptor], [], [], TICK_S)[0]:
+            if select.select([self._descriptor], [], [], _POLL_S)[0]:
                 return True
         return False
 
@@ -120,7 +120,7 @@ class RawSource(Source):
     A writer that falls silent is told and waited for: the frames of a pipe that is opened anew would begin anywhere.
     """
 
-    returns = True
+    reconnects = True
 
     def __init__(self, text: str, stall_s: float = STALL_S) -> None:
         """Prepare to read.
@@ -131,7 +131,7 @@ class RawSource(Source):
         """
         options = read_options(text, RawOptions, EXAMPLE)
         self._shape = options.shape
-        self._absence, self._corrupt, self._stall_s = Absence(), 0, stall_s
+        self._outages, self._corrupt, self._stall_s = OutageCounter(), 0, stall_s
         self._pipe = Pipe(_find_input(), _NAME, stall_s, self._lose)
         self.live = options.fps is None
         self.fps = options.fps or Source.fps
@@ -142,7 +142,7 @@ class RawSource(Source):
         data = self._pipe.read(int(np.prod(self._shape)))
         whole = len(data) == np.prod(self._shape)
         self._corrupt += bool(data) and not whole and not self._pipe.interrupted
-        back = self._absence.end("Standard input")
+        back = self._outages.end("Standard input")
         self._note(back if whole else None)
         return np.frombuffer(data, np.uint8).reshape(self._shape) if whole else None
 
@@ -151,17 +151,17 @@ class RawSource(Source):
         self._pipe.interrupt()
 
     def _lose(self) -> None:
-        self._note(self._absence.begin(f"Expected frames on {_NAME}, got no whole one within {self._stall_s:g} s."))
+        self._note(self._outages.begin(f"Expected frames on {_NAME}, got no whole one within {self._stall_s:g} s."))
 
     def _note(self, notice: Notice | None) -> None:
         self.health = dataclasses.replace(
             self.health,
-            interruptions=self._absence.interruptions,
-            lost_seconds=round(self._absence.seconds, 3),
+            interruptions=self._outages.interruptions,
+            lost_seconds=round(self._outages.seconds, 3),
             corrupt=self._corrupt,
         )
         if notice is not None:
-            self.tell(notice)
+            self.on_notice(notice)
 
 
 def _find_input() -> int:

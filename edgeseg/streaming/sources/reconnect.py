@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import SourceError
 from edgeseg.streaming.sources.base import Health, Notice, Source
 
-PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+RETRY_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """How long to wait before each attempt; the last holds for all that follow.
 
 They begin anew once the source has given frames for longer than its last pause: one that comes and goes is not asked
@@ -27,16 +27,16 @@ class ReconnectingSource(Source):
     live = True
 
     def __init__(
-        self, open_again: Callable[[], Source], source: Source, pauses_s: tuple[float, ...] = PAUSES_S
+        self, open_again: Callable[[], Source], source: Source, retry_pauses_s: tuple[float, ...] = RETRY_PAUSES_S
     ) -> None:
         """Take over a source.
 
         Args:
             open_again: Opens the same source anew.
             source: The source, open.
-            pauses_s: How long to wait before each attempt.
+            retry_pauses_s: How long to wait before each attempt.
         """
-        self._open_again, self._pauses_s = open_again, pauses_s
+        self._open_again, self._retry_pauses_s = open_again, retry_pauses_s
         self._source: Source | None = source
         self._seen = False
         self._attempts = 0
@@ -100,12 +100,12 @@ class ReconnectingSource(Source):
         if self._lost_at is None:
             self._lost_at = monotonic()
             self._past = dataclasses.replace(self._past, interruptions=self._past.interruptions + 1)
-            self.tell(Notice("lost", f"{error.message} Looking for it again."))
+            self.on_notice(Notice("lost", f"{error.message} Looking for it again."))
         self._stopped.wait(self._find_pause(self._attempts))
         self._attempts += 1
 
     def _find_pause(self, attempt: int) -> float:
-        return self._pauses_s[min(attempt, len(self._pauses_s) - 1)]
+        return self._retry_pauses_s[min(attempt, len(self._retry_pauses_s) - 1)]
 
     def _note_frame(self, source: Source) -> None:
         self._seen = True
@@ -115,7 +115,7 @@ class ReconnectingSource(Source):
         self.arrived_at = source.arrived_at
         if self._lost_at is not None:
             seconds = self._count_lost_time(self._lost_at)
-            self.tell(Notice("back", f"The source is back after {seconds:.1f} s."))
+            self.on_notice(Notice("back", f"The source is back after {seconds:.1f} s."))
         self.health = _add(self._past, source.health)
 
     def _count_lost_time(self, since: float) -> float:
@@ -150,7 +150,7 @@ class LoopedSource(Source):
 
     def read(self) -> NDArray[Any]:
         """Give the next image, after the last the first."""
-        self._source.tell = self.tell
+        self._source.on_notice = self.on_notice
         image = self._source.read()
         if image is None:
             self._begin_again()

@@ -12,7 +12,7 @@ from edgeseg.core.stats import Percentiles
 from edgeseg.machine.thermal import Thermal
 from edgeseg.streaming.sinks.base import LatestResultSink
 from edgeseg.streaming.sources.base import LatestSlot
-from edgeseg.streaming.viewer.state import KEPT_FRAMES, Broadcast, TimedNotice
+from edgeseg.streaming.viewer.state import KEPT_FRAMES, TimedNotice, ViewerContext
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class Numbers:
     """None where the frames come from somewhere else."""
 
 
-def collect_numbers(broadcast: Broadcast) -> Numbers:
+def collect_numbers(context: ViewerContext) -> Numbers:
     """Collect what the page shows at this moment."""
-    info, live_state = broadcast.info, broadcast.live_state
-    seen, times, backend = live_state.look(), info.recorder.report(window=KEPT_FRAMES), info.backend()
+    info, live_state = context.info, context.live_state
+    seen, times, backend = live_state.snapshot(), info.recorder.report(window=KEPT_FRAMES), info.backend()
     return Numbers(
         stream=live_state.name,
         model=info.model,
@@ -107,14 +107,14 @@ def collect_numbers(broadcast: Broadcast) -> Numbers:
         latency_ms=times.latency_ms,
         ages_ms=tuple(round(age, 2) for age in seen.ages_ms),
         judged=not info.every_frame,
-        thermal=broadcast.thermometer.read(),
-        notices=tuple(_tell_notice(heard) for heard in seen.notices),
-        recording=_describe_recording(broadcast.recording),
+        thermal=context.thermal.read(),
+        notices=tuple(_on_notice(heard) for heard in seen.notices),
+        recording=_describe_recording(context.recording),
         camera=_describe_camera(info.latest_slot),
     )
 
 
-def _tell_notice(heard: TimedNotice) -> NoticeNumbers:
+def _on_notice(heard: TimedNotice) -> NoticeNumbers:
     return NoticeNumbers(heard.notice.state, heard.notice.sentence, round(monotonic() - heard.at, 1))
 
 

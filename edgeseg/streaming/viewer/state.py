@@ -23,16 +23,16 @@ HISTORY_SECONDS = 60
 KEPT = 600
 KEPT_FRAMES = 300
 KEPT_NOTICES = 5
-SEATS = 8
-SEATS_PER_ADDRESS = 6
+MAX_VIEWERS = 8
+MAX_VIEWERS_PER_ADDRESS = 6
 """Whoever takes these, or never reads what is sent there, leaves two for others."""
-MOST_PAGES = 64
+MAX_PAGES = 64
 FAREWELL_SECONDS = 1.2
 GONE_AFTER_SECONDS = 1.5
 FRESH_SECONDS = 2.0
 
 
-class Meter:
+class RateCounter:
     """Counts events by the clock; not for several threads at once."""
 
     def __init__(self) -> None:
@@ -102,18 +102,18 @@ class LiveState:
 
     def __init__(self) -> None:
         self.name = secrets.token_hex(8)
-        self._news = threading.Condition()
+        self._condition = threading.Condition()
         self._results = 0
         self._shown: NumberedPicture | None = None
         self._ended = False
         self._result_at: float | None = None
-        self._masks, self._frames = Meter(), Meter()
+        self._masks, self._frames = RateCounter(), RateCounter()
         self._notices: deque[TimedNotice] = deque(maxlen=KEPT_NOTICES)
         self._ages: deque[float] = deque(maxlen=KEPT_FRAMES)
 
     def publish(self, result: Result) -> None:
         """Make a result the newest."""
-        with self._news:
+        with self._condition:
             self._results += 1
             self._result_at = monotonic()
             self._masks.add(self._result_at, self._results)
@@ -121,25 +121,25 @@ class LiveState:
 
     def count_frame(self, frame: Frame) -> None:
         """Note that a frame was captured."""
-        with self._news:
+        with self._condition:
             self._frames.add(monotonic(), frame.number)
 
-    def hear(self, notice: Notice) -> None:
+    def add_notice(self, notice: Notice) -> None:
         """Keep what happened to the source."""
-        with self._news:
+        with self._condition:
             self._notices.append(TimedNotice(notice, monotonic()))
 
     def show(self, picture: Picture) -> None:
         """Make a picture the newest."""
-        with self._news:
+        with self._condition:
             self._shown = NumberedPicture(self._shown_number() + 1, picture)
-            self._news.notify_all()
+            self._condition.notify_all()
 
     def end(self) -> None:
         """Tell everyone who waits that nothing more will come."""
-        with self._news:
+        with self._condition:
             self._ended = True
-            self._news.notify_all()
+            self._condition.notify_all()
 
     @property
     def ended(self) -> bool:
@@ -148,18 +148,18 @@ class LiveState:
 
     def wait_newer(self, seen: int, timeout: float) -> NumberedPicture | None:
         """Wait for a picture after the one numbered `seen`; None when none came in time or none will come."""
-        with self._news:
-            self._news.wait_for(lambda: self._ended or self._shown_number() > seen, timeout)
+        with self._condition:
+            self._condition.wait_for(lambda: self._ended or self._shown_number() > seen, timeout)
             return self._shown if self._shown_number() > seen else None
 
     def wait_end(self, timeout: float) -> None:
         """Sleep, but not past the end."""
-        with self._news:
-            self._news.wait_for(lambda: self._ended, timeout)
+        with self._condition:
+            self._condition.wait_for(lambda: self._ended, timeout)
 
-    def look(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         """Take a snapshot."""
-        with self._news:
+        with self._condition:
             now = monotonic()
             return Snapshot(
                 results=self._results,
@@ -176,49 +176,49 @@ class LiveState:
         return self._shown.number if self._shown else 0
 
 
-class Audience:
+class Viewers:
     """Counts who watches."""
 
     def __init__(self) -> None:
-        self._seated: Counter[str] = Counter()
+        self._by_address: Counter[str] = Counter()
         self._taken = 0
         self._change = threading.Condition()
         self._pages: dict[str, float] = {}
 
     @contextmanager
-    def take_seat(self, address: str) -> Iterator[bool]:
+    def join(self, address: str) -> Iterator[bool]:
         """Hold a seat for a picture; False when all are taken, or as many as one address may have."""
         with self._change:
-            seated = self._taken < SEATS and self._seated[address] < SEATS_PER_ADDRESS
-            self._count(address, seated)
+            joined = self._taken < MAX_VIEWERS and self._by_address[address] < MAX_VIEWERS_PER_ADDRESS
+            self._count(address, joined)
         try:
-            yield seated
+            yield joined
         finally:
             with self._change:
-                self._count(address, -seated)
+                self._count(address, -joined)
 
-    def is_watching(self) -> bool:
+    def has_any(self) -> bool:
         """Say whether anyone looks at the picture."""
         return self._taken > 0
 
     def _count(self, address: str, change: int) -> None:
         self._taken += change
-        self._seated[address] += change
-        if not self._seated[address]:
-            del self._seated[address]
+        self._by_address[address] += change
+        if not self._by_address[address]:
+            del self._by_address[address]
 
-    def note_page(self, page: str, told_end: bool) -> None:
+    def note_poll(self, page: str, saw_end: bool) -> None:
         """Remember that a page has just got the numbers, and whether they said that the stream has ended."""
         with self._change:
             self._pages[page] = monotonic()
-            if told_end:
+            if saw_end:
                 del self._pages[page]
             self._forget_gone()
-            while len(self._pages) > MOST_PAGES:  # a client may call itself by another name each time
+            while len(self._pages) > MAX_PAGES:  # a client may call itself by another name each time
                 del self._pages[next(iter(self._pages))]
             self._change.notify_all()
 
-    def wait_told(self) -> None:
+    def wait_for_pages(self) -> None:
         """Wait shortly until every open page has heard of the end, so that none takes it for a lost connection."""
         with self._change:
             self._forget_gone()
@@ -229,7 +229,7 @@ class Audience:
         self._pages = {page: seen for page, seen in self._pages.items() if seen >= oldest}
 
 
-class Thermometer:
+class ThermalCache:
     """Remembers a reading for two seconds."""
 
     def __init__(self) -> None:
@@ -246,7 +246,7 @@ class Thermometer:
 
 
 @dataclass(frozen=True)
-class Broadcast:
+class ViewerContext:
     """What is shown, and to whom."""
 
     info: StreamInfo
@@ -254,8 +254,8 @@ class Broadcast:
     recording: LatestResultSink | None = None
     """What the page may switch on and off."""
     live_state: LiveState = field(default_factory=LiveState)
-    audience: Audience = field(default_factory=Audience)
-    thermometer: Thermometer = field(default_factory=Thermometer)
+    viewers: Viewers = field(default_factory=Viewers)
+    thermal: ThermalCache = field(default_factory=ThermalCache)
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from edgeseg.core.spec import ClassSpec
 from edgeseg.inference.masks import OPACITY, draw_overlay
 from edgeseg.streaming.sinks.base import LatestResultSink, Result, Sink, StreamInfo
 from edgeseg.streaming.sources.base import Frame, Notice
-from edgeseg.streaming.tracking import MaskTracker, Picture, show_result
+from edgeseg.streaming.tracking import MaskTracker, Picture, picture_result
 from edgeseg.streaming.viewer.figures import collect_numbers
-from edgeseg.streaming.viewer.state import SEATS, SEATS_PER_ADDRESS, Broadcast, measure_picture
+from edgeseg.streaming.viewer.state import MAX_VIEWERS, MAX_VIEWERS_PER_ADDRESS, ViewerContext, measure_picture
 from edgeseg.web.access import THIS_MACHINE, Access, split_target
-from edgeseg.web.server import LocalHandler, open_server
+from edgeseg.web.server import RequestHandler, open_server
 
 JPEG_QUALITY = 88
 SLOWEST_FPS, FASTEST_FPS = 0.1, 60.0
@@ -82,24 +82,24 @@ def read_jpeg_options(query: str) -> JpegOptions:
     return JpegOptions(**given)
 
 
-def stream_parts(broadcast: Broadcast, jpeg_options: JpegOptions, client: socket.socket) -> Iterator[bytes]:
+def stream_parts(context: ViewerContext, jpeg_options: JpegOptions, client: socket.socket) -> Iterator[bytes]:
     """Give the bytes of the response until the stream ends or the client hangs up."""
-    live_state, seen = broadcast.live_state, 0
+    live_state, seen = context.live_state, 0
     while not has_hung_up(client):
         shown = live_state.wait_newer(seen, LOOK_UP_SECONDS)
         if shown is not None:
             due, seen = monotonic() + 1.0 / jpeg_options.fps, shown.number
-            yield write_part(broadcast, shown.picture, jpeg_options.opacity)
+            yield write_part(context, shown.picture, jpeg_options.opacity)
             live_state.wait_end(max(0.0, due - monotonic()))
         elif live_state.ended:
             yield LAST_END
             return
 
 
-def write_part(broadcast: Broadcast, picture: Picture, opacity: float) -> bytes:
+def write_part(context: ViewerContext, picture: Picture, opacity: float) -> bytes:
     """Write a picture and its own figures as one part of the response."""
-    figures = measure_picture(picture, broadcast.classes, broadcast.info.mm_per_px, broadcast.live_state.name)
-    jpeg = encode_picture(picture, broadcast.classes, opacity)
+    figures = measure_picture(picture, context.classes, context.info.mm_per_px, context.live_state.name)
+    jpeg = encode_picture(picture, context.classes, opacity)
     head = (
         "--frame",
         "Content-Type: image/jpeg",
@@ -127,14 +127,14 @@ def has_hung_up(client: socket.socket) -> bool:
 FOLDER = Path(__file__).parent / "page"
 
 
-class ViewerHandler(LocalHandler):
+class ViewerHandler(RequestHandler):
     """Answers one request: GET shows, POST orders."""
 
-    def __init__(self, broadcast: Broadcast, *args: Any) -> None:
-        self._broadcast = broadcast
+    def __init__(self, context: ViewerContext, *args: Any) -> None:
+        self._context = context
         super().__init__(*args)
 
-    def answer(self) -> None:
+    def handle_get(self) -> None:
         """Answer a request for the page, the picture or the numbers."""
         path, query = split_target(self.path)
         if path == "/":
@@ -149,7 +149,7 @@ class ViewerHandler(LocalHandler):
         else:
             self._refuse_unknown()
 
-    def obey(self, body: bytes) -> None:
+    def handle_post(self, body: bytes) -> None:
         """Take a picture of the page's camera, or switch the recording."""
         path, query = split_target(self.path)
         if path == "/camera":
@@ -163,12 +163,12 @@ class ViewerHandler(LocalHandler):
         """Add to every answer what keeps the picture of a patient on this machine."""
         for name, value in HEADERS.items():
             self.send_header(name, value)
-        camera = "()" if self._broadcast.info.latest_slot is None else "(self)"
+        camera = "()" if self._context.info.latest_slot is None else "(self)"
         self.send_header("Permissions-Policy", f"camera={camera}, microphone=(), geolocation=()")
         super().end_headers()
 
     def _take_camera_picture(self, query: str, body: bytes) -> None:
-        latest_slot = self._broadcast.info.latest_slot
+        latest_slot = self._context.info.latest_slot
         if latest_slot is None:
             self.refuse(HTTPStatus.NOT_FOUND, "This stream does not take its frames from the page.")
         elif self.headers.get_content_type() != "image/jpeg":
@@ -179,7 +179,7 @@ class ViewerHandler(LocalHandler):
             self._say_done()
 
     def _switch_recording(self, is_on: bool) -> None:
-        recording = self._broadcast.recording
+        recording = self._context.recording
         if recording is None:
             self.refuse(HTTPStatus.NOT_FOUND, "This stream has no folder for a recording: start it with --record DIR.")
         else:
@@ -194,13 +194,13 @@ class ViewerHandler(LocalHandler):
         self.refuse(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
 
     def _send_numbers(self, query: str) -> None:
-        audience, pages = self._broadcast.audience, _read_pages(query)
+        viewers, pages = self._context.viewers, _read_pages(query)
         for page in pages:
-            audience.note_page(page, told_end=False)
-        numbers = collect_numbers(self._broadcast)
+            viewers.note_poll(page, saw_end=False)
+        numbers = collect_numbers(self._context)
         self.send(HTTPStatus.OK, "application/json", json.dumps(to_plain(numbers)).encode())
         for page in pages:
-            audience.note_page(page, numbers.ended)
+            viewers.note_poll(page, numbers.ended)
 
     def _send_picture(self, query: str) -> None:
         try:
@@ -208,18 +208,19 @@ class ViewerHandler(LocalHandler):
         except ValueError as error:
             self.refuse(HTTPStatus.BAD_REQUEST, f"The picture cannot be drawn like that: {error}.")
             return
-        with self._broadcast.audience.take_seat(self.client_address[0]) as seated:
-            if not seated:
+        with self._context.viewers.join(self.client_address[0]) as joined:
+            if not joined:
                 self.refuse(
                     HTTPStatus.SERVICE_UNAVAILABLE,
-                    f"{SEATS} windows are watching already, or {SEATS_PER_ADDRESS} from there: close one first.",
+                    f"{MAX_VIEWERS} windows are watching already, or {MAX_VIEWERS_PER_ADDRESS} from your address: "
+                    "close one first.",
                 )
                 return
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT_BYTES)
             self.send_response(HTTPStatus.OK)
             self.send_header("Content-Type", CONTENT_TYPE)
             self.end_headers()
-            for part in stream_parts(self._broadcast, jpeg_options, self.connection):
+            for part in stream_parts(self._context, jpeg_options, self.connection):
                 self.wfile.write(part)
 
 
@@ -253,39 +254,37 @@ class WebViewer(Sink):
         Raises:
             OutputError: The port is in use.
         """
-        self._broadcast = Broadcast(info, tuple(classes), recording)
-        self._server = open_server(port, partial(ViewerHandler, self._broadcast), "edgeseg-viewer", access)
-        self._holder = (
-            MaskTracker(self._broadcast.live_state.show, self._broadcast.audience.is_watching) if hold else None
-        )
+        self._context = ViewerContext(info, tuple(classes), recording)
+        self._server = open_server(port, partial(ViewerHandler, self._context), "edgeseg-viewer", access)
+        self._tracker = MaskTracker(self._context.live_state.show, self._context.viewers.has_any) if hold else None
         self._closed = False
         self.url = access.write_url(self._server.server_port)
 
     def publish(self, result: Result) -> None:
         """Make a result the one that is shown."""
-        self._broadcast.live_state.publish(result)
-        if self._holder is None:
-            self._broadcast.live_state.show(show_result(result))
+        self._context.live_state.publish(result)
+        if self._tracker is None:
+            self._context.live_state.show(picture_result(result))
         else:
-            self._holder.publish(result)
+            self._tracker.publish(result)
 
-    def see(self, frame: Frame) -> None:
+    def on_frame(self, frame: Frame) -> None:
         """Show a frame before its own mask is there."""
-        self._broadcast.live_state.count_frame(frame)
-        if self._holder is not None:
-            self._holder.see(frame)
+        self._context.live_state.count_frame(frame)
+        if self._tracker is not None:
+            self._tracker.on_frame(frame)
 
-    def notice(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """Tell the page what happened to the source."""
-        self._broadcast.live_state.hear(notice)
+        self._context.live_state.add_notice(notice)
 
     def close(self) -> None:
         """End the server; open pages get about a second to hear that the stream has ended."""
         if self._closed:
             return
         self._closed = True
-        if self._holder is not None:
-            self._holder.close()
-        self._broadcast.live_state.end()
-        self._broadcast.audience.wait_told()
+        if self._tracker is not None:
+            self._tracker.close()
+        self._context.live_state.end()
+        self._context.viewers.wait_for_pages()
         self._server.stop()
