@@ -24,7 +24,7 @@ from time import sleep
 
 from trained import write_results
 
-from edgeseg.streaming.latency import KEPT
+from edgeseg.streaming.latency import CAPACITY
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -151,7 +151,7 @@ def main() -> None:
         "",
         f"    python benchmarks/soak.py OUT --frames {chosen.frames} --rate {chosen.rate}",
         "",
-        f"Figures are kept of the newest {KEPT} frames. Phantom frames, the page with one client, Prometheus and JSON",
+        f"Figures cover the newest {CAPACITY} frames. Phantom frames, the page with one client, Prometheus and JSON",
         f"lines. Held: within {GROWTH_MB:g} MB of what it was after a tenth of the frames.",
     ]
     write_results(chosen.out, "soak", notes, HEADER, make_rows(looks))

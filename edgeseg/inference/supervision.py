@@ -1,4 +1,8 @@
-"""A stream outlives its backend: where one fails or hangs the CPU takes over, until it could be loaded again."""
+"""`SupervisedSegmenter`: a stream survives a backend that fails or hangs.
+
+A watchdog timeout guards every inference on an accelerator. On a fault the CPU takes over at once (failover), and the
+accelerator is loaded again in the background with exponential back-off. `TimeoutWorker` is the watchdog.
+"""
 
 from __future__ import annotations
 
@@ -29,15 +33,15 @@ INVOKE_LIMIT_S = 10.0
 """Longer than any first inference that compiles shaders; a hang lasts for ever."""
 LOAD_LIMIT_S = 120.0
 RETRY_PAUSES_S = (1.0, 10.0, 60.0, 300.0, 1800.0)
-"""How long to wait before each attempt to load an accelerator again; the last holds for all that follow."""
+"""Back-off before each attempt to reload an accelerator; the last value repeats."""
 HEALTHY_AFTER_S = 600.0
-"""After so long without a fault, the next one is a new story: the pauses begin with the shortest again."""
+"""After so long without a fault the back-off starts again with its shortest pause."""
 MAX_HUNG_THREADS = 8
-"""Threads that hang in a driver; with so many, no further one is started until one of them has ended."""
+"""A thread that hangs in a driver cannot be ended; with so many, no new one is started until one returns."""
 
 
 class TimeoutWorker:
-    """Does one thing at a time on a thread of its own, within a time limit."""
+    """Runs one task at a time on its own thread, so that the caller can stop waiting for a task that hangs."""
 
     def __init__(self, name: str) -> None:
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -45,33 +49,33 @@ class TimeoutWorker:
         self._thread.start()
 
     def begin(self, task: Callable[[], T]) -> Future[T]:
-        """Do a task as soon as the one before it is done, and give at once where its answer will be."""
+        """Queue a task and return its future."""
         answer: Future[T] = Future()
         self._tasks.put(partial(_fulfil, task, answer))
         return answer
 
     def run(self, task: Callable[[], T], limit_s: float) -> T:
-        """Do a task and give what it gives, or raise what it raises.
+        """Run a task and return its result, or raise its exception.
 
         Raises:
-            BackendError: It did not end in time; these hands are stuck and must be let go.
+            BackendError: It did not end in time; the thread hangs, so call `abandon`.
         """
         answer = self.begin(task)
         try:
             return answer.result(limit_s)
         except FutureTimeout as timeout:
-            if answer.done():
+            if answer.done():  # the task itself raised a TimeoutError
                 raise
             restore_output(self._thread.ident)
             raise BackendError(f"Expected an answer within {limit_s:g} s, got none.") from timeout
 
     @property
     def has_ended(self) -> bool:
-        """Say whether the thread is gone: one that is stuck stays until its task ends."""
+        """Whether the thread has ended; one that hangs lives until its task returns."""
         return not self._thread.is_alive()
 
     def abandon(self) -> None:
-        """End the thread as soon as its task ends; a stuck one ends with the process."""
+        """End the thread after its current task; one that hangs ends with the process."""
         self._tasks.put(None)
 
     def _run(self) -> None:
@@ -82,13 +86,13 @@ class TimeoutWorker:
 def _fulfil(task: Callable[[], T], answer: Future[T]) -> None:
     try:
         answer.set_result(task())
-    except Exception as error:  # noqa: BLE001 - raised again by do()
+    except Exception as error:  # noqa: BLE001 - raised again by Future.result()
         answer.set_exception(error)
 
 
 @dataclass(frozen=True)
 class ReloadAttempt:
-    """An accelerator that is being loaded on a thread of its own; it will be called on that thread as well."""
+    """An accelerator that is being loaded; the thread that loads it will also invoke it."""
 
     worker: TimeoutWorker
     answer: Future[Selection]
@@ -96,11 +100,11 @@ class ReloadAttempt:
 
 
 class SupervisedSegmenter(Segmenter):
-    """A segmenter for streams; accelerators are called on a thread that can be given up.
+    """A segmenter for streams, which fails over to the CPU and reloads the accelerator in the background.
 
-    The CPU is called directly: it is what is fallen back to, and a thread in between costs some 20 microseconds. While
-    it stands in for an accelerator, that one is loaded again in the background, after pauses that grow; no frame waits
-    for it. A file that runs on nothing else is the exception: its backend is loaded again at once, and frames wait.
+    Accelerators are called through a `TimeoutWorker`; the CPU is called directly, since it is the fallback and the
+    hand-over between threads costs about 20 microseconds. No frame waits for a reload, with one exception: a file that
+    the CPU cannot run, such as one compiled for the Edge TPU, is reloaded at once while the frame waits.
     """
 
     def __init__(
@@ -113,16 +117,16 @@ class SupervisedSegmenter(Segmenter):
         limit_s: float = INVOKE_LIMIT_S,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """Load a model file as a segmenter does.
+        """Load a model file.
 
         Args:
             model: The file, read and verified.
             requested: "auto", or the name of a backend.
-            threads: CPU threads the model may use.
-            enforce_parity: Whether a backend with other masks than the file's golden ones is refused.
-            masks: Holes filled, frames smoothed.
+            threads: CPU threads the backend may use.
+            enforce_parity: Whether to refuse a backend whose masks differ from the file's golden pairs.
+            masks: Post-processing beyond the card.
             limit_s: An inference that takes longer counts as hung.
-            clock: Gives seconds.
+            clock: Returns seconds; a test passes its own.
         """
         self._worker: TimeoutWorker | None = None
         super().__init__(model, requested, threads, enforce_parity, masks)
@@ -134,7 +138,6 @@ class SupervisedSegmenter(Segmenter):
         self._attempts, self._due_at = 0, 0.0
         self._healthy_since = clock()
         self._on_fallback = False
-        """Whether the CPU stands in for an accelerator."""
         self._hung: list[TimeoutWorker] = []
 
     def close(self) -> None:
@@ -151,7 +154,7 @@ class SupervisedSegmenter(Segmenter):
             backend = self.selection.backend
             try:
                 return self._run_limited(partial(backend.invoke, tensor), self._limit_s, backend.name)
-            except Exception as error:  # noqa: BLE001 - whatever a native runtime raises is its fault, told and survived
+            except Exception as error:  # noqa: BLE001 - a native runtime may raise anything; it is reported and survived
                 self._recover(error)
 
     def _run_limited(self, task: Callable[[], T], limit_s: float, name: str) -> T:
@@ -168,9 +171,10 @@ class SupervisedSegmenter(Segmenter):
             self._worker = None
 
     def _recover(self, error: Exception) -> None:
-        """Let the CPU take over; where it cannot, load the backend again while the frame waits."""
+        """Fail over to the CPU; where it cannot run the file, reload the backend while the frame waits."""
         name, now = self.selection.backend.name, self._clock()
         self._abandon_worker()
+        # the CPU is checked after the report, so that its last fault is in the incidents, too
         fault = self._report_incident(f"The backend {name} failed in the stream: {_describe(error)}")
         if name == CpuBackend.name:
             raise BackendError(fault, "Check the model file with edgeseg inspect.") from error
@@ -187,11 +191,11 @@ class SupervisedSegmenter(Segmenter):
         self._report_incident(f"The stream goes on with the backend cpu; {name} is loaded again in {pause:g} s.")
 
     def _reload_now(self, name: str, refusal: EdgesegError) -> None:
-        """Load a backend again without which there are no masks: once, until it has been sound for a while.
+        """Reload a backend that has no fallback; only once until it has been healthy for a while.
 
         Raises:
-            BackendError: It was loaded again shortly before.
-            EdgesegError: It cannot be loaded again.
+            BackendError: It was reloaded shortly before.
+            EdgesegError: It cannot be loaded.
         """
         self._attempts += 1
         if self._attempts > 1:
@@ -200,7 +204,7 @@ class SupervisedSegmenter(Segmenter):
         self._report_incident(f"The backend {name} was loaded again.")
 
     def _poll_reload(self) -> None:
-        """Begin to load the accelerator when that is due, and change over when it is there; never wait."""
+        """Advance the reload without blocking: start it when due, switch over when done, give up when it hangs."""
         now = self._clock()
         if self._attempt is None:
             if now >= self._due_at:
@@ -240,7 +244,7 @@ class SupervisedSegmenter(Segmenter):
         self.selection = replace(self.selection, fallback_reason=line)
 
     def _schedule_retry(self, now: float) -> float:
-        """Set when the next attempt is due; gives the pause until then."""
+        """Set when the next attempt is due; returns the pause until then."""
         pause = RETRY_PAUSES_S[min(self._attempts, len(RETRY_PAUSES_S) - 1)]
         self._attempts += 1
         self._due_at = now + pause

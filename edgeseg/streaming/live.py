@@ -1,4 +1,4 @@
-"""A stream while it runs: what captures, segments and shows, opened and closed together."""
+"""`StreamPipeline`: grabber, segmenter and sinks of one stream, opened and closed together."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ from edgeseg.streaming.sources.choose import open_source
 from edgeseg.streaming.sources.options import show_source
 
 BUDGET_MS = 50.0
-"""Where neither the user nor a board's profile names one."""
+"""The default, where neither the user nor the board's profile sets one."""
 
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """When to stop, and what counts as too late."""
+    """When a stream stops, and which frame age counts as late."""
 
     budget_ms: float = BUDGET_MS
     max_miss: float = 0.01
+    """Share of frames that may be late while the verdict is still "held"."""
     frames: int | None = None
+    """Stop after so many results."""
     capture: CaptureOptions = DEFAULT_CAPTURE_OPTIONS
 
     def __post_init__(self) -> None:
@@ -48,7 +50,11 @@ DEFAULT_STREAM_OPTIONS = StreamOptions()
 
 
 class StreamPipeline:
-    """Gives the result of the newest frame again and again, after every sink has got it."""
+    """One stream: iterate over it, inside its `with` block, to get the result of the newest frame again and again.
+
+    Each result is published to every sink before it is yielded. Capture runs on the grabber's thread; the segmenter
+    and `Sink.publish` run on the thread that iterates.
+    """
 
     def __init__(
         self,
@@ -60,16 +66,16 @@ class StreamPipeline:
         name: str = "",
         mm_per_px: float | None = None,
     ) -> None:
-        """Prepare a stream; it begins to capture when it is entered.
+        """Prepare a stream; entering the context starts the capture.
 
         Args:
             segmenter: The model, loaded; closed at the end.
             source: Where frames come from; closed at the end.
-            recorder: Collects the times; a viewer may read it meanwhile.
-            sinks: What gets every result; closed at the end.
-            options: When to stop, what counts as too late, and how frames are taken from the source.
-            name: The source as the user wrote it, for the report.
-            mm_per_px: The size of a pixel, where it is known.
+            recorder: Collects the times; sinks may read it meanwhile.
+            sinks: Subscribers to frames, results and notices; closed at the end.
+            options: When to stop, the budget, and how frames are captured.
+            name: The source's name in the report, without secrets.
+            mm_per_px: The pixel size, where known.
         """
         self.segmenter, self.recorder, self.sinks = segmenter, recorder, tuple(sinks)
         self.options, self.name, self.mm_per_px = options, name, mm_per_px
@@ -96,11 +102,11 @@ class StreamPipeline:
 
     @property
     def seconds(self) -> float:
-        """Say how long the stream has run, or ran."""
+        """Duration of the stream so far, or in all when it has ended."""
         return (monotonic() if self._ended is None else self._ended) - self._began
 
     def stop(self) -> None:
-        """End the capture from another thread or a signal; the loop ends after the frame that it is at."""
+        """End the stream from another thread or a signal handler; the current frame is finished."""
         self.grabber.stop()
         for sink in self.sinks:
             sink.stop_waiting()
@@ -109,7 +115,7 @@ class StreamPipeline:
         """Segment the newest frame until the source ends, a sink wants to end, or enough frames are done.
 
         Raises:
-            SourceError: The source failed, or ended without a frame.
+            SourceError: The source failed, or ended before its first frame.
         """
         for _ in count() if self.options.frames is None else range(self.options.frames):
             frame = self.grabber.newest()
@@ -123,7 +129,7 @@ class StreamPipeline:
                 return
 
     def _check_any_frame(self) -> None:
-        """Refuse a source that ended by itself without a frame: no budget was held there."""
+        """Refuse a source that ended without a frame: a report would say that the budget was held."""
         if not self.processed and not self.grabber.stopped:
             raise SourceError(
                 f"Expected frames from {self.name}, got its end before the first one.",
@@ -160,18 +166,18 @@ def open_stream(
     sink_options: SinkOptions = DEFAULT_SINK_OPTIONS,
     listeners: Sequence[Sink] = (),
 ) -> StreamPipeline:
-    """Warm up the model, open the source and every sink; the stream begins to capture when it is entered.
+    """Warm up the model, open the source and the sinks; entering the returned stream starts the capture.
 
     Args:
-        segmenter: The model, loaded; closed with the stream, or here when a step fails, as all the others are.
+        segmenter: The model, loaded; closed with the stream, or here when a step fails.
         source: As `edgeseg stream --source` takes it.
-        options: When to stop, what counts as too late, and how frames are taken from the source.
-        sink_options: What is shown and kept.
-        listeners: What else gets every result.
+        options: When to stop, the budget, and how frames are captured.
+        sink_options: Which sinks to open.
+        listeners: Further sinks, already open; closed in the same way.
 
     Raises:
         EdgesegError: The source or a sink cannot be opened, or the model fails.
-        LiveSourceError: The options are for recorded sources.
+        LiveSourceError: The options are for recorded sources only.
     """
     with ExitStack() as opened:
         opened.callback(segmenter.close)
@@ -192,12 +198,12 @@ def open_stream(
 
 
 def _find_pixel_size(frames: Source, name: str) -> float | None:
-    """Take the size of a pixel that the source tells, where it can be one."""
+    """Return the pixel size that the source knows, if any; an impossible one is refused."""
     if frames.mm_per_px is not None:
         try:
             check_pixel_size(frames.mm_per_px)
         except ValueError as error:
             raise SourceError(
-                f"Expected {name} to tell a pixel's true size, but: {error}.", "Name the size with --mm-per-px."
+                f"{name} names an impossible pixel size: {error}.", "Set the size with --mm-per-px."
             ) from error
     return frames.mm_per_px

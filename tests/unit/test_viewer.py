@@ -256,7 +256,7 @@ def test_more_windows_than_seats_are_refused_and_a_left_seat_is_free_again(viewe
     viewer.publish(make_result())
     clients = [PictureClient(viewer) for _ in range(MAX_VIEWERS_PER_ADDRESS)]
     status, _, body = ask(viewer, "/picture")
-    assert (status, body) == (503, b"8 windows are watching already, or 6 from there: close one first.\n")
+    assert (status, body) == (503, b"8 windows are watching already, or 6 from your address: close one first.\n")
     before = set(client_threads())
     clients.pop().close()
     wait_for_one_gone(before)

@@ -1,4 +1,4 @@
-"""Open what a user wants to see and keep of a stream."""
+"""`SinkOptions`: which sinks a stream gets, and `open_sinks`, which opens them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VIEWS = ("web", "window", "none")
 
 @dataclass(frozen=True)
 class SinkOptions:
-    """Where results shall go."""
+    """What of a stream is shown, recorded and served."""
 
     view: str = "none"
     port: int = 8765
@@ -37,12 +37,13 @@ class SinkOptions:
     metrics: int | None = None
     """A port for Prometheus."""
     mm_per_px: float | None = None
-    """The size of a pixel, for areas; goes before what the source tells."""
+    """The pixel size, for areas; overrides the source's."""
     record_as: str = "png"
+    """One of `FRAME_STORES`."""
     host: str = LOCAL
-    """Where the page is served; anywhere but on this machine alone, it demands a token."""
+    """The address of the page; any but the loopback demands a token."""
     record_wait: bool = False
-    """The recording waits for the page's button."""
+    """Start the recording with the page's button, not with the stream."""
 
     def __post_init__(self) -> None:
         if self.view not in VIEWS:
@@ -60,7 +61,7 @@ class SinkOptions:
             raise ValueError(f"expected --view web beside --host, got --view {self.view}")
 
     def check_info(self, info: StreamInfo) -> None:
-        """Refuse to wait for a page's camera without a page."""
+        """Refuse the page's camera as a source without a page."""
         if info.latest_slot is not None and self.view != "web":
             raise LiveSourceError(
                 f"expected --view web, whose page sends the camera's pictures, got --view {self.view}"
@@ -71,7 +72,7 @@ DEFAULT_SINK_OPTIONS = SinkOptions()
 
 
 def open_sinks(sink_options: SinkOptions, info: StreamInfo, classes: Sequence[ClassSpec]) -> list[Sink]:
-    """Open every sink, and say on stderr where a page is served; when one cannot be opened, none stays open."""
+    """Open every sink and print the page's address on stderr; when one cannot be opened, all are closed."""
     with ExitStack() as opened:
         sinks: list[Sink] = []
         for opener in _list_openers(sink_options, info, classes, sinks):
@@ -84,6 +85,7 @@ def open_sinks(sink_options: SinkOptions, info: StreamInfo, classes: Sequence[Cl
 def _list_openers(
     sink_options: SinkOptions, info: StreamInfo, classes: Sequence[ClassSpec], opened: Sequence[Sink]
 ) -> Iterator[Callable[[], Sink]]:
+    """Yield a function per sink. The recording comes before the page, which has a button for it."""
     record, emit_to, metrics = sink_options.record, sink_options.emit_to, sink_options.metrics
     if record is not None:
         yield lambda: LatestResultSink(
@@ -114,5 +116,5 @@ def _open_page(
 
 def _open_metrics(info: StreamInfo, port: int) -> Sink:
     metrics = Metrics(info, port)
-    print(f"Figures for Prometheus at {metrics.url}", file=sys.stderr, flush=True)
+    print(f"Metrics for Prometheus at {metrics.url}", file=sys.stderr, flush=True)
     return metrics

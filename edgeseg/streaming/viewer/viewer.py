@@ -21,7 +21,7 @@ from edgeseg.core.spec import ClassSpec
 from edgeseg.inference.masks import OPACITY, draw_overlay
 from edgeseg.streaming.sinks.base import LatestResultSink, Result, Sink, StreamInfo
 from edgeseg.streaming.sources.base import Frame, Notice
-from edgeseg.streaming.tracking import MaskTracker, Picture, picture_result
+from edgeseg.streaming.tracking import MaskTracker, Picture, make_picture
 from edgeseg.streaming.viewer.figures import collect_numbers
 from edgeseg.streaming.viewer.state import MAX_VIEWERS, MAX_VIEWERS_PER_ADDRESS, ViewerContext, measure_picture
 from edgeseg.web.access import THIS_MACHINE, Access, split_target
@@ -264,7 +264,7 @@ class WebViewer(Sink):
         """Make a result the one that is shown."""
         self._context.live_state.publish(result)
         if self._tracker is None:
-            self._context.live_state.show(picture_result(result))
+            self._context.live_state.show(make_picture(result))
         else:
             self._tracker.publish(result)
 
