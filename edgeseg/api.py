@@ -20,12 +20,12 @@ from edgeseg.core.files import refuse_existing, staged_folder
 from edgeseg.core.install import need_extra
 from edgeseg.core.modelfile import find_model, read_model
 from edgeseg.core.progress import progress_bar
-from edgeseg.inference.masks import AS_THE_CARD_SAYS, MaskOptions
+from edgeseg.inference.masks import DEFAULT_MASK_OPTIONS, MaskOptions
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.inference.supervision import GuardedSegmenter
-from edgeseg.streaming.live import LiveStream, open_stream
+from edgeseg.inference.supervision import SupervisedSegmenter
+from edgeseg.streaming.live import StreamPipeline, open_stream
 from edgeseg.streaming.loop import StreamReport, make_report
-from edgeseg.streaming.options import AS_USUAL, SHOW_NOTHING, SinkOptions, StreamOptions
+from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS, DEFAULT_STREAM_OPTIONS, SinkOptions, StreamOptions
 from edgeseg.streaming.sinks.base import Result
 from edgeseg.streaming.viewer import WebViewer
 
@@ -45,7 +45,9 @@ DEFAULT_RECIPES = ("float16", "int8-ptq", "int8-qat")
 _LOG = logging.getLogger(__name__)
 
 
-def load(model: StrPath, *, backend: str = AUTO, threads: int = 1, masks: MaskOptions = AS_THE_CARD_SAYS) -> Segmenter:
+def load(
+    model: StrPath, *, backend: str = AUTO, threads: int = 1, masks: MaskOptions = DEFAULT_MASK_OPTIONS
+) -> Segmenter:
     """Load a model file, to be called with frames: `edgeseg.load("int8.tflite")(frame)`.
 
     Args:
@@ -77,7 +79,7 @@ class Stream:
     `with` statement closes it in any case.
     """
 
-    def __init__(self, live: LiveStream) -> None:
+    def __init__(self, live: StreamPipeline) -> None:
         self._live = live
         self.classes = live.segmenter.card.output.classes
         self.mm_per_px = live.mm_per_px
@@ -117,9 +119,9 @@ def stream(
     *,
     backend: str = AUTO,
     threads: int = 1,
-    options: StreamOptions = AS_USUAL,
-    masks: MaskOptions = AS_THE_CARD_SAYS,
-    sinks: SinkOptions = SHOW_NOTHING,
+    options: StreamOptions = DEFAULT_STREAM_OPTIONS,
+    masks: MaskOptions = DEFAULT_MASK_OPTIONS,
+    sinks: SinkOptions = DEFAULT_SINK_OPTIONS,
 ) -> Stream:
     """Segment a live or recorded source, always the newest frame.
 
@@ -138,7 +140,7 @@ def stream(
     Raises:
         EdgesegError: The model, the source or a sink cannot be opened.
     """
-    segmenter = GuardedSegmenter(read_model(find_model(Path(model))), backend, threads, masks=masks)
+    segmenter = SupervisedSegmenter(read_model(find_model(Path(model))), backend, threads, masks=masks)
     _warn_of_fallback(segmenter)
     return Stream(open_stream(segmenter, source, options, sinks))
 

@@ -62,7 +62,7 @@ def ask(metrics: Metrics, path: str, host: str | None = None) -> tuple[int, str]
 
 
 def test_prometheus_gets_well_formed_lines(metrics: Metrics) -> None:
-    metrics.see(make_frame(6))
+    metrics.on_frame(make_frame(6))
     metrics.publish(make_result(6))
     status, text = ask(metrics, "/metrics")
     assert status == 200
