@@ -42,8 +42,9 @@ from edgeseg.model.losses import find_loss
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model, plan_epochs
+from edgeseg.training.options import EMA, TrainOptions
 from edgeseg.training.resume import PLAN
-from edgeseg.training.run import AVERAGE, MODEL, TrainOptions
+from edgeseg.training.run import MODEL
 from edgeseg.training.validation import EpochEvaluator
 
 RUNS = 200
@@ -124,7 +125,7 @@ def teach(context: CompressContext, spec: UNetSpec, out: Path) -> Any:
         ema_model,
         context.validation,
         out / "weights.h5",
-        AVERAGE,
+        EMA,
         training_schedule.window,
     )
     fit_model(model, feed, evaluator, training_schedule)

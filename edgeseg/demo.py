@@ -16,9 +16,10 @@ from edgeseg.core.schema import to_plain
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.phantom.synthesis import SynthOptions, write_phantom_set
 from edgeseg.report.compression import write_compression_report
-from edgeseg.streaming.live import StreamOptions, open_stream
+from edgeseg.streaming.live import open_stream
 from edgeseg.streaming.loop import StreamReport, run_stream
-from edgeseg.training.run import TrainOptions
+from edgeseg.streaming.options import StreamOptions
+from edgeseg.training.options import TrainOptions
 from edgeseg.training.trainer import train_run
 
 DATA = SynthOptions(cases=340, seed=7, size=(160, 160), clips=1, clip_frames=60)

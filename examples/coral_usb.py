@@ -7,7 +7,7 @@ import sys
 
 import edgeseg
 from edgeseg.core.errors import EdgesegError
-from edgeseg.streaming.live import StreamOptions
+from edgeseg.streaming.options import StreamOptions
 
 model = sys.argv[1]
 source = sys.argv[2] if len(sys.argv) > 2 else "0"

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import edgeseg
 from edgeseg.inference.masks import measure_areas
-from edgeseg.streaming.grabber import CaptureOptions
-from edgeseg.streaming.live import StreamOptions
+from edgeseg.streaming.options import CaptureOptions, StreamOptions
 
 model, cine, out = sys.argv[1:]
 options = StreamOptions(capture=CaptureOptions(every_frame=True))  # leave this out to drop frames as a live source does

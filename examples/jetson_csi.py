@@ -8,8 +8,7 @@ import sys
 
 import edgeseg
 from edgeseg.core.errors import EdgesegError
-from edgeseg.streaming.live import StreamOptions
-from edgeseg.streaming.sinks.choose import SinkOptions
+from edgeseg.streaming.options import SinkOptions, StreamOptions
 
 model = sys.argv[1]
 source = sys.argv[2] if len(sys.argv) > 2 else "csi://0?size=1280x720&fps=30"

@@ -4,8 +4,7 @@ import sys
 
 import edgeseg
 from edgeseg.inference.masks import measure_areas
-from edgeseg.streaming.live import StreamOptions
-from edgeseg.streaming.sinks.choose import SinkOptions
+from edgeseg.streaming.options import SinkOptions, StreamOptions
 
 model = sys.argv[1]
 source = sys.argv[2] if len(sys.argv) > 2 else "0"

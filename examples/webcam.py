@@ -9,9 +9,9 @@ from pathlib import Path
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.modelfile import read_model
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.streaming.live import StreamOptions, open_stream
+from edgeseg.streaming.live import open_stream
 from edgeseg.streaming.loop import run_stream
-from edgeseg.streaming.sinks.choose import SinkOptions
+from edgeseg.streaming.options import SinkOptions, StreamOptions
 
 model = read_model(Path(sys.argv[1]))
 source = sys.argv[2] if len(sys.argv) > 2 else "0"

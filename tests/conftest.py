@@ -62,7 +62,7 @@ def trained_run(shared: Path, trained_data: Path) -> Path:
     """Train the session's one run: a tiny network that really finds the discs."""
 
     def train() -> None:
-        from edgeseg.training.run import TrainOptions
+        from edgeseg.training.options import TrainOptions
         from edgeseg.training.trainer import train_run
 
         train_run(trained_data, shared / "run", TrainOptions(model="nano", size=64, epochs=40, seed=3))

@@ -14,12 +14,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.backends.base import Backend, Probe, TensorInfo, refuse_variant
+from edgeseg.backends.base import Backend, Probe, refuse_variant
 from edgeseg.backends.probing import name_network, remember_here, try_once
 from edgeseg.core.card import COMPILED
 from edgeseg.core.errors import BackendError
 from edgeseg.core.process import quiet_native_output
-from edgeseg.core.redact import make_line
+from edgeseg.core.redact import to_one_line
+from edgeseg.core.signature import TensorSpec
 from edgeseg.core.spec import Quantisation
 
 RUNTIMES = {
@@ -60,7 +61,7 @@ class InterpreterBackend(Backend):
             return np.asarray(self._interpreter.get_tensor(self._output_index))
         except (RuntimeError, ValueError) as error:
             raise BackendError(
-                f"Expected an inference on {self.detail}, got: {make_line(error)}.",
+                f"Expected an inference on {self.detail}, got: {to_one_line(error)}.",
                 f"Look at the device with edgeseg doctor; other backends than {self.name} may still run the file.",
             ) from error
 
@@ -73,7 +74,7 @@ class InterpreterBackend(Backend):
 def _explain_refusal(library: str, error: Exception) -> BackendError:
     operator = re.search(r"unresolved custom op: ([\w.-]+)", str(error))
     if operator is None:
-        said = make_line(error) if str(error) else "it gave no reason, most often it lacks memory"
+        said = to_one_line(error) if str(error) else "it gave no reason, most often it lacks memory"
         return BackendError(
             f"Expected a model that {library} can load, got its refusal: {said}.",
             "Write the file again with edgeseg compress for this target.",
@@ -127,12 +128,12 @@ def _check_legacy_runtime() -> None:
     )
 
 
-def _describe(tensor: dict[str, Any]) -> TensorInfo:
+def _describe(tensor: dict[str, Any]) -> TensorSpec:
     scale, zero_point = tensor["quantization"]
     dtype = np.dtype(tensor["dtype"]).name
     if dtype.startswith("float"):  # whatever a converter left there, floats stand for themselves
         scale, zero_point = 0.0, 0
-    return TensorInfo(tuple(int(n) for n in tensor["shape"]), Quantisation(dtype, float(scale), int(zero_point)))
+    return TensorSpec(tuple(int(n) for n in tensor["shape"]), Quantisation(dtype, float(scale), int(zero_point)))
 
 
 class CpuBackend(InterpreterBackend):
@@ -168,7 +169,7 @@ class CpuBackend(InterpreterBackend):
         return self.count_delegated() > 0
 
 
-def vouch_for(network: bytes) -> None:
+def skip_trial(network: bytes) -> None:
     """Spare a network a trial that this process itself has made and run."""
     library, module = find_runtime()
     remember_here(name_network(network, CpuBackend.name, "", name_version(library, module)))

@@ -12,17 +12,18 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.backends.base import Backend, Probe, TensorInfo
+from edgeseg.backends.base import Backend, Probe
 from edgeseg.backends.cpu import find_runtime, name_version
 from edgeseg.backends.probe_model import build_probe_model
 from edgeseg.backends.probing import try_backend, try_once
 from edgeseg.core.errors import BackendError, UnknownNameError
 from edgeseg.core.process import NativeLog, captured_native_output
-from edgeseg.core.redact import make_line
+from edgeseg.core.redact import to_one_line
+from edgeseg.core.signature import TensorSpec
 from edgeseg.core.spec import Quantisation
 
+# The first is the default: its masks are the CPU's; half of it overflows in silence where sums are large.
 PRECISIONS = ("float32", "float16")
-"""The first is the default: its masks are the CPU's; half of it overflows in silence where sums are large."""
 _ADAPTER = re.compile(r"Selected adapter: (.+?)(?:, arch=|$)", re.MULTILINE)
 _CAUSES = re.compile(r"Couldn't load Vulkan: [^\n]+|Found no drivers|No adapters found")
 _COMPLAINT = re.compile(r"^ERROR: ([^\[\n].*?)\.?$", re.MULTILINE)
@@ -118,7 +119,7 @@ def explain_refusal(log: str, error: str) -> BackendError:
     if adapter is not None:
         return BackendError(
             f"Expected a network that LiteRT runs on {adapter[1]}, got its refusal: "
-            f"{make_line(complaint[1]) if complaint else 'it gave no reason'}.",
+            f"{to_one_line(complaint[1]) if complaint else 'it gave no reason'}.",
             "Use --backend cpu for this file, or another one that edgeseg compress wrote.",
         )
     causes = list(dict.fromkeys(_CAUSES.findall(log)))
@@ -132,6 +133,6 @@ def _release(handles: _Handles) -> None:
         handles.source = handles.sink = handles.model = None
 
 
-def _describe(buffer: Any) -> TensorInfo:
+def _describe(buffer: Any) -> TensorSpec:
     details = buffer.get_tensor_details()
-    return TensorInfo(tuple(int(n) for n in details["shape"]), Quantisation(str(details["dtype"])))
+    return TensorSpec(tuple(int(n) for n in details["shape"]), Quantisation(str(details["dtype"])))

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.backends.base import Backend, Probe, TensorInfo, refuse_variant
+from edgeseg.backends.base import Backend, Probe, refuse_variant
 from edgeseg.backends.probing import try_once
 from edgeseg.core.errors import BackendError, EdgesegError, MissingExtraError
-from edgeseg.core.redact import make_line
+from edgeseg.core.redact import to_one_line
+from edgeseg.core.signature import TensorSpec
 from edgeseg.core.spec import Quantisation
 
 ACCELERATORS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
@@ -39,7 +40,7 @@ class OnnxBackend(Backend):
             self._session = runtime.InferenceSession(network, options, wanted, enable_fallback=0)
         except _list_refusals() as error:
             raise BackendError(
-                f"Expected a model that onnxruntime can load, got its refusal: {make_line(error)}.",
+                f"Expected a model that onnxruntime can load, got its refusal: {to_one_line(error)}.",
                 "Export the file again with edgeseg export --to onnx.",
             ) from error
         sources, sinks = self._session.get_inputs(), self._session.get_outputs()
@@ -76,7 +77,7 @@ class OnnxBackend(Backend):
             (output,) = self._session.run(None, {self._input_name: tensor})
         except _list_refusals() as error:
             raise BackendError(
-                f"Expected an inference on {self.detail}, got: {make_line(error)}.",
+                f"Expected an inference on {self.detail}, got: {to_one_line(error)}.",
                 "Try the .tflite with --backend cpu.",
             ) from error
         return np.asarray(output)
@@ -88,9 +89,9 @@ def _tell_provider(wanted: list[str], loaded: list[str]) -> str:
     return f"{loaded[0]} ({', '.join(missing)} did not load)" if missing else loaded[0]
 
 
-def _describe(end: Any) -> TensorInfo:
+def _describe(end: Any) -> TensorSpec:
     shape = tuple(int(n) if isinstance(n, int) else -1 for n in end.shape)
-    return TensorInfo(shape, Quantisation(_TYPES.get(end.type, end.type)))
+    return TensorSpec(shape, Quantisation(_TYPES.get(end.type, end.type)))
 
 
 def _import_onnxruntime() -> Any:

@@ -15,8 +15,8 @@ from edgeseg.core.modelfile import GoldenPair, ModelFile
 from edgeseg.frame.postprocess import decide_labels, tensor_to_scores
 
 LEAST_IOU = 0.99
+# As probability: pixels so near the threshold may fall to either side, which would make a small mask's IoU poor.
 MOST_DIFFERENCE = 0.05
-"""As probability: pixels so near the threshold may fall to either side, which would make a small mask's IoU poor."""
 
 
 @dataclass(frozen=True)

@@ -20,30 +20,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.backends.base import Backend, Probe, TensorInfo
+from edgeseg.backends.base import Backend, Probe
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.files import write_bytes
 from edgeseg.core.flatbuffer import FlatbufferError, is_flatbuffer, read_network
 from edgeseg.core.limits import MIB, TRIAL_BYTES
-from edgeseg.core.process import describe_end, feed_module
-from edgeseg.core.redact import make_line
+from edgeseg.core.process import describe_end, run_module_limited
+from edgeseg.core.redact import to_one_line
 from edgeseg.core.schema import SchemaError, from_plain, parse_json, to_plain
+from edgeseg.core.signature import TensorSpec
 
+# How many networks are remembered; the oldest give way.
 MOST = 256
-"""How many networks are remembered; the oldest give way."""
 FOLDER = "proved"
+# How many folders above are made as well: .cache/edgeseg; a home that is not there stays away.
 _MADE = 2
-"""How many folders above are made as well: .cache/edgeseg; a home that is not there stays away."""
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 LIMIT_S = 60.0
 REFUSED = 1
+# The class of each backend in its module of that name; the trial loads only the one it needs.
 KINDS = {"cpu": "CpuBackend", "gpu": "GpuBackend", "edgetpu": "EdgeTpuBackend", "onnx": "OnnxBackend"}
-"""The class of each backend in its module of that name; the trial loads only the one it needs."""
+# What the smallest network may take in its trial, and how often what it announces.
 LEAST_BYTES, MANIFOLD = 256 * MIB, 16
-"""What the smallest network may take in its trial, and how often what it announces."""
 
+# What ran in this very process, or in a trial for it.
 _here: set[str] = set()
-"""What ran in this very process, or in a trial for it."""
 
 
 def name_network(network: bytes, backend: str, variant: str, runtime: str) -> str:
@@ -157,7 +158,7 @@ def try_backend(name: str, variant: str, network: bytes, crash_hint: str, limit_
         limit_s: How long it may take.
     """
     try:
-        done = feed_module("edgeseg.backends.probing", [name, variant], network, limit_s)
+        done = run_module_limited("edgeseg.backends.probing", [name, variant], network, limit_s)
     except subprocess.TimeoutExpired:
         detail = f"Expected the backend {name} to answer a trial within {limit_s:g} s, got no answer."
         return Probe(False, detail, crash_hint)
@@ -167,7 +168,7 @@ def try_backend(name: str, variant: str, network: bytes, crash_hint: str, limit_
             return from_plain(Probe, parse_json(done.stdout.decode("utf-8")))
         except (SchemaError, ValueError):
             end = "but its process gave another answer"
-    detail = f"Expected the backend {name} to survive a trial with this file, {make_line(end)}."
+    detail = f"Expected the backend {name} to survive a trial with this file, {to_one_line(end)}."
     return Probe(False, detail, crash_hint)
 
 
@@ -183,7 +184,7 @@ def _run_once(kind: type[Backend], variant: str, network: bytes) -> Probe:
     return Probe(True, backend.detail)
 
 
-def _list_inputs(end: TensorInfo) -> tuple[NDArray[Any], NDArray[Any]]:
+def _list_inputs(end: TensorSpec) -> tuple[NDArray[Any], NDArray[Any]]:
     """Make a black picture and one of noise, for what depends on the numbers that come."""
     dtype = np.dtype(end.quantisation.dtype)
     noise = np.random.default_rng(0).random(end.shape)

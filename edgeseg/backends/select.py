@@ -15,7 +15,7 @@ from edgeseg.backends.parity import Parity, measure_parity, refuse_other_masks
 from edgeseg.core.card import COMPILED, OK, UNMAPPED, read_verdict
 from edgeseg.core.errors import BackendError, EdgesegError, ModelFileError, UnknownNameError
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.core.signature import fits_grid
+from edgeseg.core.signature import has_integer_stride
 from edgeseg.machine.boards import recommend_backends
 
 AUTO = "auto"
@@ -64,7 +64,7 @@ def select_backend(model: ModelFile, requested: str = AUTO, threads: int = 1, en
     return _try_in_turn(model, _rank_backends(model), threads, enforce_parity)
 
 
-def prove_network(model: ModelFile, requested: str = AUTO) -> None:
+def run_trial_first(model: ModelFile, requested: str = AUTO) -> None:
     """Make the trial of a file that is new here, so that it is not part of what is timed; refusals come in loading."""
     name, _, variant = (_rank_backends(model)[0] if requested == AUTO else requested).partition(":")
     if name in (CpuBackend.name, OnnxBackend.name) and model.is_onnx == (name == OnnxBackend.name):
@@ -142,7 +142,7 @@ def _check_ends(model: ModelFile, backend: Backend) -> None:
     wanted = (1, card.input.height, card.input.width, card.input.channels)
     types = (card.input_quantisation.dtype, card.output_quantisation.dtype)
     found = (source.quantisation.dtype, sink.quantisation.dtype)
-    drawn = fits_grid(card.input, sink.shape) and sink.shape[-1] == card.output.channels
+    drawn = has_integer_stride(card.input, sink.shape) and sink.shape[-1] == card.output.channels
     if source.shape != wanted or not drawn or found != types:
         raise ModelFileError(
             f"Expected the model in {model.path} to take {wanted} and give {card.output.channels} channels as its "

@@ -27,7 +27,7 @@ from edgeseg.core.progress import Advance, ignore, progress_bar
 from edgeseg.core.spec import Quantisation
 from edgeseg.core.stats import Percentiles, estimate_mean
 from edgeseg.evaluation.score import Evaluation, ScoredCase, estimate_drop, score_cases, summarise_cases
-from edgeseg.frame.postprocess import tensor_to_reals
+from edgeseg.frame.postprocess import dequantise
 from edgeseg.frame.preprocess import pixels_to_tensor
 from edgeseg.graph.operators import CONVERSIONS, read_graph
 from edgeseg.graph.summary import count_operators, measure_sparsity
@@ -187,7 +187,7 @@ class LayerReader:
         (source,) = self._interpreter.get_input_details()
         self._interpreter.set_tensor(source["index"], pixels_to_tensor(pixels, self._card.input_quantisation))
         self._interpreter.invoke()
-        return [tensor_to_reals(self._interpreter.get_tensor(step.tensor), step.quantisation) for step in self.steps]
+        return [dequantise(self._interpreter.get_tensor(step.tensor), step.quantisation) for step in self.steps]
 
 
 def compare_layers(parent: ModelFile, child: ModelFile, images: NDArray[np.uint8]) -> tuple[LayerError, ...]:

@@ -22,12 +22,12 @@ from edgeseg.data.reading import Case, find_values
 from edgeseg.data.split import split_cases
 from edgeseg.frame.images import SUFFIXES, choose_white, read_image
 
+# An inverted mask covers the image's border; heads, hearts and livers that fill an image leave some of it.
 FRAMED = 0.9
-"""An inverted mask covers the image's border; heads, hearts and livers that fill an image leave some of it."""
+# In published sets, heads fill 30 to 50% of an image and hearts some 30%; even cropped organs leave a fifth.
 FILLED = 0.8
-"""In published sets, heads fill 30 to 50% of an image and hearts some 30%; even cropped organs leave a fifth."""
+# Of so many groups, 3 are tested on and 2 validate (15% and 12%): with fewer, single patients decide.
 FEW_GROUPS = 20
-"""Of so many groups, 3 are tested on and 2 validate (15% and 12%): with fewer, single patients decide."""
 CROPPED = "Images are cropped to the ultrasound region that their headers name, as in a stream of such files."
 READY, DEFECTS, LEAK = "ready", "defects", "leak"
 DEEP = 16
@@ -255,8 +255,8 @@ def span(values: list[int] | list[float]) -> dict[str, float] | None:
     return {"low": low, "median": median, "high": high}
 
 
+# Whether data can be divided does not depend on the shares.
 ANY_SPLIT = SplitSpec(seed=0, validation=0.2, test=0.2)
-"""Whether data can be divided does not depend on the shares."""
 
 
 def check_survey(survey: Survey, on_case: Advance = ignore) -> CheckReport:

@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import DataError
 from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, digest_regular
 from edgeseg.core.progress import Advance, ignore
-from edgeseg.core.redact import can_be_written
+from edgeseg.core.redact import is_printable
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.defects import DataWarning, DefectError, bad_names, nothing_marked, nothing_unmarked
 from edgeseg.data.groups import GROUPS, group_cases, write_groups
 from edgeseg.data.layouts.base import class_folder
 from edgeseg.data.layouts.choose import choose_layout
 from edgeseg.data.reading import Case
-from edgeseg.frame.images import choose_white, for_data, write_image
+from edgeseg.frame.images import as_data_error, choose_white, write_image
 from edgeseg.frame.postprocess import draw_ellipses
 
 __all__ = ["Case", "Dataset", "LabelledImage", "fingerprint_dataset", "open_dataset", "read_case", "read_cases"]
 PALETTE = ((255, 176, 0), (0, 200, 255), (255, 90, 140), (120, 220, 90), (180, 140, 255))
+# The Dice of a labelled ellipse and the one fitted to it; free outlines of heads, vessels and lesions have less.
 LIKENESS = 0.99
-"""The Dice of a labelled ellipse and the one fitted to it; free outlines of heads, vessels and lesions have less."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class LabelledImage:
         return sum(self.marked) > int(np.count_nonzero(self.labels))
 
 
-def open_dataset(root: Path, layout: str | None = None, group_pattern: str | None = None) -> Dataset:
+def open_dataset(root: str | Path, layout: str | None = None, group_pattern: str | None = None) -> Dataset:
     """Find the cases of a folder and refuse it when something is wrong with any of them.
 
     Args:
@@ -96,7 +96,7 @@ def open_dataset(root: Path, layout: str | None = None, group_pattern: str | Non
         layout: How the files lie; None finds out.
         group_pattern: A regular expression whose first group, found in a case's name, names its group.
     """
-    survey = survey_dataset(root, layout, group_pattern)
+    survey = survey_dataset(Path(root), layout, group_pattern)
     if survey.defects:
         raise survey.defects[0]
     return survey.dataset
@@ -124,7 +124,7 @@ def _check_names(dataset: Dataset) -> list[DefectError]:
     """Find the names that would be written into tables and reports, and cannot be."""
     names = [name for case in dataset.cases for name in (case.stem, case.group)]
     names += [*(spec.name for spec in dataset.classes), *(m for case in dataset.cases[:1] for m in case.modalities)]
-    bad = [name for name in dict.fromkeys(names) if not can_be_written(name)]
+    bad = [name for name in dict.fromkeys(names) if not is_printable(name)]
     return [bad_names(dataset.root, bad)] if bad else []
 
 
@@ -189,7 +189,7 @@ def fingerprint_dataset(dataset: Dataset) -> str:
     for case in dataset.cases:
         for path in case.files:
             if path not in digests:
-                digests[path] = for_data(digest_regular, path, MAPPED_BYTES)
+                digests[path] = as_data_error(digest_regular, path, MAPPED_BYTES)
             total.update(path.relative_to(dataset.root).as_posix().encode("utf-8", "surrogateescape"))
             total.update(digests[path])
     return total.hexdigest()

@@ -25,12 +25,12 @@ from edgeseg.core.limits import (
 )
 from edgeseg.core.spec import Region
 from edgeseg.data.reading import square_pixel
-from edgeseg.frame.images import for_data, measure_jpeg, to_frame
+from edgeseg.frame.images import as_data_error, measure_jpeg, to_frame
 
 SAMPLES = (1, 3)
 DEFLATED = "1.2.840.10008.1.2.1.99"
+# The marks of a code stream and of the segment that holds its size.
 _JPEG_2000 = b"\xff\x4f\xff\x51"
-"""The marks of a code stream and of the segment that holds its size."""
 MM_PER_CM, CENTIMETRES = 10.0, 3
 PICTURE, TISSUE = 1, 1
 SIZE_TAGS = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames")
@@ -63,7 +63,7 @@ PIXEL_TAGS = (
 
 def read_header(path: Path, tags: Sequence[str]) -> Any:
     """Read these tags of a header and nothing else."""
-    for_data(check_regular, path, DICOM_BYTES)
+    as_data_error(check_regular, path, DICOM_BYTES)
     with silent_dicom(path) as pydicom:
         _refuse_deflated(pydicom.filereader.read_file_meta_info(path), path)
         with _CountedReader(io.FileIO(path)) as file:
@@ -118,7 +118,7 @@ def check_announced(header: Any, path: Path) -> int:
     with silent_dicom(path):
         size = int(header.Columns), int(header.Rows)
         samples, frames = int(header.get("SamplesPerPixel") or 1), int(header.get("NumberOfFrames") or 1)
-    for_data(check_pixels, path, *size)
+    as_data_error(check_pixels, path, *size)
     if not (1 <= frames <= DICOM_FRAMES and samples in SAMPLES):
         raise DataError(
             f"Expected 1 to {DICOM_FRAMES} frames of 1 or 3 samples in {path}, got {frames} of {samples}.",

@@ -19,11 +19,11 @@ from edgeseg.data.defects import DataWarning, DefectError, missing_rows, repeate
 from edgeseg.data.reading import CIRCUMFERENCE_MM, GIVEN_PARTS, PIXEL_MM, Case, describe_range, is_within
 from edgeseg.frame.images import read_bytes
 
+# A comma; a semicolon where the comma is the decimal point; a tab in Excel's "Unicode text".
 SEPARATORS = (",", ";", "\t")
-"""A comma; a semicolon where the comma is the decimal point; a tab in Excel's "Unicode text"."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+# Excel may write the separator into a line of its own, above the header.
 _EXCEL_HINT = "sep="
-"""Excel may write the separator into a line of its own, above the header."""
 GROUPS = "groups.csv"
 COLUMNS = ("stem", "group", "part", "pixel_size_mm", "head_circumference_mm")
 

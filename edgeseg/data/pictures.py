@@ -22,8 +22,8 @@ TILE, GAP = 192, 4
 COLUMNS, ROWS = 8, 6
 OUTLINE_LEVEL = 127
 Picture = NDArray[np.uint8]
+# A mask, and the RGB colour it is outlined in.
 Outline = tuple[Picture, tuple[int, int, int]]
-"""A mask, and the RGB colour it is outlined in."""
 CASES, VARIANTS = 6, 7
 
 

@@ -20,12 +20,12 @@ Mask = NDArray[np.uint8]
 CHANNELS = (1, 3, 4)
 Reading = tuple[Frame, tuple[Mask, ...]]
 GIVEN_PARTS = ("train", "val", "test")
+# By which share the sides of a pixel may differ.
 SQUARE = 0.01
-"""By which share the sides of a pixel may differ."""
+# From a tenth of a micrometre, finer than acoustic microscopes, to a pixel as large as a torso is thick.
 PIXEL_MM = (1e-4, 100.0)
-"""From a tenth of a micrometre, finer than acoustic microscopes, to a pixel as large as a torso is thick."""
+# A head that is measured: from a fetus of a few weeks (some 20 mm) to well beyond any animal's.
 CIRCUMFERENCE_MM = (1.0, 10_000.0)
-"""A head that is measured: from a fetus of a few weeks (some 20 mm) to well beyond any animal's."""
 
 
 def read_pair(case: Case, colour: bool) -> Reading:

@@ -16,21 +16,21 @@ from pathlib import Path
 from edgeseg.core.errors import DataError, LimitError
 from edgeseg.core.limits import ARRAY_BYTES, VOLUME_HEADER_BYTES, check_pixels, check_regular, read_regular
 from edgeseg.data.reading import CHANNELS
-from edgeseg.frame.images import for_data
+from edgeseg.frame.images import as_data_error
 
+# For each version the header's length, the mark of a single file, and where that stands.
 _NIFTI_BYTES = {1: (348, b"n+1\0", 344), 2: (540, b"n+2\0", 4)}
-"""For each version the header's length, the mark of a single file, and where that stands."""
 _NIFTI_LENGTH = 540
+# The length of a number of each NIfTI type; complex ones and those of 16 bytes are no brightness.
 _NUMBER_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 128: 3, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8}
-"""The length of a number of each NIfTI type; complex ones and those of 16 bytes are no brightness."""
 _META_LINE = re.compile(r"([A-Za-z]\w*) *= *(.*)")
 _META_DATA, _META_SIZE = "ElementDataFile", "DimSize"
+# The lengths of MetaImage's numbers.
 _META_NUMBERS = {
     f"MET_{sign}{name}": length
     for name, length in (("CHAR", 1), ("SHORT", 2), ("INT", 4), ("FLOAT", 4), ("DOUBLE", 8))
     for sign in ("", "U")
 }
-"""The lengths of MetaImage's numbers."""
 _PLAIN_NAME = re.compile(r"[^\s/\\%]+\.z?raw")
 
 
@@ -40,7 +40,7 @@ def check_volume(path: Path) -> None:
     Raises:
         DataError: It is no single picture, too large, damaged, or points to another file than one beside it.
     """
-    for_data(check_regular, path, ARRAY_BYTES)
+    as_data_error(check_regular, path, ARRAY_BYTES)
     if path.suffix == ".mhd":
         _check_meta(path)
     else:
@@ -49,7 +49,7 @@ def check_volume(path: Path) -> None:
 
 def check_view(path: Path, size: tuple[int, ...]) -> None:
     """Refuse what is not one picture of a reasonable size; further sides of length 1 are passed over."""
-    for_data(check_pixels, path, *size[:2])
+    as_data_error(check_pixels, path, *size[:2])
     if math.prod(size[2:]) != 1:
         raise DataError(
             f"Expected a single picture in {path}, got the size {'x'.join(map(str, size))}.",
@@ -128,7 +128,7 @@ def _check_meta(path: Path) -> None:
         raise refuse_damaged(path)
     check_view(path, size if len(size) > 1 else (0, 0))
     data = path.with_name(fields[_META_DATA])
-    for_data(check_regular, data, ARRAY_BYTES)
+    as_data_error(check_regular, data, ARRAY_BYTES)
     packed = fields.get("CompressedData", "False").lower() == "true"
     announced = math.prod(size) * channels * number
     if channels not in CHANNELS or (_count_unpacked(data, announced) if packed else _find_size(data)) < announced:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeseg.doctor.accelerators import probe_backend
 from edgeseg.doctor.checks import Check
 from edgeseg.machine.boards import Board, is_board
-from edgeseg.machine.cameras import VideoDevice, ask_device
+from edgeseg.machine.cameras import VideoDevice, query_device
 from edgeseg.machine.host import Machine, parse_version
 
 RAW_SENSOR = ("BA", "BG", "GB", "GR", "RG", "pB", "pG", "pR", "pg", "BY")
@@ -119,7 +119,7 @@ def check_camera_formats(machine: Machine) -> Check:
 def _ask(machine: Machine, path: str) -> VideoDevice | None:
     """Ask one device; one that does not answer is no camera, or closed to this user, of which another check speaks."""
     try:
-        return ask_device(machine.root / path, machine.control_device)
+        return query_device(machine.root / path, machine.control_device)
     except OSError:
         return None
 

@@ -11,6 +11,7 @@ from edgeseg.core.card import COMPILED, UNCERTAIN, UNMAPPED
 from edgeseg.graph.findings import Finding, Objection, make_finding, summarise_findings
 from edgeseg.graph.operators import Graph, Operator, Tensor
 
+# The highest version of each operator that the compiler reads; a file with a higher one is refused as a whole.
 VERSIONS = {
     "ADD": 4,
     "CONCATENATION": 3,
@@ -26,16 +27,15 @@ VERSIONS = {
     "SOFTMAX": 3,
     "TRANSPOSE_CONV": 3,
 }
-"""The highest version of each operator that the compiler reads; a file with a higher one is refused as a whole."""
+# Operators that are documented as mapped, with limits and versions that are not known here.
 UNTRIED = (
     *("AVERAGE_POOL_2D", "EXPAND_DIMS", "FULLY_CONNECTED", "L2_NORMALIZATION", "MAXIMUM", "MEAN", "MINIMUM", "MUL"),
     *("PACK", "PAD", "PRELU", "REDUCE_MAX", "REDUCE_MIN", "RELU_N1_TO_1", "RESHAPE", "SLICE", "SPACE_TO_DEPTH"),
     *("SPLIT", "SQUEEZE", "STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE"),
 )
-"""Operators that are documented as mapped, with limits and versions that are not known here."""
 CHIP_BYTES = 8 * 2**20
+# Resizes were seen on the chip up to the first and on the CPU beyond the second.
 SURE_SIDE, DOUBTFUL_SIDE = 128, 256
-"""Resizes were seen on the chip up to the first and on the CPU beyond the second."""
 SOFTMAX_LIMIT = 16_000
 _FUSED = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 _UNFUSED = ("AVERAGE_POOL_2D", "CONCATENATION", "MAX_POOL_2D", "TRANSPOSE_CONV")

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.flatbuffer import TYPES, FlatbufferError, NetworkOperator, NetworkTensor, read_network
 
+# Operators that compute nothing and only change how numbers are written.
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
-"""Operators that compute nothing and only change how numbers are written."""
 _OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _ACTIVATIONS = {value: name for name, value in vars(schema.ActivationFunctionType).items() if not name.startswith("_")}
 _NUMPY_TYPES = {name: np.dtype(name) for name in ("float32", "float16", "int8", "uint8", "int16", "int32", "int64")}
 _PICTURE = 4
+# How many dimensions the inputs of an operator have, for those whose shapes are looked at: of a picture (4) exactly,
+# and then the result has as many; else at least.
 _RANKS = {
     "CONV_2D": (4, 4),
     "DEPTHWISE_CONV_2D": (4, 4),
@@ -33,8 +35,7 @@ _RANKS = {
     "RESIZE_NEAREST_NEIGHBOR": (4,),
     "SOFTMAX": (1,),
 }
-"""How many dimensions the inputs of an operator have, for those whose shapes are looked at: of a picture (4) exactly,
-and then the result has as many; else at least."""
+# Operators with an activation or strides, whose options are a few numbers and nothing that leads elsewhere.
 _OPTIONS = {
     "ADD": "AddOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",
@@ -52,7 +53,6 @@ _OPTIONS = {
     "SUB": "SubOptions",
     "TRANSPOSE_CONV": "TransposeConvOptions",
 }
-"""Operators with an activation or strides, whose options are a few numbers and nothing that leads elsewhere."""
 _BITS = dict(TYPES.values())
 _FILTERED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeseg.core.errors import EdgesegError, RecipeError, UnknownNameError
 from edgeseg.core.limits import TOML_BYTES, read_regular
-from edgeseg.core.redact import make_line
+from edgeseg.core.redact import to_one_line
 from edgeseg.core.schema import SchemaError, from_plain
 
 ROOT = Path("/")
@@ -107,7 +107,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         table: dict[str, Any] = tomllib.loads(read_regular(path, TOML_BYTES).decode("utf-8"))
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets without end
         raise RecipeError(
-            f"Expected TOML in {path}, got what does not parse: {make_line(error)}.", "Correct the file."
+            f"Expected TOML in {path}, got what does not parse: {to_one_line(error)}.", "Correct the file."
         ) from error
     return table
 

@@ -13,8 +13,8 @@ QUERY_CAPABILITIES = 0x80685600
 LIST_FORMATS = 0xC0405602
 _CAPTURE = 1
 _CAN_CAPTURE = 0x1
+# The device has capabilities of its own beside those of all its siblings.
 _HAS_OWN = 0x80000000
-"""The device has capabilities of its own beside those of all its siblings."""
 _MOST_FORMATS = 64
 
 _CAPABILITIES = struct.Struct("16s32s32sIII12x")
@@ -30,7 +30,7 @@ class VideoDevice:
     """Four letters each, such as MJPG or YUYV."""
 
 
-def ask_device(path: Path, control: Control) -> VideoDevice:
+def query_device(path: Path, control: Control) -> VideoDevice:
     """Ask a video device for its name and the formats that it captures.
 
     Raises:

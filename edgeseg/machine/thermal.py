@@ -9,12 +9,12 @@ from pathlib import Path
 from edgeseg.machine.boards import ROOT, read_text
 
 SENSORS = ("sys/class/thermal/thermal_zone*/temp", "sys/class/apex/apex_*/temp")
+# A Raspberry Pi's: bits 0 to 3 are about now, the same ones 16 higher about the time since the start.
 FIRMWARE = "sys/devices/platform/soc*/soc*firmware/get_throttled"
-"""A Raspberry Pi's: bits 0 to 3 are about now, the same ones 16 higher about the time since the start."""
 LOW_VOLTAGE, SLOWED = 0x1, 0xE
 _COOLERS = "sys/class/thermal/cooling_device*"
+# Fans are cooling devices, too; those that lower the clock are named after the processor.
 _COOLED_BY_CLOCK = ("cpu", "processor")
-"""Fans are cooling devices, too; those that lower the clock are named after the processor."""
 GOVERNORS = "sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
 
 

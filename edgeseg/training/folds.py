@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,14 @@ from edgeseg.data.dataset import fingerprint_dataset
 from edgeseg.data.split import fingerprint_split, refuse_other_split
 from edgeseg.evaluation.score import Evaluation, ScoredCase, score_part, summarise_cases, write_cases
 from edgeseg.model.losses import find_loss
+from edgeseg.training.config import TrainInputs, write_config
 from edgeseg.training.loading import load_data, refuse_changed_data
+from edgeseg.training.options import TrainOptions
 from edgeseg.training.resume import FOLDS, PLAN, begin_plan, find_partial, has_checkpoint, read_plan
-from edgeseg.training.run import MODEL, RunRecord, TrainOptions, read_run
+from edgeseg.training.run import MODEL, RunRecord, read_run
 from edgeseg.training.trainer import resume_run, train_run
 
+_LOG = logging.getLogger(__name__)
 SUMMARY, CASES = "folds.json", "cases.csv"
 
 
@@ -85,6 +89,7 @@ def train_folds(
     plan = FoldPlan(options, folds, split, *fingerprints, init=start)
     with staged_folder(out, overwrite, keep_partial=True) as folder:
         begin_plan(folder, to_plain(plan))
+        write_config(folder, out, options, TrainInputs(data, init, folds, split.layout, split.group_pattern))
         return _train_missing(data, folder, plan)
 
 
@@ -123,7 +128,7 @@ def _refuse_changes(data: Path, plan: FoldPlan, out: Path) -> None:
 def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:
     dice = []
     for fold in range(plan.folds):
-        print(f"fold {fold + 1} of {plan.folds}", flush=True)
+        _LOG.info("fold %d of %d", fold + 1, plan.folds)
         record = _train_fold(data, folder, plan, fold)
         dice.append(_read_dice(record, fold))
     together = _score_together(data, folder, plan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from edgeseg.frame.preprocess import denoise_pixels, frame_to_grid, mask_to_grid
 from edgeseg.training.memory import check_images
 from edgeseg.training.run import FINISHED, SPLIT, RunRecord
 
+_LOG = logging.getLogger(__name__)
 LARGEST_RATIO = 10.0
 """The rarest class weighs at most this many times as much as the most frequent one."""
 
@@ -56,19 +57,19 @@ class LoadedData:
         thumbnails = np.stack([make_thumbnail(self.images[case.stem].frame) for case in cases])
         return sum(pair.leaks for pair in find_duplicates(cases, thumbnails))
 
-    def print_warnings(self) -> None:
+    def log_warnings(self) -> None:
         """Print the warnings that `data check` gives of usable data."""
         for warning in find_warnings(self.dataset, [measure_marks(image) for image in self.images.values()]):
-            print(f"edgeseg: {warning.message}\n  {warning.hint}", file=sys.stderr, flush=True)
+            _LOG.warning("%s\n  %s", warning.message, warning.hint)
         if self.dataset.header_region:
-            print(f"edgeseg: {CROPPED}", file=sys.stderr, flush=True)
+            _LOG.warning("%s", CROPPED)
 
-    def print_leaks(self, pairs: int) -> None:
+    def log_leaks(self, pairs: int) -> None:
         """Warn of near-duplicates; training continues, since only a person can tell whether they are a problem."""
         if pairs:
             sentence = describe_leak(pairs, any(case.part for case in self.dataset.cases))
             hint = "The training goes on, but its test figures may flatter. Look at: edgeseg data check DATA --sheet F"
-            print(f"edgeseg: {sentence}\n  {hint}", file=sys.stderr, flush=True)
+            _LOG.warning("%s\n  %s", sentence, hint)
 
     def write_split(self, folder: Path) -> None:
         """Write split.csv: the part of each case."""
@@ -137,11 +138,10 @@ def _refuse_other_region(data: LoadedData, record: RunRecord, run: Path) -> None
             f"Expected images as {run} was begun on, got images that are now cropped to their header's region.",
             "Begin again with --overwrite: a stream of such files shows the network that region alone.",
         )
-    print(
-        f"edgeseg: {run} was trained on whole frames; its images are now cropped to the region that their headers "
-        "name, as a stream of such files is.\n  Train again: the network was not made for what it is shown.",
-        file=sys.stderr,
-        flush=True,
+    _LOG.warning(
+        "%s was trained on whole frames; its images are now cropped to the region that their headers name, as a stream "
+        "of such files is.\n  Train again: the network was not made for what it is shown.",
+        run,
     )
 
 

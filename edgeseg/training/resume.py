@@ -8,8 +8,8 @@ Every result grows as OUT.partial (core/files). In there
 
 from __future__ import annotations
 
+import logging
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,9 @@ from edgeseg.core.files import partial_path, write_json
 from edgeseg.core.schema import SchemaError, read_json_table
 from edgeseg.model.keras import tf
 from edgeseg.training.ema import WeightEma
-from edgeseg.training.run import RECORD
+from edgeseg.training.run import RECORD, rename_options
 
+_LOG = logging.getLogger(__name__)
 PLAN, CHECKPOINT = "plan.json", "checkpoint"
 INTERRUPTED_TRAINING, FOLDS, COMPRESSION, NOTHING = "training", "cross-validation", "compression", ""
 _COMMANDS = {
@@ -42,8 +43,7 @@ class Partial:
     def expect(self, *kinds: str) -> bool:
         """Return whether there is something of these kinds to continue; something of another kind is refused."""
         if self.kind == NOTHING:
-            partial = partial_path(self.out)
-            print(f"edgeseg: {partial} holds nothing to go on with; it begins anew.", file=sys.stderr, flush=True)
+            _LOG.warning("%s holds nothing to go on with; it begins anew.", partial_path(self.out))
             return False
         if self.kind not in kinds:
             raise RunError(
@@ -93,12 +93,14 @@ def begin_plan(folder: Path, plan: Mapping[str, Any]) -> None:
 def read_plan(folder: Path) -> dict[str, Any]:
     """Read the plan of an interrupted result."""
     try:
-        return read_json_table(folder / PLAN)
+        table = read_json_table(folder / PLAN)
     except SchemaError as error:
         raise RunError(
             f"Expected what was to be made in {folder / PLAN}, got a damaged file: {error}.",
             "Begin again with --overwrite.",
         ) from error
+    rename_options(table)
+    return table
 
 
 class Checkpoint:

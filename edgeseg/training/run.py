@@ -1,6 +1,7 @@
-"""The run folder that a training writes, and the options and record in its run.json.
+"""The run folder that a training writes, and its record run.json.
 
 RUN/run.json        all that is needed to repeat the training, and its results
+RUN/config.toml     the options, for `edgeseg train --config`
 RUN/weights.h5      the best weights
 RUN/model.tflite    the float32 model with its card, for evaluate, bench and stream
 RUN/history.csv     one line per epoch
@@ -21,105 +22,16 @@ from typing import Any
 from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
-from edgeseg.core.limits import BATCH, EPOCHS
+from edgeseg.core.options import rename_former
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table, to_plain
-from edgeseg.core.spec import InputSpec, OutputSpec, check_choice
-from edgeseg.data.augment import choose_variations
-from edgeseg.model.spec import UNetSpec, find_size
+from edgeseg.core.spec import InputSpec, OutputSpec
+from edgeseg.model.spec import UNetSpec
+from edgeseg.training.options import TrainOptions
 
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
 TEST_CASES, TEST_ROWS, SPLIT = "test-cases.png", "test-cases.csv", "split.csv"
-AVERAGE = 0.998
-LARGEST_SEED = 2**32
-"""What NumPy's generator takes as a seed."""
-SIZE_STEP = 32
-"""The named models halve the resolution up to five times."""
-CHOICES = {
-    "schedule": ("cosine", "plateau"),
-    "precision": ("float32", "mixed"),
-    "strategy": ("one", "mirrored", "multi-worker"),
-    "class_weights": ("auto", "none"),
-}
 TRAINING, FINISHED = "training", "finished"
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """The options of a training."""
-
-    model: str = "small"
-    size: int = 256
-    stem: str | None = None
-    """None, here and below: as the named size has it."""
-    epochs: int | None = None
-    """None: as many as the number of training images asks for."""
-    batch: int = 8
-    learning_rate: float = 2e-3
-    seed: int = 0
-    loss: str = "bce-dice"
-    denoise: str = "none"
-    augment: str = "all"
-    colour: str = "grey"
-    activation: str = "sigmoid"
-    skip: str | None = None
-    upsampling: str | None = None
-    convolution: str = "plain"
-    dropout: float = 0.1
-    l2: float = 0.0
-    average: float = AVERAGE
-    schedule: str = "cosine"
-    patience: int | None = None
-    precision: str = "float32"
-    strategy: str = "one"
-    class_weights: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.epochs is not None and not 1 <= self.epochs <= EPOCHS:
-            raise ValueError(f"expected 1 to {EPOCHS} epochs, got {self.epochs}")
-        if not 0 <= self.seed < LARGEST_SEED:
-            raise ValueError(f"expected a seed from 0 to below {LARGEST_SEED}, got {self.seed}")
-        choose_variations(self.augment)
-        if not 1 <= self.batch <= BATCH:
-            raise ValueError(f"expected a batch of 1 to {BATCH}, got {self.batch}")
-        if not 0.0 < self.learning_rate < float("inf"):
-            raise ValueError(f"expected a learning rate above 0, got {self.learning_rate}")
-        if not 32 <= self.size <= 1024 or self.size % SIZE_STEP:
-            raise ValueError(f"expected a size from 32 to 1024 that {SIZE_STEP} divides, got {self.size}")
-        self.describe_network(outputs=1)
-        self._check_course()
-
-    def _check_course(self) -> None:
-        if not 0.0 <= self.average < 1.0:
-            raise ValueError(f"expected an average from 0 to below 1, got {self.average}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"expected a patience of at least 1 epoch, got {self.patience}")
-        for name, known in CHOICES.items():
-            check_choice(name, getattr(self, name), known)
-
-    @property
-    def input(self) -> InputSpec:
-        """The network's input as options describe it; how white its images are is only known with the data."""
-        return InputSpec(self.size, self.size, self.colour, denoise=self.denoise)
-
-    def describe_network(self, outputs: int) -> UNetSpec:
-        """Describe the network for a number of output channels."""
-        named = find_size(self.model)
-        stem = self.stem or named.stem
-        return UNetSpec(
-            height=self.size,
-            width=self.size,
-            channels=self.input.channels,
-            outputs=outputs,
-            activation=self.activation,
-            widths=named.widths_behind(stem),
-            skip=self.skip or named.skip,
-            stem=stem,
-            dropout=self.dropout,
-            upsampling=self.upsampling or named.upsampling,
-            convolution=self.convolution,
-            l2=self.l2,
-        )
 
 
 @dataclass(frozen=True)
@@ -214,11 +126,18 @@ def _read_record(folder: Path) -> RunRecord:
         data = read_json_table(path)
         if data.get("schema") != SCHEMA:
             raise SchemaError(f"expected schema {SCHEMA}, got {data.get('schema')!r}")
+        rename_options(data)
         return from_plain(RunRecord, data)
     except ValueError as error:
         raise RunError(
             f"Expected a complete {path}, got a damaged one: {error}.", "Train again, with --overwrite."
         ) from error
+
+
+def rename_options(table: dict[str, Any]) -> None:
+    """Rename the options of an earlier release in a table that holds options."""
+    if isinstance(table.get("options"), dict):
+        table["options"] = rename_former(TrainOptions, table["options"])
 
 
 def _no_run(folder: Path) -> RunError:

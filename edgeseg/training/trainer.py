@@ -32,10 +32,12 @@ from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras, read_weights, tf
 from edgeseg.model.losses import find_loss
 from edgeseg.model.unet import build_unet
+from edgeseg.training.config import TrainInputs, write_config
 from edgeseg.training.history import RunLog, draw_curve, summarise_timing
 from edgeseg.training.loading import LoadedData, load_data, load_same_data, to_grid, weigh_by_rarity
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, computing_in, fit_model, plan_epochs
 from edgeseg.training.memory import check_memory
+from edgeseg.training.options import TrainOptions
 from edgeseg.training.pipeline import Feed
 from edgeseg.training.resume import Checkpoint, has_checkpoint, remove_checkpoint
 from edgeseg.training.run import (
@@ -46,7 +48,6 @@ from edgeseg.training.run import (
     TRAINING,
     WEIGHTS,
     RunRecord,
-    TrainOptions,
     read_interrupted,
     read_run,
     write_record,
@@ -101,12 +102,20 @@ def train_run(
     start = read_run(init).name if init is not None else None
     record = _begin_record(loaded, os.path.relpath(data, out), options, start)
     if test and role.chief:
-        loaded.print_warnings()
-        loaded.print_leaks(record.near_duplicates)
+        loaded.log_warnings()
+        loaded.log_leaks(record.near_duplicates)
     with staged_folder(out, overwrite, keep_partial=True) if role.chief else worker_folder() as folder:
         write_record(folder, record)
         loaded.write_split(folder)
+        _write_config(folder, out, record, data, init)
         return _train(loaded, record, RunPaths(folder, folder, role), init, test)
+
+
+def _write_config(folder: Path, out: Path, record: RunRecord, data: Path, init: Path | None) -> None:
+    """Write config.toml, but not for a fold or another split that the options of `edgeseg train` cannot name."""
+    layout, group_pattern = record.split.layout, record.split.group_pattern
+    if record.split == plain_split(record.options.seed, layout, group_pattern):
+        write_config(folder, out, record.options, TrainInputs(data, init, None, layout, group_pattern))
 
 
 def resume_run(data: Path, out: Path, overwrite: bool = False, init: Path | None = None) -> RunRecord:
@@ -214,7 +223,7 @@ def _fit(model: Any, loaded: LoadedData, record: RunRecord, run_paths: RunPaths)
         build_unet(record.spec),
         validation,
         folder / WEIGHTS,
-        options.average,
+        options.ema,
         training_schedule.window,
     )
     checkpoint = Checkpoint(folder, run_paths.source, model, evaluator.ema)

@@ -16,8 +16,8 @@ from edgeseg.model.keras import read_weights, write_weights
 from edgeseg.training.ema import WeightEma
 from edgeseg.training.history import EpochCost, EpochResult, best_result, make_result, read_history, write_history
 from edgeseg.training.loading import GridArrays, to_reals
+from edgeseg.training.options import EMA
 from edgeseg.training.pipeline import shrink_masks
-from edgeseg.training.run import AVERAGE
 
 MASK_THRESHOLD = 0.5
 
@@ -68,7 +68,7 @@ class EpochEvaluator:
         ema_model: Any,
         validation: GridArrays,
         path: Path,
-        ema_decay: float = AVERAGE,
+        ema_decay: float = EMA,
         window: int = 1,
     ) -> None:
         """Prepare to evaluate a model in training.

@@ -8,8 +8,8 @@ import pytest
 from edgeseg.data.augment import AugmentSpec
 from edgeseg.training.ema import WeightEma
 from edgeseg.training.loading import GridArrays
+from edgeseg.training.options import EMA
 from edgeseg.training.pipeline import Feed, Part, build_pipeline, shrink_masks
-from edgeseg.training.run import AVERAGE
 
 pytestmark = pytest.mark.integration
 
@@ -60,7 +60,7 @@ def test_averaged_weights_are_steadier_and_take_no_nan_in() -> None:
 
     model = keras.Sequential([keras.layers.Dense(1, use_bias=False, input_shape=(1,))])
     twin = keras.models.clone_model(model)
-    average, weight = WeightEma(model, AVERAGE), model.weights[0]
+    average, weight = WeightEma(model, EMA), model.weights[0]
     for step in range(400):
         weight.assign([[10.0 if step % 2 else -10.0]])
         average.update()

@@ -20,7 +20,8 @@ from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset
 from edgeseg.training import trainer
 from edgeseg.training.folds import FoldPlan, _train_fold, resume_folds, train_folds
-from edgeseg.training.run import RunRecord, TrainOptions, read_run
+from edgeseg.training.options import TrainOptions
+from edgeseg.training.run import RunRecord, read_run
 from edgeseg.training.trainer import export_run, plain_split
 from tests.commands import Fail
 from tests.discs import make_disc_data

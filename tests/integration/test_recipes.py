@@ -142,7 +142,7 @@ def test_classic_is_trained_and_followed_on_the_students_grid(
     """Its widths are made narrow here, and its size another one than the student's."""
     from edgeseg.compression.context import open_teacher
     from edgeseg.model.spec import SIZES
-    from edgeseg.training.run import TrainOptions
+    from edgeseg.training.options import TrainOptions
     from edgeseg.training.trainer import train_run
 
     monkeypatch.setitem(SIZES, "classic", dataclasses.replace(SIZES["classic"], widths=(8, 8, 16)))

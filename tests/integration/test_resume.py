@@ -15,7 +15,8 @@ from edgeseg.core.marks import write_mark
 from edgeseg.frame.images import read_image, write_image
 from edgeseg.training import trainer
 from edgeseg.training.history import read_history
-from edgeseg.training.run import TrainOptions, read_interrupted, read_run
+from edgeseg.training.options import TrainOptions
+from edgeseg.training.run import read_interrupted, read_run
 from tests.commands import Fail
 from tests.discs import make_disc_data
 from tests.encoders import STANDING_STILL, read_encoder
@@ -156,6 +157,7 @@ def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
     assert record.timing.peak_memory_mb > 100
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         ".edgeseg",
+        "config.toml",
         "curve.png",
         "history.csv",
         "logs",

@@ -10,13 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.backends import select
-from edgeseg.backends.base import Backend, Probe, TensorInfo
+from edgeseg.backends.base import Backend, Probe
 from edgeseg.backends.edgetpu import EdgeTpuBackend
 from edgeseg.backends.gpu import explain_refusal, find_adapter
 from edgeseg.backends.parity import measure_parity, refuse_other_masks
 from edgeseg.backends.select import BACKENDS, select_backend
 from edgeseg.core.errors import BackendError, EdgesegError, UnknownNameError
 from edgeseg.core.modelfile import GoldenPair, ModelFile
+from edgeseg.core.signature import TensorSpec
 from edgeseg.core.spec import Quantisation
 from tests.networks import NUMBERS, SIDE, describe_network, draw_ramp, save_network
 
@@ -28,7 +29,7 @@ class Changed(Backend):
     change: Any = staticmethod(lambda tensor: tensor)
 
     def __init__(self, network: bytes = b"", threads: int = 1, variant: str = "") -> None:
-        self.input = self.output = TensorInfo((1, SIDE, SIDE, 1), NUMBERS)
+        self.input = self.output = TensorSpec((1, SIDE, SIDE, 1), NUMBERS)
         self.detail = f"{len(network)} bytes, {threads} threads, {variant or 'no variant'}"
 
     @classmethod

@@ -8,7 +8,7 @@ import pytest
 from edgeseg.core.errors import SourceError
 from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec, Quantisation, Region
 from edgeseg.frame.postprocess import decide_labels, labels_on_frame, scores_to_labels, tensor_to_scores
-from edgeseg.frame.preprocess import encoding_table, frame_to_pixels, mask_to_grid, pixels_to_tensor, place_frame
+from edgeseg.frame.preprocess import frame_to_pixels, mask_to_grid, pixels_to_tensor, place_frame, quantisation_table
 
 INT8_INPUT = Quantisation("int8", 1 / 255, -128)
 INT8_OUTPUT = Quantisation("int8", 1 / 256, -128)
@@ -35,7 +35,7 @@ def test_any_quantisation_equals_the_rounded_float_path(scale: float, zero_point
 
 
 def test_calibrated_input_is_one_flipped_bit() -> None:
-    assert np.array_equal(encoding_table(INT8_INPUT).view(np.uint8), np.arange(256) ^ 0x80)
+    assert np.array_equal(quantisation_table(INT8_INPUT).view(np.uint8), np.arange(256) ^ 0x80)
 
 
 def test_scores_of_int8_and_float_outputs_agree() -> None:

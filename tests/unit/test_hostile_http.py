@@ -138,12 +138,12 @@ def test_a_flood_takes_no_memory(beginning: bytes, said: str) -> None:
         (b"HTTP/1.0 302 Found\r\nLocation: /again?token=Zq7\r\n\r\n", "leads to /again?token=***"),
         (b"HTTP/1.0 500 password=Zq7\r\n\r\n", "the answer 500 password=***"),
         (HEAD.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n"), "packed again as gzip"),
-        (HEAD.replace(b"; boundary=cut", b""), "does not say what divides its frames"),
-        (HEAD.replace(b"boundary=cut", b"boundary=--"), "does not say what divides its frames"),
+        (HEAD.replace(b"; boundary=cut", b""), "without a usable boundary"),
+        (HEAD.replace(b"boundary=cut", b"boundary=--"), "without a usable boundary"),
         (HEAD + PART + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", "a frame of 999"),
         (b"\x15\x03\x01\x00\x02\x02\x46", "Expected Motion JPEG from"),
-        (CHUNKED + b"5\r\n--cut\r\n-5\r\n", "chunks that do not say their length"),
-        (CHUNKED + b"2\r\nabcdef\r\n", "longer than it says"),
+        (CHUNKED + b"5\r\n--cut\r\n-5\r\n", "chunks without a valid length"),
+        (CHUNKED + b"2\r\nabcdef\r\n", "longer than its announced length"),
     ],
 )
 def test_what_is_no_motion_jpeg_is_told(answer: bytes, said: str) -> None:

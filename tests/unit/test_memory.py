@@ -49,7 +49,7 @@ def test_what_real_steps_took_is_estimated_within_a_third(
     model: str, size: int, batch: int, quantised: bool, measured: float
 ) -> None:
     from edgeseg.model.unet import build_unet
-    from edgeseg.training.run import TrainOptions
+    from edgeseg.training.options import TrainOptions
 
     network = build_unet(TrainOptions(model=model, size=size).describe_network(1))
     assert 0.95 < estimate_memory(network, batch, quantised) / measured < 1.34

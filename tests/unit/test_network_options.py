@@ -10,7 +10,7 @@ import pytest
 from edgeseg.core.errors import UnknownNameError
 from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.model.spec import UNetSpec
-from edgeseg.training.run import TrainOptions
+from edgeseg.training.options import TrainOptions
 from edgeseg.training.validation import grid_dice
 
 
@@ -38,7 +38,7 @@ def test_named_sizes_say_more_than_widths() -> None:
         ({"colour": "bgr"}, "colour to be one of grey, rgb"),
         ({"dropout": 1.0}, "dropout from 0 to below 1"),
         ({"l2": -1.0}, "l2 of at least 0"),
-        ({"batch": 0}, "batch of 1 to"),
+        ({"batch": 0}, "batch from 1 to"),
         ({"size": 100}, "that 32 divides"),
     ],
 )

@@ -151,7 +151,7 @@ def test_a_writer_that_falls_silent_is_told_and_waited_for(writer: io.FileIO) ->
         heard.append(notice.state)
         told.set()
 
-    source.tell = hear
+    source.on_notice = hear
     writer.write(bytes(24 + 5))
     assert source.read() is not None
 

@@ -12,7 +12,7 @@ import pytest
 
 from edgeseg.backends import probing
 from edgeseg.backends.base import Backend, Probe
-from edgeseg.backends.cpu import CpuBackend, vouch_for
+from edgeseg.backends.cpu import CpuBackend, skip_trial
 from edgeseg.backends.gpu import GpuBackend
 from edgeseg.backends.onnx import OnnxBackend
 from edgeseg.backends.probing import try_backend, try_once
@@ -161,7 +161,7 @@ def test_only_so_many_are_remembered(home: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_this_process_made_needs_no_trial(trials: list[bytes], tmp_path: Path) -> None:
-    vouch_for(build_network())
+    skip_trial(build_network())
     select_backend(save_network(tmp_path / "own.tflite"), "cpu")
     assert trials == []
 
@@ -247,7 +247,7 @@ def test_every_backend_tries_a_new_network_once(
 def test_a_trial_that_answers_nonsense_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     for answer in (b"[]", b"\xff", b"[" * 100_000, b'{"available": "yes", "detail": ""}'):
         done = subprocess.CompletedProcess([], 0, answer, b"\x1b[31mlast words")
-        monkeypatch.setattr(probing, "feed_module", lambda *_, done=done: done)
+        monkeypatch.setattr(probing, "run_module_limited", lambda *_, done=done: done)
         probe = try_backend("cpu", "", NETWORK, "hint")
         assert not probe.available
         assert probe.detail.isprintable()

@@ -16,7 +16,8 @@ from edgeseg.data.reading import Case
 from edgeseg.data.split import Split, fingerprint_split
 from edgeseg.evaluation.score import pick_cases
 from edgeseg.training.loading import LoadedData, load_data, load_same_data
-from edgeseg.training.run import TRAINING, RunRecord, TrainOptions
+from edgeseg.training.options import TrainOptions
+from edgeseg.training.run import TRAINING, RunRecord
 from tests.discs import make_disc_data
 from tests.networks import describe_network
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import LimitError, SourceError, UnknownNameError
 from edgeseg.frame.images import write_image
-from edgeseg.streaming.grabber import CaptureOptions, Grabber
+from edgeseg.streaming.grabber import Grabber
+from edgeseg.streaming.options import CaptureOptions
 from edgeseg.streaming.sources.base import Source
 from edgeseg.streaming.sources.choose import open_source
 from edgeseg.streaming.sources.options import show_source

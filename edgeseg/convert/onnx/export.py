@@ -25,7 +25,7 @@ from edgeseg.core.card import OK, Card
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.modelfile import GoldenPair, ModelFile, pack_metadata
 from edgeseg.core.spec import Quantisation
-from edgeseg.frame.postprocess import decide_labels, tensor_to_reals, tensor_to_scores
+from edgeseg.frame.postprocess import decide_labels, dequantise, tensor_to_scores
 from edgeseg.frame.preprocess import pixels_to_tensor
 from edgeseg.graph.operators import Graph, Tensor, read_graph
 
@@ -61,7 +61,7 @@ class Comparison:
 def list_golden(model: ModelFile) -> Iterator[tuple[NDArray[Any], NDArray[np.float32]]]:
     """List the inputs of a file's golden pairs."""
     for pair in model.golden:
-        yield pair.input, tensor_to_reals(pair.input, model.card.input_quantisation).astype(np.float32)
+        yield pair.input, dequantise(pair.input, model.card.input_quantisation).astype(np.float32)
 
 
 def list_images(card: Card, images: Iterable[NDArray[np.uint8]]) -> Iterator[tuple[NDArray[Any], NDArray[np.float32]]]:
@@ -87,7 +87,7 @@ def compare_masks(model: ModelFile, data: bytes, inputs: Inputs) -> Comparison:
         count += 1
         shared += int(np.count_nonzero((first == second) & (first > 0)))
         marked += int(np.count_nonzero((first > 0) | (second > 0)))
-        far = np.abs(tensor_to_reals(wanted, card.output_quantisation) - got).max()
+        far = np.abs(dequantise(wanted, card.output_quantisation) - got).max()
         largest = float(np.maximum(largest, far))  # unlike max(), keeps NaN
     iou = round(shared / marked, 5) if marked else 1.0
     return Comparison(count, iou, round(largest, 7) if math.isfinite(largest) else None)
@@ -170,7 +170,7 @@ def _change_card(card: Card, scheme: Scheme, bare: bytes) -> Card:
 def _make_golden(model: ModelFile, bare: bytes) -> tuple[GoldenPair, ...]:
     """Run the new file on the golden inputs."""
     backend = OnnxBackend(bare)
-    reals = (tensor_to_reals(pair.input, model.card.input_quantisation) for pair in model.golden)
+    reals = (dequantise(pair.input, model.card.input_quantisation) for pair in model.golden)
     inputs = [real.astype(np.float32) for real in reals]
     return tuple(GoldenPair(tensor, backend.invoke(tensor)) for tensor in inputs)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeseg.core.errors import DataError, UnknownNameError
-from edgeseg.core.redact import can_be_written
+from edgeseg.core.redact import is_printable
 from edgeseg.data.layouts.base import Layout
 from edgeseg.data.layouts.dicom import DicomLayout
 from edgeseg.data.layouts.folders import ArraysLayout, LabelMapLayout, PlainLayout
@@ -28,7 +28,7 @@ def choose_layout(root: Path, name: str | None) -> Layout:
     """Take the named layout, or the only one that a folder fits."""
     if not root.is_dir():
         raise DataError(f"Expected a data folder at {root}, got none.", _list_layouts(LAYOUTS))
-    if not can_be_written(f"{root}{root.resolve().name}"):
+    if not is_printable(f"{root}{root.resolve().name}"):
         raise DataError(
             f"Expected a data folder whose name is UTF-8 without control characters, got {root.resolve()}.",
             "Rename it: models and reports carry the folder's name.",

@@ -37,12 +37,12 @@ from edgeseg.data.reading import (
     split_labels,
     to_channels,
 )
-from edgeseg.frame.images import for_data, list_images, read_image, to_frame
+from edgeseg.frame.images import as_data_error, list_images, read_image, to_frame
 
 FIRST = "images"
 COLOURS = 3
+# What NumPy raises on a header that is none; it reads it as a Python literal.
 _DAMAGES = (ValueError, EOFError, OSError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError)
-"""What NumPy raises on a header that is none; it reads it as a Python literal."""
 _SAVE_AGAIN = "Save the array again with numpy.save."
 
 
@@ -194,7 +194,7 @@ def _open(path: Path) -> NDArray[Any]:
     dtype, shape, fortran, start = _read_array_header(path)
     if len(shape) not in (3, 4):
         raise DataError(f"Expected an array (n, height, width[, channels]) in {path}, got {shape}.", _SAVE_AGAIN)
-    for_data(check_pixels, path, shape[2], shape[1])
+    as_data_error(check_pixels, path, shape[2], shape[1])
     if not (0 < shape[0] <= CASES and 0 < math.prod(shape[3:]) <= CLASSES):
         raise DataError(
             f"Expected 1 to {CASES} images of at most {CLASSES} channels in {path}, got the shape {shape}.", _SAVE_AGAIN
@@ -210,7 +210,7 @@ def _read_array_header(path: Path) -> tuple[np.dtype[Any], tuple[int, ...], bool
     """Read type, shape, whether the first side varies fastest, and where the numbers begin; nothing is allocated."""
     if not os.path.lexists(path):
         raise DataError(f"Expected an array at {path}, got none.", "Save the masks beside the images.")
-    for_data(check_regular, path, MAPPED_BYTES)
+    as_data_error(check_regular, path, MAPPED_BYTES)
     try:
         with path.open("rb") as file:
             major, _ = np.lib.format.read_magic(file)

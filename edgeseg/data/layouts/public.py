@@ -34,11 +34,11 @@ FINDINGS = ("benign", "malignant", "normal")
 FOLDER = "training_set"
 TABLE = "training_set_pixel_size_and_HC.csv"
 PIXEL_SIZE, CIRCUMFERENCE = "pixel size(mm)", "head circumference (mm)"
+# A closed outline fills about its hull, an open one little more than itself.
 CLOSED_SHARE = 0.9
-"""A closed outline fills about its hull, an open one little more than itself."""
 _HC18_ENDING = "_Annotation"
+# The pixel size and the circumference, in millimetres; None where the cell is empty.
 Sizes = tuple[float | None, float | None]
-"""The pixel size and the circumference, in millimetres; None where the cell is empty."""
 _NERVE_ENDING = "_mask"
 CLASSES = ("ventricle", "myocardium", "atrium")
 
