@@ -143,7 +143,6 @@ def stream(
     from edgeseg.inference.supervision import GuardedSegmenter
     from edgeseg.streaming.live import open_stream
     from edgeseg.streaming.loop import find_watchdogs, run_stream
-    from edgeseg.streaming.sinks.choose import NoticePrinter
 
     budget = choose_budget(device) if budget_ms is None else budget_ms
     with usage_errors():
@@ -152,7 +151,7 @@ def stream(
     segmenter = GuardedSegmenter(read_model(file), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
     tell_selection(segmenter.selection)
     with live_source_errors():
-        live = open_stream(segmenter, name, options, sinks, [NoticePrinter(), *find_watchdogs()])
+        live = open_stream(segmenter, name, options, sinks, find_watchdogs())
     with _showing_what_broke(json_out):
         report = run_stream(live)
     _show_report(report, json_out)

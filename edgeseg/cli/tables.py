@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from edgeseg.streaming.loop import StreamReport
     from edgeseg.streaming.sources.base import Health
 
+_LOG = logging.getLogger(__name__)
 PIPED_WIDTH = 140
 NOT_KNOWN = "n/a"
 SHOWN_DEFECTS, SHOWN_PAIRS, SHOWN_VALUES = 20, 5, 4
@@ -75,7 +77,7 @@ def print_evaluation(title: str, evaluation: Mapping[str, Any]) -> None:
 def tell_notices(notices: Sequence[str]) -> None:
     """Say on stderr what must be known before figures are believed."""
     for notice in notices:
-        print(f"edgeseg: {notice}", file=sys.stderr, flush=True)
+        _LOG.warning("%s", notice)
 
 
 def show_number(estimate: Mapping[str, Any] | None, key: str = "mean") -> str:

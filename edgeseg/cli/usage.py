@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -18,6 +18,9 @@ from edgeseg.core.errors import ModelFileError
 from edgeseg.core.redact import redact
 
 Given = TypeVar("Given", str, Path)
+_LOG = logging.getLogger(__name__)
+EVERYWHERE = ("verbose", "quiet")
+"""Options of the program that every command takes as well."""
 _LOOKED_AT = 2000
 """Entries of a folder that are looked at for an image; a folder on a slow network must not hold a command."""
 LARGEST_WHOLE = 2**31 - 1
@@ -89,7 +92,7 @@ def put_model_first(first: Given, second: Given) -> tuple[Given, Given]:
     place = Path(first)
     if is_model(place) or not is_model(Path(second)) or not (place.is_dir() or _name_other(place)):
         return first, second
-    print(f"edgeseg: MODEL comes first: {second} was taken as the model, and not {first}.", file=sys.stderr)
+    _LOG.warning("MODEL comes first: %s was taken as the model, and not %s.", second, first)
     return second, first
 
 
@@ -134,6 +137,10 @@ def _holds_images(folder: Path) -> bool:
 
 class NumberCommand(TyperCommand):
     """A command that refuses numbers which no option can mean; the span of each option is its own `min` and `max`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """List the command's own options, and those of the program that may stand behind the command, too."""
+        return [*super().get_params(ctx), *(one for one in ctx.find_root().command.params if one.name in EVERYWHERE)]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments, and look at every number among them."""

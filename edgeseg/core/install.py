@@ -9,13 +9,28 @@ import json
 import re
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import edgeseg
+from edgeseg.core.errors import MissingExtraError
 
+PACKAGES = {"train": ("tensorflow", "tf_keras"), "tune": ("optuna",), "onnx": ("onnx", "onnxruntime")}
+"""What is looked for to see whether an extra is installed."""
 CHECKOUT = Path(__file__).resolve().parents[2]
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)['"]""")
+
+
+def need_extra(extra: str) -> None:
+    """Refuse to go on without the packages of an extra.
+
+    Raises:
+        MissingExtraError: One of them is not installed.
+    """
+    for package in PACKAGES[extra]:
+        if find_spec(package) is None:
+            raise MissingExtraError(package, extra)
 
 
 def tell_install(*extras: str) -> str:

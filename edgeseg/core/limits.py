@@ -5,7 +5,6 @@ Each is far above what ultrasound needs and far below what ends a board with 4 G
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from pathlib import Path
@@ -126,6 +125,8 @@ def digest_regular(path: Path, limit: int) -> bytes:
         LimitError: It is no regular file, or larger than the limit.
     """
     check_regular(path, limit)
+    import hashlib  # loads OpenSSL, which no command needs to show its help
+
     digest = hashlib.sha256()
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         while piece := file.read(_PIECE):

@@ -9,8 +9,8 @@ import base64
 import dataclasses
 import hashlib
 import io
+import logging
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from edgeseg.core.limits import CARD_BYTES, GOLDEN_BYTES, MIB, MODEL_BYTES, TABL
 from edgeseg.core.schema import parse_json
 from edgeseg.core.signature import NetworkEnd, NetworkEnds, check_ends, read_onnx_network_ends, read_tflite_ends
 
+_LOG = logging.getLogger(__name__)
 CARD_NAME, SEAL_NAME = "edgeseg.json", "edgeseg.seal"
 GOLDEN_KEY = "golden"
 """Where golden pairs stand in the metadata of an ONNX file."""
@@ -108,8 +109,9 @@ def make_seal(network: bytes, contents: Mapping[str, bytes]) -> bytes:
     return seal.hexdigest().encode() + b"\n"
 
 
-def read_model(path: Path) -> ModelFile:
+def read_model(path: str | Path) -> ModelFile:
     """Read a model file and refuse one that is damaged, bare, of a newer schema, or whose parts do not fit."""
+    path = Path(path)
     data = _read_bytes(path)
     try:
         model = _read_onnx(path, data) if path.suffix.lower() == ".onnx" else _read_tflite(path, data)
@@ -202,10 +204,10 @@ def _tell_unsealed(path: Path) -> None:
     """Say once what is not known of a file that an edgeseg without seals wrote."""
     if path not in _noticed:
         _noticed.add(path)
-        print(
-            f"edgeseg: {path} was written before files had a seal: whether its card and golden pairs were changed "
-            "since is not verified.\n  Renew it: write it again with edgeseg compress or edgeseg train.",
-            file=sys.stderr,
+        _LOG.warning(
+            "%s was written before files had a seal: whether its card and golden pairs were changed since is not "
+            "verified.\n  Renew it: write it again with edgeseg compress or edgeseg train.",
+            path,
         )
 
 

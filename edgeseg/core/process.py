@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import logging
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 """What a Python of our own runs: its arguments are the number of folders to search, these, a module, the module's."""
 OUTPUTS = (1, 2)
+_LOG = logging.getLogger(__name__)
 
 
 def run_limited(
@@ -253,7 +255,10 @@ def captured_native_output() -> Iterator[NativeLog]:
 
 @contextlib.contextmanager
 def quiet_native_output() -> Iterator[None]:
-    """Hold back what C and C++ code writes; it is shown on stderr after all when the block raises."""
+    """Hold back what C and C++ code writes; it is shown on stderr after all when the block raises, or for debugging."""
+    if _LOG.isEnabledFor(logging.DEBUG):
+        yield
+        return
     log = NativeLog()
     try:
         with captured_native_output() as log:

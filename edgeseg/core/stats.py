@@ -97,5 +97,5 @@ def dominates(one: Costs, other: Costs) -> bool:
 
 
 def pareto_front(rows: Sequence[tuple[Costs, Row]]) -> list[Row]:
-    """Keep the rows whose costs no other one beats."""
+    """Keep the rows that no other row dominates, equal ones together."""
     return [row for costs, row in rows if not any(dominates(other, costs) for other, _ in rows)]

@@ -88,7 +88,7 @@ class LabelledImage:
         return sum(self.marked) > int(np.count_nonzero(self.labels))
 
 
-def open_dataset(root: Path, layout: str | None = None, group_pattern: str | None = None) -> Dataset:
+def open_dataset(root: str | Path, layout: str | None = None, group_pattern: str | None = None) -> Dataset:
     """Find the cases of a folder and refuse it when something is wrong with any of them.
 
     Args:
@@ -96,7 +96,7 @@ def open_dataset(root: Path, layout: str | None = None, group_pattern: str | Non
         layout: How the files lie; None finds out.
         group_pattern: A regular expression whose first group, found in a case's name, names its group.
     """
-    survey = survey_dataset(root, layout, group_pattern)
+    survey = survey_dataset(Path(root), layout, group_pattern)
     if survey.defects:
         raise survey.defects[0]
     return survey.dataset

@@ -37,8 +37,6 @@ _SAVE_AS = "Save it with 8 or 16 bit (uint8, uint16), or as reals from 0 to 1; o
 T = TypeVar("T")
 INK, ACCENT, SOFT, FAINT = "#1b2a33", "#c2410c", "#0f766e", "#94a3b8"
 
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg writes past Python; what is wrong is said by us
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 _JPEG_SIZES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 """Markers of the segments that hold the size; F7 is JPEG-LS."""
 _JPEG_LONELY = {0x01, *range(0xD0, 0xDA)}
@@ -52,12 +50,13 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
 
 
-def read_image(path: Path, colour: bool = False) -> NDArray[Any]:
+def read_image(path: str | Path, colour: bool = False) -> NDArray[Any]:
     """Read an image as grey or, on request, as BGR, of 8 or 16 bit.
 
     What a header announces is held against the table of limits before anything is decoded. OpenCV fills what a
     truncated file does not hold with grey and says nothing, so the file's end is checked as well.
     """
+    path = Path(path)
     data = read_bytes(path)
     size = measure_image(data)
     if size is None:
@@ -240,9 +239,9 @@ def encode_png(image: NDArray[Any]) -> bytes:
     return bytes(buffer)
 
 
-def write_image(path: Path, image: NDArray[Any]) -> None:
+def write_image(path: str | Path, image: NDArray[Any]) -> None:
     """Write an image as PNG, whole or not at all."""
-    write_bytes(path, encode_png(image))
+    write_bytes(Path(path), encode_png(image))
 
 
 def choose_white(brightest: Iterable[int]) -> int:

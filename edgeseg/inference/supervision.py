@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import queue
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -25,6 +25,7 @@ from edgeseg.inference.masks import AS_THE_CARD_SAYS, MaskOptions
 from edgeseg.inference.segmenter import Segmenter
 
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 INVOKE_LIMIT_S = 10.0
 """Longer than any first inference that compiles shaders; a hang lasts for ever."""
 LOAD_LIMIT_S = 120.0
@@ -253,7 +254,7 @@ class GuardedSegmenter(Segmenter):
     def _tell(self, sentence: str) -> str:
         said = redact(sentence)
         self.incidents.append(said)
-        print(f"edgeseg: {said}", file=sys.stderr)
+        _LOG.warning("%s", said)
         return said
 
 

@@ -48,9 +48,6 @@ _DOTS_PER_INCH = 150
 Place = tuple[float, float]
 
 
-mpl.use("svg")
-
-
 def draw_history(history: Sequence[EpochResult], best_epoch: int) -> str:
     """Draw how training loss and validation Dice went."""
     best = next((row for row in history if row.epoch == best_epoch), history[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import count
@@ -20,6 +21,8 @@ from edgeseg.streaming.sinks.choose import open_sinks
 from edgeseg.streaming.sources.base import Frame, Notice, Source
 from edgeseg.streaming.sources.choose import open_source
 from edgeseg.streaming.sources.options import show_source
+
+_LOG = logging.getLogger(__name__)
 
 
 class LiveStream:
@@ -124,6 +127,7 @@ class LiveStream:
             sink.see(frame)
 
     def _tell_notice(self, notice: Notice) -> None:
+        _LOG.warning("%s", notice.sentence)
         for sink in self.sinks:
             sink.notice(notice)
 

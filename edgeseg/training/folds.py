@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from edgeseg.training.options import TrainOptions
 from edgeseg.training.run import FOLDS, MODEL, PLAN, RunRecord, find_partial, read_plan, read_run
 from edgeseg.training.trainer import resume_run, train_run
 
+_LOG = logging.getLogger(__name__)
 SUMMARY, CASES = "folds.json", "cases.csv"
 
 
@@ -125,7 +127,7 @@ def _refuse_changes(data: Path, plan: FoldPlan, out: Path) -> None:
 def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:
     dice = []
     for fold in range(plan.folds):
-        print(f"fold {fold + 1} of {plan.folds}", flush=True)
+        _LOG.info("fold %d of %d", fold + 1, plan.folds)
         record = _train_fold(data, folder, plan, fold)
         dice.append(_read_dice(record, fold))
     together = _judge_together(data, folder, plan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from edgeseg.frame.preprocess import denoise_pixels, frame_to_grid, mask_to_grid
 from edgeseg.training.memory import check_images
 from edgeseg.training.run import FINISHED, SPLIT, RunRecord
 
+_LOG = logging.getLogger(__name__)
 LARGEST_RATIO = 10.0
 """The rarest class counts at most this many times as much as the most frequent one."""
 
@@ -59,16 +60,16 @@ class LoadedData:
     def tell_warnings(self) -> None:
         """Say what `data check` says of data that can be used and yet look wrong, and which part of them is used."""
         for warning in find_warnings(self.dataset, [measure_marks(image) for image in self.images.values()]):
-            print(f"edgeseg: {warning.message}\n  {warning.hint}", file=sys.stderr, flush=True)
+            _LOG.warning("%s\n  %s", warning.message, warning.hint)
         if self.dataset.header_region:
-            print(f"edgeseg: {CROPPED}", file=sys.stderr, flush=True)
+            _LOG.warning("%s", CROPPED)
 
     def tell_leaks(self, pairs: int) -> None:
         """Say what `data check` says of near-duplicates; the training goes on, since only a person can judge them."""
         if pairs:
             sentence = describe_leak(pairs, any(case.part for case in self.dataset.cases))
             hint = "The training goes on, but its test figures may flatter. Look at: edgeseg data check DATA --sheet F"
-            print(f"edgeseg: {sentence}\n  {hint}", file=sys.stderr, flush=True)
+            _LOG.warning("%s\n  %s", sentence, hint)
 
     def write_split(self, folder: Path) -> None:
         """Write down which case is in which part."""
@@ -137,11 +138,10 @@ def _refuse_other_region(data: LoadedData, record: RunRecord, run: Path) -> None
             f"Expected images as {run} was begun on, got images that are now cropped to their header's region.",
             "Begin again with --overwrite: a stream of such files shows the network that region alone.",
         )
-    print(
-        f"edgeseg: {run} was trained on whole frames; its images are now cropped to the region that their headers "
-        "name, as a stream of such files is.\n  Train again: the network was not made for what it is shown.",
-        file=sys.stderr,
-        flush=True,
+    _LOG.warning(
+        "%s was trained on whole frames; its images are now cropped to the region that their headers name, as a stream "
+        "of such files is.\n  Train again: the network was not made for what it is shown.",
+        run,
     )
 
 

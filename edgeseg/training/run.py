@@ -14,7 +14,7 @@ RUN/test-cases.csv  what every test case was judged with
 
 from __future__ import annotations
 
-import sys
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from edgeseg.core.spec import InputSpec, OutputSpec
 from edgeseg.model.spec import UNetSpec
 from edgeseg.training.options import TrainOptions
 
+_LOG = logging.getLogger(__name__)
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
 TEST_CASES, TEST_ROWS, SPLIT = "test-cases.png", "test-cases.csv", "split.csv"
@@ -214,4 +215,4 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def _tell_new_start(out: Path) -> None:
-    print(f"edgeseg: {partial_path(out)} holds nothing to go on with; it begins anew.", file=sys.stderr, flush=True)
+    _LOG.warning("%s holds nothing to go on with; it begins anew.", partial_path(out))

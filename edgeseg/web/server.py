@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import socketserver
@@ -19,6 +20,7 @@ from typing import Any, cast
 from edgeseg.core.errors import OutputError
 from edgeseg.web.access import THIS_MACHINE, Access
 
+_LOG = logging.getLogger(__name__)
 CLIENT_SECONDS = 5.0
 LARGEST_BODY = 1024 * 1024
 NO_HEADERS: Mapping[str, str] = {}
@@ -224,8 +226,7 @@ class LocalServer(ThreadingHTTPServer):
             is_due = self._complained_at is None or now - self._complained_at >= COMPLAINT_SECONDS
             self._complained_at = now if is_due else self._complained_at
         if is_due:
-            sentence = f"A request to {self._name} ended by {type(error).__name__}. This is a defect."
-            print(f"edgeseg: {sentence}", file=sys.stderr)
+            _LOG.error("A request to %s ended by %s. This is a defect.", self._name, type(error).__name__)
 
     def _admit(self, thread: threading.Thread, newcomer: Client) -> bool:
         """Give a client a place: a free one, or that of the one that has been asking for longest."""

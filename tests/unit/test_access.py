@@ -237,14 +237,14 @@ def test_no_request_prints_anything_or_ends_the_server(capfd: pytest.CaptureFixt
 
 
 def test_a_defect_that_requests_run_into_is_told_once_a_minute(
-    viewer: WebViewer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    viewer: WebViewer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(handler, "split_target", lambda target: 1 / len(target[:0]))
     for _ in range(20):
         with suppress(http.client.HTTPException, ConnectionError):
             ask(viewer, "/numbers")
     viewer.close()
-    assert capfd.readouterr().err.count("ended by ZeroDivisionError") == 1
+    assert caplog.text.count("ended by ZeroDivisionError") == 1
 
 
 def test_a_client_that_never_finishes_asking_loses_its_place(

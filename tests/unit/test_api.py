@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import edgeseg
+from edgeseg import Stream
 from edgeseg.core.errors import OutputError, SourceError
-from edgeseg.streaming.api import Stream
 from edgeseg.streaming.options import SinkOptions, StreamOptions
 from edgeseg.streaming.sources.options import show_source
 from tests.networks import save_network

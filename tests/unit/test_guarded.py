@@ -97,7 +97,7 @@ def wait_for(segmenter: GuardedSegmenter, is_true: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["fails", "hangs"])
 def test_the_cpu_takes_over_until_the_accelerator_is_loaded_again(
-    model: ModelFile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], hangs: bool
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hangs: bool
 ) -> None:
     clock = Clock()
     segmenter = open_weak(model, monkeypatch, [4, 300], hangs, clock)
@@ -111,11 +111,11 @@ def test_the_cpu_takes_over_until_the_accelerator_is_loaded_again(
     report = segmenter.report()
     assert report.requested == "weak"
     assert fault in (report.fallback_reason or "")
-    assert "weak is loaded again in 1 s" in capsys.readouterr().err
+    assert "weak is loaded again in 1 s" in caplog.text
     clock.now += PAUSES_S[0]
     wait_for(segmenter, lambda: segmenter.report().name == "weak")
     assert segmenter.report().fallback_reason is None
-    assert "weak was loaded again" in capsys.readouterr().err
+    assert "weak was loaded again" in caplog.text
     np.testing.assert_array_equal(segmenter.segment(FRAME).labels, expected)
     segmenter.close()
 

@@ -299,19 +299,19 @@ def test_missing_field_is_refused(model: Path) -> None:
 # The seal
 
 
-def test_an_old_file_is_read_with_one_notice(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_old_file_is_read_with_one_notice(model: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_unsealed(model)
     first, second = read_model(model), read_model(model)
     assert not first.sealed
     assert len(second.golden) == 1
-    said = capsys.readouterr().err
+    said = caplog.text
     assert said.count(str(model)) == 1
     assert "edgeseg compress" in said
 
 
-def test_a_sealed_file_is_read_in_silence(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sealed_file_is_read_in_silence(model: Path, caplog: pytest.LogCaptureFixture) -> None:
     read_model(model)
-    assert capsys.readouterr() == ("", "")
+    assert caplog.text == ""
 
 
 def test_a_removed_seal_does_not_make_an_old_file(model: Path) -> None:

@@ -148,13 +148,13 @@ def test_text_is_no_onnx_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("golden", [(), (PAIR, PAIR)])
 def test_files_without_a_seal_are_read_with_a_notice(
-    path: Path, golden: tuple[GoldenPair, ...], capsys: pytest.CaptureFixture[str]
+    path: Path, golden: tuple[GoldenPair, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     path.write_bytes(add_unsealed(build_onnx(), golden))
     model = read_model(path)
     assert not model.sealed
     assert [np.array_equal(pair.input, PAIR.input) for pair in model.golden] == [True] * len(golden)
-    assert str(path) in capsys.readouterr().err
+    assert str(path) in caplog.text
 
 
 @pytest.mark.parametrize(

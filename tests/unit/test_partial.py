@@ -40,9 +40,9 @@ def test_each_kind_is_known_and_gone_on_with(kind: str, tmp_path: Path) -> None:
     assert (partial.kind, partial.expect(kind)) == (kind, True)
 
 
-def test_what_holds_nothing_begins_anew_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_holds_nothing_begins_anew_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert find_partial(leave(tmp_path / "out", NOTHING), INTERRUPTED_TRAINING).expect(INTERRUPTED_TRAINING) is False
-    assert "begins anew" in capsys.readouterr().err
+    assert "begins anew" in caplog.text
 
 
 @pytest.mark.parametrize(

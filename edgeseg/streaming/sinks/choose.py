@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from edgeseg.core.spec import ClassSpec
 from edgeseg.streaming.options import SinkOptions
-from edgeseg.streaming.sinks.base import LatestResultSink, Result, Sink, StreamInfo
+from edgeseg.streaming.sinks.base import LatestResultSink, Sink, StreamInfo
 from edgeseg.streaming.sinks.json_lines import Emitter
 from edgeseg.streaming.sinks.metrics import Metrics
 from edgeseg.streaming.sinks.recording import Recording
 from edgeseg.streaming.sinks.window import Window
-from edgeseg.streaming.sources.base import Notice
 from edgeseg.streaming.viewer import WebViewer
 from edgeseg.web.access import LOCAL, grant_access
 
+_LOG = logging.getLogger(__name__)
+
 
 def open_sinks(sink_options: SinkOptions, info: StreamInfo, classes: Sequence[ClassSpec]) -> list[Sink]:
-    """Open every sink, and say on stderr where a page is served; when one cannot be opened, none stays open."""
+    """Open every sink, and log where a page is served; when one cannot be opened, none stays open."""
     with ExitStack() as opened:
         sinks: list[Sink] = []
         for opener in _list_openers(sink_options, info, classes, sinks):
@@ -58,22 +59,11 @@ def _open_page(
     )
     place = "in a browser on this machine" if sink_options.host == LOCAL else "in a browser; keep it to yourself"
     camera = "" if info.latest_slot is None else " and press 'Use this device's camera'"
-    print(f"Open {viewer.url} {place}{camera}; Ctrl-C ends the stream.", file=sys.stderr, flush=True)
+    _LOG.info("Open %s %s%s; Ctrl-C ends the stream.", viewer.url, place, camera)
     return viewer
 
 
 def _open_metrics(info: StreamInfo, port: int) -> Sink:
     metrics = Metrics(info, port)
-    print(f"Figures for Prometheus at {metrics.url}", file=sys.stderr, flush=True)
+    _LOG.info("Figures for Prometheus at %s", metrics.url)
     return metrics
-
-
-class NoticePrinter(Sink):
-    """Prints what happens to the source, and nothing of its results."""
-
-    def publish(self, result: Result) -> None:
-        """Take a result and show nothing of it."""
-
-    def notice(self, notice: Notice) -> None:
-        """Print what happened."""
-        print(f"edgeseg: {notice.sentence}", file=sys.stderr, flush=True)
