@@ -96,7 +96,7 @@ class Segmenter:
         self.card: Card = model.card
         self._masks, self._smoother = masks, ScoreSmoother()
         self.incidents: deque[str] = deque(maxlen=MAX_INCIDENTS)
-        self.selection: Selection = select_backend(model, requested, threads, enforce_parity)
+        self.selection: Selection = self._load(model, requested, threads, enforce_parity)
 
     def __call__(
         self, frame: NDArray[Any], region: Region | None = None, *, mm_per_px: float | None = None
@@ -159,6 +159,9 @@ class Segmenter:
     def report(self) -> BackendReport:
         """Describe the backend in use at this moment."""
         return self.selection.report()
+
+    def _load(self, model: ModelFile, requested: str, threads: int, enforce_parity: bool) -> Selection:
+        return select_backend(model, requested, threads, enforce_parity)
 
     def _invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
         return self.selection.backend.invoke(tensor)

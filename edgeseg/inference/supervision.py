@@ -41,6 +41,10 @@ MAX_HUNG_THREADS = 8
 """A thread that hangs in a driver cannot be ended; with so many, no new one is started until one returns."""
 
 
+class TimeLimitError(BackendError):
+    """A backend did not answer in time."""
+
+
 class TimeoutWorker:
     """Runs one task at a time on its own thread, so that the caller can stop waiting for a task that hangs."""
 
@@ -59,7 +63,7 @@ class TimeoutWorker:
         """Run a task and return its result, or raise its exception.
 
         Raises:
-            BackendError: It did not end in time; the thread hangs, so call `abandon`.
+            TimeLimitError: It did not end in time; the thread hangs, so call `abandon`.
         """
         answer = self.begin(task)
         try:
@@ -68,7 +72,7 @@ class TimeoutWorker:
             if answer.done():  # the task itself raised a TimeoutError
                 raise
             restore_output(self._thread.ident)
-            raise BackendError(f"Expected an answer within {limit_s:g} s, got none.") from timeout
+            raise TimeLimitError(f"Expected an answer within {limit_s:g} s, got none.") from timeout
 
     @property
     def has_ended(self) -> bool:
@@ -78,6 +82,11 @@ class TimeoutWorker:
     def abandon(self) -> None:
         """End the thread after its current task; one that hangs ends with the process."""
         self._tasks.put(None)
+
+    def stop(self) -> None:
+        """End the thread, which has no task left, and wait for it."""
+        self.abandon()
+        self._thread.join()
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:
@@ -130,6 +139,7 @@ class SupervisedSegmenter(Segmenter):
             clock: Returns seconds; a test passes its own.
         """
         self._worker: TimeoutWorker | None = None
+        self._hung: list[TimeoutWorker] = []
         super().__init__(model, requested, threads, enforce_parity, masks)
         self._model, self._threads, self._enforce_parity = model, threads, enforce_parity
         self._limit_s, self._clock = limit_s, clock
@@ -139,7 +149,6 @@ class SupervisedSegmenter(Segmenter):
         self._attempts, self._due_at = 0, 0.0
         self._healthy_since = clock()
         self._on_fallback = False
-        self._hung: list[TimeoutWorker] = []
 
     def close(self) -> None:
         """End the threads that call and load the accelerator."""
@@ -147,6 +156,29 @@ class SupervisedSegmenter(Segmenter):
         if self._attempt is not None:
             self._attempt.worker.abandon()
             self._attempt = None
+
+    def _load(self, model: ModelFile, requested: str, threads: int, enforce_parity: bool) -> Selection:
+        """Load the first backend within a time limit: a driver may hang, and nothing would be said of it."""
+        if requested == CpuBackend.name:
+            return super()._load(model, requested, threads, enforce_parity)
+        self._worker = TimeoutWorker("edgeseg-backend")
+        try:
+            load = partial(select_backend, model, requested, threads, enforce_parity)
+            selection = self._worker.run(load, LOAD_LIMIT_S)
+        except TimeLimitError as hang:
+            self._abandon_worker()
+            reason = f"Loading the backend {requested} took more than {LOAD_LIMIT_S:g} s."
+            if requested != AUTO:
+                raise BackendError(reason, "Choose another one: --backend cpu.") from hang
+            standby = select_backend(model, CpuBackend.name, threads, enforce_parity)
+            return replace(standby, requested=requested, fallback_reason=reason)
+        except EdgesegError:
+            self._worker.stop()
+            raise
+        if selection.backend.name == CpuBackend.name:
+            self._worker.stop()
+            self._worker = None
+        return selection
 
     def _invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
         while True:

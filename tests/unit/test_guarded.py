@@ -17,6 +17,7 @@ from edgeseg.backends.base import Backend, Probe
 from edgeseg.core.errors import BackendError
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.signature import TensorSpec
+from edgeseg.inference import supervision
 from edgeseg.inference.supervision import (
     HEALTHY_AFTER_S,
     LOAD_LIMIT_S,
@@ -178,6 +179,29 @@ def test_a_file_that_only_the_accelerator_takes_is_loaded_again_at_once_and_not_
     with pytest.raises(BackendError, match="weak failed again"):
         wait_for(segmenter, lambda: False)
     segmenter.close()
+
+
+@pytest.mark.parametrize("requested", ["weak", "auto"])
+def test_a_first_load_that_hangs_ends_at_its_time_limit(
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch, requested: str
+) -> None:
+    monkeypatch.setattr(supervision, "LOAD_LIMIT_S", LIMIT_S)
+    monkeypatch.setattr(Weak, "may_load", threading.Event())
+    monkeypatch.setattr(
+        supervision,
+        "select_backend",
+        lambda file, wanted, *more: select.select_backend(file, "weak" if wanted == "auto" else wanted, *more),
+    )
+    try:
+        if requested == "auto":
+            segmenter = SupervisedSegmenter(model, "auto")
+            assert (segmenter.report().name, segmenter.report().requested) == ("cpu", "auto")
+            assert f"{LIMIT_S:g} s" in (segmenter.report().fallback_reason or "")
+        else:
+            with pytest.raises(BackendError, match=f"weak .*{LIMIT_S:g} s"):
+                SupervisedSegmenter(model, "weak")
+    finally:
+        Weak.may_load.set()
 
 
 def test_a_failing_cpu_is_the_end(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
