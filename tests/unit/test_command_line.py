@@ -218,7 +218,7 @@ def test_notices_are_shown_or_not_wherever_the_option_stands(
     (tmp_path / "data").mkdir()
     write_image(tmp_path / "data/a.png", np.zeros((32, 32), np.uint8))
     model = save_network(tmp_path / "m.tflite").path
-    command = ["evaluate", tmp_path / "data", model]  # MODEL comes first: a notice, and then an error
+    command: list[str | Path] = ["evaluate", tmp_path / "data", model]  # MODEL comes first: a notice, and then an error
     run_main(monkeypatch, *(options if before else []), *command, *([] if before else options))
     said = capsys.readouterr().err
     assert said.count("edgeseg: MODEL comes first") == notice
