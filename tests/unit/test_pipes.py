@@ -195,9 +195,7 @@ def test_the_size_may_change_in_a_pipe() -> None:
     assert read_y4m(small + large + b"FRAME\n" + bytes(9)) == [(2, 4, 3), (4, 8, 3)]
 
 
-@pytest.mark.parametrize(
-    ("data", "said"), [(b"\x89PNG\r\n and more\n", "bytes"), (b"YUV4MPEG2 W5 H4\n", "even width")]
-)
+@pytest.mark.parametrize(("data", "said"), [(b"\x89PNG\r\n and more\n", "bytes"), (b"YUV4MPEG2 W5 H4\n", "even width")])
 def test_another_kind_of_bytes_is_refused(data: bytes, said: str) -> None:
     with pytest.raises(SourceError, match=said):
         read_y4m(data)
