@@ -30,7 +30,7 @@ from edgeseg.streaming.viewer import WebViewer
 
 if TYPE_CHECKING:
     from edgeseg.bench.measure import BenchResult
-    from edgeseg.compression.plan import CompressReport
+    from edgeseg.compression.compress import CompressReport
     from edgeseg.compression.recipe import Recipe
     from edgeseg.data.check import CheckReport
     from edgeseg.doctor.checks import Check
@@ -185,7 +185,7 @@ def train(
     """
     need_extra("train")
     from edgeseg.training.options import TrainOptions
-    from edgeseg.training.run import INTERRUPTED_TRAINING, find_partial
+    from edgeseg.training.resume import INTERRUPTED_TRAINING, find_partial
     from edgeseg.training.trainer import plain_split, resume_run, train_run
 
     chosen = dataclasses.replace(options or TrainOptions(), **changes)
@@ -255,10 +255,9 @@ def compress(
         RunError, RecipeError: There is no finished run, or its network cannot give what a recipe asks for.
     """
     need_extra("train")
+    from edgeseg.compression.compress import compress_run, open_folder
     from edgeseg.compression.gate import Gate
-    from edgeseg.compression.plan import compress_run
     from edgeseg.compression.recipe import load_recipe
-    from edgeseg.compression.resume import open_folder
     from edgeseg.machine.boards import load_board, name_board
     from edgeseg.report.compression import write_compression_report
 

@@ -18,8 +18,8 @@ from edgeseg.frame.postprocess import SCORE_ONE
 from tests.commands import assert_says
 
 if TYPE_CHECKING:
+    from edgeseg.compression.compress import Outcome
     from edgeseg.compression.context import CompressContext
-    from edgeseg.compression.plan import Outcome
     from edgeseg.training.run import RunRecord
 
 pytestmark = pytest.mark.integration
@@ -37,8 +37,8 @@ def context(trained_run: Path) -> CompressContext:
 def test_other_precisions_draw_nearly_the_float_masks(
     precision: str, ends: str, context: CompressContext, compressed: tuple[Path, Outcome]
 ) -> None:
+    from edgeseg.compression.compress import make_flatbuffer
     from edgeseg.compression.context import plan_distillation
-    from edgeseg.compression.make import make_flatbuffer
     from edgeseg.compression.recipe import load_recipe
     from edgeseg.frame.postprocess import tensor_to_scores
     from edgeseg.frame.preprocess import pixels_to_tensor
@@ -61,9 +61,9 @@ def test_other_precisions_draw_nearly_the_float_masks(
 def test_zeros_stay_zeros_through_quantisation_aware_training_and_what_draws_the_masks_has_none(
     context: CompressContext,
 ) -> None:
+    from edgeseg.compression.compress import make_flatbuffer
     from edgeseg.compression.context import plan_distillation
     from edgeseg.compression.finetune import sparsify_model
-    from edgeseg.compression.make import make_flatbuffer
     from edgeseg.compression.recipe import QatStep, Recipe, SparsifyStep
     from edgeseg.graph.summary import measure_sparsity
 
@@ -115,7 +115,7 @@ def test_too_few_zeros_are_refused() -> None:
 def test_zeros_that_the_network_cannot_have_are_refused_before_any_training(
     change: dict[str, Any], recipe: str, sentence: str, hint: str, context: CompressContext, trained_run: Path
 ) -> None:
-    from edgeseg.compression.plan import check_recipes
+    from edgeseg.compression.compress import check_recipes
     from edgeseg.compression.recipe import load_recipe
     from edgeseg.model.unet import build_unet
 
@@ -130,9 +130,9 @@ def test_zeros_that_the_network_cannot_have_are_refused_before_any_training(
 
 @pytest.mark.parametrize("steps", [2, 7, 60, 1000])
 def test_schedule_reaches_its_target_in_any_number_of_steps(steps: int) -> None:
-    from edgeseg.compression.finetune import plan_schedule
+    from edgeseg.compression.finetune import plan_sparsity
 
-    schedule = plan_schedule(0.5, steps)
+    schedule = plan_sparsity(0.5, steps)
     thinned = [schedule(step) for step in range(steps)]
     assert max(float(share) for now, share in thinned if bool(now)) == pytest.approx(0.5)
 
@@ -240,7 +240,7 @@ def test_every_layer_of_every_file_is_compared_with_float(compressed: tuple[Path
 
 
 def test_a_damaged_layer_is_found(compressed: tuple[Path, Outcome], context: CompressContext) -> None:
-    from edgeseg.compression.judge import compare_layers
+    from edgeseg.compression.evaluate import compare_layers
     from edgeseg.convert.tflite import convert_model
     from edgeseg.model.keras import keras
 
@@ -328,8 +328,8 @@ def test_open_shapes_are_refused() -> None:
 def test_layer_kept_in_float_departs_less_and_the_file_is_judged_like_all_others(
     trained_run: Path, compressed: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
+    from edgeseg.compression.compress import compress_run
     from edgeseg.compression.gate import Gate
-    from edgeseg.compression.plan import compress_run
     from edgeseg.compression.recipe import Recipe
     from edgeseg.graph.operators import read_graph
 
@@ -354,7 +354,7 @@ def test_layer_kept_in_float_departs_less_and_the_file_is_judged_like_all_others
 def test_layers_that_the_network_does_not_have_are_refused(
     layer: str, hint: str, context: CompressContext, trained_run: Path
 ) -> None:
-    from edgeseg.compression.plan import check_recipes
+    from edgeseg.compression.compress import check_recipes
     from edgeseg.compression.recipe import Recipe
 
     with pytest.raises(UnknownNameError, match=f"layer.*'{layer}'") as caught:
@@ -365,7 +365,7 @@ def test_layers_that_the_network_does_not_have_are_refused(
 def test_keeping_every_layer_in_float_is_refused(
     context: CompressContext, trained_run: Path, compressed: tuple[Path, Outcome]
 ) -> None:
-    from edgeseg.compression.plan import check_recipes
+    from edgeseg.compression.compress import check_recipes
     from edgeseg.compression.recipe import Recipe
 
     everything = tuple(layer.layer for layer in compressed[1].report.variants[1].layers)

@@ -11,6 +11,7 @@ import pytest
 
 from edgeseg.core.errors import DataError, RunError
 from edgeseg.core.files import staged_folder
+from edgeseg.core.marks import write_mark
 from edgeseg.frame.images import read_image, write_image
 from edgeseg.training import trainer
 from edgeseg.training.history import read_history
@@ -90,6 +91,7 @@ def test_a_training_that_was_stopped_before_its_record_is_begun_anew_by_resume(
     """Plain and --resume must not send the user to each other."""
     out = tmp_path / "run"
     (tmp_path / "run.partial").mkdir()
+    write_mark(tmp_path / "run.partial", whole=False)
     (tmp_path / "run.partial" / "half").touch()
     code, said = fail("train", disc_data, "--out", out)
     assert (code, "--resume" in said) == (1, True)

@@ -17,7 +17,7 @@ from edgeseg.data.dataset import open_dataset, read_case
 from edgeseg.inference.segmenter import Segmenter
 
 if TYPE_CHECKING:
-    from edgeseg.compression.plan import Outcome
+    from edgeseg.compression.compress import Outcome
 
 pytestmark = pytest.mark.integration
 

@@ -128,7 +128,7 @@ def begin_record(root: Path, **fields: Any) -> RunRecord:
 def test_the_start_of_a_training_and_its_card_say_that_the_region_is_used(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    load_data(root, SplitSpec(0, 0.2, 0.2)).tell_warnings()
+    load_data(root, SplitSpec(0, 0.2, 0.2)).log_warnings()
     assert "cropped" in caplog.text
     record = begin_record(root, status=TRAINING, header_region=True)
     card = dataclasses.replace(describe_network({}), provenance=record.provenance("float32"))

@@ -10,8 +10,8 @@ import pytest
 from edgeseg.core.errors import UnknownNameError
 from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.model.spec import UNetSpec
-from edgeseg.training.loading import grid_dice
 from edgeseg.training.options import TrainOptions
+from edgeseg.training.validation import grid_dice
 
 
 def make_spec(**changes: Any) -> UNetSpec:

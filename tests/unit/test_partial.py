@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from edgeseg.compression.resume import open_folder
+from edgeseg.compression.compress import open_folder
 from edgeseg.core.errors import OutputError, RunError
 from edgeseg.core.files import partial_path, refuse_taken, staged_folder
 from edgeseg.core.marks import MARK, write_mark
-from edgeseg.training.run import COMPRESSION, FOLDS, INTERRUPTED_TRAINING, NOTHING, find_partial
+from edgeseg.training.resume import COMPRESSION, FOLDS, INTERRUPTED_TRAINING, NOTHING, find_partial
 
 FILES: dict[str, dict[str, Any]] = {
     NOTHING: {},

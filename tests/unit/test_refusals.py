@@ -61,9 +61,9 @@ def test_near_duplicates_are_counted_and_told_in_the_words_of_the_check(
         (varied_data / kind / "twin.png").write_bytes((varied_data / kind / "case_03.png").read_bytes())
     loaded = load_data(varied_data, SPLIT)
     caplog.clear()
-    loaded.tell_leaks(loaded.count_leaks())
+    loaded.log_leaks(loaded.count_leaks())
     assert caplog.messages[0].startswith(describe_verdict(check_survey(survey_dataset(varied_data))))
-    loaded.tell_leaks(0)
+    loaded.log_leaks(0)
     assert len(caplog.messages) == 1
 
 
