@@ -49,7 +49,7 @@ def test_few_runs_say_nothing_about_drift() -> None:
 def test_conditions_in_a_sentence() -> None:
     hot = Conditions(("powersave",), (Thermal(45.0, False), Thermal(81.0, True)))
     assert hot.describe() == "CPU governor: powersave; 45 to 81 degrees Celsius, the clock was lowered for heat."
-    assert SILENT.describe() == "CPU governor: none to choose; temperature not told."
+    assert SILENT.describe() == "CPU governor: none to choose; temperature unknown."
 
 
 def test_governors_are_listed_once(tmp_path: Path) -> None:
