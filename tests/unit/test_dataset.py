@@ -10,8 +10,8 @@ import pytest
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset, read_case
+from edgeseg.data.layouts import LAYOUTS
 from edgeseg.data.layouts.base import Layout
-from edgeseg.data.layouts.choose import LAYOUTS
 from edgeseg.data.split import split_cases
 from edgeseg.frame.images import write_image
 

@@ -13,8 +13,8 @@ import pytest
 from edgeseg.core.errors import DataError, MissingExtraError, UnknownNameError
 from edgeseg.data.dataset import Dataset, fingerprint_dataset, import_dataset, open_dataset, read_case, survey_dataset
 from edgeseg.data.defects import DefectError
+from edgeseg.data.layouts import LAYOUTS
 from edgeseg.data.layouts.base import or_defect
-from edgeseg.data.layouts.choose import LAYOUTS
 from edgeseg.data.layouts.public import fill_outline
 from edgeseg.frame.images import write_image
 from tests.discs import draw_case
