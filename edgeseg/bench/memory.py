@@ -41,9 +41,7 @@ def measure_memory(path: Path, backend: str, threads: int, sha256: str = "") -> 
             f"Expected the memory of {path.name} within {LIMIT_S:g} s, got no answer.", hint
         ) from silence
     if done.returncode:
-        raise BackendError(
-            f"Measuring the memory of {path.name} failed: the process {make_line(describe_end(done))}.", hint
-        )
+        raise BackendError(f"Expected the peak memory of {path.name}, {make_line(describe_end(done))}.", hint)
     return float(done.stdout.split()[-1])
 
 
