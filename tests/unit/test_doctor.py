@@ -138,7 +138,7 @@ def test_camera_formats(machine: Machine) -> None:
 
 
 def test_gpu_is_tried_only_where_vulkan_is(machine: Machine) -> None:
-    assert accelerators.check_gpu_backend(machine).detail == "Not usable: libvulkan.so.1 is not here."
+    assert accelerators.check_gpu_backend(machine).detail == "Not usable: libvulkan.so.1 is not installed."
 
 
 def test_cpu_backend_works_here() -> None:
