@@ -66,7 +66,7 @@ def test_peak_of_memory_is_read_or_refused(tmp_path: Path) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/status").write_text("VmPeak:\t 9999 kB\nVmHWM:\t   70656 kB\n", encoding="utf-8")
     assert read_peak_mb(root=tmp_path) == 69.0
-    with pytest.raises(BackendError, match="memory"):
+    with pytest.raises(BackendError, match="VmHWM"):
         read_peak_mb(1, tmp_path)
 
 
