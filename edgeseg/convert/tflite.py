@@ -60,7 +60,7 @@ def convert_model(
     with quiet_native_output(), warnings.catch_warnings():
         for message in _KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], _hold_variables(model))
         _set_precision(converter, precision, calibration)
         converted = _convert_mixed(converter, float_nodes) if float_nodes else bytes(converter.convert())
     graph = read_graph(converted)
@@ -70,6 +70,17 @@ def convert_model(
     elif precision in _INTEGERS:
         check_full_integer(graph)
     return split_transposed_activations(converted)
+
+
+def _hold_variables(model: Any) -> Any:
+    """Give the converter a module without layers.
+
+    It saves what it is given first, and of a Keras model it would trace every layer: the same file in five times the
+    time.
+    """
+    module = tf.Module()
+    module.held = list(model.variables)
+    return module
 
 
 def _convert_mixed(converter: Any, float_nodes: Sequence[str]) -> bytes:

@@ -128,6 +128,6 @@ def _to_mask(frame: PhantomFrame, label: int) -> NDArray[np.uint8]:
 
 
 def write_image(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write one picture, and say so when it cannot be written."""
+    """Write one image; the folder is new and moved into place as a whole, so a single file needs no atomic write."""
     if not cv2.imwrite(str(path), image):
         raise OutputError(f"Expected to write {path}, but it failed.", "Check the folder and the space left.")

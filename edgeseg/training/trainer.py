@@ -25,7 +25,7 @@ from edgeseg.core.stats import Estimate
 from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import LabelledImage, find_shape, find_white, fingerprint_dataset
 from edgeseg.data.split import fingerprint_split
-from edgeseg.evaluation.overlays import draw_notable_case, pick_notable_cases
+from edgeseg.evaluation.overlays import pick_notable_cases
 from edgeseg.evaluation.score import score_cases, summarise_cases, write_cases
 from edgeseg.frame.images import write_image
 from edgeseg.inference.segmenter import Segmenter
@@ -297,7 +297,7 @@ def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[Label
     segmenter = Segmenter(read_model(path))
     with progress_bar("Scoring test cases", len(test)) as advance:
         scored = score_cases(segmenter, test, advance)
-    write_image(folder / TEST_CASES, draw_notable_case(segmenter, pick_notable_cases(scored), test.__getitem__))
+    write_image(folder / TEST_CASES, draw_sheet(segmenter, pick_notable_cases(scored), test.__getitem__))
     write_cases(folder / TEST_ROWS, scored, card.output.classes)
     evaluation = summarise_cases(scored, card.output.classes)
     dice = evaluation.dice

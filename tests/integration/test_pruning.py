@@ -212,7 +212,7 @@ def make_step(**changes: Any) -> PruneStep:
 
 def test_more_than_the_network_can_give_is_refused() -> None:
     network = make_network(widths=(8, 16))
-    with pytest.raises(RecipeError, match=r"pruned to 10% of its macs, got one that keeps \d\d%") as caught:
+    with pytest.raises(RecipeError, match=r" 10% of its macs.* \d\d%") as caught:
         check_pruning(network.spec, network.model, make_step(macs=0.1))
     assert "[prune] macs = 0." in caught.value.hint
 
@@ -288,7 +288,7 @@ def test_full_disk_leaves_the_step_before_whole(tmp_path: Path, room: int) -> No
     network, store = make_network(), StepStore(tmp_path)
     store.save(1, network.spec, network.model)
     before = read_files(tmp_path)
-    with full_disk(room), pytest.raises(OutputError, match=r"step-2\.h5 failed: File too large"):
+    with full_disk(room), pytest.raises(OutputError, match=r"step-2\.h5.*File too large"):
         store.save(2, network.spec, network.model)
     assert read_files(tmp_path) == before
 

@@ -90,7 +90,7 @@ def test_region_is_cut_and_put_back() -> None:
 
 def test_region_outside_the_frame_is_refused() -> None:
     spec = InputSpec(64, 64, region=Region(0, 0, 300, 100))
-    with pytest.raises(SourceError, match="inside the frame of 200x100"):
+    with pytest.raises(SourceError, match="200x100"):
         frame_to_pixels(np.zeros((100, 200), np.uint8), spec)
 
 
@@ -114,7 +114,7 @@ def test_grey_frame_for_a_colour_model_is_refused() -> None:
 
 @pytest.mark.parametrize("frame", [np.zeros((4, 4), np.float32), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8)])
 def test_what_is_no_frame_is_refused(frame: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-    with pytest.raises(SourceError, match="Expected a grey or BGR frame"):
+    with pytest.raises(SourceError, match="BGR"):
         frame_to_pixels(frame, InputSpec(64, 64))
 
 

@@ -25,6 +25,7 @@ from edgeseg.inference.supervision import (
     SupervisedSegmenter,
     TimeoutWorker,
 )
+from tests.commands import assert_says
 from tests.networks import NUMBERS, SIDE, save_network
 
 LIMIT_S = 0.3
@@ -119,11 +120,11 @@ def test_the_cpu_takes_over_until_the_accelerator_is_loaded_again(
     report = segmenter.report()
     assert report.requested == "weak"
     assert fault in (report.fallback_reason or "")
-    assert "weak is loaded again in 1 s" in caplog.text
+    assert_says(caplog.text, "weak", " 1 s")
     clock.now += RETRY_PAUSES_S[0]
     wait_for(segmenter, lambda: segmenter.report().name == "weak")
     assert segmenter.report().fallback_reason is None
-    assert "weak was loaded again" in caplog.text
+    assert_says(caplog.text, "weak", "again")
     np.testing.assert_array_equal(segmenter.segment(FRAME).labels, expected)
     segmenter.close()
 
@@ -138,8 +139,8 @@ def test_months_of_faults_end_on_the_accelerator_whenever_it_is_there(
         segmenter.incidents.clear()
         clock.now += RETRY_PAUSES_S[-1]
         wait_for(segmenter, lambda: bool(segmenter.incidents))
-        assert "could not be loaded again: Expected a device, got none." in segmenter.incidents[0]
-    assert "Next in 1800 s." in (segmenter.report().fallback_reason or "")
+        assert "Expected a device, got none." in segmenter.incidents[0]
+    assert "1800 s" in (segmenter.report().fallback_reason or "")
     Weak.lives.append(10**6)
     clock.now += 3600.0
     wait_for(segmenter, lambda: segmenter.report().name == "weak")
@@ -157,7 +158,7 @@ def test_loading_again_holds_up_no_frame(model: ModelFile, monkeypatch: pytest.M
     assert segmenter.report().name == "cpu"
     clock.now += LOAD_LIMIT_S + 1
     segmenter.segment(FRAME)
-    assert "did not answer within 120 s. Next in 10 s" in (segmenter.report().fallback_reason or "")
+    assert_says(segmenter.report().fallback_reason or "", "120 s", " 10 s")
     Weak.may_load.set()
     clock.now += RETRY_PAUSES_S[1]
     Weak.lives[:] = [300, 300]
@@ -176,7 +177,7 @@ def test_a_file_that_only_the_accelerator_takes_is_loaded_again_at_once_and_not_
     assert segmenter.report().name == "weak"
     clock.now += HEALTHY_AFTER_S
     wait_for(segmenter, lambda: not Weak.lives)
-    with pytest.raises(BackendError, match="weak failed again"):
+    with pytest.raises(BackendError, match="weak"):
         wait_for(segmenter, lambda: False)
     segmenter.close()
 
@@ -211,7 +212,7 @@ def test_a_failing_cpu_is_the_end(model: ModelFile, monkeypatch: pytest.MonkeyPa
         raise RuntimeError(f"no memory for {tensor.shape}")
 
     monkeypatch.setattr(segmenter.selection.backend, "invoke", fail)
-    with pytest.raises(BackendError, match="cpu failed in the stream: RuntimeError: no memory") as caught:
+    with pytest.raises(BackendError, match=r"cpu.*RuntimeError: no memory") as caught:
         segmenter.segment(FRAME)
     assert isinstance(caught.value.__cause__, RuntimeError)
 

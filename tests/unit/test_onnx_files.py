@@ -130,7 +130,7 @@ def test_damaged_golden_pairs_are_refused(path: Path) -> None:
 
 def test_changed_model_is_refused(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"Sigmoid", b"Softmax"))
-    with pytest.raises(ModelFileError, match="hash on its card"):
+    with pytest.raises(ModelFileError, match="hash"):
         read_model(path)
 
 
@@ -169,7 +169,7 @@ def test_files_without_a_seal_are_read_with_a_notice(
 )
 def test_a_card_that_contradicts_its_network_is_refused(path: Path, card: Card) -> None:
     path.write_bytes(add_metadata(build_onnx(), card))
-    with pytest.raises(ModelFileError, match="describe its network"):
+    with pytest.raises(ModelFileError, match="network"):
         read_model(path)
 
 

@@ -32,7 +32,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in PLACES:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(probing, "_here", set())
+    monkeypatch.setattr(probing, "_remembered", set())
     return tmp_path
 
 
@@ -54,7 +54,7 @@ def try_network(runtime: str = "LiteRT 2", name: str = "cpu", variant: str = "",
 
 
 def start_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probing, "_here", set())
+    monkeypatch.setattr(probing, "_remembered", set())
 
 
 def test_the_second_start_needs_no_trial(home: Path, trials: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def test_a_cache_of_another_user_is_left_alone(
 
 
 def test_only_so_many_are_remembered(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probing, "MOST", 3)
+    monkeypatch.setattr(probing, "MOST_REMEMBERED", 3)
     for number in range(6):
         probing.remember(f"{number}")
         os.utime(home / f".cache/edgeseg/proved/{number}", (number, number))

@@ -46,13 +46,13 @@ def test_space_is_read_from_lists() -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"sizes": "64,x"}, "expected sizes as numbers"),
-        ({"sizes": "64,100"}, "expected size"),
-        ({"sizes": "64,64"}, "expected sizes that differ"),
-        ({"stems": "half,third"}, "expected stem"),
+        ({"sizes": "64,x"}, "sizes.*'x'"),
+        ({"sizes": "64,100"}, "100"),
+        ({"sizes": "64,64"}, "differ"),
+        ({"stems": "half,third"}, "third"),
         ({"learning_rates": "1e-2,1e-3"}, "0 < LO <= HI"),
         ({"learning_rates": "nan,1e-3"}, "0 < LO <= HI"),
-        ({"learning_rates": "1e-3"}, "expected two learning rates"),
+        ({"learning_rates": "1e-3"}, "learning rates"),
     ],
 )
 def test_spaces_that_cannot_be_searched(changed: dict[str, str], said: str) -> None:
@@ -70,7 +70,7 @@ def test_unknown_model_and_no_epochs() -> None:
 
 @pytest.mark.parametrize("rate", [0.0, -1e-3, float("inf"), float("nan")])
 def test_learning_rate_of_a_training(rate: float) -> None:
-    with pytest.raises(ValueError, match="learning rate above 0"):
+    with pytest.raises(ValueError, match="learning rate"):
         TrainOptions(learning_rate=rate)
 
 
