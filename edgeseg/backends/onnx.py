@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from edgeseg.backends.base import Backend, Probe, refuse_variant
 from edgeseg.backends.probing import try_once
-from edgeseg.core.errors import BackendError, EdgesegError, MissingExtraError
+from edgeseg.core.errors import BackendError, EdgesegError
+from edgeseg.core.install import MissingExtraError
 from edgeseg.core.redact import to_one_line
 from edgeseg.core.signature import TensorSpec
 from edgeseg.core.spec import Quantisation

@@ -13,7 +13,7 @@ EdgesegError
 ├── DeployError     a model file cannot be packed for a board or brought there
 ├── OutputError     a result cannot be written
 ├── LimitError      an input is no regular file, or larger than the limit for its kind
-└── MissingExtraError  a package that this command needs is not installed
+└── MissingExtraError  (core/install.py) a package that this command needs is not installed
 """
 
 from __future__ import annotations
@@ -83,18 +83,6 @@ class OutputError(EdgesegError):
 
 class LimitError(EdgesegError):
     """An input is no regular file, or larger than the limit for its kind."""
-
-
-class MissingExtraError(EdgesegError):
-    """A package that this command needs is not installed."""
-
-    def __init__(self, package: str, extra: str) -> None:
-        from edgeseg.core.install import install_command
-
-        super().__init__(
-            f"Expected the package {package}, which is not installed here.",
-            f"Install it with: {install_command(extra)}",
-        )
 
 
 class UnknownNameError(EdgesegError):

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import DataError, EdgesegError, MissingExtraError
+from edgeseg.core.errors import DataError, EdgesegError
+from edgeseg.core.install import MissingExtraError
 from edgeseg.core.limits import (
     DICOM_BYTES,
     DICOM_FRAMES,

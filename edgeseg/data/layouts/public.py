@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import DataError, MissingExtraError
+from edgeseg.core.errors import DataError
+from edgeseg.core.install import MissingExtraError
 from edgeseg.data.defects import repeated_names
 from edgeseg.data.groups import Row, read_length, read_table
 from edgeseg.data.layouts.base import Found, collect_cases, compare_names, index_by_stem, list_folder
