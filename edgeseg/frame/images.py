@@ -45,9 +45,9 @@ _JPEG_LONELY = {0x01, *range(0xD0, 0xDA)}
 P = ParamSpec("P")
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_images(folder: str | Path) -> list[Path]:
     """List the images of a folder by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    return sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
 
 
 def read_image(path: str | Path, colour: bool = False) -> NDArray[Any]:
