@@ -66,7 +66,7 @@ BudgetDeviceOption = Annotated[
 BudgetOption = Annotated[
     float | None,
     typer.Option(
-        help="Milliseconds from a frame to its mask that are in time; by default the board's.",
+        help="Largest age of a mask in ms, from the capture of its frame; by default the board's budget.",
         min=SHORTEST_MS,
         rich_help_panel=BUDGET,
         show_default=False,
