@@ -116,6 +116,6 @@ def tell_outcome(report: CompressReport, out: Path) -> None:
 
 
 def check_teacher_use(teacher: Path | None, recipes: Sequence[Recipe]) -> None:
-    """Refuse a teacher that nobody listens to."""
+    """Refuse a teacher when no recipe trains."""
     if teacher is not None and not any(recipe.trains for recipe in recipes):
         raise ValueError("expected a recipe that trains (int8-qat) beside --teacher, got none")

@@ -65,9 +65,9 @@ def export(
 ) -> None:
     """Bring a model file to another runtime or chip, with its card and golden pairs.
 
-    For the Edge TPU its vendor's compiler is called; the rules of the chip are told before it, and what it maps after
-    it. ONNX has the .tflite's own weights, and is run in onnxruntime and compared with it: exit code 3 when the masks
-    differ. Edge TPU and TensorRT are not verified on hardware.
+    For the Edge TPU, the vendor's compiler is called; the linter's findings are printed before it, and the mapped
+    operators after it. ONNX has the weights of the .tflite, is run in onnxruntime and compared: exit code 3 when the
+    masks differ. Edge TPU and TensorRT are not verified on hardware.
 
     Example: `edgeseg export runs/demo/int8-qat.tflite --to onnx`
     """
