@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edgeseg.backends.select import AUTO
@@ -20,23 +19,22 @@ from edgeseg.core.files import refuse_existing, staged_folder
 from edgeseg.core.install import need_extra
 from edgeseg.core.modelfile import find_model, read_model
 from edgeseg.core.progress import progress_bar
-from edgeseg.inference.masks import AS_THE_CARD_SAYS, MaskOptions
+from edgeseg.inference.masks import DEFAULT_MASK_OPTIONS, MaskOptions
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.inference.supervision import GuardedSegmenter
-from edgeseg.streaming.live import LiveStream, open_stream
+from edgeseg.inference.supervision import SupervisedSegmenter
+from edgeseg.streaming.live import StreamPipeline, open_stream
 from edgeseg.streaming.loop import StreamReport, make_report
-from edgeseg.streaming.options import AS_USUAL, SHOW_NOTHING, SinkOptions, StreamOptions
+from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS, DEFAULT_STREAM_OPTIONS, SinkOptions, StreamOptions
 from edgeseg.streaming.sinks.base import Result
 from edgeseg.streaming.viewer import WebViewer
 
 if TYPE_CHECKING:
     from edgeseg.bench.measure import BenchResult
-    from edgeseg.compression.plan import CompressReport
+    from edgeseg.compression.compress import CompressReport
     from edgeseg.compression.recipe import Recipe
     from edgeseg.data.check import CheckReport
     from edgeseg.doctor.checks import Check
     from edgeseg.evaluation.score import Evaluation
-    from edgeseg.machine.boards import Board
     from edgeseg.training.options import TrainOptions
     from edgeseg.training.run import RunRecord
 
@@ -45,7 +43,9 @@ DEFAULT_RECIPES = ("float16", "int8-ptq", "int8-qat")
 _LOG = logging.getLogger(__name__)
 
 
-def load(model: StrPath, *, backend: str = AUTO, threads: int = 1, masks: MaskOptions = AS_THE_CARD_SAYS) -> Segmenter:
+def load(
+    model: StrPath, *, backend: str = AUTO, threads: int = 1, masks: MaskOptions = DEFAULT_MASK_OPTIONS
+) -> Segmenter:
     """Load a model file, to be called with frames: `edgeseg.load("int8.tflite")(frame)`.
 
     Args:
@@ -72,12 +72,11 @@ def _warn_of_fallback(segmenter: Segmenter) -> None:
 class Stream:
     """The results of a running stream; leaving the loop by break, return or exception closes everything.
 
-    The camera runs from the start; between two results the loop's body takes the time it needs, and the next result is
-    that of the newest frame. Python closes the stream with the loop as long as nothing else refers to the iterator; a
-    `with` statement closes it in any case.
+    The camera runs from the start, and the next result is always that of the newest frame. Python closes the stream
+    with the loop as long as nothing else refers to the iterator; a `with` statement closes it in any case.
     """
 
-    def __init__(self, live: LiveStream) -> None:
+    def __init__(self, live: StreamPipeline) -> None:
         self._live = live
         self.classes = live.segmenter.card.output.classes
         self.mm_per_px = live.mm_per_px
@@ -89,9 +88,7 @@ class Stream:
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __iter__(self) -> Iterator[Result]:
@@ -117,17 +114,17 @@ def stream(
     *,
     backend: str = AUTO,
     threads: int = 1,
-    options: StreamOptions = AS_USUAL,
-    masks: MaskOptions = AS_THE_CARD_SAYS,
-    sinks: SinkOptions = SHOW_NOTHING,
+    options: StreamOptions = DEFAULT_STREAM_OPTIONS,
+    masks: MaskOptions = DEFAULT_MASK_OPTIONS,
+    sinks: SinkOptions = DEFAULT_SINK_OPTIONS,
 ) -> Stream:
     """Segment a live or recorded source, always the newest frame.
 
     Args:
-        model: A .tflite or .onnx file, or a folder that `train` or `compress` wrote.
+        model: As in `load`.
         source: As `edgeseg stream --source` takes it: phantom://, a camera's index, a file, a folder.
-        backend: "auto", or the name of a backend.
-        threads: CPU threads the model may use.
+        backend: As in `load`.
+        threads: As in `load`.
         options: When to stop, and what counts as too late.
         masks: Holes filled, frames smoothed.
         sinks: A page, a window, a recording beside the loop.
@@ -138,7 +135,7 @@ def stream(
     Raises:
         EdgesegError: The model, the source or a sink cannot be opened.
     """
-    segmenter = GuardedSegmenter(read_model(find_model(Path(model))), backend, threads, masks=masks)
+    segmenter = SupervisedSegmenter(read_model(find_model(Path(model))), backend, threads, masks=masks)
     _warn_of_fallback(segmenter)
     return Stream(open_stream(segmenter, source, options, sinks))
 
@@ -176,7 +173,7 @@ def train(
         options: How to train; None takes the defaults.
         init: A finished run whose encoder the new one starts from.
         layout: How the files lie; None finds out.
-        group_pattern: A regular expression whose first group, found in an image's name, is the image's group.
+        group_pattern: Names the group of an image, as in `check_data`.
         resume: Continue an interrupted training, with the options it was begun with.
         overwrite: Replace a run that stands at `out`; it stays until the new one is whole.
         changes: Any field of TrainOptions by its name, such as model="nano" or epochs=30.
@@ -188,11 +185,11 @@ def train(
     """
     need_extra("train")
     from edgeseg.training.options import TrainOptions
-    from edgeseg.training.run import INTERRUPTED_TRAINING, find_partial
+    from edgeseg.training.resume import INTERRUPTED_TRAINING, find_partial
     from edgeseg.training.trainer import plain_split, resume_run, train_run
 
     chosen = dataclasses.replace(options or TrainOptions(), **changes)
-    source, folder, start = Path(data), Path(out), _to_path(init)
+    source, folder, start = Path(data), Path(out), Path(init) if init else None
     _keep_inputs(folder, source, start)
     if resume and find_partial(folder, INTERRUPTED_TRAINING).expect(INTERRUPTED_TRAINING):
         return TrainResult(folder, resume_run(source, folder, overwrite, start))
@@ -255,37 +252,29 @@ def compress(
 
     Raises:
         MissingExtraError: The packages of the extra `train` are not installed.
-        RunError: There is no finished run.
-        RecipeError: A recipe asks for what the network cannot give.
+        RunError, RecipeError: There is no finished run, or its network cannot give what a recipe asks for.
     """
     need_extra("train")
+    from edgeseg.compression.compress import compress_run, open_folder
     from edgeseg.compression.gate import Gate
-    from edgeseg.compression.plan import compress_run
-    from edgeseg.compression.resume import open_folder
+    from edgeseg.compression.recipe import load_recipe
     from edgeseg.machine.boards import load_board, name_board
     from edgeseg.report.compression import write_compression_report
 
-    source, folder, followed = Path(run), Path(out), _to_path(teacher)
+    source, folder, followed = Path(run), Path(out), Path(teacher) if teacher else None
     _keep_inputs(folder, source, followed)
-    board = load_board(device) if device else None
-    if board is None:
-        gate = Gate(max_drop, budget_ms)
-    else:
-        budget_ms = board.recommended.budget_ms if budget_ms is None else budget_ms
-        gate = Gate(max_drop, budget_ms, board.recommended.backends, name_board(str(device)))
+    gate, wanted = Gate(max_drop, budget_ms), recipes or DEFAULT_RECIPES
+    if device is not None:
+        use = load_board(device).recommended
+        budget_ms = use.budget_ms if budget_ms is None else budget_ms
+        gate, wanted = Gate(max_drop, budget_ms, use.backends, name_board(device)), recipes or use.recipes
+    chosen = [load_recipe(one) if isinstance(one, str) else one for one in wanted]
+    if followed is not None and not any(recipe.trains for recipe in chosen):
+        raise ValueError("expected a recipe that trains (int8-qat) beside a teacher, got none")
     with open_folder(folder, overwrite, resume) as growing:
-        chosen = _choose_recipes(recipes, board)
         outcome = compress_run(source, growing, chosen, gate, threads, followed, rename)
         write_compression_report(growing, source, outcome)
     return CompressResult(folder, outcome.report)
-
-
-def _choose_recipes(recipes: Sequence[str | Recipe] | None, board: Board | None) -> list[Recipe]:
-    from edgeseg.compression.recipe import load_recipe
-
-    if recipes is None:
-        recipes = DEFAULT_RECIPES if board is None else board.recommended.recipes
-    return [load_recipe(one) if isinstance(one, str) else one for one in recipes]
 
 
 def evaluate(
@@ -306,13 +295,10 @@ def evaluate(
         data: Labelled images in any known layout.
         split: train, val, test or all; None takes test on the model's own data, else all.
         layout: How the files lie; None finds out.
-        group_pattern: A regular expression whose first group, found in an image's name, is the image's group.
+        group_pattern: Names the group of an image, as in `check_data`.
         rename: Classes of the model that go by another name in the data.
-        backend: What runs the model, where it is not loaded yet.
-        threads: CPU threads the model may use, where it is not loaded yet.
-
-    Raises:
-        DataError: The images cannot be used, or have other classes.
+        backend: As in `load`, for a model that is not loaded yet.
+        threads: The same.
     """
     from edgeseg.data.dataset import read_cases
     from edgeseg.evaluation.score import pick_cases, score_cases, summarise_cases
@@ -330,8 +316,8 @@ def benchmark(*models: StrPath, backend: str = AUTO, threads: int = 1, runs: int
 
     Args:
         models: Model files, or folders that `train` or `compress` wrote.
-        backend: "auto", or the name of a backend.
-        threads: CPU threads a model may use.
+        backend: As in `load`.
+        threads: As in `load`.
         runs: Frames each model is timed on.
 
     Returns:
@@ -405,16 +391,12 @@ def check_machine(device: str | None = None) -> list[Check]:
     return run_checks(Machine(), load_board(device) if device else None)
 
 
-def _to_path(path: StrPath | None) -> Path | None:
-    return None if path is None else Path(path)
-
-
 def _keep_inputs(out: Path, *inputs: Path | None) -> None:
     """Refuse to write onto what is read, or onto a folder that holds it."""
     place = Path(os.path.realpath(out))
-    for path in inputs:
-        source = place if path is None else Path(os.path.realpath(path))
-        if path is not None and place in (source, *source.parents):
+    for path in filter(None, inputs):
+        source = Path(os.path.realpath(path))
+        if place in (source, *source.parents):
             raise OutputError(
                 f"Expected another folder to write than {path}, which is read, got {out}.", "Name another folder."
             )

@@ -128,14 +128,14 @@ def open_viewer(on_error: Callable[[BaseException], None]) -> Any:
     from edgeseg.streaming.sinks.base import StreamInfo
     from edgeseg.streaming.sources.browser import BrowserSource
     from edgeseg.streaming.viewer import WebViewer
-    from edgeseg.web.server import LocalServer
+    from edgeseg.web.server import WebServer
 
     def note(*_: Any) -> None:
         error = sys.exc_info()[1]
         if error is not None:
             on_error(error)
 
-    LocalServer.handle_error = note  # type: ignore[method-assign]
+    WebServer.handle_error = note  # type: ignore[method-assign]
     source = BrowserSource("browser://")
 
     def read() -> bool:

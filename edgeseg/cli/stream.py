@@ -140,7 +140,7 @@ def stream(
 
     from edgeseg.core.modelfile import read_model
     from edgeseg.inference.masks import MaskOptions
-    from edgeseg.inference.supervision import GuardedSegmenter
+    from edgeseg.inference.supervision import SupervisedSegmenter
     from edgeseg.streaming.live import open_stream
     from edgeseg.streaming.loop import find_watchdogs, run_stream
 
@@ -148,7 +148,7 @@ def stream(
     with usage_errors():
         options = dataclasses.replace(stop, budget_ms=budget, capture=capture)
     keep_inputs([file, Path(name)], [sinks.record, json_out])
-    segmenter = GuardedSegmenter(read_model(file), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
+    segmenter = SupervisedSegmenter(read_model(file), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
     tell_selection(segmenter.selection)
     with live_source_errors():
         live = open_stream(segmenter, name, options, sinks, find_watchdogs())

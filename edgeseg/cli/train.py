@@ -87,7 +87,7 @@ def train(
 def go_on(data: Path, out: Path, overwrite: bool, init: Path | None) -> bool:
     """Go on with what an interruption left; says whether there was something."""
     from edgeseg.training.folds import resume_folds
-    from edgeseg.training.run import FOLDS, INTERRUPTED_TRAINING, find_partial
+    from edgeseg.training.resume import FOLDS, INTERRUPTED_TRAINING, find_partial
     from edgeseg.training.trainer import resume_run
 
     left = find_partial(out, INTERRUPTED_TRAINING)

@@ -18,13 +18,12 @@ import numpy as np
 
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.bench.measure import describe_host, time_segmenters
+from edgeseg.compression.compress import RECIPES, make_file, name_file
 from edgeseg.compression.context import CompressContext, DistillationData, open_run, plan_distillation
+from edgeseg.compression.evaluate import FileEvaluation, evaluate_files, score_validation
 from edgeseg.compression.gate import Gate, Variant, explain_doubt, explain_gate
-from edgeseg.compression.judge import Judgement, judge_files, score_validation
-from edgeseg.compression.make import RECIPES, make_file, name_file
 from edgeseg.compression.pruning import check_pruning
 from edgeseg.compression.recipe import PARENT, PruneStep, Recipe, load_recipe
-from edgeseg.compression.resume import fingerprint_run
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import staged_folder, write_bytes
 from edgeseg.core.marks import MARK, remove_folder
@@ -36,7 +35,7 @@ from edgeseg.search.journal import hold_lock, is_held
 from edgeseg.search.report import Presentation, Report, write_report
 from edgeseg.search.results import Objective, Trial, find_front, pick_trial, refuse_no_result
 from edgeseg.search.study import Claim, Problem, Study, TrialResult, try_trial
-from edgeseg.training.run import MODEL
+from edgeseg.training.run import MODEL, fingerprint_run
 
 PRECISIONS = ("float16", "dynamic-int8", "int8-ptq", "int8-qat")
 """Recipes that leave the network's channels alone; each is tried as it is, and after pruning."""
@@ -340,7 +339,9 @@ def _keeps_budget(trial: RecipeTrial, gate: Gate) -> bool:
     return gate.budget_ms is None or (trial.score is not None and trial.score.ms <= gate.budget_ms)
 
 
-def judge_pick(bench: Bench, run: Path, folder: Path, trial: Path, recipe: Recipe) -> tuple[Judgement, Judgement]:
+def judge_pick(
+    bench: Bench, run: Path, folder: Path, trial: Path, recipe: Recipe
+) -> tuple[FileEvaluation, FileEvaluation]:
     """Copy the pick's files, and judge the float parent and the pick in the same way as `compress` does.
 
     Args:
@@ -354,7 +355,7 @@ def judge_pick(bench: Bench, run: Path, folder: Path, trial: Path, recipe: Recip
         shutil.copytree(trial, growing, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MARK))
         write_bytes(growing / name_file(PARENT), (run / MODEL).read_bytes())
         files = {name: growing / name_file(name) for name in (PARENT, recipe.name)}
-        judged = judge_files(bench.context, files, {recipe.name: recipe}, bench.threads)
+        judged = evaluate_files(bench.context, files, {recipe.name: recipe}, bench.threads)
     return judged[PARENT], judged[recipe.name]
 
 
@@ -367,7 +368,7 @@ def explain_late(fastest: RecipeTrial, gate: Gate) -> str:
     )
 
 
-def explain_loss(parent: Judgement, pick: Judgement, gate: Gate) -> str:
+def explain_loss(parent: FileEvaluation, pick: FileEvaluation, gate: Gate) -> str:
     """Say what the pick loses on validation cases where that is too much, or why it is unknown; else empty."""
     if doubt := explain_doubt(parent.validation, parent.test, gate):
         return doubt

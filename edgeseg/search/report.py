@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from edgeseg.core.files import format_rows, write_bytes, write_json, write_text
 from edgeseg.core.schema import to_plain
@@ -138,6 +139,8 @@ def _draw_trials(report: Report[Any, Any], shown: Presentation, budget_ms: float
             axes.annotate(trial.choice.name, (x, y), (6, -11), color=colour, fontsize=8, textcoords="offset points")
         axes.set(xlabel=label, ylabel="validation Dice", xscale=shown.x_scale)
         axes.xaxis.set_major_formatter("{x:g}")
+        if shown.x_scale == "log":  # plain numbers between the powers of ten, too; by default they are 3 x 10^2
+            axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
         axes.margins(x=0.2, y=0.15)
         axes.legend(frameon=False, loc="best")
 

@@ -90,7 +90,7 @@ class CaptureOptions:
         return math.inf if source.live else self.rate or source.fps
 
 
-AS_IT_COMES = CaptureOptions()
+DEFAULT_CAPTURE_OPTIONS = CaptureOptions()
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class StreamOptions:
         0.01, "Share of the frames that may exceed the budget.", minimum=0.0, maximum=1.0, panel=BUDGET
     )
     frames: int | None = option(None, "Stop after this many frames.", minimum=1, panel=INPUT)
-    capture: CaptureOptions = AS_IT_COMES
+    capture: CaptureOptions = DEFAULT_CAPTURE_OPTIONS
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -110,7 +110,7 @@ class StreamOptions:
             raise ValueError(f"expected a budget above 0 ms, got {self.budget_ms}")
 
 
-AS_USUAL = StreamOptions()
+DEFAULT_STREAM_OPTIONS = StreamOptions()
 
 
 @dataclass(frozen=True)
@@ -192,4 +192,4 @@ class SinkOptions:
             )
 
 
-SHOW_NOTHING = SinkOptions()
+DEFAULT_SINK_OPTIONS = SinkOptions()

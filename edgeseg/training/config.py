@@ -14,7 +14,7 @@ import edgeseg
 from edgeseg.core.errors import TrainingError, UnknownNameError
 from edgeseg.core.files import write_text
 from edgeseg.core.options import list_options
-from edgeseg.core.redact import can_be_written
+from edgeseg.core.redact import is_printable
 from edgeseg.core.schema import from_plain
 from edgeseg.machine.boards import read_toml
 from edgeseg.training.options import TrainOptions
@@ -120,14 +120,14 @@ def _write_command(options: TrainOptions, inputs: Mapping[str, Any]) -> str:
         if value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
     command = shlex.join(words)
-    return command if can_be_written(command) else "(no command: a name in it cannot be written in UTF-8)"
+    return command if is_printable(command) else "(no command: a name in it cannot be written in UTF-8)"
 
 
 def _write_line(name: str, value: Any) -> str:
     if value is None:
         return f"# {name} is not set"
     if isinstance(value, str):
-        if not can_be_written(value):
+        if not is_printable(value):
             return f"# {name} cannot be written in TOML: {json.dumps(value)}"
         value = json.dumps(value, ensure_ascii=False)
     return f"{name} = {value}"

@@ -110,7 +110,7 @@ def test_summary_counts_what_is_there(kind: str) -> None:
     assert sum(stage.parameters for stage in stages) == model.count_params()
     assert sum(stage.macs for stage in stages) == read_graph(convert_model(model, "float32")).macs
     names = [stage.name for stage in stages]
-    assert names == [*(["stem"] if spec.shrink > 1 else []), *spec.stages, "head"]
+    assert names == [*(["stem"] if spec.output_stride > 1 else []), *spec.stages, "head"]
 
 
 def test_own_widths_are_built() -> None:

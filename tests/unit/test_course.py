@@ -51,10 +51,10 @@ def test_a_better_epoch_begins_the_waiting_anew() -> None:
 
 def test_patience_ends_a_training_and_none_does_not() -> None:
     history = tell(0.5, 0.6, 0.6, 0.4)
-    assert TrainingSchedule(9, 0.1, patience=2).is_over(history)
-    assert not TrainingSchedule(9, 0.1, patience=3).is_over(history)
-    assert not TrainingSchedule(9, 0.1).is_over(history)
-    assert not TrainingSchedule(9, 0.1, patience=1).is_over([])
+    assert TrainingSchedule(9, 0.1, patience=2).stops_early(history)
+    assert not TrainingSchedule(9, 0.1, patience=3).stops_early(history)
+    assert not TrainingSchedule(9, 0.1).stops_early(history)
+    assert not TrainingSchedule(9, 0.1, patience=1).stops_early([])
 
 
 def test_history_comes_back_as_it_was(tmp_path: Path) -> None:

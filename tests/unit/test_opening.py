@@ -17,7 +17,7 @@ from edgeseg.frame.images import write_image
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.streaming.live import open_stream
 from edgeseg.streaming.loop import make_report
-from edgeseg.streaming.options import SHOW_NOTHING, CaptureOptions, LiveSourceError, SinkOptions, StreamOptions
+from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS, CaptureOptions, LiveSourceError, SinkOptions, StreamOptions
 from edgeseg.streaming.sinks.base import Result, Sink
 from edgeseg.streaming.sources import choose
 from edgeseg.streaming.sources.phantom import PhantomSource
@@ -90,8 +90,8 @@ def test_what_is_opened_is_closed_with_the_stream(segmenter: Watched, closed_sou
 @pytest.mark.parametrize(
     ("source", "sink_options", "error", "opened"),
     [
-        ("nonsense", SHOW_NOTHING, UnknownNameError, 0),
-        ("phantom://?size=1", SHOW_NOTHING, SourceError, 0),
+        ("nonsense", DEFAULT_SINK_OPTIONS, UnknownNameError, 0),
+        ("phantom://?size=1", DEFAULT_SINK_OPTIONS, SourceError, 0),
         (SOURCE, SinkOptions(host="203.0.113.1", view="web"), OutputError, 1),
         (SOURCE, SinkOptions(record=Path(__file__)), OutputError, 1),
         (SOURCE, SinkOptions(record=Path("/proc/recording")), OutputError, 1),

@@ -24,7 +24,7 @@ from edgeseg.streaming.options import RECORD_FORMATS
 from edgeseg.streaming.sinks.recording import FRAME_STORES
 from edgeseg.training.config import CONFIG, TrainInputs, read_config, write_config
 from edgeseg.training.options import TrainOptions
-from edgeseg.training.run import read_plan
+from edgeseg.training.resume import read_plan
 
 RUNNER = CliRunner()
 

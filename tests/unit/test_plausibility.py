@@ -57,7 +57,7 @@ def test_masks_that_cover_what_they_should_not_are_told(
     assert all(kind in describe_verdict(report) for kind in kinds)
     loaded = load_data(root, SPLIT)
     caplog.clear()
-    loaded.tell_warnings()
+    loaded.log_warnings()
     said = caplog.messages
     assert all(f"{warning.message}\n  {warning.hint}" in said for warning in report.warnings)
 

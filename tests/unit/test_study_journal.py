@@ -126,16 +126,16 @@ def test_other_search_and_other_data_are_refused(tmp_path: Path) -> None:
         open_journal(tmp_path, wider)
     with pytest.raises(RunError, match="epochs 1, got 2"):
         open_journal(tmp_path, dataclasses.replace(PLAN, epochs=2))
-    with pytest.raises(RunError, match="seed 0, got 1"):
+    with pytest.raises(RunError, match=r"seed 0\b.*\b1\b"):
         open_journal(tmp_path, dataclasses.replace(PLAN, split=SplitSpec(1, 0.12, 0.15)))
-    with pytest.raises(DataError, match="got a changed folder data"):
+    with pytest.raises(DataError, match="changed folder data"):
         open_journal(tmp_path, fingerprint="abd")
     open_journal(tmp_path)
 
 
 def test_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("keep me", encoding="utf-8")
-    with pytest.raises(OutputError, match="got other files"):
+    with pytest.raises(OutputError, match="other files"):
         open_journal(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 

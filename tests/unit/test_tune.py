@@ -12,7 +12,7 @@ import pytest
 from edgeseg.cli.common import need_tune_packages
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import MissingExtraError, UnknownNameError
-from edgeseg.core.install import tell_install
+from edgeseg.core.install import install_command
 from edgeseg.search.networks import (
     NETWORKS,
     NetworkChoice,
@@ -46,13 +46,13 @@ def test_space_is_read_from_lists() -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"sizes": "64,x"}, "expected sizes as numbers"),
-        ({"sizes": "64,100"}, "expected size"),
-        ({"sizes": "64,64"}, "expected sizes that differ"),
-        ({"stems": "half,third"}, "expected stem"),
+        ({"sizes": "64,x"}, "sizes.*'x'"),
+        ({"sizes": "64,100"}, "100"),
+        ({"sizes": "64,64"}, "differ"),
+        ({"stems": "half,third"}, "third"),
         ({"learning_rates": "1e-2,1e-3"}, "0 < LO <= HI"),
         ({"learning_rates": "nan,1e-3"}, "0 < LO <= HI"),
-        ({"learning_rates": "1e-3"}, "expected two learning rates"),
+        ({"learning_rates": "1e-3"}, "learning rates"),
     ],
 )
 def test_spaces_that_cannot_be_searched(changed: dict[str, str], said: str) -> None:
@@ -70,7 +70,7 @@ def test_unknown_model_and_no_epochs() -> None:
 
 @pytest.mark.parametrize("rate", [0.0, -1e-3, float("inf"), float("nan")])
 def test_learning_rate_of_a_training(rate: float) -> None:
-    with pytest.raises(ValueError, match="learning rate above 0"):
+    with pytest.raises(ValueError, match="learning rate"):
         TrainOptions(learning_rate=rate)
 
 
@@ -130,4 +130,4 @@ def test_missing_optuna_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match="optuna") as caught:
         need_tune_packages()
-    assert tell_install("tune") in caught.value.hint
+    assert install_command("tune") in caught.value.hint

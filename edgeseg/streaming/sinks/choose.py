@@ -1,4 +1,4 @@
-"""Open what a user wants to see and keep of a stream."""
+"""`SinkOptions`: which sinks a stream gets, and `open_sinks`, which opens them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from edgeseg.core.spec import ClassSpec
 from edgeseg.streaming.options import SinkOptions
 from edgeseg.streaming.sinks.base import LatestResultSink, Sink, StreamInfo
-from edgeseg.streaming.sinks.json_lines import Emitter
+from edgeseg.streaming.sinks.json_lines import JsonLinesWriter
 from edgeseg.streaming.sinks.metrics import Metrics
 from edgeseg.streaming.sinks.recording import Recording
 from edgeseg.streaming.sinks.window import Window
@@ -33,6 +33,7 @@ def open_sinks(sink_options: SinkOptions, info: StreamInfo, classes: Sequence[Cl
 def _list_openers(
     sink_options: SinkOptions, info: StreamInfo, classes: Sequence[ClassSpec], opened: Sequence[Sink]
 ) -> Iterator[Callable[[], Sink]]:
+    """Yield a function per sink. The recording comes before the page, which has a button for it."""
     record, emit_to, metrics = sink_options.record, sink_options.emit_to, sink_options.metrics
     if record is not None:
         yield lambda: LatestResultSink(
@@ -48,7 +49,7 @@ def _list_openers(
         recording = next((sink for sink in opened if isinstance(sink, LatestResultSink)), None)
         yield lambda: _open_page(info, classes, sink_options, recording)
     if emit_to is not None:
-        yield lambda: LatestResultSink(Emitter(emit_to, classes, info.mm_per_px), waits=info.every_frame)
+        yield lambda: LatestResultSink(JsonLinesWriter(emit_to, classes, info.mm_per_px), waits=info.every_frame)
 
 
 def _open_page(
@@ -65,5 +66,5 @@ def _open_page(
 
 def _open_metrics(info: StreamInfo, port: int) -> Sink:
     metrics = Metrics(info, port)
-    _LOG.info("Figures for Prometheus at %s", metrics.url)
+    _LOG.info("Metrics for Prometheus at %s", metrics.url)
     return metrics
