@@ -122,6 +122,8 @@ def test_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_pa
         [*command, ".", str(tmp_path / "site")], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
+    first = (tmp_path / "site/index.html").read_text(encoding="utf-8")
+    assert (tmp_path / "site" / re.findall(r"url=([^\"]+)", first)[0]).is_file()
     files = [path for path in (tmp_path / "site").rglob("*") if path.suffix in {".html", ".css"}]
     assert [str(path) for path in files if FROM_ELSEWHERE.search(path.read_text(encoding="utf-8"))] == []
     reference = (tmp_path / "site/docs/reference/api.html").read_text(encoding="utf-8")
