@@ -23,6 +23,7 @@ from collections.abc import Iterable
 
 from edgeseg.core.redact import redact
 
+# More than three suggestions are a list, which follows anyway.
 _MOST_GUESSES = 3
 
 

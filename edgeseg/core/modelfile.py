@@ -38,6 +38,7 @@ from edgeseg.core.signature import (
 CARD_NAME, SEAL_NAME = "edgeseg.json", "edgeseg.seal"
 # Metadata key of the golden pairs in an ONNX file.
 GOLDEN_KEY = "golden"
+# Limits for the seal, which has 65 bytes, and for the header of an .npy array.
 SEAL_BYTES = 100
 _HEADER_BYTES = 1024
 # The file of a run, the report of a compression beside its files, and the folder that a search picked.
@@ -109,6 +110,7 @@ def make_seal(network: bytes, contents: Mapping[str, bytes]) -> bytes:
 
     The seal shows damage and exchanged parts. It is no signature: whoever writes a file can seal it.
     """
+    # lengths and names are hashed as well, so that no bytes can move from one part to the next
     seal = hashlib.sha256(b"edgeseg seal\n")
     for name, content in {"network": network, **contents}.items():
         seal.update(f"{name} {len(content)} {hashlib.sha256(content).hexdigest()}\n".encode())
@@ -141,6 +143,7 @@ def _read_tflite(path: Path, data: bytes) -> ModelFile:
     text = archive.entries[CARD_NAME].unpack(CARD_BYTES)
     card = card_from_json(text.decode("utf-8"), str(path))
     flatbuffer = data[: archive.start]
+    # the cheap checks come first: nothing is unpacked for a network that is not the card's
     _check_hash(path, flatbuffer, card)
     signature = read_tflite_signature(flatbuffer)
     check_signature(card, signature, path)
@@ -315,6 +318,7 @@ def find_model(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
+    # the report of a compression comes first: its folder holds several models, and one of them was chosen
     if (path / COMPRESSION).is_file():
         return _find_chosen(path)
     if (path / RUN_FILE).is_file():

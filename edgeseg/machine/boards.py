@@ -262,6 +262,7 @@ def read_signs(root: Path = ROOT, machine: str = platform.machine()) -> Signs:
 def read_text(path: Path) -> str:
     """Read a file of the kernel; a missing or unreadable one is empty, as boards differ."""
     try:
+        # strings of the device tree end with a NUL
         return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
     except OSError:
         return ""
