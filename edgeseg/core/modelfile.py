@@ -135,7 +135,7 @@ def read_model(path: Path) -> ModelFile:
 def _read_tflite(path: Path, data: bytes) -> ModelFile:
     if not is_flatbuffer(data):
         raise ModelFileError(
-            f"Expected a .tflite file, got {path}, which is none.", "Give a file that edgeseg compress wrote."
+            f"Expected a .tflite file, got another kind of file: {path}.", "Give a file that edgeseg compress wrote."
         )
     archive = read_archive(data)
     if archive is None or CARD_NAME not in archive.entries:
@@ -187,7 +187,7 @@ def _read_golden(text: str) -> Archive:
         return Archive(0, {}, canonical=True)
     archive = read_archive(base64.b64decode(text, validate=True))
     if archive is None or archive.start:
-        raise ValueError("expected golden pairs, got what is none")
+        raise ValueError("expected a zip of golden pairs, got other bytes")
     return archive
 
 
@@ -337,12 +337,12 @@ def _find_chosen(folder: Path) -> Path:
         name = files[str(report["chosen"])]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelFileError(
-            f"Expected {place} to name the chosen file, got what does not.", _hint(_list_models(folder))
+            f"Expected {place} to name the chosen file, got no valid name.", _hint(_list_models(folder))
         ) from error
     chosen = folder / Path(name).name
     if not chosen.is_file():
         raise ModelFileError(
-            f"Expected {chosen.name} in {folder}, which {COMPRESSION} names as chosen, got no such file.",
+            f"Expected {chosen.name} in {folder}, which {COMPRESSION} names as chosen, but it is missing.",
             _hint(_list_models(folder)),
         )
     return chosen

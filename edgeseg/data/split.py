@@ -117,8 +117,8 @@ def refuse_other_split(root: Path, split: Split, trained: str) -> None:
     """
     if trained and fingerprint_split(split) != trained:
         raise DataError(
-            f"Expected {root} to be divided as it was for the training, got other groups or parts: "
-            "cases that were trained on may be among those to judge on.",
+            f"Expected {root} to be split as for the training, got other groups or parts: "
+            "test cases may have been trained on.",
             "Restore groups.csv (split.csv in the run folder lists the groups), or train again.",
         )
 

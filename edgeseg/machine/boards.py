@@ -67,7 +67,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         table: dict[str, Any] = tomllib.loads(read_regular(path, TOML_BYTES).decode("utf-8"))
     except (ValueError, RecursionError) as error:  # RecursionError: thousands of open brackets
         raise RecipeError(
-            f"Expected TOML in {path}, got what does not parse: {to_one_line(error)}.", "Correct the file."
+            f"Expected TOML in {path}, which does not parse: {to_one_line(error)}.", "Correct the file."
         ) from error
     return table
 
