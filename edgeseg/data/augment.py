@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.frame.preprocess import denoise_pixels
+from edgeseg.frame.preprocess import Pixels, denoise_pixels
 
-Pixels = NDArray[np.uint8]
 Random = np.random.Generator
 
 # Control points of the elastic deformation along each side.
