@@ -90,6 +90,7 @@ def _describe_provider(wanted: list[str], loaded: list[str]) -> str:
 
 
 def _describe(end: Any) -> TensorSpec:
+    # a dynamic dimension has a name or None in place of a number
     shape = tuple(int(n) if isinstance(n, int) else -1 for n in end.shape)
     return TensorSpec(shape, Quantisation(_TYPES.get(end.type, end.type)))
 
