@@ -85,7 +85,7 @@ def list_leftovers(model: Path) -> list[str]:
 def test_card_and_golden_pairs_travel_on(export: Export, fake: Callable[..., Path], model: Path) -> None:
     code, said, _ = export("--compiler", fake("success"))
     assert code == 0
-    assert "Edge TPU, by its rules: 2 of 2 operators mapped" in said
+    assert "Edge TPU, by the linter's rules: 2 of 2 operators mapped" in said
     assert "12 operators on the chip, 0 on the CPU, parts: 1" in said
     before, after = read_model(model), read_model(model.with_name("int8_edgetpu.tflite"))
     assert np.array_equal(after.golden[0].output, before.golden[0].output)
@@ -218,7 +218,7 @@ def test_inspect_tells_rule_and_cure(
     with pytest.raises(SystemExit):
         main()
     said = capsys.readouterr().out
-    assert "Edge TPU, by its rules: 1 of 3 operators mapped" in said
+    assert "Edge TPU, by the linter's rules: 1 of 3 operators mapped" in said
     assert "ABS (not mapped): is not mapped to the Edge TPU\n    leave it out of the network" in said
     table = json.loads((tmp_path / "i.json").read_text(encoding="utf-8"))
     assert table["operator_times"]

@@ -124,7 +124,7 @@ def test_what_is_no_reference_is_refused(tmp_path: Path) -> None:
         (("--threads", "1,none"), "with commas"),
         (("--threads", "0"), "with commas"),
         (("--parity", "--save", "r.json"), "--save without --parity"),
-        (("--save", "r.json", "--against", "r.json"), "another file for --save"),
+        (("--save", "r.json", "--against", "r.json"), "different files for --save"),
     ],
 )
 def test_wrong_usage(fail: Fail, options: tuple[str, ...], said: str) -> None:

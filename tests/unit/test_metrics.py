@@ -179,6 +179,6 @@ def test_several_classes_are_printed(capsys: pytest.CaptureFixture[str]) -> None
     ]
     print_evaluation("Test", to_plain(summarise_cases(scored, CLASSES)))
     said = capsys.readouterr().out
-    assert "Of 1 cases with nothing to find, 100% were marked all the same" in said
+    assert "False positives: 100% of the 1 cases with nothing to find" in said
     row = next(line.split() for line in said.splitlines() if line.split()[:1] == ["a"])
     assert (row[1], row[-1]) == ("1.0000", "100%")
