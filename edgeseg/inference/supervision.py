@@ -66,6 +66,7 @@ class TimeoutWorker:
         except FutureTimeout as timeout:
             if answer.done():  # the task itself raised a TimeoutError
                 raise
+            # the hung thread may have redirected the process's output while it loaded a driver
             restore_output(self._thread.ident)
             raise BackendError(f"Expected an answer within {limit_s:g} s, got none.") from timeout
 
@@ -132,6 +133,7 @@ class SupervisedSegmenter(Segmenter):
         super().__init__(model, requested, threads, enforce_parity, masks)
         self._model, self._threads, self._enforce_parity = model, threads, enforce_parity
         self._limit_s, self._clock = limit_s, clock
+        # a reload asks for the backend that was found, since "auto" could settle for another one
         self._wanted = self.selection.backend.name if requested == AUTO else requested
         self._first_selection = self.selection
         self._attempt: ReloadAttempt | None = None
@@ -216,6 +218,7 @@ class SupervisedSegmenter(Segmenter):
 
     def _begin_reload(self, now: float) -> None:
         self._hung = [worker for worker in self._hung if not worker.has_ended]
+        # each hung thread keeps its model's memory
         if len(self._hung) >= MAX_HUNG_THREADS:
             self._schedule_retry(now)
             return
@@ -228,6 +231,7 @@ class SupervisedSegmenter(Segmenter):
             self._give_up_reload(_describe(error), now)
             return
         self._attempt, self._on_fallback = None, False
+        # the worker that loaded the accelerator goes on as the one that invokes it
         self._worker, self._healthy_since = attempt.worker, now
         self._use(attempt.answer.result(), self._first_selection.fallback_reason)
         self._report_incident(f"The backend {self.selection.backend.name} was loaded again and serves the stream.")

@@ -78,6 +78,7 @@ def _warp(image: NDArray[np.uint8], flow: NDArray[np.float32]) -> NDArray[np.uin
     """Warp an image with a backward flow field of any size, without interpolation: labels must not be mixed."""
     height, width = image.shape[:2]
     scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+    # vectors grow with the frame that they are resized to
     full = np.asarray(cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)) * scale
     columns, rows = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     warped = cv2.remap(image, full[..., 0] + columns, full[..., 1] + rows, cv2.INTER_NEAREST)
@@ -129,6 +130,7 @@ class MaskTracker:
         """Make a frame the newest; called on the capture thread."""
         with self._condition:
             self._frame = frame
+            # without a viewer, frames between two masks make no pictures, and the network keeps the core
             self._changed |= self._is_ahead() and self._is_watched()
             self._condition.notify_all()
 

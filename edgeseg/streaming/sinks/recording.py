@@ -237,6 +237,7 @@ class Recording(Writer):
             write_json(folder / HEADER, header)
             self._masks = FRAME_STORES[form](folder, MASKS)
             self._frames = FRAME_STORES[form](folder, FRAMES) if frames else None
+            # O_EXCL: two streams never share an index
             self._index = os.open(folder / INDEX, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
 
     @property
@@ -247,6 +248,7 @@ class Recording(Writer):
     def write(self, result: Result) -> bool:
         """Write mask, frame and index line of one result."""
         frame, labels = result.frame, result.segmentation.labels
+        # times start at 0: the monotonic clock means nothing to another machine
         self._began = frame.captured_at if self._began is None else self._began
         seconds = frame.captured_at - self._began
         with explained_writes(self._folder):

@@ -221,6 +221,7 @@ class MjpegSource(Source):
         except _NETWORK_ERRORS as error:
             raise _lost(self._name, error) from error
         try:
+            # connecting had a time limit of its own
             self._deadline.restart()
             self._response = _send_request(TimedSocket(self._socket, self._deadline), where)
             self._parts = open_parts(self._response)

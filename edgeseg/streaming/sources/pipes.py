@@ -81,6 +81,7 @@ class Pipe:
         while not self._stopped.is_set():
             if not self._deadline.left:
                 self._handle_stall()
+            # in short waits, since an interrupt from another thread does not wake select()
             if select.select([self._descriptor], [], [], _POLL_S)[0]:
                 return True
         return False

@@ -44,6 +44,7 @@ class RateCounter:
 
     def add(self, now: float, total: int) -> None:
         """Add an event; `total` counts those up to now, so that skipped frames are included."""
+        # the first event counts as one, whatever its number
         before = self._recent[-1][1] if self._recent else total - 1
         self._recent.append((now, total))
         second = floor(now)
@@ -63,6 +64,7 @@ class RateCounter:
         if not self._seconds:
             return ()
         end = floor(now)
+        # the first second is left out, since it is not a whole one
         begin = max(next(iter(self._seconds)) + 1, end - HISTORY_SECONDS)
         return tuple(self._seconds.get(second, 0) for second in range(begin, end))
 
@@ -233,6 +235,7 @@ class Viewers:
 
     def _forget_gone(self) -> None:
         oldest = monotonic() - GONE_AFTER_SECONDS
+        # pages that were closed never poll again; the end must not wait for them
         self._pages = {page: seen for page, seen in self._pages.items() if seen >= oldest}
 
 
