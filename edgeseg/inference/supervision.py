@@ -40,66 +40,6 @@ MAX_HUNG_THREADS = 8
 """A thread that hangs in a driver cannot be ended; with so many, no new one is started until one returns."""
 
 
-class TimeoutWorker:
-    """Runs one task at a time on its own thread, so that the caller can stop waiting for a task that hangs."""
-
-    def __init__(self, name: str) -> None:
-        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def begin(self, task: Callable[[], T]) -> Future[T]:
-        """Queue a task and return its future."""
-        answer: Future[T] = Future()
-        self._tasks.put(partial(_fulfil, task, answer))
-        return answer
-
-    def run(self, task: Callable[[], T], limit_s: float) -> T:
-        """Run a task and return its result, or raise its exception.
-
-        Raises:
-            BackendError: It did not end in time; the thread hangs, so call `abandon`.
-        """
-        answer = self.begin(task)
-        try:
-            return answer.result(limit_s)
-        except FutureTimeout as timeout:
-            if answer.done():  # the task itself raised a TimeoutError
-                raise
-            # the hung thread may have redirected the process's output while it loaded a driver
-            restore_output(self._thread.ident)
-            raise BackendError(f"Expected an answer within {limit_s:g} s, got none.") from timeout
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the thread has ended; one that hangs lives until its task returns."""
-        return not self._thread.is_alive()
-
-    def abandon(self) -> None:
-        """End the thread after its current task; one that hangs ends with the process."""
-        self._tasks.put(None)
-
-    def _run(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            task()
-
-
-def _fulfil(task: Callable[[], T], answer: Future[T]) -> None:
-    try:
-        answer.set_result(task())
-    except Exception as error:  # noqa: BLE001 - raised again by Future.result()
-        answer.set_exception(error)
-
-
-@dataclass(frozen=True)
-class ReloadAttempt:
-    """An accelerator that is being loaded; the thread that loads it will also invoke it."""
-
-    worker: TimeoutWorker
-    answer: Future[Selection]
-    since: float
-
-
 class SupervisedSegmenter(Segmenter):
     """A segmenter for streams, which fails over to the CPU and reloads the accelerator in the background.
 
@@ -267,5 +207,65 @@ class SupervisedSegmenter(Segmenter):
         return line
 
 
+@dataclass(frozen=True)
+class ReloadAttempt:
+    """An accelerator that is being loaded; the thread that loads it will also invoke it."""
+
+    worker: TimeoutWorker
+    answer: Future[Selection]
+    since: float
+
+
 def _describe(error: BaseException) -> str:
     return error.message if isinstance(error, EdgesegError) else f"{type(error).__name__}: {error}."
+
+
+class TimeoutWorker:
+    """Runs one task at a time on its own thread, so that the caller can stop waiting for a task that hangs."""
+
+    def __init__(self, name: str) -> None:
+        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def begin(self, task: Callable[[], T]) -> Future[T]:
+        """Queue a task and return its future."""
+        answer: Future[T] = Future()
+        self._tasks.put(partial(_fulfil, task, answer))
+        return answer
+
+    def run(self, task: Callable[[], T], limit_s: float) -> T:
+        """Run a task and return its result, or raise its exception.
+
+        Raises:
+            BackendError: It did not end in time; the thread hangs, so call `abandon`.
+        """
+        answer = self.begin(task)
+        try:
+            return answer.result(limit_s)
+        except FutureTimeout as timeout:
+            if answer.done():  # the task itself raised a TimeoutError
+                raise
+            # the hung thread may have redirected the process's output while it loaded a driver
+            restore_output(self._thread.ident)
+            raise BackendError(f"Expected an answer within {limit_s:g} s, got none.") from timeout
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the thread has ended; one that hangs lives until its task returns."""
+        return not self._thread.is_alive()
+
+    def abandon(self) -> None:
+        """End the thread after its current task; one that hangs ends with the process."""
+        self._tasks.put(None)
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
+
+
+def _fulfil(task: Callable[[], T], answer: Future[T]) -> None:
+    try:
+        answer.set_result(task())
+    except Exception as error:  # noqa: BLE001 - raised again by Future.result()
+        answer.set_exception(error)

@@ -47,163 +47,6 @@ _UNKNOWN_SIZE = bytes([0x01]) + 7 * b"\xff"
 """All bits set: the size of an element that grows until the end of the file (RFC 8794, 6.2)."""
 
 
-class PngVideo:
-    """A Matroska file of PNG frames of one size, each with its own timestamp."""
-
-    def __init__(self, path: Path, width: int, height: int) -> None:
-        """Create the file.
-
-        Raises:
-            OSError: It exists or cannot be written.
-        """
-        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
-        self.count = 0
-        append_whole(self._handle, _write_start(width, height))
-
-    def append(self, png: bytes, seconds: float) -> None:
-        """Append a frame as a cluster of its own: the file is cut back when the disk has no room for all of it.
-
-        Raises:
-            OSError: The disk is full.
-        """
-        # track number as a one-byte variable-size integer, time relative to the cluster, flags (RFC 9559, 10.2)
-        block = bytes([0x80 | _TRACK]) + struct.pack(">hB", 0, _KEYFRAME) + png
-        cluster = _number(_TIMESTAMP, round(1e3 * seconds)) + _element(_SIMPLE_BLOCK, block)
-        append_whole(self._handle, _element(_CLUSTER, cluster))
-        self.count += 1
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._handle)
-
-
-def _write_start(width: int, height: int) -> bytes:
-    """Write all that comes before the first cluster: EBML header, segment info and the description of the track."""
-    # EBMLVersion, EBMLReadVersion, EBMLMaxIDLength, EBMLMaxSizeLength, DocType, DocTypeVersion, DocTypeReadVersion
-    head = _number(0x4286, 1) + _number(0x42F7, 1) + _number(0x42F2, 4) + _number(0x42F3, 8)
-    head += _element(0x4282, b"matroska") + _number(0x4287, 4) + _number(0x4285, 2)
-    # TimestampScale, MuxingApp, WritingApp
-    info = _number(0x2AD7B1, _TIMESTAMP_SCALE_NS) + _element(0x4D80, b"edgeseg") + _element(0x5741, b"edgeseg")
-    # PixelWidth, PixelHeight
-    size = _number(0xB0, width) + _number(0xBA, height)
-    # the codec data of V_MS/VFW/FOURCC is a BITMAPINFOHEADER: 40 bytes, 1 plane, 24 bits, compression MPNG
-    codec = struct.pack("<IiiHH4sIiiII", 40, width, height, 1, 24, b"MPNG", 0, 0, 0, 0, 0)
-    # TrackNumber, TrackUID, TrackType (video), FlagLacing; CodecID, CodecPrivate, Video
-    track = _number(0xD7, _TRACK) + _number(0x73C5, _TRACK) + _number(0x83, 1) + _number(0x9C, 0)
-    track += _element(0x86, b"V_MS/VFW/FOURCC") + _element(0x63A2, codec) + _element(0xE0, size)
-    segment = _element(_INFO, info) + _element(_TRACKS, _element(_TRACK_ENTRY, track))
-    return _element(_EBML, head) + _element_id(_SEGMENT) + _UNKNOWN_SIZE + segment
-
-
-def _element(identity: int, data: bytes) -> bytes:
-    """Write an element; its size takes 8 bytes, of which the highest set bit says so (RFC 8794, 4)."""
-    return _element_id(identity) + struct.pack(">Q", 1 << 56 | len(data)) + data
-
-
-def _number(identity: int, value: int) -> bytes:
-    return _element(identity, struct.pack(">Q", value))
-
-
-def _element_id(identity: int) -> bytes:
-    return identity.to_bytes((identity.bit_length() + 7) // 8, "big")
-
-
-@dataclass(frozen=True)
-class StoredImage:
-    """Where an image is stored: a file in the recording, and its position if that is a video."""
-
-    file: str
-    position: int | None = None
-
-
-class FrameStore(ABC):
-    """Stores the images of one kind, masks or frames, in a recording's folder."""
-
-    @abstractmethod
-    def __init__(self, folder: Path, name: str) -> None:
-        """Create the store.
-
-        Raises:
-            OSError: The folder cannot be written.
-        """
-
-    @abstractmethod
-    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> StoredImage:
-        """Store an image; it is complete in the file when this returns.
-
-        Args:
-            image: Grey or BGR.
-            frame: The frame that it belongs to; a PNG file is named after it.
-            seconds: Since the recording's first frame.
-
-        Raises:
-            OSError: The disk is full.
-        """
-
-    def close(self) -> None:  # noqa: B027 - optional
-        """Close open files."""
-
-
-class PngStore(FrameStore):
-    """Stores every image in a PNG file."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder, self._name = folder / name, name
-        self._folder.mkdir()
-
-    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> StoredImage:  # noqa: ARG002 - a file has no time
-        """Write a file."""
-        data = encode_png(image)
-        with self._open_new(frame) as file:
-            file.write(data)
-            return StoredImage(f"{self._name}/{Path(file.name).name}")
-
-    def _open_new(self, frame: Frame) -> BufferedWriter:
-        """Open a file with a free name: the sources a.png and a.jpg share a stem, and --loop repeats them all."""
-        number = f"{frame.number:08d}"
-        stem = os.fsdecode(os.fsencode(Path(frame.name).stem)[:STEM_BYTES]) if frame.name else number
-        names = chain((stem, f"{stem}-{number}"), (f"{stem}-{number}-{again}" for again in count(2)))
-        while True:
-            with suppress(FileExistsError):
-                return (self._folder / f"{next(names)}.png").open("xb")
-
-
-class VideoStore(FrameStore):
-    """Stores all images in one video; where their size changes, a new one begins."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder, self._name = folder, name
-        self._size = (0, 0)
-        self._videos = 0
-        self._video: PngVideo | None = None
-
-    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> StoredImage:  # noqa: ARG002 - the index has it
-        """Append the image to the video."""
-        height, width = image.shape[:2]
-        if self._video is None or self._size != (height, width):
-            self._video = self._begin(height, width)
-        self._video.append(encode_png(image), seconds)
-        return StoredImage(self._file, self._video.count - 1)
-
-    def close(self) -> None:
-        """Close the video."""
-        if self._video is not None:
-            self._video.close()
-            self._video = None
-
-    @property
-    def _file(self) -> str:
-        return f"{self._name}.mkv" if self._videos == 1 else f"{self._name}-{self._videos}.mkv"
-
-    def _begin(self, height: int, width: int) -> PngVideo:
-        self.close()
-        self._videos, self._size = self._videos + 1, (height, width)
-        return PngVideo(self._folder / self._file, width, height)
-
-
-FRAME_STORES: dict[str, type[FrameStore]] = {"png": PngStore, "video": VideoStore}
-
-
 class Recording(Writer):
     """Writes the mask of every result, optionally its frame, and then a line in the index.
 
@@ -304,3 +147,160 @@ def _is_recording(folder: Path) -> bool:
     except (OSError, LimitError, ValueError, RecursionError):
         return False
     return isinstance(header, dict) and {"model", "classes", "mm_per_px"} <= header.keys()
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """Where an image is stored: a file in the recording, and its position if that is a video."""
+
+    file: str
+    position: int | None = None
+
+
+class FrameStore(ABC):
+    """Stores the images of one kind, masks or frames, in a recording's folder."""
+
+    @abstractmethod
+    def __init__(self, folder: Path, name: str) -> None:
+        """Create the store.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+
+    @abstractmethod
+    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> StoredImage:
+        """Store an image; it is complete in the file when this returns.
+
+        Args:
+            image: Grey or BGR.
+            frame: The frame that it belongs to; a PNG file is named after it.
+            seconds: Since the recording's first frame.
+
+        Raises:
+            OSError: The disk is full.
+        """
+
+    def close(self) -> None:  # noqa: B027 - optional
+        """Close open files."""
+
+
+class PngStore(FrameStore):
+    """Stores every image in a PNG file."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder / name, name
+        self._folder.mkdir()
+
+    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> StoredImage:  # noqa: ARG002 - a file has no time
+        """Write a file."""
+        data = encode_png(image)
+        with self._open_new(frame) as file:
+            file.write(data)
+            return StoredImage(f"{self._name}/{Path(file.name).name}")
+
+    def _open_new(self, frame: Frame) -> BufferedWriter:
+        """Open a file with a free name: the sources a.png and a.jpg share a stem, and --loop repeats them all."""
+        number = f"{frame.number:08d}"
+        stem = os.fsdecode(os.fsencode(Path(frame.name).stem)[:STEM_BYTES]) if frame.name else number
+        names = chain((stem, f"{stem}-{number}"), (f"{stem}-{number}-{again}" for again in count(2)))
+        while True:
+            with suppress(FileExistsError):
+                return (self._folder / f"{next(names)}.png").open("xb")
+
+
+class VideoStore(FrameStore):
+    """Stores all images in one video; where their size changes, a new one begins."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder, name
+        self._size = (0, 0)
+        self._videos = 0
+        self._video: PngVideo | None = None
+
+    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> StoredImage:  # noqa: ARG002 - the index has it
+        """Append the image to the video."""
+        height, width = image.shape[:2]
+        if self._video is None or self._size != (height, width):
+            self._video = self._begin(height, width)
+        self._video.append(encode_png(image), seconds)
+        return StoredImage(self._file, self._video.count - 1)
+
+    def close(self) -> None:
+        """Close the video."""
+        if self._video is not None:
+            self._video.close()
+            self._video = None
+
+    @property
+    def _file(self) -> str:
+        return f"{self._name}.mkv" if self._videos == 1 else f"{self._name}-{self._videos}.mkv"
+
+    def _begin(self, height: int, width: int) -> PngVideo:
+        self.close()
+        self._videos, self._size = self._videos + 1, (height, width)
+        return PngVideo(self._folder / self._file, width, height)
+
+
+FRAME_STORES: dict[str, type[FrameStore]] = {"png": PngStore, "video": VideoStore}
+
+
+class PngVideo:
+    """A Matroska file of PNG frames of one size, each with its own timestamp."""
+
+    def __init__(self, path: Path, width: int, height: int) -> None:
+        """Create the file.
+
+        Raises:
+            OSError: It exists or cannot be written.
+        """
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        self.count = 0
+        append_whole(self._handle, _write_start(width, height))
+
+    def append(self, png: bytes, seconds: float) -> None:
+        """Append a frame as a cluster of its own: the file is cut back when the disk has no room for all of it.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        # track number as a one-byte variable-size integer, time relative to the cluster, flags (RFC 9559, 10.2)
+        block = bytes([0x80 | _TRACK]) + struct.pack(">hB", 0, _KEYFRAME) + png
+        cluster = _number(_TIMESTAMP, round(1e3 * seconds)) + _element(_SIMPLE_BLOCK, block)
+        append_whole(self._handle, _element(_CLUSTER, cluster))
+        self.count += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._handle)
+
+
+def _write_start(width: int, height: int) -> bytes:
+    """Write all that comes before the first cluster: EBML header, segment info and the description of the track."""
+    # EBMLVersion, EBMLReadVersion, EBMLMaxIDLength, EBMLMaxSizeLength, DocType, DocTypeVersion, DocTypeReadVersion
+    head = _number(0x4286, 1) + _number(0x42F7, 1) + _number(0x42F2, 4) + _number(0x42F3, 8)
+    head += _element(0x4282, b"matroska") + _number(0x4287, 4) + _number(0x4285, 2)
+    # TimestampScale, MuxingApp, WritingApp
+    info = _number(0x2AD7B1, _TIMESTAMP_SCALE_NS) + _element(0x4D80, b"edgeseg") + _element(0x5741, b"edgeseg")
+    # PixelWidth, PixelHeight
+    size = _number(0xB0, width) + _number(0xBA, height)
+    # the codec data of V_MS/VFW/FOURCC is a BITMAPINFOHEADER: 40 bytes, 1 plane, 24 bits, compression MPNG
+    codec = struct.pack("<IiiHH4sIiiII", 40, width, height, 1, 24, b"MPNG", 0, 0, 0, 0, 0)
+    # TrackNumber, TrackUID, TrackType (video), FlagLacing; CodecID, CodecPrivate, Video
+    track = _number(0xD7, _TRACK) + _number(0x73C5, _TRACK) + _number(0x83, 1) + _number(0x9C, 0)
+    track += _element(0x86, b"V_MS/VFW/FOURCC") + _element(0x63A2, codec) + _element(0xE0, size)
+    segment = _element(_INFO, info) + _element(_TRACKS, _element(_TRACK_ENTRY, track))
+    return _element(_EBML, head) + _element_id(_SEGMENT) + _UNKNOWN_SIZE + segment
+
+
+def _element(identity: int, data: bytes) -> bytes:
+    """Write an element; its size takes 8 bytes, of which the highest set bit says so (RFC 8794, 4)."""
+    return _element_id(identity) + struct.pack(">Q", 1 << 56 | len(data)) + data
+
+
+def _number(identity: int, value: int) -> bytes:
+    return _element(identity, struct.pack(">Q", value))
+
+
+def _element_id(identity: int) -> bytes:
+    return identity.to_bytes((identity.bit_length() + 7) // 8, "big")

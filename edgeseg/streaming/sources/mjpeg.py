@@ -43,162 +43,6 @@ _NETWORK_ERRORS = (OSError, HTTPException, UnicodeError)
 """A host name that IDNA cannot encode is a UnicodeError."""
 
 
-class Body(Protocol):
-    """What the parts are read from."""
-
-    def read(self, count: int, /) -> bytes:
-        """Read so many bytes, fewer at the end."""
-
-    def readline(self, limit: int, /) -> bytes:
-        """Read a line, up to the limit."""
-
-
-def open_parts(response: HTTPResponse) -> PartReader:
-    """Check that a response is Motion JPEG and find the boundary of its parts.
-
-    Raises:
-        HTTPException: It is something else.
-    """
-    headers, kind = response.headers, response.headers.get_content_type()
-    if response.status != 200:
-        place = headers.get("Location")  # not followed: it may lead into the local network, or in a circle
-        lead = f", which leads to {place[:_QUOTED_CHARS]}" if place else ""
-        raise HTTPException(f"the answer {response.status} {response.reason[:_QUOTED_CHARS]}{lead}")
-    if kind != _CONTENT_TYPE:
-        raise HTTPException(f"{kind[:_QUOTED_CHARS]}, which is no Motion JPEG")
-    encoding = headers.get("Content-Encoding", "identity")
-    if encoding.strip().lower() != "identity":
-        raise HTTPException(f"frames that are packed again as {encoding[:_QUOTED_CHARS]}")
-    boundary = headers.get_param("boundary")
-    if not isinstance(boundary, str) or not 0 < len(boundary.strip("- ")) <= _MAX_BOUNDARY_CHARS:
-        raise HTTPException("an answer without a usable boundary between its frames")
-    chunked = headers.get("Transfer-Encoding", "").strip().lower() == "chunked"
-    body: Body = io.BufferedReader(_ChunkReader(response.fp)) if chunked else response
-    return PartReader(body, boundary.encode("latin-1", "replace"))
-
-
-class PartReader:
-    """Reads the parts of a multipart body, with or without a Content-Length."""
-
-    def __init__(self, body: Body, boundary: bytes) -> None:
-        """Prepare to read.
-
-        Args:
-            body: The body of the response.
-            boundary: As the header names it; some cameras include the two dashes that precede it in the body.
-        """
-        self._body = body
-        self._boundary = boundary.strip().lstrip(b"-")
-        self._delimiter = b""
-        """A delimiter line that was read already: after a part without a length, or the closing one."""
-
-    def read(self) -> bytes | None:
-        """Read the next part; None after the last.
-
-        Raises:
-            HTTPException: The connection ended in between, or the bytes are no part.
-        """
-        delimiter = self._delimiter or self._find_delimiter()
-        if self._is_closing(delimiter):
-            self._delimiter = delimiter  # every further call returns None as well
-            return None
-        self._delimiter = b""
-        length = self._read_length()
-        return self._read_unsized() if length is None else self._read_sized(length)
-
-    def _find_delimiter(self, before: bytearray | None = None) -> bytes:
-        """Read up to the next delimiter line and return it; what precedes it is appended to `before`."""
-        is_line_start, passed = True, 0
-        while True:
-            line = self._read_line()
-            if is_line_start and self._is_delimiter(line):
-                return line
-            passed += len(line)
-            if passed > PART_BYTES:
-                raise HTTPException("a frame without an end")
-            if before is not None:
-                before += line
-            is_line_start = line.endswith(b"\n")
-
-    def _is_delimiter(self, line: bytes) -> bool:
-        return line.startswith(b"--") and line.strip().lstrip(b"-") in (self._boundary, self._boundary + b"--")
-
-    def _is_closing(self, delimiter: bytes) -> bool:
-        return delimiter.strip().lstrip(b"-") == self._boundary + b"--"
-
-    def _read_line(self) -> bytes:
-        line = self._body.readline(LINE_BYTES)
-        if not line:
-            raise HTTPException("the end of the connection")
-        return line
-
-    def _read_length(self) -> int | None:
-        """Read the headers of a part; returns its Content-Length, if any."""
-        length = None
-        for _ in range(HEADER_LINES):
-            line = self._read_line()
-            if not line.endswith(b"\n"):
-                raise HTTPException("a header without an end")
-            if not line.strip():
-                return length
-            name, _, value = line.partition(b":")
-            if name.strip().lower() == b"content-length" and value.strip().isdigit():
-                length = _check_length(value.strip())
-        raise HTTPException("headers without an end")
-
-    def _read_sized(self, length: int) -> bytes:
-        data = self._body.read(length)
-        if len(data) < length:
-            raise HTTPException("the end of the connection in the middle of a frame")
-        return data
-
-    def _read_unsized(self) -> bytes:
-        data = bytearray()
-        self._delimiter = self._find_delimiter(data)
-        return bytes(data.removesuffix(b"\r\n"))  # the line break before a delimiter belongs to it (RFC 2046, 5.1.1)
-
-
-def _check_length(digits: bytes) -> int:
-    digits = digits.lstrip(b"0") or b"0"
-    if len(digits) > len(str(PART_BYTES)) or int(digits) > PART_BYTES:  # int() refuses thousands of digits
-        raise HTTPException(f"a frame of {digits[:_QUOTED_CHARS].decode()} bytes")
-    return int(digits)
-
-
-class _ChunkReader(io.RawIOBase):
-    """Reads a chunked body; http.client's own reader accepts a negative length and then reads without a limit."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._left = 0
-        self._ended = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._left and not self._ended:
-            self._begin_chunk()
-        if self._ended:
-            return 0
-        data = self._file.read1(min(len(buffer), self._left))
-        if not data:
-            raise HTTPException("the end of the connection in the middle of a frame")
-        buffer[: len(data)] = data
-        self._left -= len(data)
-        if not self._left and self._file.readline(LINE_BYTES).strip():
-            raise HTTPException("a chunk that is longer than its announced length")
-        return len(data)
-
-    def _begin_chunk(self) -> None:
-        line = self._file.readline(LINE_BYTES)
-        match = re.match(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;|\r?\n)", line)
-        if match is None:
-            raise HTTPException("chunks without a valid length" if line else "the end of the connection")
-        self._left = int(match[1], 16)
-        self._ended = self._left == 0
-
-
 class MjpegSource(Source):
     """Reads Motion JPEG; corrupt frames are skipped and counted."""
 
@@ -326,3 +170,159 @@ def _lost(name: str, error: Exception) -> SourceError:
         f"Expected Motion JPEG from {name}, got {str(error).rstrip('.') or type(error).__name__}.",
         "Look at the address in a browser on this machine.",
     )
+
+
+def open_parts(response: HTTPResponse) -> PartReader:
+    """Check that a response is Motion JPEG and find the boundary of its parts.
+
+    Raises:
+        HTTPException: It is something else.
+    """
+    headers, kind = response.headers, response.headers.get_content_type()
+    if response.status != 200:
+        place = headers.get("Location")  # not followed: it may lead into the local network, or in a circle
+        lead = f", which leads to {place[:_QUOTED_CHARS]}" if place else ""
+        raise HTTPException(f"the answer {response.status} {response.reason[:_QUOTED_CHARS]}{lead}")
+    if kind != _CONTENT_TYPE:
+        raise HTTPException(f"{kind[:_QUOTED_CHARS]}, which is no Motion JPEG")
+    encoding = headers.get("Content-Encoding", "identity")
+    if encoding.strip().lower() != "identity":
+        raise HTTPException(f"frames that are packed again as {encoding[:_QUOTED_CHARS]}")
+    boundary = headers.get_param("boundary")
+    if not isinstance(boundary, str) or not 0 < len(boundary.strip("- ")) <= _MAX_BOUNDARY_CHARS:
+        raise HTTPException("an answer without a usable boundary between its frames")
+    chunked = headers.get("Transfer-Encoding", "").strip().lower() == "chunked"
+    body: Body = io.BufferedReader(_ChunkReader(response.fp)) if chunked else response
+    return PartReader(body, boundary.encode("latin-1", "replace"))
+
+
+class Body(Protocol):
+    """What the parts are read from."""
+
+    def read(self, count: int, /) -> bytes:
+        """Read so many bytes, fewer at the end."""
+
+    def readline(self, limit: int, /) -> bytes:
+        """Read a line, up to the limit."""
+
+
+class PartReader:
+    """Reads the parts of a multipart body, with or without a Content-Length."""
+
+    def __init__(self, body: Body, boundary: bytes) -> None:
+        """Prepare to read.
+
+        Args:
+            body: The body of the response.
+            boundary: As the header names it; some cameras include the two dashes that precede it in the body.
+        """
+        self._body = body
+        self._boundary = boundary.strip().lstrip(b"-")
+        self._delimiter = b""
+        """A delimiter line that was read already: after a part without a length, or the closing one."""
+
+    def read(self) -> bytes | None:
+        """Read the next part; None after the last.
+
+        Raises:
+            HTTPException: The connection ended in between, or the bytes are no part.
+        """
+        delimiter = self._delimiter or self._find_delimiter()
+        if self._is_closing(delimiter):
+            self._delimiter = delimiter  # every further call returns None as well
+            return None
+        self._delimiter = b""
+        length = self._read_length()
+        return self._read_unsized() if length is None else self._read_sized(length)
+
+    def _find_delimiter(self, before: bytearray | None = None) -> bytes:
+        """Read up to the next delimiter line and return it; what precedes it is appended to `before`."""
+        is_line_start, passed = True, 0
+        while True:
+            line = self._read_line()
+            if is_line_start and self._is_delimiter(line):
+                return line
+            passed += len(line)
+            if passed > PART_BYTES:
+                raise HTTPException("a frame without an end")
+            if before is not None:
+                before += line
+            is_line_start = line.endswith(b"\n")
+
+    def _is_delimiter(self, line: bytes) -> bool:
+        return line.startswith(b"--") and line.strip().lstrip(b"-") in (self._boundary, self._boundary + b"--")
+
+    def _is_closing(self, delimiter: bytes) -> bool:
+        return delimiter.strip().lstrip(b"-") == self._boundary + b"--"
+
+    def _read_line(self) -> bytes:
+        line = self._body.readline(LINE_BYTES)
+        if not line:
+            raise HTTPException("the end of the connection")
+        return line
+
+    def _read_length(self) -> int | None:
+        """Read the headers of a part; returns its Content-Length, if any."""
+        length = None
+        for _ in range(HEADER_LINES):
+            line = self._read_line()
+            if not line.endswith(b"\n"):
+                raise HTTPException("a header without an end")
+            if not line.strip():
+                return length
+            name, _, value = line.partition(b":")
+            if name.strip().lower() == b"content-length" and value.strip().isdigit():
+                length = _check_length(value.strip())
+        raise HTTPException("headers without an end")
+
+    def _read_sized(self, length: int) -> bytes:
+        data = self._body.read(length)
+        if len(data) < length:
+            raise HTTPException("the end of the connection in the middle of a frame")
+        return data
+
+    def _read_unsized(self) -> bytes:
+        data = bytearray()
+        self._delimiter = self._find_delimiter(data)
+        return bytes(data.removesuffix(b"\r\n"))  # the line break before a delimiter belongs to it (RFC 2046, 5.1.1)
+
+
+def _check_length(digits: bytes) -> int:
+    digits = digits.lstrip(b"0") or b"0"
+    if len(digits) > len(str(PART_BYTES)) or int(digits) > PART_BYTES:  # int() refuses thousands of digits
+        raise HTTPException(f"a frame of {digits[:_QUOTED_CHARS].decode()} bytes")
+    return int(digits)
+
+
+class _ChunkReader(io.RawIOBase):
+    """Reads a chunked body; http.client's own reader accepts a negative length and then reads without a limit."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._left = 0
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._left and not self._ended:
+            self._begin_chunk()
+        if self._ended:
+            return 0
+        data = self._file.read1(min(len(buffer), self._left))
+        if not data:
+            raise HTTPException("the end of the connection in the middle of a frame")
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        if not self._left and self._file.readline(LINE_BYTES).strip():
+            raise HTTPException("a chunk that is longer than its announced length")
+        return len(data)
+
+    def _begin_chunk(self) -> None:
+        line = self._file.readline(LINE_BYTES)
+        match = re.match(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;|\r?\n)", line)
+        if match is None:
+            raise HTTPException("chunks without a valid length" if line else "the end of the connection")
+        self._left = int(match[1], 16)
+        self._ended = self._left == 0
