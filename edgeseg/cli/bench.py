@@ -30,51 +30,58 @@ if TYPE_CHECKING:
 def bench(
     models: Annotated[list[Path], typer.Argument(help="One or more model files or run folders.", metavar="MODEL|RUN")],
     backend: Annotated[
-        str, typer.Option(metavar="NAMES", help="auto, or backends with commas: cpu,gpu,gpu:float16,edgetpu,onnx.")
+        str,
+        typer.Option(
+            metavar="NAMES", help="Backend: auto, or several separated by commas: cpu,gpu,gpu:float16,edgetpu,onnx."
+        ),
     ] = "auto",
     threads: Annotated[
-        str, typer.Option(metavar="N[,N...]", help="CPU threads a model may use; several give a row each: 1,2,4.")
+        str, typer.Option(metavar="N[,N...]", help="Number of CPU threads; several give a row each: 1,2,4.")
     ] = "1",
-    runs: Annotated[int, typer.Option(help="Frames each model is timed on.", min=1)] = 200,
+    runs: Annotated[int, typer.Option(help="Number of timed frames per model.", min=1)] = 200,
     parity: Annotated[
-        bool, typer.Option("--parity", help="Time nothing; hold every backend against the file's golden pairs.")
+        bool,
+        typer.Option(
+            "--parity", help="Compare every backend's masks with the golden masks in the file, and time nothing."
+        ),
     ] = False,
     no_parity: NoParityOption = False,
     budget_ms: Annotated[
         float | None,
         typer.Option(
-            help="Milliseconds that 99 of 100 frames must be done within, else exit code 3.",
+            help="Latency budget in ms (p99); exit code 3 when exceeded.",
             min=SHORTEST_MS,
             show_default=False,
         ),
     ] = None,
     save: Annotated[
         Path | None,
-        typer.Option(metavar="F", help="Keep the times in this file, as this machine's reference.", show_default=False),
+        typer.Option(
+            metavar="F", help="Save the times to this file, as a reference for this machine.", show_default=False
+        ),
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option(
-            metavar="F", help="Hold the times against such a file; exit code 3 when slower.", show_default=False
-        ),
+        typer.Option(metavar="F", help="Compare with a saved reference; exit code 3 when slower.", show_default=False),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(help="By which share of the old time the new one may be longer.", min=0.0)
+        float, typer.Option(help="Allowed slowdown against the reference, as a fraction.", min=0.0)
     ] = 0.1,
     json_out: JsonOption = None,
 ) -> None:
     """Time model files from a camera-sized frame to its mask, stage by stage.
 
-    Several files, backends and numbers of threads are timed in turn in one run, so that a drifting machine hits all of
-    them alike; the last column is the ratio to the first row. The JSON holds one table, or a list under `results` for
-    several. Memory is that of a process of its own for each row.
+    Several files, backends and numbers of threads are timed in turn in one run, so that a drifting clock affects all
+    of them alike; the last column is the ratio to the first row. The JSON holds one table, or a list under `results`
+    for several. Memory is the peak of a separate process for each row.
 
-    With --budget-ms the exit code is 3 when the slowest hundredth of the frames takes longer than that.
+    With --budget-ms the exit code is 3 when the 99th percentile of a frame is over the budget.
 
-    With --against it is 3 when a median frame takes longer than it did when the reference was saved, on this machine,
-    for the same file, backend and threads.
+    With --against it is 3 when a median frame is slower than in the reference, for the same machine, file, backend and
+    threads.
 
-    With --parity the masks are compared instead; exit code 3 when a backend's are not the file's, or it is not here.
+    With --parity the masks are compared instead; exit code 3 when a backend's differ from the file's golden masks, or
+    a backend is not available.
 
     Example: `edgeseg bench runs/demo/float32.tflite runs/demo/int8-qat.tflite`
     """
@@ -113,9 +120,9 @@ def _refuse_mixtures(parity: bool, budget_ms: float | None, save: Path | None, a
     given = {"--budget-ms": budget_ms, "--save": save, "--against": against}
     timing = [option for option, value in given.items() if value is not None]
     if parity and timing:
-        raise ValueError(f"expected {timing[0]} without --parity, which times nothing")
+        raise ValueError(f"expected {timing[0]} without --parity, which measures no times")
     if save is not None and against is not None and save.resolve() == against.resolve():
-        raise ValueError("expected another file for --save than for --against, whose times would be gone")
+        raise ValueError("expected different files for --save and --against: --save overwrites its file")
 
 
 def _time_models(
@@ -135,12 +142,12 @@ def _time_models(
 
 
 def _hold_budget(results: Sequence[BenchResult], budget_ms: float) -> bool:
-    late = [r for r in results if r.latency_ms["total"].p99 > budget_ms]
-    for result in late:
+    slow = [r for r in results if r.latency_ms["total"].p99 > budget_ms]
+    for result in slow:
         p99 = result.latency_ms["total"].p99
-        print(f"{result.model} on {result.backend}: 99 of 100 frames within {p99:.2f} ms, budget {budget_ms:g} ms.")
-    print(f"Budget of {budget_ms:g} ms {'missed' if late else 'held'}.")
-    return not late
+        print(f"{result.model} on {result.backend}: p99 {p99:.2f} ms, budget {budget_ms:g} ms.")
+    print(f"Budget of {budget_ms:g} ms {'missed' if slow else 'held'}.")
+    return not slow
 
 
 def _hold_reference(rows: Sequence[Comparison], tolerance: float) -> bool:
@@ -171,6 +178,6 @@ def _show_parity(models: Sequence[Path], backend: str, threads: int, json_out: P
 def _list_parity(row: ParityRow) -> tuple[str, ...]:
     found = row.parity
     if found is None:
-        return (row.model, row.backend, "", "", "not proved", row.detail)
+        return (row.model, row.backend, "", "", "not compared", row.detail)
     far = "no number" if found.difference is None else f"{found.difference:.3g} {found.unit}"
     return (row.model, row.backend, f"{found.iou:.4f}", far, "yes" if found.held else "no", row.detail)
