@@ -20,9 +20,9 @@ import typer
 from edgeseg.core.progress import allow_bars
 
 READER_LEFT = 128 + signal.SIGPIPE
-"""What a shell reports of a program that a broken pipe ended, as in `yes | head -1`."""
+"""The exit code that a shell reports after a broken pipe, as in `yes | head -1`."""
 INTERRUPTED = 130
-"""The exit code after either signal: 128 and the number of SIGINT, as shells have it."""
+"""The exit code after either signal: 128 plus the number of SIGINT, as in shells."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 FFMPEG_QUIET, FFMPEG_WARNINGS = "-8", "24"
 """FFmpeg's own numbers for its log levels."""
@@ -84,7 +84,7 @@ def set_native_output(shown: bool) -> None:
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Give every command three open streams, and end it quietly when whoever reads its output has seen enough."""
+    """Give every command three open streams, and end it quietly when the reader of its output leaves."""
     _open_closed_streams()
     try:
         try:
@@ -100,7 +100,7 @@ def standard_streams() -> Iterator[None]:
 
 
 def discard_unwritable() -> None:
-    """Let what cannot be written go nowhere: Python would try once more at its end, and complain."""
+    """Drop output that cannot be written: Python would try again when it exits, and print an error."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -119,7 +119,7 @@ def _leave() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Open /dev/null where a stream is closed: else the next file that is opened gets its number, and what it says."""
+    """Open /dev/null for each closed stream: otherwise the next opened file gets its number, and its output."""
     for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         if not _is_open(number):
             os.open(os.devnull, mode)  # takes the lowest free number, which is this one
@@ -137,7 +137,7 @@ def _is_open(number: int) -> bool:
 
 
 def name_command() -> str:
-    """Name the command as it was called, so that the next one can be copied from the screen."""
+    """Name the command as it was called, so that the next command can be copied from the screen."""
     if Path(sys.argv[0]).name == "__main__.py":
         return "python -m edgeseg"
     return "edgeseg" if which("edgeseg") == sys.argv[0] else os.path.relpath(sys.argv[0])
@@ -145,29 +145,29 @@ def name_command() -> str:
 
 @contextmanager
 def resumable(out: Path) -> Iterator[None]:
-    """Run long work that grows beside --out; when it is interrupted, name the command that goes on with what is there.
+    """Run long work that grows beside --out; when it is interrupted, print the command that continues it.
 
     Args:
         out: The final folder.
     """
-    with _told(lambda: _name_resumption(out)):
+    with _explain_interruption(lambda: _name_resumption(out)):
         yield
 
 
 @contextmanager
 def repeatable(kept: bool = True) -> Iterator[None]:
-    """Run long work that the same command begins again, or goes on with where it keeps what it has.
+    """Run long work that the same command starts again, or continues where finished parts are kept.
 
     Args:
-        kept: Whether the same command goes on with what is finished.
+        kept: Whether the same command continues after the finished parts.
     """
     kind = "What is finished is kept; go on with" if kept else "Nothing is kept; begin again with"
-    with _told(lambda: f"{kind}: {_repeat_command()}"):
+    with _explain_interruption(lambda: f"{kind}: {_repeat_command()}"):
         yield
 
 
 @contextmanager
-def _told(explain: Callable[[], str]) -> Iterator[None]:
+def _explain_interruption(explain: Callable[[], str]) -> Iterator[None]:
     with _first_signal_raises():
         try:
             yield
@@ -178,7 +178,7 @@ def _told(explain: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def _first_signal_raises() -> Iterator[None]:
-    """Let the first signal end the work in order, and let the system end the process at the second."""
+    """Let the first signal end the work in order, and the second end the process at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -206,7 +206,7 @@ def _name_resumption(out: Path) -> str:
 
 
 def _repeat_command(*further: str) -> str:
-    """Write the command that was given, with further options where it has not got them."""
+    """Repeat the command as it was given, with further options where they are missing."""
     given = sys.argv[1:]
     words = [*given, *(option for option in further if option not in given)]
     return f"{name_command()} {shlex.join(words)}"
