@@ -20,7 +20,7 @@ wheel: | $(BIN)/python
 	rm -f dist/edgeseg-*.whl
 	$(BIN)/python -m hatchling build --target wheel
 
-# The pages as a static site: open dist/docs/docs/site.html. It needs no server and no network.
+# The pages as a static site: open dist/docs/index.html. It needs no server and no network.
 docs: $(VENV)/.dev
 	rm -rf dist/docs
 	$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . dist/docs

@@ -46,6 +46,26 @@ def test_every_option_is_documented() -> None:
         assert options <= told, name
 
 
+def list_printed_commands(page: Path) -> list[str]:
+    """List the command lines of edgeseg that a page prints, in indented blocks and in code spans."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = re.findall(r"^ {4}(?:[^#\n]*?[ /])?(edgeseg [a-z][^#\n|]*)", text, re.MULTILINE)
+    return blocks + re.findall(r"`(edgeseg [a-z][^`]*)`", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_printed_command_and_its_options_exist(page: Path) -> None:
+    commands = list_commands()
+    for line in list_printed_commands(page):
+        words = re.split(r"\s+(?:&&|>|;)\s+", line)[0].split()[1:]
+        name = next((name for name in (" ".join(words[:2]), words[0]) if name in commands), None)
+        assert name is not None or words[0] in {"data", "model"}, line
+        if name is not None:
+            known = {text for option in commands[name].params for text in (*option.opts, *option.secondary_opts)}
+            given = {word.partition("=")[0].rstrip(".,") for word in words if re.match(r"--[a-z]", word)}
+            assert given <= known | {"--help"}, line
+
+
 LINKED = sorted({*PAGES, ROOT / "CHANGELOG.md", *ROOT.glob("benchmarks/**/*.md")})
 
 
@@ -103,6 +123,8 @@ def test_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_pa
         [*command, ".", str(tmp_path / "site")], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
+    first = (tmp_path / "site/index.html").read_text(encoding="utf-8")
+    assert (tmp_path / "site" / re.findall(r"url=([^\"]+)", first)[0]).is_file()
     files = [path for path in (tmp_path / "site").rglob("*") if path.suffix in {".html", ".css"}]
     assert [str(path) for path in files if FROM_ELSEWHERE.search(path.read_text(encoding="utf-8"))] == []
     reference = (tmp_path / "site/docs/reference/api.html").read_text(encoding="utf-8")

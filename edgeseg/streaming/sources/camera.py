@@ -11,6 +11,7 @@ import cv2
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
+from edgeseg.core.process import quiet_native_output
 from edgeseg.streaming.sources.base import STALL_S, Source, retrieve_frame
 from edgeseg.streaming.sources.options import Size, read_options, show_source, split_address, split_url
 
@@ -52,6 +53,7 @@ class CameraSource(Source):
 
     def read(self) -> NDArray[Any]:
         """Wait for the camera's next frame."""
+        # grab() returns when the frame has arrived, retrieve() decodes it: the age includes decoding
         found = self._capture.grab()
         self.arrived_at = monotonic()
         image = retrieve_frame(self._capture, self._name) if found else None
@@ -68,7 +70,8 @@ def _open_device(name: str) -> cv2.VideoCapture:
     if not name.isprintable():  # OpenCV crashes on a name that is no UTF-8
         raise SourceError(f"Expected a camera's file, got {name}.", "List cameras with: ls /dev/video*.")
     backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
-    capture = cv2.VideoCapture(int(name) if name.isdigit() else name, backend)
+    with quiet_native_output():
+        capture = cv2.VideoCapture(int(name) if name.isdigit() else name, backend)
     if not capture.isOpened():
         raise SourceError(
             f"Expected a camera at {name}, got none that opens.",
@@ -105,6 +108,7 @@ def _read_size(capture: cv2.VideoCapture) -> Size:
 
 def _check_mode(capture: cv2.VideoCapture, name: str, options: CameraOptions) -> None:
     size, fps = _read_size(capture), float(capture.get(cv2.CAP_PROP_FPS))
+    # a rate of 29.97 is granted where 30 was requested
     if options.size not in (None, size) or (options.fps is not None and fps < options.fps - 1):
         wanted = " at ".join(filter(None, (str(options.size or ""), f"{options.fps:g} fps" if options.fps else "")))
         raise SourceError(
