@@ -27,7 +27,7 @@ from trained import write_results
 from edgeseg.core.stats import summarise_times
 from edgeseg.frame.images import read_image
 from edgeseg.phantom import PhantomClip
-from edgeseg.streaming.tracking import MaskCarrier
+from edgeseg.streaming.tracking import MaskWarper
 
 RESAMPLES = 2000
 SEED = 11
@@ -76,11 +76,11 @@ def _read_step(folder: Path, stem: str) -> Step:
 
 def play(steps: Sequence[Step], every: int) -> NumberedPicture:
     """Show each frame of a clip with the newest mask that is ready by then."""
-    carrier, still, carried, took = MaskCarrier(), [], [], []
+    warper, still, carried, took = MaskWarper(), [], [], []
     for number in range(every, len(steps)):
         old, new = steps[(number // every - 1) * every], steps[number]
         began = perf_counter()
-        moved = carrier.carry(old.truth, old.image, new.image)
+        moved = warper.warp(old.truth, old.image, new.image)
         took.append(1e3 * (perf_counter() - began))
         still.append(measure_dice(old.truth, new.truth))
         carried.append(measure_dice(moved, new.truth))

@@ -33,10 +33,10 @@ from edgeseg.core.modelfile import ModelFile, read_model
 from edgeseg.frame.postprocess import decide_labels, scores_to_labels, tensor_to_scores
 from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor, place_frame
 from edgeseg.inference.segmenter import StageTimes
-from edgeseg.inference.supervision import GuardedSegmenter
-from edgeseg.streaming.grabber import CaptureOptions
+from edgeseg.inference.supervision import SupervisedSegmenter
 from edgeseg.streaming.latency import LatencyRecorder
-from edgeseg.streaming.live import LiveStream, StreamOptions
+from edgeseg.streaming.live import StreamPipeline
+from edgeseg.streaming.options import CaptureOptions, StreamOptions
 
 BLOCK = 10
 LIMIT_MS, LIMIT_SHARE, LIMIT_PAGE = 0.4, 0.1, 1.25
@@ -81,10 +81,10 @@ def take_block(task: Callable[[], object]) -> list[float]:
     return taken[1:]
 
 
-def time_stream(segmenter: GuardedSegmenter, bare: Bare, runs: int) -> list[Way]:
+def time_stream(segmenter: SupervisedSegmenter, bare: Bare, runs: int) -> list[Way]:
     """Time frames at full speed from capture to the loop's body, a block of bare inferences after each block."""
     ways: list[Way] = []
-    with LiveStream(segmenter, Camera(), LatencyRecorder(math.inf, 0.0), options=EVERY_FRAME) as live:
+    with StreamPipeline(segmenter, Camera(), LatencyRecorder(math.inf, 0.0), options=EVERY_FRAME) as live:
         for number, result in enumerate(live):
             whole = 1e3 * (monotonic() - result.frame.captured_at)
             if number % (BLOCK + 1):
@@ -101,7 +101,9 @@ def time_functions(model: ModelFile, runs: int) -> dict[str, float]:
     card, colour, grey = model.card, make_frame(colour=True), make_frame(colour=False)
     spec, size = card.input, (card.input.height, card.input.width)
     placement, pixels = place_frame(spec, *grey.shape), frame_to_pixels(colour, spec)
-    output = GuardedSegmenter(model, "cpu").selection.backend.invoke(pixels_to_tensor(pixels, card.input_quantisation))
+    output = SupervisedSegmenter(model, "cpu").selection.backend.invoke(
+        pixels_to_tensor(pixels, card.input_quantisation)
+    )
     scores = tensor_to_scores(output, card.output_quantisation)
     full = np.zeros((*grey.shape, scores.shape[2]), np.uint8)
     took = take_medians(
@@ -131,7 +133,7 @@ def take_medians(tasks: Mapping[str, Callable[[], object]], runs: int) -> dict[s
 
 def measure_full_speed(model: ModelFile, runs: int) -> list[list[str]]:
     """Make the rows of the first part."""
-    segmenter, bare = GuardedSegmenter(model, "cpu"), Bare(model)
+    segmenter, bare = SupervisedSegmenter(model, "cpu"), Bare(model)
     segmenter.warm_up()
     ways = time_stream(segmenter, bare, runs)
     net, whole, alone = median(bare.times), median(way.whole for way in ways), time_functions(model, runs)

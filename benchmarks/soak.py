@@ -24,14 +24,14 @@ from time import sleep
 
 from trained import write_results
 
-from edgeseg.streaming.latency import KEPT
+from edgeseg.streaming.latency import CAPACITY
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 GROWTH_MB = 1.0
 PARTS = 20
 LOOK_SECONDS = 0.5
-CLIENT_SECONDS = 10
+SOCKET_TIMEOUT_S = 10
 HEADER = ("frames", "MB", "its own", "grown", "memory")
 
 
@@ -66,7 +66,7 @@ def read_port(line: str) -> int:
 
 def ask(port: int, path: str) -> bytes:
     """Ask one of the stream's servers."""
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=CLIENT_SECONDS)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=SOCKET_TIMEOUT_S)) as connection:
         connection.request("GET", path)
         return connection.getresponse().read()
 
@@ -151,7 +151,7 @@ def main() -> None:
         "",
         f"    python benchmarks/soak.py OUT --frames {chosen.frames} --rate {chosen.rate}",
         "",
-        f"Figures are kept of the newest {KEPT} frames. Phantom frames, the page with one client, Prometheus and JSON",
+        f"Figures cover the newest {CAPACITY} frames. Phantom frames, the page with one client, Prometheus and JSON",
         f"lines. Held: within {GROWTH_MB:g} MB of what it was after a tenth of the frames.",
     ]
     write_results(chosen.out, "soak", notes, HEADER, make_rows(looks))

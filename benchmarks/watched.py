@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from edgeseg.bench.measure import make_frame
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.inference.supervision import GuardedSegmenter
-from edgeseg.streaming.grabber import CaptureOptions
+from edgeseg.inference.supervision import SupervisedSegmenter
 from edgeseg.streaming.latency import LatencyRecorder
-from edgeseg.streaming.live import LiveStream, StreamOptions
+from edgeseg.streaming.live import StreamPipeline
+from edgeseg.streaming.options import CaptureOptions, StreamOptions
 from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
 from edgeseg.streaming.sources.base import Source
 from edgeseg.streaming.viewer import WebViewer
 
 FPS = 30.0
 ROUNDS, WARM_UP = 4, 5
-CLIENT_SECONDS = 10
+SOCKET_TIMEOUT_S = 10
 CLIENT = (
     "import http.client, sys\n"
     "connection = http.client.HTTPConnection('127.0.0.1', int(sys.argv[1]))\n"
@@ -62,14 +62,14 @@ def watch(viewer: WebViewer) -> Iterator[None]:
             yield
         finally:
             viewer.close()
-            client.wait(CLIENT_SECONDS)
+            client.wait(SOCKET_TIMEOUT_S)
 
 
-def play(segmenter: GuardedSegmenter, sinks: Sequence[Sink], seconds: float) -> list[float]:
+def play(segmenter: SupervisedSegmenter, sinks: Sequence[Sink], seconds: float) -> list[float]:
     """Play frames at a camera's rate; gives what passed from capture to the loop's body, less the inference."""
     options = StreamOptions(frames=WARM_UP + round(FPS * seconds), capture=CaptureOptions(FPS))
     recorder = LatencyRecorder(math.inf, 0.0)
-    with LiveStream(segmenter, Camera(), recorder, sinks, options) as live:
+    with StreamPipeline(segmenter, Camera(), recorder, sinks, options) as live:
         return [measure_rest(result) for result in live][WARM_UP:]
 
 
@@ -78,7 +78,7 @@ def measure_rest(result: Result) -> float:
     return 1e3 * (monotonic() - result.frame.captured_at) - result.segmentation.times.invoke
 
 
-def play_watched(segmenter: GuardedSegmenter, seconds: float) -> list[float]:
+def play_watched(segmenter: SupervisedSegmenter, seconds: float) -> list[float]:
     """Do the same with the page open and one client."""
     info = StreamInfo(segmenter.card.name, "camera", segmenter.report, LatencyRecorder(math.inf, 0.0))
     viewer = WebViewer(info, segmenter.card.output.classes, port=0)
@@ -88,7 +88,7 @@ def play_watched(segmenter: GuardedSegmenter, seconds: float) -> list[float]:
 
 def compare_watched(model: ModelFile, seconds: float) -> tuple[list[float], list[float]]:
     """Play without a page and with one in turn; gives the times of both."""
-    segmenter = GuardedSegmenter(model, "cpu")
+    segmenter = SupervisedSegmenter(model, "cpu")
     segmenter.warm_up()
     alone: list[float] = []
     watched: list[float] = []

@@ -48,7 +48,7 @@ def inspect_model(path: Path) -> None:
 def run_model(path: Path) -> None:
     """Load a model file as a program does, and draw the masks of two frames."""
     import edgeseg
-    from edgeseg.streaming.live import StreamOptions
+    from edgeseg.streaming.options import StreamOptions
 
     with edgeseg.stream(path, "phantom://?frames=2&size=64", options=StreamOptions(60_000.0, frames=2)) as stream:
         for result in stream:
@@ -128,14 +128,14 @@ def open_viewer(on_error: Callable[[BaseException], None]) -> Any:
     from edgeseg.streaming.sinks.base import StreamInfo
     from edgeseg.streaming.sources.browser import BrowserSource
     from edgeseg.streaming.viewer import WebViewer
-    from edgeseg.web.server import LocalServer
+    from edgeseg.web.server import WebServer
 
     def note(*_: Any) -> None:
         error = sys.exc_info()[1]
         if error is not None:
             on_error(error)
 
-    LocalServer.handle_error = note  # type: ignore[method-assign]
+    WebServer.handle_error = note  # type: ignore[method-assign]
     source = BrowserSource("browser://")
 
     def read() -> bool:

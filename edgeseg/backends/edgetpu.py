@@ -1,4 +1,4 @@
-"""The Edge TPU backend: TFLite's interpreter with libedgetpu as its delegate. Not verified on hardware."""
+"""The Edge TPU backend: TFLite's interpreter with the delegate libedgetpu. Not verified on hardware."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class EdgeTpuBackend(InterpreterBackend):
 
         Args:
             network: The flatbuffer.
-            threads: CPU threads for the operators that stay off the chip.
-            variant: Which device: "" for any, ":N" for the N-th, "usb" or "pci" for any of these, "usb:N", "pci:N".
+            threads: CPU threads for the operators that are not mapped to the chip.
+            variant: The device: "" for any, ":N" for the N-th, "usb" or "pci" for any of these, "usb:N", "pci:N".
         """
         _check_device(variant)
         self._delegate = _load_delegate({"device": variant} if variant else {})
@@ -47,13 +47,13 @@ class EdgeTpuBackend(InterpreterBackend):
 
     @classmethod
     def probe(cls, network: bytes, variant: str = "") -> Probe:
-        """Say whether libedgetpu loads, finds its device and runs the network, without risking this process."""
+        """Load libedgetpu, find the device and run the network in a process of its own, since libedgetpu may crash."""
         _check_device(variant)
         return try_backend(cls.name, variant, network, _CRASH_HINT)
 
 
 def _check_device(device: str) -> None:
-    """Refuse what libedgetpu would refuse without a reason."""
+    """Check the device's name; libedgetpu would refuse it without a reason."""
     if DEVICE.fullmatch(device) is None:
         raise BackendError(
             f"Expected an Edge TPU device, got {device!r}.",

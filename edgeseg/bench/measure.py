@@ -1,4 +1,7 @@
-"""Time model files on this machine: stage by stage, several in turn, so that drift hits all alike."""
+"""Benchmark model files on this machine, stage by stage, and compare the masks of backends.
+
+Several models are timed in turn, in short blocks, so that a clock that drifts with heat affects all of them alike.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from numpy.typing import NDArray
 
 import edgeseg
 from edgeseg.backends.parity import Parity
-from edgeseg.backends.select import AUTO, prove_network, select_backend
+from edgeseg.backends.select import AUTO, run_trial_first, select_backend
 from edgeseg.bench.memory import FRAME_SIZE, measure_memory
 from edgeseg.core.errors import BackendError
 from edgeseg.core.modelfile import ModelFile, read_model
@@ -29,23 +32,23 @@ from edgeseg.machine.thermal import Thermal, describe_heat, read_governors, read
 from edgeseg.phantom import render_case
 from edgeseg.streaming.latency import STAGES
 
-DRIFT = 0.1
-"""By how much the last third of the runs may differ from the first."""
-JUDGED_FROM = 30
-"""Fewer runs say nothing about drift."""
+MAX_DRIFT = 0.1
+"""Between the medians of the first and the last third of a steady run."""
+MIN_RUNS_FOR_DRIFT = 30
 BLOCK = 10
+"""Frames per block."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the machine told of its clock and its heat while models were timed."""
+    """The CPU governors and the temperature while models were timed."""
 
     governors: tuple[str, ...]
     thermal: tuple[Thermal, Thermal]
     """Before and after."""
 
     def describe(self) -> str:
-        """Say it in a sentence."""
+        """Describe them in a sentence."""
         return f"CPU governor: {', '.join(self.governors) or 'none to choose'}; {describe_heat(*self.thermal)}."
 
 
@@ -59,7 +62,7 @@ class Steadiness:
     steady: bool
 
     def describe(self) -> str:
-        """Say it in a sentence."""
+        """Describe the drift in a sentence."""
         return (
             f"{self.first_ms:.3f} ms in the first third of the runs, {self.last_ms:.3f} ms in the last "
             f"({self.ratio:.2f} times)"
@@ -67,18 +70,18 @@ class Steadiness:
 
 
 def judge_steadiness(milliseconds: Sequence[float]) -> Steadiness | None:
-    """Hold the last third of the times against the first; None where there are too few."""
+    """Compare the last third of the times with the first; None where there are too few."""
     third = len(milliseconds) // 3
-    if len(milliseconds) < JUDGED_FROM:
+    if len(milliseconds) < MIN_RUNS_FOR_DRIFT:
         return None
     first, last = median(milliseconds[:third]), median(milliseconds[-third:])
     ratio = last / first
-    return Steadiness(round(first, 4), round(last, 4), round(ratio, 3), abs(ratio - 1.0) <= DRIFT)
+    return Steadiness(round(first, 4), round(last, 4), round(ratio, 3), abs(ratio - 1.0) <= MAX_DRIFT)
 
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What one model file takes on this machine."""
+    """The benchmark of one model file on one backend with one number of threads."""
 
     model: str
     backend: str
@@ -88,7 +91,7 @@ class BenchResult:
     load_ms: float
     first_inference_ms: float
     peak_rss_mb: float
-    """Of a process that holds this model alone, Python and libraries included."""
+    """Of a process with this model alone, Python and libraries included."""
     host: dict[str, Any]
     requested: str
     fallback_reason: str | None
@@ -99,13 +102,13 @@ class BenchResult:
 
     @property
     def ran_as(self) -> str:
-        """Name the backend with its variant."""
+        """The backend with its variant."""
         return name_backend(self.backend, self.requested)
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model file ready to be timed, and what it took to get there."""
+    """A model file ready for timing, with its load times."""
 
     path: Path
     threads: int
@@ -121,16 +124,16 @@ def load_models(
 
     Args:
         paths: The files.
-        requested: "auto" or the names of backends, with commas: every file is loaded on each of them.
-        threads: CPU threads a model may use: every file is loaded with each of these numbers.
-        enforce_parity: Whether a backend is refused whose masks are not those of the golden pairs.
+        requested: "auto" or backends, separated by commas: every file is loaded on each of them.
+        threads: Numbers of CPU threads: every file is loaded with each of them.
+        enforce_parity: Whether to refuse a backend whose masks differ from the golden pairs.
     """
     wanted = product(paths, requested.split(","), threads)
     return [_load(path, name, number, enforce_parity) for path, name, number in wanted]
 
 
 def _load(path: Path, requested: str, threads: int, enforce_parity: bool) -> LoadedModel:
-    prove_network(read_model(path), requested)
+    run_trial_first(read_model(path), requested)
     start = perf_counter()
     segmenter = Segmenter(read_model(path), requested, threads, enforce_parity)
     load_ms = 1e3 * (perf_counter() - start)
@@ -144,16 +147,16 @@ def bench_models(
 
     Args:
         models: The models, loaded.
-        runs: How many frames each model is timed on.
-        on_block: Told after each block of frames.
+        runs: Frames per model.
+        on_block: Called after each block, for a progress bar.
     """
     before = read_thermal()
     taken = take_times([model.segmenter for model in models], runs, on_block)
     conditions = Conditions(read_governors(), (before, read_thermal()))
-    return [_put_together(model, times, conditions) for model, times in zip(models, taken, strict=True)]
+    return [_make_result(model, times, conditions) for model, times in zip(models, taken, strict=True)]
 
 
-def _put_together(model: LoadedModel, times: Sequence[StageTimes], conditions: Conditions) -> BenchResult:
+def _make_result(model: LoadedModel, times: Sequence[StageTimes], conditions: Conditions) -> BenchResult:
     ran_on = model.segmenter.selection.report()
     backend = name_backend(ran_on.name, ran_on.requested)
     return BenchResult(
@@ -176,48 +179,49 @@ def _put_together(model: LoadedModel, times: Sequence[StageTimes], conditions: C
 
 
 def name_backend(name: str, requested: str) -> str:
-    """Name what a model ran on, with its variant where one was asked for."""
+    """The name of the backend that was used, with its variant where one was requested."""
     return name if requested == AUTO else requested
 
 
 def time_segmenters(
     segmenters: Sequence[Segmenter], runs: int, on_block: Callable[[str], None] = ignore
 ) -> list[dict[str, Percentiles]]:
-    """Time models in turn and summarise each one's stages."""
+    """Time segmenters in turn and return each one's percentiles."""
     return [summarise_stages(times) for times in take_times(segmenters, runs, on_block)]
 
 
 def take_times(
     segmenters: Sequence[Segmenter], runs: int, on_block: Callable[[str], None] = ignore
 ) -> list[list[StageTimes]]:
-    """Time models in turn, in blocks; the first frame of a block warms the caches and is not counted."""
+    """Time segmenters in turn, in blocks of frames."""
     taken: list[list[StageTimes]] = [[] for _ in segmenters]
     for _ in range(count_blocks(runs)):
         for segmenter, times in zip(segmenters, taken, strict=True):
             frame = make_frame(segmenter.card.input.in_colour)
+            # the first frame of a block reloads the caches that the other models have evicted
             times += [segmenter.segment(frame).times for _ in range(BLOCK + 1)][1:]
         on_block("")
     return [times[:runs] for times in taken]
 
 
 def summarise_stages(times: Sequence[StageTimes]) -> dict[str, Percentiles]:
-    """Take the percentiles of every stage."""
+    """Compute the percentiles of every stage."""
     return {stage: summarise_times([getattr(time, stage) for time in times]) for stage in STAGES}
 
 
 def count_blocks(runs: int) -> int:
-    """Count the blocks that hold so many runs."""
+    """Number of blocks for so many runs."""
     return -(-runs // BLOCK)
 
 
 @lru_cache(maxsize=2)
 def make_frame(colour: bool) -> NDArray[np.uint8]:
-    """Make a frame of a camera's size."""
+    """Render a frame of a camera's size."""
     return to_channels(render_case(seed=0, size=FRAME_SIZE).image, colour)
 
 
 def describe_host(runtime: str) -> dict[str, Any]:
-    """Describe this machine as far as it matters for speed; no name, no address."""
+    """Describe this machine as far as it matters for speed, without host name and address."""
     return {
         "machine": platform.machine(),
         "cpu": _read_cpu_model(),
@@ -236,7 +240,7 @@ def _read_cpu_model() -> str:
 
 @dataclass(frozen=True)
 class ParityRow:
-    """One file on one backend; without a parity the reason says why there is none."""
+    """One file on one backend; without a parity, `reason` says why."""
 
     model: str
     backend: str
@@ -246,7 +250,7 @@ class ParityRow:
 
     @property
     def held(self) -> bool:
-        """Say whether the masks were proved to be the file's."""
+        """Whether the backend's masks are those of the golden pairs."""
         return self.parity is not None and self.parity.held
 
 
@@ -255,7 +259,7 @@ def compare_backends(paths: Sequence[Path], requested: str, threads: int) -> lis
 
     Args:
         paths: The files.
-        requested: "auto" or the names of backends, with commas.
+        requested: "auto" or backends, separated by commas.
         threads: CPU threads a backend may use.
     """
     return [_compare(read_model(path), name, threads) for path in paths for name in requested.split(",")]

@@ -1,4 +1,4 @@
-"""How long each operator of a file takes, as far as LiteRT tells, and which layer of the graph it is."""
+"""Time per operator, from LiteRT's profiler, matched to the layers of the graph."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from statistics import median
 
 from edgeseg.bench.profiler import BETWEEN_ROUNDS
 from edgeseg.core.errors import BackendError
-from edgeseg.core.process import describe_end, feed_module
-from edgeseg.core.redact import make_line
+from edgeseg.core.process import describe_end, run_module_limited
+from edgeseg.core.redact import to_one_line
 from edgeseg.graph.summary import Layer
 
 ROUNDS = 10
@@ -27,27 +27,28 @@ KINDS = {
     "SOFTMAX": ("Softmax",),
     "TRANSPOSE_CONV": ("Deconvolution",),
 }
-"""What XNNPACK calls an operator of the file."""
+"""The operators of a file, and the prefixes of XNNPACK's names for them."""
+# columns: the operator, two times that are not used, the average in ms, its share, the cumulated share
 _ROW = re.compile(r"^ *(?:Delegate/)?(\S.*?)(?: +[\d.]+){2} +([\d.]+) +[\d.]+% +[\d.]+%", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class OperatorTime:
-    """What one operator takes, by the runtime's own clock of whole microseconds."""
+    """The time of one operator, in the profiler's resolution of a microsecond."""
 
     operator: str
-    """As the runtime calls it; XNNPACK has names of its own and may make one operator out of two."""
+    """The runtime's name; XNNPACK has names of its own and may fuse two operators."""
     ms: float
 
 
 def time_operators(network: bytes, threads: int = 1, rounds: int = ROUNDS) -> tuple[OperatorTime, ...]:
-    """Let LiteRT time its operators on the CPU, in the order they run: medians of the rounds' means."""
+    """Profile a network on the CPU; returns its operators in the order they run, with the median of the rounds."""
     try:
-        done = feed_module("edgeseg.bench.profiler", [str(threads), str(rounds)], network, LIMIT_S)
+        done = run_module_limited("edgeseg.bench.profiler", [str(threads), str(rounds)], network, LIMIT_S)
     except subprocess.TimeoutExpired as error:
         raise _explain(f"got no answer within {LIMIT_S:g} s") from error
     if done.returncode:
-        raise _explain(make_line(describe_end(done)))
+        raise _explain(to_one_line(describe_end(done)))
     times = join_rounds(done.stdout.decode("utf-8", "replace").split(BETWEEN_ROUNDS))
     if not times:
         raise _explain("got a summary that names none")
@@ -55,21 +56,21 @@ def time_operators(network: bytes, threads: int = 1, rounds: int = ROUNDS) -> tu
 
 
 def join_rounds(summaries: Sequence[str]) -> tuple[OperatorTime, ...]:
-    """Take the median of every operator over the rounds, which a busy moment of the machine leaves alone."""
+    """Take the median of every operator over the rounds, which is robust against a busy moment."""
     rounds = [parse_summary(summary) for summary in summaries]
     return tuple(OperatorTime(same[0].operator, median(time.ms for time in same)) for same in zip(*rounds, strict=True))
 
 
 def parse_summary(summary: str) -> tuple[OperatorTime, ...]:
-    """Read the operators in the order they run off LiteRT's summary."""
+    """Parse the operators, in the order they run, from LiteRT's summary."""
     in_order = summary.partition("Top by Computation Time")[0]
     return tuple(OperatorTime(name, float(mean)) for name, mean in _ROW.findall(in_order))
 
 
 def match_layers(layers: Sequence[Layer], times: Sequence[OperatorTime]) -> tuple[float, ...] | None:
-    """Give each layer its milliseconds; None where the runtime's operators are not one for one the file's.
+    """Assign milliseconds to each layer; None where the runtime's operators do not match the layers one to one.
 
-    Weights that a float16 file unpacks are unpacked once, when it is loaded: they take no time.
+    DEQUANTIZE of constant weights, in a float16 file, runs once when the file is loaded: it takes no time here.
     """
     running = [layer for layer in layers if not _unpacks_weights(layer)]
     if len(running) != len(times) or not all(map(_is_same, running, times)):
@@ -88,6 +89,6 @@ def _is_same(layer: Layer, time: OperatorTime) -> bool:
 
 def _explain(end: str) -> BackendError:
     return BackendError(
-        f"Expected LiteRT to tell the time of its operators, {end}.",
-        "Use --times with ai-edge-litert 2.3 or later, or leave it out.",
+        f"Expected times of operators from LiteRT's profiler, {end}.",
+        "Use --times with ai-edge-litert 2.3 or later, or omit it.",
     )

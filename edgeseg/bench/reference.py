@@ -1,4 +1,7 @@
-"""Keep the times of a machine in a file, and hold later ones against them: like with like, or not at all."""
+"""A reference file with the times of a machine, and the comparison of later times with it.
+
+Only times of the same machine, file, backend and number of threads are compared.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class ReferenceRow:
-    """What one model took: the file by its hash, on which backend, with how many threads."""
+    """The times of one model file on one backend."""
 
     model: str
     sha256: str
@@ -33,7 +36,7 @@ class ReferenceRow:
 
 @dataclass(frozen=True)
 class Reference:
-    """The times of one machine."""
+    """The contents of a reference file."""
 
     schema: int
     saved: str
@@ -44,7 +47,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The median time of a frame then and now."""
+    """The median time of a frame before and now."""
 
     model: str
     backend: str
@@ -57,7 +60,7 @@ class Comparison:
 
 
 def make_reference(results: Sequence[BenchResult]) -> Reference:
-    """Take what is kept of a run."""
+    """Make a reference from benchmark results."""
     rows = tuple(
         ReferenceRow(r.model, r.sha256, r.ran_as, r.threads, r.latency_ms["invoke"], r.latency_ms["total"])
         for r in results
@@ -72,7 +75,7 @@ def save_reference(path: Path, results: Sequence[BenchResult]) -> None:
 
 
 def read_reference(path: Path) -> Reference:
-    """Read a reference file; refuse what is none, and times of another machine."""
+    """Read a reference file of this machine."""
     try:
         reference = from_plain(Reference, parse_json(read_regular(path, TABLE_BYTES).decode("utf-8")))
     except (OSError, ValueError) as error:
@@ -94,7 +97,7 @@ def read_reference(path: Path) -> Reference:
 
 
 def name_machine() -> tuple[str | None, str, str]:
-    """Name what must be the same for times to be comparable: board, architecture, processor; software may differ."""
+    """Name board, architecture and processor, which must be the same for a comparison; software may differ."""
     host = describe_host("")
     return find_nearest_board(read_signs()), host["machine"], host["cpu"]
 
@@ -104,12 +107,12 @@ def _list(parts: Sequence[str | None]) -> str:
 
 
 def compare_results(results: Sequence[BenchResult], reference: Reference, tolerance: float) -> list[Comparison]:
-    """Hold times against a reference.
+    """Compare times with a reference.
 
     Args:
         results: The times of now.
-        reference: Those of then, of the same machine.
-        tolerance: By which share of the old time the new one may be longer.
+        reference: Of the same machine.
+        tolerance: Share of the old time by which the new one may be longer.
 
     Raises:
         EdgesegError: The reference lacks one of these files, backends or threads.

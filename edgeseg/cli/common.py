@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeseg.core.errors import MissingExtraError
-from edgeseg.core.files import write_json
+from edgeseg.core.install import need_extra
 from edgeseg.core.limits import THREADS
 
 if TYPE_CHECKING:
     from edgeseg.backends.select import Selection
 
+_LOG = logging.getLogger(__name__)
 GATE_NOT_HELD = 3
 
 JsonOption = Annotated[
@@ -72,38 +71,34 @@ NoParityOption = Annotated[
 
 def need_training_packages() -> None:
     """Stop with a sentence where the workstation's packages are not installed."""
-    _need_packages("train", "tensorflow", "tf_keras")
+    need_extra("train")
 
 
-def need_search_packages() -> None:
-    """Stop with a sentence where a search over trainings lacks a package."""
+def need_tune_packages() -> None:
+    """Stop with a sentence where `tune` lacks a package."""
     need_training_packages()
-    _need_packages("tune", "optuna")
+    need_extra("tune")
 
 
 def need_onnx_packages() -> None:
     """Stop with a sentence where the packages of the ONNX export are not installed."""
-    _need_packages("onnx", "onnx", "onnxruntime")
-
-
-def _need_packages(extra: str, *packages: str) -> None:
-    for package in packages:
-        if find_spec(package) is None:
-            raise MissingExtraError(package, extra)
+    need_extra("onnx")
 
 
 def tell_selection(selection: Selection) -> None:
-    """Say on stderr when a model runs on something else than first wanted, or draws other masks than it should."""
+    """Warn when a model runs on something else than first wanted, or draws other masks than it should."""
     name, parity = selection.backend.name, selection.parity
     if selection.fallback_reason is not None:
-        print(f"edgeseg: runs on {name}, since: {selection.fallback_reason}", file=sys.stderr)
+        _LOG.warning("runs on %s, since: %s", name, selection.fallback_reason)
     if parity is not None and not parity.held:
-        print(f"edgeseg: the masks on {name} are not the file's golden ones: {parity.describe()}.", file=sys.stderr)
+        _LOG.warning("the masks on %s are not the file's golden ones: %s.", name, parity.describe())
 
 
 def save_json(path: Path | None, value: Mapping[str, Any]) -> None:
     """Write a command's figures where the user asked for them."""
     if path is not None:
+        from edgeseg.core.files import write_json
+
         write_json(path, value)
 
 

@@ -22,7 +22,7 @@ from edgeseg.cli.terminal import resumable
 from edgeseg.cli.usage import SHORTEST_MS, take_run
 
 if TYPE_CHECKING:
-    from edgeseg.compression.plan import CompressReport
+    from edgeseg.compression.compress import CompressReport
     from edgeseg.compression.recipe import Recipe
 
 DEFAULT_RECIPES = "float16,int8-ptq,int8-qat"
@@ -75,10 +75,9 @@ def compress(
     run = take_run(run, "edgeseg train DATA --out RUN, then edgeseg compress RUN --out DIR")
     need_training_packages()
     with resumable(out):
+        from edgeseg.compression.compress import compress_run, open_folder
         from edgeseg.compression.gate import Gate
-        from edgeseg.compression.plan import compress_run
         from edgeseg.compression.recipe import load_recipe
-        from edgeseg.compression.resume import open_folder
         from edgeseg.evaluation.classes import parse_renaming
         from edgeseg.machine.boards import load_board, name_board
         from edgeseg.report.compression import write_compression_report

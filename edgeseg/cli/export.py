@@ -11,16 +11,13 @@ import typer
 from edgeseg.cli.common import GATE_NOT_HELD, JsonOption, keep_inputs, need_onnx_packages, save_json, usage_errors
 from edgeseg.cli.inspect import print_findings
 from edgeseg.cli.usage import take_model
-from edgeseg.convert.edgetpu import Compilation, compile_model, find_compiler
-from edgeseg.core.card import Card
-from edgeseg.core.files import write_bytes, write_json
-from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.schema import to_plain
-from edgeseg.graph.lint import lint_targets
-from edgeseg.graph.operators import read_graph
 
 if TYPE_CHECKING:
+    from edgeseg.convert.edgetpu import Compilation
     from edgeseg.convert.onnx.export import Comparison, Inputs
+    from edgeseg.core.card import Card
+    from edgeseg.core.modelfile import ModelFile
 
 EDGETPU, ONNX, TENSORRT = TARGETS = ("edgetpu", "onnx", "tensorrt")
 RUNTIMES = {"onnx": "onnxruntime", "tensorrt": "tensorrt"}
@@ -106,6 +103,11 @@ def _name_file(model: Path, to: str) -> Path:
 
 def compile_for_edgetpu(file: ModelFile, path: Path, compiler: Path | None, timeout: int, report: Path) -> None:
     """Judge a file by the rules, compile it, and say what came of it."""
+    from edgeseg.convert.edgetpu import compile_model, find_compiler
+    from edgeseg.core.files import write_json
+    from edgeseg.graph.lint import lint_targets
+    from edgeseg.graph.operators import read_graph
+
     findings = lint_targets(read_graph(file.flatbuffer))["edgetpu"]
     print_findings("Edge TPU", findings)
     compiled = compile_model(file, path, find_compiler(compiler), timeout)
@@ -133,6 +135,7 @@ def write_onnx(
     need_onnx_packages()
     from edgeseg.convert.onnx.export import OPSET, compare_masks, export_onnx
     from edgeseg.convert.onnx.scheme import Scheme
+    from edgeseg.core.files import write_bytes
 
     with usage_errors():
         scheme = Scheme(precision or _read_precision(file.card), RUNTIMES[to])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -15,10 +15,12 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from edgeseg.core.errors import ModelFileError
-from edgeseg.core.modelfile import ENDINGS, find_model
 from edgeseg.core.redact import redact
 
 Given = TypeVar("Given", str, Path)
+_LOG = logging.getLogger(__name__)
+EVERYWHERE = ("verbose", "quiet")
+"""Options of the program that every command takes as well."""
 _LOOKED_AT = 2000
 """Entries of a folder that are looked at for an image; a folder on a slow network must not hold a command."""
 LARGEST_WHOLE = 2**31 - 1
@@ -67,6 +69,8 @@ def take_model(path: Path, usage: str) -> Path:
         typer.BadParameter: It is an image, a recording, a source or a folder of images.
         ModelFileError: The folder holds no model file, or several.
     """
+    from edgeseg.core.modelfile import find_model
+
     kind = _name_other(path)
     if kind is None:
         return find_model(path)
@@ -75,6 +79,8 @@ def take_model(path: Path, usage: str) -> Path:
 
 def take_run(path: Path, usage: str) -> Path:
     """Refuse as RUN what has nothing left to start from: a model file, images, a source."""
+    from edgeseg.core.modelfile import ENDINGS
+
     kind = f"a {path.suffix} file" if path.suffix in ENDINGS else _name_other(path)
     if kind is None:
         return path
@@ -86,12 +92,14 @@ def put_model_first(first: Given, second: Given) -> tuple[Given, Given]:
     place = Path(first)
     if is_model(place) or not is_model(Path(second)) or not (place.is_dir() or _name_other(place)):
         return first, second
-    print(f"edgeseg: MODEL comes first: {second} was taken as the model, and not {first}.", file=sys.stderr)
+    _LOG.warning("MODEL comes first: %s was taken as the model, and not %s.", second, first)
     return second, first
 
 
 def is_model(path: Path) -> bool:
     """Say whether a path means a model file, by itself or as a folder of edgeseg's."""
+    from edgeseg.core.modelfile import ENDINGS, find_model
+
     if path.is_file():
         return path.suffix in ENDINGS
     try:
@@ -129,6 +137,10 @@ def _holds_images(folder: Path) -> bool:
 
 class NumberCommand(TyperCommand):
     """A command that refuses numbers which no option can mean; the span of each option is its own `min` and `max`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """List the command's own options, and those of the program that may stand behind the command, too."""
+        return [*super().get_params(ctx), *(one for one in ctx.find_root().command.params if one.name in EVERYWHERE)]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments, and look at every number among them."""

@@ -21,13 +21,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from edgeseg.core.redact import make_printable, redact
+from edgeseg.core.redact import redact
 
 _MOST_GUESSES = 3
 
 
 class EdgesegError(Exception):
-    """Something went wrong that a person can act on; secrets are left out of what it says.
+    """Something went wrong that a person can act on; secrets in the message are redacted.
 
     Args:
         message: One sentence with what was expected and what came.
@@ -35,9 +35,9 @@ class EdgesegError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        # Messages go to terminals, logs and reports; names of files and addresses of sources come from anywhere.
-        self.message = make_printable(redact(message))
-        self.hint = make_printable(redact(hint))
+        # Messages go to terminals, logs and reports, and file names and source addresses in them may hold anything.
+        self.message = redact(message)
+        self.hint = redact(hint)
         super().__init__(self.message)
 
 
@@ -89,11 +89,11 @@ class MissingExtraError(EdgesegError):
     """A package that this command needs is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        from edgeseg.core.install import tell_install
+        from edgeseg.core.install import install_command
 
         super().__init__(
             f"Expected the package {package}, which is not installed here.",
-            f"Install it with: {tell_install(extra)}",
+            f"Install it with: {install_command(extra)}",
         )
 
 
@@ -111,7 +111,7 @@ class UnknownNameError(EdgesegError):
 
 
 def _find_nearest(name: str, candidates: list[str]) -> list[str]:
-    """List the few names that hold this one, else the one that is spelt most like it."""
+    """List the few names that contain this one, else the one that is spelt most like it."""
     holding = [candidate for candidate in candidates if name and name.lower() in candidate]
     if 0 < len(holding) <= _MOST_GUESSES:
         return holding

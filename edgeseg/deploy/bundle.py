@@ -1,4 +1,7 @@
-"""Gather what a board needs to run a model: the file, edgeseg, the board's setup, scripts, service and settings."""
+"""The archive for a board: model, edgeseg's wheel, setup, scripts, service and settings; signed on request.
+
+The same input gives the same bytes, so that two people can compare what they built (reproducible builds).
+"""
 
 from __future__ import annotations
 
@@ -22,24 +25,55 @@ import edgeseg
 from edgeseg.backends.select import AUTO
 from edgeseg.core.errors import DeployError
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.core.process import command_module, feed_limited, run_limited
-from edgeseg.core.searchpath import trusted_surroundings
+from edgeseg.core.process import command_module, run_limited, run_with_input
+from edgeseg.core.searchpath import trusted_environment
 from edgeseg.machine.boards import Board
 
 SUMS = "SHA256SUMS"
-_TIME = 315532800
-"""1980, as inside the model file: tar warns of anything at the very beginning of time."""
-EPOCH = "SOURCE_DATE_EPOCH"
-SETUP, SHARED_SETUP = "setup.sh", "setup-common.sh"
-SECONDS = 60
 SUFFIX = ".sig"
+EPOCH = "SOURCE_DATE_EPOCH"
+"""The variable of reproducible-builds.org for the build time."""
+SETUP, SHARED_SETUP = "setup.sh", "setup-common.sh"
+SCRIPTS = Path(__file__).with_name("board")
+CHECKOUT = Path(edgeseg.__file__).resolve().parents[1]
+SIGN_SECONDS = 60
 BUILD_SECONDS = 900
 OLDEST_GLIBC, NEWEST_GLIBC = 17, 28
-"""Of the wheels to look for: 2.28 is what every board has whose system brings Python 3.10."""
+"""Minor versions of glibc 2 in the manylinux tags to try: every system with Python 3.10 has 2.28."""
+_FILE_TIME = 315532800
+"""1980, the earliest time of a zip entry, as in the model file; tar warns of implausibly old files."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The board to pack for: its name, its profile and the folder with its setup."""
+
+    name: str
+    board: Board
+    folder: Path
+
+    def __post_init__(self) -> None:
+        for path in (self.folder / SETUP, self.folder.parent / SHARED_SETUP):
+            if not path.is_file():
+                raise DeployError(
+                    f"Expected a {path.name} for the board {self.name} in {path.parent}, got none.",
+                    "Copy the folder devices with the nearest board in it; devices/README.md says what it must hold.",
+                )
+
+
+@dataclass(frozen=True)
+class Packages:
+    """What pip installs on the board."""
+
+    wheel: Path
+    needed: tuple[Path, ...] = ()
+    """The wheel's dependencies, for a board without a network."""
+    python: str = ""
+    """The Python that the dependencies are for, such as 3.11; empty where the board downloads them."""
 
 
 def pack_files(files: Mapping[str, bytes]) -> bytes:
-    """Pack files, by their paths, together with a list of their hashes; the same files give the same bytes."""
+    """Pack files, by their paths in the archive, with a list of their hashes; reproducibly."""
     whole = {**files, SUMS: list_sums(files).encode("ascii")}
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -52,53 +86,21 @@ def pack_files(files: Mapping[str, bytes]) -> bytes:
 
 
 def list_sums(files: Mapping[str, bytes]) -> str:
-    """List hashes as `sha256sum --check` reads them."""
+    """Write hashes in the format of `sha256sum --check`."""
     return "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
 
 
 def _describe(name: str, size: int) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
-    entry.size, entry.mtime = size, _TIME
+    entry.size, entry.mtime = size, _FILE_TIME
     entry.mode = 0o755 if name.endswith(".sh") else 0o644
     return entry
 
 
-SCRIPTS = Path(__file__).with_name("board")
-
-
-@dataclass(frozen=True)
-class Target:
-    """A board to pack for: its name, its profile and the folder that holds its setup."""
-
-    name: str
-    board: Board
-    folder: Path
-
-    def __post_init__(self) -> None:
-        """Refuse a folder that cannot set the board up."""
-        for path in (self.folder / SETUP, self.folder.parent / SHARED_SETUP):
-            if not path.is_file():
-                raise DeployError(
-                    f"Expected a {path.name} for the board {self.name} in {path.parent}, got none.",
-                    "Copy the folder devices with the nearest board in it; devices/README.md says what it must hold.",
-                )
-
-
-@dataclass(frozen=True)
-class Packages:
-    """What pip is to install on the board."""
-
-    wheel: Path
-    needed: tuple[Path, ...] = ()
-    """All that the wheel needs, for a board without a network."""
-    python: str = ""
-    """The Python that the needed packages are for, such as 3.11; empty where the board gets its packages itself."""
-
-
 def find_build_time() -> int:
-    """Give the seconds since 1970 by which a board tells an older archive from a newer one.
+    """Return the build time in seconds since 1970, by which a board refuses older archives.
 
-    SOURCE_DATE_EPOCH names them where the same input is to give the same bytes.
+    SOURCE_DATE_EPOCH overrides it for a reproducible archive.
     """
     named = os.environ.get(EPOCH, "")
     if not named:
@@ -111,14 +113,14 @@ def find_build_time() -> int:
 def gather_files(
     model: ModelFile, target: Target, packages: Packages, keys: Mapping[str, bytes], built: int = 0
 ) -> dict[str, bytes]:
-    """Gather an archive's files, by their paths in it.
+    """Collect the files of an archive, by their paths in it.
 
     Args:
-        model: What the board is to run.
+        model: The model to run.
         target: The board.
-        packages: What pip is to install there.
-        keys: The files that the archive's signature is checked with.
-        built: When it was packed, in seconds since 1970; a board refuses what is older than what was in use there.
+        packages: What pip installs there.
+        keys: Files with the public key, for the signature of later archives.
+        built: The build time in seconds since 1970; a board refuses an archive older than one that was in use.
     """
     setup = _gather_setup(target, packages)
     files = {"model.tflite": _read(model.path), "stream.env": write_settings(target.board).encode()}
@@ -137,7 +139,7 @@ def gather_files(
 
 
 def _gather_setup(target: Target, packages: Packages) -> dict[str, bytes]:
-    """Gather what the Python environment on the board is made from."""
+    """Collect what the Python environment on the board is made from; its hash names the environment."""
     wheels = {f"wheels/{path.name}": _read(path) for path in (packages.wheel, *packages.needed)}
     shared = {f"devices/{SHARED_SETUP}": _read(target.folder.parent / SHARED_SETUP)}
     own = {f"devices/{target.name}/{path.name}": _read(path) for path in target.folder.iterdir() if path.is_file()}
@@ -145,7 +147,7 @@ def _gather_setup(target: Target, packages: Packages) -> dict[str, bytes]:
 
 
 def hash_files(files: Mapping[str, bytes]) -> str:
-    """Give a short name that stands for the names and contents of files."""
+    """Hash the names and contents of files to a short name."""
     return hashlib.sha256(list_sums(files).encode()).hexdigest()[:12]
 
 
@@ -154,7 +156,7 @@ def _shorten(name: str) -> str:
 
 
 def write_settings(board: Board) -> str:
-    """Write the settings of the stream, as both systemd and sh read them."""
+    """Write the settings of the stream, as an EnvironmentFile of systemd that sh can source too."""
     use = board.recommended
     settings = {
         "SOURCE": use.source,
@@ -198,7 +200,7 @@ def read_public_key(key: Path) -> bytes:
 
 
 def sign_archive(archive: bytes, key: Path) -> bytes:
-    """Sign the bytes of an archive with a private key; openssl 1.1 can check it, as older boards have it."""
+    """Sign an archive with a private key (EC or RSA, SHA-256), which openssl 1.1 of older boards can verify."""
     return _run_openssl(["dgst", "-sha256", "-sign", str(key)], key, archive)
 
 
@@ -206,10 +208,10 @@ def _run_openssl(arguments: list[str], key: Path, data: bytes = b"") -> bytes:
     if not key.is_file():
         raise DeployError(f"Expected a private key at {key}, got no such file.", _make_key_hint(key))
     try:
-        done = feed_limited(["openssl", *arguments], data, SECONDS)
+        done = run_with_input(["openssl", *arguments], data, SIGN_SECONDS)
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
         raise DeployError(
-            f"Expected openssl to sign with, got: {error}.", "Install openssl, or leave --sign out."
+            f"Expected openssl to sign with, got: {error}.", "Install openssl, or omit --sign."
         ) from error
     if done.returncode != 0:
         raise DeployError(
@@ -223,16 +225,13 @@ def _make_key_hint(key: Path) -> str:
     return f"Make one: openssl ecparam -name prime256v1 -genkey -noout -out {key}"
 
 
-CHECKOUT = Path(edgeseg.__file__).resolve().parents[1]
-
-
 def provide_wheel(given: Path | None, folder: Path) -> Path:
-    """Give edgeseg's wheel: the one that was named, else one built from the checkout into a folder."""
+    """Return the given wheel of edgeseg, or build one from the checkout into a folder."""
     return build_wheel(CHECKOUT, folder) if given is None else check_wheel(given)
 
 
 def check_wheel(path: Path) -> Path:
-    """Refuse what is no wheel of edgeseg, or is not whole."""
+    """Check that a file is a complete wheel of edgeseg."""
     if not path.match("edgeseg-*.whl") or not path.is_file() or not zipfile.is_zipfile(path):
         raise DeployError(
             f"Expected a wheel of edgeseg, got {path}.", "Build one in a checkout: python -m hatchling build -t wheel"
@@ -241,7 +240,7 @@ def check_wheel(path: Path) -> Path:
 
 
 def build_wheel(checkout: Path, folder: Path) -> Path:
-    """Build edgeseg's wheel from a checkout; the same sources give the same bytes."""
+    """Build edgeseg's wheel from a checkout, reproducibly."""
     if not (checkout / "pyproject.toml").is_file() or find_spec("hatchling") is None:
         raise DeployError(
             "Expected a checkout of edgeseg with hatchling installed to build its wheel from, got none.",
@@ -253,10 +252,10 @@ def build_wheel(checkout: Path, folder: Path) -> Path:
 
 
 def fetch_needed(wheel: Path, name: str, board: Board, folder: Path) -> tuple[tuple[Path, ...], str]:
-    """Fetch all wheels that edgeseg's needs on a board, for the Python that runs this.
+    """Download the dependencies of edgeseg's wheel for a board, for the running Python.
 
-    pip judges conditions such as `python_version < "3.11"` by the Python that it runs under, whatever Python it is
-    told to fetch for: so the two must be the same.
+    pip evaluates markers such as `python_version < "3.11"` for the Python that it runs under, even with
+    --python-version, so the board must have the same one.
 
     Returns:
         The wheels, and the Python that they are for.
@@ -265,17 +264,17 @@ def fetch_needed(wheel: Path, name: str, board: Board, folder: Path) -> tuple[tu
     if version not in board.python:
         raise DeployError(
             f"Expected to run under one of the Pythons of the board {name} ({', '.join(board.python)}), got {version}.",
-            "Run edgeseg under the board's Python, or leave --offline out.",
+            "Run edgeseg under the board's Python, or omit --offline.",
         )
     _check_pip()
     command = [*_write_command(board, version), "--dest", str(folder.absolute()), str(wheel.resolve())]
-    hint = "Its last words say which package; check the network, or leave --offline out."
+    hint = "The end of the message names the package; check the network, or omit --offline."
     _run(command, folder, f"Fetching packages for {name}", hint)
     return tuple(sorted(path for path in folder.glob("*.whl") if path.name != wheel.name)), version
 
 
 def _check_pip() -> None:
-    """Refuse an environment without pip; looking for its module would let setuptools meddle with distutils."""
+    """Refuse an environment without pip. find_spec("pip") would trigger setuptools' distutils hook."""
     try:
         distribution("pip")
     except PackageNotFoundError as error:
@@ -299,7 +298,7 @@ def _write_command(board: Board, version: str) -> list[str]:
 
 def _run(command: Sequence[str], folder: Path, what: str, hint: str) -> None:
     try:
-        status, said = run_limited(command, folder, BUILD_SECONDS, trusted_surroundings())
+        status, said = run_limited(command, folder, BUILD_SECONDS, trusted_environment())
     except subprocess.TimeoutExpired as error:
         raise DeployError(f"{what} took longer than {BUILD_SECONDS} s.", hint) from error
     if status != 0:

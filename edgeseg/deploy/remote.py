@@ -1,4 +1,4 @@
-"""Bring an archive to a board with the system's scp and ssh, and install it there."""
+"""Copy an archive to a board with the system's scp and ssh, and install it there."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ else
     tar -xzf "$upload" -C "$unpacked" --no-same-owner && sh "$unpacked/install.sh"
 fi
 """
-"""What the board does with an upload: its own board.sh checks it where there is one."""
+"""Run on the board: an installed board.sh checks signature and age before it unpacks, a new board installs."""
 
 
 def send_archive(files: Sequence[Path], host: str) -> int:
-    """Copy an archive (and its signature) to a board and install it.
+    """Copy an archive and its signature to a board, and install it.
 
     Returns:
-        What the installation ended with: 0 installed, 3 it did not pass.
+        The exit code of the installation: 0 installed, 3 the model did not pass.
     """
     if not host or host.startswith("-"):
         raise DeployError(f"Expected a host as ssh takes it, got {host!r}.", "Write: --to user@host")
-    upload = f"edgeseg-upload-{secrets.token_hex(8)}.tar.gz"  # a name that nothing there bears
+    upload = f"edgeseg-upload-{secrets.token_hex(8)}.tar.gz"  # random: no file there has this name
     for path, suffix in zip(files, ("", ".sig"), strict=False):
         if _run(["scp", "-q", str(path.absolute()), f"{host}:{upload}{suffix}"]) != 0:
             raise DeployError(f"Copying to {host} failed, see above.", f"Check that this works: ssh {host}")
@@ -50,7 +50,7 @@ def send_archive(files: Sequence[Path], host: str) -> int:
 
 
 def _run(command: Sequence[str]) -> int:
-    """Run with the terminal's own input and output: ssh may ask for a passphrase."""
+    """Run a program on the terminal: ssh may ask for a passphrase."""
     try:
         return subprocess.run(command, check=False).returncode
     except FileNotFoundError as error:
@@ -58,11 +58,15 @@ def _run(command: Sequence[str]) -> int:
 
 
 def find_backend(file: ModelFile, name: str, board: Board) -> str:
-    """Name the first of the board's backends that takes a file; a board where none does is refused."""
+    """Return the first of the board's backends that can run a file.
+
+    Raises:
+        DeployError: None can.
+    """
     if file.is_onnx:
         raise DeployError(
             f"Expected a .tflite file, got the ONNX file {file.path}.",
-            "Give the .tflite that it was exported from; docs/how-to/jetson-onnx.md tells how ONNX gets to a board.",
+            "Give the .tflite that it was exported from; docs/how-to/jetson-onnx.md explains how ONNX gets to a board.",
         )
     backends = tuple(dict.fromkeys((*board.recommended.backends, CpuBackend.name)))
     refusals = {backend: _find_refusal(file, backend.partition(":")[0]) for backend in backends}

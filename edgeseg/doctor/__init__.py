@@ -1,1 +1,1 @@
-"""Is this machine ready: every check, by subject."""
+"""Checks of a machine: is it ready to run models, and which command mends what is not."""

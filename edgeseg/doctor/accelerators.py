@@ -1,4 +1,7 @@
-"""Which backends would run a model here: each one is tried, GPU and Edge TPU in a process of their own."""
+"""Checks of backends and accelerators: each backend runs a tiny model, GPU and Edge TPU in a child process.
+
+A driver may crash or hang, and must not take the doctor with it.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,16 @@ from functools import cache
 
 from edgeseg.backends.probe_model import build_probe_model
 from edgeseg.core.errors import EdgesegError
-from edgeseg.core.install import tell_install
+from edgeseg.core.install import install_command
 from edgeseg.doctor.checks import Check
 from edgeseg.machine.host import Machine, parse_version
 
 USB_IN_USE = "18d1:9302"
 USB_IDS = frozenset({"1a6e:089a", USB_IN_USE})
-"""Before and after its first use: it changes its identity when its firmware is loaded."""
+"""Vendor and product before and after the first use: loading the firmware changes them."""
 USB_3_MBIT = 5000
 SOLDERED_ON_USB_2 = "MT8167"
-"""In the device tree of the Coral Dev Board Mini."""
+"""In the device tree's model of the Coral Dev Board Mini, whose Edge TPU is on USB 2 by design."""
 PCI_IDS = frozenset({"1ac1:089a"})
 LIBRARY = "libedgetpu.so.1"
 LIBRARY_HINT = "Install libedgetpu1-std from Coral's package source: https://coral.ai/software"
@@ -26,7 +29,9 @@ CRASH_HINT = (
     "crashes in runtimes from 2.12 on."
 )
 FIRST_MISFIT = (2, 12)
+"""The first TFLite runtime in which Coral's libedgetpu 16.0 crashes."""
 SMALL_PAGE = 4096
+"""Bytes; a Raspberry Pi 5 has pages of 16 kB by default."""
 VULKAN = "libvulkan.so.1"
 LIMIT_S = 10.0
 """For a driver that hangs; one that works answers within two seconds."""
@@ -34,12 +39,12 @@ _VULKAN_HINT = "sudo apt-get install libvulkan1 mesa-vulkan-drivers    (NVIDIA: 
 _CRASH_HINTS = {"gpu": _VULKAN_HINT, "edgetpu": CRASH_HINT}
 
 _CORALS_OWN = re.compile(r"1[0-6]\.\d+(-\d+)?")
-"""Builds for later releases name them in their version, such as 16.0tf2.19."""
+"""Coral's own versions; builds for later TFLite releases have a suffix, such as 16.0tf2.19."""
 _PACKAGE = re.compile(r"^Package: libedgetpu1-(?:std|max)\n(?:.+\n)*?Version: (\S+)", re.MULTILINE)
 
 
 def find_edgetpu(machine: Machine) -> str:
-    """Say where an Edge TPU is, PCI or USB; empty without one."""
+    """Return the bus of an Edge TPU, PCI or USB; empty without one."""
     signs = machine.read_signs()
     if signs.pci & PCI_IDS:
         return "PCI"
@@ -47,7 +52,7 @@ def find_edgetpu(machine: Machine) -> str:
 
 
 def check_edgetpu(machine: Machine) -> Check:
-    """Look for an Edge TPU, its library and, for a PCI card, its driver."""
+    """Check for an Edge TPU, its library and, for a PCI card, its driver."""
     place, has_library = find_edgetpu(machine), machine.has_library(LIBRARY)
     library = f"{LIBRARY} {'found' if has_library else 'not found'}"
     if not place:
@@ -61,7 +66,7 @@ def check_edgetpu(machine: Machine) -> Check:
 
 
 def check_edgetpu_rights(machine: Machine) -> Check:
-    """Tell whether this user may open the Edge TPU."""
+    """Check that this user may open the Edge TPU."""
     closed = [node for node in _list_nodes(machine) if not machine.can_write(machine.root / node)]
     if not closed:
         return Check("edge tpu rights", "ok", "No Edge TPU is closed to this user.")
@@ -75,7 +80,7 @@ def check_edgetpu_rights(machine: Machine) -> Check:
 
 
 def check_edgetpu_port(machine: Machine) -> Check:
-    """Tell whether a USB stick in use has the speed, and so the power, of USB 3."""
+    """Check that an Edge TPU on USB has the speed, and so the power, of USB 3."""
     speeds = [machine.read_number(f"{folder}/speed") for folder in _find_sticks(machine, frozenset({USB_IN_USE}))]
     slow = [speed for speed in speeds if speed is not None and speed < USB_3_MBIT]
     if not slow or SOLDERED_ON_USB_2 in machine.read_signs().model:
@@ -108,21 +113,21 @@ def _name_usb_node(machine: Machine, folder: str) -> str:
 
 
 def check_edgetpu_pair(machine: Machine) -> Check:
-    """Tell whether the installed libedgetpu is one that crashes in this runtime."""
+    """Check that the installed libedgetpu is none that is known to crash in this runtime."""
     package = _PACKAGE.search(machine.read("var/lib/dpkg/status") + "\n")
     if package is None:
-        return Check("libedgetpu", "ok", "No package of libedgetpu whose version would tell whether it fits.")
+        return Check("libedgetpu", "ok", "No package libedgetpu1 is installed, so its version was not checked.")
     litert = machine.load_package("ai_edge_litert")
     legacy = machine.load_package("tflite_runtime")
     is_new = litert.module is not None or parse_version(legacy.version) >= FIRST_MISFIT
     if is_new and _CORALS_OWN.fullmatch(package[1]):
         runtime = f"LiteRT {litert.version}" if litert.module is not None else f"tflite-runtime {legacy.version}"
         return Check("libedgetpu", "problem", f"libedgetpu {package[1]} does not fit {runtime}.", CRASH_HINT)
-    return Check("libedgetpu", "ok", f"libedgetpu {package[1]}: nothing is known against it and this runtime.")
+    return Check("libedgetpu", "ok", f"libedgetpu {package[1]}: no known conflict with this runtime.")
 
 
 def check_page_size(machine: Machine) -> Check:
-    """Tell whether memory pages are small enough for the Edge TPU's PCI driver."""
+    """Check that memory pages are small enough for the Edge TPU's PCI driver."""
     if find_edgetpu(machine) != "PCI" or machine.page_size == SMALL_PAGE:
         return Check("page size", "ok", f"Memory pages of {machine.page_size // 1024} kB.")
     detail = f"Memory pages of {machine.page_size // 1024} kB: the Edge TPU's PCI driver is reported to need 4 kB."
@@ -132,7 +137,7 @@ def check_page_size(machine: Machine) -> Check:
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of a backend; one for which nothing is here is no fault of the machine."""
+    """Whether a backend works; a missing optional part, such as a GPU, is no fault."""
 
     available: bool
     detail: str
@@ -141,22 +146,22 @@ class Finding:
 
 
 def check_cpu_backend(machine: Machine) -> Check:
-    """Tell what would run models on the CPU."""
+    """Check the CPU backend."""
     return _report("cpu", probe_backend(machine, "cpu"))
 
 
 def check_gpu_backend(machine: Machine) -> Check:
-    """Tell whether LiteRT computes on a GPU."""
+    """Check that LiteRT runs a model on the GPU."""
     return _report("gpu", probe_backend(machine, "gpu"))
 
 
 def check_edgetpu_backend(machine: Machine) -> Check:
-    """Tell whether library, runtime and Edge TPU work together."""
+    """Check that library, runtime and Edge TPU work together."""
     return _report("edgetpu", probe_backend(machine, "edgetpu"))
 
 
 def check_onnx_backend(machine: Machine) -> Check:
-    """Tell what onnxruntime would run models on."""
+    """Check what onnxruntime would run models on."""
     return _report("onnx", probe_backend(machine, "onnx"))
 
 
@@ -169,16 +174,16 @@ def _report(name: str, found: Finding) -> Check:
 
 @cache
 def probe_backend(machine: Machine, name: str) -> Finding:
-    """Try a backend, once for each machine, and only where its parts are there."""
+    """Try a backend once, if its parts are installed; the result is cached."""
     absence = _find_absence(machine, name)
     if absence is not None:
         return absence
     package = machine.load_package("edgeseg.backends.select")
     if package.module is None:
-        return Finding(False, "Not tried: numpy does not load.", "Mend the line on numpy first.")
+        return Finding(False, "Not tried: numpy does not load.", "First fix numpy in this list.")
     try:
         if name in _CRASH_HINTS:
-            return _try_elsewhere(machine, name)
+            return _try_in_child(machine, name)
         probe = package.module.BACKENDS[name].probe(b"")
     except EdgesegError as error:
         return Finding(False, error.message, error.hint)
@@ -186,24 +191,24 @@ def probe_backend(machine: Machine, name: str) -> Finding:
 
 
 def _find_absence(machine: Machine, name: str) -> Finding | None:
-    """Say what a backend lacks before anything of it is loaded; None where it can be tried."""
+    """Find what a backend lacks, before anything of it is loaded; None when it can be tried."""
     if name == "gpu" and not machine.has_library(VULKAN):
-        return Finding(False, f"Not usable: {VULKAN} is not here.", _VULKAN_HINT, is_fault=False)
+        return Finding(False, f"Not usable: {VULKAN} is not installed.", _VULKAN_HINT, is_fault=False)
     if name == "edgetpu" and not find_edgetpu(machine):
         hint = "Plug it in, or name another --device."
         return Finding(False, "Not usable: no Edge TPU on USB or PCI.", hint, is_fault=False)
     if name == "edgetpu" and not machine.has_library(LIBRARY):
-        return Finding(False, f"Not usable: {LIBRARY} is not here.", LIBRARY_HINT)
+        return Finding(False, f"Not usable: {LIBRARY} is not installed.", LIBRARY_HINT)
     if name == "onnx" and machine.load_package("onnxruntime").module is None:
-        hint = tell_install("onnx")
-        return Finding(False, "Not usable: onnxruntime is not here, or does not load.", hint, is_fault=False)
+        hint = install_command("onnx")
+        return Finding(False, "Not usable: onnxruntime is not installed, or does not load.", hint, is_fault=False)
     return None
 
 
-def _try_elsewhere(machine: Machine, name: str) -> Finding:
-    """Run the tiny model; on an Edge TPU it stays on the CPU, yet the library and the chip are opened."""
+def _try_in_child(machine: Machine, name: str) -> Finding:
+    """Run the tiny model in a child process. For the Edge TPU it is not compiled, but library and chip are opened."""
     if machine.load_package("ai_edge_litert.schema_py_generated").module is None:
-        return Finding(False, "Not tried: LiteRT does not load.", "Mend the line on runtime first.")
+        return Finding(False, "Not tried: LiteRT does not load.", "First fix runtime in this list.")
     trial = machine.import_module("edgeseg.backends.probing")
     probe = trial.try_backend(name, "", build_probe_model(), _CRASH_HINTS[name], LIMIT_S)
     return Finding(probe.available, probe.detail, probe.hint)

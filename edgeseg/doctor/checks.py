@@ -1,4 +1,4 @@
-"""What one look at the machine found, and what several looks come to."""
+"""`Check`: the result of one check, and the verdict over several."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Verdict = Literal["ok", "warnings", "problems"]
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: a state, a sentence, and the command or step that mends it (empty when ok)."""
+    """The result of a check: a state, a sentence, and the command or step that mends it (empty when ok)."""
 
     name: str
     state: State
@@ -21,7 +21,7 @@ class Check:
 
 
 def judge_checks(checks: Iterable[Check]) -> Verdict:
-    """Sum up: the worst state decides."""
+    """Return the worst state."""
     states = {check.state for check in checks}
     if "problem" in states:
         return "problems"

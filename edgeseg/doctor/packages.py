@@ -1,4 +1,4 @@
-"""What Python packages must bring: numpy, OpenCV, a TFLite runtime, and XNNPACK inside it."""
+"""Checks of Python packages: numpy, OpenCV, a TFLite runtime, and XNNPACK in it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from edgeseg.doctor.checks import Check
 from edgeseg.machine.host import Machine, Package, parse_version
 
 OLDEST_NUMPY = (1, 26)
+# the files that XNNPACK's library cpuinfo reads to recognise the processor
 _CPU_LISTS = ("sys/devices/system/cpu/possible", "sys/devices/system/cpu/present")
 _HEADLESS = "pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python-headless"
 _OPENCVS = (
@@ -22,7 +23,7 @@ _LITERT = "pip install ai-edge-litert"
 
 
 def check_numpy(machine: Machine) -> Check:
-    """Tell whether numpy loads and is new enough."""
+    """Check that numpy loads and is new enough."""
     numpy = machine.load_package("numpy")
     fix = "pip install --force-reinstall 'numpy>=1.26'"
     if numpy.module is None:
@@ -33,7 +34,7 @@ def check_numpy(machine: Machine) -> Check:
 
 
 def check_opencv(machine: Machine) -> Check:
-    """Tell whether OpenCV loads, and what it was built with."""
+    """Check that OpenCV loads, and what it was built with."""
     opencv = machine.load_package("cv2")
     if opencv.module is None:
         fix = _HEADLESS if opencv.failure else "pip install opencv-python-headless"
@@ -45,7 +46,7 @@ def check_opencv(machine: Machine) -> Check:
 
 
 def check_opencv_once(machine: Machine) -> Check:
-    """Tell whether OpenCV was installed more than once: the packages overwrite each other's files."""
+    """Check that only one OpenCV package is installed: they overwrite each other's files."""
     found = [name for name in _OPENCVS if machine.find_version(name)]
     if len(found) < 2:
         return Check("opencv once", "ok", f"OpenCV comes from {found[0] if found else 'no package of pip'}.")
@@ -59,7 +60,7 @@ def _read_build_line(build: str, key: str) -> str:
 
 
 def check_runtime(machine: Machine) -> Check:
-    """Tell which TFLite runtime would run a model."""
+    """Check which TFLite runtime would run a model."""
     litert = machine.load_package("ai_edge_litert.interpreter")
     if litert.module is not None:
         return Check("runtime", "ok", f"LiteRT {litert.version}.")
@@ -81,12 +82,12 @@ def _report_legacy(legacy: Package, numpy: Package) -> Check:
 
 
 def check_xnnpack(machine: Machine) -> Check:
-    """Prove with a tiny model that LiteRT hands its operators to XNNPACK."""
+    """Check with a tiny model that LiteRT delegates its operators to XNNPACK."""
     litert = machine.load_package("ai_edge_litert.schema_py_generated")
     backend = machine.load_package("edgeseg.backends.cpu")
     if litert.module is None or backend.module is None:
-        detail = "Not proved: LiteRT and the packages it needs do not all load."
-        return Check("xnnpack", "warning", detail, "Mend the lines on numpy, opencv and runtime first.")
+        detail = "Not checked: LiteRT and the packages it needs do not all load."
+        return Check("xnnpack", "warning", detail, "First fix numpy, opencv and runtime in this list.")
     try:
         is_used = backend.module.CpuBackend(build_probe_model()).uses_xnnpack()
     except EdgesegError as error:

@@ -1,21 +1,21 @@
-"""What one board's profile counts on: its machine, system, memory, camera and backends."""
+"""Checks against a board's profile (--device), and of cameras and GStreamer."""
 
 from __future__ import annotations
 
 from edgeseg.doctor.accelerators import probe_backend
 from edgeseg.doctor.checks import Check
 from edgeseg.machine.boards import Board, is_board
-from edgeseg.machine.cameras import VideoDevice, ask_device
+from edgeseg.machine.cameras import VideoDevice, query_device
 from edgeseg.machine.host import Machine, parse_version
 
 RAW_SENSOR = ("BA", "BG", "GB", "GR", "RG", "pB", "pG", "pR", "pg", "BY")
-"""How the formats of bare sensors begin; OpenCV cannot read them."""
-_DRAWABLE = ("RGB", "BGR", "GREY", "GR16")
-"""Formats that begin alike and can be read."""
+"""Prefixes of V4L2's raw Bayer formats, which OpenCV cannot read."""
+_READABLE = ("RGB", "BGR", "GREY", "GR16")
+"""Formats with the same prefixes that it can."""
 
 
 def check_profile_machine(machine: Machine, board: Board) -> Check:
-    """Tell whether this is the kind of machine that the profile is about."""
+    """Check that the machine has the profile's processor architecture."""
     wanted = " or ".join(board.machine)
     if machine.architecture in board.machine:
         return Check("profile machine", "ok", f"{machine.architecture}, as the profile says.")
@@ -24,7 +24,7 @@ def check_profile_machine(machine: Machine, board: Board) -> Check:
 
 
 def check_profile_python(machine: Machine, board: Board) -> Check:
-    """Tell whether the profile counts on this Python."""
+    """Check that the profile lists this Python."""
     version = ".".join(map(str, machine.python))
     if version in board.python:
         return Check("profile python", "ok", f"Python {version}, as the profile says.")
@@ -33,10 +33,10 @@ def check_profile_python(machine: Machine, board: Board) -> Check:
 
 
 def check_profile_memory(machine: Machine, board: Board) -> Check:
-    """Tell whether the machine has the memory that the profile counts on."""
+    """Check that the machine has the memory that the profile needs."""
     total = machine.read_memory_mb("MemTotal")
     if total is None:
-        return Check("profile memory", "ok", "This machine does not say how much memory it has.")
+        return Check("profile memory", "ok", "The size of this machine's memory is unknown.")
     if total >= board.min_memory_mb:
         return Check("profile memory", "ok", f"{total} MB of memory, the profile needs {board.min_memory_mb}.")
     detail = f"Expected at least {board.min_memory_mb} MB of memory for this profile, got {total}."
@@ -44,7 +44,7 @@ def check_profile_memory(machine: Machine, board: Board) -> Check:
 
 
 def check_profile_board(machine: Machine, board: Board) -> Check:
-    """Tell whether this is that very board."""
+    """Check that this is the profile's board."""
     if board.is_generic or is_board(board, machine.read_signs()):
         return Check("profile board", "ok", f"This can be: {board.title}.")
     wanted = " or ".join((*board.device_tree, *board.usb, *board.pci))
@@ -53,10 +53,10 @@ def check_profile_board(machine: Machine, board: Board) -> Check:
 
 
 def check_profile_system(machine: Machine, board: Board) -> Check:
-    """Tell whether the system is as new as the profile's."""
+    """Check that the system is as new as the profile's."""
     name, version = machine.libc
     if board.system is None or name != "glibc":
-        return Check("profile system", "ok", "The profile asks for no certain system.")
+        return Check("profile system", "ok", "The profile does not require a system.")
     if parse_version(version) >= parse_version(board.system.glibc):
         return Check("profile system", "ok", f"glibc {version}, {board.system.name} has {board.system.glibc}.")
     detail = f"Expected glibc {board.system.glibc} as in {board.system.name}, got {version}."
@@ -64,7 +64,7 @@ def check_profile_system(machine: Machine, board: Board) -> Check:
 
 
 def check_profile_camera(machine: Machine, board: Board) -> Check:
-    """Tell whether the profile's usual camera can be opened."""
+    """Check that the profile's default camera can be opened."""
     source = board.recommended.source
     if source.startswith("csi://") and machine.find_program("gst-launch-1.0") is None:
         detail = f"Expected gst-launch-1.0 for the usual camera {source}, got none."
@@ -76,7 +76,7 @@ def check_profile_camera(machine: Machine, board: Board) -> Check:
 
 
 def check_profile_backend(machine: Machine, board: Board) -> Check:
-    """Tell whether the backend that the profile likes best works."""
+    """Check that the first of the profile's backends works."""
     best, *others = board.recommended.backends
     probe = probe_backend(machine, best)
     if probe.available:
@@ -86,7 +86,7 @@ def check_profile_backend(machine: Machine, board: Board) -> Check:
 
 
 def check_profile_heat(machine: Machine, board: Board) -> Check:
-    """Tell whether the profile's sensors are where it says."""
+    """Check that the profile's temperature sensors exist."""
     missing = [f"/{path}" for path in (*board.heat.zones, *board.heat.throttle) if not machine.find(path)]
     if not missing:
         return Check("profile heat", "ok", "Every sensor of the profile is here.")
@@ -104,32 +104,32 @@ def check_cameras(machine: Machine) -> Check:
 
 
 def check_camera_formats(machine: Machine) -> Check:
-    """Tell which formats the cameras offer, and whether OpenCV can read one."""
+    """Check which formats the cameras offer, and that OpenCV can read one."""
     found = {path: device for path in machine.find("dev/video*") if (device := _ask(machine, path)) is not None}
     cameras = {path: device for path, device in found.items() if device.formats}
     if not cameras:
-        return Check("camera formats", "ok", "No camera on this machine tells its formats.")
-    told = "; ".join(f"/{path} {device.name}: {', '.join(device.formats)}" for path, device in cameras.items())
+        return Check("camera formats", "ok", "No camera on this machine lists its formats.")
+    listed = "; ".join(f"/{path} {device.name}: {', '.join(device.formats)}" for path, device in cameras.items())
     if all(_is_raw(name) for device in cameras.values() for name in device.formats):
-        fix = "Use it through GStreamer, which develops the picture: --source csi://0"
-        return Check("camera formats", "warning", f"{told}: bare sensors, which OpenCV cannot read.", fix)
-    return Check("camera formats", "ok", f"{told}.")
+        fix = "Use it through GStreamer, which converts the image: --source csi://0"
+        return Check("camera formats", "warning", f"{listed}: raw Bayer sensors, which OpenCV cannot read.", fix)
+    return Check("camera formats", "ok", f"{listed}.")
 
 
 def _ask(machine: Machine, path: str) -> VideoDevice | None:
-    """Ask one device; one that does not answer is no camera, or closed to this user, of which another check speaks."""
+    """Query one device; None when it does not answer: it is no camera, or `check_video_group` reports the reason."""
     try:
-        return ask_device(machine.root / path, machine.control_device)
+        return query_device(machine.root / path, machine.control_device)
     except OSError:
         return None
 
 
 def _is_raw(name: str) -> bool:
-    return name.startswith(RAW_SENSOR) and not name.startswith(_DRAWABLE)
+    return name.startswith(RAW_SENSOR) and not name.startswith(_READABLE)
 
 
 def check_video_group(machine: Machine) -> Check:
-    """Tell whether this user may open cameras."""
+    """Check that this user may open cameras."""
     if machine.is_root:
         return Check("video group", "ok", "The administrator may open every camera.")
     if "video" in machine.groups:
@@ -139,7 +139,7 @@ def check_video_group(machine: Machine) -> Check:
 
 
 def check_gstreamer(machine: Machine) -> Check:
-    """Tell whether GStreamer is there for cameras on the board's own connector."""
+    """Check for GStreamer, which cameras on a board's CSI connector need."""
     if machine.find_program("gst-launch-1.0") is None:
         return Check("gstreamer", "ok", "No gst-launch-1.0: sources csi:// and gst:// are not usable, all others are.")
     return Check("gstreamer", "ok", "gst-launch-1.0 found, for the sources csi:// and gst://.")

@@ -1,4 +1,7 @@
-"""Is this machine ready, and what mends it: every check in the order in which a person would look."""
+"""The list of all checks, and `run_checks`.
+
+The order is the one of the output: a fault early in the list often causes the ones after it.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ CHECKS: tuple[Callable[[Machine], Check], ...] = (
     system.check_port,
 )
 WAITING = (accelerators.check_gpu_backend, accelerators.check_edgetpu_backend)
-"""These wait for a driver in a process of its own, so they run beside the others."""
+"""Checks that wait for a child process; they run beside the others."""
 PROFILE_CHECKS: tuple[Callable[[Machine, Board], Check], ...] = (
     profile.check_profile_machine,
     profile.check_profile_board,
@@ -60,11 +63,11 @@ PROFILE_CHECKS: tuple[Callable[[Machine, Board], Check], ...] = (
 
 
 def run_checks(machine: Machine, board: Board | None = None) -> list[Check]:
-    """Look at everything that decides whether models run well here.
+    """Run every check.
 
     Args:
-        machine: Where to look.
-        board: The profile to hold the machine against, if any.
+        machine: The machine to check.
+        board: A profile to compare the machine with, if any.
     """
     with ThreadPoolExecutor() as threads:
         begun = {check: threads.submit(check, machine) for check in WAITING}

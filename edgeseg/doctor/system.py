@@ -1,4 +1,4 @@
-"""What the operating system must bring: processor, Python, C library, memory, disk, the date."""
+"""Checks of the system: board, processor, Python, C library, memory, disk, clock, heat and power supply."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ MEMORY_MB: Mapping[State, int] = {"problem": 128, "warning": 256}
 PAGE_PORT = 8765
 DISK_MB: Mapping[State, int] = {"problem": 50, "warning": 500}
 EARLIEST_YEAR = 2025
-"""A board without a clock of its own wakes up before it, and then no certificate is valid."""
+"""A board without a real-time clock starts in an earlier year, and then no TLS certificate is valid."""
 WARM_CELSIUS = 75
+"""A Raspberry Pi begins to throttle at 80 degrees."""
 CPU = "sys/devices/system/cpu"
 _OVERLOADS = "sys/class/hwmon/hwmon*/oc*_event_cnt"
-"""Where a Jetson counts how often too high a current lowered its clock; not verified on hardware."""
+"""Jetson's counters of over-current events, which lower the clock; not verified on hardware."""
 
 
 def check_board(machine: Machine) -> Check:
-    """Guess which profile fits this machine best."""
+    """Find the profile that fits this machine best."""
     signs = machine.read_signs()
     nearest = find_nearest_board(signs)
     what = signs.model or f"{machine.architecture or 'Unknown'} machine without a device tree"
@@ -46,7 +47,7 @@ def check_board(machine: Machine) -> Check:
 
 
 def check_processor(machine: Machine) -> Check:
-    """Tell whether LiteRT has a wheel for this processor and word size."""
+    """Check that LiteRT has a wheel for this processor and word size."""
     detail = f"{machine.architecture or 'unknown'} processor, {machine.word_bits}-bit Python"
     if machine.word_bits != 64:
         fix = "Install a 64-bit operating system if the processor allows it."
@@ -58,7 +59,7 @@ def check_processor(machine: Machine) -> Check:
 
 
 def check_python(machine: Machine) -> Check:
-    """Tell whether this Python can run edgeseg."""
+    """Check that this Python can run edgeseg."""
     low, high = (".".join(map(str, version)) for version in PYTHON_RANGE)
     version = ".".join(map(str, machine.python))
     if PYTHON_RANGE[0] <= machine.python <= PYTHON_RANGE[1]:
@@ -68,14 +69,14 @@ def check_python(machine: Machine) -> Check:
 
 
 def check_glibc(machine: Machine) -> Check:
-    """Tell whether the C library can load LiteRT's wheel."""
+    """Check that the C library can load LiteRT's wheel."""
     if machine.system != "Linux":
         return Check("glibc", "ok", f"Not Linux ({machine.system}): no glibc is needed.")
     name, version = machine.libc
     needed = ".".join(map(str, WHEEL_GLIBC))
     fix = f"Use a system with glibc {needed} or newer, such as Debian 11, Ubuntu 20.04 or later."
     if name != "glibc":
-        detail = f"Expected glibc {needed} or newer, got {name or 'a C library that does not name itself'}."
+        detail = f"Expected glibc {needed} or newer, got {name or 'an unknown C library'}."
         return Check("glibc", "problem", detail, fix)
     if parse_version(version) < WHEEL_GLIBC:
         return Check("glibc", "problem", f"Expected glibc {needed} or newer for LiteRT, got {version}.", fix)
@@ -83,16 +84,16 @@ def check_glibc(machine: Machine) -> Check:
 
 
 def check_memory(machine: Machine) -> Check:
-    """Tell whether a model, a stream and a browser view fit in the free memory."""
+    """Check that a model and a stream fit in the free memory."""
     free = machine.read_memory_mb("MemAvailable")
     if free is None:
-        return Check("memory", "ok", "This machine does not say how much memory is free.")
+        return Check("memory", "ok", "The size of this machine's free memory is unknown.")
     fix = "Close other programs, such as the desktop: sudo systemctl set-default multi-user.target && sudo reboot"
     return _grade_room("memory", free, MEMORY_MB, f"{free} MB of memory free.", fix)
 
 
 def check_disk(machine: Machine) -> Check:
-    """Tell whether recordings and updates have room."""
+    """Check that the disk has space for recordings and updates."""
     free = machine.free_disk_mb
     detail = f"{free} MB free on the disk that holds this Python environment."
     return _grade_room("disk", free, DISK_MB, detail, "Make room, for example: pip cache purge; sudo apt-get clean")
@@ -106,7 +107,7 @@ def _grade_room(name: str, free: int, limits: Mapping[State, int], detail: str, 
 
 
 def check_date(machine: Machine) -> Check:
-    """Tell whether the clock can be right: downloads fail on certificates when it is not."""
+    """Check that the clock is plausible: with a wrong one, TLS certificates are invalid and downloads fail."""
     if machine.year >= EARLIEST_YEAR:
         return Check("date", "ok", f"The clock says {machine.year}.")
     detail = f"Expected the year {EARLIEST_YEAR} or later, the clock says {machine.year}."
@@ -114,7 +115,7 @@ def check_date(machine: Machine) -> Check:
 
 
 def check_port(machine: Machine) -> Check:
-    """Tell whether the live page's port is free."""
+    """Check that the live page's port is free."""
     if machine.is_port_free(PAGE_PORT):
         return Check("port", "ok", f"Port {PAGE_PORT} of the live page is free.")
     fix = f"edgeseg stream MODEL --port 0    (or end the program that this shows: ss -ltnp 'sport = :{PAGE_PORT}')"
@@ -122,7 +123,7 @@ def check_port(machine: Machine) -> Check:
 
 
 def check_governor(machine: Machine) -> Check:
-    """Tell whether the cores are allowed to slow down between frames."""
+    """Check the CPU governor, which may slow the cores down between frames."""
     governors = read_governors(machine.root)
     if not governors:
         return Check("governor", "ok", "This machine offers no CPU governor to choose.")
@@ -133,7 +134,7 @@ def check_governor(machine: Machine) -> Check:
 
 
 def check_temperature(machine: Machine) -> Check:
-    """Tell whether the hottest sensor leaves room before the clock is lowered."""
+    """Check that the hottest sensor is well below the temperature at which the clock is lowered."""
     known = read_temperatures(machine.root)
     if not known:
         return Check("temperature", "ok", "This machine has no readable temperature sensor.")
@@ -145,7 +146,7 @@ def check_temperature(machine: Machine) -> Check:
 
 
 def check_throttling(machine: Machine) -> Check:
-    """Tell whether the machine slows itself down against heat."""
+    """Check that the machine does not throttle."""
     flags = read_firmware_flags(machine.root) or 0
     cooling = [kind for kind, level in read_clock_coolers(machine.root).items() if level]
     fix = "Let it cool down and fit a heat sink or a fan before you measure."
@@ -155,11 +156,11 @@ def check_throttling(machine: Machine) -> Check:
         )
     if flags >> 16 & SLOWED:
         return Check("throttling", "warning", "The clock was lowered since the last start.", fix)
-    return Check("throttling", "ok", "Nothing tells that the clock is lowered.")
+    return Check("throttling", "ok", "No sign of throttling.")
 
 
 def check_supply(machine: Machine) -> Check:
-    """Tell whether the power supply is strong enough, as far as a Raspberry Pi or a Jetson tells."""
+    """Check the power supply, as far as a Raspberry Pi or a Jetson reports it."""
     flags = read_firmware_flags(machine.root) or 0
     overloads = sum(machine.read_number(path) or 0 for path in machine.find(_OVERLOADS))
     fix = "Use the board's own power supply and a short cable; give USB devices a powered hub."
@@ -169,14 +170,14 @@ def check_supply(machine: Machine) -> Check:
         return Check("supply", "warning", "The supply voltage was too low since the last start.", fix)
     if overloads:
         return Check("supply", "warning", f"The clock was lowered {overloads} times for too high a current.", fix)
-    return Check("supply", "ok", "Nothing tells that the supply voltage is low.")
+    return Check("supply", "ok", "No sign of a low supply voltage.")
 
 
 def check_clock_limit(machine: Machine) -> Check:
-    """Tell whether the cores may reach their highest clock."""
+    """Check that the cores may reach their highest clock."""
     capped = [path for path in machine.find(f"{CPU}/cpu*/cpufreq") if _is_capped(machine, path)]
     if not capped:
-        return Check("clock limit", "ok", "Nothing tells that the highest clock is forbidden.")
+        return Check("clock limit", "ok", "No limit below the highest clock.")
     low = machine.read_number(f"{capped[0]}/scaling_max_freq")
     high = machine.read_number(f"{capped[0]}/cpuinfo_max_freq")
     detail = f"{len(capped)} cores may only reach {(low or 0) // 1000} of {(high or 0) // 1000} MHz."
@@ -190,7 +191,7 @@ def _is_capped(machine: Machine, path: str) -> bool:
 
 
 def check_cores(machine: Machine) -> Check:
-    """Tell whether cores are switched off, as a Jetson's power modes do."""
+    """Check that no core is switched off, as some power modes of a Jetson do."""
     online, present = machine.read(f"{CPU}/online"), machine.read(f"{CPU}/present")
     if not online:
         return Check("cores", "ok", "This machine does not list its cores.")
@@ -201,9 +202,9 @@ def check_cores(machine: Machine) -> Check:
 
 
 def check_load(machine: Machine) -> Check:
-    """Tell whether other programs take the processor."""
+    """Check that no other programs use the processor."""
     load = re.match(r"\d+\.\d+", machine.read("proc/loadavg"))
     if load is None or float(load[0]) <= machine.cores / 2:
-        return Check("load", "ok", "Nothing tells that other programs take the processor.")
-    detail = f"{load[0]} programs want to run on {machine.cores} cores: latencies will vary."
-    return Check("load", "warning", detail, "End what need not run: top shows it.")
+        return Check("load", "ok", "No sign that other programs use the processor.")
+    detail = f"The load is {load[0]} on {machine.cores} cores: latencies will vary."
+    return Check("load", "warning", detail, "End other programs; top lists them.")

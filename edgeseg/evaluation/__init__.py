@@ -1,1 +1,1 @@
-"""How good a mask is: metrics, intervals and pictures; no TensorFlow here."""
+"""Evaluation of masks: metrics, confidence intervals and overlay pictures, without TensorFlow."""

@@ -1,4 +1,4 @@
-"""Bring the classes of labelled data into a model's order: by name, never by their place."""
+"""Match the classes of labelled data to a model's classes: by name, never by index."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from edgeseg.data.layouts.folders import number_classes
 from edgeseg.data.reading import Case, CaseReader, Reading
 
 Renaming = Mapping[str, str]
-"""Classes that go by another name elsewhere: the model's name, then the other one."""
+"""A model's class name to the data's name of the same class."""
 
-NO_NAMES = frozenset({UNNAMED_CLASS, *number_classes(1)})
-"""What a single class is called where nobody gave it a name: a folder `masks`, or the only value of a label map."""
+DEFAULT_NAMES = frozenset({UNNAMED_CLASS, *number_classes(1)})
+"""Names of a single class that nobody named: a folder `masks`, or the only value of a label map."""
 
 
 def match_classes(
     wanted: Sequence[str], found: Sequence[str], where: object, renamed: Renaming | None = None
 ) -> tuple[int, ...]:
-    """Find the place of each of a model's classes among others of the same names.
+    """Find the index of each of a model's classes among other classes.
 
-    A single class without a name matches any other single class.
+    A single class with a default name matches any other single class.
 
     Args:
         wanted: The model's classes.
         found: The classes to match them with.
-        where: What has those, for the message.
-        renamed: Classes that go by another name there.
+        where: What has those classes, for the message.
+        renamed: Classes with another name there.
 
     Returns:
-        For each of the model's classes its place among the others.
+        For each of the model's classes its index in `found`.
 
     Raises:
-        DataError: The names are not the same, one to one.
-        UnknownNameError: A class that is to be renamed is none of the model's.
+        DataError: The names do not match one to one.
+        UnknownNameError: `renamed` names a class that the model does not have.
     """
     renamed = renamed or {}
     for name in renamed:
         if name not in wanted:
             raise UnknownNameError("class of the model", name, wanted)
-    if not renamed and len(wanted) == len(found) == 1 and NO_NAMES & {*wanted, *found}:
+    if not renamed and len(wanted) == len(found) == 1 and DEFAULT_NAMES & {*wanted, *found}:
         return (0,)
     names = [renamed.get(name, name) for name in wanted]
     if len({*names}) < len(names) or Counter(names) != Counter(found):
@@ -61,39 +61,41 @@ def _refuse(wanted: Sequence[str], found: Sequence[str], where: object) -> DataE
     return DataError(
         f"Expected the model's {len(wanted)} classes ({', '.join(wanted)}) in {where}, "
         f"got {len(found)} ({', '.join(found) or 'none'}).",
-        f"Say which of them is which, the model's name first, as in: {pairs}",
+        f"Map the names, the model's first, for example: {pairs}",
     )
 
 
+def arrange_dataset(dataset: Dataset, classes: Sequence[ClassSpec], renamed: Renaming | None = None) -> Dataset:
+    """Return a data set with a model's classes, in the model's order.
+
+    Args:
+        dataset: The data.
+        classes: The model's classes.
+        renamed: Classes with another name in the data.
+
+    Raises:
+        DataError: The data have other classes.
+    """
+    found = [spec.name for spec in dataset.classes]
+    order = match_classes([spec.name for spec in classes], found, dataset.root, renamed)
+    cases = tuple(dataclasses.replace(case, read=_ReorderedReader(case.read, order)) for case in dataset.cases)
+    return dataclasses.replace(dataset, cases=cases, classes=tuple(classes))
+
+
 @dataclass(frozen=True)
-class _Reordered:
+class _ReorderedReader:
     """Reads a case with its masks in another order."""
 
     read: CaseReader
     order: tuple[int, ...]
 
     def __call__(self, case: Case, colour: bool) -> Reading:
-        """Read the files of a case."""
         frame, masks = self.read(case, colour)
-        return frame, tuple(masks[place] for place in self.order)
-
-
-def arrange_dataset(dataset: Dataset, classes: Sequence[ClassSpec], renamed: Renaming | None = None) -> Dataset:
-    """Give data a model's classes in the model's order; data of other classes are refused.
-
-    Args:
-        dataset: The data.
-        classes: The model's classes.
-        renamed: Classes that go by another name in the data.
-    """
-    found = [spec.name for spec in dataset.classes]
-    order = match_classes([spec.name for spec in classes], found, dataset.root, renamed)
-    cases = tuple(dataclasses.replace(case, read=_Reordered(case.read, order)) for case in dataset.cases)
-    return dataclasses.replace(dataset, cases=cases, classes=tuple(classes))
+        return frame, tuple(masks[index] for index in self.order)
 
 
 def parse_renaming(pairs: Sequence[str]) -> dict[str, str]:
-    """Read pairs of names as they stand on the command line: MODEL_CLASS=OTHER_CLASS."""
+    """Parse the pairs MODEL_CLASS=DATA_CLASS of the command line."""
     renamed: dict[str, str] = {}
     for pair in pairs:
         name, sign, other = (part.strip() for part in pair.partition("="))

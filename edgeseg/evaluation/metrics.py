@@ -1,4 +1,7 @@
-"""How well one mask covers another."""
+"""Segmentation metrics: Dice, IoU, precision, recall, 95th percentile Hausdorff distance, circumference.
+
+`measure_baseline` gives the Dice of masks that look at no image, which a useful model must beat.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,21 @@ from edgeseg.frame.postprocess import fit_ellipse
 
 Mask = NDArray[np.uint8]
 Thumbnail = NDArray[np.float32]
-"""A true mask on a small grid: the marked share of every cell."""
-SIDE = 32
+"""A true mask on a grid of `THUMBNAIL_SIDE` cells a side: the covered share of every cell."""
+THUMBNAIL_SIDE = 32
 LEVELS = (0.1, 0.25, 0.5)
-"""Shares of the other cases in which a cell must be marked to be marked in the average mask; the best level counts."""
+"""Thresholds of the average mask, as shares of the other cases; the best one counts."""
 LEAST_DICE = 0.3
-"""Below it more than four pixels are wrong, missed or marked in vain, for every right one: 2 (1 - D) / D. What a file
-loses against such masks says nothing."""
+"""Below it there are more than four false pixels for every true one: (FP + FN) / TP = 2 (1 - D) / D.
+
+A drop of Dice between two such models says nothing.
+"""
+_HD_PERCENTILE = 95.0
 
 
 @dataclass(frozen=True)
 class CaseScore:
-    """One class of one case: overlap measures from 0 to 1, surface distance in pixels."""
+    """The metrics of one class in one case: overlap from 0 to 1, Hausdorff distance (95%) in pixels."""
 
     dice: float
     iou: float
@@ -38,29 +44,33 @@ class CaseScore:
 def score_mask(predicted: Mask, truth: Mask) -> CaseScore:
     """Compare a predicted mask with a true one that is not empty.
 
-    A prediction with nothing in it scores 0 everywhere, and the image's diagonal as distance.
+    An empty prediction has no surface: its distance is set to the image's diagonal, its overlaps to 0.
     """
-    hit = float(np.count_nonzero(predicted & truth))
-    found = float(np.count_nonzero(predicted))
-    real = float(np.count_nonzero(truth))
+    true_positives = float(np.count_nonzero(predicted & truth))
+    positives = float(np.count_nonzero(predicted))
+    actual = float(np.count_nonzero(truth))
     return CaseScore(
-        dice=2 * hit / (found + real),
-        iou=hit / (found + real - hit),
-        precision=hit / found if found else 0.0,
-        recall=hit / real,
-        hd95_px=surface_distance(predicted, truth) if found else float(np.hypot(*truth.shape)),
+        dice=2 * true_positives / (positives + actual),
+        iou=true_positives / (positives + actual - true_positives),
+        precision=true_positives / positives if positives else 0.0,
+        recall=true_positives / actual,
+        hd95_px=surface_distance(predicted, truth) if positives else float(np.hypot(*truth.shape)),
     )
 
 
-def surface_distance(predicted: Mask, truth: Mask, percentile: float = 95.0) -> float:
-    """Measure the distance that 95% of both outlines stay within, in pixels."""
+def surface_distance(predicted: Mask, truth: Mask, percentile: float = _HD_PERCENTILE) -> float:
+    """Measure the Hausdorff distance as a percentile, in pixels.
+
+    The percentile is taken over the distances of both outlines together. Other tools take it for each direction and
+    then the larger one, so their HD95 can differ.
+    """
     first, second = _outline(predicted), _outline(truth)
     distances = np.concatenate([_distance_to(second)[first > 0], _distance_to(first)[second > 0]])
     return float(np.percentile(distances, percentile))
 
 
 def _outline(mask: Mask) -> Mask:
-    padded = np.pad(mask, 1)
+    padded = np.pad(mask, 1)  # so that a mask at the image's border has an outline there
     inner = cv2.erode(padded, np.ones((3, 3), np.uint8))
     return np.asarray((padded - inner)[1:-1, 1:-1], dtype=np.uint8)
 
@@ -71,7 +81,7 @@ def _distance_to(outline: Mask) -> NDArray[np.float32]:
 
 
 def measure_circumference(mask: NDArray[np.uint8], pixel_size_mm: float) -> float:
-    """Fit an ellipse to the largest region's outline and take its circumference in millimetres; 0 without one."""
+    """Measure the circumference of the ellipse fitted to the largest region, in millimetres; 0 without a region."""
     ellipse = fit_ellipse(mask)
     if ellipse is None:
         return 0.0
@@ -80,7 +90,11 @@ def measure_circumference(mask: NDArray[np.uint8], pixel_size_mm: float) -> floa
 
 
 def ellipse_circumference(first: float, second: float) -> float:
-    """Take the circumference of an ellipse from its half axes (Ramanujan's second formula)."""
+    """Compute the circumference of an ellipse from its half axes.
+
+    Ramanujan's second approximation, pi (a + b) (1 + 3h / (10 + sqrt(4 - 3h))) with h = (a - b)^2 / (a + b)^2
+    (Modular equations and approximations to pi, 1914).
+    """
     total = first + second
     if total <= 0:
         return 0.0
@@ -90,31 +104,31 @@ def ellipse_circumference(first: float, second: float) -> float:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The mean Dice of two masks that look at no image."""
+    """The mean Dice of two predictions that look at no image."""
 
     everything: float
-    """The whole image is marked."""
+    """The whole image."""
     average: float
-    """The same place is marked in every image: where the other groups' masks lie. 0 with a single group."""
+    """The same place in every image: the average mask of the other groups. 0 with a single group."""
 
     @property
     def dice(self) -> float:
-        """Give the better one."""
+        """The better one."""
         return max(self.everything, self.average)
 
 
 def shrink_truth(mask: NDArray[np.uint8]) -> Thumbnail:
-    """Average a mask over the cells of a small grid, whatever its size."""
-    small = cv2.resize((mask > 0).astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    """Reduce a mask of any size to a thumbnail."""
+    small = cv2.resize((mask > 0).astype(np.float32), (THUMBNAIL_SIDE,) * 2, interpolation=cv2.INTER_AREA)
     return np.asarray(small, dtype=np.float32)
 
 
 def measure_baseline(truths: Sequence[Mapping[str, Thumbnail]], groups: Sequence[str]) -> Baseline | None:
-    """Judge masks without a network on cases; None where there are none.
+    """Measure the baseline on cases; None where there are none.
 
     Args:
-        truths: For each case the classes that are there.
-        groups: The group of each case; the average mask of a case is made from the other groups alone.
+        truths: For each case its classes.
+        groups: The group of each case; its average mask is made from the other groups (leave one group out).
     """
     if not truths:
         return None
@@ -133,7 +147,7 @@ def measure_baseline(truths: Sequence[Mapping[str, Thumbnail]], groups: Sequence
 
 
 def _find_places(truths: Sequence[Mapping[str, Thumbnail]], groups: Sequence[str]) -> dict[tuple[str, str], Thumbnail]:
-    """Average each class's masks over the cases of all groups but one; nothing is left of a class of one group."""
+    """Average each class's masks over all groups but one, for every group; 0 where no other group has the class."""
     sums: dict[tuple[str, str], Thumbnail] = {}
     counts: dict[tuple[str, str], int] = {}
     for case, group in zip(truths, groups, strict=True):
@@ -158,7 +172,7 @@ def _average(cases: Sequence[Mapping[str, float]]) -> float:
 
 
 def explain_useless(dice: Estimate | None, baseline: Baseline | None) -> str:
-    """Say in a sentence why masks are useless; empty where they are not, or where nothing is known."""
+    """Explain in a sentence why masks are useless; empty where they are not, or without figures."""
     if dice is None or baseline is None:
         return ""
     if dice.mean < LEAST_DICE:

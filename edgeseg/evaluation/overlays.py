@@ -1,6 +1,6 @@
-"""Pictures of the cases worth looking at: worst, best, and what was marked where nothing is.
+"""Overlay pictures of notable cases: the worst, the best and the false positives.
 
-No picture carries a case's name, since names may tell more than they should; `overlays.csv` says which is which.
+The pictures hold no case names, which may identify patients; `overlays.csv` has them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from edgeseg.frame.images import write_image
 from edgeseg.inference.segmenter import Segmenter
 
 TRUTH, PREDICTION = (0, 200, 255), (255, 150, 0)
-"""RGB; people who do not tell red from green tell these two."""
+"""RGB, blue and orange: also distinct for people with red-green colour blindness."""
 SHOWN, SIDE, TILE = 6, 640, 288
+"""Cases per kind; pixels of a picture's and of a tile's side."""
 WORST, BEST, FALSE = "worst", "best", "false-positive"
 INDEX, SHEET = "overlays.csv", "sheet.png"
 _STRIP, _SCALE = 24, 0.45
@@ -31,7 +32,7 @@ GetImage = Callable[[int], LabelledImage]
 
 @dataclass(frozen=True)
 class NotableCase:
-    """A case worth looking at: why, its place among its kind from 1, and its number among all cases."""
+    """A notable case: its kind, its rank from 1 within that, and its index among all cases."""
 
     kind: str
     rank: int
@@ -40,12 +41,12 @@ class NotableCase:
 
     @property
     def file(self) -> str:
-        """Name the picture's file."""
+        """The name of the picture's file."""
         return f"{self.kind}-{self.rank}.png"
 
 
 def pick_notable_cases(scored: Sequence[ScoredCase], shown: int = SHOWN) -> list[NotableCase]:
-    """Pick the worst and the best cases by Dice, each once, and empty ones in which something was marked."""
+    """Pick the worst and best cases by Dice, no case twice, and empty cases with a false positive."""
     filled = [number for number, case in enumerate(scored) if not case.empty]
     ranked = sorted(filled, key=lambda number: scored[number].mean("dice"))
     worst = ranked[: min(shown, (len(ranked) + 1) // 2)]
@@ -63,25 +64,25 @@ def _caption(kind: str, rank: int, case: ScoredCase) -> str:
 
 
 def write_overlays(folder: Path, segmenter: Segmenter, scored: Sequence[ScoredCase], get_image: GetImage) -> None:
-    """Write a picture of every telling case, a sheet of all, and a table of their names.
+    """Write a picture of every notable case, a contact sheet and a table of their names.
 
     Args:
-        folder: Where they go.
-        segmenter: What drew the masks.
-        scored: How all cases came out.
-        get_image: Gives the image of a case by its number.
+        folder: Where to write.
+        segmenter: The model.
+        scored: The scores of all cases.
+        get_image: Returns the image of a case by its index.
     """
     notable = pick_notable_cases(scored)
     for one in notable:
         picture = draw_comparison(segmenter, get_image(one.number), SIDE)
         write_image(folder / one.file, add_legend(add_caption(picture, one.caption)))
-    write_image(folder / SHEET, draw_notable_case(segmenter, notable, get_image))
+    write_image(folder / SHEET, draw_sheet(segmenter, notable, get_image))
     rows = [(one.file, scored[one.number].stem, scored[one.number].group, one.caption) for one in notable]
     write_rows(folder / INDEX, ("picture", "stem", "group", "caption"), rows)
 
 
-def draw_notable_case(segmenter: Segmenter, notable: Sequence[NotableCase], get_image: GetImage) -> Picture:
-    """Draw a sheet: a line for each kind under a legend."""
+def draw_sheet(segmenter: Segmenter, notable: Sequence[NotableCase], get_image: GetImage) -> Picture:
+    """Draw the contact sheet: a row for each kind, under a legend."""
     blank = np.zeros((TILE + _STRIP, TILE, 3), np.uint8)
     columns = max((one.rank for one in notable), default=1)
     tiles = []
@@ -94,7 +95,7 @@ def draw_notable_case(segmenter: Segmenter, notable: Sequence[NotableCase], get_
 
 
 def draw_comparison(segmenter: Segmenter, image: LabelledImage, side: int) -> Picture:
-    """Draw a case with the true outlines and over them the predicted ones."""
+    """Draw a case with the true outlines, and the predicted ones over them."""
     labels = segmenter.segment(image.frame).labels
     predicted = [(labels == number).astype(np.uint8) for number in range(1, len(image.masks) + 1)]
     outlines = [(mask, TRUTH) for mask in image.masks] + [(mask, PREDICTION) for mask in predicted]
@@ -102,14 +103,14 @@ def draw_comparison(segmenter: Segmenter, image: LabelledImage, side: int) -> Pi
 
 
 def add_caption(picture: Picture, text: str) -> Picture:
-    """Put a line of text above a picture."""
+    """Add a line of text above a picture."""
     strip = _make_strip(picture)
     _write(strip, text, 6, _INK)
     return np.concatenate([strip, picture])
 
 
 def add_legend(picture: Picture) -> Picture:
-    """Say above a picture which outline is which."""
+    """Add a legend of the two outlines above a picture."""
     strip = _make_strip(picture)
     _write(strip, "truth", 6, TRUTH[::-1])
     _write(strip, "prediction", 64, PREDICTION[::-1])

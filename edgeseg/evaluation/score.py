@@ -1,4 +1,4 @@
-"""Score a model file on labelled cases, through the same runtime as on the device."""
+"""Score a model file on labelled cases with the same `Segmenter` as on the device, and summarise the scores."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from edgeseg.inference.segmenter import Segmenter
 
 MEASURES = ("dice", "iou", "precision", "recall", "hd95_px")
 FLOODED = 0.9
-"""Share of an image's pixels from which on it is as good as wholly marked: no organ fills so much of a frame."""
+"""Share of marked pixels above which nearly the whole image is marked: no organ fills so much of a frame."""
 CASE_COLUMNS = ("stem", "group", "class", "outcome", *MEASURES, "hd95_mm", "circumference_error_mm")
 
 
 @dataclass(frozen=True)
 class ScoredCase:
-    """One case: a score for each class that is there, and which of the absent classes were seen all the same."""
+    """The scores of one case, for each class that is in its truth, and its false positives."""
 
     stem: str
     group: str
@@ -48,24 +48,24 @@ class ScoredCase:
     empty: bool
     pixel_size_mm: float | None = None
     circumference_error_mm: float | None = None
-    """How far the circumference of the predicted head is from the one measured by hand, where there is one."""
+    """Absolute difference from the head circumference measured by hand, where there is one."""
     marked_share: float = 0.0
-    """Share of the image's pixels that were marked, whatever as."""
+    """Share of the image's pixels that were marked, as any class."""
     truth: Mapping[str, Thumbnail] = field(default_factory=dict, compare=False, repr=False)
-    """Each class that is there on a small grid, for what needs no network: see `baseline`."""
+    """Each class of the truth as a thumbnail, for `measure_baseline`."""
 
     def mean(self, measure: str) -> float:
-        """Average a measure over the classes that are there."""
+        """Average a measure over the classes of the truth."""
         return float(np.mean([getattr(score, measure) for score in self.scores.values()]))
 
     def to_mm(self, pixels: float) -> float | None:
-        """Give a length in millimetres, where the pixel size is known."""
+        """Convert a length to millimetres, where the pixel size is known."""
         return None if self.pixel_size_mm is None else pixels * self.pixel_size_mm
 
 
 @dataclass(frozen=True)
 class EmptyCases:
-    """Cases with nothing to find, and the share of them in which something was found, with its interval."""
+    """Cases with nothing to find, and the share of them with a false positive, with its confidence interval."""
 
     cases: int
     false_positive_rate: float | None = None
@@ -75,9 +75,9 @@ class EmptyCases:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good a model's masks are over cases whose truth is not empty; the others stand under `empty`.
+    """A model's metrics over the cases whose truth is not empty; `empty` has the others.
 
-    What no case can tell is None: a class that none shows has no Dice.
+    An estimate is None where no case has it, such as the Dice of a class that no case shows.
     """
 
     cases: int
@@ -89,26 +89,26 @@ class Evaluation:
     per_class: dict[str, dict[str, Estimate | None]]
     empty: EmptyCases
     absent: dict[str, EmptyCases]
-    """For each class the cases that do not show it, whatever else they show."""
+    """For each class the cases whose truth does not have it."""
     hd95_mm: Estimate | None = None
     """Over the cases whose pixel size is known."""
     circumference_error_mm: Estimate | None = None
     """Over the cases whose head circumference was measured by hand."""
     baseline: Baseline | None = None
-    """What the best masks without a network reach on the same cases."""
+    """What predictions without a network reach on the same cases."""
     useless: bool = False
-    """Whether the masks are no better than that, or below the least that a Dice says anything at."""
+    """Whether the Dice is no better than the baseline, or below `LEAST_DICE`."""
     notices: tuple[str, ...] = ()
-    """What a person must know before the figures are read."""
+    """Warnings to read before the figures."""
 
 
 def score_cases(segmenter: Segmenter, images: Iterable[LabelledImage], on_case: Advance = ignore) -> list[ScoredCase]:
-    """Segment each image and compare the mask with the true one, at the image's own size.
+    """Segment each image and compare the mask with the truth, at the image's own size.
 
     Args:
-        segmenter: What draws the masks.
+        segmenter: The model.
         images: The cases.
-        on_case: Told each case's name when it was judged.
+        on_case: Called with each case's name, for a progress bar.
     """
     scored = []
     for image in images:
@@ -119,7 +119,7 @@ def score_cases(segmenter: Segmenter, images: Iterable[LabelledImage], on_case: 
 
 
 def score_labels(labels: NDArray[np.uint8], image: LabelledImage, classes: Sequence[ClassSpec]) -> ScoredCase:
-    """Compare a label map with a case's true masks."""
+    """Score a label map against a case's true masks."""
     scores: dict[str, CaseScore] = {}
     false_positives: list[str] = []
     for number, (spec, truth) in enumerate(zip(classes, image.masks, strict=True), start=1):
@@ -149,7 +149,10 @@ def _compare_heads(labels: NDArray[np.uint8], case: Case) -> float | None:
 
 
 def summarise_cases(scored: Sequence[ScoredCase], classes: Sequence[ClassSpec]) -> Evaluation:
-    """Average over the cases, with bootstrap intervals over groups."""
+    """Summarise cases: means with bootstrap confidence intervals.
+
+    Groups are resampled, not cases: images of one patient are not independent.
+    """
     filled = [case for case in scored if not case.empty]
     groups = [case.group for case in filled]
     overall = {m: estimate_any([case.mean(m) for case in filled], groups) for m in MEASURES}
@@ -193,7 +196,7 @@ def _summarise_class(filled: Sequence[ScoredCase], name: str) -> dict[str, Estim
 
 
 def list_notices(scored: Sequence[ScoredCase], classes: Sequence[ClassSpec]) -> list[str]:
-    """Say what masks look like that no figure shows: nothing, everything, a class that is never drawn, few cases."""
+    """Warn of what the mean Dice hides: empty masks, masks of the whole image, a class never found, few groups."""
     if not scored:
         return []
     filled, notices = [case for case in scored if not case.empty], []
@@ -220,16 +223,16 @@ def _explain_class(filled: Sequence[ScoredCase], name: str) -> str:
 
 
 def estimate_drop(parent: Sequence[ScoredCase], child: Sequence[ScoredCase]) -> Estimate:
-    """Estimate how much Dice a file loses against its parent on the same cases (paired; above zero is a loss).
+    """Estimate the drop of Dice of a compressed file against its parent, paired by case; above 0 is a loss.
 
-    At least one case must show something.
+    At least one case must not be empty.
     """
     pairs = [(p, c) for p, c in zip(parent, child, strict=True) if not p.empty]
     return estimate_mean([p.mean("dice") - c.mean("dice") for p, c in pairs], [p.group for p, _ in pairs])
 
 
 def write_cases(path: Path, scored: Sequence[ScoredCase], classes: Sequence[ClassSpec]) -> None:
-    """Write one line per case and class; the worst cases are found by sorting it."""
+    """Write a CSV with one row per case and class."""
     write_rows(path, CASE_COLUMNS, [_list_case(case, spec.name) for case in scored for spec in classes])
 
 
@@ -246,7 +249,7 @@ def _list_case(case: ScoredCase, name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class PickedCases:
-    """Cases to judge on, and the name of the part they are."""
+    """Cases to evaluate on, and the name of their part of the split."""
 
     part: str
     cases: tuple[Case, ...]
@@ -261,16 +264,16 @@ def pick_cases(
     own_part: str = "test",
     renamed: Renaming | None = None,
 ) -> PickedCases:
-    """Pick cases: on the data the model was trained on its own test part, on other data all of them.
+    """Pick cases: the test part of the model's training data, or all cases of any other data.
 
     Args:
-        card: The model's card, which says how its data were divided.
+        card: The model's card, which has the fingerprint and the split of its training data.
         root: The data folder.
-        part: train, val, test or all; None leaves it open.
-        layout: How the files lie; None finds out.
-        group_pattern: What finds the group in each name; on the model's own data what the card says comes first.
-        own_part: The part that is taken of the model's own data where none is named.
-        renamed: Classes of the model that go by another name in the data.
+        part: train, val, test or all; None chooses.
+        layout: The layout of the folder; None detects it.
+        group_pattern: Finds the group in each name; on the model's training data the card's pattern is used.
+        own_part: The part of the model's training data to use where `part` is None.
+        renamed: Classes with another name in the data.
     """
     if part is not None and part not in PARTS:
         raise UnknownNameError("part", part, PARTS)
@@ -284,8 +287,8 @@ def pick_cases(
         return PickedCases("all", dataset.cases)
     if not own:
         raise DataError(
-            f"Expected the data the model was trained on for the part {chosen}, got other data in {root}.",
-            "Judge on all of it: --split all",
+            f"Expected the model's training data for the part {chosen}, got other data in {root}.",
+            "Evaluate on all cases: --split all",
         )
     empty = {case.stem: not view_case(case).labels.any() for case in dataset.cases}
     split = divide_cases(dataset.cases, empty, card.provenance.split)
@@ -294,6 +297,6 @@ def pick_cases(
 
 
 def score_part(model: ModelFile, root: Path, part: str, layout: str | None = None) -> list[ScoredCase]:
-    """Score a model on a part of the data it was trained on."""
+    """Score a model on a part of its training data's split."""
     cases = pick_cases(model.card, root, part, layout).cases
     return score_cases(Segmenter(model), read_cases(cases, model.card.input.in_colour))

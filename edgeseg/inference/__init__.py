@@ -1,1 +1,1 @@
-"""A model file at work on single frames: segmentation, supervision of the backend, masks and regions."""
+"""Inference on single frames: `Segmenter`, its supervised version for streams, mask options, region detection."""

@@ -1,4 +1,4 @@
-"""What may be done to masks of a stream on request: holes filled, and two frames weighed against each other."""
+"""Operations on label maps: temporal smoothing, hole filling, class areas and the overlay on a frame."""
 
 from __future__ import annotations
 
@@ -15,43 +15,48 @@ from edgeseg.frame.images import to_bgr
 
 Bytes = NDArray[np.uint8]
 NEWEST_WEIGHT = 2 / 3
-LARGEST_PIXEL_MM = 100.0
+MAX_PIXEL_MM = 100.0
 OPACITY = 0.30
+# one pixel of outline for every so many of the frame's shorter side
+_PX_PER_OUTLINE_PX = 256
 
 
 @dataclass(frozen=True)
 class MaskOptions:
-    """What is done to the masks of a stream beyond what the card says."""
+    """Post-processing of masks beyond what the card says."""
 
     smooth: bool = False
-    """Weigh each frame's scores against those of the frame before: less flicker, a third of a frame behind."""
+    """Average each frame's scores with those of the frame before: less flicker, a lag of a third of a frame."""
     fill_holes: bool = False
 
 
-AS_THE_CARD_SAYS = MaskOptions()
+DEFAULT_MASK_OPTIONS = MaskOptions()
 
 
 class ScoreSmoother:
-    """Weighs scores against the last ones; its memory is one frame, so nothing lags longer."""
+    """Weighted average of the scores of the newest two frames.
+
+    Unlike exponential smoothing it forgets everything older, so the mask never lags by more than one frame.
+    """
 
     def __init__(self) -> None:
         self._last: Bytes | None = None
 
     def smooth(self, scores: Bytes) -> Bytes:
-        """Mix the newest scores with the last ones; the first pass through as they are."""
+        """Average the newest scores with the last ones; the first are returned unchanged."""
         last, self._last = self._last, scores
         if last is None or last.shape != scores.shape:
             return scores
         mixed = cv2.addWeighted(scores, NEWEST_WEIGHT, last, 1.0 - NEWEST_WEIGHT, 0.0)
         return np.asarray(mixed, dtype=np.uint8).reshape(scores.shape)
 
-    def forget(self) -> None:
-        """Begin anew: what comes next has nothing to do with what was."""
+    def reset(self) -> None:
+        """Forget the last scores, before the first frame of another stream."""
         self._last = None
 
 
 def fill_holes(labels: Bytes, classes: int) -> Bytes:
-    """Mark background that a class encloses as that class; other classes inside it stay."""
+    """Label background that a class encloses as that class; other classes inside it stay."""
     filled = labels.copy()
     for number in range(1, classes + 1):
         mask = (labels == number).astype(np.uint8)
@@ -63,7 +68,7 @@ def fill_holes(labels: Bytes, classes: int) -> Bytes:
 
 @dataclass(frozen=True)
 class ClassArea:
-    """The area of one class in one mask; in square millimetres where the size of a pixel is known."""
+    """The area of one class in one mask; `area_mm2` is None where the pixel size is unknown."""
 
     name: str
     area_px: int
@@ -71,19 +76,19 @@ class ClassArea:
 
 
 def check_pixel_size(mm_per_px: float) -> None:
-    """Refuse what can be no size of a pixel.
+    """Check that a pixel size is plausible.
 
     Raises:
-        ValueError: So it is.
+        ValueError: It is not.
     """
-    if not 0.0 < mm_per_px < LARGEST_PIXEL_MM:
-        raise ValueError(f"expected a pixel's size above 0 and below {LARGEST_PIXEL_MM:g} mm, got {mm_per_px}")
+    if not 0.0 < mm_per_px < MAX_PIXEL_MM:
+        raise ValueError(f"expected a pixel size above 0 and below {MAX_PIXEL_MM:g} mm, got {mm_per_px}")
 
 
 def measure_areas(
     labels: NDArray[np.uint8], classes: Sequence[ClassSpec], mm_per_px: float | None = None
 ) -> tuple[ClassArea, ...]:
-    """Measure every class of a mask."""
+    """Measure the area of every class in a mask."""
     pixels = np.bincount(labels.ravel(), minlength=len(classes) + 1)
     square = None if mm_per_px is None else mm_per_px**2
     return tuple(
@@ -95,13 +100,13 @@ def measure_areas(
 def draw_overlay(
     frame: NDArray[Any], labels: NDArray[np.uint8], classes: Sequence[ClassSpec], opacity: float = OPACITY
 ) -> NDArray[np.uint8]:
-    """Draw labels onto a frame.
+    """Draw labels onto a copy of a frame.
 
     Args:
         frame: Grey or BGR, 8 or 16 bit.
         labels: 0 background, k the k-th class, of the frame's size.
-        classes: Whose colours are used.
-        opacity: How strong the fill is; the outline is always drawn.
+        classes: The classes, with their colours.
+        opacity: Of the fill, 0 to 1; the outline is always drawn.
 
     Returns:
         A BGR image.
@@ -115,11 +120,11 @@ def draw_overlay(
 
 
 def _draw_class(canvas: NDArray[np.uint8], mask: NDArray[np.uint8], colour: tuple[int, ...], opacity: float) -> None:
-    """Draw onto the canvas; only what the mask covers is mixed, since the rest of a frame costs milliseconds."""
+    # blending the bounding box alone: the whole frame would cost milliseconds
     x, y, width, height = cv2.boundingRect(mask)
     part = canvas[y : y + height, x : x + width]
     tinted = cv2.addWeighted(part, 1.0 - opacity, np.full_like(part, colour), opacity, 0.0)
     cv2.copyTo(tinted, mask[y : y + height, x : x + width], part)
     outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    thickness = max(1, round(min(canvas.shape[:2]) / 256))
+    thickness = max(1, round(min(canvas.shape[:2]) / _PX_PER_OUTLINE_PX))
     cv2.drawContours(canvas, outlines, -1, colour, thickness, cv2.LINE_AA)

@@ -1,9 +1,9 @@
-"""One frame in, one mask out: the model file with everything its card says to do around it."""
+"""`Segmenter`: one frame in, one label map out, with the pre- and post-processing that the model's card describes."""
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -13,19 +13,27 @@ from numpy.typing import NDArray
 from edgeseg.backends.select import BackendReport, Selection, select_backend
 from edgeseg.core.card import Card
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.core.spec import Region
+from edgeseg.core.spec import ClassSpec, Region
 from edgeseg.frame.postprocess import labels_on_frame, scores_to_labels, tensor_to_scores
 from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor, place_frame, use_region
-from edgeseg.inference.masks import AS_THE_CARD_SAYS, MaskOptions, ScoreSmoother, fill_holes
+from edgeseg.inference.masks import (
+    DEFAULT_MASK_OPTIONS,
+    ClassArea,
+    MaskOptions,
+    ScoreSmoother,
+    check_pixel_size,
+    fill_holes,
+    measure_areas,
+)
 
 WARM_UP_RUNS = 5
-KEPT_INCIDENTS = 100
-"""The newest; a stream may run for months."""
+MAX_INCIDENTS = 100
+"""The newest are kept: a stream may run for months."""
 
 
 @dataclass(frozen=True)
 class StageTimes:
-    """What each stage of one frame took, in milliseconds."""
+    """Milliseconds that each stage took on one frame."""
 
     preprocess: float
     invoke: float
@@ -33,20 +41,40 @@ class StageTimes:
 
     @property
     def total(self) -> float:
-        """Add the stages up."""
+        """Sum of the stages."""
         return self.preprocess + self.invoke + self.postprocess
+
+
+def _no_scores() -> NDArray[np.uint8]:
+    return np.empty((0, 0, 0), np.uint8)
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """The mask of one frame at the frame's size (0 background, k the k-th class), and what it took."""
+    """The result for one frame."""
 
     labels: NDArray[np.uint8]
+    """A label map of the frame's size: 0 is background, k the k-th class of the card."""
     times: StageTimes
+    scores: NDArray[np.uint8] = field(default_factory=_no_scores)
+    """What the network gave, in 1/256, as (height, width, channels) on its own output grid."""
+    classes: tuple[ClassSpec, ...] = ()
+    mm_per_px: float | None = None
+    """The size of the frame's pixels, where it is known."""
+
+    @property
+    def areas(self) -> tuple[ClassArea, ...]:
+        """Measure the area of every class, in mm2 too where the pixel size is known."""
+        return measure_areas(self.labels, self.classes, self.mm_per_px)
 
 
 class Segmenter:
-    """A model file on a backend, ready for frames."""
+    """A model file loaded on a backend.
+
+    A frame takes this way: crop to its region and resize to the model's input (`frame.preprocess`), quantise, invoke
+    the backend, dequantise the scores, take the best class of every pixel and resize back to the frame
+    (`frame.postprocess`). The card holds every parameter of it, so training, evaluation and the device agree.
+    """
 
     def __init__(
         self,
@@ -54,24 +82,44 @@ class Segmenter:
         requested: str = "auto",
         threads: int = 1,
         enforce_parity: bool = True,
-        masks: MaskOptions = AS_THE_CARD_SAYS,
+        masks: MaskOptions = DEFAULT_MASK_OPTIONS,
     ) -> None:
         """Load a model file.
 
         Args:
             model: The file, read and verified.
-            requested: "auto", or the name of a backend, with its variant behind a colon.
-            threads: How many threads a CPU backend may use.
-            enforce_parity: Whether a backend is refused whose masks are not those of the file's golden pairs.
-            masks: What is done to the masks beyond what the card says; smoothing expects the frames of one stream.
+            requested: "auto", or the name of a backend, with its variant after a colon.
+            threads: CPU threads the backend may use.
+            enforce_parity: Whether to refuse a backend whose masks differ from the file's golden pairs.
+            masks: Post-processing beyond the card; smoothing assumes that the frames belong to one stream.
         """
         self.card: Card = model.card
         self._masks, self._smoother = masks, ScoreSmoother()
-        self.incidents: deque[str] = deque(maxlen=KEPT_INCIDENTS)
-        self.selection: Selection = select_backend(model, requested, threads, enforce_parity)
+        self.incidents: deque[str] = deque(maxlen=MAX_INCIDENTS)
+        self.selection: Selection = self._load(model, requested, threads, enforce_parity)
+
+    def __call__(
+        self, frame: NDArray[Any], region: Region | None = None, *, mm_per_px: float | None = None
+    ) -> Segmentation:
+        """Segment one frame.
+
+        Args:
+            frame: Grey (height, width) or BGR (height, width, 3), 8 or 16 bit.
+            region: The part of the frame that shows the ultrasound image; None takes what the model's card says.
+            mm_per_px: The size of the frame's pixels, for areas in mm2.
+
+        Raises:
+            ValueError: No pixel can have that size.
+            BackendError: The model cannot be run any longer.
+        """
+        result = self.segment(frame, region)
+        if mm_per_px is None:
+            return result
+        check_pixel_size(mm_per_px)
+        return replace(result, mm_per_px=mm_per_px)
 
     def segment(self, frame: NDArray[Any], region: Region | None = None) -> Segmentation:
-        """Draw the mask of one frame, in a region of it where one is given."""
+        """Segment one frame, or the given region of it."""
         card, size = self.card, (frame.shape[0], frame.shape[1])
         spec = use_region(card.input, region)
         start = perf_counter()
@@ -88,28 +136,32 @@ class Segmenter:
         if self._masks.fill_holes:
             labels = fill_holes(labels, len(card.output.classes))
         end = perf_counter()
-        return Segmentation(labels, StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (end - done)))
+        times = StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (end - done))
+        return Segmentation(labels, times, scores, card.output.classes)
 
     def warm_up(self) -> float:
-        """Draw a few blank frames, since the first inference is no steady state.
+        """Segment a few blank frames: the first inferences allocate memory and compile kernels.
 
         Returns:
-            What the first inference took, in milliseconds.
+            Milliseconds of the first inference.
         """
         spec = self.card.input
         blank = np.zeros((spec.height, spec.width, spec.channels), np.uint8)
         first = self.segment(blank).times.invoke
         for _ in range(WARM_UP_RUNS):
             self.segment(blank)
-        self._smoother.forget()
+        self._smoother.reset()
         return first
 
     def close(self) -> None:
-        """Let go of what was started beside the backend: here nothing."""
+        """Stop background threads; this class starts none."""
 
     def report(self) -> BackendReport:
-        """Say what the model runs on at this moment."""
+        """Describe the backend in use at this moment."""
         return self.selection.report()
+
+    def _load(self, model: ModelFile, requested: str, threads: int, enforce_parity: bool) -> Selection:
+        return select_backend(model, requested, threads, enforce_parity)
 
     def _invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
         return self.selection.backend.invoke(tensor)

@@ -1,102 +1,54 @@
-"""How frames are taken from a source: how fast, all of them or the newest, once or again, and which part."""
+"""`Grabber`: captures frames on its own thread and keeps the newest."""
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
 from typing import Any
 
 from numpy.typing import NDArray
 
-from edgeseg.core.spec import Region, read_region
+from edgeseg.core.spec import Region
 from edgeseg.inference.regions import RegionFinder
+from edgeseg.streaming.options import DEFAULT_CAPTURE_OPTIONS, CaptureOptions
 from edgeseg.streaming.sources.base import Frame, Health, Source
 
-AUTO = "auto"
-PATIENCE_S = 10.0
-"""How long a capture that hangs in a driver may keep the end waiting."""
-
-
-class LiveSourceError(ValueError):
-    """What happens now cannot be slowed, held or repeated, and a browser's camera needs the page."""
-
-
-@dataclass(frozen=True)
-class CaptureOptions:
-    """What the user wants of a source.
-
-    Args:
-        rate: Frames per second of a recorded source; None its own, infinite as fast as they can be read.
-        every_frame: No frame is dropped; the source waits.
-        loop: A recorded source begins again at its end.
-        roi: Where the ultrasound picture is, or "auto" to find it.
-    """
-
-    rate: float | None = None
-    every_frame: bool = False
-    loop: bool = False
-    roi: Region | str | None = None
-
-    def __post_init__(self) -> None:
-        if self.rate is not None and not self.rate > 0:
-            raise ValueError(f"expected a rate above 0, got {self.rate}")
-
-    @property
-    def only_recorded(self) -> bool:
-        """Say whether something is asked for that a live source cannot give."""
-        return self.rate is not None or self.every_frame or self.loop
-
-    def check_source(self, source: Source) -> None:
-        """Refuse a live source where only a recorded one can do what is asked for."""
-        if source.live and self.only_recorded:
-            raise LiveSourceError("expected a recorded source for --rate, --every-frame and --loop, got a live one")
-
-    def find_rate(self, source: Source) -> float:
-        """Give the frames per second at which a source is played; infinite for a live one, which sets its own."""
-        return math.inf if source.live else self.rate or source.fps
-
-
-AS_IT_COMES = CaptureOptions()
-
-
-def read_capture_options(rate: str | None, every_frame: bool, loop: bool, roi: str | None) -> CaptureOptions:
-    """Read the options as they are written on the command line."""
-    region = AUTO if roi == AUTO else read_region(roi) if roi else None
-    return CaptureOptions(_read_rate(rate) if rate else None, every_frame, loop, region)
-
-
-def _read_rate(text: str) -> float:
-    if text == "max":
-        return math.inf
-    try:
-        return float(text)
-    except ValueError as error:
-        raise ValueError(f"expected a rate in frames per second or max, got {text}") from error
+JOIN_TIMEOUT_S = 10.0
+"""A read that hangs in a driver delays the end of the stream by this much at most."""
+MAX_LAG_S = 1.0
+"""A recorded source that fell behind by more goes on from there instead of catching up in a burst."""
 
 
 class Grabber:
-    """Captures in the background; `newest` waits for a frame that was not seen yet.
+    """Captures on a background thread into a latest-value slot, so that the segmenter always gets the newest frame.
 
-    A recorded source is played at its own rate. What the consumer was too slow for is dropped and counted, unless
-    every frame is asked for: then a frame is handed over when the consumer comes for it.
+    A recorded source is played at its own rate. A frame that is replaced before `newest` took it counts as dropped.
+    With `every_frame` the capture waits until the consumer takes the frame (back-pressure), and nothing is dropped.
     """
 
     def __init__(
-        self, source: Source, options: CaptureOptions = AS_IT_COMES, see: Callable[[Frame], None] | None = None
+        self,
+        source: Source,
+        options: CaptureOptions = DEFAULT_CAPTURE_OPTIONS,
+        on_frame: Callable[[Frame], None] | None = None,
     ) -> None:
-        """Prepare to capture; `see` gets every captured frame, on the capturing thread."""
+        """Prepare to capture; entering the context starts it.
+
+        Args:
+            source: Closed at the end.
+            options: How fast, and which frames.
+            on_frame: Called with every captured frame, on the capture thread.
+        """
         self._source = source
-        self._see = see
+        self._on_frame = on_frame
         self._rate = options.find_rate(source)
         self._every_frame = options.every_frame
         self._regions = RegionFinder(options.roi, source.region)
-        self._awaited = False
-        self._skipped = 0
-        self._news = threading.Condition()
+        self._consumer_waits = False
+        self._counted_skips = 0
+        self._condition = threading.Condition()
         self._frame: Frame | None = None
         self._ended = False
         self._error: Exception | None = None
@@ -113,39 +65,39 @@ class Grabber:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        self._thread.join(PATIENCE_S)
-        if not self._thread.is_alive():
+        self._thread.join(JOIN_TIMEOUT_S)
+        if not self._thread.is_alive():  # closing a source under a hanging read can crash in the driver
             self._source.close()
 
     @property
     def stopped(self) -> bool:
-        """Say whether somebody called `stop`."""
+        """Whether `stop` was called."""
         return self._stop.is_set()
 
     @property
     def health(self) -> Health:
-        """Say what went wrong with the source until now without ending it."""
+        """Faults of the source so far that did not end it."""
         return self._source.health
 
     def stop(self) -> None:
-        """End the capture; whoever waits or comes for a frame is told that there is none."""
+        """End the capture from any thread; `newest` then returns None."""
         self._stop.set()
         self._source.interrupt()
-        with self._news:
+        with self._condition:
             self._ended = True
-            self._news.notify_all()
+            self._condition.notify_all()
 
     def newest(self) -> Frame | None:
-        """Wait for the newest frame; None when the source has ended.
+        """Wait for a frame that was not taken yet; None when the source has ended.
 
         Raises:
-            SourceError: The source failed; what it had captured before was still given out.
+            SourceError: The source failed; the last frame before that was returned first.
         """
-        with self._news:
-            self._awaited = True
-            self._news.notify_all()
-            self._news.wait_for(lambda: self._frame is not None or self._ended)
-            self._awaited = False
+        with self._condition:
+            self._consumer_waits = True
+            self._condition.notify_all()
+            self._condition.wait_for(lambda: self._frame is not None or self._ended)
+            self._consumer_waits = False
             frame, self._frame = self._frame, None
             if frame is not None and self.stopped:
                 self.dropped += 1
@@ -156,41 +108,42 @@ class Grabber:
 
     def _run(self) -> None:
         try:
-            self._drain()
+            self._capture()
         except Exception as error:  # noqa: BLE001 - raised again by newest()
             self._error = error
         finally:
-            with self._news:
+            with self._condition:
                 self._ended = True
-                self._news.notify_all()
+                self._condition.notify_all()
 
-    def _drain(self) -> None:
+    def _capture(self) -> None:
         due = monotonic()
         while not self._stop.is_set():
             image = self._source.read()
             if image is None:
                 return
-            due = max(due + 1.0 / self._rate, monotonic() - 1.0)
+            due = max(due + 1.0 / self._rate, monotonic() - MAX_LAG_S)
             if self._stop.wait(max(0.0, due - monotonic())):
                 return
             self._put(image, self._regions.find(image))
 
     def _put(self, image: NDArray[Any], region: Region | None) -> None:
-        with self._news:
+        with self._condition:
             if self._every_frame:
-                self._news.wait_for(lambda: self._ended or (self._awaited and self._frame is None))
+                self._condition.wait_for(lambda: self._ended or (self._consumer_waits and self._frame is None))
             arrived_at = self._source.arrived_at if self._source.live else None
-            self._count_skipped()
+            self._count_skips()
             frame = Frame(image, self.captured, arrived_at or monotonic(), region, self._source.name)
             self.captured += 1
             self.dropped += self._frame is not None
             self._frame = frame
-            self._news.notify_all()
-        if self._see is not None:
-            self._see(frame)
+            self._condition.notify_all()
+        if self._on_frame is not None:
+            self._on_frame(frame)
 
-    def _count_skipped(self) -> None:
+    def _count_skips(self) -> None:
+        """Count frames that the source skipped undecoded as captured and dropped."""
         skipped = self._source.health.skipped
-        self.captured += skipped - self._skipped
-        self.dropped += skipped - self._skipped
-        self._skipped = skipped
+        self.captured += skipped - self._counted_skips
+        self.dropped += skipped - self._counted_skips
+        self._counted_skips = skipped

@@ -1,4 +1,4 @@
-"""Keep what each frame took, and say whether the budget was held."""
+"""Latency of a stream: times per stage, frame age against the budget, and percentiles of them."""
 
 from __future__ import annotations
 
@@ -11,36 +11,38 @@ from numpy.typing import NDArray
 from edgeseg.core.stats import Percentiles, summarise_times
 from edgeseg.inference.segmenter import StageTimes
 
-KEPT = 65536
+CAPACITY = 65536
+"""Frames that the figures cover: 36 minutes at 30 per second."""
+WINDOW = 300
+"""Frames of the short window, for metrics and the report: ten seconds at 30 per second."""
 STAGES = ("preprocess", "invoke", "postprocess", "total")
 CAPTURE, PUBLISH = "capture", "publish"
-"""How long a frame waited from its capture until it was taken up, and how long the sinks held up the stream."""
-WINDOW = 300
+"""How long a frame waited for the segmenter, and how long the sinks held up the stream."""
 
 
 class TimeSeries:
-    """The newest values of one measurement, in a memory that does not grow."""
+    """A ring buffer of the newest values of one measurement, in milliseconds."""
 
     def __init__(self) -> None:
-        # full() writes every page at once; the kernel would hand out those of zeros() one by one, as growth over hours
-        self._values: NDArray[np.float64] = np.full(KEPT, 0.0)
+        # full() touches every page now; pages of zeros() would be allocated one by one, and look like a leak for hours
+        self._values: NDArray[np.float64] = np.full(CAPACITY, 0.0)
         self.count = 0
 
     def add(self, milliseconds: float) -> None:
-        """Keep one value; the oldest goes when the memory is full."""
-        self._values[self.count % KEPT] = milliseconds
+        """Add one value; when the buffer is full it replaces the oldest."""
+        self._values[self.count % CAPACITY] = milliseconds
         self.count += 1
 
-    def newest(self, number: int = KEPT) -> NDArray[np.float64]:
-        """Take the newest values, in no particular order once the memory has wrapped."""
-        held = min(self.count, KEPT)
+    def newest(self, number: int = CAPACITY) -> NDArray[np.float64]:
+        """Return the newest values, the oldest of them first."""
+        held = min(self.count, CAPACITY)
         taken = min(number, held)
-        return self._values[np.arange(self.count - taken, self.count) % KEPT]
+        return self._values[np.arange(self.count - taken, self.count) % CAPACITY]
 
 
 @dataclass(frozen=True)
 class WindowReport:
-    """Percentiles of the newest frames alone."""
+    """Percentiles of the newest `WINDOW` frames."""
 
     frames: int
     latency_ms: dict[str, Percentiles]
@@ -49,14 +51,14 @@ class WindowReport:
 
 @dataclass(frozen=True)
 class LatencyReport:
-    """Percentiles of a run, and how often the budget was missed."""
+    """Percentiles of a stream, and how often the budget was missed."""
 
     latency_ms: dict[str, Percentiles]
     frame_age_ms: Percentiles
     interval_ms: Percentiles
     """From one mask to the next."""
     jitter_ms: float
-    """Standard deviation of that."""
+    """Standard deviation of the interval."""
     first_inference_ms: float
     budget_ms: float
     late: int
@@ -65,7 +67,7 @@ class LatencyReport:
 
 
 class LatencyRecorder:
-    """Collects times while frames are processed; readable from another thread at any moment."""
+    """Collects the times of a stream; the page and the metrics read it from other threads while it runs."""
 
     def __init__(self, budget_ms: float, first_inference_ms: float) -> None:
         self.budget_ms = budget_ms
@@ -77,10 +79,10 @@ class LatencyRecorder:
         self._lock = threading.Lock()
 
     def record(self, times: StageTimes, age_ms: float, ready_at: float | None = None) -> None:
-        """Keep one frame's times.
+        """Add one frame.
 
         Args:
-            times: What its stages took.
+            times: Of its stages.
             age_ms: From its capture to its mask.
             ready_at: When the mask was ready, in monotonic seconds.
         """
@@ -95,18 +97,18 @@ class LatencyRecorder:
             self._ready_at = ready_at
 
     def record_publish(self, milliseconds: float) -> None:
-        """Keep how long the sinks held up the stream after one frame."""
+        """Add how long publishing one result took."""
         with self._lock:
             self._series[PUBLISH].add(milliseconds)
 
     @property
     def late(self) -> int:
-        """Count the frames whose age was over the budget."""
+        """Number of frames whose age was over the budget."""
         with self._lock:
             return self._late
 
-    def report(self, window: int = KEPT) -> LatencyReport:
-        """Summarise the newest frames."""
+    def report(self, window: int = CAPACITY) -> LatencyReport:
+        """Summarise the newest frames; `late` and `misses` count all."""
         with self._lock:
             stages = {stage: series.newest(window) for stage, series in self._series.items()}
             ages, late, count = self._ages.newest(window), self._late, self._ages.count
@@ -123,7 +125,7 @@ class LatencyRecorder:
         )
 
     def report_window(self) -> WindowReport:
-        """Summarise the last few seconds only."""
+        """Summarise the newest `WINDOW` frames."""
         newest = self.report(WINDOW)
         with self._lock:
             frames = min(WINDOW, self._ages.count)

@@ -1,11 +1,10 @@
-"""A stream while it runs: what captures, segments and shows, opened and closed together."""
+"""`StreamPipeline`: grabber, segmenter and sinks of one stream, opened and closed together."""
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import count
 from time import monotonic, perf_counter
 from types import TracebackType
@@ -14,41 +13,24 @@ from edgeseg.core.errors import SourceError
 from edgeseg.inference.masks import check_pixel_size
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.machine.thermal import Thermal, read_thermal
-from edgeseg.streaming.grabber import AS_IT_COMES, CaptureOptions, Grabber
+from edgeseg.streaming.grabber import Grabber
 from edgeseg.streaming.latency import LatencyRecorder
+from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS, DEFAULT_STREAM_OPTIONS, SinkOptions, StreamOptions
 from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
-from edgeseg.streaming.sinks.choose import SHOW_NOTHING, SinkOptions, open_sinks
+from edgeseg.streaming.sinks.choose import open_sinks
 from edgeseg.streaming.sources.base import Frame, Notice, Source
 from edgeseg.streaming.sources.choose import open_source
 from edgeseg.streaming.sources.options import show_source
 
-BUDGET_MS = 50.0
-"""Where neither the user nor a board's profile names one."""
+_LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class StreamOptions:
-    """When to stop, and what counts as too late."""
+class StreamPipeline:
+    """One stream: iterate over it, inside its `with` block, to get the result of the newest frame again and again.
 
-    budget_ms: float = BUDGET_MS
-    max_miss: float = 0.01
-    frames: int | None = None
-    capture: CaptureOptions = AS_IT_COMES
-
-    def __post_init__(self) -> None:
-        if not 0 < self.budget_ms < math.inf:
-            raise ValueError(f"expected a budget above 0 ms, got {self.budget_ms}")
-        if not 0 <= self.max_miss <= 1:
-            raise ValueError(f"expected a share from 0 to 1 of frames that may be late, got {self.max_miss}")
-        if self.frames is not None and self.frames < 1:
-            raise ValueError(f"expected at least 1 frame, got {self.frames}")
-
-
-AS_USUAL = StreamOptions()
-
-
-class LiveStream:
-    """Gives the result of the newest frame again and again, after every sink has got it."""
+    Each result is published to every sink before it is yielded. Capture runs on the grabber's thread; the segmenter
+    and `Sink.publish` run on the thread that iterates.
+    """
 
     def __init__(
         self,
@@ -56,32 +38,32 @@ class LiveStream:
         source: Source,
         recorder: LatencyRecorder,
         sinks: Sequence[Sink] = (),
-        options: StreamOptions = AS_USUAL,
+        options: StreamOptions = DEFAULT_STREAM_OPTIONS,
         name: str = "",
         mm_per_px: float | None = None,
     ) -> None:
-        """Prepare a stream; it begins to capture when it is entered.
+        """Prepare a stream; entering the context starts the capture.
 
         Args:
             segmenter: The model, loaded; closed at the end.
             source: Where frames come from; closed at the end.
-            recorder: Collects the times; a viewer may read it meanwhile.
-            sinks: What gets every result; closed at the end.
-            options: When to stop, what counts as too late, and how frames are taken from the source.
-            name: The source as the user wrote it, for the report.
-            mm_per_px: The size of a pixel, where it is known.
+            recorder: Collects the times; sinks may read it meanwhile.
+            sinks: Subscribers to frames, results and notices; closed at the end.
+            options: When to stop, the budget, and how frames are captured.
+            name: The source's name in the report, without secrets.
+            mm_per_px: The pixel size, where known.
         """
         self.segmenter, self.recorder, self.sinks = segmenter, recorder, tuple(sinks)
         self.options, self.name, self.mm_per_px = options, name, mm_per_px
-        self.grabber = Grabber(source, options.capture, self._show_frame)
-        source.tell = self._tell_notice
+        self.grabber = Grabber(source, options.capture, self._on_frame)
+        source.on_notice = self._on_notice
         self.processed = 0
         self.thermal: Thermal = read_thermal()
         self._began = monotonic()
         self._ended: float | None = None
         self._closing = ExitStack()
 
-    def __enter__(self) -> LiveStream:
+    def __enter__(self) -> StreamPipeline:
         self._closing.callback(self.segmenter.close)
         self._closing.enter_context(self.grabber)
         for sink in self.sinks:
@@ -96,20 +78,20 @@ class LiveStream:
 
     @property
     def seconds(self) -> float:
-        """Say how long the stream has run, or ran."""
+        """Duration of the stream so far, or in all when it has ended."""
         return (monotonic() if self._ended is None else self._ended) - self._began
 
     def stop(self) -> None:
-        """End the capture from another thread or a signal; the loop ends after the frame that it is at."""
+        """End the stream from another thread or a signal handler; the current frame is finished."""
         self.grabber.stop()
         for sink in self.sinks:
-            sink.hurry()
+            sink.stop_waiting()
 
     def __iter__(self) -> Iterator[Result]:
         """Segment the newest frame until the source ends, a sink wants to end, or enough frames are done.
 
         Raises:
-            SourceError: The source failed, or ended without a frame.
+            SourceError: The source failed, or ended before its first frame.
         """
         for _ in count() if self.options.frames is None else range(self.options.frames):
             frame = self.grabber.newest()
@@ -123,7 +105,7 @@ class LiveStream:
                 return
 
     def _check_any_frame(self) -> None:
-        """Refuse a source that ended by itself without a frame: no budget was held there."""
+        """Refuse a source that ended without a frame: a report would say that the budget was held."""
         if not self.processed and not self.grabber.stopped:
             raise SourceError(
                 f"Expected frames from {self.name}, got its end before the first one.",
@@ -144,34 +126,35 @@ class LiveStream:
             sink.publish(result)
         self.recorder.record_publish(1e3 * (perf_counter() - began))
 
-    def _show_frame(self, frame: Frame) -> None:
+    def _on_frame(self, frame: Frame) -> None:
         for sink in self.sinks:
-            sink.see(frame)
+            sink.on_frame(frame)
 
-    def _tell_notice(self, notice: Notice) -> None:
+    def _on_notice(self, notice: Notice) -> None:
+        _LOG.warning("%s", notice.sentence)
         for sink in self.sinks:
-            sink.notice(notice)
+            sink.on_notice(notice)
 
 
 def open_stream(
     segmenter: Segmenter,
     source: str,
-    options: StreamOptions = AS_USUAL,
-    sink_options: SinkOptions = SHOW_NOTHING,
+    options: StreamOptions = DEFAULT_STREAM_OPTIONS,
+    sink_options: SinkOptions = DEFAULT_SINK_OPTIONS,
     listeners: Sequence[Sink] = (),
-) -> LiveStream:
-    """Warm up the model, open the source and every sink; the stream begins to capture when it is entered.
+) -> StreamPipeline:
+    """Warm up the model, open the source and the sinks; entering the returned stream starts the capture.
 
     Args:
-        segmenter: The model, loaded; closed with the stream, or here when a step fails, as all the others are.
+        segmenter: The model, loaded; closed with the stream, or here when a step fails.
         source: As `edgeseg stream --source` takes it.
-        options: When to stop, what counts as too late, and how frames are taken from the source.
-        sink_options: What is shown and kept.
-        listeners: What else gets every result.
+        options: When to stop, the budget, and how frames are captured.
+        sink_options: Which sinks to open.
+        listeners: Further sinks, already open; closed in the same way.
 
     Raises:
         EdgesegError: The source or a sink cannot be opened, or the model fails.
-        LiveSourceError: The options are for recorded sources.
+        LiveSourceError: The options are for recorded sources only.
     """
     with ExitStack() as opened:
         opened.callback(segmenter.close)
@@ -188,16 +171,16 @@ def open_stream(
         sink_options.check_info(info)
         sinks = open_sinks(sink_options, info, card.output.classes)
         opened.pop_all()
-    return LiveStream(segmenter, frames, recorder, [*sinks, *listeners], options, name, size)
+    return StreamPipeline(segmenter, frames, recorder, [*sinks, *listeners], options, name, size)
 
 
 def _find_pixel_size(frames: Source, name: str) -> float | None:
-    """Take the size of a pixel that the source tells, where it can be one."""
+    """Return the pixel size that the source knows, if any; an impossible one is refused."""
     if frames.mm_per_px is not None:
         try:
             check_pixel_size(frames.mm_per_px)
         except ValueError as error:
             raise SourceError(
-                f"Expected {name} to tell a pixel's true size, but: {error}.", "Name the size with --mm-per-px."
+                f"{name} names an impossible pixel size: {error}.", "Set the size with --mm-per-px."
             ) from error
     return frames.mm_per_px

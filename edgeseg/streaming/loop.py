@@ -1,4 +1,4 @@
-"""The live loop: newest frame, mask, sinks, times; and the report at its end."""
+"""Run a stream to its end: signals, the report with its verdict, and systemd's watchdog."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from edgeseg.core.stats import Percentiles
 from edgeseg.inference.segmenter import WARM_UP_RUNS
 from edgeseg.machine.thermal import Thermal, read_thermal
 from edgeseg.streaming.latency import WindowReport
-from edgeseg.streaming.live import LiveStream, StreamOptions
+from edgeseg.streaming.live import StreamPipeline
+from edgeseg.streaming.options import StreamOptions
 from edgeseg.streaming.sinks.base import Result, Sink, SinkReport
 from edgeseg.streaming.sources.base import Health
 
 MISSED, NOT_MEASURED, NOT_JUDGED = "missed", "not measured", "not judged"
-TOLD_PER_LIMIT = 4
-"""How often a stream that runs well says so within the time after which it would be restarted."""
+NOTIFIES_PER_LIMIT = 4
+"""Keep-alive messages per watchdog timeout; sd_watchdog_enabled(3) advises two or more."""
 
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """What became of the frames: each that was captured was either processed or dropped."""
+    """Counts of frames: captured = processed + dropped; `late` are processed frames over the budget."""
 
     captured: int
     processed: int
@@ -38,10 +39,9 @@ class FrameCounts:
 
     @classmethod
     def balance(cls, captured: int, processed: int, late: int) -> FrameCounts:
-        """Count as dropped whatever got no mask.
+        """Count every frame without a mask as dropped.
 
-        That is one rule for every ending: also a frame that waits when the stream is told to end, and one whose
-        segmentation failed, was captured for nothing.
+        This holds for every end of a stream: a frame that still waited, or whose segmentation failed, counts too.
         """
         captured = max(captured, processed)
         return cls(captured, processed, captured - processed, late)
@@ -49,10 +49,10 @@ class FrameCounts:
 
 @dataclass(frozen=True)
 class StreamReport:
-    """How a stream went.
+    """The figures of a stream.
 
-    `verdict` is "held" or "missed" where frames were due at their time; "not measured" where the stream ended before
-    its first mask, and "not judged" where every frame of a recorded source was waited for, since nothing is late there.
+    `verdict` compares `misses` with `max_miss`: "held" or "missed". It is "not measured" for a stream without a mask,
+    and "not judged" with --every-frame, where a recorded source waits for the segmenter and frame age means nothing.
     """
 
     model: str
@@ -65,7 +65,7 @@ class StreamReport:
     window: WindowReport
     first_inference_ms: float
     warm_up_runs: int
-    """Blank frames after the first inference and before the stream; no figure here contains them."""
+    """Blank frames that were segmented before the stream; in no figure here."""
     budget_ms: float
     misses: float
     max_miss: float
@@ -74,22 +74,22 @@ class StreamReport:
     backend: BackendReport
     source_health: Health
     incidents: tuple[str, ...]
-    """Faults of a backend while the stream ran, and what was done."""
+    """Faults of the backend and what was done about them."""
     sinks: tuple[SinkReport, ...]
     thermal: tuple[Thermal, Thermal]
     """At the beginning and at the end."""
 
 
 class BrokenStreamError(EdgesegError):
-    """A stream ended by an error; `report` says how it went until then."""
+    """A stream failed after its first frame; `report` has the figures until then."""
 
     def __init__(self, error: EdgesegError, report: StreamReport) -> None:
         super().__init__(error.message, error.hint)
         self.report = report
 
 
-def run_stream(live: LiveStream) -> StreamReport:
-    """Segment the newest frame again and again until the source ends, enough frames are done or a signal comes.
+def run_stream(live: StreamPipeline) -> StreamReport:
+    """Run a stream until the source ends, enough frames are done, a sink wants to end or a signal arrives.
 
     Raises:
         BrokenStreamError: The source or the model failed after the first frame.
@@ -108,8 +108,8 @@ def run_stream(live: LiveStream) -> StreamReport:
     return report
 
 
-def make_report(live: LiveStream) -> StreamReport:
-    """Summarise a stream; complete when it is closed."""
+def make_report(live: StreamPipeline) -> StreamReport:
+    """Collect the figures of a stream; final once it is closed."""
     latency, grabber, options = live.recorder.report(), live.grabber, live.options
     reports = (sink.report() for sink in live.sinks)
     return StreamReport(
@@ -146,15 +146,14 @@ def _judge(processed: int, misses: float, options: StreamOptions) -> str:
 
 @contextmanager
 def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on SIGINT and SIGTERM instead of ending the process; a second signal ends it after all.
+    """Call `stop` on the first SIGINT or SIGTERM; a second one has its usual effect.
 
-    Python lets the main thread alone handle signals. On another one nothing is changed: the program that runs the
-    stream there handles them, or does not.
+    Python allows signal handlers only on the main thread; on any other this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # a handler that C code has installed reads as None and cannot be put back: that one stays
+    # getsignal() returns None for a handler that C code installed; it could not be restored, so it stays
     found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     kept = {number: handler for number, handler in found.items() if handler is not None}
 
@@ -172,36 +171,39 @@ def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
 
 
 class Watchdog(Sink):
-    """Says "ready" with the first mask, "alive" with later ones, and "stopping" at the end."""
+    """Notifies systemd: READY with the first mask, WATCHDOG with later ones, STOPPING at the end (sd_notify(3)).
+
+    A stream that hangs publishes no masks, so systemd restarts it.
+    """
 
     def __init__(self, address: str, limit_s: float | None) -> None:
-        """Reach systemd.
+        """Open the notification socket.
 
         Args:
-            address: What NOTIFY_SOCKET says: a path, or an abstract name behind an @.
-            limit_s: After how many seconds of silence the stream is restarted; None where it never is.
+            address: The value of NOTIFY_SOCKET: a path, or an abstract socket's name after an @.
+            limit_s: The watchdog timeout; None where the service has none.
         """
         self._limit_s = limit_s
-        self._told_at: float | None = None
+        self._notified_at: float | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
 
-    def publish(self, result: Result) -> None:  # noqa: ARG002 - that there is one is the whole message
-        """Say that a mask is done, when it is time to say so."""
+    def publish(self, result: Result) -> None:  # noqa: ARG002 - any result proves that the stream works
+        """Send a keep-alive message, if one is due."""
         now = monotonic()
-        if self._told_at is None:
-            self._tell("READY=1")
-        elif self._limit_s is None or now - self._told_at < self._limit_s / TOLD_PER_LIMIT:
+        if self._notified_at is None:
+            self._notify("READY=1")
+        elif self._limit_s is None or now - self._notified_at < self._limit_s / NOTIFIES_PER_LIMIT:
             return
-        self._tell("WATCHDOG=1")
-        self._told_at = now
+        self._notify("WATCHDOG=1")
+        self._notified_at = now
 
     def close(self) -> None:
-        """Say that the stream ends by itself."""
+        """Announce a regular end."""
         with self._socket:
-            self._tell("STOPPING=1")
+            self._notify("STOPPING=1")
 
-    def _tell(self, state: str) -> None:
+    def _notify(self, state: str) -> None:
         try:
             self._socket.sendto(state.encode("ascii"), self._address)
         except OSError as error:
@@ -212,10 +214,11 @@ class Watchdog(Sink):
 
 
 def find_watchdogs(environment: Mapping[str, str] = os.environ) -> list[Watchdog]:
-    """Give the sink that this process owes to systemd: one as a service of the type notify, else none."""
+    """Make the watchdog sink of a systemd service of Type=notify; none outside of one."""
     address = environment.get("NOTIFY_SOCKET")
     if not address:
         return []
-    meant = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-    microseconds = environment.get("WATCHDOG_USEC") if meant else None
+    # child processes inherit the variables; WATCHDOG_PID names the process that they are for
+    is_for_us = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    microseconds = environment.get("WATCHDOG_USEC") if is_for_us else None
     return [Watchdog(address, int(microseconds) / 1e6 if microseconds else None)]

@@ -1,4 +1,8 @@
-"""Carry a mask onto a newer frame: where the tissue has gone, its outline goes, too."""
+"""Mask tracking: warp the newest mask onto the newest frame with optical flow, on a thread of its own.
+
+A slow network's mask belongs to an older frame than the one on the screen. `MaskTracker` shows every frame with the
+mask moved along with the tissue; recordings and JSON lines always get the frame that the network saw.
+"""
 
 from __future__ import annotations
 
@@ -17,66 +21,72 @@ from edgeseg.frame.images import to_grey
 from edgeseg.streaming.sinks.base import Result
 from edgeseg.streaming.sources.base import Frame
 
-FLOW_SIDE = 192
-"""The longest side of the pictures in which motion is looked for: speckle is finer, organs are not."""
-CALM = 4.0
-"""Deviation, in those pictures' pixels, of the Gaussian that makes neighbours move alike."""
-JOIN_SECONDS = 5.0
+FLOW_SIDE_PX = 192
+"""Longest side of the frames for optical flow: 128 loses a part of the gain, more costs twice as much for little."""
+FLOW_SIGMA_PX = 4.0
+"""Of the Gaussian that smooths the flow field, in pixels of the reduced frame: tissue moves as a whole."""
+MIN_SIDE_PX = 16
+"""DIS flow works on patches of 8 pixels, on a pyramid."""
+MIN_FRAMES_BEHIND = 2
+"""A mask that is one frame old is shown as it is: on phantoms, warping gained nothing there."""
 NICE = 10
-BEHIND = 2
-"""How many frames a mask must be behind before it is carried: where the network keeps up, the frame's own is near."""
+JOIN_SECONDS = 5.0
 
 
-class MaskCarrier:
-    """Finds how the tissue moved between two frames, and moves a mask with it; for one thread at a time."""
+class MaskWarper:
+    """Warps a mask from one frame to another with dense optical flow (DIS, Kroeger et al., ECCV 2016).
+
+    An instance keeps OpenCV's buffers, so it belongs to one thread.
+    """
 
     def __init__(self) -> None:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
-    def carry(self, labels: NDArray[np.uint8], old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.uint8]:
-        """Move the labels of an old frame onto a new one; they stay where they are when the motion explains nothing.
+    def warp(self, labels: NDArray[np.uint8], old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.uint8]:
+        """Warp labels from an old frame to a new one; return them unchanged where the flow does not fit.
 
         Args:
             labels: Of the old frame, of its size.
-            old: The frame that the labels were drawn for.
+            old: The frame that was segmented.
             new: The frame that is shown.
         """
         if old is new or old.shape[:2] != new.shape[:2] or not labels.any():
             return labels
         before, after = shrink(old), shrink(new)
+        # backward flow, from the new frame to the old one: remap() asks for every new pixel where it was
         flow = np.asarray(self._flow.calc(after, before, np.zeros((*after.shape, 2), np.float32)), dtype=np.float32)
-        flow = np.asarray(cv2.GaussianBlur(flow, (0, 0), CALM), dtype=np.float32)
-        if not _explains(flow, before, after):
+        flow = np.asarray(cv2.GaussianBlur(flow, (0, 0), FLOW_SIGMA_PX), dtype=np.float32)
+        if not _flow_fits(flow, before, after):
             return labels
-        return _move(labels, flow)
+        return _warp(labels, flow)
 
 
 def shrink(frame: NDArray[Any]) -> NDArray[np.uint8]:
-    """Make the small grey picture of a frame in which motion is looked for."""
+    """Reduce a frame to the small grey image that the flow is computed on."""
     height, width = frame.shape[:2]
-    scale = min(1.0, FLOW_SIDE / max(height, width))
-    size = (max(16, round(width * scale)), max(16, round(height * scale)))
+    scale = min(1.0, FLOW_SIDE_PX / max(height, width))
+    size = (max(MIN_SIDE_PX, round(width * scale)), max(MIN_SIDE_PX, round(height * scale)))
     return np.asarray(cv2.resize(to_grey(frame), size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _explains(flow: NDArray[np.float32], before: NDArray[np.uint8], after: NDArray[np.uint8]) -> bool:
-    """Say whether the old picture, moved, is nearer to the new one than the old picture as it was."""
-    return bool(cv2.norm(_move(before, flow), after, cv2.NORM_L1) < cv2.norm(before, after, cv2.NORM_L1))
+def _flow_fits(flow: NDArray[np.float32], before: NDArray[np.uint8], after: NDArray[np.uint8]) -> bool:
+    """Check that the old image, warped, is nearer to the new one than without warping; a scene cut is not."""
+    return bool(cv2.norm(_warp(before, flow), after, cv2.NORM_L1) < cv2.norm(before, after, cv2.NORM_L1))
 
 
-def _move(picture: NDArray[np.uint8], flow: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Take every pixel from where the flow says that it was."""
-    height, width = picture.shape[:2]
+def _warp(image: NDArray[np.uint8], flow: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Warp an image with a backward flow field of any size, without interpolation: labels must not be mixed."""
+    height, width = image.shape[:2]
     scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
     full = np.asarray(cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)) * scale
     columns, rows = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
-    moved = cv2.remap(picture, full[..., 0] + columns, full[..., 1] + rows, cv2.INTER_NEAREST)
-    return np.asarray(moved, dtype=np.uint8)
+    warped = cv2.remap(image, full[..., 0] + columns, full[..., 1] + rows, cv2.INTER_NEAREST)
+    return np.asarray(warped, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A frame as it is shown, and the labels that belong on it."""
+    """A frame as it is shown, and the labels to draw on it."""
 
     image: NDArray[Any]
     labels: NDArray[np.uint8]
@@ -85,68 +95,71 @@ class Picture:
     name: str = ""
     """Of the frame's file, where it has one."""
     mask_number: int = 0
-    """Of the frame that the network drew the mask for: an older one where the mask was carried."""
+    """Of the frame that was segmented: an older one where the mask was warped."""
 
 
-def show_result(result: Result) -> Picture:
-    """Make the picture of a frame with the mask that is its own."""
+def make_picture(result: Result) -> Picture:
+    """Make the picture of a frame with its own mask."""
     frame = result.frame
     return Picture(frame.image, result.segmentation.labels, frame.number, frame.name, frame.number)
 
 
 class MaskTracker:
-    """Makes pictures of the newest frame and result; what comes while it is at work is passed over."""
+    """Makes a picture of the newest frame and the newest result, again whenever one of them changes.
+
+    Frames and results that arrive while it works are skipped: both are latest-value slots.
+    """
 
     def __init__(self, show: Callable[[Picture], None], is_watched: Callable[[], bool] = lambda: True) -> None:
         """Start the thread.
 
         Args:
-            show: Takes every picture, on this thread.
-            is_watched: Whether anyone looks; while nobody does, masks are not carried.
+            show: Called with every picture, on this thread.
+            is_watched: Whether anybody looks; while nobody does, masks are not warped, which saves a core.
         """
         self._show, self._is_watched = show, is_watched
-        self._news = threading.Condition()
+        self._condition = threading.Condition()
         self._frame: Frame | None = None
         self._result: Result | None = None
         self._changed, self._closing = False, False
         self._thread = threading.Thread(target=self._run, name="edgeseg-hold", daemon=True)
         self._thread.start()
 
-    def see(self, frame: Frame) -> None:
-        """Take a frame as the newest."""
-        with self._news:
+    def on_frame(self, frame: Frame) -> None:
+        """Make a frame the newest; called on the capture thread."""
+        with self._condition:
             self._frame = frame
             self._changed |= self._is_ahead() and self._is_watched()
-            self._news.notify_all()
+            self._condition.notify_all()
 
     def publish(self, result: Result) -> None:
-        """Take a result as the newest."""
-        with self._news:
+        """Make a result the newest."""
+        with self._condition:
             self._result, self._changed = result, True
-            self._news.notify_all()
+            self._condition.notify_all()
 
     def close(self) -> None:
         """End the thread."""
-        with self._news:
+        with self._condition:
             self._closing = True
-            self._news.notify_all()
+            self._condition.notify_all()
         self._thread.join(JOIN_SECONDS)
 
     def _run(self) -> None:
-        _step_back()
-        carrier = MaskCarrier()
+        _lower_priority()
+        warper = MaskWarper()
         while (pair := self._take()) is not None:
             result, frame = pair
             if frame is None or not self._is_watched():
-                self._show(show_result(result))
+                self._show(make_picture(result))
             else:
-                labels = carrier.carry(result.segmentation.labels, result.frame.image, frame.image)
+                labels = warper.warp(result.segmentation.labels, result.frame.image, frame.image)
                 self._show(Picture(frame.image, labels, frame.number, frame.name, result.frame.number))
 
     def _take(self) -> tuple[Result, Frame | None] | None:
-        """Wait for something new; the frame is None where the result's own is to be shown."""
-        with self._news:
-            self._news.wait_for(lambda: self._changed or self._closing)
+        """Wait for a change; the frame is None where the result's own frame is shown. None at the end."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._changed or self._closing)
             self._changed = False
             if self._closing or self._result is None:
                 return None
@@ -154,10 +167,10 @@ class MaskTracker:
 
     def _is_ahead(self) -> bool:
         frame, result = self._frame, self._result
-        return frame is not None and result is not None and frame.number - result.frame.number >= BEHIND
+        return frame is not None and result is not None and frame.number - result.frame.number >= MIN_FRAMES_BEHIND
 
 
-def _step_back() -> None:
-    """Let the network go first where cores are scarce: Linux ranks each thread by itself."""
-    if sys.platform == "linux":
+def _lower_priority() -> None:
+    """Let the network go first where cores are scarce."""
+    if sys.platform == "linux":  # where the nice value belongs to a thread, not to the process (sched(7))
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

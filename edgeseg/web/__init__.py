@@ -1,1 +1,1 @@
-"""The HTTP server that the live page and the metrics share, and who may ask it."""
+"""The HTTP server that the live page and the Prometheus metrics share, and its access control."""

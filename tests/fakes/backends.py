@@ -51,7 +51,7 @@ def put_in_place(name: str, seconds: str, lives: str, fault: str) -> None:
     """Let edgeseg find the fake under this name, and notice a hang soon."""
     members = {"name": name, "seconds": float(seconds), "lives": int(lives), "hangs": fault == "hangs"}
     BACKENDS[name] = type("NamedFake", (Fake,), members)
-    supervision.GuardedSegmenter = functools.partial(supervision.GuardedSegmenter, limit_s=HANG_LIMIT_S)  # type: ignore[assignment,misc]
+    supervision.SupervisedSegmenter = functools.partial(supervision.SupervisedSegmenter, limit_s=HANG_LIMIT_S)  # type: ignore[assignment,misc]
 
 
 if __name__ == "__main__":

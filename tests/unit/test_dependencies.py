@@ -24,7 +24,8 @@ EXTRAS_OF = {
     "compression": {"train"},
     "report": {"train"},
     "demo": {"train"},
-    "search": {"train", "tune"},
+    "search": {"train"},
+    "search/networks": {"train", "tune"},
 }
 """Which extras a part of edgeseg may take for granted; all others belong to the device and take none."""
 NOT_PACKAGES = {"edgeseg", "tests", "tomllib", "_typeshed", "gi"}

@@ -74,7 +74,7 @@ SYSTEM = (
     Fault(system.check_python, "problem", "got 3.9", facts(python=(3, 9))),
     Fault(system.check_python, "problem", "got 3.14", facts(python=(3, 14))),
     Fault(system.check_glibc, "problem", "got 2.26", facts(libc=("glibc", "2.26"))),
-    Fault(system.check_glibc, "problem", "does not name itself", facts(libc=("", ""))),
+    Fault(system.check_glibc, "problem", "an unknown C library", facts(libc=("", ""))),
     Fault(system.check_memory, "problem", "48 MB", file("proc/meminfo", NO_MEMORY)),
     Fault(system.check_memory, "warning", "195 MB", file("proc/meminfo", LITTLE_MEMORY)),
     Fault(system.check_disk, "problem", "10 MB", facts(free_disk_mb=10)),
@@ -104,14 +104,14 @@ PACKAGES = (
     ),
     Fault(package.check_runtime, "problem", "numpy below 2", packages(**LEGACY)),
     Fault(package.check_runtime, "warning", "several times slower", packages(**LEGACY, numpy="1.26.4")),
-    Fault(package.check_xnnpack, "warning", "Not proved", NO_LITERT),
+    Fault(package.check_xnnpack, "warning", "Not checked", NO_LITERT),
 )
 BACKENDS = (
     Fault(
         backends.check_cpu_backend, "problem", "numpy does not load", packages(edgeseg=ImportError("wrong ELF class"))
     ),
     Fault(backends.check_gpu_backend, "warning", "LiteRT does not load", both(file(VULKAN, ""), NO_LITERT)),
-    Fault(backends.check_edgetpu_backend, "warning", "libedgetpu.so.1 is not here", usb_stick()),
+    Fault(backends.check_edgetpu_backend, "warning", "libedgetpu.so.1 is not installed", usb_stick()),
     Fault(edgetpu.check_edgetpu, "warning", "libedgetpu1-std", usb_stick()),
     Fault(edgetpu.check_edgetpu, "warning", "gasket", both(pci_card, LIBRARY)),
     Fault(edgetpu.check_edgetpu_rights, "problem", "plugdev", both(usb_stick(), facts(can_write=lambda _path: False))),
@@ -150,7 +150,7 @@ HARDWARE = (
     Fault(
         speed.check_cores, "warning", "nvpmodel", both(file(f"{CPU}/present", "0-3\n"), file(f"{CPU}/online", "0-1\n"))
     ),
-    Fault(speed.check_load, "warning", "3.10 programs", file("proc/loadavg", "3.10 2.00 1.00 5/300 4242\n")),
+    Fault(speed.check_load, "warning", "load is 3.10", file("proc/loadavg", "3.10 2.00 1.00 5/300 4242\n")),
     Fault(speed.check_temperature, "warning", "82 degrees", file(ZONE.replace("zone0", "zone1"), "81500\n")),
     Fault(speed.check_temperature, "warning", "91 degrees", file("sys/class/apex/apex_0/temp", "91000\n")),
     Fault(speed.check_throttling, "warning", "right now (firmware)", file(FIRMWARE, "4\n")),
@@ -218,14 +218,14 @@ def test_onnxruntime_that_refuses_the_tiny_model(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(OnnxBackend, "probe", refuse)
     machine = facts(import_module=fake_import(onnxruntime="1.20"))(describe_machine(tmp_path))
     check = backends.check_onnx_backend(machine)
-    assert (check.state, check.fix) == ("warning", "Install another onnxruntime.")
+    assert (check.state, "onnxruntime" in check.fix) == ("warning", True)
 
 
 def test_a_driver_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "LIMIT_S", 0.01)
     machine = file(VULKAN, "")(describe_machine(tmp_path))
     check = backends.check_gpu_backend(machine)
-    assert (check.state, "within 0.01 s, got no answer" in check.detail) == ("warning", True)
+    assert (check.state, "0.01 s" in check.detail) == ("warning", True)
     assert "libvulkan1" in check.fix
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgeseg.streaming.sinks.base import LatestResultSink
-from edgeseg.streaming.sinks.json_lines import Emitter
+from edgeseg.streaming.sinks.json_lines import JsonLinesWriter
 from tests.results import AREA, CLASSES, make_result
 
 SECONDS = 10
@@ -37,7 +37,7 @@ def fill_pipe(writer: int) -> None:
 def test_line_tells_when_how_old_and_where(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     result = make_result(5)
-    Emitter(writer, CLASSES, mm_per_px=0.5).write(result)
+    JsonLinesWriter(writer, CLASSES, mm_per_px=0.5).write(result)
     line = json.loads(os.read(reader, 1 << 16))
     os.close(reader)
     assert (line["number"], line["age_ms"], line["frame_px"]) == (5, 20.0, [80, 64])
@@ -51,7 +51,7 @@ def test_line_tells_when_how_old_and_where(pipe: tuple[int, int]) -> None:
 
 def test_slow_reader_gets_whole_lines_and_holds_up_nothing(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
-    result_sink, sent = LatestResultSink(Emitter(writer, CLASSES)), 2000
+    result_sink, sent = LatestResultSink(JsonLinesWriter(writer, CLASSES)), 2000
     for number in range(sent):
         result_sink.publish(make_result(number))
     received = bytearray()
@@ -72,7 +72,7 @@ def test_reader_that_never_reads_does_not_hold_up_the_end(pipe: tuple[int, int])
     reader, writer = pipe
     fill_pipe(writer)
     before = threading.active_count()
-    result_sink = LatestResultSink(Emitter(writer, CLASSES))
+    result_sink = LatestResultSink(JsonLinesWriter(writer, CLASSES))
     result_sink.publish(make_result())
     result_sink.close()
     assert threading.active_count() == before
@@ -82,7 +82,7 @@ def test_reader_that_never_reads_does_not_hold_up_the_end(pipe: tuple[int, int])
 def test_reader_that_leaves_ends_the_stream_without_a_failure(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     os.close(reader)
-    result_sink = LatestResultSink(Emitter(writer, CLASSES))
+    result_sink = LatestResultSink(JsonLinesWriter(writer, CLASSES))
     result_sink.publish(make_result())
     result_sink.close()
     assert result_sink.wants_end

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.core.spec import Region
-from edgeseg.inference.regions import FanFinder
+from edgeseg.inference.regions import RegionDetector
 from edgeseg.phantom import PhantomClip
 
 SCREEN = (600, 800)
@@ -57,25 +57,25 @@ def overlap(one: Region, other: Region) -> float:
 def test_the_picture_is_found_on_the_screen(seed: int, background: int) -> None:
     screen = draw_screen(background)
     truth = paste_fan(screen, seed)
-    found = FanFinder().find(screen)
+    found = RegionDetector().find(screen)
     assert found is not None
     assert overlap(found, truth) > 0.85
 
 
 @pytest.mark.parametrize("background", [0, 32])
 def test_a_screen_without_a_picture_has_none(background: int) -> None:
-    assert FanFinder().find(draw_screen(background)) is None
+    assert RegionDetector().find(draw_screen(background)) is None
 
 
 def test_the_search_goes_on_until_there_is_a_picture() -> None:
-    finder, screen = FanFinder(), draw_screen(0)
+    finder, screen = RegionDetector(), draw_screen(0)
     assert finder.find(screen) is None
     paste_fan(screen, 1)
     assert finder.find(screen) is not None
 
 
 def test_what_is_found_stays_and_another_size_is_searched_anew() -> None:
-    finder, screen = FanFinder(), draw_screen(0)
+    finder, screen = RegionDetector(), draw_screen(0)
     paste_fan(screen, 1)
     found = [finder.find(screen) for _ in range(12)]
     assert finder.find(draw_screen(0)) == found[-1]

@@ -16,7 +16,7 @@ from edgeseg.inference.segmenter import Segmentation, StageTimes
 from edgeseg.phantom import PhantomClip
 from edgeseg.streaming.sinks.base import Result
 from edgeseg.streaming.sources.base import Frame
-from edgeseg.streaming.tracking import MaskCarrier, MaskTracker, Picture
+from edgeseg.streaming.tracking import MaskTracker, MaskWarper, Picture
 
 SECONDS = 10
 
@@ -35,7 +35,7 @@ def moved() -> tuple[Frame, NDArray[np.uint8], Frame, NDArray[np.uint8]]:
 
 def test_mask_follows_the_tissue(moved: tuple[Frame, NDArray[np.uint8], Frame, NDArray[np.uint8]]) -> None:
     old, labels, new, truth = moved
-    carried = MaskCarrier().carry(labels, old.image, new.image)
+    carried = MaskWarper().warp(labels, old.image, new.image)
     assert overlap(labels, truth) < 0.9 < overlap(carried, truth)
     assert set(np.unique(carried)) <= set(np.unique(labels))
 
@@ -43,15 +43,15 @@ def test_mask_follows_the_tissue(moved: tuple[Frame, NDArray[np.uint8], Frame, N
 @pytest.mark.parametrize("change", [np.copy, lambda frame: np.dstack([frame] * 3), lambda f: f.astype(np.uint16) << 8])
 def test_any_frame_that_does_not_move_leaves_the_mask(change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> None:
     phantom = PhantomClip(3, size=(64, 96)).frame(0)
-    carried = MaskCarrier().carry(phantom.labels, change(phantom.image), change(phantom.image))
+    carried = MaskWarper().warp(phantom.labels, change(phantom.image), change(phantom.image))
     np.testing.assert_array_equal(carried, phantom.labels)
 
 
 def test_another_size_or_another_scene_leaves_the_mask() -> None:
-    phantom, carrier = PhantomClip(3, size=(64, 96)).frame(0), MaskCarrier()
+    phantom, warper = PhantomClip(3, size=(64, 96)).frame(0), MaskWarper()
     noise = np.random.default_rng(0).integers(0, 256, (64, 96), np.uint8)
     for new in (np.zeros((32, 48), np.uint8), np.zeros((64, 96), np.uint8), noise):
-        assert carrier.carry(phantom.labels, phantom.image, new).shape == phantom.labels.shape
+        assert warper.warp(phantom.labels, phantom.image, new).shape == phantom.labels.shape
 
 
 class Screen:
@@ -78,12 +78,12 @@ def test_newest_frame_is_shown_with_the_newest_mask_and_no_thread_is_left(
     old, labels, new, truth = moved
     before, screen = threading.active_count(), Screen()
     tracker = MaskTracker(screen.show)
-    tracker.see(old)
+    tracker.on_frame(old)
     tracker.publish(Result(old, Segmentation(labels, StageTimes(1, 1, 1)), 5.0))
     assert screen.wait(old.image).labels is labels
     soon = replace(new, number=1, image=new.image.copy())
-    tracker.see(soon)
-    tracker.see(new)
+    tracker.on_frame(soon)
+    tracker.on_frame(new)
     assert overlap(screen.wait(new.image).labels, truth) > 0.9
     tracker.close()
     assert all(picture.image is not soon.image for picture in screen.pictures)
@@ -98,7 +98,7 @@ def test_while_nobody_looks_nothing_is_carried(
     tracker = MaskTracker(screen.show, is_watched=lambda: False)
     tracker.publish(Result(old, Segmentation(labels, StageTimes(1, 1, 1)), 5.0))
     screen.wait(old.image)
-    tracker.see(new)
+    tracker.on_frame(new)
     last = replace(old, number=3, image=old.image.copy())
     tracker.publish(Result(last, Segmentation(labels, StageTimes(1, 1, 1)), 5.0))
     screen.wait(last.image)

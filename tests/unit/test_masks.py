@@ -12,7 +12,7 @@ from edgeseg.frame.postprocess import scores_to_labels
 from edgeseg.frame.preprocess import place_frame
 from edgeseg.inference.masks import MaskOptions, ScoreSmoother, fill_holes, measure_areas
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.streaming.sinks.choose import SinkOptions
+from edgeseg.streaming.options import SinkOptions
 from tests.networks import SIDE, save_network
 
 CLASSES = (ClassSpec("lesion"), ClassSpec("vessel"))
@@ -41,7 +41,7 @@ def test_smoothing_forgets_after_one_frame() -> None:
     assert smoother.smooth(bright)[0, 0, 0] == 160
     assert smoother.smooth(bright)[0, 0, 0] == 240
     assert smoother.smooth(np.full((4, 4, 1), 9, np.uint8))[0, 0, 0] == 9
-    smoother.forget()
+    smoother.reset()
     assert smoother.smooth(dark)[0, 0, 0] == 0
 
 
@@ -95,5 +95,5 @@ def test_areas_in_pixels_and_square_millimetres() -> None:
 
 @pytest.mark.parametrize("size", [0.0, -1.0, float("nan"), 100.0])
 def test_impossible_pixel_size(size: float) -> None:
-    with pytest.raises(ValueError, match="pixel's size"):
+    with pytest.raises(ValueError, match="pixel size"):
         SinkOptions(mm_per_px=size)

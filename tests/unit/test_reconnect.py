@@ -18,7 +18,7 @@ from edgeseg.core.errors import SourceError
 from edgeseg.streaming.grabber import Grabber
 from edgeseg.streaming.sources.base import Notice, Source
 from edgeseg.streaming.sources.mjpeg import MjpegSource
-from edgeseg.streaming.sources.reconnect import PAUSES_S, ReconnectingSource
+from edgeseg.streaming.sources.reconnect import RETRY_PAUSES_S, ReconnectingSource
 from tests.cameras import HEAD, LAST, STALL, Camera, make_parts, wrap_part
 
 QUICK_S = (0.01, 0.02)
@@ -59,7 +59,7 @@ def test_a_server_that_dies_and_returns_is_found_again() -> None:
     heard: list[Notice] = []
     with Camera([HEAD, *make_parts(10, 20)], [], [b"nonsense"], [HEAD, *make_parts(30), LAST]) as camera:
         source = open_camera(camera)
-        source.tell = heard.append
+        source.on_notice = heard.append
         count = 0
         while source.read() is not None:
             count += 1
@@ -74,7 +74,7 @@ def test_a_stalled_stream_is_asked_for_again() -> None:
     with Camera([HEAD, *make_parts(10), STALL], [HEAD, *make_parts(20), LAST]) as camera:
         source = open_camera(camera, stall_s=0.2)
         assert source.read() is not None
-        source.tell = lambda _: camera.release()
+        source.on_notice = lambda _: camera.release()
         assert source.read() is not None
         assert source.read() is None
         source.close()
@@ -97,7 +97,7 @@ def test_pauses_grow_until_a_frame_comes() -> None:
     gaps = [later - earlier for earlier, later in itertools.pairwise(list(cable.openings)[1:])]
     assert all(image is not None for image in images)
     assert [gap >= pause for gap, pause in zip(gaps, (0.04, 0.08, 0.08), strict=True)] == [True] * 3
-    assert list(PAUSES_S) == sorted(PAUSES_S)
+    assert list(RETRY_PAUSES_S) == sorted(RETRY_PAUSES_S)
 
 
 def test_a_source_that_comes_and_goes_is_asked_for_less_and_less() -> None:
@@ -155,7 +155,7 @@ def test_the_end_does_not_wait_for_a_lost_source() -> None:
     threads = threading.active_count()
     source = ReconnectingSource(cable.plug_in, cable.plug_in(), (60.0,))
     lost = threading.Event()
-    source.tell = lambda _: lost.set()
+    source.on_notice = lambda _: lost.set()
     with Grabber(source) as grabber:
         assert grabber.newest() is not None
         assert lost.wait(10)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import SourceError
 from edgeseg.inference.segmenter import StageTimes
 from edgeseg.streaming.grabber import Grabber
-from edgeseg.streaming.latency import KEPT, LatencyRecorder, TimeSeries
+from edgeseg.streaming.latency import CAPACITY, LatencyRecorder, TimeSeries
 from edgeseg.streaming.loop import stop_on_signal
 from edgeseg.streaming.sources.base import Source
 
@@ -139,7 +139,7 @@ def test_latency_report_counts_late_frames() -> None:
 
 def test_times_do_not_grow_without_end() -> None:
     series = TimeSeries()
-    for number in range(KEPT + 10):
+    for number in range(CAPACITY + 10):
         series.add(float(number))
-    assert len(series.newest()) == KEPT
-    assert series.newest(3).tolist() == [KEPT + 7, KEPT + 8, KEPT + 9]
+    assert len(series.newest()) == CAPACITY
+    assert series.newest(3).tolist() == [CAPACITY + 7, CAPACITY + 8, CAPACITY + 9]

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import EdgesegError, OutputError, SourceError
 from edgeseg.core.modelfile import read_model
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.streaming.grabber import AS_IT_COMES, CaptureOptions
 from edgeseg.streaming.latency import LatencyRecorder
-from edgeseg.streaming.live import LiveStream, StreamOptions
+from edgeseg.streaming.live import StreamPipeline
 from edgeseg.streaming.loop import BrokenStreamError, StreamReport, run_stream
+from edgeseg.streaming.options import DEFAULT_CAPTURE_OPTIONS, CaptureOptions, StreamOptions
 from edgeseg.streaming.sinks.base import LatestResultSink, Result, Sink, Writer
 from edgeseg.streaming.sinks.recording import Recording
 from edgeseg.streaming.sources.base import Source
@@ -101,7 +101,7 @@ class Stuck(Writer):
         self.began.set()
         return not self._ended.wait(SECONDS)
 
-    def hurry(self) -> None:
+    def stop_waiting(self) -> None:
         self._ended.set()
 
 
@@ -119,9 +119,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def open_live(
     model: Path, source: Source, sinks: list[Sink], options: StreamOptions, kind: type[Segmenter] = Segmenter
-) -> LiveStream:
+) -> StreamPipeline:
     recorder = LatencyRecorder(options.budget_ms, 0.0)
-    return LiveStream(kind(read_model(model)), source, recorder, sinks, options, "clip")
+    return StreamPipeline(kind(read_model(model)), source, recorder, sinks, options, "clip")
 
 
 def run(
@@ -129,7 +129,7 @@ def run(
     source: Source,
     sinks: list[Sink] | None = None,
     frames: int | None = None,
-    capture: CaptureOptions = AS_IT_COMES,
+    capture: CaptureOptions = DEFAULT_CAPTURE_OPTIONS,
     kind: type[Segmenter] = Segmenter,
 ) -> StreamReport:
     """Run a stream to whatever ends it."""
@@ -217,7 +217,7 @@ class Last(Writer):
     def write(self, result: Result) -> bool:
         return result.frame.number < 9 or not self._hurried.wait(self._seconds)
 
-    def hurry(self) -> None:
+    def stop_waiting(self) -> None:
         self._hurried.set()
 
 

@@ -1,77 +1,26 @@
-"""Open what a user wants to see and keep of a stream."""
+"""`SinkOptions`: which sinks a stream gets, and `open_sinks`, which opens them."""
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 
-from edgeseg.core.errors import UnknownNameError
 from edgeseg.core.spec import ClassSpec
-from edgeseg.inference.masks import check_pixel_size
-from edgeseg.streaming.grabber import LiveSourceError
+from edgeseg.streaming.options import SinkOptions
 from edgeseg.streaming.sinks.base import LatestResultSink, Sink, StreamInfo
-from edgeseg.streaming.sinks.json_lines import Emitter
+from edgeseg.streaming.sinks.json_lines import JsonLinesWriter
 from edgeseg.streaming.sinks.metrics import Metrics
-from edgeseg.streaming.sinks.recording import FRAME_STORES, Recording
+from edgeseg.streaming.sinks.recording import Recording
 from edgeseg.streaming.sinks.window import Window
 from edgeseg.streaming.viewer import WebViewer
-from edgeseg.web.access import LOCAL, check_address, grant_access
+from edgeseg.web.access import LOCAL, grant_access
 
-VIEWS = ("web", "window", "none")
-
-
-@dataclass(frozen=True)
-class SinkOptions:
-    """Where results shall go."""
-
-    view: str = "none"
-    port: int = 8765
-    hold: bool = True
-    record: Path | None = None
-    record_frames: bool = False
-    emit_to: int | None = None
-    """A file descriptor for JSON lines."""
-    metrics: int | None = None
-    """A port for Prometheus."""
-    mm_per_px: float | None = None
-    """The size of a pixel, for areas; goes before what the source tells."""
-    record_as: str = "png"
-    host: str = LOCAL
-    """Where the page is served; anywhere but on this machine alone, it demands a token."""
-    record_wait: bool = False
-    """The recording waits for the page's button."""
-
-    def __post_init__(self) -> None:
-        if self.view not in VIEWS:
-            raise UnknownNameError("view", self.view, VIEWS)
-        if self.record_frames and self.record is None:
-            raise ValueError("expected --record DIR beside --record-frames, got none")
-        if self.record_as not in FRAME_STORES:
-            raise UnknownNameError("form of a recording", self.record_as, FRAME_STORES)
-        if self.mm_per_px is not None:
-            check_pixel_size(self.mm_per_px)
-        if self.record_wait and (self.record is None or self.view != "web"):
-            raise ValueError("expected --record DIR and --view web beside --record-wait, since the page has its button")
-        check_address(self.host)
-        if self.host != LOCAL and self.view != "web":
-            raise ValueError(f"expected --view web beside --host, got --view {self.view}")
-
-    def check_info(self, info: StreamInfo) -> None:
-        """Refuse to wait for a page's camera without a page."""
-        if info.latest_slot is not None and self.view != "web":
-            raise LiveSourceError(
-                f"expected --view web, whose page sends the camera's pictures, got --view {self.view}"
-            )
-
-
-SHOW_NOTHING = SinkOptions()
+_LOG = logging.getLogger(__name__)
 
 
 def open_sinks(sink_options: SinkOptions, info: StreamInfo, classes: Sequence[ClassSpec]) -> list[Sink]:
-    """Open every sink, and say on stderr where a page is served; when one cannot be opened, none stays open."""
+    """Open every sink, and log where a page is served; when one cannot be opened, none stays open."""
     with ExitStack() as opened:
         sinks: list[Sink] = []
         for opener in _list_openers(sink_options, info, classes, sinks):
@@ -84,6 +33,7 @@ def open_sinks(sink_options: SinkOptions, info: StreamInfo, classes: Sequence[Cl
 def _list_openers(
     sink_options: SinkOptions, info: StreamInfo, classes: Sequence[ClassSpec], opened: Sequence[Sink]
 ) -> Iterator[Callable[[], Sink]]:
+    """Yield a function per sink. The recording comes before the page, which has a button for it."""
     record, emit_to, metrics = sink_options.record, sink_options.emit_to, sink_options.metrics
     if record is not None:
         yield lambda: LatestResultSink(
@@ -92,27 +42,29 @@ def _list_openers(
             waits=info.every_frame,
         )
     if sink_options.view == "window":
-        yield lambda: Window(info, classes, sink_options.hold)
+        yield lambda: Window(info, classes, sink_options.track_mask)
     if metrics is not None:
         yield lambda: _open_metrics(info, metrics)
     if sink_options.view == "web":
         recording = next((sink for sink in opened if isinstance(sink, LatestResultSink)), None)
         yield lambda: _open_page(info, classes, sink_options, recording)
     if emit_to is not None:
-        yield lambda: LatestResultSink(Emitter(emit_to, classes, info.mm_per_px), waits=info.every_frame)
+        yield lambda: LatestResultSink(JsonLinesWriter(emit_to, classes, info.mm_per_px), waits=info.every_frame)
 
 
 def _open_page(
     info: StreamInfo, classes: Sequence[ClassSpec], sink_options: SinkOptions, recording: LatestResultSink | None
 ) -> Sink:
-    viewer = WebViewer(info, classes, sink_options.port, sink_options.hold, grant_access(sink_options.host), recording)
+    viewer = WebViewer(
+        info, classes, sink_options.port, sink_options.track_mask, grant_access(sink_options.host), recording
+    )
     place = "in a browser on this machine" if sink_options.host == LOCAL else "in a browser; keep it to yourself"
     camera = "" if info.latest_slot is None else " and press 'Use this device's camera'"
-    print(f"Open {viewer.url} {place}{camera}; Ctrl-C ends the stream.", file=sys.stderr, flush=True)
+    _LOG.info("Open %s %s%s; Ctrl-C ends the stream.", viewer.url, place, camera)
     return viewer
 
 
 def _open_metrics(info: StreamInfo, port: int) -> Sink:
     metrics = Metrics(info, port)
-    print(f"Figures for Prometheus at {metrics.url}", file=sys.stderr, flush=True)
+    _LOG.info("Metrics for Prometheus at %s", metrics.url)
     return metrics

@@ -1,4 +1,4 @@
-"""Results as JSON lines on a pipe, for another program: the outlines, and nothing of the picture."""
+"""Results as JSON lines on a file descriptor, for another program: contours and areas, no pixels."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from edgeseg.core.spec import ClassSpec
 from edgeseg.inference.masks import measure_areas
 from edgeseg.streaming.sinks.base import Result, Writer
 
-LOOK_UP_SECONDS = 0.1
+POLL_SECONDS = 0.1
 FAREWELL_SECONDS = 1.0
+"""How long a slow reader may take for the last line when the stream ends."""
 CHUNK = select.PIPE_BUF
-"""A pipe that is ready takes so many bytes at once without waiting."""
+"""A pipe that select() reports as writable takes so many bytes without blocking (pipe(7))."""
 
 
-class Emitter(Writer):
-    """Writes a line for every result to a file descriptor; a reader that leaves ends the stream."""
+class JsonLinesWriter(Writer):
+    """Writes a line for every result; a reader that closes the pipe ends the stream."""
 
     name: ClassVar[str] = "the output of JSON lines"
 
     def __init__(self, handle: int, classes: Sequence[ClassSpec], mm_per_px: float | None = None) -> None:
-        """Take a file descriptor, which is left open at the end."""
+        """Take a file descriptor; it stays open at the end, since the caller opened it."""
         self._handle, self._classes, self._mm_per_px = handle, tuple(classes), mm_per_px
-        self._hurried = threading.Event()
-        self._patience = float("inf")
+        self._stopping = threading.Event()
+        self._deadline = float("inf")
 
     def write(self, result: Result) -> bool:
-        """Write one line; a slow reader is waited for, but not past the stream's end."""
+        """Write one line, waiting for a slow reader."""
         line = json.dumps(describe_result(result, self._classes, self._mm_per_px)) + "\n"
         with explained_writes(Path("the JSON lines")):
             try:
@@ -48,25 +49,25 @@ class Emitter(Writer):
                 self.wants_end = True
         return False
 
-    def hurry(self) -> None:
-        """Give a reader that does not read one more moment."""
-        self._patience = monotonic() + FAREWELL_SECONDS
-        self._hurried.set()
+    def stop_waiting(self) -> None:
+        """Limit the wait for the reader from now on."""
+        self._deadline = monotonic() + FAREWELL_SECONDS
+        self._stopping.set()
 
     def _send(self, data: bytes) -> bool:
-        """Send a line; False where its end was not read in time."""
+        """Write all bytes; False where the reader did not take them in time."""
         while data and not self.wants_end and not self._is_given_up():
-            _, ready, _ = select.select([], [self._handle], [], LOOK_UP_SECONDS)
+            _, ready, _ = select.select([], [self._handle], [], POLL_SECONDS)
             if ready:
                 data = data[os.write(self._handle, data[:CHUNK]) :]
         return not data
 
     def _is_given_up(self) -> bool:
-        return self._hurried.is_set() and monotonic() > self._patience
+        return self._stopping.is_set() and monotonic() > self._deadline
 
 
 def describe_result(result: Result, classes: Sequence[ClassSpec], mm_per_px: float | None) -> dict[str, Any]:
-    """Put a result into plain values: when, how old, and per class area and outlines in the frame's pixels."""
+    """Convert a result to JSON values: times, and per class the area and the contours in the frame's pixels."""
     labels = result.segmentation.labels
     areas = measure_areas(labels, classes, mm_per_px)
     return {
@@ -82,6 +83,6 @@ def describe_result(result: Result, classes: Sequence[ClassSpec], mm_per_px: flo
 
 
 def trace_contours(mask: NDArray[np.bool_]) -> list[list[list[int]]]:
-    """List the outer outlines of a mask, each a list of x, y."""
+    """List the outer contours of a mask, each a list of [x, y]."""
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return [np.asarray(outline, dtype=np.int64).reshape(-1, 2).tolist() for outline in outlines]

@@ -1,4 +1,4 @@
-"""Figures of a running stream for Prometheus: its text format, to this machine only."""
+"""Metrics of a running stream in Prometheus' text format (exposition format 0.0.4), for this machine only."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from edgeseg.streaming.latency import WINDOW
 from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
 from edgeseg.streaming.sources.base import Frame
 from edgeseg.web.access import THIS_MACHINE
-from edgeseg.web.server import LocalHandler, open_server
+from edgeseg.web.server import RequestHandler, open_server
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 QUANTILES = {"0.5": "p50", "0.9": "p90", "0.95": "p95", "0.99": "p99"}
 
 
 class Metrics(Sink):
-    """Counts frames, and answers with the figures at `url`."""
+    """Counts frames and serves the metrics at `url`."""
 
     def __init__(self, info: StreamInfo, port: int) -> None:
         """Start serving; port 0 takes any free one.
@@ -32,20 +32,20 @@ class Metrics(Sink):
         self._server = open_server(port, partial(_MetricsHandler, self), "edgeseg-metrics")
         self.url = f"{THIS_MACHINE.write_url(self._server.server_port)}metrics"
 
-    def see(self, frame: Frame) -> None:
+    def on_frame(self, frame: Frame) -> None:
         """Count a captured frame."""
         self._captured = frame.number + 1
 
-    def publish(self, result: Result) -> None:  # noqa: ARG002 - its times are the recorder's
+    def publish(self, result: Result) -> None:  # noqa: ARG002 - the recorder has its times already
         """Count a mask."""
         self._processed += 1
 
     def close(self) -> None:
-        """End the server."""
+        """Stop the server."""
         self._server.stop()
 
     def write_text(self) -> str:
-        """Put the figures of this moment into Prometheus' text format."""
+        """Write the metrics of this moment."""
         return "\n".join((*self._list_counts(), *self._list_times(), *_list_thermal(), ""))
 
     def _list_counts(self) -> Iterator[str]:
@@ -64,21 +64,21 @@ class Metrics(Sink):
             for quantile, field in QUANTILES.items():
                 seconds = getattr(values, field) / 1e3
                 yield f'edgeseg_stage_seconds{{stage="{stage}",quantile="{quantile}"}} {seconds:.6g}'
-        yield from _head("backend_info", "gauge", "What the network runs on.")
+        yield from _head("backend_info", "gauge", "The backend that runs the network.")
         yield f'edgeseg_backend_info{{name="{backend.name}",requested="{backend.requested}"}} 1'
 
 
-class _MetricsHandler(LocalHandler):
+class _MetricsHandler(RequestHandler):
     """Answers GET /metrics."""
 
     def __init__(self, metrics: Metrics, *args: Any) -> None:
         self._metrics = metrics
         super().__init__(*args)
 
-    def answer(self) -> None:
-        """Answer with the figures."""
+    def handle_get(self) -> None:
+        """Send the metrics."""
         if self.path != "/metrics":
-            self.refuse(HTTPStatus.NOT_FOUND, "The figures are at /metrics.")
+            self.refuse(HTTPStatus.NOT_FOUND, "The metrics are at /metrics.")
         else:
             self.send(HTTPStatus.OK, CONTENT_TYPE, self._metrics.write_text().encode())
 

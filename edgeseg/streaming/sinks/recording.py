@@ -1,4 +1,8 @@
-"""A recording: masks and an index, of which every line names what is whole on the disk."""
+"""A recording on disk: masks, optionally frames, and an index whose every line names complete files.
+
+Pictures are stored as PNG files, or as PNG frames in one Matroska video, which this module writes itself: OpenCV's
+writer buffers hundreds of frames, so a killed process would lose them (EBML: RFC 8794, Matroska: RFC 9559).
+"""
 
 from __future__ import annotations
 
@@ -26,42 +30,46 @@ from edgeseg.inference.masks import measure_areas
 from edgeseg.streaming.sinks.base import Result, StreamInfo, Writer
 from edgeseg.streaming.sources.base import Frame
 
-_HEAD, _SEGMENT, _INFO, _TRACKS, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675
-_TRACK = 1
-_WHOLE_FRAME = 0x80
-_NANOSECONDS = 1_000_000
-"""In a unit of the file's time: it counts milliseconds."""
-STEM_BYTES = 200
-"""Of a file's name, which may have 255 bytes, some are kept for what makes it different from others."""
 INDEX, HEADER, MASKS, FRAMES = "index.jsonl", "recording.json", "masks", "images"
 SESSION = "session-"
-"""What the folder of a later session is called, before its number; the first session is the recording's own folder."""
+"""Prefix of the folder of a later session; the first session is the recording's own folder."""
+STEM_BYTES = 200
+"""File systems allow 255 bytes for a name; the rest is for a number and the suffix."""
 
-_OPEN_END = bytes([0x01]) + 7 * b"\xff"
-"""The size of a segment that grows."""
+_EBML, _SEGMENT, _INFO, _TRACKS, _TRACK_ENTRY = 0x1A45DFA3, 0x18538067, 0x1549A966, 0x1654AE6B, 0xAE
+_CLUSTER, _TIMESTAMP, _SIMPLE_BLOCK = 0x1F43B675, 0xE7, 0xA3
+"""Element ids of EBML (RFC 8794, 11.2) and Matroska (RFC 9559, 5.1)."""
+_TRACK = 1
+_KEYFRAME = 0x80
+_TIMESTAMP_SCALE_NS = 1_000_000
+"""So that timestamps are milliseconds."""
+_UNKNOWN_SIZE = bytes([0x01]) + 7 * b"\xff"
+"""All bits set: the size of an element that grows until the end of the file (RFC 8794, 6.2)."""
 
 
 class PngVideo:
-    """A video of PNG pictures of one size, each shown at its own time."""
+    """A Matroska file of PNG frames of one size, each with its own timestamp."""
 
     def __init__(self, path: Path, width: int, height: int) -> None:
-        """Begin a new file.
+        """Create the file.
 
         Raises:
-            OSError: It cannot be written, or is there.
+            OSError: It exists or cannot be written.
         """
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
         self.count = 0
         append_whole(self._handle, _write_start(width, height))
 
     def append(self, png: bytes, seconds: float) -> None:
-        """Add a picture whole or not at all.
+        """Append a frame as a cluster of its own: the file is cut back when the disk has no room for all of it.
 
         Raises:
-            OSError: There is no room.
+            OSError: The disk is full.
         """
-        block = bytes([0x80 | _TRACK]) + struct.pack(">hB", 0, _WHOLE_FRAME) + png
-        append_whole(self._handle, _element(_CLUSTER, _number(0xE7, round(1e3 * seconds)) + _element(0xA3, block)))
+        # track number as a one-byte variable-size integer, time relative to the cluster, flags (RFC 9559, 10.2)
+        block = bytes([0x80 | _TRACK]) + struct.pack(">hB", 0, _KEYFRAME) + png
+        cluster = _number(_TIMESTAMP, round(1e3 * seconds)) + _element(_SIMPLE_BLOCK, block)
+        append_whole(self._handle, _element(_CLUSTER, cluster))
         self.count += 1
 
     def close(self) -> None:
@@ -70,81 +78,88 @@ class PngVideo:
 
 
 def _write_start(width: int, height: int) -> bytes:
-    kind = _number(0x4286, 1) + _number(0x42F7, 1) + _number(0x42F2, 4) + _number(0x42F3, 8)
-    kind += _element(0x4282, b"matroska") + _number(0x4287, 4) + _number(0x4285, 2)
-    info = _number(0x2AD7B1, _NANOSECONDS) + _element(0x4D80, b"edgeseg") + _element(0x5741, b"edgeseg")
+    """Write all that comes before the first cluster: EBML header, segment info and the description of the track."""
+    # EBMLVersion, EBMLReadVersion, EBMLMaxIDLength, EBMLMaxSizeLength, DocType, DocTypeVersion, DocTypeReadVersion
+    head = _number(0x4286, 1) + _number(0x42F7, 1) + _number(0x42F2, 4) + _number(0x42F3, 8)
+    head += _element(0x4282, b"matroska") + _number(0x4287, 4) + _number(0x4285, 2)
+    # TimestampScale, MuxingApp, WritingApp
+    info = _number(0x2AD7B1, _TIMESTAMP_SCALE_NS) + _element(0x4D80, b"edgeseg") + _element(0x5741, b"edgeseg")
+    # PixelWidth, PixelHeight
     size = _number(0xB0, width) + _number(0xBA, height)
+    # the codec data of V_MS/VFW/FOURCC is a BITMAPINFOHEADER: 40 bytes, 1 plane, 24 bits, compression MPNG
     codec = struct.pack("<IiiHH4sIiiII", 40, width, height, 1, 24, b"MPNG", 0, 0, 0, 0, 0)
+    # TrackNumber, TrackUID, TrackType (video), FlagLacing; CodecID, CodecPrivate, Video
     track = _number(0xD7, _TRACK) + _number(0x73C5, _TRACK) + _number(0x83, 1) + _number(0x9C, 0)
     track += _element(0x86, b"V_MS/VFW/FOURCC") + _element(0x63A2, codec) + _element(0xE0, size)
-    inside = _element(_INFO, info) + _element(_TRACKS, _element(0xAE, track))
-    return _element(_HEAD, kind) + _name(_SEGMENT) + _OPEN_END + inside
+    segment = _element(_INFO, info) + _element(_TRACKS, _element(_TRACK_ENTRY, track))
+    return _element(_EBML, head) + _element_id(_SEGMENT) + _UNKNOWN_SIZE + segment
 
 
-def _element(name: int, data: bytes) -> bytes:
-    return _name(name) + struct.pack(">Q", 1 << 56 | len(data)) + data
+def _element(identity: int, data: bytes) -> bytes:
+    """Write an element; its size takes 8 bytes, of which the highest set bit says so (RFC 8794, 4)."""
+    return _element_id(identity) + struct.pack(">Q", 1 << 56 | len(data)) + data
 
 
-def _number(name: int, value: int) -> bytes:
-    return _element(name, struct.pack(">Q", value))
+def _number(identity: int, value: int) -> bytes:
+    return _element(identity, struct.pack(">Q", value))
 
 
-def _name(name: int) -> bytes:
-    return name.to_bytes((name.bit_length() + 7) // 8, "big")
+def _element_id(identity: int) -> bytes:
+    return identity.to_bytes((identity.bit_length() + 7) // 8, "big")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a picture is: a file in the recording, and its number in there if it is a video."""
+class StoredImage:
+    """Where an image is stored: a file in the recording, and its position if that is a video."""
 
     file: str
     position: int | None = None
 
 
 class FrameStore(ABC):
-    """Keeps pictures of one kind, under a name in a recording's folder."""
+    """Stores the images of one kind, masks or frames, in a recording's folder."""
 
     @abstractmethod
     def __init__(self, folder: Path, name: str) -> None:
-        """Make room.
+        """Create the store.
 
         Raises:
             OSError: The folder cannot be written.
         """
 
     @abstractmethod
-    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> Place:
-        """Keep a picture; it is whole on the disk when this returns.
+    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> StoredImage:
+        """Store an image; it is complete in the file when this returns.
 
         Args:
             image: Grey or BGR.
-            frame: What the picture is of; a file of its own is named after it.
+            frame: The frame that it belongs to; a PNG file is named after it.
             seconds: Since the recording's first frame.
 
         Raises:
-            OSError: There is no room.
+            OSError: The disk is full.
         """
 
-    def close(self) -> None:  # noqa: B027 - single files are closed already
-        """Finish what was begun."""
+    def close(self) -> None:  # noqa: B027 - optional
+        """Close open files."""
 
 
 class PngStore(FrameStore):
-    """Keeps every picture in a file of its own."""
+    """Stores every image in a PNG file."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._name = folder / name, name
         self._folder.mkdir()
 
-    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> Place:  # noqa: ARG002 - a file has no time
+    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> StoredImage:  # noqa: ARG002 - a file has no time
         """Write a file."""
         data = encode_png(image)
         with self._open_new(frame) as file:
             file.write(data)
-            return Place(f"{self._name}/{Path(file.name).name}")
+            return StoredImage(f"{self._name}/{Path(file.name).name}")
 
     def _open_new(self, frame: Frame) -> BufferedWriter:
-        """Open a file under a name that is free: a.png may stand beside a.jpg, and come again with --loop."""
+        """Open a file with a free name: the sources a.png and a.jpg share a stem, and --loop repeats them all."""
         number = f"{frame.number:08d}"
         stem = os.fsdecode(os.fsencode(Path(frame.name).stem)[:STEM_BYTES]) if frame.name else number
         names = chain((stem, f"{stem}-{number}"), (f"{stem}-{number}-{again}" for again in count(2)))
@@ -154,7 +169,7 @@ class PngStore(FrameStore):
 
 
 class VideoStore(FrameStore):
-    """Keeps all pictures in one video; where their size changes, another begins."""
+    """Stores all images in one video; where their size changes, a new one begins."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._name = folder, name
@@ -162,13 +177,13 @@ class VideoStore(FrameStore):
         self._videos = 0
         self._video: PngVideo | None = None
 
-    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> Place:  # noqa: ARG002 - the index has it
-        """Append to the video."""
+    def put(self, image: NDArray[Any], frame: Frame, seconds: float) -> StoredImage:  # noqa: ARG002 - the index has it
+        """Append the image to the video."""
         height, width = image.shape[:2]
         if self._video is None or self._size != (height, width):
             self._video = self._begin(height, width)
         self._video.append(encode_png(image), seconds)
-        return Place(self._file, self._video.count - 1)
+        return StoredImage(self._file, self._video.count - 1)
 
     def close(self) -> None:
         """Close the video."""
@@ -190,10 +205,10 @@ FRAME_STORES: dict[str, type[FrameStore]] = {"png": PngStore, "video": VideoStor
 
 
 class Recording(Writer):
-    """Writes the mask of a result, on request its frame, and then its line in the index.
+    """Writes the mask of every result, optionally its frame, and then a line in the index.
 
-    A process that is killed leaves at most one picture without a line; whatever has a line can be read. Pixels of
-    frames are patients' data: they are stored only when that is asked for.
+    The index line comes last, so whatever has a line can be read, and a killed process loses one picture at most.
+    Frames are patients' data, so they are stored only on request.
     """
 
     name: ClassVar[str] = "the recording"
@@ -201,14 +216,14 @@ class Recording(Writer):
     def __init__(
         self, folder: Path, info: StreamInfo, classes: Sequence[ClassSpec], frames: bool = False, form: str = "png"
     ) -> None:
-        """Begin a recording.
+        """Create a recording.
 
         Args:
-            folder: Where to write: new, empty, or a recording already, in which this one becomes a new session.
-            info: What is recorded, for the header.
+            folder: New, empty, or already a recording, in which this one becomes a new session.
+            info: The stream, for the header.
             classes: Names and colours, in the order of the labels.
-            frames: Whether the frames are stored as well.
-            form: One of SHELVES: a file per picture, or one video.
+            frames: Whether to store the frames too.
+            form: One of `FRAME_STORES`: a file per picture, or one video.
 
         Raises:
             OutputError: The folder holds something else or cannot be written.
@@ -226,11 +241,11 @@ class Recording(Writer):
 
     @property
     def folder(self) -> Path:
-        """Give the folder of this session."""
+        """The folder of this session."""
         return self._folder
 
     def write(self, result: Result) -> bool:
-        """Write one result; its line in the index comes last."""
+        """Write mask, frame and index line of one result."""
         frame, labels = result.frame, result.segmentation.labels
         self._began = frame.captured_at if self._began is None else self._began
         seconds = frame.captured_at - self._began
@@ -251,7 +266,7 @@ class Recording(Writer):
         return True
 
     def close(self) -> None:
-        """Close index and videos."""
+        """Close the index and the videos."""
         os.close(self._index)
         self._masks.close()
         if self._frames is not None:
@@ -259,7 +274,7 @@ class Recording(Writer):
 
 
 def _make_folder(folder: Path) -> Path:
-    """Make the folder to write into: a service that is started again goes on beside what it has recorded."""
+    """Make the folder of this session; a service that restarts adds a session to its recording."""
     if not folder.exists() or _is_empty(folder):
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -268,7 +283,7 @@ def _make_folder(folder: Path) -> Path:
             f"Expected a new or an empty folder for the recording, or a recording to go on with, got {folder}.",
             "Name another --record DIR.",
         )
-    for number in count(2):  # mkdir decides which of two streams gets a number
+    for number in count(2):  # mkdir is atomic: of two streams, one gets the number
         with suppress(FileExistsError):
             (folder / f"{SESSION}{number}").mkdir()
             break
@@ -276,12 +291,12 @@ def _make_folder(folder: Path) -> Path:
 
 
 def _is_empty(folder: Path) -> bool:
-    """Say whether a folder holds nothing, or what a header leaves that was never finished."""
+    """Tell whether a folder is empty, apart from temporary files of a header that was never finished."""
     return folder.is_dir() and all(path.name.startswith(f".{HEADER}.") for path in folder.iterdir())
 
 
 def _is_recording(folder: Path) -> bool:
-    """Say whether a folder holds the header of a recording."""
+    """Tell whether a folder holds the header of a recording."""
     try:
         header = json.loads(read_regular(folder / HEADER, TABLE_BYTES))
     except (OSError, LimitError, ValueError, RecursionError):

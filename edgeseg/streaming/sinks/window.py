@@ -1,4 +1,4 @@
-"""A native window, where this OpenCV can open one."""
+"""Show the stream in an OpenCV window, where OpenCV was built with one."""
 
 from __future__ import annotations
 
@@ -18,44 +18,45 @@ from edgeseg.streaming.sources.base import Frame
 from edgeseg.streaming.tracking import MaskTracker, Picture
 
 CLOSING_KEYS = (27, ord("q"))
+"""Escape and q."""
 
 
 class Window(Sink):
-    """Shows the stream in a window until it is closed, or Esc or q is pressed; that ends the stream."""
+    """Shows the stream in a window; closing it, Escape or q ends the stream."""
 
-    def __init__(self, info: StreamInfo, classes: Sequence[ClassSpec], hold: bool = True) -> None:
+    def __init__(self, info: StreamInfo, classes: Sequence[ClassSpec], track_mask: bool = True) -> None:
         """Prepare the window; it opens with the first picture.
 
         Raises:
             OutputError: This OpenCV or this session cannot open a window.
         """
         check_windows()
-        self._title, self._classes, self._hold = f"{info.model} - edgeseg", tuple(classes), hold
+        self._title, self._classes, self._track_mask = f"{info.model} - edgeseg", tuple(classes), track_mask
         self._open = False
         self._closed = threading.Event()
-        self._holder = MaskTracker(self._show)
+        self._tracker = MaskTracker(self._show)
 
     def publish(self, result: Result) -> None:
-        """Show a result."""
-        self._holder.publish(result)
+        """Pass a result to the tracker's thread."""
+        self._tracker.publish(result)
 
-    def see(self, frame: Frame) -> None:
-        """Show a frame before its own mask is there."""
-        if self._hold:
-            self._holder.see(frame)
+    def on_frame(self, frame: Frame) -> None:
+        """Pass a frame to the tracker's thread."""
+        if self._track_mask:
+            self._tracker.on_frame(frame)
 
     @property
     def wants_end(self) -> bool:
-        """Say whether the window was closed."""
+        """Whether the window was closed."""
         return self._closed.is_set()
 
     def close(self) -> None:
         """Close the window."""
         self._closed.set()
-        self._holder.close()
+        self._tracker.close()
 
     def _show(self, picture: Picture) -> None:
-        """Draw on the holder's thread, which is the only one that touches the window."""
+        """Draw on the tracker's thread: GUI toolkits want all calls from one thread."""
         if self._closed.is_set():
             return
         if not self._open:
@@ -68,7 +69,7 @@ class Window(Sink):
 
 
 def check_windows() -> None:
-    """Refuse where no window can be opened: Qt would end the whole process."""
+    """Refuse where no window can be opened: Qt would abort the whole process."""
     toolkit = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     if toolkit is None or toolkit[1] == "NONE":
         raise OutputError(

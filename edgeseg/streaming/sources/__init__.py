@@ -1,1 +1,1 @@
-"""Where frames come from: one short file per kind of source, chosen from a string."""
+"""Sources of frames: one module per kind, chosen by `open_source` from a string."""

@@ -1,4 +1,8 @@
-"""What every source can do: give the next frame, say how it fares, be woken from a wait, and be closed."""
+"""`Source`: an iterator of images that can be interrupted, and what several kinds of source share.
+
+Shared are `LatestSlot` (images that a browser sends), `Deadline` and `TimedSocket` (a time limit for a whole frame,
+not for each read), `OutageCounter` and the checks of OpenCV's captures.
+"""
 
 from __future__ import annotations
 
@@ -21,61 +25,9 @@ from edgeseg.core.spec import Region
 from edgeseg.streaming.sources.options import Size
 
 SILENT_SECONDS = 2.0
-"""After how long without a picture another page may send its own."""
+"""After a pause of this length another page's camera may take over."""
 STALL_S = 5.0
-"""How long the next whole frame of a live source may take before it counts as lost."""
-
-
-@dataclass(frozen=True)
-class JpegPacket:
-    """A picture as it was sent, and when all of it was here (monotonic seconds)."""
-
-    jpeg: bytes
-    arrived_at: float
-
-
-class LatestSlot:
-    """Holds one picture; a newer one takes its place."""
-
-    def __init__(self, size: Size, fps: float) -> None:
-        """Say what the camera is asked for."""
-        self.size, self.fps = size, fps
-        self.replaced = 0
-        """How many pictures a newer one has pushed out."""
-        self._news = threading.Condition()
-        self._letter: JpegPacket | None = None
-        self._sender, self._sent_at = "", 0.0
-        self._closed = False
-
-    def put(self, sender: str, jpeg: bytes) -> bool:
-        """Make a picture the newest; False while another page's camera is in use."""
-        now = monotonic()
-        with self._news:
-            if sender != self._sender and now - self._sent_at < SILENT_SECONDS:
-                return False
-            self._sender, self._sent_at = sender, now
-            self.replaced += self._letter is not None
-            self._letter = JpegPacket(jpeg, now)
-            self._news.notify_all()
-        return True
-
-    def take(self, timeout: float) -> JpegPacket | None:
-        """Wait for a picture; None when none came in time or none will come."""
-        with self._news:
-            self._news.wait_for(lambda: self._letter is not None or self._closed, timeout)
-            packet, self._letter = self._letter, None
-            return packet
-
-    @property
-    def closed(self) -> bool:
-        """Say whether nobody will come for pictures any more."""
-        return self._closed
-
-    def close(self) -> None:
-        """Wake whoever waits for a picture: none will be taken any more."""
-        with self._news:
-            self._closed = True
-            self._news.notify_all()
+"""How long the next complete frame of a live source may take before the source counts as lost."""
 
 
 @dataclass(frozen=True)
@@ -86,28 +38,28 @@ class Frame:
     number: int
     captured_at: float
     region: Region | None = None
-    """Where the ultrasound picture is, when the user or the source says so; it goes before the card's region."""
+    """The ultrasound region, where the user or the source knows it; it overrides the card's region."""
     name: str = ""
     """The name of its file, where every frame has a file of its own."""
 
 
 @dataclass(frozen=True)
 class Health:
-    """What went wrong with a source without ending it."""
+    """Faults of a source that did not end it."""
 
     interruptions: int = 0
     lost_seconds: float = 0.0
     corrupt: int = 0
-    """Frames that could not be decoded and were left out."""
+    """Frames that could not be decoded."""
     missing: int = 0
-    """Frames that a recorded file announces and does not hold."""
+    """Frames that a file's header announces and the file does not hold."""
     skipped: int = 0
-    """Frames that had arrived and were left undecoded, since newer ones lay behind them."""
+    """Frames that arrived and were not decoded, since newer ones were waiting."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """A live source was lost, or is back; it is told on pages too, so without secrets."""
+    """A live source was lost, or is back. Pages show it, so the sentence is redacted."""
 
     state: str
     sentence: str
@@ -117,75 +69,136 @@ class Notice:
 
 
 def ignore_notice(notice: Notice) -> None:
-    """Take a notice and do nothing."""
+    """Do nothing."""
+
+
+@dataclass(frozen=True)
+class JpegPacket:
+    """An image as it was received, and when it was complete (monotonic seconds)."""
+
+    jpeg: bytes
+    arrived_at: float
+
+
+class LatestSlot:
+    """A latest-value slot for the images of a browser's camera: a newer one replaces one that was not taken."""
+
+    def __init__(self, size: Size, fps: float) -> None:
+        """Create an empty slot.
+
+        Args:
+            size: Requested of the camera.
+            fps: Requested of the camera.
+        """
+        self.size, self.fps = size, fps
+        self.replaced = 0
+        """Number of images that were replaced before they were taken."""
+        self._condition = threading.Condition()
+        self._packet: JpegPacket | None = None
+        self._sender, self._sent_at = "", 0.0
+        self._closed = False
+
+    def put(self, sender: str, jpeg: bytes) -> bool:
+        """Put an image into the slot; False while another page's camera is in use."""
+        now = monotonic()
+        with self._condition:
+            if sender != self._sender and now - self._sent_at < SILENT_SECONDS:
+                return False
+            self._sender, self._sent_at = sender, now
+            self.replaced += self._packet is not None
+            self._packet = JpegPacket(jpeg, now)
+            self._condition.notify_all()
+        return True
+
+    def take(self, timeout: float) -> JpegPacket | None:
+        """Take the image, waiting for one; None after the timeout or `close`."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._packet is not None or self._closed, timeout)
+            packet, self._packet = self._packet, None
+            return packet
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def close(self) -> None:
+        """Take no more images, and wake a waiting `take`."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
 
 
 class Source(ABC):
-    """A sequence of images."""
+    """A sequence of images, read on the capture thread of a `Grabber`."""
 
-    returns: bool = False
-    """A source that was lost and comes back by itself, so that it need not be opened again."""
+    reconnects: bool = False
+    """Whether it recovers from an interruption by itself, without a `ReconnectingSource`."""
     live: bool = False
-    """A live source sets its own pace; a recorded one is played at `fps`."""
+    """A live source sets the pace; a recorded one is played at `fps`."""
     fps: float = 30.0
     region: Region | None = None
-    """Where the ultrasound picture is, where the source knows."""
+    """The ultrasound region, where the source knows it."""
     mm_per_px: float | None = None
     arrived_at: float | None = None
-    """When the newest image arrived (monotonic seconds), where that is earlier than the end of its decoding."""
+    """When the newest image arrived, before it was decoded (monotonic seconds); the frame's age starts then."""
     name: str = ""
-    """The newest image's file, without its folder: of images and DICOM; empty for videos and live sources."""
+    """The newest image's file name, for images and DICOM; empty for videos and live sources."""
     latest_slot: LatestSlot | None = None
-    """Where the page puts its pictures, for a source that is fed by one."""
+    """Where the page puts its images, for a browser's camera."""
     health: Health = Health()
-    tell: Callable[[Notice], None] = staticmethod(ignore_notice)
-    """Called from the capturing thread."""
+    on_notice: Callable[[Notice], None] = staticmethod(ignore_notice)
+    """Called on the capture thread."""
 
     @abstractmethod
     def read(self) -> NDArray[Any] | None:
-        """Give the next image, waiting for it where the source is live; None at the end."""
+        """Return the next image, waiting for it where the source is live; None at the end."""
 
-    def interrupt(self) -> None:  # noqa: B027 - a source that never waits long needs no waking
-        """Wake a read that waits, from another thread; it then gives None."""
+    def interrupt(self) -> None:  # noqa: B027 - optional
+        """Wake a waiting `read`, from another thread; it then returns None."""
 
-    def close(self) -> None:  # noqa: B027 - a source that holds nothing open has nothing to close
-        """Let go of the camera or file."""
+    def close(self) -> None:  # noqa: B027 - optional
+        """Release the camera or file."""
 
 
 class Deadline:
-    """Runs out so many seconds after it was last set."""
+    """A time limit that starts again with every frame."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = monotonic) -> None:
         self.seconds, self._clock = seconds, clock
         self.restart()
 
     def restart(self) -> None:
-        """Begin anew, for the next frame."""
+        """Start the time of the next frame."""
         self._ends_at = self._clock() + self.seconds
 
     @property
     def left(self) -> float:
-        """Say how many seconds are left, 0 when it has run out."""
+        """Seconds left; 0 when the time is over."""
         return max(0.0, self._ends_at - self._clock())
 
 
 class TimedSocket:
-    """A connected socket as http.client uses one; no read or write of it outlasts the deadline."""
+    """The part of a socket that http.client uses, with a deadline.
+
+    A socket's own timeout starts again with every byte, so a server that sends one byte now and then would hold the
+    stream for ever.
+    """
 
     def __init__(self, connected: socket.socket, deadline: Deadline) -> None:
         self._socket, self._deadline = connected, deadline
 
     def makefile(self, *_: object) -> io.BufferedReader:
-        """Give what http.client reads the answer from."""
+        """Make the reader for the response."""
         return io.BufferedReader(_TimedReader(self._socket, self._deadline))
 
     def sendall(self, data: bytes) -> None:
-        """Send all of it in time."""
+        """Send all bytes before the deadline."""
         _set_timeout(self._socket, self._deadline)
         self._socket.sendall(data)
 
     def close(self) -> None:
-        """Do nothing: http.client closes while the answer is still to be read; the socket's owner closes it."""
+        """Do nothing: http.client closes early, while the response is still read; the owner closes the socket."""
 
 
 class _TimedReader(io.RawIOBase):
@@ -210,8 +223,8 @@ def _set_timeout(connected: socket.socket, deadline: Deadline) -> None:
     connected.settimeout(left)
 
 
-class Absence:
-    """Counts the times that a source was away, and how long."""
+class OutageCounter:
+    """Counts the interruptions of a source, and how long they lasted."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -220,7 +233,7 @@ class Absence:
         self.seconds = 0.0
 
     def begin(self, sentence: str) -> Notice | None:
-        """Note that it is away; gives what to say, None where that was said."""
+        """Start an interruption; returns the notice, or None when one is going on already."""
         if self._since is not None:
             return None
         self._since = self._clock()
@@ -228,10 +241,10 @@ class Absence:
         return Notice("lost", sentence)
 
     def end(self, name: str) -> Notice | None:
-        """Note that it is here, or that nobody waits for it any more; gives what to say, None where it was never away.
+        """End an interruption; returns the notice, or None when there was none.
 
         Args:
-            name: Its name, as a sentence begins with it.
+            name: Of the source, as the first words of a sentence.
         """
         if self._since is None:
             return None
@@ -241,14 +254,14 @@ class Absence:
 
 
 def check_announced(capture: cv2.VideoCapture, name: str) -> None:
-    """Refuse frames beyond the table; a source that announces no size is left to its first frame."""
+    """Check the announced frame size against the table of limits; without one, the first frame is checked."""
     width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
     if width > 0 or height > 0:
         check_pixels(name, int(width), int(height))
 
 
 def retrieve_frame(capture: cv2.VideoCapture, name: str) -> NDArray[Any] | None:
-    """Unpack the frame that was grabbed; None where it is damaged. Its size may have changed in the middle."""
-    check_announced(capture, name)
+    """Decode the grabbed frame; None where it is corrupt."""
+    check_announced(capture, name)  # again, since the size may change within a stream
     found, image = capture.retrieve()
     return np.asarray(image) if found else None

@@ -1,4 +1,4 @@
-"""A camera: an index or a device file, in the pixel format in which it is fastest."""
+"""Cameras that OpenCV reads: USB and V4L2 devices, and RTSP streams."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from edgeseg.streaming.sources.options import Size, read_options, show_source, s
 
 EXAMPLE = "/dev/video0?size=1280x720&fps=30"
 FORMATS = ("YUYV", "MJPG")
-"""YUYV first: at the same rate it needs no decoding."""
+"""YUYV first: it needs no decoding, but over USB 2 many cameras reach their full rate only with MJPG."""
 RTSP_EXAMPLE = "rtsp://192.168.0.20:554/stream"
 
 
 @dataclass(frozen=True)
 class CameraOptions:
-    """What is asked of the camera; None leaves it to the camera."""
+    """What is requested of the camera; None leaves it to the camera."""
 
     size: Size | None = None
     fps: float | None = None
@@ -37,14 +37,14 @@ class CameraSource(Source):
         """Open a camera.
 
         Args:
-            text: Its index or its file, with options, as in `/dev/video0?size=1280x720&fps=30`.
+            text: Its index or device file, with options, as in `/dev/video0?size=1280x720&fps=30`.
         """
         self._name = split_address(text)[0]
         options = read_options(text, CameraOptions, EXAMPLE)
         self._capture = _open_device(self._name)
         try:
             _choose_format(self._capture, options)
-            _check_answer(self._capture, self._name, options)
+            _check_mode(self._capture, self._name, options)
         except SourceError:
             self._capture.release()
             raise
@@ -60,12 +60,12 @@ class CameraSource(Source):
         return image
 
     def close(self) -> None:
-        """Let go of the camera."""
+        """Release the camera."""
         self._capture.release()
 
 
 def _open_device(name: str) -> cv2.VideoCapture:
-    if not name.isprintable():  # OpenCV crashes at what is no UTF-8
+    if not name.isprintable():  # OpenCV crashes on a name that is no UTF-8
         raise SourceError(f"Expected a camera's file, got {name}.", "List cameras with: ls /dev/video*.")
     backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
     capture = cv2.VideoCapture(int(name) if name.isdigit() else name, backend)
@@ -74,20 +74,20 @@ def _open_device(name: str) -> cv2.VideoCapture:
             f"Expected a camera at {name}, got none that opens.",
             "List cameras with: ls /dev/video*, check the cable and that your user is in the group video.",
         )
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a queue in the driver would only make frames older
     return capture
 
 
 def _choose_format(capture: cv2.VideoCapture, options: CameraOptions) -> None:
-    """Ask for each pixel format, and settle on the one whose size fits and whose rate is highest."""
-    rates = {name: _ask(capture, name, options) for name in FORMATS}
+    """Try each pixel format, and use the one of the right size with the highest rate."""
+    rates = {name: _request_mode(capture, name, options) for name in FORMATS}
     best = max(FORMATS, key=rates.__getitem__)
     if best != FORMATS[-1]:
-        _ask(capture, best, options)
+        _request_mode(capture, best, options)
 
 
-def _ask(capture: cv2.VideoCapture, name: str, options: CameraOptions) -> float:
-    """Ask for a pixel format, size and rate; gives the rate that the camera agrees to, 0 at another size."""
+def _request_mode(capture: cv2.VideoCapture, name: str, options: CameraOptions) -> float:
+    """Request a pixel format, size and rate; returns the rate that the camera grants, 0 at another size."""
     capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*name))
     if options.size is not None:
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, options.size.width)
@@ -103,7 +103,7 @@ def _read_size(capture: cv2.VideoCapture) -> Size:
     return Size(int(width), int(height))
 
 
-def _check_answer(capture: cv2.VideoCapture, name: str, options: CameraOptions) -> None:
+def _check_mode(capture: cv2.VideoCapture, name: str, options: CameraOptions) -> None:
     size, fps = _read_size(capture), float(capture.get(cv2.CAP_PROP_FPS))
     if options.size not in (None, size) or (options.fps is not None and fps < options.fps - 1):
         wanted = " at ".join(filter(None, (str(options.size or ""), f"{options.fps:g} fps" if options.fps else "")))
@@ -122,8 +122,8 @@ class RtspSource(Source):
         """Open a stream.
 
         Args:
-            url: Where it is, with a name and password before the host where it wants them.
-            stall_s: How long it may give nothing.
+            url: With user name and password before the host where the camera wants them.
+            stall_s: Time limit for connecting and for every frame.
         """
         split_url(url, RTSP_EXAMPLE)
         self._name = show_source(url)
@@ -131,7 +131,7 @@ class RtspSource(Source):
         settings = {
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: limit,
             cv2.CAP_PROP_READ_TIMEOUT_MSEC: limit,
-            cv2.CAP_PROP_N_THREADS: 1,  # each further thread of the decoder holds back one frame
+            cv2.CAP_PROP_N_THREADS: 1,  # FFmpeg's frame threading delays the stream by one frame per further thread
         }
         flat = [number for pair in settings.items() for number in pair]
         self._capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, flat)

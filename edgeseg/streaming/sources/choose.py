@@ -1,4 +1,4 @@
-"""Choose a source from what the user wrote."""
+"""`open_source`: choose and open the source that a text names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeseg.core.errors import SourceError, UnknownNameError
-from edgeseg.streaming.grabber import AS_IT_COMES, CaptureOptions, LiveSourceError
+from edgeseg.streaming.options import DEFAULT_CAPTURE_OPTIONS, CaptureOptions, LiveSourceError
 from edgeseg.streaming.sources.base import Source
 from edgeseg.streaming.sources.browser import BrowserSource
 from edgeseg.streaming.sources.camera import CameraSource, RtspSource
@@ -39,18 +39,16 @@ KINDS = (
 )
 
 
-def open_source(text: str, colour: bool = False, options: CaptureOptions = AS_IT_COMES) -> Source:
-    """Open a source; a live one is opened again when it is lost, a recorded one at its end if that is asked for.
-
-    A page that sends its camera's pictures and a writer on standard input come back by themselves.
+def open_source(text: str, colour: bool = False, options: CaptureOptions = DEFAULT_CAPTURE_OPTIONS) -> Source:
+    """Open a source; a live one reconnects when it is lost, a recorded one starts again with `options.loop`.
 
     Args:
-        text: What the user wrote, one of `KINDS`.
-        colour: Whether the model wants colour.
-        options: How frames will be taken from it.
+        text: One of `KINDS`.
+        colour: Whether the model's input is colour.
+        options: How frames will be captured.
 
     Raises:
-        LiveSourceError: The options are for recorded sources.
+        LiveSourceError: The options are for recorded sources only.
     """
     opener = _find_opener(text, colour)
     source = opener()
@@ -59,13 +57,13 @@ def open_source(text: str, colour: bool = False, options: CaptureOptions = AS_IT
     except LiveSourceError:
         source.close()
         raise
-    if source.live and not source.returns:
+    if source.live and not source.reconnects:
         return ReconnectingSource(opener, source)
     return LoopedSource(opener, source) if options.loop else source
 
 
 def _find_opener(text: str, colour: bool) -> Opener:
-    text = re.sub("^[A-Za-z]+://", lambda scheme: scheme[0].lower(), text)
+    text = re.sub("^[A-Za-z]+://", lambda scheme: scheme[0].lower(), text)  # schemes ignore case (RFC 3986, 3.1)
     opener = _find_stream(text, colour) or _find_recording(text, colour)
     if opener is None:
         raise UnknownNameError("source", show_source(text) if "://" in text else text, KINDS)
@@ -73,7 +71,7 @@ def _find_opener(text: str, colour: bool) -> Opener:
 
 
 def _find_stream(text: str, colour: bool) -> Opener | None:
-    """Find the source of an address: whatever is no file."""
+    """Find a source that is no file."""
     address = split_address(text)[0]
     openers: dict[str, Opener] = {
         "phantom://": lambda: PhantomSource(text, colour),
@@ -84,7 +82,7 @@ def _find_stream(text: str, colour: bool) -> Opener | None:
         "browser://": lambda: BrowserSource(text),
         "/dev/": lambda: CameraSource(text),
     }
-    if text.startswith("/dev/") and _is_recording(Path(address)):  # /dev/shm is a folder in memory
+    if text.startswith("/dev/") and _is_recording(Path(address)):  # such as a video in /dev/shm
         return None
     if re.fullmatch("[0-9]{1,4}", address):
         return lambda: CameraSource(text)
@@ -102,7 +100,7 @@ def _find_recording(text: str, colour: bool) -> Opener | None:
     except (OSError, ValueError) as error:  # too long a name, a NUL byte, a folder that may not be looked into
         reason = error.strerror if isinstance(error, OSError) else error
         raise SourceError(f"Expected a file at {path}, got none that can be: {reason}.", "Check the path.") from error
-    # a file that is there by this very name is meant, whatever signs of a pattern its name holds
+    # a file of exactly this name goes before a pattern: names may hold brackets
     if path.is_dir() or is_image(path) or (is_pattern(text) and not path.exists()):
         return lambda: ImagesSource(text, colour)
     if path.suffix.lower() in VIDEO_SUFFIXES:

@@ -1,4 +1,4 @@
-"""A DICOM cine: its frames at the header's rate, with the header's pixel size and region of tissue."""
+"""A DICOM cine loop: its frames, with frame rate, pixel size and ultrasound region from the header."""
 
 from __future__ import annotations
 
@@ -25,27 +25,28 @@ from edgeseg.streaming.sources.base import Source
 
 SUFFIXES = (".dcm", ".dicom")
 _PREAMBLE, _MAGIC = 128, b"DICM"
+"""DICOM PS3.10, 7.1: 128 bytes, then the prefix."""
 
 
 def is_dicom(path: Path) -> bool:
-    """Say whether a file is DICOM, by its ending or, since scanners often give none, by its magic number."""
+    """Tell whether a file is DICOM, by its suffix or, since scanners often write none, by its prefix."""
     if path.suffix.lower() in SUFFIXES:
         return True
-    if not path.is_file() or path.stat().st_size <= _PREAMBLE:  # files of the kernel's are empty, and may block
+    if not path.is_file() or path.stat().st_size <= _PREAMBLE:  # reading files of /proc and /sys may block
         return False
     with path.open("rb") as file:
         return file.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC
 
 
 class DicomSource(Source):
-    """Plays the frames of a DICOM file; frames that cannot be decoded are left out and counted."""
+    """Plays the frames of a DICOM file; corrupt ones are skipped and counted."""
 
     def __init__(self, path: Path, colour: bool = False) -> None:
-        """Read a file.
+        """Read the header.
 
         Args:
             path: A file with one frame or many.
-            colour: Whether the model wants colour; grey frames stay grey, and such a model refuses them.
+            colour: Whether the model's input is colour; grey frames stay grey, and such a model refuses them.
         """
         if not path.exists():
             raise SourceError(f"Expected a DICOM file at {path}, got no such file.", "Check the path.")

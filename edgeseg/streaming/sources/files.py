@@ -1,4 +1,4 @@
-"""Images, played in the order of their names: those of a folder, those that a pattern finds, or a single one."""
+"""Files: images of a folder or pattern, in the order of their names, and videos."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from edgeseg.streaming.sources.base import Source, check_announced, retrieve_fra
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".mpeg", ".mpg", ".webm", ".m4v")
 _PLAUSIBLE_FPS = (1.0, 240.0)
-_BAD_IN_A_ROW = 10
+_MAX_CORRUPT_IN_A_ROW = 10
+"""OpenCV reports a corrupt frame and the end of a file alike; after so many the file has ended."""
 _COUNT_TOLERANCE = 0.02
+"""Share by which a header may announce too many frames; containers often estimate their number."""
 
 
 class ImagesSource(Source):
@@ -30,7 +32,7 @@ class ImagesSource(Source):
 
         Args:
             text: A folder, an image, or a pattern such as `frames/*.png`; a data folder's images/ is found by itself.
-            colour: Whether the model wants colour.
+            colour: Whether the model's input is colour.
         """
         self._colour = colour
         self._images = iter(_find_images(text))
@@ -38,7 +40,7 @@ class ImagesSource(Source):
         self._failure: DataError | LimitError | None = None
 
     def read(self) -> NDArray[Any] | None:
-        """Read the next image; damaged ones are left out and counted.
+        """Read the next image; corrupt ones are skipped and counted.
 
         Raises:
             EdgesegError: Not one image can be read.
@@ -64,12 +66,12 @@ class ImagesSource(Source):
 
 
 def is_pattern(text: str) -> bool:
-    """Say whether a text is a pattern for file names."""
+    """Tell whether a text is a glob pattern."""
     return any(sign in text for sign in "*?[")
 
 
 def is_image(path: Path) -> bool:
-    """Say whether a path names a single image."""
+    """Tell whether a path names an image."""
     return path.suffix.lower() in SUFFIXES
 
 
@@ -87,7 +89,7 @@ def _find_images(text: str) -> list[Path]:
 
 
 def _match_images(pattern: Path) -> list[Path]:
-    """Match a pattern from the last folder that is there by its exact name: brackets in that are no pattern."""
+    """Match a pattern below the last folder that exists as written: brackets in its name are no pattern."""
     root = next(folder for folder in pattern.parents if folder.is_dir() or folder == folder.parent)
     try:
         return sorted(path for path in root.glob(str(pattern.relative_to(root))) if is_image(path))
@@ -106,7 +108,7 @@ class VideoSource(Source):
     """Reads a video file with OpenCV."""
 
     def __init__(self, path: Path) -> None:
-        """Open a video file and read its first frame."""
+        """Open a video and decode its first frame, since OpenCV opens files that it cannot decode."""
         if not path.exists():
             raise SourceError(f"Expected a video at {path}, got no such file.", "Check the path.")
         check_regular(path, VIDEO_BYTES)
@@ -129,7 +131,7 @@ class VideoSource(Source):
         self.fps = fps if _PLAUSIBLE_FPS[0] <= fps <= _PLAUSIBLE_FPS[1] else Source.fps
 
     def read(self) -> NDArray[Any] | None:
-        """Decode the next frame; damaged ones are left out and counted."""
+        """Decode the next frame; corrupt ones are skipped and counted."""
         if self._first is not None:
             first, self._first = self._first, None
             return first
@@ -140,7 +142,7 @@ class VideoSource(Source):
         self._capture.release()
 
     def _next(self) -> NDArray[Any] | None:
-        for failed in range(_BAD_IN_A_ROW):
+        for failed in range(_MAX_CORRUPT_IN_A_ROW):
             image = retrieve_frame(self._capture, self._file_name) if self._capture.grab() else None
             if image is not None:
                 self._seen += 1
@@ -150,20 +152,20 @@ class VideoSource(Source):
         return None
 
     def _count_missing(self) -> None:
-        """Count what the file announces and does not hold; some formats announce a frame or two too many."""
+        """Count the frames that the header announces and the file does not hold."""
         left = self._announced - self._seen - self.health.corrupt
         if left > max(2, _COUNT_TOLERANCE * self._announced):
             self.health = dataclasses.replace(self.health, missing=left)
 
 
 def _open_capture(path: Path) -> cv2.VideoCapture:
-    """Open a file with FFmpeg where OpenCV has it: other readers take a name with a number for a row of images."""
+    """Open a file with FFmpeg where OpenCV has it: its other readers take frame1.avi for a sequence of images."""
     known = cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends()
     reader = cv2.CAP_FFMPEG if known else cv2.CAP_ANY
-    whole = path.absolute()  # to FFmpeg, a relative name such as concat:x.avi is an address
+    whole = path.absolute()  # FFmpeg takes a relative name such as concat:x.avi for a URL
     try:
         os.fsencode(whole).decode("utf-8")
-    except UnicodeDecodeError:  # OpenCV crashes at such a name
+    except UnicodeDecodeError:  # OpenCV crashes on a name that is no UTF-8
         with path.open("rb") as file:
             return cv2.VideoCapture(f"/proc/self/fd/{file.fileno()}", reader)
     return cv2.VideoCapture(str(whole), reader)

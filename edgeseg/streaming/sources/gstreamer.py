@@ -1,4 +1,8 @@
-"""Any GStreamer pipeline as a source, through a gst-launch-1.0 of its own: no special OpenCV is needed."""
+"""GStreamer pipelines (gst://) and CSI cameras (csi://) through a gst-launch-1.0 process.
+
+OpenCV's wheels are built without GStreamer; a child process works with any OpenCV, and a plugin that crashes or hangs
+does not take the stream with it.
+"""
 
 from __future__ import annotations
 
@@ -28,22 +32,23 @@ from edgeseg.streaming.sources.pipes import Pipe, Y4mReader
 
 PROGRAM = "gst-launch-1.0"
 EXAMPLE = "gst://videotestsrc is-live=true ! video/x-raw,width=640,height=480"
-_END_S = 2.0
-_REASON_SIGNS = 300
-"""How much of GStreamer's reason a message quotes."""
+_JOIN_S = 2.0
+_MAX_REASON_CHARS = 300
 CSI_EXAMPLE = "csi://0?size=1280x720&fps=30"
 INSPECTOR, INSPECT_SECONDS = "gst-inspect-1.0", 60.0
-"""GStreamer's first answer on a board takes long: it looks at all plugins."""
+"""The first call on a board is slow: it builds the registry of all plugins."""
 PIPELINES = {
     "nvarguscamerasrc": "nvarguscamerasrc sensor-id={number} ! video/x-raw(memory:NVMM),{caps} ! nvvidconv",
     "libcamerasrc": "libcamerasrc ! video/x-raw,{caps}",
     "v4l2src": "v4l2src device=/dev/video{number} ! video/x-raw,{caps}",
 }
-"""Jetson, Raspberry Pi, Coral Dev Board; not verified on hardware."""
+"""Jetson, Raspberry Pi, Coral Dev Board, in this order; not verified on hardware."""
+
+_SIZE = Size(1280, 720)
 
 
 class GstreamerSource(Source):
-    """Reads the frames that a pipeline ends in; what turns them into bytes is added to it."""
+    """Reads the frames of a pipeline; elements that write them to a pipe as YUV4MPEG2 are appended to it."""
 
     live = True
 
@@ -51,8 +56,8 @@ class GstreamerSource(Source):
         """Start a pipeline.
 
         Args:
-            pipeline: As one would give it to gst-launch-1.0, without a sink.
-            stall_s: How long the next whole frame may take.
+            pipeline: As for gst-launch-1.0, without a sink.
+            stall_s: Time limit for the next complete frame.
         """
         parts = _split_pipeline(pipeline)
         self._reading, writing = os.pipe()
@@ -63,12 +68,12 @@ class GstreamerSource(Source):
             raise _not_started(error) from error
         finally:
             os.close(writing)
-        self._words = _Words(self._process, _find_strays(parts))
+        self._output = _Output(self._process, _find_secret_remainders(parts))
         self._pipe = Pipe(self._reading, "the GStreamer pipeline", stall_s)
         self._frames = Y4mReader(self._pipe)
 
     def read(self) -> NDArray[Any] | None:
-        """Read the next frame; None when the pipeline has ended as it should."""
+        """Read the next frame; None when the pipeline has ended without an error."""
         image = self._frames.read()
         self.arrived_at = monotonic()
         if image is None and not self._pipe.interrupted:
@@ -80,50 +85,50 @@ class GstreamerSource(Source):
         self._pipe.interrupt()
 
     def close(self) -> None:
-        """End the pipeline and all that it started."""
+        """End the pipeline and its child processes."""
         _end_group(self._process)
-        self._words.close()
+        self._output.close()
         os.close(self._reading)
 
     def _check_end(self) -> None:
         try:
-            status = self._process.wait(_END_S)
+            status = self._process.wait(_JOIN_S)
         except subprocess.TimeoutExpired:
             status = None
         if status != 0:
             raise SourceError(
-                f"Expected frames from the GStreamer pipeline, got its end: {self._words.find_reason()}.",
+                f"Expected frames from the GStreamer pipeline, got its end: {self._output.find_reason()}.",
                 "Try it with gst-launch-1.0 and fakesink at its end.",
             )
 
 
-class _Words:
-    """Reads what a program says, however much, and keeps the end of it, where an error stands."""
+class _Output:
+    """Drains a process's output on a thread, so that it cannot block, and keeps the end of it for the error."""
 
-    def __init__(self, process: subprocess.Popen[bytes], strays: Sequence[str]) -> None:
-        self._process, self._strays = process, strays
-        self._said = b""
+    def __init__(self, process: subprocess.Popen[bytes], secrets: Sequence[str]) -> None:
+        self._process, self._secrets = process, secrets
+        self._tail = b""
         self._thread = threading.Thread(target=self._listen, name="edgeseg-gstreamer-words", daemon=True)
         self._thread.start()
 
     def find_reason(self) -> str:
-        """Find the line that says why the program ended."""
-        self._thread.join(_END_S)
-        lines = self._said.decode(errors="replace").splitlines()
-        reason = next((line for line in lines if line.startswith(("ERROR", "WARNING"))), "it said nothing")
-        for stray in self._strays:
+        """Find the line that explains why the process ended."""
+        self._thread.join(_JOIN_S)
+        lines = self._tail.decode(errors="replace").splitlines()
+        reason = next((line for line in lines if line.startswith(("ERROR", "WARNING"))), "it printed no reason")
+        for stray in self._secrets:
             reason = reason.replace(f'"{stray}"', HIDDEN)
-        return hide_folders(reason)[:_REASON_SIGNS].strip().rstrip(".")
+        return hide_folders(reason)[:_MAX_REASON_CHARS].strip().rstrip(".")
 
     def close(self) -> None:
-        """Let go; a program that outlives its group may go on holding the pipe."""
-        self._thread.join(_END_S)
+        """Wait for the end of the output, not for ever: a process that left its group may hold the pipe open."""
+        self._thread.join(_JOIN_S)
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as stream:
-            while words := os.read(stream.fileno(), LINE_BYTES):
-                self._said = (self._said + words)[-LINE_BYTES:]
+            while chunk := os.read(stream.fileno(), LINE_BYTES):
+                self._tail = (self._tail + chunk)[-LINE_BYTES:]
 
 
 def _split_pipeline(pipeline: str) -> list[str]:
@@ -138,19 +143,19 @@ def _split_pipeline(pipeline: str) -> list[str]:
     return parts
 
 
-def _find_strays(parts: Sequence[str]) -> list[str]:
-    """Find the words behind a secret that was not quoted: GStreamer takes them for elements, and quotes them."""
-    strays, behind_secret = [], False
+def _find_secret_remainders(parts: Sequence[str]) -> list[str]:
+    """Find the rest of secrets with spaces that were not quoted: GStreamer repeats it as the name of an element."""
+    secrets, behind_secret = [], False
     for part in parts:
         if part == "!" or "=" in part:
             behind_secret = redact(part) != part
         elif behind_secret:
-            strays.append(part)
-    return strays
+            secrets.append(part)
+    return secrets
 
 
 def _start(pipeline: Sequence[str], writing: int) -> subprocess.Popen[bytes]:
-    """Start gst-launch with a descriptor of its own for frames, since some elements write words to stdout."""
+    """Start gst-launch with a separate descriptor for frames, since some elements print to stdout."""
     end = f"! videoconvert ! video/x-raw,format=I420 ! y4menc ! fdsink fd={writing} sync=false".split()
     return subprocess.Popen(
         [PROGRAM, "-q", *pipeline, *end],
@@ -168,34 +173,31 @@ def _not_started(error: OSError | ValueError) -> SourceError:
             f"Expected the program {PROGRAM}, got none on this machine.",
             "Install it with: sudo apt-get install gstreamer1.0-tools gstreamer1.0-plugins-good",
         )
-    # what Python says of a NUL byte or of too long a command quotes nothing of it
+    # these messages do not quote the pipeline, which may hold a password
     reason = error.strerror if isinstance(error, OSError) else error
     return SourceError(f"Expected a pipeline that {PROGRAM} can be started with, got: {reason}.", f"Try '{EXAMPLE}'.")
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process group to end, and after a while end it."""
+    """Terminate a process group, and kill it when it does not end in time."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_END_S)
+            process.wait(_JOIN_S)
             return
-
-
-_SIZE = Size(1280, 720)
 
 
 @dataclass(frozen=True)
 class CsiOptions:
-    """What is asked of the camera."""
+    """What is requested of the camera."""
 
     size: Size = _SIZE
     fps: float = 30.0
 
 
 def find_element(name: str) -> bool:
-    """Say whether GStreamer has an element here."""
+    """Tell whether this machine's GStreamer has an element."""
     if shutil.which(INSPECTOR) is None:
         return False
     try:
@@ -212,7 +214,7 @@ def build_pipeline(text: str, has_element: Callable[[str], bool] = find_element)
 
     Args:
         text: csi:// with the camera's number, as in `csi://0?size=1280x720`.
-        has_element: Tells whether GStreamer has an element.
+        has_element: `find_element`, or a test's own.
     """
     number = split_address(text)[0].removeprefix("csi://")
     options = read_options(text, CsiOptions, CSI_EXAMPLE)

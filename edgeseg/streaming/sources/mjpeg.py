@@ -1,4 +1,8 @@
-"""Motion JPEG over HTTP, read with a time limit and without a queue of old frames."""
+"""http://: Motion JPEG (multipart/x-mixed-replace), with a time limit per frame and without a queue of old frames.
+
+Parts are read by `PartReader` (MIME multipart, RFC 2046, 5.1), chunked bodies by `_ChunkReader` (RFC 9112, 7.1).
+Cameras deviate from both, so the reader accepts what is harmless and limits every length.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +28,19 @@ from edgeseg.frame.images import decode_jpeg, measure_jpeg
 from edgeseg.streaming.sources.base import STALL_S, Deadline, Source, TimedSocket
 from edgeseg.streaming.sources.options import show_source, split_url
 
-_KIND = "multipart/x-mixed-replace"
-_LONGEST_BOUNDARY = 256
-_SAID = 200
-"""Signs of what a server says that a message quotes."""
 EXAMPLE = "http://192.168.0.20:8080/stream.mjpg"
-_BAD_IN_A_ROW = 100
-_BACKLOG = 16 * 1024
-_MOST_SKIPPED = 100
-_AS_IT_IS = "/?#[]@!$&'()*+,;=%:~"
-"""What an address may hold unquoted; anything else is percent-encoded."""
-_WRONG = (OSError, HTTPException, UnicodeError)
-"""What an address, a network or a server lead to; a host's name that cannot be one is a UnicodeError."""
+_CONTENT_TYPE = "multipart/x-mixed-replace"
+_MAX_BOUNDARY_CHARS = 256
+"""RFC 2046 allows 70; some cameras use more."""
+_QUOTED_CHARS = 200
+"""How much of a server's text an error quotes."""
+_MAX_CORRUPT_IN_A_ROW = 100
+_MIN_BACKLOG_BYTES = 16 * 1024
+_MAX_SKIPPED = 100
+_URL_CHARS = "/?#[]@!$&'()*+,;=%:~"
+"""Reserved characters and "~" stay (RFC 3986, 2.2); anything else is percent-encoded."""
+_NETWORK_ERRORS = (OSError, HTTPException, UnicodeError)
+"""A host name that IDNA cannot encode is a UnicodeError."""
 
 
 class Body(Protocol):
@@ -45,81 +50,81 @@ class Body(Protocol):
         """Read so many bytes, fewer at the end."""
 
     def readline(self, limit: int, /) -> bytes:
-        """Read a line, or as much of it as the limit says."""
+        """Read a line, up to the limit."""
 
 
 def open_parts(response: HTTPResponse) -> PartReader:
-    """Check that an answer is Motion JPEG, and find out what divides its parts.
+    """Check that a response is Motion JPEG and find the boundary of its parts.
 
     Raises:
-        HTTPException: The answer is of another kind.
+        HTTPException: It is something else.
     """
     headers, kind = response.headers, response.headers.get_content_type()
     if response.status != 200:
-        place = headers.get("Location")  # not followed: it may lead anywhere, and round and round
-        lead = f", which leads to {place[:_SAID]}" if place else ""
-        raise HTTPException(f"the answer {response.status} {response.reason[:_SAID]}{lead}")
-    if kind != _KIND:
-        raise HTTPException(f"{kind[:_SAID]}, which is no Motion JPEG")
+        place = headers.get("Location")  # not followed: it may lead into the local network, or in a circle
+        lead = f", which leads to {place[:_QUOTED_CHARS]}" if place else ""
+        raise HTTPException(f"the answer {response.status} {response.reason[:_QUOTED_CHARS]}{lead}")
+    if kind != _CONTENT_TYPE:
+        raise HTTPException(f"{kind[:_QUOTED_CHARS]}, which is no Motion JPEG")
     encoding = headers.get("Content-Encoding", "identity")
     if encoding.strip().lower() != "identity":
-        raise HTTPException(f"frames that are packed again as {encoding[:_SAID]}")
+        raise HTTPException(f"frames that are packed again as {encoding[:_QUOTED_CHARS]}")
     boundary = headers.get_param("boundary")
-    if not isinstance(boundary, str) or not 0 < len(boundary.strip("- ")) <= _LONGEST_BOUNDARY:
-        raise HTTPException("an answer that does not say what divides its frames")
+    if not isinstance(boundary, str) or not 0 < len(boundary.strip("- ")) <= _MAX_BOUNDARY_CHARS:
+        raise HTTPException("an answer without a usable boundary between its frames")
     chunked = headers.get("Transfer-Encoding", "").strip().lower() == "chunked"
-    body: Body = io.BufferedReader(_Chunks(response.fp)) if chunked else response
+    body: Body = io.BufferedReader(_ChunkReader(response.fp)) if chunked else response
     return PartReader(body, boundary.encode("latin-1", "replace"))
 
 
 class PartReader:
-    """Reads one part after the other; a part may say its length or not."""
+    """Reads the parts of a multipart body, with or without a Content-Length."""
 
     def __init__(self, body: Body, boundary: bytes) -> None:
         """Prepare to read.
 
         Args:
-            body: What comes behind the headers of the answer.
-            boundary: What divides the parts; with or without the dashes that stand before it.
+            body: The body of the response.
+            boundary: As the header names it; some cameras include the two dashes that precede it in the body.
         """
         self._body = body
-        self._name = boundary.strip().lstrip(b"-")
-        self._divider = b""
-        """The divider that was read already: the end of a part without a length, or the last of all."""
+        self._boundary = boundary.strip().lstrip(b"-")
+        self._delimiter = b""
+        """A delimiter line that was read already: after a part without a length, or the closing one."""
 
     def read(self) -> bytes | None:
         """Read the next part; None after the last.
 
         Raises:
-            HTTPException: The connection ended in between, or what came is no part.
+            HTTPException: The connection ended in between, or the bytes are no part.
         """
-        divider = self._divider or self._find_divider()
-        if self._is_last(divider):
-            self._divider = divider  # it stays the last, however often one asks
+        delimiter = self._delimiter or self._find_delimiter()
+        if self._is_closing(delimiter):
+            self._delimiter = delimiter  # every further call returns None as well
             return None
-        self._divider = b""
+        self._delimiter = b""
         length = self._read_length()
         return self._read_unsized() if length is None else self._read_sized(length)
 
-    def _find_divider(self, kept: bytearray | None = None) -> bytes:
-        """Read to the next divider; what stands before it is kept if that is wanted."""
-        begins, passed = True, 0
+    def _find_delimiter(self, before: bytearray | None = None) -> bytes:
+        """Read up to the next delimiter line and return it; what precedes it is appended to `before`."""
+        is_line_start, passed = True, 0
         while True:
             line = self._read_line()
-            if begins and self._is_divider(line):
+            if is_line_start and self._is_delimiter(line):
                 return line
             passed += len(line)
             if passed > PART_BYTES:
                 raise HTTPException("a frame without an end")
-            if kept is not None:
-                kept += line
-            begins = line.endswith(b"\n")
+            if before is not None:
+                before += line
+            is_line_start = line.endswith(b"\n")
 
-    def _is_divider(self, line: bytes) -> bool:
-        return line.startswith(b"--") and line.strip().lstrip(b"-") in (self._name, self._name + b"--")
+    def _is_delimiter(self, line: bytes) -> bool:
+        return line.startswith(b"--") and line.strip().lstrip(b"-") in (self._boundary, self._boundary + b"--")
 
-    def _is_last(self, divider: bytes) -> bool:
-        return divider.strip().lstrip(b"-") == self._name + b"--"
+    def _is_closing(self, delimiter: bytes) -> bool:
+        return delimiter.strip().lstrip(b"-") == self._boundary + b"--"
 
     def _read_line(self) -> bytes:
         line = self._body.readline(LINE_BYTES)
@@ -128,7 +133,7 @@ class PartReader:
         return line
 
     def _read_length(self) -> int | None:
-        """Read the headers of a part; gives the length that they announce, if any."""
+        """Read the headers of a part; returns its Content-Length, if any."""
         length = None
         for _ in range(HEADER_LINES):
             line = self._read_line()
@@ -149,19 +154,19 @@ class PartReader:
 
     def _read_unsized(self) -> bytes:
         data = bytearray()
-        self._divider = self._find_divider(data)
-        return bytes(data.removesuffix(b"\r\n"))
+        self._delimiter = self._find_delimiter(data)
+        return bytes(data.removesuffix(b"\r\n"))  # the line break before a delimiter belongs to it (RFC 2046, 5.1.1)
 
 
 def _check_length(digits: bytes) -> int:
     digits = digits.lstrip(b"0") or b"0"
     if len(digits) > len(str(PART_BYTES)) or int(digits) > PART_BYTES:  # int() refuses thousands of digits
-        raise HTTPException(f"a frame of {digits[:_SAID].decode()} bytes")
+        raise HTTPException(f"a frame of {digits[:_QUOTED_CHARS].decode()} bytes")
     return int(digits)
 
 
-class _Chunks(io.RawIOBase):
-    """What comes in chunks; http.client's own reader believes a negative length and then reads without an end."""
+class _ChunkReader(io.RawIOBase):
+    """Reads a chunked body; http.client's own reader accepts a negative length and then reads without a limit."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -182,29 +187,29 @@ class _Chunks(io.RawIOBase):
         buffer[: len(data)] = data
         self._left -= len(data)
         if not self._left and self._file.readline(LINE_BYTES).strip():
-            raise HTTPException("a chunk that is longer than it says")
+            raise HTTPException("a chunk that is longer than its announced length")
         return len(data)
 
     def _begin_chunk(self) -> None:
         line = self._file.readline(LINE_BYTES)
         match = re.match(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;|\r?\n)", line)
         if match is None:
-            raise HTTPException("chunks that do not say their length" if line else "the end of the connection")
+            raise HTTPException("chunks without a valid length" if line else "the end of the connection")
         self._left = int(match[1], 16)
         self._ended = self._left == 0
 
 
 class MjpegSource(Source):
-    """Reads Motion JPEG; damaged frames are left out and counted."""
+    """Reads Motion JPEG; corrupt frames are skipped and counted."""
 
     live = True
 
     def __init__(self, url: str, stall_s: float = STALL_S) -> None:
-        """Ask for a stream.
+        """Request a stream.
 
         Args:
-            url: Where it is; a name and password before the host are sent as basic authentication.
-            stall_s: How long it may take for the next whole frame, and to connect and to answer.
+            url: A user name and password before the host are sent as basic authentication.
+            stall_s: Time limit for connecting, for the response and for every frame.
         """
         where = split_url(url, EXAMPLE)
         self._name = show_source(url)
@@ -213,20 +218,20 @@ class MjpegSource(Source):
         self._deadline = Deadline(stall_s)
         try:
             self._socket = socket.create_connection((str(where.hostname), where.port or 80), stall_s)
-        except _WRONG as error:
+        except _NETWORK_ERRORS as error:
             raise _lost(self._name, error) from error
         try:
             self._deadline.restart()
-            self._response = _ask(TimedSocket(self._socket, self._deadline), where)
+            self._response = _send_request(TimedSocket(self._socket, self._deadline), where)
             self._parts = open_parts(self._response)
-        except _WRONG as error:
+        except _NETWORK_ERRORS as error:
             self._socket.close()
             raise _lost(self._name, error) from error
 
     def read(self) -> NDArray[Any] | None:
-        """Wait for the next whole frame; None when the server says that it was the last."""
+        """Wait for the next complete frame; None after the closing delimiter."""
         self._deadline.restart()
-        for _ in range(_BAD_IN_A_ROW):
+        for _ in range(_MAX_CORRUPT_IN_A_ROW):
             data = self._read_newest_part()
             self.arrived_at = monotonic()
             if data is None:
@@ -236,12 +241,12 @@ class MjpegSource(Source):
                 return image
             self.health = dataclasses.replace(self.health, corrupt=self.health.corrupt + 1)
         raise SourceError(
-            f"Expected JPEG frames from {self._name}, got {_BAD_IN_A_ROW} damaged ones in a row.",
+            f"Expected JPEG frames from {self._name}, got {_MAX_CORRUPT_IN_A_ROW} damaged ones in a row.",
             "Look at the address in a browser.",
         )
 
     def interrupt(self) -> None:
-        """Cut the connection, which wakes whoever reads from it."""
+        """Shut the connection down, which wakes a waiting `read`."""
         self._interrupted = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -252,58 +257,59 @@ class MjpegSource(Source):
         self._socket.close()
 
     def _read_newest_part(self) -> bytes | None:
-        """Read past what piled up while the last frame was decoded, so that a slow machine sees no old frames."""
+        """Skip frames that queued up while the last one was decoded, so that a slow machine sees no old ones."""
         if self._failure is not None:
             raise self._failure
         data, skipped = self._read_part(), 0
-        while data is not None and skipped < _MOST_SKIPPED and self._lies_behind(data):
-            newer = self._read_behind()
+        while data is not None and skipped < _MAX_SKIPPED and self._is_backlogged(data):
+            newer = self._read_newer()
             if newer is None:
                 break
             data, skipped = newer, skipped + 1
         self.health = dataclasses.replace(self.health, skipped=self.health.skipped + skipped)
         return data
 
-    def _read_behind(self) -> bytes | None:
-        """Read the part behind a whole frame; that there is none is told when the next one is asked for."""
+    def _read_newer(self) -> bytes | None:
+        """Read the part after a complete one; an error is kept for the next `read`, so the complete one is shown."""
         try:
             return self._read_part()
         except SourceError as error:
-            self._failure = SourceError(error.message, error.hint)  # without its trace, which holds what was read
+            self._failure = SourceError(error.message, error.hint)  # without traceback, which keeps the frame
             return None
 
-    def _lies_behind(self, data: bytes) -> bool:
-        """Say whether newer frames wait; a server that floods must not keep the whole time with them."""
+    def _is_backlogged(self, data: bytes) -> bool:
+        """Tell whether newer frames wait in the socket; skipping may use up half of the time limit at most."""
         in_time = self._deadline.left > self._deadline.seconds / 2
-        return in_time and self._count_waiting() > max(_BACKLOG, 2 * len(data))
+        return in_time and self._count_waiting() > max(_MIN_BACKLOG_BYTES, 2 * len(data))
 
     def _count_waiting(self) -> int:
+        """Count the bytes that arrived and were not read (FIONREAD, tcp(7))."""
         waiting = fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4))
         return int.from_bytes(waiting, sys.byteorder)
 
     def _read_part(self) -> bytes | None:
         try:
             return self._parts.read()
-        except _WRONG as error:
+        except _NETWORK_ERRORS as error:
             if self._interrupted:
                 return None
             raise _lost(self._name, error) from error
 
 
-def _ask(timed: TimedSocket, where: SplitResult) -> HTTPResponse:
+def _send_request(timed: TimedSocket, where: SplitResult) -> HTTPResponse:
     connection = HTTPConnection(str(where.hostname), where.port or 80)
     connection.sock = timed
     headers = {}
     if where.username is not None:
         pair = unquote_to_bytes(where.username) + b":" + unquote_to_bytes(where.password or "")
         headers["Authorization"] = "Basic " + base64.b64encode(pair).decode()
-    path = quote(where.path or "/", _AS_IT_IS)
-    connection.request("GET", f"{path}?{quote(where.query, _AS_IT_IS)}" if where.query else path, headers=headers)
+    path = quote(where.path or "/", _URL_CHARS)
+    connection.request("GET", f"{path}?{quote(where.query, _URL_CHARS)}" if where.query else path, headers=headers)
     return connection.getresponse()
 
 
 def _decode(data: bytes) -> NDArray[Any] | None:
-    """Decode a frame whose announced size the table of limits allows."""
+    """Decode a frame; None where it is corrupt or its announced size is beyond the limits."""
     size = measure_jpeg(data)
     if size is None:
         return None

@@ -1,4 +1,4 @@
-"""Options in a source's text: ADDRESS?name=value&name=value, read into a dataclass that knows the names."""
+"""A source's text: `ADDRESS?name=value&name=value` parsed into a dataclass, and shown without secrets."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ class Size:
 
 
 def split_address(text: str) -> tuple[str, str]:
-    """Split a source's text into its address and its options."""
+    """Split a source's text at its question mark into address and options."""
     address, _, options = text.partition("?")
     return address, options
 
 
 def show_source(text: str) -> str:
-    """Name a source on pages, in reports and in messages: without secrets, and files without their folders."""
+    """Make the name of a source for pages, reports and messages: without secrets and without folders."""
     if text.startswith("gst://"):
         return redact(hide_folders(text))
     if "://" in text:
-        return redact(re.sub(r"\s", lambda space: quote(space[0]), text))  # a space would end a password
+        return redact(re.sub(r"\s", lambda space: quote(space[0]), text))  # redact() ends a password at a space
     if text.startswith(("-", "/dev/")) or not Path(text).name:
         return redact(text)
     return redact(show_name(Path(text).name))
 
 
 def hide_folders(text: str) -> str:
-    """Leave the folders of local files out of a pipeline, or of what GStreamer says of it."""
+    """Remove the folders of local files from a pipeline, or from GStreamer's messages about it."""
     return _WORD.sub(lambda word: (word["key"] or "") + _hide_folder(word["key"] or "", word["value"]), text)
 
 
 def _hide_folder(key: str, value: str) -> str:
-    """Leave out the folders of one word, quoted or not; those of devices and of other machines stay."""
+    """Remove the folders from one word, quoted or not; device files and URLs stay."""
     mark = value[0] if value[0] in QUOTES else ""
     inner = value.strip(mark) if mark else value
     if mark and not key and "=" in inner:  # "location=/a b/c"
@@ -76,10 +76,10 @@ def _hide_folder(key: str, value: str) -> str:
 
 
 def split_url(url: str, example: str) -> SplitResult:
-    """Split the address of a network source; nothing of one that cannot be an address is quoted.
+    """Split the URL of a network source. The error quotes nothing of an invalid one, which may hold a password.
 
     Raises:
-        SourceError: It has no host, a wrong port, or signs that no address has.
+        SourceError: It has no host, an invalid port, spaces or control characters.
     """
     try:
         where = urlsplit(url)
@@ -100,12 +100,12 @@ def split_url(url: str, example: str) -> SplitResult:
 
 
 def read_options(text: str, kind: type[Options], example: str) -> Options:
-    """Read the options of a source.
+    """Parse the options of a source.
 
     Args:
         text: The whole source as the user wrote it.
         kind: A dataclass with a field for every option; it checks the values.
-        example: What a right one looks like.
+        example: A valid source, for the hint.
     """
     known = [field.name for field in fields(kind)]
     given = parse_qsl(split_address(text)[1], keep_blank_values=True)

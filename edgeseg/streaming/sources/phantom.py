@@ -1,4 +1,4 @@
-"""A moving phantom: ultrasound-like frames without a probe, a file or a patient."""
+"""phantom://: a synthetic moving ultrasound clip, without a probe, a file or a patient."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from edgeseg.streaming.sources.options import Size, read_options, split_address
 PREFIX = "phantom://"
 EXAMPLE = "phantom://?seed=1&frames=300&size=256"
 _RENDERED = 90
+"""Frames that are rendered ahead."""
 
 _SIZE = Size(256, 256)
 
 
 @dataclass(frozen=True)
 class PhantomOptions:
-    """Which clip is played; 0 frames means that it never ends."""
+    """Which clip is played; 0 frames is an endless one."""
 
     seed: int = 1
     frames: int = 0
@@ -34,14 +35,14 @@ class PhantomOptions:
 
 
 class PhantomSource(Source):
-    """Plays a phantom clip; the frames are rendered ahead and played to and fro, so that rendering costs nothing."""
+    """Plays a clip that was rendered ahead, forwards and backwards, so that rendering takes no time of the stream."""
 
     def __init__(self, text: str, colour: bool = False) -> None:
-        """Prepare a clip.
+        """Render the clip.
 
         Args:
             text: phantom:// with optional seed, frames (0: endless) and size, as in `phantom://?seed=2&frames=300`.
-            colour: Whether the model wants colour.
+            colour: Whether the model's input is colour.
         """
         if split_address(text)[0] != PREFIX:
             raise SourceError(f"Expected options after {PREFIX}, got {text}.", f"Write for example '{EXAMPLE}'.")
@@ -58,11 +59,12 @@ class PhantomSource(Source):
         if self._left == 0:
             return None
         self._left -= 1
-        image = self._images[_to_and_fro(self._position, len(self._images))]
+        image = self._images[_ping_pong(self._position, len(self._images))]
         self._position += 1
         return image
 
 
-def _to_and_fro(position: int, count: int) -> int:
+def _ping_pong(position: int, count: int) -> int:
+    """Index of the frame at a position: 0, 1, 2, 1, 0, 1, ... for three frames."""
     period = max(2 * (count - 1), 1)
     return min(position % period, period - position % period) if count > 1 else 0

@@ -1,4 +1,4 @@
-"""Exact amounts of bytes out of a pipe, without waiting for ever: for standard input and for child processes."""
+"""Frames from a pipe with a time limit: raw frames on standard input, YUV4MPEG2 from a child process."""
 
 from __future__ import annotations
 
@@ -18,86 +18,86 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import SourceError
 from edgeseg.core.limits import check_pixels
 from edgeseg.core.spec import check_choice
-from edgeseg.streaming.sources.base import STALL_S, Absence, Deadline, Notice, Source
+from edgeseg.streaming.sources.base import STALL_S, Deadline, Notice, OutageCounter, Source
 from edgeseg.streaming.sources.options import Size, read_options
 
-TICK_S = 0.1
+_POLL_S = 0.1
 EXAMPLE = "-?size=640x480&format=gray"
 CHANNELS = {"gray": 1, "bgr": 3}
 _NAME = "standard input"
-_MARK = b"FRAME\n"
-_LONGEST_LINE = 256
+_FRAME_HEADER = b"FRAME\n"
+_MAX_HEADER_BYTES = 256
 
 
 class Pipe:
-    """The reading end of a pipe; a whole frame must come within a time limit."""
+    """The reading end of a pipe, with a time limit for a complete frame."""
 
     def __init__(
-        self, descriptor: int, name: str, stall_s: float = STALL_S, tell_stall: Callable[[], None] | None = None
+        self, descriptor: int, name: str, stall_s: float = STALL_S, on_stall: Callable[[], None] | None = None
     ) -> None:
-        """Take over a file descriptor.
+        """Prepare to read.
 
         Args:
-            descriptor: What to read from; it stays the caller's to close.
-            name: What to call it in messages.
-            stall_s: How long a frame may take, from `begin_frame` to its last byte.
-            tell_stall: Called when that has passed, for a pipe that is waited for all the same.
+            descriptor: What to read from; the caller closes it.
+            name: Its name in messages.
+            stall_s: Time limit for a frame, from `begin_frame` to its last byte.
+            on_stall: Called after the limit instead of raising an error; reading then goes on.
         """
-        self._descriptor, self._name, self._tell_stall = descriptor, name, tell_stall
+        self._descriptor, self._name, self._on_stall = descriptor, name, on_stall
         self._deadline = Deadline(stall_s)
         self._stopped = threading.Event()
 
     def begin_frame(self) -> None:
-        """Begin the time of the next frame."""
+        """Start the time limit of the next frame."""
         self._deadline.restart()
 
     def read(self, count: int) -> bytearray:
-        """Read so many bytes; fewer at the end and after `interrupt`.
+        """Read exactly so many bytes; fewer at the end and after `interrupt`.
 
         Raises:
-            SourceError: The frame's time has passed.
+            SourceError: The frame took too long.
         """
         data = bytearray(count)
-        room, filled = memoryview(data), 0
+        view, filled = memoryview(data), 0
         while filled < count and self._wait():
-            got = os.readv(self._descriptor, [room[filled:]])
+            got = os.readv(self._descriptor, [view[filled:]])
             if got == 0:
                 break
             filled += got
-        room.release()
+        view.release()
         del data[filled:]
         return data
 
     def interrupt(self) -> None:
-        """Let a read that waits return with what it has."""
+        """Make a waiting `read` return what it has."""
         self._stopped.set()
 
     @property
     def interrupted(self) -> bool:
-        """Say whether somebody called `interrupt`."""
+        """Whether `interrupt` was called."""
         return self._stopped.is_set()
 
     def _wait(self) -> bool:
         while not self._stopped.is_set():
             if not self._deadline.left:
-                self._note_stall()
-            if select.select([self._descriptor], [], [], TICK_S)[0]:
+                self._handle_stall()
+            if select.select([self._descriptor], [], [], _POLL_S)[0]:
                 return True
         return False
 
-    def _note_stall(self) -> None:
-        if self._tell_stall is None:
+    def _handle_stall(self) -> None:
+        if self._on_stall is None:
             raise SourceError(
                 f"Expected frames from {self._name}, got no whole one within {self._deadline.seconds:g} s.",
                 "Check that it is running and connected.",
             )
-        self._tell_stall()
+        self._on_stall()
         self._deadline.restart()
 
 
 @dataclass(frozen=True)
 class RawOptions:
-    """How the bytes lie; without fps the writer sets the pace, with it the frames are played at that rate."""
+    """The layout of raw frames; without fps the writer sets the pace, with it they are played at that rate."""
 
     size: Size
     format: str = "gray"
@@ -109,41 +109,41 @@ class RawOptions:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Give the shape of one frame."""
+        """The array shape of one frame."""
         grey = (self.size.height, self.size.width)
         return grey if self.format == "gray" else (*grey, CHANNELS[self.format])
 
 
 class RawSource(Source):
-    """Reads frames of one size and format, one after the other, from standard input.
+    """Reads raw frames of one size and format from standard input.
 
-    A writer that falls silent is told and waited for: the frames of a pipe that is opened anew would begin anywhere.
+    A writer that stalls is reported and waited for: a pipe has no frame boundaries, so it cannot be opened again.
     """
 
-    returns = True
+    reconnects = True
 
     def __init__(self, text: str, stall_s: float = STALL_S) -> None:
         """Prepare to read.
 
         Args:
-            text: `-` with the frames' size, as in `-?size=640x480&format=gray`.
-            stall_s: How long a frame may take until the writer counts as lost.
+            text: `-` with the frame size, as in `-?size=640x480&format=gray`.
+            stall_s: After so long without a complete frame the writer counts as lost.
         """
         options = read_options(text, RawOptions, EXAMPLE)
         self._shape = options.shape
-        self._absence, self._corrupt, self._stall_s = Absence(), 0, stall_s
+        self._outages, self._corrupt, self._stall_s = OutageCounter(), 0, stall_s
         self._pipe = Pipe(_find_input(), _NAME, stall_s, self._lose)
         self.live = options.fps is None
         self.fps = options.fps or Source.fps
 
     def read(self) -> NDArray[Any] | None:
-        """Read the next frame; an unfinished one at the end is counted as corrupt."""
+        """Read the next frame; an incomplete one at the end counts as corrupt."""
         self._pipe.begin_frame()
         data = self._pipe.read(int(np.prod(self._shape)))
         whole = len(data) == np.prod(self._shape)
         self._corrupt += bool(data) and not whole and not self._pipe.interrupted
-        back = self._absence.end("Standard input")
-        self._note(back if whole else None)
+        back = self._outages.end("Standard input")
+        self._publish(back if whole else None)
         return np.frombuffer(data, np.uint8).reshape(self._shape) if whole else None
 
     def interrupt(self) -> None:
@@ -151,21 +151,21 @@ class RawSource(Source):
         self._pipe.interrupt()
 
     def _lose(self) -> None:
-        self._note(self._absence.begin(f"Expected frames on {_NAME}, got no whole one within {self._stall_s:g} s."))
+        self._publish(self._outages.begin(f"Expected frames on {_NAME}, got no whole one within {self._stall_s:g} s."))
 
-    def _note(self, notice: Notice | None) -> None:
+    def _publish(self, notice: Notice | None) -> None:
         self.health = dataclasses.replace(
             self.health,
-            interruptions=self._absence.interruptions,
-            lost_seconds=round(self._absence.seconds, 3),
+            interruptions=self._outages.interruptions,
+            lost_seconds=round(self._outages.seconds, 3),
             corrupt=self._corrupt,
         )
         if notice is not None:
-            self.tell(notice)
+            self.on_notice(notice)
 
 
 def _find_input() -> int:
-    """Give the descriptor of standard input, which a service may have closed."""
+    """Return the descriptor of standard input, which a service may have closed."""
     try:
         return sys.stdin.fileno()
     except (AttributeError, ValueError, OSError) as error:  # None, closed, or replaced by what is no file
@@ -175,7 +175,7 @@ def _find_input() -> int:
 
 
 class Y4mReader:
-    """Reads frames of three planes (4:2:0); a new header in the middle changes the size."""
+    """Reads YUV4MPEG2 frames in 4:2:0; a new stream header between frames changes the size."""
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
@@ -184,12 +184,13 @@ class Y4mReader:
     def read(self) -> NDArray[Any] | None:
         """Read the next frame as BGR; None at the end."""
         self._pipe.begin_frame()
-        line = self._pipe.read(len(_MARK))
-        while len(line) == len(_MARK) and line != _MARK:
+        line = self._pipe.read(len(_FRAME_HEADER))
+        while len(line) == len(_FRAME_HEADER) and line != _FRAME_HEADER:
             self._size = _read_size(bytes(line + self._read_rest()))
-            line = self._pipe.read(len(_MARK))
+            line = self._pipe.read(len(_FRAME_HEADER))
         height, width = self._size
-        planes = self._pipe.read(height * width * 3 // 2) if line == _MARK else b""
+        # a plane of luma and two of chroma at a quarter of the size
+        planes = self._pipe.read(height * width * 3 // 2) if line == _FRAME_HEADER else b""
         if not planes or len(planes) < height * width * 3 // 2:
             return None
         flat = np.frombuffer(planes, np.uint8).reshape(height * 3 // 2, width)
@@ -197,7 +198,7 @@ class Y4mReader:
 
     def _read_rest(self) -> bytes:
         line = b""
-        while not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
+        while not line.endswith(b"\n") and len(line) < _MAX_HEADER_BYTES:
             packet = self._pipe.read(1)
             if not packet:
                 break

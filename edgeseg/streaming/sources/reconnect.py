@@ -1,4 +1,4 @@
-"""A live source that is opened again when it is lost: a cable that is pulled and put back, a server that restarts."""
+"""Sources that open another source again: after a fault (`ReconnectingSource`) or at its end (`LoopedSource`)."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import SourceError
 from edgeseg.streaming.sources.base import Health, Notice, Source
 
-PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""How long to wait before each attempt; the last holds for all that follow.
+RETRY_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Exponential back-off before each attempt; the last value repeats.
 
-They begin anew once the source has given frames for longer than its last pause: one that comes and goes is not asked
-twice a second.
+It starts again once the source has delivered frames for longer than the last pause, so that one which fails soon after
+every connection is not opened twice a second.
 """
 
 
 class ReconnectingSource(Source):
-    """Passes frames on, and looks for the source again and again where it fails after its first frame."""
+    """Opens a live source again, with exponential back-off, when it fails after its first frame."""
 
     live = True
 
     def __init__(
-        self, open_again: Callable[[], Source], source: Source, pauses_s: tuple[float, ...] = PAUSES_S
+        self, open_again: Callable[[], Source], source: Source, retry_pauses_s: tuple[float, ...] = RETRY_PAUSES_S
     ) -> None:
         """Take over a source.
 
         Args:
-            open_again: Opens the same source anew.
+            open_again: Opens the same source again.
             source: The source, open.
-            pauses_s: How long to wait before each attempt.
+            retry_pauses_s: The back-off.
         """
-        self._open_again, self._pauses_s = open_again, pauses_s
+        self._open_again, self._retry_pauses_s = open_again, retry_pauses_s
         self._source: Source | None = source
         self._seen = False
         self._attempts = 0
@@ -47,10 +47,10 @@ class ReconnectingSource(Source):
         self.fps, self.region, self.mm_per_px = source.fps, source.region, source.mm_per_px
 
     def read(self) -> NDArray[Any] | None:
-        """Wait for the next frame, also through interruptions.
+        """Wait for the next frame, through any number of interruptions.
 
         Raises:
-            SourceError: It never gave a frame.
+            SourceError: The source failed before its first frame.
         """
         lost, image = True, None
         while lost and not self._stopped.is_set():
@@ -58,14 +58,14 @@ class ReconnectingSource(Source):
         return image
 
     def interrupt(self) -> None:
-        """Stop waiting, for the frame or for the source."""
+        """Stop waiting, for a frame or for the next attempt."""
         self._stopped.set()
         source = self._source
         if source is not None:
             source.interrupt()
 
     def close(self) -> None:
-        """Let go of the source."""
+        """Close the source and add its faults to the total."""
         source, self._source = self._source, None
         if source is not None:
             self._past = _add(self._past, source.health)
@@ -100,12 +100,12 @@ class ReconnectingSource(Source):
         if self._lost_at is None:
             self._lost_at = monotonic()
             self._past = dataclasses.replace(self._past, interruptions=self._past.interruptions + 1)
-            self.tell(Notice("lost", f"{error.message} Looking for it again."))
+            self.on_notice(Notice("lost", f"{error.message} Looking for it again."))
         self._stopped.wait(self._find_pause(self._attempts))
         self._attempts += 1
 
     def _find_pause(self, attempt: int) -> float:
-        return self._pauses_s[min(attempt, len(self._pauses_s) - 1)]
+        return self._retry_pauses_s[min(attempt, len(self._retry_pauses_s) - 1)]
 
     def _note_frame(self, source: Source) -> None:
         self._seen = True
@@ -115,7 +115,7 @@ class ReconnectingSource(Source):
         self.arrived_at = source.arrived_at
         if self._lost_at is not None:
             seconds = self._count_lost_time(self._lost_at)
-            self.tell(Notice("back", f"The source is back after {seconds:.1f} s."))
+            self.on_notice(Notice("back", f"The source is back after {seconds:.1f} s."))
         self.health = _add(self._past, source.health)
 
     def _count_lost_time(self, since: float) -> float:
@@ -135,13 +135,13 @@ def _add(one: Health, other: Health) -> Health:
 
 
 class LoopedSource(Source):
-    """Plays a source again and again."""
+    """Plays a recorded source again at its end."""
 
     def __init__(self, open_again: Callable[[], Source], source: Source) -> None:
         """Take over a source.
 
         Args:
-            open_again: Opens the same source anew.
+            open_again: Opens the same source again.
             source: The source, open.
         """
         self._open_again, self._source = open_again, source
@@ -149,11 +149,11 @@ class LoopedSource(Source):
         self.fps, self.region, self.mm_per_px = source.fps, source.region, source.mm_per_px
 
     def read(self) -> NDArray[Any]:
-        """Give the next image, after the last the first."""
-        self._source.tell = self.tell
+        """Return the next image; after the last one, the first."""
+        self._source.on_notice = self.on_notice
         image = self._source.read()
         if image is None:
-            self._begin_again()
+            self._reopen()
             image = self._source.read()
         self.health = dataclasses.replace(self._source.health, corrupt=self._corrupt + self._source.health.corrupt)
         self.name = self._source.name
@@ -162,14 +162,14 @@ class LoopedSource(Source):
         return image
 
     def interrupt(self) -> None:
-        """Wake a read that waits."""
+        """Wake a waiting `read`."""
         self._source.interrupt()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the source."""
         self._source.close()
 
-    def _begin_again(self) -> None:
+    def _reopen(self) -> None:
         self._corrupt += self._source.health.corrupt
         self._source.close()
         self._source = self._open_again()

@@ -1,4 +1,4 @@
-"""A page in the browser that shows the stream live: picture, mask, and whether the budget is held."""
+"""The live page: a sink that serves the stream to browsers, with mask, figures and the budget's verdict."""
 
 from edgeseg.streaming.viewer.viewer import WebViewer
 

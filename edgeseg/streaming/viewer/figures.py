@@ -1,23 +1,28 @@
-"""What the page is told of the whole stream: rates, ages, times, heat, and how source and recording fare.
+"""The JSON of the live page: `Numbers` of the whole stream, which pages poll, and `PictureFigures` of one picture.
 
-What is about one frame, as areas are, travels with its picture (figures.py).
+The figures of a picture are sent in the headers of its own part, so that areas never belong to another frame than the
+one on the screen. Field names are keys of the page's scripts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 
+from edgeseg.core.spec import ClassSpec
 from edgeseg.core.stats import Percentiles
+from edgeseg.inference.masks import measure_areas
 from edgeseg.machine.thermal import Thermal
 from edgeseg.streaming.sinks.base import LatestResultSink
 from edgeseg.streaming.sources.base import LatestSlot
-from edgeseg.streaming.viewer.state import KEPT_FRAMES, Broadcast, TimedNotice
+from edgeseg.streaming.tracking import Picture
+from edgeseg.streaming.viewer.state import KEPT_FRAMES, TimedNotice, ViewerContext
 
 
 @dataclass(frozen=True)
 class BackendNumbers:
-    """What the network runs on, and why not on what was asked for."""
+    """The backend in use, the one that was requested, and why they differ."""
 
     name: str
     requested: str
@@ -26,7 +31,7 @@ class BackendNumbers:
 
 @dataclass(frozen=True)
 class NoticeNumbers:
-    """What happened to the source, and how long ago."""
+    """A notice about the source, and its age."""
 
     state: str
     sentence: str
@@ -35,7 +40,7 @@ class NoticeNumbers:
 
 @dataclass(frozen=True)
 class RecordingNumbers:
-    """Whether results are being recorded, how many were, and why no more are."""
+    """State of the recording; `failure` says why it ended."""
 
     on: bool
     taken: int
@@ -45,7 +50,7 @@ class RecordingNumbers:
 
 @dataclass(frozen=True)
 class CameraNumbers:
-    """What the page asks its device's camera for."""
+    """What the page requests of its device's camera."""
 
     width: int
     height: int
@@ -54,10 +59,10 @@ class CameraNumbers:
 
 @dataclass(frozen=True)
 class Numbers:
-    """Everything the page shows in words and figures; times are those of the newest frames."""
+    """Everything the page shows of the stream; times are those of the newest frames."""
 
     stream: str
-    """Differs from stream to stream, for a page that outlives one."""
+    """A random name, by which an open page notices that another stream runs at its address."""
     model: str
     source: str
     backend: BackendNumbers
@@ -75,20 +80,20 @@ class Numbers:
     latency_ms: dict[str, Percentiles]
     ages_ms: tuple[float, ...]
     judged: bool
-    """Whether the budget counts: not where every frame of a recorded source is waited for."""
+    """Whether the budget counts; with --every-frame it does not."""
     thermal: Thermal
     notices: tuple[NoticeNumbers, ...]
-    """The newest last; the source is lost while the last one says so."""
+    """The newest last; while that one says "lost", the source is."""
     recording: RecordingNumbers | None
-    """None where no folder was named."""
+    """None without --record."""
     camera: CameraNumbers | None
-    """None where the frames come from somewhere else."""
+    """None where the frames do not come from the page."""
 
 
-def collect_numbers(broadcast: Broadcast) -> Numbers:
-    """Collect what the page shows at this moment."""
-    info, live_state = broadcast.info, broadcast.live_state
-    seen, times, backend = live_state.look(), info.recorder.report(window=KEPT_FRAMES), info.backend()
+def collect_numbers(context: ViewerContext) -> Numbers:
+    """Collect the figures of this moment."""
+    info, live_state = context.info, context.live_state
+    seen, times, backend = live_state.snapshot(), info.recorder.report(window=KEPT_FRAMES), info.backend()
     return Numbers(
         stream=live_state.name,
         model=info.model,
@@ -107,15 +112,15 @@ def collect_numbers(broadcast: Broadcast) -> Numbers:
         latency_ms=times.latency_ms,
         ages_ms=tuple(round(age, 2) for age in seen.ages_ms),
         judged=not info.every_frame,
-        thermal=broadcast.thermometer.read(),
-        notices=tuple(_tell_notice(heard) for heard in seen.notices),
-        recording=_describe_recording(broadcast.recording),
+        thermal=context.thermal.read(),
+        notices=tuple(_describe_notice(notice) for notice in seen.notices),
+        recording=_describe_recording(context.recording),
         camera=_describe_camera(info.latest_slot),
     )
 
 
-def _tell_notice(heard: TimedNotice) -> NoticeNumbers:
-    return NoticeNumbers(heard.notice.state, heard.notice.sentence, round(monotonic() - heard.at, 1))
+def _describe_notice(timed: TimedNotice) -> NoticeNumbers:
+    return NoticeNumbers(timed.notice.state, timed.notice.sentence, round(monotonic() - timed.at, 1))
 
 
 def _describe_recording(recording: LatestResultSink | None) -> RecordingNumbers | None:
@@ -126,6 +131,57 @@ def _describe_recording(recording: LatestResultSink | None) -> RecordingNumbers 
 
 
 def _describe_camera(latest_slot: LatestSlot | None) -> CameraNumbers | None:
-    return (
-        None if latest_slot is None else CameraNumbers(latest_slot.size.width, latest_slot.size.height, latest_slot.fps)
+    if latest_slot is None:
+        return None
+    return CameraNumbers(latest_slot.size.width, latest_slot.size.height, latest_slot.fps)
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """A class, its CSS colour, and its area in the mask that is shown."""
+
+    name: str
+    colour: str
+    area_px: int
+    area_mm2: float | None
+
+
+@dataclass(frozen=True)
+class PictureFigures:
+    """The figures of one picture."""
+
+    stream: str
+    """The stream's random name."""
+    number: int
+    """Of the frame that is shown."""
+    name: str
+    """Of its file, where it has one."""
+    mask_number: int
+    """Of the frame that was segmented; an older one where the mask was warped."""
+    frame_px: tuple[int, int]
+    """Width and height."""
+    classes: tuple[ClassFigures, ...]
+
+
+def measure_picture(
+    picture: Picture, classes: Sequence[ClassSpec], mm_per_px: float | None, stream: str = ""
+) -> PictureFigures:
+    """Measure the mask of a picture, as it is shown."""
+    height, width = picture.labels.shape
+    areas = measure_areas(picture.labels, classes, mm_per_px)
+    return PictureFigures(
+        stream=stream,
+        number=picture.number,
+        name=picture.name,
+        mask_number=picture.mask_number,
+        frame_px=(width, height),
+        classes=tuple(
+            ClassFigures(area.name, write_colour(spec), area.area_px, area.area_mm2)
+            for spec, area in zip(classes, areas, strict=True)
+        ),
     )
+
+
+def write_colour(spec: ClassSpec) -> str:
+    """Write a colour for CSS."""
+    return "#{:02x}{:02x}{:02x}".format(*spec.colour)

@@ -1,4 +1,8 @@
-"""The sink behind the page: hands results over and does nothing else on the stream's thread."""
+"""`WebViewer`: the sink behind the live page, and the handler of its HTTP requests.
+
+The picture is an MJPEG stream (multipart/x-mixed-replace): each part is a JPEG with the mask drawn in, and its figures
+in a header. It is drawn and encoded on the client's thread, so the stream's thread only fills `LiveState`.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +25,24 @@ from edgeseg.core.spec import ClassSpec
 from edgeseg.inference.masks import OPACITY, draw_overlay
 from edgeseg.streaming.sinks.base import LatestResultSink, Result, Sink, StreamInfo
 from edgeseg.streaming.sources.base import Frame, Notice
-from edgeseg.streaming.tracking import MaskTracker, Picture, show_result
-from edgeseg.streaming.viewer.figures import collect_numbers
-from edgeseg.streaming.viewer.state import SEATS, SEATS_PER_ADDRESS, Broadcast, measure_picture
+from edgeseg.streaming.tracking import MaskTracker, Picture, make_picture
+from edgeseg.streaming.viewer.figures import collect_numbers, measure_picture
+from edgeseg.streaming.viewer.state import MAX_VIEWERS, MAX_VIEWERS_PER_ADDRESS, ViewerContext
 from edgeseg.web.access import THIS_MACHINE, Access, split_target
-from edgeseg.web.server import LocalHandler, open_server
+from edgeseg.web.server import RequestHandler, open_server
 
 JPEG_QUALITY = 88
-SLOWEST_FPS, FASTEST_FPS = 0.1, 60.0
-LOOK_UP_SECONDS = 0.5
+MIN_FPS, MAX_FPS = 0.1, 60.0
+POLL_SECONDS = 0.5
+"""How often a thread without a new picture checks whether its client has left."""
 CONTENT_TYPE = "multipart/x-mixed-replace; boundary=frame"
-FIGURES = "X-Edgeseg-Figures"
-LAST_END = b"--frame--\r\n"
+FIGURES_HEADER = "X-Edgeseg-Figures"
+CLOSING_DELIMITER = b"--frame--\r\n"
+"""After the last part (RFC 2046, 5.1.1)."""
+SEND_BUFFER_BYTES = 128 * 1024
+"""Small, so that a slow client gets a newer picture next and not a queue of old ones."""
+PAGE_NAME_LENGTH = 40
+FOLDER = Path(__file__).parent / "page"
 HTML, CSS, SCRIPT = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
 PAGE_FILES = {
     "/page.css": CSS,
@@ -54,88 +64,80 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-UNSENT_BYTES = 128 * 1024
-PAGE_NAME_LENGTH = 40
+"""Keep pictures of patients on this machine: no other site may load, embed or cache them."""
 
 
-@dataclass(frozen=True)
-class JpegOptions:
-    """How a client wants its picture."""
+class WebViewer(Sink):
+    """Serves the stream to browsers at `url`; drawing and sending take no time of the stream's thread."""
 
-    opacity: float = OPACITY
-    fps: float = 30.0
+    def __init__(
+        self,
+        info: StreamInfo,
+        classes: Sequence[ClassSpec],
+        port: int = 8765,
+        track_mask: bool = True,
+        access: Access = THIS_MACHINE,
+        recording: LatestResultSink | None = None,
+    ) -> None:
+        """Start serving.
 
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.opacity <= 1.0:
-            raise ValueError(f"expected opacity from 0 to 1, got {self.opacity}")
-        if not SLOWEST_FPS <= self.fps <= FASTEST_FPS:
-            raise ValueError(f"expected fps from {SLOWEST_FPS:g} to {FASTEST_FPS:g}, got {self.fps}")
+        Args:
+            info: The stream.
+            classes: Names and colours, in the order of the labels.
+            port: The port; 0 takes any free one.
+            track_mask: Whether to show the newest frame with the mask warped onto it, or the frame that was segmented.
+            access: Where to serve, and the access control.
+            recording: The recording that the page's button switches on and off.
 
+        Raises:
+            OutputError: The port is in use.
+        """
+        self._context = ViewerContext(info, tuple(classes), recording)
+        self._server = open_server(port, partial(ViewerHandler, self._context), "edgeseg-viewer", access)
+        watching = self._context.viewers.has_any
+        self._tracker = MaskTracker(self._context.live_state.show, watching) if track_mask else None
+        self._closed = False
+        self.url = access.write_url(self._server.server_port)
 
-def read_jpeg_options(query: str) -> JpegOptions:
-    """Read a wish from the part of an address after the question mark.
+    def publish(self, result: Result) -> None:
+        """Show a result."""
+        self._context.live_state.count_result(result)
+        if self._tracker is None:
+            self._context.live_state.show(make_picture(result))
+        else:
+            self._tracker.publish(result)
 
-    Raises:
-        ValueError: A value is no number or out of range.
-    """
-    given = {name: float(value) for name, value in parse_qsl(query) if name in ("opacity", "fps")}
-    return JpegOptions(**given)
+    def on_frame(self, frame: Frame) -> None:
+        """Show a frame with the last mask, until its own is there."""
+        self._context.live_state.count_frame(frame)
+        if self._tracker is not None:
+            self._tracker.on_frame(frame)
 
+    def on_notice(self, notice: Notice) -> None:
+        """Show a notice about the source."""
+        self._context.live_state.add_notice(notice)
 
-def stream_parts(broadcast: Broadcast, jpeg_options: JpegOptions, client: socket.socket) -> Iterator[bytes]:
-    """Give the bytes of the response until the stream ends or the client hangs up."""
-    live_state, seen = broadcast.live_state, 0
-    while not has_hung_up(client):
-        shown = live_state.wait_newer(seen, LOOK_UP_SECONDS)
-        if shown is not None:
-            due, seen = monotonic() + 1.0 / jpeg_options.fps, shown.number
-            yield write_part(broadcast, shown.picture, jpeg_options.opacity)
-            live_state.wait_end(max(0.0, due - monotonic()))
-        elif live_state.ended:
-            yield LAST_END
+    def close(self) -> None:
+        """End the server, after open pages had about a second to learn that the stream has ended."""
+        if self._closed:
             return
+        self._closed = True
+        if self._tracker is not None:
+            self._tracker.close()
+        self._context.live_state.end()
+        self._context.viewers.wait_for_pages()
+        self._server.stop()
 
 
-def write_part(broadcast: Broadcast, picture: Picture, opacity: float) -> bytes:
-    """Write a picture and its own figures as one part of the response."""
-    figures = measure_picture(picture, broadcast.classes, broadcast.info.mm_per_px, broadcast.live_state.name)
-    jpeg = encode_picture(picture, broadcast.classes, opacity)
-    head = (
-        "--frame",
-        "Content-Type: image/jpeg",
-        f"Content-Length: {len(jpeg)}",
-        f"{FIGURES}: {json.dumps(to_plain(figures))}",
-        "\r\n",
-    )
-    return "\r\n".join(head).encode("ascii") + jpeg + b"\r\n"
+class ViewerHandler(RequestHandler):
+    """Answers one request: GET for page, picture and figures, POST for camera images and the recording."""
 
-
-def encode_picture(picture: Picture, classes: Sequence[ClassSpec], opacity: float) -> bytes:
-    """Draw a picture with its mask and make a JPEG of it."""
-    image = draw_overlay(picture.image, picture.labels, classes, opacity)
-    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return encoded.tobytes()
-
-
-def has_hung_up(client: socket.socket) -> bool:
-    """Say whether a client that has nothing left to send became readable, which means that it left."""
-    readable = select.poll()  # select() takes no file descriptor above 1023
-    readable.register(client, select.POLLIN)
-    return bool(readable.poll(0))
-
-
-FOLDER = Path(__file__).parent / "page"
-
-
-class ViewerHandler(LocalHandler):
-    """Answers one request: GET shows, POST orders."""
-
-    def __init__(self, broadcast: Broadcast, *args: Any) -> None:
-        self._broadcast = broadcast
+    def __init__(self, context: ViewerContext, *args: Any) -> None:
+        self._context = context
         super().__init__(*args)
 
-    def answer(self) -> None:
-        """Answer a request for the page, the picture or the numbers."""
+    def handle_get(self) -> None:
+        """Send the page, its files, the figures or the picture."""
         path, query = split_target(self.path)
         if path == "/":
             cookie = self.access.make_cookie(self.reached_at[1])
@@ -149,8 +151,8 @@ class ViewerHandler(LocalHandler):
         else:
             self._refuse_unknown()
 
-    def obey(self, body: bytes) -> None:
-        """Take a picture of the page's camera, or switch the recording."""
+    def handle_post(self, body: bytes) -> None:
+        """Take an image of the page's camera, or switch the recording."""
         path, query = split_target(self.path)
         if path == "/camera":
             self._take_camera_picture(query, body)
@@ -160,33 +162,33 @@ class ViewerHandler(LocalHandler):
             self._refuse_unknown()
 
     def end_headers(self) -> None:
-        """Add to every answer what keeps the picture of a patient on this machine."""
+        """Add the security headers to every response."""
         for name, value in HEADERS.items():
             self.send_header(name, value)
-        camera = "()" if self._broadcast.info.latest_slot is None else "(self)"
+        camera = "()" if self._context.info.latest_slot is None else "(self)"
         self.send_header("Permissions-Policy", f"camera={camera}, microphone=(), geolocation=()")
         super().end_headers()
 
     def _take_camera_picture(self, query: str, body: bytes) -> None:
-        latest_slot = self._broadcast.info.latest_slot
+        latest_slot = self._context.info.latest_slot
         if latest_slot is None:
             self.refuse(HTTPStatus.NOT_FOUND, "This stream does not take its frames from the page.")
         elif self.headers.get_content_type() != "image/jpeg":
-            self.refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Expected a picture of the type image/jpeg.")
+            self.refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Expected an image of the type image/jpeg.")
         elif not latest_slot.put("".join(_read_pages(query)), body):
             self.refuse(HTTPStatus.CONFLICT, "The camera of another page is in use.")
         else:
-            self._say_done()
+            self._send_no_content()
 
     def _switch_recording(self, is_on: bool) -> None:
-        recording = self._broadcast.recording
+        recording = self._context.recording
         if recording is None:
             self.refuse(HTTPStatus.NOT_FOUND, "This stream has no folder for a recording: start it with --record DIR.")
         else:
             recording.turn(is_on)
-            self._say_done()
+            self._send_no_content()
 
-    def _say_done(self) -> None:
+    def _send_no_content(self) -> None:
         self.send_response(HTTPStatus.NO_CONTENT)
         self.end_headers()
 
@@ -194,13 +196,13 @@ class ViewerHandler(LocalHandler):
         self.refuse(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
 
     def _send_numbers(self, query: str) -> None:
-        audience, pages = self._broadcast.audience, _read_pages(query)
+        viewers, pages = self._context.viewers, _read_pages(query)
         for page in pages:
-            audience.note_page(page, told_end=False)
-        numbers = collect_numbers(self._broadcast)
+            viewers.note_poll(page, saw_end=False)
+        numbers = collect_numbers(self._context)
         self.send(HTTPStatus.OK, "application/json", json.dumps(to_plain(numbers)).encode())
         for page in pages:
-            audience.note_page(page, numbers.ended)
+            viewers.note_poll(page, numbers.ended)
 
     def _send_picture(self, query: str) -> None:
         try:
@@ -208,84 +210,88 @@ class ViewerHandler(LocalHandler):
         except ValueError as error:
             self.refuse(HTTPStatus.BAD_REQUEST, f"The picture cannot be drawn like that: {error}.")
             return
-        with self._broadcast.audience.take_seat(self.client_address[0]) as seated:
-            if not seated:
+        with self._context.viewers.subscribe(self.client_address[0]) as admitted:
+            if not admitted:
                 self.refuse(
                     HTTPStatus.SERVICE_UNAVAILABLE,
-                    f"{SEATS} windows are watching already, or {SEATS_PER_ADDRESS} from there: close one first.",
+                    f"{MAX_VIEWERS} windows are watching already, or {MAX_VIEWERS_PER_ADDRESS} from your address: "
+                    "close one first.",
                 )
                 return
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT_BYTES)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             self.send_response(HTTPStatus.OK)
             self.send_header("Content-Type", CONTENT_TYPE)
             self.end_headers()
-            for part in stream_parts(self._broadcast, jpeg_options, self.connection):
+            for part in stream_parts(self._context, jpeg_options, self.connection):
                 self.wfile.write(part)
 
 
 def _read_pages(query: str) -> list[str]:
-    """Read the name that a page gives itself."""
+    """Read the random name of the page that sent the request."""
     return [page[:PAGE_NAME_LENGTH] for page in parse_qs(query).get("page", [])]
 
 
-class WebViewer(Sink):
-    """Shows the stream at `url` to browsers; drawing and sending cost the stream nothing."""
+@dataclass(frozen=True)
+class JpegOptions:
+    """The query of a request for the picture."""
 
-    def __init__(
-        self,
-        info: StreamInfo,
-        classes: Sequence[ClassSpec],
-        port: int = 8765,
-        hold: bool = True,
-        access: Access = THIS_MACHINE,
-        recording: LatestResultSink | None = None,
-    ) -> None:
-        """Start serving.
+    opacity: float = OPACITY
+    fps: float = 30.0
 
-        Args:
-            info: What is shown beside the picture.
-            classes: Names and colours, in the order of the labels.
-            port: Where to serve; 0 takes any free port.
-            hold: Whether the newest frame is shown with the mask carried onto it, or the frame that the mask is of.
-            access: Where to serve, and what is demanded of clients.
-            recording: What the page may switch on and off.
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.opacity <= 1.0:
+            raise ValueError(f"expected opacity from 0 to 1, got {self.opacity}")
+        if not MIN_FPS <= self.fps <= MAX_FPS:
+            raise ValueError(f"expected fps from {MIN_FPS:g} to {MAX_FPS:g}, got {self.fps}")
 
-        Raises:
-            OutputError: The port is in use.
-        """
-        self._broadcast = Broadcast(info, tuple(classes), recording)
-        self._server = open_server(port, partial(ViewerHandler, self._broadcast), "edgeseg-viewer", access)
-        self._holder = (
-            MaskTracker(self._broadcast.live_state.show, self._broadcast.audience.is_watching) if hold else None
-        )
-        self._closed = False
-        self.url = access.write_url(self._server.server_port)
 
-    def publish(self, result: Result) -> None:
-        """Make a result the one that is shown."""
-        self._broadcast.live_state.publish(result)
-        if self._holder is None:
-            self._broadcast.live_state.show(show_result(result))
-        else:
-            self._holder.publish(result)
+def read_jpeg_options(query: str) -> JpegOptions:
+    """Parse the query of a request for the picture.
 
-    def see(self, frame: Frame) -> None:
-        """Show a frame before its own mask is there."""
-        self._broadcast.live_state.count_frame(frame)
-        if self._holder is not None:
-            self._holder.see(frame)
+    Raises:
+        ValueError: A value is no number or out of range.
+    """
+    given = {name: float(value) for name, value in parse_qsl(query) if name in ("opacity", "fps")}
+    return JpegOptions(**given)
 
-    def notice(self, notice: Notice) -> None:
-        """Tell the page what happened to the source."""
-        self._broadcast.live_state.hear(notice)
 
-    def close(self) -> None:
-        """End the server; open pages get about a second to hear that the stream has ended."""
-        if self._closed:
+def stream_parts(context: ViewerContext, jpeg_options: JpegOptions, client: socket.socket) -> Iterator[bytes]:
+    """Yield the parts of the response until the stream ends or the client disconnects."""
+    live_state, seen = context.live_state, 0
+    while not has_disconnected(client):
+        shown = live_state.wait_newer(seen, POLL_SECONDS)
+        if shown is not None:
+            due, seen = monotonic() + 1.0 / jpeg_options.fps, shown.number
+            yield write_part(context, shown.picture, jpeg_options.opacity)
+            live_state.wait_end(max(0.0, due - monotonic()))
+        elif live_state.ended:
+            yield CLOSING_DELIMITER
             return
-        self._closed = True
-        if self._holder is not None:
-            self._holder.close()
-        self._broadcast.live_state.end()
-        self._broadcast.audience.wait_told()
-        self._server.stop()
+
+
+def write_part(context: ViewerContext, picture: Picture, opacity: float) -> bytes:
+    """Write a picture and its figures as one part of the response."""
+    figures = measure_picture(picture, context.classes, context.info.mm_per_px, context.live_state.name)
+    jpeg = encode_picture(picture, context.classes, opacity)
+    head = (
+        "--frame",
+        "Content-Type: image/jpeg",
+        f"Content-Length: {len(jpeg)}",
+        f"{FIGURES_HEADER}: {json.dumps(to_plain(figures))}",
+        "\r\n",
+    )
+    return "\r\n".join(head).encode("ascii") + jpeg + b"\r\n"
+
+
+def encode_picture(picture: Picture, classes: Sequence[ClassSpec], opacity: float) -> bytes:
+    """Draw the mask onto a picture and encode it as JPEG."""
+    image = draw_overlay(picture.image, picture.labels, classes, opacity)
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return encoded.tobytes()
+
+
+def has_disconnected(client: socket.socket) -> bool:
+    """Tell whether a client has left: it sends nothing more, so its socket is readable only at its end."""
+    readable = select.poll()  # select() takes no file descriptor above 1023
+    readable.register(client, select.POLLIN)
+    return bool(readable.poll(0))

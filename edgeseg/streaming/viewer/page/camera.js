@@ -1,6 +1,6 @@
-/* This device's camera, sent to the stream picture by picture: the next one only when the last one is there. */
+/* This device's camera: JPEG images are uploaded one at a time, the next one after the response to the last. */
 
-import { find, makeName, order, say, setText } from "./elements.js";
+import { find, makeName, post, say, setText } from "./elements.js";
 
 const QUALITY = 0.85;
 const RETRY_MS = 500;
@@ -10,14 +10,14 @@ const REFUSALS = {
   NotReadableError: "The camera is in use by another program.",
 };
 const NOT_OFFERED =
-  "Browsers give a camera only to pages from localhost or by https: open this page on the machine itself or through an SSH tunnel.";
+  "Browsers allow a camera only on localhost or https: open this page on the machine itself or through an SSH tunnel.";
 
 const canvas = document.createElement("canvas");
-let wish = null;
+let requested = null;
 let media = null;
 
 export function offerCamera(camera) {
-  wish = camera;
+  requested = camera;
   find("camera").hidden = camera === null;
   if (camera === null) {
     stopCamera();
@@ -37,7 +37,7 @@ async function startCamera() {
     return;
   }
   try {
-    media = await navigator.mediaDevices.getUserMedia({ audio: false, video: describeCamera(wish) });
+    media = await navigator.mediaDevices.getUserMedia({ audio: false, video: describeCamera(requested) });
     find("viewfinder").srcObject = media;
     await find("viewfinder").play();
   } catch (error) {
@@ -46,33 +46,33 @@ async function startCamera() {
     return;
   }
   const used = media;
-  used.getVideoTracks()[0].addEventListener("ended", () => used === media && endCamera("The camera was taken away."));
+  used.getVideoTracks()[0].addEventListener("ended", () => used === media && endCamera("The camera was disconnected."));
   setText("camera", "Stop this device's camera");
-  say("The stream now sees what this device's camera sees.");
+  say("The stream now shows this device's camera.");
   sendPictures(used, `camera?page=${makeName()}`);
 }
 
-/* On phones, the camera at the back: it can look at a scanner's screen. */
+/* "environment" is the rear camera of a phone, which can film a scanner's screen. */
 function describeCamera({ width, height, fps }) {
   return { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: fps }, facingMode: "environment" };
 }
 
 async function sendPictures(used, path) {
-  let told = "";
+  let shown = "";
   while (used === media) {
     await waitForFrame();
     const jpeg = used === media ? await takePicture() : null;
     if (jpeg === null) {
       continue;
     }
-    const refusal = await order(path, jpeg, "image/jpeg");
-    if (refusal && refusal !== told && used === media) {
+    const refusal = await post(path, jpeg, "image/jpeg");
+    if (refusal && refusal !== shown && used === media) {
       say(refusal);
     }
     if (refusal) {
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
-    told = refusal;
+    shown = refusal;
   }
 }
 
@@ -82,7 +82,7 @@ function waitForFrame() {
     if (video.requestVideoFrameCallback) {
       video.requestVideoFrameCallback(resolve);
     } else {
-      setTimeout(resolve, 1000 / wish.fps);
+      setTimeout(resolve, 1000 / requested.fps);
     }
   });
 }
@@ -92,7 +92,7 @@ function takePicture() {
   if (video.videoWidth === 0) {
     return null;
   }
-  const scale = Math.min(1, Math.max(wish.width, wish.height) / Math.max(video.videoWidth, video.videoHeight));
+  const scale = Math.min(1, Math.max(requested.width, requested.height) / Math.max(video.videoWidth, video.videoHeight));
   canvas.width = Math.round(scale * video.videoWidth);
   canvas.height = Math.round(scale * video.videoHeight);
   canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);

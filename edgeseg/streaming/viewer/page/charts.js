@@ -1,4 +1,4 @@
-/* Small line charts: one line, the ground under it, and a dashed line to compare it with. */
+/* Small line charts: one line, the area under it, and a dashed line to compare it with. */
 
 import { find } from "./elements.js";
 
@@ -26,7 +26,7 @@ class Chart {
     return part;
   }
 
-  /* The newest value stands at the right edge, whatever is cut off at the top. */
+  /* The newest value is at the right edge; values beyond the scale are clipped. */
   draw(values, limit, top, mark) {
     const step = WIDTH / (this.length - 1);
     const first = this.length - values.length;
@@ -44,7 +44,7 @@ class Chart {
 const ages = new Chart("age-chart", 300);
 const rates = new Chart("rate-chart", 60);
 
-/* Up to three budgets high: one very late frame must not press all others flat. */
+/* The scale ends at three budgets: one very late frame must not flatten all others. */
 export function drawAges(values, budget) {
   const top = Math.min(3 * budget, Math.max(1.5 * budget, 1.1 * Math.max(...values, 0)));
   ages.draw(values, budget, top, `${budget} ms`);

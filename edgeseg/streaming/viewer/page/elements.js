@@ -1,4 +1,4 @@
-/* What every part of the page does with its elements. */
+/* Helpers that every part of the page uses. */
 
 export function find(id) {
   return document.getElementById(id);
@@ -11,7 +11,7 @@ export function setText(id, text) {
   }
 }
 
-/* A sentence under the buttons, which a screen reader says when it is idle. */
+/* Show a sentence under the buttons; it is a live region, so a screen reader reads it out. */
 export function say(sentence) {
   setText("said", sentence);
 }
@@ -24,13 +24,13 @@ export function formatCount(count) {
   return count.toLocaleString("en");
 }
 
-/* crypto.randomUUID is there on secure pages only, which one in a local network is not. */
+/* crypto.randomUUID exists only in secure contexts, which plain http in a local network is not. */
 export function makeName() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/* Tell the stream to do something; gives the answer's sentence where it refuses, else nothing. */
-export async function order(path, body = null, kind = "text/plain") {
+/* Send a POST request; returns the server's sentence when it refuses, else an empty string. */
+export async function post(path, body = null, kind = "text/plain") {
   try {
     const answer = await fetch(path, { method: "POST", body, headers: { "Content-Type": kind } });
     return answer.ok ? "" : (await answer.text()).trim();

@@ -1,4 +1,4 @@
-/* Everything that is told in words and figures. */
+/* Everything that the page shows as text and numbers. */
 
 import { drawAges, drawRates } from "./charts.js";
 import { find, formatCount, formatTime, setText } from "./elements.js";
@@ -38,11 +38,11 @@ function showStream(numbers) {
 
 function showBoard({ backend, thermal }) {
   const { name, requested, fallback_reason: reason } = backend;
-  setText("backend", requested === name || requested === "auto" ? name : `${name} (asked for: ${requested})`);
+  setText("backend", requested === name || requested === "auto" ? name : `${name} (requested: ${requested})`);
   setText("fallback", reason ?? "");
   find("fallback").hidden = !reason;
-  const heat = thermal.celsius === null ? "not told by this machine" : `${thermal.celsius.toFixed(1)} °C`;
-  setText("heat", thermal.throttled ? `${heat}, slowed down by heat` : heat);
+  const heat = thermal.celsius === null ? "unknown on this machine" : `${thermal.celsius.toFixed(1)} °C`;
+  setText("heat", thermal.throttled ? `${heat}, throttled by heat` : heat);
   find("heat").classList.toggle("warning", thermal.throttled === true);
 }
 
@@ -58,7 +58,7 @@ function showAges(numbers) {
   showVerdict(numbers.judged ? judgement : "unjudged");
 }
 
-/* A verdict must hold for some polls before it is shown, so that a screen reader does not chatter. */
+/* A verdict must last some polls before it is shown, so that a screen reader does not repeat itself. */
 function showVerdict(next) {
   verdict.polls = next === verdict.next ? verdict.polls + 1 : 1;
   verdict.next = next;
@@ -119,7 +119,7 @@ function formatAgo(seconds) {
   return seconds < 60 ? `${seconds.toFixed(0)} s ago` : `${(seconds / 60).toFixed(0)} min ago`;
 }
 
-/* Tells of the picture that is shown at this moment, and of no other. */
+/* The figures of the picture that is shown at this moment, and of no other. */
 export function showLegend(figures) {
   const legend = find("legend");
   const key = JSON.stringify(figures.classes.map(({ name, colour }) => [name, colour]));
@@ -138,8 +138,8 @@ export function showLegend(figures) {
 }
 
 function showFrame({ number, name, mask_number: drawn }) {
-  const carried = drawn === number ? "" : `, mask carried from frame ${drawn}`;
-  setText("frame", `Frame ${number}${name ? ` (${name})` : ""}${carried}`);
+  const tracked = drawn === number ? "" : `, mask tracked from frame ${drawn}`;
+  setText("frame", `Frame ${number}${name ? ` (${name})` : ""}${tracked}`);
 }
 
 function makeLegendEntry({ name, colour }) {

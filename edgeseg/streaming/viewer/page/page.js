@@ -1,4 +1,4 @@
-/* The page's state, and the loop that asks the stream how it fares. */
+/* The page's state, and the loop that polls the figures of the stream. */
 
 import { offerCamera } from "./camera.js";
 import { find, makeName, setText } from "./elements.js";
@@ -14,12 +14,12 @@ const STATES = {
   waiting: "Waiting for the first frame.",
   inviting: "Waiting for a camera: press “Use this device's camera”.",
   live: "Live",
-  paused: "Paused: the picture stands still.",
-  searching: "The source is lost and is being looked for.",
+  paused: "Paused: the picture is frozen.",
+  searching: "The source is lost. Reconnecting.",
   stalled: "No new frames are coming in.",
   full: "Too many windows are watching this stream: close one.",
   ended: "The stream has ended.",
-  locked: "The stream has a new address: open the one that it printed when it started.",
+  locked: "The stream was restarted: open the address that it printed in the terminal.",
   lost: "Connection lost. Trying again.",
 };
 const SHOWING = ["waiting", "inviting", "live", "searching", "stalled", "full"];
@@ -65,7 +65,7 @@ function chooseState(numbers) {
 }
 
 function showNumbers(numbers) {
-  noticeNewStream(numbers);
+  resetForNewStream(numbers);
   showFigures(numbers);
   showRecording(numbers.recording);
   offerCamera(numbers.ended ? null : numbers.camera);
@@ -73,8 +73,8 @@ function showNumbers(numbers) {
   setState(state, state === "searching" ? numbers.notices.at(-1).sentence : STATES[state]);
 }
 
-/* A viewer that is started again at the same address shows another stream: nothing of the old one may stay. */
-function noticeNewStream({ stream, model }) {
+/* A stream that is restarted at the same address is another stream: nothing of the old one may stay. */
+function resetForNewStream({ stream, model }) {
   if (stream === page.stream) {
     return;
   }
@@ -110,14 +110,14 @@ function togglePause() {
   setState(page.paused ? "paused" : "live");
 }
 
-/* Dark first: a device's own taste is not asked, since it is set for offices, not for rooms with a scanner. */
+/* Dark is the default whatever the device prefers: its setting is for offices, not for a dimmed scanning room. */
 function setLight(light) {
   document.documentElement.dataset.light = light;
   find("light").setAttribute("aria-pressed", String(light));
 }
 
-/* The token has become a cookie: it need not stand in the address and the history. */
-function forgetToken() {
+/* The token is in a cookie now: remove it from the address bar and the history. */
+function removeToken() {
   if (location.search) {
     history.replaceState(null, "", location.pathname);
   }
@@ -126,5 +126,5 @@ function forgetToken() {
 find("pause").addEventListener("click", togglePause);
 find("light").addEventListener("click", () => setLight(find("light").getAttribute("aria-pressed") === "false"));
 document.addEventListener("visibilitychange", updatePicture);
-forgetToken();
+removeToken();
 poll();

@@ -1,4 +1,4 @@
-/* The picture with its own figures: running, standing still, missing, or saved as a file.
+/* The picture with its figures: running, paused, missing, or saved as a file.
 
 Every part of the stream holds a picture and the figures of that frame, and both are shown in one step: what stands under
 the picture is never about another one. */
@@ -18,7 +18,7 @@ export function isRunning() {
   return running !== null;
 }
 
-/* Gives whether the picture is missing because too many windows are watching. */
+/* Whether there is no picture because too many windows are watching. */
 export function isFull() {
   return full;
 }
@@ -29,7 +29,7 @@ export function startPicture() {
   run(running);
 }
 
-/* The last picture stays, and what is told of it. */
+/* The last picture and its figures stay. */
 export function stopPicture() {
   running?.abort();
   running = null;
@@ -56,14 +56,14 @@ async function run(asking) {
       await readParts(answer.body.getReader(), showNewest(asking));
     }
   } catch (error) {
-    console.info(error); /* Stopped by us, or the next poll says that the connection is lost. */
+    console.info(error); /* Aborted by this page, or the next poll reports the lost connection. */
   }
   if (running === asking) {
-    running = null; /* The next poll starts the picture again, if it is still wanted. */
+    running = null; /* The next poll restarts the picture, if it is still wanted. */
   }
 }
 
-/* Takes parts as they come and draws the newest: a slow browser misses pictures and stays up to date. */
+/* Reads the parts of the response and draws the newest: a slow browser skips pictures and stays up to date. */
 function showNewest(asking) {
   let newest = null;
   let drawing = false;
@@ -108,7 +108,7 @@ async function readParts(reader, show) {
   }
 }
 
-/* Gives the first part and what comes behind it; null while it is not all there. */
+/* Returns the first part and the bytes after it; null while it is incomplete. */
 function takePart(data) {
   const end = findHeadEnd(data);
   if (end < 0) {
@@ -148,7 +148,7 @@ function join(one, other) {
   return both;
 }
 
-/* What is shown becomes a file of this device; the stream knows nothing of it. */
+/* Saves the picture on this device; nothing is sent to the stream. */
 function savePicture() {
   find("picture").toBlob((blob) => {
     const link = document.createElement("a");

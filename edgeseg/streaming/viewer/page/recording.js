@@ -1,6 +1,6 @@
-/* The button that begins and ends a recording, where the stream was given a folder for one. */
+/* The button that starts and stops the recording, on streams with --record. */
 
-import { find, formatCount, order, say, setText } from "./elements.js";
+import { find, formatCount, post, say, setText } from "./elements.js";
 
 let isOn = false;
 let failed = false;
@@ -25,8 +25,8 @@ export function showRecording(recording) {
 
 async function switchRecording() {
   const wanted = !isOn;
-  const refusal = await order(`recording/${wanted ? "start" : "stop"}`);
-  say(refusal || (wanted ? "The recording has begun." : "The recording has stopped."));
+  const refusal = await post(`recording/${wanted ? "start" : "stop"}`);
+  say(refusal || (wanted ? "The recording has started." : "The recording has stopped."));
 }
 
 find("record").addEventListener("click", switchRecording);
