@@ -38,7 +38,7 @@ class Backend(ABC):
         Args:
             network: A flatbuffer, or the format that this backend takes instead.
             threads: How many CPU threads the runtime may use.
-            variant: What stands behind the colon in `--backend NAME:VARIANT`: a precision, a device.
+            variant: The part behind the colon in `--backend NAME:VARIANT`: a precision, a device.
         """
 
     @classmethod

@@ -59,6 +59,7 @@ class InterpreterBackend(Backend):
         try:
             self._interpreter.set_tensor(self._input_index, tensor)
             self._interpreter.invoke()
+            # a copy: while a view of the tensor exists, the interpreter refuses to run
             return np.asarray(self._interpreter.get_tensor(self._output_index))
         except (RuntimeError, ValueError) as error:
             raise BackendError(
@@ -118,6 +119,7 @@ def name_version(library: str, module: Any) -> str:
 
 
 def _check_legacy_runtime() -> None:
+    # the last wheels of tflite-runtime were built for the ABI of numpy 1
     if int(np.__version__.split(".")[0]) >= 2:
         raise BackendError(
             f"Expected numpy below 2 for tflite-runtime, got {np.__version__}.",

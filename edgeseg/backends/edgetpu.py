@@ -11,6 +11,7 @@ from edgeseg.backends.cpu import InterpreterBackend, find_runtime
 from edgeseg.backends.probing import try_backend
 from edgeseg.core.errors import BackendError
 
+# Names of libedgetpu in Coral's packages, and device strings of its delegate.
 LIBRARIES = {"Linux": "libedgetpu.so.1", "Darwin": "libedgetpu.1.dylib", "Windows": "edgetpu.dll"}
 DEVICE = re.compile(r"(usb|pci)?(:\d+)?")
 _INSTALL_HINT = (
@@ -74,6 +75,7 @@ def _load_delegate(options: dict[str, str]) -> Any:
             f"Expected {library} to be a TFLite delegate, got a library without {_name_missing(error)}.", _INSTALL_HINT
         ) from error
     except ValueError as error:
+        # the first line only repeats which library failed
         said = str(error).partition("\n")[2].strip() or "no reason given, most often no device"
         raise BackendError(f"Expected an Edge TPU through {library}, got its refusal: {said}.", _DEVICE_HINT) from error
 

@@ -58,11 +58,13 @@ class GpuBackend(Backend):
             with captured_native_output() as log:
                 self._handles = _compile(network, precision)
                 self.input, self.output = _describe(self._handles.source), _describe(self._handles.sink)
+                # a driver may fail in the first run only, which must not be the first frame
                 self._run(np.zeros(self.input.shape, self.input.quantisation.dtype))
         except (RuntimeError, ValueError) as error:
             raise explain_refusal(log.text, str(error)) from error
         share = "" if self._handles.model.is_fully_accelerated() else ", part of it on the CPU"
         self.detail = f"LiteRT, {find_adapter(log.text)}, {precision}{share}"
+        # a finalizer and no __del__: it also runs at the end of the process, while LiteRT is still loaded
         weakref.finalize(self, _release, self._handles)
 
     @classmethod
@@ -102,6 +104,7 @@ def _compile(network: bytes, precision: str) -> _Handles:
     from ai_edge_litert.options import HardwareAccelerator, Options
 
     options = Options(hardware_accelerators=HardwareAccelerator.GPU)
+    # without it LiteRT computes in float16 wherever the GPU can
     options.gpu_options.enforce_f32 = precision == "float32"
     model = CompiledModel.from_buffer(network, options=options)
     (source,), (sink,) = model.create_input_buffers(0), model.create_output_buffers(0)

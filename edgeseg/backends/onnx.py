@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from edgeseg.backends.base import Backend, Probe, refuse_variant
 from edgeseg.backends.probing import try_once
-from edgeseg.core.errors import BackendError, EdgesegError, MissingExtraError
+from edgeseg.core.errors import BackendError, EdgesegError
+from edgeseg.core.install import MissingExtraError
 from edgeseg.core.redact import to_one_line
 from edgeseg.core.signature import TensorSpec
 from edgeseg.core.spec import Quantisation
@@ -89,6 +90,7 @@ def _describe_provider(wanted: list[str], loaded: list[str]) -> str:
 
 
 def _describe(end: Any) -> TensorSpec:
+    # a dynamic dimension has a name or None in place of a number
     shape = tuple(int(n) if isinstance(n, int) else -1 for n in end.shape)
     return TensorSpec(shape, Quantisation(_TYPES.get(end.type, end.type)))
 

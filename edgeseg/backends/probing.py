@@ -52,6 +52,50 @@ LEAST_BYTES, ACTIVATION_FACTOR = 256 * MIB, 16
 _remembered: set[str] = set()
 
 
+def try_once(name: str, variant: str, network: bytes, runtime: str, crash_hint: str) -> Probe:
+    """Run the trial of a network, unless it passed before.
+
+    Args:
+        name: The backend.
+        variant: The variant of the backend.
+        network: The network.
+        runtime: The library and its version.
+        crash_hint: What to do when the process dies or does not answer.
+    """
+    known = key_network(network, name, variant, runtime)
+    if is_remembered(known):
+        return Probe(True, runtime)
+    probe = try_backend(name, variant, network, crash_hint)
+    if probe.available:
+        remember(known)
+    return probe
+
+
+def try_backend(name: str, variant: str, network: bytes, crash_hint: str, limit_s: float = LIMIT_S) -> Probe:
+    """Load a network in a child process and run it on two images.
+
+    Args:
+        name: The backend.
+        variant: The variant of the backend.
+        network: The network.
+        crash_hint: What to do when the process dies or does not answer.
+        limit_s: The time limit in seconds.
+    """
+    try:
+        done = run_module_limited("edgeseg.backends.probing", [name, variant], network, limit_s)
+    except subprocess.TimeoutExpired:
+        detail = f"Expected the backend {name} to answer a trial within {limit_s:g} s, got no answer."
+        return Probe(False, detail, crash_hint)
+    end = describe_end(done)
+    if done.returncode in (0, REFUSED) and done.stdout:
+        try:
+            return from_plain(Probe, parse_json(done.stdout.decode("utf-8")))
+        except (SchemaError, ValueError):
+            end = "but its process gave another answer"
+    detail = f"Expected the backend {name} to survive a trial with this file, {to_one_line(end)}."
+    return Probe(False, detail, crash_hint)
+
+
 def key_network(network: bytes, backend: str, variant: str, runtime: str) -> str:
     """Build the key of a network on a backend; another version of the runtime needs another trial."""
     parts = (hashlib.sha256(network).hexdigest(), backend, variant, runtime, platform.machine())
@@ -131,50 +175,6 @@ def _drop_oldest(folder: Path) -> None:
     if len(files) > MOST_REMEMBERED:
         for entry in sorted(files, key=lambda entry: entry.stat(follow_symlinks=False).st_mtime)[:-MOST_REMEMBERED]:
             Path(entry.path).unlink(missing_ok=True)
-
-
-def try_once(name: str, variant: str, network: bytes, runtime: str, crash_hint: str) -> Probe:
-    """Run the trial of a network, unless it passed before.
-
-    Args:
-        name: The backend.
-        variant: The variant of the backend.
-        network: The network.
-        runtime: The library and its version.
-        crash_hint: What to do when the process dies or does not answer.
-    """
-    known = key_network(network, name, variant, runtime)
-    if is_remembered(known):
-        return Probe(True, runtime)
-    probe = try_backend(name, variant, network, crash_hint)
-    if probe.available:
-        remember(known)
-    return probe
-
-
-def try_backend(name: str, variant: str, network: bytes, crash_hint: str, limit_s: float = LIMIT_S) -> Probe:
-    """Load a network in a child process and run it on two images.
-
-    Args:
-        name: The backend.
-        variant: The variant of the backend.
-        network: The network.
-        crash_hint: What to do when the process dies or does not answer.
-        limit_s: The time limit in seconds.
-    """
-    try:
-        done = run_module_limited("edgeseg.backends.probing", [name, variant], network, limit_s)
-    except subprocess.TimeoutExpired:
-        detail = f"Expected the backend {name} to answer a trial within {limit_s:g} s, got no answer."
-        return Probe(False, detail, crash_hint)
-    end = describe_end(done)
-    if done.returncode in (0, REFUSED) and done.stdout:
-        try:
-            return from_plain(Probe, parse_json(done.stdout.decode("utf-8")))
-        except (SchemaError, ValueError):
-            end = "but its process gave another answer"
-    detail = f"Expected the backend {name} to survive a trial with this file, {to_one_line(end)}."
-    return Probe(False, detail, crash_hint)
 
 
 def _run_trial(kind: type[Backend], variant: str, network: bytes) -> Probe:

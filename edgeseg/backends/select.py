@@ -73,6 +73,7 @@ def run_trial_first(model: ModelFile, requested: str = AUTO) -> None:
 
 
 def _try_in_turn(model: ModelFile, ranked: Sequence[str], threads: int, enforce_parity: bool) -> Selection:
+    # every refusal is kept: together they are the reason of the fallback
     refusals: list[BackendError] = []
     for name in ranked:
         try:
@@ -91,6 +92,7 @@ def _rank_backends(model: ModelFile) -> tuple[str, ...]:
         return (OnnxBackend.name,)
     if is_compiled(model):
         return (EdgeTpuBackend.name,)
+    # the CPU runs every .tflite that was not compiled, so it is the last resort
     return tuple(dict.fromkeys((*recommend_backends(), CpuBackend.name)))
 
 
@@ -113,6 +115,7 @@ def _open_backend(
 
 def is_compiled(model: ModelFile) -> bool:
     """Say whether a file was compiled for the Edge TPU; no other backend can run it."""
+    # the name of the custom operator is enough; parsing the graph needs LiteRT's schema, which old runtimes lack
     return COMPILED.encode() in model.flatbuffer
 
 

@@ -21,15 +21,16 @@ _LOG = logging.getLogger(__name__)
 GATE_NOT_HELD = 3
 
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", metavar="F", help="Write the figures to this file as JSON.", show_default=False)
+    Path | None, typer.Option("--json", metavar="F", help="Write the results to this file as JSON.", show_default=False)
 ]
 OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what stands at --out; it stays until the new one is whole.")
+    bool,
+    typer.Option("--overwrite", help="Replace an existing --out; the old one stays until the new one is complete."),
 ]
 LayoutOption = Annotated[
     str | None,
     typer.Option(
-        help="How the files lie: plain, labelmap, busi, hc18, nerve, camus, arrays or dicom; found by itself.",
+        help="Layout of the data set: plain, labelmap, busi, hc18, nerve, camus, arrays or dicom; by default detected.",
         show_default=False,
     ),
 ]
@@ -37,7 +38,7 @@ GroupPatternOption = Annotated[
     str | None,
     typer.Option(
         metavar="REGEX",
-        help="What its first parentheses match in an image's name is the image's group; goes before groups.csv.",
+        help="Regular expression whose first group is the patient in an image's name; overrides groups.csv.",
         show_default=False,
     ),
 ]
@@ -46,26 +47,29 @@ MapOption = Annotated[
     typer.Option(
         "--map",
         metavar="CLASS=NAME",
-        help="A class of the model that goes by another name there; once for each.",
+        help="Match a class of the model with another class name in the data; may be repeated.",
         show_default=False,
     ),
 ]
-AugmentOption = Annotated[
-    str,
+MaxDropOption = Annotated[
+    float,
     typer.Option(
-        metavar="NAMES",
-        help="How images are varied: all, none, some (flip,rotation) or all but some (-shadow,-elastic).",
+        help="Largest Dice loss on validation cases, at the pessimistic end of its confidence interval.",
+        min=0.0,
+        max=1.0,
     ),
 ]
-DenoiseOption = Annotated[str, typer.Option(help="Filter in front of the network: none, median or speckle.")]
-ThreadsOption = Annotated[int, typer.Option(help="CPU threads the model may use.", min=1, max=THREADS)]
+ThreadsOption = Annotated[int, typer.Option(help="Number of CPU threads.", min=1, max=THREADS)]
 BackendOption = Annotated[
     str,
-    typer.Option(metavar="NAME", help="auto, cpu, gpu or gpu:float16, edgetpu or edgetpu:DEVICE, onnx."),
+    typer.Option(metavar="NAME", help="Backend: auto, cpu, gpu, gpu:float16, edgetpu, edgetpu:DEVICE or onnx."),
 ]
 NoParityOption = Annotated[
     bool,
-    typer.Option("--no-parity", help="Go on, at your own risk, where the masks are not the file's golden ones."),
+    typer.Option(
+        "--no-parity",
+        help="Run a backend even if its masks differ from the golden masks in the file, at your own risk.",
+    ),
 ]
 
 

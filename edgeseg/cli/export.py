@@ -31,19 +31,19 @@ def export(
         str,
         typer.Option(
             "--to",
-            help="edgetpu: compiled for the Edge TPU of a Coral board; onnx: for onnxruntime; tensorrt: ONNX as "
-            "TensorRT takes it.",
+            help="edgetpu: compiled for the Edge TPU of a Coral board; onnx: for onnxruntime; tensorrt: ONNX for "
+            "TensorRT.",
         ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="F", help="The file to write. By default beside the model.", show_default=False),
+        typer.Option(metavar="F", help="File to write; by default beside the model.", show_default=False),
     ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of ONNX: float32, float16 or int8. By default int8 for an int8 file, else float32.",
+            help="Precision of the ONNX file: float32, float16 or int8; by default int8 for int8 files, else float32.",
             show_default=False,
         ),
     ] = None,
@@ -58,16 +58,16 @@ def export(
     ] = None,
     compiler: Annotated[
         Path | None,
-        typer.Option(metavar="F", help="edgetpu_compiler, where it is not on PATH.", show_default=False),
+        typer.Option(metavar="F", help="Path of edgetpu_compiler; by default found on PATH.", show_default=False),
     ] = None,
-    timeout: Annotated[int, typer.Option(help="Seconds the compiler may take.", min=1, max=86_400)] = 180,
+    timeout: Annotated[int, typer.Option(help="Timeout of the compiler in seconds.", min=1, max=86_400)] = 180,
     json_out: JsonOption = None,
 ) -> None:
     """Bring a model file to another runtime or chip, with its card and golden pairs.
 
-    For the Edge TPU its vendor's compiler is called; the rules of the chip are told before it, and what it maps after
-    it. ONNX has the .tflite's own weights, and is run in onnxruntime and compared with it: exit code 3 when the masks
-    differ. Edge TPU and TensorRT are not verified on hardware.
+    For the Edge TPU, the vendor's compiler is called; the linter's findings are printed before it, and the mapped
+    operators after it. ONNX has the weights of the .tflite, is run in onnxruntime and compared: exit code 3 when the
+    masks differ. Edge TPU and TensorRT are not verified on hardware.
 
     Example: `edgeseg export runs/demo/int8-qat.tflite --to onnx`
     """

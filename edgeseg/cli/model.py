@@ -21,7 +21,7 @@ app = typer.Typer(no_args_is_help=True, help="Look at networks.")
 
 @app.callback()
 def describe() -> None:
-    """Keep `summary` a command of its own while it is the only one."""
+    """Keep `summary` as a subcommand: typer drops the name of an only command."""
 
 
 @app.command()

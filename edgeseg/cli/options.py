@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import sys
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -16,6 +16,7 @@ import typer
 from edgeseg.core.options import Option, OptionError, list_options
 
 Command = Callable[..., None]
+_LOG = logging.getLogger(__name__)
 _CONTEXT = "context"
 CONFIG = "config"
 
@@ -136,7 +137,7 @@ def _take_former(lines: list[_Line], given: dict[str, Any], chosen: set[str]) ->
         old, new = _to_flag(former), line.names[0].split("/")[0]
         if line.field in chosen:
             raise typer.BadParameter(f"expected {new} or its former name {old}, got both")
-        print(f"edgeseg: {old} is now called {new}.", file=sys.stderr)
+        _LOG.warning("%s is now called %s.", old, new)
         given[line.field] = value
         chosen.add(line.field)
 

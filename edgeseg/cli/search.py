@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeseg.cli.common import GATE_NOT_HELD, ThreadsOption, keep_inputs, need_training_packages, usage_errors
+from edgeseg.cli.common import (
+    GATE_NOT_HELD,
+    MaxDropOption,
+    ThreadsOption,
+    keep_inputs,
+    need_training_packages,
+    usage_errors,
+)
 from edgeseg.cli.tables import print_table, print_variants
 from edgeseg.cli.terminal import repeatable
 from edgeseg.cli.usage import SHORTEST_MS, take_run
@@ -18,18 +25,13 @@ if TYPE_CHECKING:
 
 def search(
     run: Annotated[Path, typer.Argument(help="A finished run, made by edgeseg train.")],
-    out: Annotated[Path, typer.Option(help="The search's folder; where one stands already, it is continued.")],
+    out: Annotated[Path, typer.Option(help="The search's folder; an existing search is continued.")],
     budget_ms: Annotated[
-        float, typer.Option(help="Time one inference may take on this machine (median).", min=SHORTEST_MS)
+        float, typer.Option(help="Latency budget on this machine in ms (median of one inference).", min=SHORTEST_MS)
     ],
-    trials: Annotated[int, typer.Option(help="Trials in all, over all calls.", min=1)] = 20,
+    trials: Annotated[int, typer.Option(help="Total number of trials, over all calls.", min=1)] = 20,
     threads: ThreadsOption = 1,
-    max_drop: Annotated[
-        float,
-        typer.Option(
-            help="Dice that the pick may lose on validation cases, at the bad end of the interval.", min=0.0, max=1.0
-        ),
-    ] = 0.01,
+    max_drop: MaxDropOption = 0.01,
 ) -> None:
     """Search the file to deploy: how far to prune a run, and in which number format to compute.
 

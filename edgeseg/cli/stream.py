@@ -66,7 +66,7 @@ BudgetDeviceOption = Annotated[
 BudgetOption = Annotated[
     float | None,
     typer.Option(
-        help="Milliseconds from a frame to its mask that are in time; by default the board's.",
+        help="Largest age of a mask in ms, from the capture of its frame; by default the board's budget.",
         min=SHORTEST_MS,
         rich_help_panel=BUDGET,
         show_default=False,
@@ -82,7 +82,7 @@ SourceOption = Annotated[
         metavar="SOURCE",
         help="phantom://, a camera's index or /dev/video0, csi://0, gst://PIPELINE, rtsp://, http:// (Motion JPEG), "
         "a video, image or DICOM file, a folder of images or a pattern such as 'F/*.png', - for raw frames, "
-        "or browser:// for the camera of whoever has the page open.",
+        "or browser:// for the camera of the device that has the page open.",
         rich_help_panel=INPUT,
         show_default=DEFAULT_SOURCE,
     ),

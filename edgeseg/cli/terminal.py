@@ -41,16 +41,19 @@ class NoticeHandler(logging.Handler):
 def notices_on_stderr() -> Iterator[None]:
     """Show what the library logs, and progress bars, while a command runs."""
     logger, handler = logging.getLogger("edgeseg"), NoticeHandler()
-    before = logger.level
+    before = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    # TensorFlow gives the root logger a handler of its own, which would print every notice a second time
+    logger.propagate = False
     allow_bars(True)
     set_native_output(False)
     try:
         yield
     finally:
         allow_bars(False)
-        logger.setLevel(before)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
         logger.removeHandler(handler)
 
 

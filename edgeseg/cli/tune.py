@@ -25,17 +25,19 @@ if TYPE_CHECKING:
 
 def tune(
     data: Annotated[Path, typer.Argument(help="Folder of labelled images, in any known layout.")],
-    out: Annotated[Path, typer.Option(help="The study's folder; where one stands already, it is continued.")],
+    out: Annotated[Path, typer.Option(help="The study's folder; an existing study is continued.")],
     models: Annotated[str, typer.Option(metavar="A,B", help="Sizes of the U-Net to try.")] = "nano,micro,small",
-    sizes: Annotated[str, typer.Option(metavar="N,N", help="Heights and widths of the input to try.")] = "128,192,256",
+    sizes: Annotated[str, typer.Option(metavar="N,N", help="Input sizes to try.")] = "128,192,256",
     stems: Annotated[str, typer.Option(metavar="A,B", help="Stems to try: quarter, half, depth or full.")] = "quarter",
     losses: Annotated[str, typer.Option(metavar="A,B", help="Losses to try.")] = "bce-dice",
     learning_rates: Annotated[
-        str, typer.Option(metavar="LO,HI", help="The span of learning rates to search.")
+        str, typer.Option(metavar="LO,HI", help="Range of learning rates to search.")
     ] = "5e-4,8e-3",
-    trials: Annotated[int, typer.Option(help="Trials in all, over all processes and calls.", min=1)] = 20,
-    epochs: Annotated[int, typer.Option(help="Passes over the training images in each trial.", min=1)] = 30,
-    seed: Annotated[int, typer.Option(help="Divides the cases, starts the networks and the search.", min=0)] = 0,
+    trials: Annotated[int, typer.Option(help="Total number of trials, over all processes and calls.", min=1)] = 20,
+    epochs: Annotated[int, typer.Option(help="Number of epochs of each trial.", min=1)] = 30,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the data split, the initial weights and the search.", min=0)
+    ] = 0,
     layout: LayoutOption = None,
     group_pattern: GroupPatternOption = None,
     json_file: JsonOption = None,

@@ -1,4 +1,4 @@
-"""What both sides share: the card, files, errors, child processes and figures."""
+"""The base of workstation and device: card, model file, errors, limits, files, child processes and statistics."""
 
 import logging
 

@@ -24,7 +24,7 @@ _VERSION, _UNIX = 20, 3 << 8
 _TIME, _DATE = 0, 0x21
 _RIGHTS = 0o644 << 16
 _ZIP64 = struct.Struct("<2H2Q")
-# A size of this value stands in the entry's ZIP64 field instead.
+# This value as a size means that the real one is in the entry's ZIP64 field.
 _IN_EXTRA = 0xFFFFFFFF
 
 
@@ -76,7 +76,7 @@ class Archive:
 
 
 def pack_archive(contents: Mapping[str, bytes], start: int) -> bytes:
-    """Write a zip that stands behind so many bytes; the same input gives the same bytes."""
+    """Write a zip to be appended to `start` bytes; the same input gives the same bytes."""
     return _lay_out([_pack_entry(name, data) for name, data in contents.items()], start)
 
 

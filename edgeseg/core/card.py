@@ -122,7 +122,7 @@ def card_from_json(text: str, where: str) -> Card:
     try:
         data = _clean(parse_json(text))
     except ValueError as error:
-        raise _refuse(where, f"what does not parse: {error}") from error
+        raise _refuse(where, f"one that does not parse: {error}") from error
     if not isinstance(data, dict):
         raise _refuse(where, type(data).__name__)
     schema = data.get("schema")

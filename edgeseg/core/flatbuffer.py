@@ -248,6 +248,7 @@ def read_network(data: bytes) -> Network:
 
 
 def _read_buffer(table: Table) -> memoryview | None:
+    # schema.fbs: data behind the flatbuffer, for models over 2 GB; valid only if greater than 1
     if table.number(_BUFFER["offset"], "Q") > 1 or table.number(_BUFFER["size"], "Q") > 1:
         raise FlatbufferError("expected weights inside the flatbuffer, got weights behind it")
     data = table.raw(_BUFFER["data"])
@@ -264,6 +265,7 @@ def _read_tensor(table: Table, buffers: Sequence[memoryview | None]) -> NetworkT
     if place >= len(buffers):
         raise FlatbufferError(f"expected one of {len(buffers)} buffers for {name[:80]!r}, got number {place}")
     shape = table.numbers(_TENSOR["shape"], "i") or ()
+    # shape_signature has -1 where the shape has a placeholder for a size that is known at run time
     signature = table.numbers(_TENSOR["signature"], "i") or shape
     if len(shape) > TENSOR_DIMENSIONS or any(size < 1 for size in shape):
         raise FlatbufferError(
@@ -295,6 +297,7 @@ def _check_sizes(tensors: Sequence[NetworkTensor]) -> None:
         raise FlatbufferError(
             f"expected at most {ARENA_BYTES // MIB:,} MiB for the results of all layers, got {results / MIB:,.0f} MiB"
         )
+    # buffers may be shared, so that a small file announces large weights many times
     if sum(len(tensor.data) for tensor in tensors if tensor.data is not None) > 2 * MODEL_BYTES:
         raise FlatbufferError("expected every weight to be used about once, got the same ones in many tensors")
 

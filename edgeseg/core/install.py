@@ -15,12 +15,22 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import edgeseg
-from edgeseg.core.errors import MissingExtraError
+from edgeseg.core.errors import EdgesegError
 
 PACKAGES = {"train": ("tensorflow", "tf_keras"), "tune": ("optuna",), "onnx": ("onnx", "onnxruntime")}
 """What is looked for to see whether an extra is installed."""
 CHECKOUT = Path(__file__).resolve().parents[2]
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)['"]""")
+
+
+class MissingExtraError(EdgesegError):
+    """A package that this command needs is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"Expected the package {package}, which is not installed here.",
+            f"Install it with: {install_command(extra)}",
+        )
 
 
 def need_extra(extra: str) -> None:

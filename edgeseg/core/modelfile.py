@@ -39,6 +39,7 @@ _LOG = logging.getLogger(__name__)
 CARD_NAME, SEAL_NAME = "edgeseg.json", "edgeseg.seal"
 # Metadata key of the golden pairs in an ONNX file.
 GOLDEN_KEY = "golden"
+# Limits for the seal, which has 65 bytes, and for the header of an .npy array.
 SEAL_BYTES = 100
 _HEADER_BYTES = 1024
 # The file of a run, the report of a compression beside its files, and the folder that a search picked.
@@ -110,6 +111,7 @@ def make_seal(network: bytes, contents: Mapping[str, bytes]) -> bytes:
 
     The seal shows damage and exchanged parts. It is no signature: whoever writes a file can seal it.
     """
+    # lengths and names are hashed as well, so that no bytes can move from one part to the next
     seal = hashlib.sha256(b"edgeseg seal\n")
     for name, content in {"network": network, **contents}.items():
         seal.update(f"{name} {len(content)} {hashlib.sha256(content).hexdigest()}\n".encode())
@@ -135,7 +137,7 @@ def read_model(path: str | Path) -> ModelFile:
 def _read_tflite(path: Path, data: bytes) -> ModelFile:
     if not is_flatbuffer(data):
         raise ModelFileError(
-            f"Expected a .tflite file, got {path}, which is none.", "Give a file that edgeseg compress wrote."
+            f"Expected a .tflite file, got another kind of file: {path}.", "Give a file that edgeseg compress wrote."
         )
     archive = read_archive(data)
     if archive is None or CARD_NAME not in archive.entries:
@@ -143,6 +145,7 @@ def _read_tflite(path: Path, data: bytes) -> ModelFile:
     text = archive.entries[CARD_NAME].unpack(CARD_BYTES)
     card = card_from_json(text.decode("utf-8"), str(path))
     flatbuffer = data[: archive.start]
+    # the cheap checks come first: nothing is unpacked for a network that is not the card's
     _check_hash(path, flatbuffer, card)
     signature = read_tflite_signature(flatbuffer)
     check_signature(card, signature, path)
@@ -186,7 +189,7 @@ def _read_golden(text: str) -> Archive:
         return Archive(0, {}, canonical=True)
     archive = read_archive(base64.b64decode(text, validate=True))
     if archive is None or archive.start:
-        raise ValueError("expected golden pairs, got what is none")
+        raise ValueError("expected a zip of golden pairs, got other bytes")
     return archive
 
 
@@ -317,6 +320,7 @@ def find_model(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
+    # the report of a compression comes first: its folder holds several models, and one of them was chosen
     if (path / COMPRESSION).is_file():
         return _find_chosen(path)
     if (path / RUN_FILE).is_file():
@@ -335,12 +339,12 @@ def _find_chosen(folder: Path) -> Path:
         name = files[str(report["chosen"])]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelFileError(
-            f"Expected {place} to name the chosen file, got what does not.", _hint(_list_models(folder))
+            f"Expected {place} to name the chosen file, got no valid name.", _hint(_list_models(folder))
         ) from error
     chosen = folder / Path(name).name
     if not chosen.is_file():
         raise ModelFileError(
-            f"Expected {chosen.name} in {folder}, which {COMPRESSION} names as chosen, got no such file.",
+            f"Expected {chosen.name} in {folder}, which {COMPRESSION} names as chosen, but it is missing.",
             _hint(_list_models(folder)),
         )
     return chosen

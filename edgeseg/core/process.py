@@ -82,7 +82,7 @@ def run_with_input(
     ) as process:
         try:
             out, err = process.communicate(data, seconds)
-        except BaseException:
+        except BaseException:  # Ctrl-C as well as the time limit
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
@@ -144,6 +144,7 @@ class _OutputRedirect:
     """Redirects the descriptors of stdout and stderr, where C and C++ write, from the first capture to the last."""
 
     def __init__(self) -> None:
+        # reentrant: a finalizer that captures output may run in the middle of a capture
         self._lock = threading.RLock()
         self._busy = False
         self._logs: list[NativeLog] = []

@@ -1,6 +1,6 @@
 """Redact secrets and control characters in everything that edgeseg prints, reports or writes.
 
-Redaction rather hides too much than too little: in `rtsp://a:b@c/d@e` nobody can say which @ ends the password.
+Redaction rather hides too much than too little: in `rtsp://a:b@c/d@e` it is unknown which @ ends the password.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ import re
 import unicodedata
 from urllib.parse import quote, unquote
 
-# What stands in place of a secret.
+# Replaces a secret.
 HIDDEN = "***"
 QUOTES = ("'", '"')
 # Embeddings, overrides and isolates reverse the text behind them, so that a name reads as another one (CVE-2021-42574).
 _BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-# Names of secrets wherever they stand in a name, and before a colon too, as in `password: x`.
+# Names of secrets anywhere in a key, before an equals sign or a colon, as in `password: x`.
 _STRONG = (
     *("password", "passwd", "passwort", "passphrase", "passcode", "kennwort", "pwd", "pw", "secret", "token"),
     *("credential", "credentials", "apikey", "accesskey", "privatekey", "jwt", "authorization", "cookie"),
 )
-# Names of secrets at the end of a name before an equals sign: `key: value` is ordinary English.
+# Names of secrets at the end of a key, before an equals sign only: `key: value` is ordinary English.
 _WEAK = (
     *("pass", "key", "auth", "sig", "signature", "session", "sessionid", "sid", "nonce"),
     *("user", "username", "userid", "usr", "uid", "login", "proxyid", "jsessionid", "phpsessid"),
@@ -130,7 +130,7 @@ def _match_end(pattern: re.Pattern[str], text: str, start: int) -> int:
 
 
 def _hide_user(word: str) -> str:
-    """Leave out what stands before the last @ of an address, with or without its scheme."""
+    """Remove everything before the last @ of an address, with or without a scheme."""
     head, mark, rest = word.partition("://")
     if mark:
         rest = rest.rpartition("@")[2] if "@" in rest else rest

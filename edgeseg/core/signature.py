@@ -195,10 +195,10 @@ def _read_value_info(reader: _ProtobufReader, value: memoryview) -> TensorSpec:
     kinds = [number for _, field, _, number in reader.walk(tensor) if field == 1]
     sizes = [size for _, field, size, _ in reader.walk(_take_only(reader, tensor, 2)) if field == 1]
     if len(kinds) != 1 or kinds[0] not in _ELEMENT_TYPES or len(sizes) > TENSOR_DIMENSIONS:
-        raise ValueError("expected numbers of a known type at both ends, got others")
+        raise ValueError("expected an input and output of a known type, got another type")
     shape = tuple(next((number for _, field, _, number in reader.walk(size) if field == 1), 0) for size in sizes)
     if not all(0 < size < 2**31 for size in shape):
-        raise ValueError(f"expected fixed sizes at both ends, got {shape}")
+        raise ValueError(f"expected an input and output of fixed sizes, got {shape}")
     return TensorSpec(shape, Quantisation(_ELEMENT_TYPES[kinds[0]]))
 
 
@@ -206,7 +206,7 @@ def _take_only(reader: _ProtobufReader, data: memoryview, wanted: int) -> memory
     """Take the only field of a number; protobuf would merge several."""
     found = [value for _, field, value, _ in reader.walk(data) if field == wanted]
     if len(found) != 1:
-        raise ValueError(f"expected one field {wanted} at an end of the graph, got {len(found)}")
+        raise ValueError(f"expected one field {wanted} in the input or output of the graph, got {len(found)}")
     return found[0]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from edgeseg.core.limits import CLASSES, IMAGE_SIDE, NAME_LETTERS, NETWORK_SIDE
 
+# Values of the card's fields; cards of older versions use them, so none is ever renamed.
 COLOURS = {"grey": 1, "rgb": 3}
 RESIZES = ("letterbox", "stretch")
 DENOISES = ("none", "median", "speckle")

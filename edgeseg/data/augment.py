@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.frame.preprocess import denoise_pixels
+from edgeseg.frame.preprocess import Pixels, denoise_pixels
 
-Pixels = NDArray[np.uint8]
 Random = np.random.Generator
 
 # Control points of the elastic deformation along each side.
@@ -86,6 +85,7 @@ def augment_case(image: Pixels, masks: Pixels, spec: AugmentSpec, random: Random
     """Augment an image (height, width, channels), and warp its masks (height, width, classes) with it."""
     rows, columns = draw_warp(image.shape[0], image.shape[1], spec, random)
     warped = _remap(image, rows, columns, cv2.INTER_LINEAR)
+    # masks are interpolated at 0 and 255 and thresholded, which moves their outline by less than a pixel
     moved = _remap(masks * np.uint8(255), rows, columns, cv2.INTER_LINEAR)
     return vary_brightness(warped, spec, random), (moved > 127).astype(np.uint8)
 
@@ -96,6 +96,7 @@ def draw_warp(
     """Draw a random warp: for each pixel of the new image, the row and column in the old one."""
     angle = math.radians(random.uniform(-1, 1) * spec.rotation_degrees)
     zoom, stretch = random.uniform(-1, 1) * spec.zoom, random.uniform(-1, 1) * spec.stretch
+    # the warp maps new pixels to old ones, so a zoom in is a scale below 1
     scale_y, scale_x = math.exp(-zoom - stretch / 2), math.exp(-zoom + stretch / 2)
     if spec.flip and random.random() < 0.5:
         scale_x = -scale_x
@@ -135,6 +136,7 @@ def vary_brightness(image: Pixels, spec: AugmentSpec, random: Random) -> Pixels:
     speckle, noise = random.uniform(0, spec.speckle), random.uniform(0, 255 * spec.noise)
     if speckle > 0 or noise > 0:
         grain = random.standard_normal(image.shape, dtype=np.float32)
+        # multiplicative speckle and additive noise from one draw
         real += grain * (np.float32(speckle) * real + np.float32(noise))
     if random.random() < spec.blur:
         blurred = cv2.GaussianBlur(real, (0, 0), random.uniform(0.4, 1.2))

@@ -23,9 +23,9 @@ from edgeseg.data.split import split_cases
 from edgeseg.frame.images import SUFFIXES, choose_white, read_image
 
 # Share of the image's border that an inverted mask covers; heads, hearts and livers that fill an image cover less.
-FRAMED = 0.9
+INVERTED_BORDER_SHARE = 0.9
 # Share of the image above which a mask is suspicious: in published sets, heads fill 30 to 50% and hearts some 30%.
-FILLED = 0.8
+FILLED_SHARE = 0.8
 # Of 20 groups, 3 are tested and 2 validated on (15% and 12%): with fewer, single patients decide.
 FEW_GROUPS = 20
 CROPPED = "Images are cropped to the ultrasound region that their headers name, as in a stream of such files."
@@ -43,13 +43,14 @@ class Marks:
     stem: str
     group: str
     shares: tuple[float, ...]
-    framed: tuple[float, ...]
+    border_shares: tuple[float, ...]
 
 
 def measure_marks(image: LabelledImage) -> Marks:
     """Measure the shares that the masks of a case cover."""
     pixels = image.masks[0].size
-    return Marks(image.case.stem, image.case.group, tuple(count / pixels for count in image.marked), image.framed)
+    shares = tuple(count / pixels for count in image.marked)
+    return Marks(image.case.stem, image.case.group, shares, image.border_shares)
 
 
 def find_warnings(dataset: Dataset, marks: Sequence[Marks]) -> tuple[DataWarning, ...]:
@@ -69,8 +70,8 @@ def _judge_class(name: str, number: int, marks: Sequence[Marks]) -> DataWarning 
     if not showing:
         return None
     share = float(np.median([mark.shares[number] for mark in showing]))
-    if np.median([mark.framed[number] for mark in showing]) >= FRAMED:
-        stems = tuple(mark.stem for mark in showing if mark.framed[number] >= FRAMED)
+    if np.median([mark.border_shares[number] for mark in showing]) >= INVERTED_BORDER_SHARE:
+        stems = tuple(mark.stem for mark in showing if mark.border_shares[number] >= INVERTED_BORDER_SHARE)
         return DataWarning(
             "inverted-masks",
             f"The masks of {name} look inverted: they cover the border of {len(stems)} of {len(showing)} images "
@@ -78,9 +79,9 @@ def _judge_class(name: str, number: int, marks: Sequence[Marks]) -> DataWarning 
             "Masks are 0 outside and 255 inside. Look at the contact sheet: --sheet F.png",
             stems,
         )
-    if share < FILLED:
+    if share < FILLED_SHARE:
         return None
-    stems = tuple(mark.stem for mark in showing if mark.shares[number] >= FILLED)
+    stems = tuple(mark.stem for mark in showing if mark.shares[number] >= FILLED_SHARE)
     return DataWarning(
         "filling-masks",
         f"The masks of {name} cover {share:.0%} of the pixels of an image, in the median.",

@@ -72,7 +72,7 @@ class LabelledImage:
         return tuple(int(np.count_nonzero(mask)) for mask in self.masks)
 
     @property
-    def framed(self) -> tuple[float, ...]:
+    def border_shares(self) -> tuple[float, ...]:
         """Compute the share of the image's border that each class covers."""
         return tuple(float(np.mean(np.concatenate(list_border(mask)) > 0)) for mask in self.masks)
 

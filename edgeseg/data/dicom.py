@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import DataError, EdgesegError, MissingExtraError
+from edgeseg.core.errors import DataError, EdgesegError
+from edgeseg.core.install import MissingExtraError
 from edgeseg.core.limits import (
     DICOM_BYTES,
     DICOM_FRAMES,
@@ -186,6 +187,7 @@ def _measure_jpeg_2000(data: bytes) -> tuple[int, int] | None:
 def find_pixel_size(header: Any) -> float | None:
     """Find millimetres per pixel in PixelSpacing, or in ultrasound regions that agree."""
     if header.get("PixelSpacing"):
+        # PS3.3, 10.7.1.3: the distance between rows comes first
         height, width = header.PixelSpacing
         return square_pixel(float(width), float(height))
     sizes = {_region_size(region) for region in header.get("SequenceOfUltrasoundRegions") or ()} - {None}
@@ -200,6 +202,7 @@ def _region_size(region: Any) -> float | None:
 
 def find_frame_rate(header: Any) -> float | None:
     """Find frames per second in the cine tags of a header."""
+    # the first value of the vector is always 0 (PS3.3, C.7.6.5)
     steps = [float(step) for step in header.get("FrameTimeVector") or ()][1:]
     milliseconds = float(header.get("FrameTime") or 0) or (sum(steps) / len(steps) if steps else 0.0)
     rate = header.get("CineRate") or header.get("RecommendedDisplayFrameRate")

@@ -135,6 +135,7 @@ def _name_cells(line: int, cells: Sequence[str], header: Sequence[str], path: Pa
             f"Expected {len(header)} values in line {line} of {path}, got {len(cells)}.",
             "Put values that hold a comma into quotation marks, and write numbers with a point (0.07).",
         )
+    # spreadsheets leave out empty cells at the end of a line
     return Row(line, dict(zip(header, cells, strict=False)))
 
 
@@ -215,6 +216,7 @@ def _match_rows(cases: Sequence[Case], rows: Mapping[str, GroupRow]) -> dict[str
 
 
 def _plain_name(stem: str) -> str:
+    # macOS stores accents decomposed (NFD), most spreadsheets write them composed (NFC)
     return unicodedata.normalize("NFC", stem.strip())
 
 
@@ -245,6 +247,7 @@ def _pixel_size(row: Row, path: Path) -> float | None:
     widths = [read_length(row, name, (1, IMAGE_SIDE), path, stem) for name in ("orig_width", "width")]
     if size is not None or original is None or widths[0] is None or widths[1] is None:
         return size
+    # scaled to width / orig_width of its size, an image has pixels that are larger by orig_width / width
     size = original * widths[0] / widths[1]
     if not is_within(size, PIXEL_MM):
         raise DataError(

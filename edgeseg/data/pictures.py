@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.spec import ClassSpec, InputSpec
-from edgeseg.data.augment import AugmentSpec, Pixels, vary_case
+from edgeseg.data.augment import AugmentSpec, vary_case
 from edgeseg.data.dataset import LabelledImage, find_white, read_case, view_case
 from edgeseg.data.reading import Case
 from edgeseg.frame.images import to_bgr
-from edgeseg.frame.preprocess import frame_to_grid, mask_to_grid
+from edgeseg.frame.preprocess import Pixels, frame_to_grid, mask_to_grid
 
 # Sizes in pixels.
 TILE, GAP = 192, 4

@@ -67,6 +67,7 @@ def split_cases(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSpe
     """
     _check_given(cases)
     given = {case.part for case in cases} - {""}
+    # a part that is not given is taken out of the given training part
     kept = given if given == set(GIVEN_PARTS) else given - {"train"}
     wanted = [part for part in GIVEN_PARTS if part not in kept]
     _check_kept(cases, empty, kept)
@@ -116,8 +117,8 @@ def refuse_other_split(root: Path, split: Split, trained: str) -> None:
     """
     if trained and fingerprint_split(split) != trained:
         raise DataError(
-            f"Expected {root} to be divided as it was for the training, got other groups or parts: "
-            "cases that were trained on may be among those to judge on.",
+            f"Expected {root} to be split as for the training, got other groups or parts: "
+            "test cases may have been trained on.",
             "Restore groups.csv (split.csv in the run folder lists the groups), or train again.",
         )
 
@@ -155,6 +156,7 @@ def _shuffle_groups(members: Mapping[str, list[Case]], empty: Mapping[str, bool]
     """Shuffle the groups without a marked pixel, then the others: the two strata."""
     rng = np.random.default_rng(seed)
     for wanted in (True, False):
+        # sorted before the shuffle: the result must not depend on the order of files on disk
         groups = sorted(g for g, cases in members.items() if all(empty[c.stem] for c in cases) is wanted)
         yield [groups[i] for i in rng.permutation(len(groups))]
 

@@ -47,9 +47,9 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_images(folder: str | Path) -> list[Path]:
     """List the image files of a folder by name; hidden files are skipped."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    return sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
 
 
 def read_image(path: str | Path, colour: bool = False) -> NDArray[Any]:

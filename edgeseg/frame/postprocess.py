@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.spec import OutputSpec, Quantisation
-from edgeseg.frame.preprocess import Bytes, Placement
+from edgeseg.frame.preprocess import Pixels, Placement
 
 _FEWEST_POINTS = 5
 # An ellipse so many times as large as its region: the outline is none, and the least-squares fit ran away.
@@ -25,7 +25,7 @@ _LARGEST_EXCESS = 1.5
 SCORE_ONE = 256
 
 
-def tensor_to_scores(tensor: NDArray[Any], quantisation: Quantisation) -> Bytes:
+def tensor_to_scores(tensor: NDArray[Any], quantisation: Quantisation) -> Pixels:
     """Dequantise the output tensor (1, height, width, channels) into scores in 1/256."""
     output = tensor[0]
     if quantisation.dtype in ("int8", "uint8"):
@@ -43,17 +43,17 @@ def dequantise(tensor: NDArray[Any], quantisation: Quantisation) -> NDArray[np.f
 
 
 @lru_cache(maxsize=16)
-def _score_table(quantisation: Quantisation) -> Bytes:
+def _score_table(quantisation: Quantisation) -> Pixels:
     """Build the lookup table from each 8-bit output number, its bits read as an unsigned byte, to its score."""
     numbers = np.arange(256, dtype=np.uint8).view(quantisation.dtype)
     return _probability_to_score(dequantise(numbers, quantisation))
 
 
-def _probability_to_score(probability: NDArray[Any]) -> Bytes:
+def _probability_to_score(probability: NDArray[Any]) -> Pixels:
     return np.clip(np.floor(probability * SCORE_ONE + 0.5), 0, 255).astype(np.uint8)
 
 
-def scores_to_labels(scores: Bytes, placement: Placement, size: tuple[int, int], spec: OutputSpec) -> Bytes:
+def scores_to_labels(scores: Pixels, placement: Placement, size: tuple[int, int], spec: OutputSpec) -> Pixels:
     """Upsample scores to the frame's size and threshold them into labels: 0 is background, k the k-th class.
 
     Args:
@@ -76,13 +76,13 @@ def scores_to_labels(scores: Bytes, placement: Placement, size: tuple[int, int],
     return draw_ellipses(labels, len(spec.classes)) if spec.shape == "ellipse" else labels
 
 
-def _cut_padding(scores: Bytes, placement: Placement, size: tuple[int, int]) -> Bytes:
+def _cut_padding(scores: Pixels, placement: Placement, size: tuple[int, int]) -> Pixels:
     stride = size[0] // scores.shape[0]
     y, x = placement.y // stride, placement.x // stride
     return scores[y : y + placement.height // stride, x : x + placement.width // stride]
 
 
-def decide_labels(scores: Bytes, spec: OutputSpec, in_place: bool = False) -> Bytes:
+def decide_labels(scores: Pixels, spec: OutputSpec, in_place: bool = False) -> Pixels:
     """Label every pixel: argmax for softmax, else the highest score above the threshold; the first class wins a tie.
 
     In place, the scores may be overwritten: fresh memory for a camera frame costs more than the threshold itself.
@@ -99,11 +99,11 @@ def decide_labels(scores: Bytes, spec: OutputSpec, in_place: bool = False) -> By
     return np.asarray(cv2.bitwise_and(labels, marked), dtype=np.uint8)
 
 
-def _argmax(scores: Bytes, first: int) -> tuple[Bytes, Bytes]:
+def _argmax(scores: Pixels, first: int) -> tuple[Pixels, Pixels]:
     """Find the channel with the highest score at every pixel, counted from `first`, and that score."""
     # Sixty times faster than numpy's argmax and max over the last axis, which would cost more than the network.
     highest, *others = (np.asarray(plane, dtype=np.uint8) for plane in cv2.split(scores))
-    labels: Bytes = np.full(highest.shape, first, np.uint8)
+    labels: Pixels = np.full(highest.shape, first, np.uint8)
     for number, plane in enumerate(others, first + 1):
         higher = cv2.threshold(cv2.subtract(plane, highest), 0, number, cv2.THRESH_BINARY)[1]
         labels = np.asarray(cv2.max(labels, higher), dtype=np.uint8)
@@ -111,7 +111,7 @@ def _argmax(scores: Bytes, first: int) -> tuple[Bytes, Bytes]:
     return labels, highest
 
 
-def _drop_small_regions(scores: Bytes, spec: OutputSpec, input_pixels: int) -> Bytes:
+def _drop_small_regions(scores: Pixels, spec: OutputSpec, input_pixels: int) -> Pixels:
     """Set the scores of small connected regions to 0; one score covers `input_pixels` pixels of the input."""
     labels = decide_labels(scores, spec)
     kept = scores.copy()
@@ -124,7 +124,7 @@ def _drop_small_regions(scores: Bytes, spec: OutputSpec, input_pixels: int) -> B
     return kept
 
 
-def labels_on_frame(labels: Bytes, placement: Placement, height: int, width: int) -> Bytes:
+def labels_on_frame(labels: Pixels, placement: Placement, height: int, width: int) -> Pixels:
     """Put the labels of a region into a label map of the whole frame."""
     region = placement.region
     if (region.height, region.width) == (height, width):
@@ -142,7 +142,7 @@ class Ellipse(NamedTuple):
     angle: float
 
 
-def fit_ellipse(mask: Bytes) -> Ellipse | None:
+def fit_ellipse(mask: Pixels) -> Ellipse | None:
     """Fit an ellipse to the contour of a mask's largest region; None where no ellipse fits."""
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     contour = max(contours, key=cv2.contourArea, default=None)
@@ -153,7 +153,7 @@ def fit_ellipse(mask: Bytes) -> Ellipse | None:
     return Ellipse((x, y), (width, height), angle) if fits else None
 
 
-def draw_ellipses(labels: Bytes, classes: int) -> Bytes:
+def draw_ellipses(labels: Pixels, classes: int) -> Pixels:
     """Replace each class by the ellipse of its largest region; a class that no ellipse fits stays as it is."""
     drawn = np.zeros_like(labels)
     for number in range(1, classes + 1):

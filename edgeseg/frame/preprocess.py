@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import SourceError
 from edgeseg.core.spec import InputSpec, Quantisation, Region
 
-Bytes = NDArray[np.uint8]
+# 8-bit images, scores and label maps.
+Pixels = NDArray[np.uint8]
 # Side of the speckle filter's window in pixels, and the squared mean over the variance of speckle (its equivalent
 # number of looks): what deviates by less than a sixth of the local mean is speckle.
 SPECKLE_WINDOW = 5
@@ -28,12 +29,12 @@ _SPECKLE_LOOKS = 36
 _GRID = 4
 
 
-def frame_to_pixels(frame: NDArray[Any], spec: InputSpec) -> Bytes:
+def frame_to_pixels(frame: NDArray[Any], spec: InputSpec) -> Pixels:
     """Preprocess a grey or BGR frame of 8 or 16 bit into the network's 8-bit pixels (height, width, channels)."""
     return denoise_pixels(frame_to_grid(frame, spec), spec.denoise)
 
 
-def frame_to_grid(frame: NDArray[Any], spec: InputSpec) -> Bytes:
+def frame_to_grid(frame: NDArray[Any], spec: InputSpec) -> Pixels:
     """Crop, convert and letterbox a frame without the filter, which training applies after the augmentation."""
     check_frame(frame)
     placement = place_frame(spec, frame.shape[0], frame.shape[1])
@@ -43,7 +44,7 @@ def frame_to_grid(frame: NDArray[Any], spec: InputSpec) -> Bytes:
     return _letterbox(image, placement, spec).reshape(spec.height, spec.width, spec.channels)
 
 
-def mask_to_grid(mask: NDArray[Any], spec: InputSpec) -> Bytes:
+def mask_to_grid(mask: NDArray[Any], spec: InputSpec) -> Pixels:
     """Letterbox a ground-truth mask (non-zero is the class) like its frame; 0 and 1."""
     placement = place_frame(spec, mask.shape[0], mask.shape[1])
     r = placement.region
@@ -126,14 +127,14 @@ def _to_colour(frame: NDArray[Any], colour: str) -> NDArray[Any]:
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(frame), code))
 
 
-def to_bytes(image: NDArray[Any], white: int) -> Bytes:
+def to_bytes(image: NDArray[Any], white: int) -> Pixels:
     """Scale 16 bits to 8, so that `white` becomes 255; 8 bits stay."""
     if image.dtype == np.uint8:
         return image
     return np.asarray(cv2.convertScaleAbs(image, alpha=255.0 / white), dtype=np.uint8)
 
 
-def _resize(image: Bytes, width: int, height: int) -> Bytes:
+def _resize(image: Pixels, width: int, height: int) -> Pixels:
     """Resize without aliasing: halve with INTER_AREA while possible, then resize with INTER_LINEAR."""
     # From 640x480 to 256x192, INTER_AREA alone takes ten times as long as INTER_LINEAR, which alone aliases.
     while image.shape[1] >= 2 * width and image.shape[0] >= 2 * height:
@@ -144,7 +145,7 @@ def _resize(image: Bytes, width: int, height: int) -> Bytes:
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
-def _letterbox(image: Bytes, placement: Placement, spec: InputSpec) -> Bytes:
+def _letterbox(image: Pixels, placement: Placement, spec: InputSpec) -> Pixels:
     if (placement.width, placement.height) == (spec.width, spec.height):
         return image
     bottom = spec.height - placement.y - placement.height
@@ -153,7 +154,7 @@ def _letterbox(image: Bytes, placement: Placement, spec: InputSpec) -> Bytes:
     return np.asarray(padded, dtype=np.uint8)
 
 
-def denoise_pixels(pixels: Bytes, kind: str) -> Bytes:
+def denoise_pixels(pixels: Pixels, kind: str) -> Pixels:
     """Filter pixels (height, width, channels) by a filter that a card can name: none, median or speckle."""
     if kind == "none":
         return pixels
@@ -161,7 +162,7 @@ def denoise_pixels(pixels: Bytes, kind: str) -> Bytes:
     return np.asarray(smooth, dtype=np.uint8).reshape(pixels.shape)
 
 
-def _lee_filter(pixels: Bytes) -> Bytes:
+def _lee_filter(pixels: Pixels) -> Pixels:
     """Reduce speckle: pull every pixel to its window's mean, the less the more the window varies."""
     # Lee, "Digital image enhancement and noise filtering by use of local statistics", IEEE PAMI 2(2), 1980, for
     # multiplicative noise. The sums are integers and every later step is one operation on each pixel, so that all
@@ -196,7 +197,7 @@ def _is_sign_flip(quantisation: Quantisation) -> bool:
     return table.dtype == np.int8 and bool(np.all(table.view(np.uint8) == np.arange(256) ^ 0x80))
 
 
-def pixels_to_tensor(pixels: Bytes, quantisation: Quantisation) -> NDArray[Any]:
+def pixels_to_tensor(pixels: Pixels, quantisation: Quantisation) -> NDArray[Any]:
     """Quantise pixels (height, width, channels) into the input tensor (1, height, width, channels)."""
     # Calibration on pixels / 255 gives scale 1/255 and zero point -128: then the table only flips the sign bit.
     if _is_sign_flip(quantisation):

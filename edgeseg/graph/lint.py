@@ -231,5 +231,5 @@ def _judge_for_cpu(operator: Operator) -> Objection | None:
     if operator.name == COMPILED:
         return Objection(UNMAPPED, "runs on an Edge TPU only", "take the file from before its compilation")
     if operator.custom:
-        return Objection(UNMAPPED, "is none of TFLite's own operators", "use layers that TFLite has")
+        return Objection(UNMAPPED, "is a custom operator", "use layers that TFLite has")
     return None

@@ -48,6 +48,7 @@ def count_operators(graph: Graph) -> dict[str, int]:
 def measure_sparsity(flatbuffer: bytes) -> float:
     """Measure the sparsity: the share of zeros among convolution weights, from 0 to 1."""
     tensors = [tensor for operator in read_graph(flatbuffer).operators for tensor in operator.inputs]
+    # only convolution kernels have four dimensions; biases are never pruned
     weights = {t.index: t.data for t in tensors if t.data is not None and t.data.ndim == 4}
     total = sum(data.size for data in weights.values())
     return sum(int(np.count_nonzero(data == 0)) for data in weights.values()) / total if total else 0.0

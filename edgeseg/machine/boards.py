@@ -67,7 +67,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         table: dict[str, Any] = tomllib.loads(read_regular(path, TOML_BYTES).decode("utf-8"))
     except (ValueError, RecursionError) as error:  # RecursionError: thousands of open brackets
         raise RecipeError(
-            f"Expected TOML in {path}, got what does not parse: {to_one_line(error)}.", "Correct the file."
+            f"Expected TOML in {path}, which does not parse: {to_one_line(error)}.", "Correct the file."
         ) from error
     return table
 
@@ -262,6 +262,7 @@ def read_signs(root: Path = ROOT, machine: str = platform.machine()) -> Signs:
 def read_text(path: Path) -> str:
     """Read a file of the kernel; a missing or unreadable one is empty, as boards differ."""
     try:
+        # strings of the device tree end with a NUL
         return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
     except OSError:
         return ""

@@ -60,6 +60,7 @@ def _can_write(path: Path) -> bool:
 
 def _is_port_free(port: int) -> bool:
     with socket.socket() as probe:
+        # as servers bind: a port in TIME_WAIT counts as free
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -120,6 +121,7 @@ class Machine:
         """Say whether the dynamic loader would find a library: in LD_LIBRARY_PATH, its cache or default folders."""
         if any(Path(folder, name).exists() for folder in self.library_folders):
             return True
+        # the cache is binary, but holds names as plain text
         return name in self.read("etc/ld.so.cache") or bool(self.find(f"lib/{name}") + self.find(f"usr/lib/{name}"))
 
     def load_package(self, name: str) -> Package:
@@ -129,6 +131,7 @@ class Machine:
             module = self.import_module(name)
             return Package(module, str(getattr(self.import_module(top), "__version__", "")))
         except ModuleNotFoundError as error:
+            # another name: the package is installed, and one of its own imports is missing
             return Package() if error.name in (name, top) else Package(failure=describe_error(error))
         except (ImportError, AttributeError, OSError) as error:
             return Package(failure=describe_error(error))

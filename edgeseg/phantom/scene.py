@@ -93,6 +93,7 @@ def build_scene(seed: int, index: int, size: tuple[int, int], geometry_name: str
     """Draw everything about a case; each part has its own random stream, so that changing one leaves the others."""
     if seed < 0 or index < 0:
         raise DataError(f"Expected a seed and an index of zero or more, got {seed} and {index}.", "Use 0.")
+    # the number and order of the streams decide every image: never change them
     streams = np.random.SeedSequence([seed, index]).spawn(6)
     view, layers, parts, speckle, probe, moving = (np.random.default_rng(stream) for stream in streams)
     geometry = draw_geometry(view, geometry_name, size)

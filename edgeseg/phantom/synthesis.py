@@ -50,6 +50,7 @@ class SynthOptions:
                     f"Expected {name} of at least {bound}, got {getattr(self, name)}.",
                     f"The default is {getattr(SynthOptions, name)}.",
                 )
+        # MPEG-4 subsamples colour by two in both directions
         if self.clips and any(side % 2 for side in self.size):
             raise DataError(
                 f"Expected an even height and width for clips, got {self.size}.",

@@ -20,6 +20,8 @@ from edgeseg.machine.boards import read_toml
 from edgeseg.training.options import TrainOptions
 
 CONFIG = "config.toml"
+_LONGEST = 255
+"""Letters of a name, or of an option that is text; a message quotes both. Paths and patterns may be longer."""
 _OPTIONS = tuple(field.name for field in fields(TrainOptions))
 _OTHER_NAMES = {
     name.strip("-"): field.name
@@ -71,7 +73,9 @@ def _name_fields(table: Mapping[str, Any]) -> dict[str, Any]:
         name = key.replace("-", "_")
         name = _OTHER_NAMES.get(name, name)
         if name not in (*_OPTIONS, *_INPUTS):
-            raise UnknownNameError("training option", key, (*_OPTIONS, *_INPUTS))
+            raise UnknownNameError("training option", key[:_LONGEST], (*_OPTIONS, *_INPUTS))
+        if name in _OPTIONS and isinstance(value, str) and len(value) > _LONGEST:
+            raise TrainingError(f"Expected at most {_LONGEST} letters for {key}, got {len(value)}.", "Shorten it.")
         if name in named:
             raise TrainingError(f"Expected {name} once in the config, got it twice.", "Remove one of the lines.")
         named[name] = value

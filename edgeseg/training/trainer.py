@@ -25,7 +25,7 @@ from edgeseg.core.stats import Estimate
 from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import LabelledImage, find_shape, find_white, fingerprint_dataset
 from edgeseg.data.split import fingerprint_split
-from edgeseg.evaluation.overlays import pick_notable_cases
+from edgeseg.evaluation.overlays import draw_sheet, pick_notable_cases
 from edgeseg.evaluation.score import score_cases, summarise_cases, write_cases
 from edgeseg.frame.images import write_image
 from edgeseg.inference.segmenter import Segmenter

@@ -19,6 +19,7 @@ from edgeseg.core.files import partial_path, read_rows, staged_folder, write_jso
 from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset
 from edgeseg.training import trainer
+from edgeseg.training.config import CONFIG, read_config
 from edgeseg.training.folds import FoldPlan, _train_fold, resume_folds, train_folds
 from edgeseg.training.options import TrainOptions
 from edgeseg.training.run import RunRecord, read_run
@@ -54,7 +55,10 @@ def test_interrupted_folds_go_on_and_leave_a_run_each_and_a_summary(
         stop_in_second_fold(patched)
         with pytest.raises(KeyboardInterrupt):
             train_folds(data, out, OPTIONS, 3, plain_split(0), overwrite=True)
-    assert {path.name for path in partial_path(out).iterdir()} == {".edgeseg", "plan.json", "fold-1", "fold-2.partial"}
+    assert {path.name for path in partial_path(out).iterdir()} == {
+        *(".edgeseg", "plan.json", CONFIG, "fold-1", "fold-2.partial")
+    }
+    assert read_config(partial_path(out) / CONFIG)["folds"] == 3
     first = (partial_path(out) / "fold-1" / "weights.h5").stat().st_mtime_ns
     code, said = fail("train", data, "--out", out, "--folds", "3")
     assert (code, "--resume --overwrite" in said) == (1, True)

@@ -9,13 +9,15 @@ from time import monotonic, sleep
 import numpy as np
 import pytest
 
+from edgeseg.cli.app import main
 from edgeseg.core.errors import DataError, RunError
 from edgeseg.core.files import staged_folder
 from edgeseg.core.marks import write_mark
 from edgeseg.frame.images import read_image, write_image
 from edgeseg.training import trainer
+from edgeseg.training.config import CONFIG
 from edgeseg.training.history import read_history
-from edgeseg.training.options import TrainOptions
+from edgeseg.training.options import EMA, TrainOptions
 from edgeseg.training.run import read_interrupted, read_run
 from tests.commands import Fail
 from tests.discs import make_disc_data
@@ -35,6 +37,13 @@ def stop(*_: object, **__: object) -> None:
 def count_epochs(run: Path) -> int:
     history = run / "history.csv"
     return len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.is_file() else 0
+
+
+def make_older(run: Path) -> None:
+    """Leave a training as an earlier release did: without config.toml, and with the former name of the EMA."""
+    (run / CONFIG).unlink()
+    record = (run / "run.json").read_text(encoding="utf-8")
+    (run / "run.json").write_text(record.replace('"ema"', '"average"'), encoding="utf-8")
 
 
 def wait_for_epoch(partial: Path, epoch: int) -> None:
@@ -149,15 +158,16 @@ def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
         with pytest.raises(KeyboardInterrupt):
             trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, epochs=2), overwrite=True)
     before = read_history(tmp_path / "run.partial")
+    make_older(tmp_path / "run.partial")
     code, said = fail("train", tmp_path / "not-read-yet", "--out", tmp_path / "run", "--resume")
     assert (code, "--resume --overwrite" in said) == (1, True)
     record = trainer.resume_run(data, tmp_path / "run", overwrite=True)
     assert read_history(tmp_path / "run") == before
+    assert record.options.ema == EMA
     assert record.timing is not None
     assert record.timing.peak_memory_mb > 100
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         ".edgeseg",
-        "config.toml",
         "curve.png",
         "history.csv",
         "logs",
@@ -168,3 +178,16 @@ def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
         "test-cases.png",
         "weights.h5",
     ]
+
+
+def test_a_config_trains_the_same_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, first, again = make_disc_data(tmp_path / "discs", 20), tmp_path / "first", tmp_path / "deeper" / "again"
+    trainer.train_run(data, first, TrainOptions("nano", 32, epochs=1, dropout=0.0, seed=5))
+    monkeypatch.setattr("sys.argv", ["edgeseg", "train", "--config", str(first / CONFIG), "--out", str(again)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert not caught.value.code
+    one, two = read_run(first), read_run(again)
+    assert (one.options, one.split, one.data_fingerprint) == (two.options, two.split, two.data_fingerprint)
+    assert one.evaluation == two.evaluation
+    assert (first / CONFIG).read_text("utf-8") == (again / CONFIG).read_text("utf-8").replace("../../", "../")

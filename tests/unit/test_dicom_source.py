@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import DataError, MissingExtraError, SourceError
+from edgeseg.core.errors import DataError, SourceError
+from edgeseg.core.install import MissingExtraError
 from edgeseg.core.spec import Region
 from edgeseg.streaming.sources.base import Source
 from edgeseg.streaming.sources.choose import open_source

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeseg.core import install
-from edgeseg.core.errors import MissingExtraError
+from edgeseg.core.install import MissingExtraError
 
 REQUIREMENTS = [
     "numpy>=1.26",

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg.core.errors import DataError, MissingExtraError, UnknownNameError
+from edgeseg.core.errors import DataError, UnknownNameError
+from edgeseg.core.install import MissingExtraError
 from edgeseg.data.dataset import Dataset, fingerprint_dataset, import_dataset, open_dataset, read_case, survey_dataset
 from edgeseg.data.defects import DefectError
 from edgeseg.data.layouts import LAYOUTS

@@ -169,6 +169,8 @@ def test_a_name_that_toml_cannot_hold_is_left_out(tmp_path: Path) -> None:
         ("epochs = " + "9" * 5000, "does not parse"),
         ("a = " + "[" * 9000, "does not parse"),
         ("# " + "x" * 100_000, "Expected at most"),
+        ("model = '" + "x" * 5000 + "'", "at most 255 letters for model"),
+        ("x" * 5000 + " = 1", "training option"),
         ("when = 2020-01-01", "got 'when'"),
         ("schema = 1\nname = 'other'", "got 'schema'"),
     ],
@@ -180,6 +182,12 @@ def test_a_config_that_cannot_be_meant_is_refused_in_a_sentence(text: str, said:
         read_config(file)
     assert said in f"{caught.value.message} {caught.value.hint}"
     assert len(caught.value.message) < 500
+
+
+def test_bytes_that_are_no_text_are_no_config(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_bytes(b"model = '\xff'")
+    with pytest.raises(EdgesegError, match="does not parse"):
+        read_config(tmp_path / "c.toml")
 
 
 def test_a_pipe_is_no_config(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from edgeseg.cli.common import need_tune_packages
 from edgeseg.core.card import SplitSpec
-from edgeseg.core.errors import MissingExtraError, UnknownNameError
-from edgeseg.core.install import install_command
+from edgeseg.core.errors import UnknownNameError
+from edgeseg.core.install import MissingExtraError, install_command
 from edgeseg.search.networks import (
     NETWORKS,
     NetworkChoice,

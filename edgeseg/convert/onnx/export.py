@@ -133,12 +133,12 @@ def build_model(graph: Graph, scheme: Scheme) -> Any:
     writer = GraphWriter(scheme)
     ((source,), (sink,)) = graph.inputs, graph.outputs
     writer.scope = INPUT
-    writer.begin(source, INPUT)
+    writer.set_input(source, INPUT)
     for number, operator in enumerate(graph.operators):
         writer.scope = f"{number}_{operator.name.lower()}"
         translate_operator(writer, operator, operator.outputs[0].index == sink.index)
     writer.scope = OUTPUT
-    writer.finish(sink, OUTPUT)
+    writer.set_output(sink, OUTPUT)
     ends = [_describe_end(INPUT, source)], [_describe_end(OUTPUT, sink)]
     body = onnx.helper.make_graph(writer.nodes, "edgeseg", *ends, writer.constants)
     return onnx.helper.make_model(

@@ -58,10 +58,10 @@ def translate_operator(writer: GraphWriter, operator: Operator, is_output: bool)
         raise refuse_export(operator.name)
     source, target = operator.inputs[0], operator.outputs[0]
     if operator.name == "DEQUANTIZE" and source.constant:
-        writer.fold(source, target)
+        writer.fold_constant(source, target)
         return
     result = limit_result(writer, operator, translate(writer, operator))
-    writer.keep(target, result, is_output)
+    writer.set_result(target, result, is_output)
 
 
 def find_pads(target: int, source: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:

@@ -72,7 +72,7 @@ class GraphWriter:
         scale = np.broadcast_to(np.asarray(scales.scale, np.float32), tensor.data.shape)
         return self.add("DequantizeLinear", self.add_constant(tensor.data), self.add_constant(scale), axis=0)
 
-    def fold(self, source: Tensor, target: Tensor) -> None:
+    def fold_constant(self, source: Tensor, target: Tensor) -> None:
         """Keep a constant that the .tflite dequantises at run time."""
         self._folded[target.index] = self.read_constant(source)
 
@@ -91,24 +91,24 @@ class GraphWriter:
         """Look up the ONNX name of a computed tensor."""
         return self._names[tensor.index]
 
-    def keep(self, tensor: Tensor, name: str, is_output: bool = False) -> None:
+    def set_result(self, tensor: Tensor, name: str, is_output: bool = False) -> None:
         """Set a tensor's ONNX name, quantised as the scheme says; the graph's output stays float."""
         step = None if is_output else self.scheme.choose_step(tensor.scales)
         if step is not None:
             name = self._add_pair(name, np.float32(step.scale), np.int8(step.zero_point))
         self._names[tensor.index] = name
 
-    def finish(self, tensor: Tensor, name: str) -> None:
+    def set_output(self, tensor: Tensor, name: str) -> None:
         """Make a tensor the graph's output: float32 and NHWC."""
         source = self.name_of(tensor)
         if self.scheme.is_half:
             source = self.add("Cast", source, to=onnx.TensorProto.FLOAT)
         self.nodes.append(onnx.helper.make_node("Transpose", [source], [name], name=name, perm=TO_TFLITE))
 
-    def begin(self, tensor: Tensor, name: str) -> None:
+    def set_input(self, tensor: Tensor, name: str) -> None:
         """Make a tensor the graph's input: from float32 and NHWC to NCHW."""
         source = self.add("Cast", name, to=onnx.TensorProto.FLOAT16) if self.scheme.is_half else name
-        self.keep(tensor, self.add("Transpose", source, perm=TO_ONNX))
+        self.set_result(tensor, self.add("Transpose", source, perm=TO_ONNX))
 
     def _add_pair(self, name: str, scale: Any, zero_point: Any, **attributes: Any) -> str:
         """Add QuantizeLinear and DequantizeLinear."""

@@ -92,6 +92,7 @@ def _refuse_same_class(root: Path, folders: Sequence[Path]) -> None:
     first: dict[str, Path] = {}
     for folder in folders:
         name = class_name(folder)
+        # file systems of macOS and Windows would merge names that differ in case or Unicode form
         other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), folder)
         if other != folder or not name.strip():
             raise DataError(

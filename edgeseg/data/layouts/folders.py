@@ -179,6 +179,7 @@ class ArraysLayout:
 def read_slice(case: Case, colour: bool, number: int) -> Reading:
     """Read one image of an array, and its masks; three channels are taken as RGB."""
     source = f"{case.image}, image {number}"
+    # opened for every image: a memory map costs little, and no file stays open between them
     frame = to_channels(to_frame(_open(case.image)[number], source), colour, source)
     masks = np.atleast_3d(_open(case.masks[0])[number])
     where = f"{case.masks[0]}, mask {number}"

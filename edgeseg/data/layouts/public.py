@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import DataError, MissingExtraError
+from edgeseg.core.errors import DataError
+from edgeseg.core.install import MissingExtraError
 from edgeseg.data.defects import repeated_names
 from edgeseg.data.groups import Row, read_length, read_table
 from edgeseg.data.layouts.base import Found, collect_cases, compare_names, index_by_stem, list_folder
@@ -33,10 +34,12 @@ from edgeseg.frame.images import list_images, read_image, to_frame
 # Pixel size and head circumference in millimetres; None where the cell is empty.
 Sizes = tuple[float | None, float | None]
 
+# https://doi.org/10.1016/j.dib.2019.104863: 780 breast images; _mask_1 marks a second lesion of an image.
 _BUSI_FINDINGS = ("benign", "malignant", "normal")
 _BUSI_IMAGE = re.compile(r"^(?:benign|malignant|normal) \(\d+\)$")
 _BUSI_MASK = re.compile(r"^((?:benign|malignant|normal) \(\d+\))_mask(?:_\d+)?$")
 
+# https://doi.org/10.5281/zenodo.1322001: 999 fetal heads; 010_HC, 010_2HC, ... are images of one exam.
 _HC18_FOLDER = "training_set"
 _HC18_TABLE = "training_set_pixel_size_and_HC.csv"
 _HC18_PIXEL_SIZE, _HC18_CIRCUMFERENCE = "pixel size(mm)", "head circumference (mm)"
@@ -45,9 +48,11 @@ _HC18_OUTLINE = "_Annotation"
 # A closed outline fills about its convex hull, an open one little more than its own line.
 _HC18_CLOSED_SHARE = 0.9
 
+# Kaggle 2016: the brachial plexus; S_N is image N of subject S.
 _NERVE_IMAGE = re.compile(r"^(\d+)_\d+$")
 _NERVE_MASK = "_mask"
 
+# https://doi.org/10.1109/TMI.2019.2900516: two and four chamber views at end diastole and end systole.
 _CAMUS_FILE = re.compile(r"^(patient\d+)_(2CH|4CH)_(ED|ES)(_gt)?\.(nii\.gz|nii|mhd)$")
 # In the order of the label values 1 to 3.
 _CAMUS_CLASSES = ("ventricle", "myocardium", "atrium")
@@ -230,6 +235,7 @@ def _read_volume(path: Path) -> NDArray[Any]:
         values = np.asarray(_import_itk().GetArrayFromImage(reader.Execute()))
     except RuntimeError as error:
         raise refuse_damaged(path) from error
+    # leading dimensions of length 1 are dropped: some exports wrap a view into a volume of one slice
     colours = values.shape[-1:] if reader.GetNumberOfComponents() > 1 else ()
     return values.reshape(*values.shape[values.ndim - len(colours) - 2 : values.ndim - len(colours)], *colours)
 
