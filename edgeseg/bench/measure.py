@@ -133,6 +133,7 @@ def load_models(
 
 
 def _load(path: Path, requested: str, threads: int, enforce_parity: bool) -> LoadedModel:
+    # before the clock starts: a new file is first tried in a child process, which is no load time
     run_trial_first(read_model(path), requested)
     start = perf_counter()
     segmenter = Segmenter(read_model(path), requested, threads, enforce_parity)

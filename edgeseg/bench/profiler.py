@@ -70,6 +70,7 @@ def profile_network(litert: LiteRt, network: bytes, threads: int, rounds: int) -
 def _profile_round(litert: LiteRt, environment: Any, model: Any, threads: int) -> str:
     compiled = _compile(litert, environment, model, threads)
     ends = [_make_buffer(litert, environment, model, compiled, end) for end in ("Input", "Output")]
+    # the warm-up runs before the profiler starts, so its average holds none of it
     profiler = litert.make("LiteRtCompiledModelGetProfiler", compiled)
     _run(litert, compiled, ends, WARM_UP)
     litert.call("LiteRtStartProfiler", profiler)

@@ -131,6 +131,7 @@ def _compare(now: ReferenceRow, then: ReferenceRow | None, tolerance: float) -> 
             f"{now.threads} threads, got none.",
             "Compare the files, backends and threads that were saved, or save these with edgeseg bench --save.",
         )
+    # medians: the tail of a run belongs to whatever else ran on the machine
     before, after = then.total_ms.p50, now.total_ms.p50
     if before <= 0:
         raise EdgesegError(

@@ -71,16 +71,17 @@ def bench(
 ) -> None:
     """Time model files from a camera-sized frame to its mask, stage by stage.
 
-    Several files, backends and numbers of threads are timed in turn in one run, so that a drifting machine hits all of
-    them alike; the last column is the ratio to the first row. The JSON holds one table, or a list under `results` for
-    several. Memory is that of a process of its own for each row.
+    Several files, backends and numbers of threads are timed in turn in one run, so that a drifting clock affects all
+    of them alike; the last column is the ratio to the first row. The JSON holds one table, or a list under `results`
+    for several. Memory is the peak of a separate process for each row.
 
-    With --budget-ms the exit code is 3 when the slowest hundredth of the frames takes longer than that.
+    With --budget-ms the exit code is 3 when the 99th percentile of a frame is over the budget.
 
-    With --against it is 3 when a median frame takes longer than it did when the reference was saved, on this machine,
-    for the same file, backend and threads.
+    With --against it is 3 when a median frame is slower than in the reference, for the same machine, file, backend and
+    threads.
 
-    With --parity the masks are compared instead; exit code 3 when a backend's are not the file's, or it is not here.
+    With --parity the masks are compared instead; exit code 3 when a backend's differ from the file's golden masks, or
+    a backend is not available.
 
     Example: `edgeseg bench runs/demo/float32.tflite runs/demo/int8-qat.tflite`
     """
@@ -119,9 +120,9 @@ def _refuse_mixtures(parity: bool, budget_ms: float | None, save: Path | None, a
     given = {"--budget-ms": budget_ms, "--save": save, "--against": against}
     timing = [option for option, value in given.items() if value is not None]
     if parity and timing:
-        raise ValueError(f"expected {timing[0]} without --parity, which times nothing")
+        raise ValueError(f"expected {timing[0]} without --parity, which measures no times")
     if save is not None and against is not None and save.resolve() == against.resolve():
-        raise ValueError("expected another file for --save than for --against, whose times would be gone")
+        raise ValueError("expected different files for --save and --against: --save overwrites its file")
 
 
 def _time_models(
@@ -141,12 +142,12 @@ def _time_models(
 
 
 def _hold_budget(results: Sequence[BenchResult], budget_ms: float) -> bool:
-    late = [r for r in results if r.latency_ms["total"].p99 > budget_ms]
-    for result in late:
+    slow = [r for r in results if r.latency_ms["total"].p99 > budget_ms]
+    for result in slow:
         p99 = result.latency_ms["total"].p99
-        print(f"{result.model} on {result.backend}: 99 of 100 frames within {p99:.2f} ms, budget {budget_ms:g} ms.")
-    print(f"Budget of {budget_ms:g} ms {'missed' if late else 'held'}.")
-    return not late
+        print(f"{result.model} on {result.backend}: p99 {p99:.2f} ms, budget {budget_ms:g} ms.")
+    print(f"Budget of {budget_ms:g} ms {'missed' if slow else 'held'}.")
+    return not slow
 
 
 def _hold_reference(rows: Sequence[Comparison], tolerance: float) -> bool:
@@ -177,6 +178,6 @@ def _show_parity(models: Sequence[Path], backend: str, threads: int, json_out: P
 def _list_parity(row: ParityRow) -> tuple[str, ...]:
     found = row.parity
     if found is None:
-        return (row.model, row.backend, "", "", "not proved", row.detail)
+        return (row.model, row.backend, "", "", "not compared", row.detail)
     far = "no number" if found.difference is None else f"{found.difference:.3g} {found.unit}"
     return (row.model, row.backend, f"{found.iou:.4f}", far, "yes" if found.held else "no", row.detail)

@@ -33,12 +33,12 @@ def deploy(
         str, typer.Option(metavar="USER@HOST", help="Install it there, by scp and ssh.", show_default=False)
     ] = "",
 ) -> None:
-    """Pack a model for a board: the file, edgeseg, the board's setup, a service, and scripts that look after it.
+    """Pack a model for a board: the file, edgeseg, the board's setup, a service, and scripts to manage them.
 
-    On the board `sh install.sh` sets all up, checks masks and budget, and only then puts the model in use; what was in
-    use before stays until then, and can be gone back to. The archive says when it was packed, and a board refuses one
-    that is older than what was in use there; with SOURCE_DATE_EPOCH set, the same input gives the same bytes. With --to
-    the exit code is 3 when the model did not pass on the board. Not verified on hardware.
+    On the board `sh install.sh` installs everything, checks masks and budget, and only then switches to the new model;
+    the one before stays for a rollback. A board refuses an archive that is older than one that was in use there; with
+    SOURCE_DATE_EPOCH set, the same input gives the same bytes. With --to the exit code is 3 when the model did not pass
+    on the board. Not verified on hardware.
 
     Example: `edgeseg deploy runs/demo/int8-qat.tflite --device generic-aarch64 --out board.tar.gz`
     """

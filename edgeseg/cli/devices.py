@@ -1,4 +1,4 @@
-"""`edgeseg devices`: which boards are known, and what is proved about each."""
+"""`edgeseg devices`: the known boards and what was verified on each."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def devices(
     ] = "",
     json_out: JsonOption = None,
 ) -> None:
-    """List the boards that edgeseg knows, or show one board's profile.
+    """List the known boards, or show one board's profile.
 
-    A profile says what to start from on a board, what was verified there and what was not.
+    A profile recommends settings for a board, and says what was verified there and what was not.
 
     Example: `edgeseg devices generic-aarch64`
     """
@@ -39,14 +39,14 @@ def devices(
 
 
 def describe_board(name: str, board: Board) -> dict[str, Any]:
-    """Put a board into plain values for JSON."""
+    """Convert a board to JSON values."""
     from edgeseg.core.schema import to_plain
 
     return {"name": name, "status": judge_verification(board), **to_plain(board)}
 
 
 def judge_verification(board: Board) -> str:
-    """Say whether all, some or nothing of what the profile lists was verified on such a machine."""
+    """Return whether all, some or none of the profile's claims were verified on such a board."""
     if not board.verified:
         return "no"
     return "partly" if board.not_verified else "yes"
@@ -75,7 +75,7 @@ def print_boards(boards: dict[str, Board]) -> None:
 
 
 def print_profile(name: str, board: Board, setup: Path) -> None:
-    """Print everything that a profile says."""
+    """Print a profile."""
     typer.echo(f"{name}: {board.title}\n")
     for label, text in {**_describe_machine(board), **_describe_use(board)}.items():
         typer.echo(f"  {label:<10} {text}")
@@ -92,7 +92,7 @@ def _describe_machine(board: Board) -> dict[str, str]:
     system = board.system
     return {
         "machine": ", ".join(board.machine),
-        "known by": ", ".join(signs) or "its processor",
+        "identified": ", ".join(signs) or "its processor",
         "system": f"{system.name}: Python {system.python}, glibc {system.glibc}" if system else "any",
         "python": ", ".join(board.python),
         "packages": f"{', '.join(board.runtime.packages)} ({board.runtime.wheels})",
@@ -108,7 +108,7 @@ def _describe_use(board: Board) -> dict[str, str]:
         "sizes": ", ".join(map(str, use.sizes)),
         "backends": ", ".join(use.backends),
         "threads": str(use.threads),
-        "budget": f"{use.budget_ms:g} ms per frame (an aim, not a measurement)",
+        "budget": f"{use.budget_ms:g} ms per frame (a target, not a measurement)",
         "source": use.source,
     }
 

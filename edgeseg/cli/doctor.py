@@ -1,4 +1,4 @@
-"""`edgeseg doctor`: is this machine ready, and what mends it."""
+"""`edgeseg doctor`: check this machine, and print the command that fixes each fault."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def doctor(
     ] = "",
     json_out: JsonOption = None,
 ) -> None:
-    """Check this machine: packages, processor, cameras, heat; with the command that mends each fault.
+    """Check this machine: packages, processor, cameras, heat; with the command that fixes each fault.
 
-    Nothing is changed and nothing is sent anywhere. Exit code 3 says that a problem was found; warnings leave it at 0.
+    Nothing is changed and nothing is sent anywhere. The exit code is 3 when there is a problem, 0 with warnings only.
 
     Example: `edgeseg doctor --device generic-aarch64 --json doctor.json`
     """
@@ -46,7 +46,7 @@ def doctor(
 
 
 def print_checks(checks: Sequence[Check]) -> None:
-    """Print a line for each check, below it what mends it, and the verdict last."""
+    """Print a line for each check with its fix below, and the verdict last."""
     from rich.console import Console
     from rich.text import Text
 

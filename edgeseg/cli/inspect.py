@@ -1,4 +1,4 @@
-"""`edgeseg inspect`: what a model file is made of."""
+"""`edgeseg inspect`: the card, layers, memory and target support of a model file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from edgeseg.graph.summary import Layer, OperatorGroup
 
 TARGETS = {"cpu": "CPU", "edgetpu": "Edge TPU"}
-"""What the linter judges for, as people call it."""
+"""Names of the linter's targets."""
 
 
 def print_findings(target: str, findings: Sequence[Finding]) -> None:
-    """Print what the rules of a target say of a file's operators."""
+    """Print which operators a target supports by the linter's rules, and how to fix the others."""
     from edgeseg.core.card import MAPPED
     from edgeseg.graph.findings import group_findings
 
     mapped = sum(finding.verdict == MAPPED for finding in findings)
-    print(f"{target}, by its rules: {mapped} of {len(findings)} operators mapped")
+    print(f"{target}, by the linter's rules: {mapped} of {len(findings)} operators mapped")
     for group in group_findings(findings):
         print(f"  {group.operators} ({group.verdict}): {group.rule}\n    {group.cure}")
 
@@ -44,10 +44,10 @@ def inspect(
     ] = False,
     json_out: JsonOption = None,
 ) -> None:
-    """Show a model file's card, its layers with shapes, MACs and parameters, its memory, and which targets take it.
+    """Show a model file's card, its layers with shapes, MACs and parameters, its memory, and which targets support it.
 
-    The peak of activations is worked out from the graph: the results that are alive at the same time. LiteRT does not
-    tell the size of its arena.
+    The peak of activations is computed from the graph: the tensors that are alive at the same time. LiteRT does not
+    report the size of its arena.
 
     The card also opens without edgeseg: `unzip -p MODEL edgeseg.json`
 
@@ -86,7 +86,7 @@ def inspect(
     _print_layers(layers, layer_ms)
     if times and layer_ms is None:
         _print_times(timed)
-    print(f"Activations need at most {peak.bytes / 1024:,.0f} KiB, at layer {peak.layer} (worked out from the graph).")
+    print(f"Activations need at most {peak.bytes / 1024:,.0f} KiB, at layer {peak.layer} (computed from the graph).")
     for target, findings in lint.items():
         print_findings(TARGETS[target], findings)
     if picture is not None:
@@ -100,7 +100,7 @@ def _print_operators(operators: Sequence[OperatorGroup]) -> None:
 
 
 def _print_times(times: Sequence[OperatorTime]) -> None:
-    """Print what LiteRT made of the layers, where it is not one operator for each."""
+    """Print LiteRT's operators, where they do not match the layers one to one."""
     print_table("Operators as LiteRT runs them", ("operator", "ms"), [(t.operator, f"{t.ms:.3f}") for t in times])
 
 
@@ -134,7 +134,7 @@ def _print_card(card: dict[str, Any], size: int, pairs: int, sealed: bool) -> No
         "recipe": f"{provenance['recipe']}, from the model size {provenance['model']}",
         "size": f"{size:,} bytes, {card['parameters']:,} parameters, {card['macs'] / 1e6:.1f} million MACs",
         "golden pairs": str(pairs),
-        "seal": "whole: card and golden pairs are those that were written" if sealed else "none: an older file",
+        "seal": "intact: card and golden pairs are unchanged" if sealed else "none: an older file",
     }
     if provenance["header_region"]:
         lines["region"] = "trained on the ultrasound region that DICOM headers name"

@@ -1,4 +1,4 @@
-"""How figures are printed: one table style for all commands."""
+"""Print results as tables, in one style for all commands."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 PIPED_WIDTH = 140
+"""Columns where the output is no terminal, so that no figure is cut off."""
 NOT_KNOWN = "n/a"
 SHOWN_DEFECTS, SHOWN_PAIRS, SHOWN_VALUES = 20, 5, 4
 SHOWN_WAITING = 0.1
+"""Share of the training time spent waiting for images, above which a hint is printed."""
 MEASURES = (
     ("dice", "Dice"),
     ("iou", "IoU"),
@@ -39,7 +41,7 @@ STAGES = ("preprocess", "invoke", "postprocess", "total")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; the first column stands left, the others right."""
+    """Print a table; the first column is left-aligned, the others right."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -55,7 +57,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def print_evaluation(title: str, evaluation: Mapping[str, Any]) -> None:
-    """Print how good masks are, and on stderr what must be known before that is believed."""
+    """Print an evaluation, and its warnings on stderr."""
     from edgeseg.core.stats import show_interval
 
     rows = [
@@ -68,7 +70,7 @@ def print_evaluation(title: str, evaluation: Mapping[str, Any]) -> None:
     if empty["cases"]:
         rate, interval = empty["false_positive_rate"], empty["ci95"]
         spread = "" if interval is None else f" (95% interval {show_interval(interval, '.0%')})"
-        print(f"Of {empty['cases']} cases with nothing to find, {rate:.0%} were marked all the same{spread}.")
+        print(f"False positives: {rate:.0%} of the {empty['cases']} cases with nothing to find{spread}.")
     if len(evaluation["per_class"]) > 1:
         _print_classes(evaluation)
     tell_notices(evaluation.get("notices", ()))
@@ -81,7 +83,7 @@ def tell_notices(notices: Sequence[str]) -> None:
 
 
 def show_number(estimate: Mapping[str, Any] | None, key: str = "mean") -> str:
-    """Write one figure of an estimate; what no case could tell is not applicable."""
+    """Format one figure of an estimate; "n/a" without an estimate."""
     return NOT_KNOWN if estimate is None else f"{estimate[key]:.4f}"
 
 
@@ -92,7 +94,7 @@ def _print_classes(evaluation: Mapping[str, Any]) -> None:
         (name, *(show_number(row.get(key)) for key, _ in measures), _show_share(absent[name]["false_positive_rate"]))
         for name, row in classes.items()
     ]
-    print_table("Classes", ("mean", *(label for _, label in measures), "marked where absent"), rows)
+    print_table("Classes", ("mean", *(label for _, label in measures), "false positives"), rows)
 
 
 def _show_share(share: float | None) -> str:
@@ -100,7 +102,7 @@ def _show_share(share: float | None) -> str:
 
 
 def print_timing(timing: Timing | None) -> None:
-    """Print where the time of a training went, and what to do where too much of it was waiting."""
+    """Print the time and memory of a training, and what to do when it waited for images."""
     if timing is None:
         return
     print(
@@ -108,11 +110,11 @@ def print_timing(timing: Timing | None) -> None:
         f"{timing.peak_memory_mb:,.0f} MB of memory at most"
     )
     if timing.waiting_share > SHOWN_WAITING:
-        print("The images are not varied as fast as the network learns: give the training more CPU cores.")
+        print("Augmentation is slower than the network: give the training more CPU cores.")
 
 
 def print_folds(summary: FoldSummary) -> None:
-    """Print how the folds of a cross-validation came out."""
+    """Print the results of a cross-validation."""
     rows = [(f"fold {number}", f"{dice:.4f}") for number, dice in enumerate(summary.dice, start=1)]
     rows.append(("mean and spread", f"{summary.mean:.4f} +- {summary.std:.4f}"))
     print_table("Cross-validation", ("test cases of", "Dice"), rows)
@@ -120,7 +122,7 @@ def print_folds(summary: FoldSummary) -> None:
 
 
 def print_variants(variants: Sequence[Variant], chosen: str) -> None:
-    """Print what each file costs and gained: the choice was made by the validation drop, the test Dice only reports."""
+    """Print the compressed files: validation drop, by which one was chosen, test Dice, size and speed."""
     from edgeseg.core.stats import show_interval
 
     first = variants[0]
@@ -144,7 +146,7 @@ def print_variants(variants: Sequence[Variant], chosen: str) -> None:
 
 
 def print_check(title: str, report: CheckReport) -> None:
-    """Print what a data folder holds, what is wrong with it, and the verdict."""
+    """Print the contents of a data folder, its defects and the verdict."""
     table = report.to_json()
     twins = table["near_duplicates"]
     rows = [
@@ -196,7 +198,7 @@ def _show_span(span: Mapping[str, float] | None) -> str:
 
 
 def print_times(results: Sequence[BenchResult], runs: int) -> None:
-    """Print what each model took, the first row being what the ratios are to."""
+    """Print the times of each model; the ratios are to the first row."""
     first = results[0].latency_ms["invoke"].p50
     rows = [
         (
@@ -217,7 +219,7 @@ def print_times(results: Sequence[BenchResult], runs: int) -> None:
 
 
 def print_conditions(results: Sequence[BenchResult]) -> None:
-    """Say what the figures must be read with: drift, clock and heat."""
+    """Print the conditions of the measurement: drift, CPU governor and temperature."""
     for result in results:
         if result.steadiness is not None and not result.steadiness.steady:
             name = f"{result.model} on {result.ran_as}, threads {result.threads}"
@@ -226,10 +228,10 @@ def print_conditions(results: Sequence[BenchResult]) -> None:
 
 
 def print_comparison(rows: Sequence[Comparison]) -> None:
-    """Print times beside those of a reference."""
+    """Print times beside a reference's."""
     print_table(
         "Median frame against the reference",
-        ("model", "backend", "threads", "then ms", "now ms", "ratio", "verdict"),
+        ("model", "backend", "threads", "before ms", "now ms", "ratio", "verdict"),
         [
             (
                 row.model,
@@ -246,10 +248,10 @@ def print_comparison(rows: Sequence[Comparison]) -> None:
 
 
 def print_stream(report: StreamReport) -> None:
-    """Print how a stream went, against its budget."""
+    """Print the figures of a stream and its verdict."""
     counts = report.frames
     if counts.processed == 0:
-        print("The stream was ended before its first mask: there is nothing to judge.")
+        print("The stream ended before its first mask: no verdict.")
         return
     rows = [
         (stage, *(f"{getattr(times, p):.2f}" for p in ("p50", "p90", "p95", "p99")))
@@ -262,7 +264,7 @@ def print_stream(report: StreamReport) -> None:
     )
     for sink in report.sinks:
         print(f"{sink.name[0].upper()}{sink.name[1:]} took {sink.taken} masks and missed {sink.missed}.")
-    _print_course(report)
+    _print_details(report)
     _print_health(report.source_health)
 
 
@@ -275,8 +277,8 @@ def _describe_lateness(report: StreamReport) -> str:
     return f", {late}: budget {report.verdict}."
 
 
-def _print_course(report: StreamReport) -> None:
-    """Print what the table does not hold: the time before it, its newest part, and how evenly masks came."""
+def _print_details(report: StreamReport) -> None:
+    """Print the interval between masks, the newest window, and the warm-up."""
     from edgeseg.machine.thermal import describe_heat
 
     newest = report.window
@@ -285,15 +287,15 @@ def _print_course(report: StreamReport) -> None:
         f"{newest.frames}: {newest.frame_age_ms.p50:.2f} at the median, {newest.frame_age_ms.p99:.2f} at p99."
     )
     print(
-        f"Before that, in no figure above: a first inference of {report.first_inference_ms:.2f} ms and "
+        f"Warm-up, in no figure above: a first inference of {report.first_inference_ms:.2f} ms and "
         f"{report.warm_up_runs} blank frames. Heat: {describe_heat(*report.thermal)}."
     )
 
 
 def _print_health(health: Health) -> None:
     if health.interruptions:
-        print(f"The source was lost {health.interruptions} times, for {health.lost_seconds:.1f} s together.")
+        print(f"The source was lost {health.interruptions} times, for {health.lost_seconds:.1f} s in total.")
     if health.corrupt:
-        print(f"{health.corrupt} frames could not be decoded and were left out.")
+        print(f"{health.corrupt} frames could not be decoded and were skipped.")
     if health.missing:
         print(f"The file announces {health.missing} frames more than it holds: it is cut off or damaged.")

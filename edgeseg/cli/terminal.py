@@ -87,7 +87,7 @@ def set_native_output(shown: bool) -> None:
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Give every command three open streams, and end it quietly when whoever reads its output has seen enough."""
+    """Give a command three open streams, and end it quietly when the reader of its output leaves, as `head` does."""
     _open_closed_streams()
     try:
         try:
@@ -103,7 +103,7 @@ def standard_streams() -> Iterator[None]:
 
 
 def discard_unwritable() -> None:
-    """Let what cannot be written go nowhere: Python would try once more at its end, and complain."""
+    """Discard output that cannot be written: Python would try again at its exit and print an error."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -122,7 +122,7 @@ def _leave() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Open /dev/null where a stream is closed: else the next file that is opened gets its number, and what it says."""
+    """Open /dev/null in place of a closed stream: the next opened file would get its number, and the output."""
     for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         if not _is_open(number):
             os.open(os.devnull, mode)  # takes the lowest free number, which is this one
@@ -140,7 +140,7 @@ def _is_open(number: int) -> bool:
 
 
 def name_command() -> str:
-    """Name the command as it was called, so that the next one can be copied from the screen."""
+    """Return the command as it was called, so that a printed command can be copied."""
     if Path(sys.argv[0]).name == "__main__.py":
         return "python -m edgeseg"
     return "edgeseg" if which("edgeseg") == sys.argv[0] else os.path.relpath(sys.argv[0])
@@ -148,29 +148,29 @@ def name_command() -> str:
 
 @contextmanager
 def resumable(out: Path) -> Iterator[None]:
-    """Run long work that grows beside --out; when it is interrupted, name the command that goes on with what is there.
+    """Run long work with partial results; when it is interrupted, print the command with --resume.
 
     Args:
         out: The final folder.
     """
-    with _told(lambda: _name_resumption(out)):
+    with _explain_interruption(lambda: _name_resumption(out)):
         yield
 
 
 @contextmanager
 def repeatable(kept: bool = True) -> Iterator[None]:
-    """Run long work that the same command begins again, or goes on with where it keeps what it has.
+    """Run long work that is repeated with the same command; when it is interrupted, print that command.
 
     Args:
-        kept: Whether the same command goes on with what is finished.
+        kept: Whether finished parts are kept and reused.
     """
     kind = "What is finished is kept; go on with" if kept else "Nothing is kept; begin again with"
-    with _told(lambda: f"{kind}: {_repeat_command()}"):
+    with _explain_interruption(lambda: f"{kind}: {_repeat_command()}"):
         yield
 
 
 @contextmanager
-def _told(explain: Callable[[], str]) -> Iterator[None]:
+def _explain_interruption(explain: Callable[[], str]) -> Iterator[None]:
     with _first_signal_raises():
         try:
             yield
@@ -181,7 +181,7 @@ def _told(explain: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def _first_signal_raises() -> Iterator[None]:
-    """Let the first signal end the work in order, and let the system end the process at the second."""
+    """Turn the first signal into a KeyboardInterrupt; a second one ends the process at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -209,7 +209,7 @@ def _name_resumption(out: Path) -> str:
 
 
 def _repeat_command(*further: str) -> str:
-    """Write the command that was given, with further options where it has not got them."""
+    """Write the given command with further options that it lacks."""
     given = sys.argv[1:]
     words = [*given, *(option for option in further if option not in given)]
     return f"{name_command()} {shlex.join(words)}"

@@ -80,6 +80,7 @@ def pack_files(files: Mapping[str, bytes]) -> bytes:
         for name in sorted(whole):
             archive.addfile(_describe(name, len(whole[name])), io.BytesIO(whole[name]))
     packed = io.BytesIO()
+    # no name and no time in the gzip header: both would differ from build to build
     with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as stream:
         stream.write(plain.getbuffer())
     return packed.getvalue()
@@ -173,6 +174,7 @@ def write_settings(board: Board) -> str:
 
 def quote_setting(value: str) -> str:
     """Quote a value so that systemd and sh read the same."""
+    # systemd and sh agree on single quotes only without escapes inside
     if "'" in value or "\n" in value:
         raise DeployError(
             f"Expected a setting on one line without the character ', got {value!r}.",
@@ -286,6 +288,7 @@ def _check_pip() -> None:
 def _write_command(board: Board, version: str) -> list[str]:
     newest = min(NEWEST_GLIBC, int(board.system.glibc.split(".")[1])) if board.system else NEWEST_GLIBC
     minors = range(newest, OLDEST_GLIBC - 1, -1)
+    # pip takes the first tag that matches, so newer ones come first (PEP 600)
     platforms = [f"manylinux_2_{minor}_{machine}" for machine in board.machine for minor in minors]
     platforms += [f"manylinux2014_{machine}" for machine in board.machine]
     abis = ["cp" + version.replace(".", ""), "abi3", "none"]

@@ -68,6 +68,7 @@ def find_backend(file: ModelFile, name: str, board: Board) -> str:
             f"Expected a .tflite file, got the ONNX file {file.path}.",
             "Give the .tflite that it was exported from; docs/how-to/jetson-onnx.md explains how ONNX gets to a board.",
         )
+    # the CPU backend last: it runs every file that is not compiled for a chip
     backends = tuple(dict.fromkeys((*board.recommended.backends, CpuBackend.name)))
     refusals = {backend: _find_refusal(file, backend.partition(":")[0]) for backend in backends}
     taking = [backend for backend, refusal in refusals.items() if not refusal]

@@ -119,6 +119,7 @@ def check_edgetpu_pair(machine: Machine) -> Check:
         return Check("libedgetpu", "ok", "No package libedgetpu1 is installed, so its version was not checked.")
     litert = machine.load_package("ai_edge_litert")
     legacy = machine.load_package("tflite_runtime")
+    # every version of LiteRT is newer than TensorFlow Lite 2.12
     is_new = litert.module is not None or parse_version(legacy.version) >= FIRST_MISFIT
     if is_new and _CORALS_OWN.fullmatch(package[1]):
         runtime = f"LiteRT {litert.version}" if litert.module is not None else f"tflite-runtime {legacy.version}"

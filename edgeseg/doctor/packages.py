@@ -73,6 +73,7 @@ def check_runtime(machine: Machine) -> Check:
 
 def _report_legacy(legacy: Package, numpy: Package) -> Check:
     name = f"tflite-runtime {legacy.version}"
+    # tflite-runtime was compiled for the ABI of numpy 1
     if parse_version(numpy.version) >= (2, 0):
         detail = f"Expected numpy below 2 for {name}, got {numpy.version}."
         return Check("runtime", "problem", detail, f"{_LITERT} (or, where it has no wheel: pip install 'numpy<2')")

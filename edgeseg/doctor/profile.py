@@ -110,6 +110,7 @@ def check_camera_formats(machine: Machine) -> Check:
     if not cameras:
         return Check("camera formats", "ok", "No camera on this machine lists its formats.")
     listed = "; ".join(f"/{path} {device.name}: {', '.join(device.formats)}" for path, device in cameras.items())
+    # one format that OpenCV can read is enough, whatever else a sensor lists
     if all(_is_raw(name) for device in cameras.values() for name in device.formats):
         fix = "Use it through GStreamer, which converts the image: --source csi://0"
         return Check("camera formats", "warning", f"{listed}: raw Bayer sensors, which OpenCV cannot read.", fix)

@@ -70,6 +70,7 @@ def run_checks(machine: Machine, board: Board | None = None) -> list[Check]:
         board: A profile to compare the machine with, if any.
     """
     with ThreadPoolExecutor() as threads:
+        # Python threads suffice: these checks wait for child processes
         begun = {check: threads.submit(check, machine) for check in WAITING}
         checks = [begun[check].result() if check in begun else check(machine) for check in CHECKS]
     if board is not None:

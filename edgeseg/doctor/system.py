@@ -147,6 +147,7 @@ def check_temperature(machine: Machine) -> Check:
 
 def check_throttling(machine: Machine) -> Check:
     """Check that the machine does not throttle."""
+    # bits 0 to 3 are now, bits 16 to 19 since the start (vcgencmd get_throttled)
     flags = read_firmware_flags(machine.root) or 0
     cooling = [kind for kind, level in read_clock_coolers(machine.root).items() if level]
     fix = "Let it cool down and fit a heat sink or a fan before you measure."
@@ -203,6 +204,7 @@ def check_cores(machine: Machine) -> Check:
 
 def check_load(machine: Machine) -> Check:
     """Check that no other programs use the processor."""
+    # the average over a minute, in runnable processes (proc(5))
     load = re.match(r"\d+\.\d+", machine.read("proc/loadavg"))
     if load is None or float(load[0]) <= machine.cores / 2:
         return Check("load", "ok", "No sign that other programs use the processor.")

@@ -49,6 +49,7 @@ def match_classes(
     if not renamed and len(wanted) == len(found) == 1 and DEFAULT_NAMES & {*wanted, *found}:
         return (0,)
     names = [renamed.get(name, name) for name in wanted]
+    # two classes of the model must not share one of the data
     if len({*names}) < len(names) or Counter(names) != Counter(found):
         raise _refuse(wanted, found, where)
     return tuple(list(found).index(name) for name in names)

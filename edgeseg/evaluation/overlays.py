@@ -49,6 +49,7 @@ def pick_notable_cases(scored: Sequence[ScoredCase], shown: int = SHOWN) -> list
     """Pick the worst and best cases by Dice, no case twice, and empty cases with a false positive."""
     filled = [number for number, case in enumerate(scored) if not case.empty]
     ranked = sorted(filled, key=lambda number: scored[number].mean("dice"))
+    # few cases are split between both kinds, so that none is shown twice
     worst = ranked[: min(shown, (len(ranked) + 1) // 2)]
     best = ranked[len(worst) :][::-1][:shown]
     false = [number for number, case in enumerate(scored) if case.empty and case.false_positives][:shown]
@@ -90,6 +91,7 @@ def draw_sheet(segmenter: Segmenter, notable: Sequence[NotableCase], get_image: 
         line = [one for one in notable if one.kind == kind]
         pictures = [pad_square(draw_comparison(segmenter, get_image(one.number), TILE), TILE) for one in line]
         tiles += [add_caption(picture, one.caption) for picture, one in zip(pictures, line, strict=True)]
+        # rows of equal length for the grid
         tiles += [blank] * (columns - len(line))
     return add_legend(lay_tiles(tiles or [blank], columns))
 

@@ -278,6 +278,7 @@ def pick_cases(
     if part is not None and part not in PARTS:
         raise UnknownNameError("part", part, PARTS)
     dataset = open_dataset(root, layout, group_pattern)
+    # the fingerprint recognises the training data in any folder
     own = fingerprint_dataset(dataset) == card.provenance.data_fingerprint
     if own and group_pattern != card.provenance.split.group_pattern:
         dataset = open_dataset(root, layout, card.provenance.split.group_pattern)
@@ -290,6 +291,7 @@ def pick_cases(
             f"Expected the model's training data for the part {chosen}, got other data in {root}.",
             "Evaluate on all cases: --split all",
         )
+    # the split is stratified by empty cases, so it can be repeated only with all masks read
     empty = {case.stem: not view_case(case).labels.any() for case in dataset.cases}
     split = divide_cases(dataset.cases, empty, card.provenance.split)
     refuse_other_split(root, split, card.provenance.split_fingerprint)

@@ -47,6 +47,7 @@ class ScoreSmoother:
         last, self._last = self._last, scores
         if last is None or last.shape != scores.shape:
             return scores
+        # on the 8-bit scores before the threshold: averaging labels could not move an outline by a fraction
         mixed = cv2.addWeighted(scores, NEWEST_WEIGHT, last, 1.0 - NEWEST_WEIGHT, 0.0)
         return np.asarray(mixed, dtype=np.uint8).reshape(scores.shape)
 
@@ -60,6 +61,7 @@ def fill_holes(labels: Bytes, classes: int) -> Bytes:
     filled = labels.copy()
     for number in range(1, classes + 1):
         mask = (labels == number).astype(np.uint8)
+        # RETR_EXTERNAL leaves the contours of holes out, so filling the rest closes them
         outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(mask, outlines, -1, 1, cv2.FILLED)
         filled[(mask > 0) & (filled == 0)] = number
@@ -89,6 +91,7 @@ def measure_areas(
     labels: NDArray[np.uint8], classes: Sequence[ClassSpec], mm_per_px: float | None = None
 ) -> tuple[ClassArea, ...]:
     """Measure the area of every class in a mask."""
+    # one pass over the mask, whatever the number of classes
     pixels = np.bincount(labels.ravel(), minlength=len(classes) + 1)
     square = None if mm_per_px is None else mm_per_px**2
     return tuple(

@@ -63,6 +63,7 @@ class RegionDetector:
 
     def _learn(self, image: NDArray[Any]) -> None:
         marked = detect_speckle(image)
+        # speckle that is dark in one frame is bright in another: the union over frames is the whole sector
         union = marked if self._speckle is None else np.maximum(self._speckle, marked)
         region = find_largest(union, self._size)
         if region is not None:
@@ -92,6 +93,7 @@ def _drop_thin(speckle: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def find_largest(marked: NDArray[np.uint8], size: tuple[int, int]) -> Region | None:
     """Find the bounding box of the largest marked area, in a frame of this height and width."""
+    # closing joins what rulers and annotations inside the sector cut apart
     joined = cv2.morphologyEx(marked, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
     count, _, stats, _ = cv2.connectedComponentsWithStats(joined)
     if count < 2:

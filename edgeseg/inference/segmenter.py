@@ -131,6 +131,7 @@ class Segmenter:
         scores = tensor_to_scores(output, card.output_quantisation)
         if self._masks.smooth:
             scores = self._smoother.smooth(scores)
+        # the best class is taken after resizing the scores, so that outlines are smooth
         inner = scores_to_labels(scores, placement, (spec.height, spec.width), card.output)
         labels = labels_on_frame(inner, placement, *size)
         if self._masks.fill_holes:
@@ -150,6 +151,7 @@ class Segmenter:
         first = self.segment(blank).times.invoke
         for _ in range(WARM_UP_RUNS):
             self.segment(blank)
+        # the blank frame's scores must not be averaged into the first frame
         self._smoother.reset()
         return first
 

@@ -41,74 +41,6 @@ MAX_HUNG_THREADS = 8
 """A thread that hangs in a driver cannot be ended; with so many, no new one is started until one returns."""
 
 
-class TimeLimitError(BackendError):
-    """A backend did not answer in time."""
-
-
-class TimeoutWorker:
-    """Runs one task at a time on its own thread, so that the caller can stop waiting for a task that hangs."""
-
-    def __init__(self, name: str) -> None:
-        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def begin(self, task: Callable[[], T]) -> Future[T]:
-        """Queue a task and return its future."""
-        answer: Future[T] = Future()
-        self._tasks.put(partial(_fulfil, task, answer))
-        return answer
-
-    def run(self, task: Callable[[], T], limit_s: float) -> T:
-        """Run a task and return its result, or raise its exception.
-
-        Raises:
-            TimeLimitError: It did not end in time; the thread hangs, so call `abandon`.
-        """
-        answer = self.begin(task)
-        try:
-            return answer.result(limit_s)
-        except FutureTimeout as timeout:
-            if answer.done():  # the task itself raised a TimeoutError
-                raise
-            restore_output(self._thread.ident)
-            raise TimeLimitError(f"Expected an answer within {limit_s:g} s, got none.") from timeout
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the thread has ended; one that hangs lives until its task returns."""
-        return not self._thread.is_alive()
-
-    def abandon(self) -> None:
-        """End the thread after its current task; one that hangs ends with the process."""
-        self._tasks.put(None)
-
-    def stop(self) -> None:
-        """End the thread, which has no task left, and wait for it."""
-        self.abandon()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            task()
-
-
-def _fulfil(task: Callable[[], T], answer: Future[T]) -> None:
-    try:
-        answer.set_result(task())
-    except Exception as error:  # noqa: BLE001 - raised again by Future.result()
-        answer.set_exception(error)
-
-
-@dataclass(frozen=True)
-class ReloadAttempt:
-    """An accelerator that is being loaded; the thread that loads it will also invoke it."""
-
-    worker: TimeoutWorker
-    answer: Future[Selection]
-    since: float
-
-
 class SupervisedSegmenter(Segmenter):
     """A segmenter for streams, which fails over to the CPU and reloads the accelerator in the background.
 
@@ -143,6 +75,7 @@ class SupervisedSegmenter(Segmenter):
         super().__init__(model, requested, threads, enforce_parity, masks)
         self._model, self._threads, self._enforce_parity = model, threads, enforce_parity
         self._limit_s, self._clock = limit_s, clock
+        # a reload asks for the backend that was found, since "auto" could settle for another one
         self._wanted = self.selection.backend.name if requested == AUTO else requested
         self._first_selection = self.selection
         self._attempt: ReloadAttempt | None = None
@@ -249,6 +182,7 @@ class SupervisedSegmenter(Segmenter):
 
     def _begin_reload(self, now: float) -> None:
         self._hung = [worker for worker in self._hung if not worker.has_ended]
+        # each hung thread keeps its model's memory
         if len(self._hung) >= MAX_HUNG_THREADS:
             self._schedule_retry(now)
             return
@@ -261,6 +195,7 @@ class SupervisedSegmenter(Segmenter):
             self._give_up_reload(_describe(error), now)
             return
         self._attempt, self._on_fallback = None, False
+        # the worker that loaded the accelerator goes on as the one that invokes it
         self._worker, self._healthy_since = attempt.worker, now
         self._use(attempt.answer.result(), self._first_selection.fallback_reason)
         self._report_incident(f"The backend {self.selection.backend.name} was loaded again and serves the stream.")
@@ -296,5 +231,74 @@ class SupervisedSegmenter(Segmenter):
         return line
 
 
+@dataclass(frozen=True)
+class ReloadAttempt:
+    """An accelerator that is being loaded; the thread that loads it will also invoke it."""
+
+    worker: TimeoutWorker
+    answer: Future[Selection]
+    since: float
+
+
 def _describe(error: BaseException) -> str:
     return error.message if isinstance(error, EdgesegError) else f"{type(error).__name__}: {error}."
+
+
+class TimeLimitError(BackendError):
+    """A backend did not answer in time."""
+
+
+class TimeoutWorker:
+    """Runs one task at a time on its own thread, so that the caller can stop waiting for a task that hangs."""
+
+    def __init__(self, name: str) -> None:
+        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def begin(self, task: Callable[[], T]) -> Future[T]:
+        """Queue a task and return its future."""
+        answer: Future[T] = Future()
+        self._tasks.put(partial(_fulfil, task, answer))
+        return answer
+
+    def run(self, task: Callable[[], T], limit_s: float) -> T:
+        """Run a task and return its result, or raise its exception.
+
+        Raises:
+            TimeLimitError: It did not end in time; the thread hangs, so call `abandon`.
+        """
+        answer = self.begin(task)
+        try:
+            return answer.result(limit_s)
+        except FutureTimeout as timeout:
+            if answer.done():  # the task itself raised a TimeoutError
+                raise
+            # the hung thread may have redirected the process's output while it loaded a driver
+            restore_output(self._thread.ident)
+            raise TimeLimitError(f"Expected an answer within {limit_s:g} s, got none.") from timeout
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the thread has ended; one that hangs lives until its task returns."""
+        return not self._thread.is_alive()
+
+    def abandon(self) -> None:
+        """End the thread after its current task; one that hangs ends with the process."""
+        self._tasks.put(None)
+
+    def stop(self) -> None:
+        """End the thread, which has no task left, and wait for it."""
+        self.abandon()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
+
+
+def _fulfil(task: Callable[[], T], answer: Future[T]) -> None:
+    try:
+        answer.set_result(task())
+    except Exception as error:  # noqa: BLE001 - raised again by Future.result()
+        answer.set_exception(error)

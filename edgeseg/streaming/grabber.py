@@ -99,6 +99,7 @@ class Grabber:
             self._condition.wait_for(lambda: self._frame is not None or self._ended)
             self._consumer_waits = False
             frame, self._frame = self._frame, None
+            # after `stop` a waiting frame is not segmented, so that a signal ends the stream at once
             if frame is not None and self.stopped:
                 self.dropped += 1
                 return None
@@ -122,6 +123,7 @@ class Grabber:
             image = self._source.read()
             if image is None:
                 return
+            # 1 / infinity is 0: live sources and --rate max never sleep here
             due = max(due + 1.0 / self._rate, monotonic() - MAX_LAG_S)
             if self._stop.wait(max(0.0, due - monotonic())):
                 return
@@ -131,6 +133,7 @@ class Grabber:
         with self._condition:
             if self._every_frame:
                 self._condition.wait_for(lambda: self._ended or (self._consumer_waits and self._frame is None))
+            # a frame's age starts when it arrived; a recorded one "arrives" when it is due
             arrived_at = self._source.arrived_at if self._source.live else None
             self._count_skips()
             frame = Frame(image, self.captured, arrived_at or monotonic(), region, self._source.name)
@@ -138,6 +141,7 @@ class Grabber:
             self.dropped += self._frame is not None
             self._frame = frame
             self._condition.notify_all()
+        # outside of the lock: a sink may be slow, and `newest` must not wait for it
         if self._on_frame is not None:
             self._on_frame(frame)
 

@@ -89,6 +89,7 @@ class LatencyRecorder:
         with self._lock:
             for stage in STAGES:
                 self._series[stage].add(getattr(times, stage))
+            # what the stages do not explain is the wait between capture and segmentation
             self._series[CAPTURE].add(max(0.0, age_ms - times.total))
             self._ages.add(age_ms)
             self._late += age_ms > self.budget_ms
@@ -110,9 +111,11 @@ class LatencyRecorder:
     def report(self, window: int = CAPACITY) -> LatencyReport:
         """Summarise the newest frames; `late` and `misses` count all."""
         with self._lock:
+            # only copies under the lock: percentiles of 65536 values take milliseconds
             stages = {stage: series.newest(window) for stage, series in self._series.items()}
             ages, late, count = self._ages.newest(window), self._late, self._ages.count
-            intervals = summarise_times(self._intervals.newest(window))
+            between = self._intervals.newest(window)
+        intervals = summarise_times(between)
         return LatencyReport(
             latency_ms={stage: summarise_times(values) for stage, values in stages.items()},
             frame_age_ms=summarise_times(ages),

@@ -64,6 +64,7 @@ class StreamPipeline:
         self._closing = ExitStack()
 
     def __enter__(self) -> StreamPipeline:
+        # an ExitStack closes in reverse order: the sinks, the capture, the model last
         self._closing.callback(self.segmenter.close)
         self._closing.enter_context(self.grabber)
         for sink in self.sinks:
@@ -98,6 +99,7 @@ class StreamPipeline:
             if frame is None:
                 self._check_any_frame()
                 return
+            # the mask is published before it is yielded: the caller's loop body must not delay the page
             result = self._segment(frame)
             self._publish(result)
             yield result
@@ -160,6 +162,7 @@ def open_stream(
         opened.callback(segmenter.close)
         for listener in listeners:
             opened.callback(listener.close)
+        # the warm-up comes before the source is opened, so that no camera frames queue up meanwhile
         recorder = LatencyRecorder(options.budget_ms, segmenter.warm_up())
         frames = open_source(source, segmenter.card.input.in_colour, options.capture)
         opened.callback(frames.close)
@@ -170,6 +173,7 @@ def open_stream(
         )
         sink_options.check_info(info)
         sinks = open_sinks(sink_options, info, card.output.classes)
+        # from here on the stream closes everything
         opened.pop_all()
     return StreamPipeline(segmenter, frames, recorder, [*sinks, *listeners], options, name, size)
 

@@ -43,6 +43,7 @@ class FrameCounts:
 
         This holds for every end of a stream: a frame that still waited, or whose segmentation failed, counts too.
         """
+        # of a running stream, `processed` is read a moment after `captured`
         captured = max(captured, processed)
         return cls(captured, processed, captured - processed, late)
 
@@ -99,6 +100,7 @@ def run_stream(live: StreamPipeline) -> StreamReport:
         try:
             deque(live, maxlen=0)
         except EdgesegError as error:
+            # before the first mask there are no figures to report
             if not live.processed:
                 raise
             failure = error
@@ -158,6 +160,7 @@ def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
     kept = {number: handler for number, handler in found.items() if handler is not None}
 
     def handle(number: int, _: object) -> None:
+        # restored first: a stream that does not stop can still be ended by the same key
         signal.signal(number, kept[signal.Signals(number)])
         stop()
 
@@ -186,6 +189,7 @@ class Watchdog(Sink):
         self._limit_s = limit_s
         self._notified_at: float | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        # an abstract socket has a NUL byte where systemd writes an @ (unix(7), sd_notify(3))
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
 
     def publish(self, result: Result) -> None:  # noqa: ARG002 - any result proves that the stream works

@@ -33,57 +33,6 @@ NICE = 10
 JOIN_SECONDS = 5.0
 
 
-class MaskWarper:
-    """Warps a mask from one frame to another with dense optical flow (DIS, Kroeger et al., ECCV 2016).
-
-    An instance keeps OpenCV's buffers, so it belongs to one thread.
-    """
-
-    def __init__(self) -> None:
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-
-    def warp(self, labels: NDArray[np.uint8], old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.uint8]:
-        """Warp labels from an old frame to a new one; return them unchanged where the flow does not fit.
-
-        Args:
-            labels: Of the old frame, of its size.
-            old: The frame that was segmented.
-            new: The frame that is shown.
-        """
-        if old is new or old.shape[:2] != new.shape[:2] or not labels.any():
-            return labels
-        before, after = shrink(old), shrink(new)
-        # backward flow, from the new frame to the old one: remap() asks for every new pixel where it was
-        flow = np.asarray(self._flow.calc(after, before, np.zeros((*after.shape, 2), np.float32)), dtype=np.float32)
-        flow = np.asarray(cv2.GaussianBlur(flow, (0, 0), FLOW_SIGMA_PX), dtype=np.float32)
-        if not _flow_fits(flow, before, after):
-            return labels
-        return _warp(labels, flow)
-
-
-def shrink(frame: NDArray[Any]) -> NDArray[np.uint8]:
-    """Reduce a frame to the small grey image that the flow is computed on."""
-    height, width = frame.shape[:2]
-    scale = min(1.0, FLOW_SIDE_PX / max(height, width))
-    size = (max(MIN_SIDE_PX, round(width * scale)), max(MIN_SIDE_PX, round(height * scale)))
-    return np.asarray(cv2.resize(to_grey(frame), size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def _flow_fits(flow: NDArray[np.float32], before: NDArray[np.uint8], after: NDArray[np.uint8]) -> bool:
-    """Check that the old image, warped, is nearer to the new one than without warping; a scene cut is not."""
-    return bool(cv2.norm(_warp(before, flow), after, cv2.NORM_L1) < cv2.norm(before, after, cv2.NORM_L1))
-
-
-def _warp(image: NDArray[np.uint8], flow: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Warp an image with a backward flow field of any size, without interpolation: labels must not be mixed."""
-    height, width = image.shape[:2]
-    scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
-    full = np.asarray(cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)) * scale
-    columns, rows = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
-    warped = cv2.remap(image, full[..., 0] + columns, full[..., 1] + rows, cv2.INTER_NEAREST)
-    return np.asarray(warped, dtype=np.uint8)
-
-
 @dataclass(frozen=True)
 class Picture:
     """A frame as it is shown, and the labels to draw on it."""
@@ -129,6 +78,7 @@ class MaskTracker:
         """Make a frame the newest; called on the capture thread."""
         with self._condition:
             self._frame = frame
+            # without a viewer, frames between two masks make no pictures, and the network keeps the core
             self._changed |= self._is_ahead() and self._is_watched()
             self._condition.notify_all()
 
@@ -174,3 +124,55 @@ def _lower_priority() -> None:
     """Let the network go first where cores are scarce."""
     if sys.platform == "linux":  # where the nice value belongs to a thread, not to the process (sched(7))
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+
+
+class MaskWarper:
+    """Warps a mask from one frame to another with dense optical flow (DIS, Kroeger et al., ECCV 2016).
+
+    An instance keeps OpenCV's buffers, so it belongs to one thread.
+    """
+
+    def __init__(self) -> None:
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+
+    def warp(self, labels: NDArray[np.uint8], old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.uint8]:
+        """Warp labels from an old frame to a new one; return them unchanged where the flow does not fit.
+
+        Args:
+            labels: Of the old frame, of its size.
+            old: The frame that was segmented.
+            new: The frame that is shown.
+        """
+        if old is new or old.shape[:2] != new.shape[:2] or not labels.any():
+            return labels
+        before, after = shrink(old), shrink(new)
+        # backward flow, from the new frame to the old one: remap() asks for every new pixel where it was
+        flow = np.asarray(self._flow.calc(after, before, np.zeros((*after.shape, 2), np.float32)), dtype=np.float32)
+        flow = np.asarray(cv2.GaussianBlur(flow, (0, 0), FLOW_SIGMA_PX), dtype=np.float32)
+        if not _flow_fits(flow, before, after):
+            return labels
+        return _warp(labels, flow)
+
+
+def shrink(frame: NDArray[Any]) -> NDArray[np.uint8]:
+    """Reduce a frame to the small grey image that the flow is computed on."""
+    height, width = frame.shape[:2]
+    scale = min(1.0, FLOW_SIDE_PX / max(height, width))
+    size = (max(MIN_SIDE_PX, round(width * scale)), max(MIN_SIDE_PX, round(height * scale)))
+    return np.asarray(cv2.resize(to_grey(frame), size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _flow_fits(flow: NDArray[np.float32], before: NDArray[np.uint8], after: NDArray[np.uint8]) -> bool:
+    """Check that the old image, warped, is nearer to the new one than without warping; a scene cut is not."""
+    return bool(cv2.norm(_warp(before, flow), after, cv2.NORM_L1) < cv2.norm(before, after, cv2.NORM_L1))
+
+
+def _warp(image: NDArray[np.uint8], flow: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Warp an image with a backward flow field of any size, without interpolation: labels must not be mixed."""
+    height, width = image.shape[:2]
+    scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+    # vectors grow with the frame that they are resized to
+    full = np.asarray(cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)) * scale
+    columns, rows = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    warped = cv2.remap(image, full[..., 0] + columns, full[..., 1] + rows, cv2.INTER_NEAREST)
+    return np.asarray(warped, dtype=np.uint8)

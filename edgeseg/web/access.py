@@ -111,6 +111,7 @@ def find_own_address() -> str:
 def _is_own_host(headers: Message, reached_at: str) -> bool:
     """Check the Host header: an attacker's name that resolves to this machine is DNS rebinding."""
     hosts = headers.get_all("Host", [])
+    # none (HTTP/1.0) or several: no browser sends that
     if len(hosts) != 1:
         return False
     match = HOST.fullmatch(hosts[0].strip().lower())

@@ -181,6 +181,7 @@ class WebServer(ThreadingHTTPServer):
         self.server_close()
         with self._lock:
             clients = dict(self._clients)
+        # all first, then the joins: a shutdown wakes every thread that waits for its client
         for client in clients.values():
             _disconnect(client.connection)
         for thread in clients:
@@ -226,6 +227,7 @@ class WebServer(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - no address in the log
         """Print one line per minute at most, so that no client can fill the log; a lost connection prints none."""
         error, now = sys.exc_info()[1], monotonic()
+        # timeouts and resets are the network's, no defect
         if isinstance(error, OSError):
             return
         with self._lock:

@@ -142,6 +142,7 @@ class LatestResultSink(Sink):
                 return
             if self._waits:
                 self._condition.wait_for(self._accepts)
+            # what lies in the slot was never written, and after the end nothing is
             self._missed += self._newest is not None or self._is_done()
             self._newest = None if self._is_done() else result
             self._condition.notify_all()
@@ -181,6 +182,7 @@ class LatestResultSink(Sink):
             self._closing = True
             self._condition.notify_all()
             self._condition.wait_for(lambda: self._has_ended or not self._waits)
+        # from here on a reader that takes nothing delays the end only briefly
         self._writer.stop_waiting()
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():

@@ -45,12 +45,14 @@ class JsonLinesWriter(Writer):
         with explained_writes(Path("the JSON lines")):
             try:
                 return self._send(line.encode("utf-8"))
+            # a reader that leaves has seen enough, as with `head`: no error
             except BrokenPipeError:
                 self.wants_end = True
         return False
 
     def stop_waiting(self) -> None:
         """Limit the wait for the reader from now on."""
+        # set before the event: the writer's thread reads it as soon as the event is set
         self._deadline = monotonic() + FAREWELL_SECONDS
         self._stopping.set()
 

@@ -34,6 +34,7 @@ class Metrics(Sink):
 
     def on_frame(self, frame: Frame) -> None:
         """Count a captured frame."""
+        # the number counts skipped frames, too
         self._captured = frame.number + 1
 
     def publish(self, result: Result) -> None:  # noqa: ARG002 - the recorder has its times already

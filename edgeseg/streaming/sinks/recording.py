@@ -47,65 +47,106 @@ _UNKNOWN_SIZE = bytes([0x01]) + 7 * b"\xff"
 """All bits set: the size of an element that grows until the end of the file (RFC 8794, 6.2)."""
 
 
-class PngVideo:
-    """A Matroska file of PNG frames of one size, each with its own timestamp."""
+class Recording(Writer):
+    """Writes the mask of every result, optionally its frame, and then a line in the index.
 
-    def __init__(self, path: Path, width: int, height: int) -> None:
-        """Create the file.
+    The index line comes last, so whatever has a line can be read, and a killed process loses one picture at most.
+    Frames are patients' data, so they are stored only on request.
+    """
+
+    name: ClassVar[str] = "the recording"
+
+    def __init__(
+        self, folder: Path, info: StreamInfo, classes: Sequence[ClassSpec], frames: bool = False, form: str = "png"
+    ) -> None:
+        """Create a recording.
+
+        Args:
+            folder: New, empty, or already a recording, in which this one becomes a new session.
+            info: The stream, for the header.
+            classes: Names and colours, in the order of the labels.
+            frames: Whether to store the frames too.
+            form: One of `FRAME_STORES`: a file per picture, or one video.
 
         Raises:
-            OSError: It exists or cannot be written.
+            OutputError: The folder holds something else or cannot be written.
         """
-        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
-        self.count = 0
-        append_whole(self._handle, _write_start(width, height))
+        self._classes = tuple(classes)
+        self._mm_per_px = info.mm_per_px
+        self._began: float | None = None
+        with explained_writes(folder):
+            self._folder = folder = _make_folder(folder)
+            header = {"model": info.model, "classes": to_plain(self._classes), "mm_per_px": info.mm_per_px}
+            write_json(folder / HEADER, header)
+            self._masks = FRAME_STORES[form](folder, MASKS)
+            self._frames = FRAME_STORES[form](folder, FRAMES) if frames else None
+            # O_EXCL: two streams never share an index
+            self._index = os.open(folder / INDEX, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
 
-    def append(self, png: bytes, seconds: float) -> None:
-        """Append a frame as a cluster of its own: the file is cut back when the disk has no room for all of it.
+    @property
+    def folder(self) -> Path:
+        """The folder of this session."""
+        return self._folder
 
-        Raises:
-            OSError: The disk is full.
-        """
-        # track number as a one-byte variable-size integer, time relative to the cluster, flags (RFC 9559, 10.2)
-        block = bytes([0x80 | _TRACK]) + struct.pack(">hB", 0, _KEYFRAME) + png
-        cluster = _number(_TIMESTAMP, round(1e3 * seconds)) + _element(_SIMPLE_BLOCK, block)
-        append_whole(self._handle, _element(_CLUSTER, cluster))
-        self.count += 1
+    def write(self, result: Result) -> bool:
+        """Write mask, frame and index line of one result."""
+        frame, labels = result.frame, result.segmentation.labels
+        # times start at 0: the monotonic clock means nothing to another machine
+        self._began = frame.captured_at if self._began is None else self._began
+        seconds = frame.captured_at - self._began
+        with explained_writes(self._folder):
+            mask = self._masks.put(labels, frame, seconds)
+            image = self._frames.put(frame.image, frame, seconds) if self._frames is not None else None
+            line = {
+                "number": frame.number,
+                "name": frame.name,
+                "captured_s": round(seconds, 4),
+                "age_ms": round(result.age_ms, 3),
+                "mask": mask.file,
+                "frame": image.file if image is not None else None,
+                "position": mask.position,
+                "areas": to_plain(measure_areas(labels, self._classes, self._mm_per_px)),
+            }
+            append_whole(self._index, (json.dumps(line) + "\n").encode("utf-8"))
+        return True
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._handle)
+        """Close the index and the videos."""
+        os.close(self._index)
+        self._masks.close()
+        if self._frames is not None:
+            self._frames.close()
 
 
-def _write_start(width: int, height: int) -> bytes:
-    """Write all that comes before the first cluster: EBML header, segment info and the description of the track."""
-    # EBMLVersion, EBMLReadVersion, EBMLMaxIDLength, EBMLMaxSizeLength, DocType, DocTypeVersion, DocTypeReadVersion
-    head = _number(0x4286, 1) + _number(0x42F7, 1) + _number(0x42F2, 4) + _number(0x42F3, 8)
-    head += _element(0x4282, b"matroska") + _number(0x4287, 4) + _number(0x4285, 2)
-    # TimestampScale, MuxingApp, WritingApp
-    info = _number(0x2AD7B1, _TIMESTAMP_SCALE_NS) + _element(0x4D80, b"edgeseg") + _element(0x5741, b"edgeseg")
-    # PixelWidth, PixelHeight
-    size = _number(0xB0, width) + _number(0xBA, height)
-    # the codec data of V_MS/VFW/FOURCC is a BITMAPINFOHEADER: 40 bytes, 1 plane, 24 bits, compression MPNG
-    codec = struct.pack("<IiiHH4sIiiII", 40, width, height, 1, 24, b"MPNG", 0, 0, 0, 0, 0)
-    # TrackNumber, TrackUID, TrackType (video), FlagLacing; CodecID, CodecPrivate, Video
-    track = _number(0xD7, _TRACK) + _number(0x73C5, _TRACK) + _number(0x83, 1) + _number(0x9C, 0)
-    track += _element(0x86, b"V_MS/VFW/FOURCC") + _element(0x63A2, codec) + _element(0xE0, size)
-    segment = _element(_INFO, info) + _element(_TRACKS, _element(_TRACK_ENTRY, track))
-    return _element(_EBML, head) + _element_id(_SEGMENT) + _UNKNOWN_SIZE + segment
+def _make_folder(folder: Path) -> Path:
+    """Make the folder of this session; a service that restarts adds a session to its recording."""
+    if not folder.exists() or _is_empty(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    if not _is_recording(folder):
+        raise OutputError(
+            f"Expected a new or an empty folder for the recording, or a recording to go on with, got {folder}.",
+            "Name another --record DIR.",
+        )
+    for number in count(2):  # mkdir is atomic: of two streams, one gets the number
+        with suppress(FileExistsError):
+            (folder / f"{SESSION}{number}").mkdir()
+            break
+    return folder / f"{SESSION}{number}"
 
 
-def _element(identity: int, data: bytes) -> bytes:
-    """Write an element; its size takes 8 bytes, of which the highest set bit says so (RFC 8794, 4)."""
-    return _element_id(identity) + struct.pack(">Q", 1 << 56 | len(data)) + data
+def _is_empty(folder: Path) -> bool:
+    """Tell whether a folder is empty, apart from temporary files of a header that was never finished."""
+    return folder.is_dir() and all(path.name.startswith(f".{HEADER}.") for path in folder.iterdir())
 
 
-def _number(identity: int, value: int) -> bytes:
-    return _element(identity, struct.pack(">Q", value))
-
-
-def _element_id(identity: int) -> bytes:
-    return identity.to_bytes((identity.bit_length() + 7) // 8, "big")
+def _is_recording(folder: Path) -> bool:
+    """Tell whether a folder holds the header of a recording."""
+    try:
+        header = json.loads(read_regular(folder / HEADER, TABLE_BYTES))
+    except (OSError, LimitError, ValueError, RecursionError):
+        return False
+    return isinstance(header, dict) and {"model", "classes", "mm_per_px"} <= header.keys()
 
 
 @dataclass(frozen=True)
@@ -204,101 +245,62 @@ class VideoStore(FrameStore):
 FRAME_STORES: dict[str, type[FrameStore]] = {"png": PngStore, "video": VideoStore}
 
 
-class Recording(Writer):
-    """Writes the mask of every result, optionally its frame, and then a line in the index.
+class PngVideo:
+    """A Matroska file of PNG frames of one size, each with its own timestamp."""
 
-    The index line comes last, so whatever has a line can be read, and a killed process loses one picture at most.
-    Frames are patients' data, so they are stored only on request.
-    """
-
-    name: ClassVar[str] = "the recording"
-
-    def __init__(
-        self, folder: Path, info: StreamInfo, classes: Sequence[ClassSpec], frames: bool = False, form: str = "png"
-    ) -> None:
-        """Create a recording.
-
-        Args:
-            folder: New, empty, or already a recording, in which this one becomes a new session.
-            info: The stream, for the header.
-            classes: Names and colours, in the order of the labels.
-            frames: Whether to store the frames too.
-            form: One of `FRAME_STORES`: a file per picture, or one video.
+    def __init__(self, path: Path, width: int, height: int) -> None:
+        """Create the file.
 
         Raises:
-            OutputError: The folder holds something else or cannot be written.
+            OSError: It exists or cannot be written.
         """
-        self._classes = tuple(classes)
-        self._mm_per_px = info.mm_per_px
-        self._began: float | None = None
-        with explained_writes(folder):
-            self._folder = folder = _make_folder(folder)
-            header = {"model": info.model, "classes": to_plain(self._classes), "mm_per_px": info.mm_per_px}
-            write_json(folder / HEADER, header)
-            self._masks = FRAME_STORES[form](folder, MASKS)
-            self._frames = FRAME_STORES[form](folder, FRAMES) if frames else None
-            self._index = os.open(folder / INDEX, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        self.count = 0
+        append_whole(self._handle, _write_start(width, height))
 
-    @property
-    def folder(self) -> Path:
-        """The folder of this session."""
-        return self._folder
+    def append(self, png: bytes, seconds: float) -> None:
+        """Append a frame as a cluster of its own: the file is cut back when the disk has no room for all of it.
 
-    def write(self, result: Result) -> bool:
-        """Write mask, frame and index line of one result."""
-        frame, labels = result.frame, result.segmentation.labels
-        self._began = frame.captured_at if self._began is None else self._began
-        seconds = frame.captured_at - self._began
-        with explained_writes(self._folder):
-            mask = self._masks.put(labels, frame, seconds)
-            image = self._frames.put(frame.image, frame, seconds) if self._frames is not None else None
-            line = {
-                "number": frame.number,
-                "name": frame.name,
-                "captured_s": round(seconds, 4),
-                "age_ms": round(result.age_ms, 3),
-                "mask": mask.file,
-                "frame": image.file if image is not None else None,
-                "position": mask.position,
-                "areas": to_plain(measure_areas(labels, self._classes, self._mm_per_px)),
-            }
-            append_whole(self._index, (json.dumps(line) + "\n").encode("utf-8"))
-        return True
+        Raises:
+            OSError: The disk is full.
+        """
+        # track number as a one-byte variable-size integer, time relative to the cluster, flags (RFC 9559, 10.2)
+        block = bytes([0x80 | _TRACK]) + struct.pack(">hB", 0, _KEYFRAME) + png
+        cluster = _number(_TIMESTAMP, round(1e3 * seconds)) + _element(_SIMPLE_BLOCK, block)
+        append_whole(self._handle, _element(_CLUSTER, cluster))
+        self.count += 1
 
     def close(self) -> None:
-        """Close the index and the videos."""
-        os.close(self._index)
-        self._masks.close()
-        if self._frames is not None:
-            self._frames.close()
+        """Close the file."""
+        os.close(self._handle)
 
 
-def _make_folder(folder: Path) -> Path:
-    """Make the folder of this session; a service that restarts adds a session to its recording."""
-    if not folder.exists() or _is_empty(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    if not _is_recording(folder):
-        raise OutputError(
-            f"Expected a new or an empty folder for the recording, or a recording to go on with, got {folder}.",
-            "Name another --record DIR.",
-        )
-    for number in count(2):  # mkdir is atomic: of two streams, one gets the number
-        with suppress(FileExistsError):
-            (folder / f"{SESSION}{number}").mkdir()
-            break
-    return folder / f"{SESSION}{number}"
+def _write_start(width: int, height: int) -> bytes:
+    """Write all that comes before the first cluster: EBML header, segment info and the description of the track."""
+    # EBMLVersion, EBMLReadVersion, EBMLMaxIDLength, EBMLMaxSizeLength, DocType, DocTypeVersion, DocTypeReadVersion
+    head = _number(0x4286, 1) + _number(0x42F7, 1) + _number(0x42F2, 4) + _number(0x42F3, 8)
+    head += _element(0x4282, b"matroska") + _number(0x4287, 4) + _number(0x4285, 2)
+    # TimestampScale, MuxingApp, WritingApp
+    info = _number(0x2AD7B1, _TIMESTAMP_SCALE_NS) + _element(0x4D80, b"edgeseg") + _element(0x5741, b"edgeseg")
+    # PixelWidth, PixelHeight
+    size = _number(0xB0, width) + _number(0xBA, height)
+    # the codec data of V_MS/VFW/FOURCC is a BITMAPINFOHEADER: 40 bytes, 1 plane, 24 bits, compression MPNG
+    codec = struct.pack("<IiiHH4sIiiII", 40, width, height, 1, 24, b"MPNG", 0, 0, 0, 0, 0)
+    # TrackNumber, TrackUID, TrackType (video), FlagLacing; CodecID, CodecPrivate, Video
+    track = _number(0xD7, _TRACK) + _number(0x73C5, _TRACK) + _number(0x83, 1) + _number(0x9C, 0)
+    track += _element(0x86, b"V_MS/VFW/FOURCC") + _element(0x63A2, codec) + _element(0xE0, size)
+    segment = _element(_INFO, info) + _element(_TRACKS, _element(_TRACK_ENTRY, track))
+    return _element(_EBML, head) + _element_id(_SEGMENT) + _UNKNOWN_SIZE + segment
 
 
-def _is_empty(folder: Path) -> bool:
-    """Tell whether a folder is empty, apart from temporary files of a header that was never finished."""
-    return folder.is_dir() and all(path.name.startswith(f".{HEADER}.") for path in folder.iterdir())
+def _element(identity: int, data: bytes) -> bytes:
+    """Write an element; its size takes 8 bytes, of which the highest set bit says so (RFC 8794, 4)."""
+    return _element_id(identity) + struct.pack(">Q", 1 << 56 | len(data)) + data
 
 
-def _is_recording(folder: Path) -> bool:
-    """Tell whether a folder holds the header of a recording."""
-    try:
-        header = json.loads(read_regular(folder / HEADER, TABLE_BYTES))
-    except (OSError, LimitError, ValueError, RecursionError):
-        return False
-    return isinstance(header, dict) and {"model", "classes", "mm_per_px"} <= header.keys()
+def _number(identity: int, value: int) -> bytes:
+    return _element(identity, struct.pack(">Q", value))
+
+
+def _element_id(identity: int) -> bytes:
+    return identity.to_bytes((identity.bit_length() + 7) // 8, "big")

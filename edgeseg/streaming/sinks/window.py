@@ -63,6 +63,7 @@ class Window(Sink):
             cv2.namedWindow(self._title, cv2.WINDOW_NORMAL)
             self._open = True
         cv2.imshow(self._title, draw_overlay(picture.image, picture.labels, self._classes))
+        # waitKey also runs the window's event loop
         if cv2.waitKey(1) & 0xFF in CLOSING_KEYS or cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
             self._closed.set()
             cv2.destroyWindow(self._title)

@@ -102,6 +102,7 @@ class LatestSlot:
         """Put an image into the slot; False while another page's camera is in use."""
         now = monotonic()
         with self._condition:
+            # two pages that send in turn would make the stream jump between cameras
             if sender != self._sender and now - self._sent_at < SILENT_SECONDS:
                 return False
             self._sender, self._sent_at = sender, now

@@ -53,6 +53,7 @@ class CameraSource(Source):
 
     def read(self) -> NDArray[Any]:
         """Wait for the camera's next frame."""
+        # grab() returns when the frame has arrived, retrieve() decodes it: the age includes decoding
         found = self._capture.grab()
         self.arrived_at = monotonic()
         image = retrieve_frame(self._capture, self._name) if found else None
@@ -107,6 +108,7 @@ def _read_size(capture: cv2.VideoCapture) -> Size:
 
 def _check_mode(capture: cv2.VideoCapture, name: str, options: CameraOptions) -> None:
     size, fps = _read_size(capture), float(capture.get(cv2.CAP_PROP_FPS))
+    # a rate of 29.97 is granted where 30 was requested
     if options.size not in (None, size) or (options.fps is not None and fps < options.fps - 1):
         wanted = " at ".join(filter(None, (str(options.size or ""), f"{options.fps:g} fps" if options.fps else "")))
         raise SourceError(

@@ -57,6 +57,7 @@ def open_source(text: str, colour: bool = False, options: CaptureOptions = DEFAU
     except LiveSourceError:
         source.close()
         raise
+    # a page's camera and standard input recover by themselves
     if source.live and not source.reconnects:
         return ReconnectingSource(opener, source)
     return LoopedSource(opener, source) if options.loop else source

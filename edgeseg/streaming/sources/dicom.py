@@ -70,6 +70,7 @@ class DicomSource(Source):
             try:
                 image = read_image(self._header, self._path, self._next - 1)
             except DataError:
+                # one corrupt frame is skipped; a file of which none can be decoded is an error
                 if self._next == self._count and self._decoded == 0:
                     raise
                 self.health = dataclasses.replace(self.health, corrupt=self.health.corrupt + 1)

@@ -166,6 +166,7 @@ def _open_capture(path: Path) -> cv2.VideoCapture:
     try:
         os.fsencode(whole).decode("utf-8")
     except UnicodeDecodeError:  # OpenCV crashes on a name that is no UTF-8
+        # a name of the descriptor; FFmpeg opens the file again through it
         with path.open("rb") as file:
             return cv2.VideoCapture(f"/proc/self/fd/{file.fileno()}", reader)
     return cv2.VideoCapture(str(whole), reader)

@@ -156,6 +156,7 @@ def _find_secret_remainders(parts: Sequence[str]) -> list[str]:
 
 def _start(pipeline: Sequence[str], writing: int) -> subprocess.Popen[bytes]:
     """Start gst-launch with a separate descriptor for frames, since some elements print to stdout."""
+    # sync=false: the source's clock sets the pace, fdsink must not wait for timestamps again
     end = f"! videoconvert ! video/x-raw,format=I420 ! y4menc ! fdsink fd={writing} sync=false".split()
     return subprocess.Popen(
         [PROGRAM, "-q", *pipeline, *end],
@@ -163,6 +164,7 @@ def _start(pipeline: Sequence[str], writing: int) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         pass_fds=(writing,),
+        # its own process group: Ctrl-C must reach edgeseg alone, and closing must reach all children
         start_new_session=True,
     )
 

@@ -43,14 +43,133 @@ _NETWORK_ERRORS = (OSError, HTTPException, UnicodeError)
 """A host name that IDNA cannot encode is a UnicodeError."""
 
 
-class Body(Protocol):
-    """What the parts are read from."""
+class MjpegSource(Source):
+    """Reads Motion JPEG; corrupt frames are skipped and counted."""
 
-    def read(self, count: int, /) -> bytes:
-        """Read so many bytes, fewer at the end."""
+    live = True
 
-    def readline(self, limit: int, /) -> bytes:
-        """Read a line, up to the limit."""
+    def __init__(self, url: str, stall_s: float = STALL_S) -> None:
+        """Request a stream.
+
+        Args:
+            url: A user name and password before the host are sent as basic authentication.
+            stall_s: Time limit for connecting, for the response and for every frame.
+        """
+        where = split_url(url, EXAMPLE)
+        self._name = show_source(url)
+        self._interrupted = False
+        self._failure: SourceError | None = None
+        self._deadline = Deadline(stall_s)
+        try:
+            self._socket = socket.create_connection((str(where.hostname), where.port or 80), stall_s)
+        except _NETWORK_ERRORS as error:
+            raise _lost(self._name, error) from error
+        try:
+            # connecting had a time limit of its own
+            self._deadline.restart()
+            self._response = _send_request(TimedSocket(self._socket, self._deadline), where)
+            self._parts = open_parts(self._response)
+        except _NETWORK_ERRORS as error:
+            self._socket.close()
+            raise _lost(self._name, error) from error
+
+    def read(self) -> NDArray[Any] | None:
+        """Wait for the next complete frame; None after the closing delimiter."""
+        self._deadline.restart()
+        for _ in range(_MAX_CORRUPT_IN_A_ROW):
+            data = self._read_newest_part()
+            self.arrived_at = monotonic()
+            if data is None:
+                return None
+            image = _decode(data)
+            if image is not None:
+                return image
+            self.health = dataclasses.replace(self.health, corrupt=self.health.corrupt + 1)
+        raise SourceError(
+            f"Expected JPEG frames from {self._name}, got {_MAX_CORRUPT_IN_A_ROW} damaged ones in a row.",
+            "Look at the address in a browser.",
+        )
+
+    def interrupt(self) -> None:
+        """Shut the connection down, which wakes a waiting `read`."""
+        self._interrupted = True
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._response.close()
+        self._socket.close()
+
+    def _read_newest_part(self) -> bytes | None:
+        """Skip frames that queued up while the last one was decoded, so that a slow machine sees no old ones."""
+        if self._failure is not None:
+            raise self._failure
+        data, skipped = self._read_part(), 0
+        while data is not None and skipped < _MAX_SKIPPED and self._is_backlogged(data):
+            newer = self._read_newer()
+            if newer is None:
+                break
+            data, skipped = newer, skipped + 1
+        self.health = dataclasses.replace(self.health, skipped=self.health.skipped + skipped)
+        return data
+
+    def _read_newer(self) -> bytes | None:
+        """Read the part after a complete one; an error is kept for the next `read`, so the complete one is shown."""
+        try:
+            return self._read_part()
+        except SourceError as error:
+            self._failure = SourceError(error.message, error.hint)  # without traceback, which keeps the frame
+            return None
+
+    def _is_backlogged(self, data: bytes) -> bool:
+        """Tell whether newer frames wait in the socket; skipping may use up half of the time limit at most."""
+        in_time = self._deadline.left > self._deadline.seconds / 2
+        return in_time and self._count_waiting() > max(_MIN_BACKLOG_BYTES, 2 * len(data))
+
+    def _count_waiting(self) -> int:
+        """Count the bytes that arrived and were not read (FIONREAD, tcp(7))."""
+        waiting = fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4))
+        return int.from_bytes(waiting, sys.byteorder)
+
+    def _read_part(self) -> bytes | None:
+        try:
+            return self._parts.read()
+        except _NETWORK_ERRORS as error:
+            if self._interrupted:
+                return None
+            raise _lost(self._name, error) from error
+
+
+def _send_request(timed: TimedSocket, where: SplitResult) -> HTTPResponse:
+    connection = HTTPConnection(str(where.hostname), where.port or 80)
+    connection.sock = timed
+    headers = {}
+    if where.username is not None:
+        pair = unquote_to_bytes(where.username) + b":" + unquote_to_bytes(where.password or "")
+        headers["Authorization"] = "Basic " + base64.b64encode(pair).decode()
+    path = quote(where.path or "/", _URL_CHARS)
+    connection.request("GET", f"{path}?{quote(where.query, _URL_CHARS)}" if where.query else path, headers=headers)
+    return connection.getresponse()
+
+
+def _decode(data: bytes) -> NDArray[Any] | None:
+    """Decode a frame; None where it is corrupt or its announced size is beyond the limits."""
+    size = measure_jpeg(data)
+    if size is None:
+        return None
+    try:
+        check_pixels("the stream", *size)
+    except LimitError:
+        return None
+    return decode_jpeg(data)
+
+
+def _lost(name: str, error: Exception) -> SourceError:
+    return SourceError(
+        f"Expected Motion JPEG from {name}, got {str(error).rstrip('.') or type(error).__name__}.",
+        "Look at the address in a browser on this machine.",
+    )
 
 
 def open_parts(response: HTTPResponse) -> PartReader:
@@ -75,6 +194,16 @@ def open_parts(response: HTTPResponse) -> PartReader:
     chunked = headers.get("Transfer-Encoding", "").strip().lower() == "chunked"
     body: Body = io.BufferedReader(_ChunkReader(response.fp)) if chunked else response
     return PartReader(body, boundary.encode("latin-1", "replace"))
+
+
+class Body(Protocol):
+    """What the parts are read from."""
+
+    def read(self, count: int, /) -> bytes:
+        """Read so many bytes, fewer at the end."""
+
+    def readline(self, limit: int, /) -> bytes:
+        """Read a line, up to the limit."""
 
 
 class PartReader:
@@ -197,131 +326,3 @@ class _ChunkReader(io.RawIOBase):
             raise HTTPException("chunks without a valid length" if line else "the end of the connection")
         self._left = int(match[1], 16)
         self._ended = self._left == 0
-
-
-class MjpegSource(Source):
-    """Reads Motion JPEG; corrupt frames are skipped and counted."""
-
-    live = True
-
-    def __init__(self, url: str, stall_s: float = STALL_S) -> None:
-        """Request a stream.
-
-        Args:
-            url: A user name and password before the host are sent as basic authentication.
-            stall_s: Time limit for connecting, for the response and for every frame.
-        """
-        where = split_url(url, EXAMPLE)
-        self._name = show_source(url)
-        self._interrupted = False
-        self._failure: SourceError | None = None
-        self._deadline = Deadline(stall_s)
-        try:
-            self._socket = socket.create_connection((str(where.hostname), where.port or 80), stall_s)
-        except _NETWORK_ERRORS as error:
-            raise _lost(self._name, error) from error
-        try:
-            self._deadline.restart()
-            self._response = _send_request(TimedSocket(self._socket, self._deadline), where)
-            self._parts = open_parts(self._response)
-        except _NETWORK_ERRORS as error:
-            self._socket.close()
-            raise _lost(self._name, error) from error
-
-    def read(self) -> NDArray[Any] | None:
-        """Wait for the next complete frame; None after the closing delimiter."""
-        self._deadline.restart()
-        for _ in range(_MAX_CORRUPT_IN_A_ROW):
-            data = self._read_newest_part()
-            self.arrived_at = monotonic()
-            if data is None:
-                return None
-            image = _decode(data)
-            if image is not None:
-                return image
-            self.health = dataclasses.replace(self.health, corrupt=self.health.corrupt + 1)
-        raise SourceError(
-            f"Expected JPEG frames from {self._name}, got {_MAX_CORRUPT_IN_A_ROW} damaged ones in a row.",
-            "Look at the address in a browser.",
-        )
-
-    def interrupt(self) -> None:
-        """Shut the connection down, which wakes a waiting `read`."""
-        self._interrupted = True
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._response.close()
-        self._socket.close()
-
-    def _read_newest_part(self) -> bytes | None:
-        """Skip frames that queued up while the last one was decoded, so that a slow machine sees no old ones."""
-        if self._failure is not None:
-            raise self._failure
-        data, skipped = self._read_part(), 0
-        while data is not None and skipped < _MAX_SKIPPED and self._is_backlogged(data):
-            newer = self._read_newer()
-            if newer is None:
-                break
-            data, skipped = newer, skipped + 1
-        self.health = dataclasses.replace(self.health, skipped=self.health.skipped + skipped)
-        return data
-
-    def _read_newer(self) -> bytes | None:
-        """Read the part after a complete one; an error is kept for the next `read`, so the complete one is shown."""
-        try:
-            return self._read_part()
-        except SourceError as error:
-            self._failure = SourceError(error.message, error.hint)  # without traceback, which keeps the frame
-            return None
-
-    def _is_backlogged(self, data: bytes) -> bool:
-        """Tell whether newer frames wait in the socket; skipping may use up half of the time limit at most."""
-        in_time = self._deadline.left > self._deadline.seconds / 2
-        return in_time and self._count_waiting() > max(_MIN_BACKLOG_BYTES, 2 * len(data))
-
-    def _count_waiting(self) -> int:
-        """Count the bytes that arrived and were not read (FIONREAD, tcp(7))."""
-        waiting = fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4))
-        return int.from_bytes(waiting, sys.byteorder)
-
-    def _read_part(self) -> bytes | None:
-        try:
-            return self._parts.read()
-        except _NETWORK_ERRORS as error:
-            if self._interrupted:
-                return None
-            raise _lost(self._name, error) from error
-
-
-def _send_request(timed: TimedSocket, where: SplitResult) -> HTTPResponse:
-    connection = HTTPConnection(str(where.hostname), where.port or 80)
-    connection.sock = timed
-    headers = {}
-    if where.username is not None:
-        pair = unquote_to_bytes(where.username) + b":" + unquote_to_bytes(where.password or "")
-        headers["Authorization"] = "Basic " + base64.b64encode(pair).decode()
-    path = quote(where.path or "/", _URL_CHARS)
-    connection.request("GET", f"{path}?{quote(where.query, _URL_CHARS)}" if where.query else path, headers=headers)
-    return connection.getresponse()
-
-
-def _decode(data: bytes) -> NDArray[Any] | None:
-    """Decode a frame; None where it is corrupt or its announced size is beyond the limits."""
-    size = measure_jpeg(data)
-    if size is None:
-        return None
-    try:
-        check_pixels("the stream", *size)
-    except LimitError:
-        return None
-    return decode_jpeg(data)
-
-
-def _lost(name: str, error: Exception) -> SourceError:
-    return SourceError(
-        f"Expected Motion JPEG from {name}, got {str(error).rstrip('.') or type(error).__name__}.",
-        "Look at the address in a browser on this machine.",
-    )

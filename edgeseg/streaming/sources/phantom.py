@@ -66,5 +66,6 @@ class PhantomSource(Source):
 
 def _ping_pong(position: int, count: int) -> int:
     """Index of the frame at a position: 0, 1, 2, 1, 0, 1, ... for three frames."""
+    # the two end frames are shown once per turn
     period = max(2 * (count - 1), 1)
     return min(position % period, period - position % period) if count > 1 else 0

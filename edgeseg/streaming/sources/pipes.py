@@ -29,91 +29,6 @@ _FRAME_HEADER = b"FRAME\n"
 _MAX_HEADER_BYTES = 256
 
 
-class Pipe:
-    """The reading end of a pipe, with a time limit for a complete frame."""
-
-    def __init__(
-        self, descriptor: int, name: str, stall_s: float = STALL_S, on_stall: Callable[[], None] | None = None
-    ) -> None:
-        """Prepare to read.
-
-        Args:
-            descriptor: What to read from; the caller closes it.
-            name: Its name in messages.
-            stall_s: Time limit for a frame, from `begin_frame` to its last byte.
-            on_stall: Called after the limit instead of raising an error; reading then goes on.
-        """
-        self._descriptor, self._name, self._on_stall = descriptor, name, on_stall
-        self._deadline = Deadline(stall_s)
-        self._stopped = threading.Event()
-
-    def begin_frame(self) -> None:
-        """Start the time limit of the next frame."""
-        self._deadline.restart()
-
-    def read(self, count: int) -> bytearray:
-        """Read exactly so many bytes; fewer at the end and after `interrupt`.
-
-        Raises:
-            SourceError: The frame took too long.
-        """
-        data = bytearray(count)
-        view, filled = memoryview(data), 0
-        while filled < count and self._wait():
-            got = os.readv(self._descriptor, [view[filled:]])
-            if got == 0:
-                break
-            filled += got
-        view.release()
-        del data[filled:]
-        return data
-
-    def interrupt(self) -> None:
-        """Make a waiting `read` return what it has."""
-        self._stopped.set()
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether `interrupt` was called."""
-        return self._stopped.is_set()
-
-    def _wait(self) -> bool:
-        while not self._stopped.is_set():
-            if not self._deadline.left:
-                self._handle_stall()
-            if select.select([self._descriptor], [], [], _POLL_S)[0]:
-                return True
-        return False
-
-    def _handle_stall(self) -> None:
-        if self._on_stall is None:
-            raise SourceError(
-                f"Expected frames from {self._name}, got no whole one within {self._deadline.seconds:g} s.",
-                "Check that it is running and connected.",
-            )
-        self._on_stall()
-        self._deadline.restart()
-
-
-@dataclass(frozen=True)
-class RawOptions:
-    """The layout of raw frames; without fps the writer sets the pace, with it they are played at that rate."""
-
-    size: Size
-    format: str = "gray"
-    fps: float | None = None
-
-    def __post_init__(self) -> None:
-        check_choice("format", self.format, CHANNELS)
-        check_pixels(_NAME, self.size.width, self.size.height)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The array shape of one frame."""
-        grey = (self.size.height, self.size.width)
-        return grey if self.format == "gray" else (*grey, CHANNELS[self.format])
-
-
 class RawSource(Source):
     """Reads raw frames of one size and format from standard input.
 
@@ -162,6 +77,25 @@ class RawSource(Source):
         )
         if notice is not None:
             self.on_notice(notice)
+
+
+@dataclass(frozen=True)
+class RawOptions:
+    """The layout of raw frames; without fps the writer sets the pace, with it they are played at that rate."""
+
+    size: Size
+    format: str = "gray"
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("format", self.format, CHANNELS)
+        check_pixels(_NAME, self.size.width, self.size.height)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The array shape of one frame."""
+        grey = (self.size.height, self.size.width)
+        return grey if self.format == "gray" else (*grey, CHANNELS[self.format])
 
 
 def _find_input() -> int:
@@ -218,3 +152,70 @@ def _read_size(header: bytes) -> tuple[int, int]:
             "Add ! videoscale ! video/x-raw,width=...,height=... with even numbers.",
         )
     return int(height), int(width)
+
+
+class Pipe:
+    """The reading end of a pipe, with a time limit for a complete frame."""
+
+    def __init__(
+        self, descriptor: int, name: str, stall_s: float = STALL_S, on_stall: Callable[[], None] | None = None
+    ) -> None:
+        """Prepare to read.
+
+        Args:
+            descriptor: What to read from; the caller closes it.
+            name: Its name in messages.
+            stall_s: Time limit for a frame, from `begin_frame` to its last byte.
+            on_stall: Called after the limit instead of raising an error; reading then goes on.
+        """
+        self._descriptor, self._name, self._on_stall = descriptor, name, on_stall
+        self._deadline = Deadline(stall_s)
+        self._stopped = threading.Event()
+
+    def begin_frame(self) -> None:
+        """Start the time limit of the next frame."""
+        self._deadline.restart()
+
+    def read(self, count: int) -> bytearray:
+        """Read exactly so many bytes; fewer at the end and after `interrupt`.
+
+        Raises:
+            SourceError: The frame took too long.
+        """
+        data = bytearray(count)
+        view, filled = memoryview(data), 0
+        while filled < count and self._wait():
+            got = os.readv(self._descriptor, [view[filled:]])
+            if got == 0:
+                break
+            filled += got
+        view.release()
+        del data[filled:]
+        return data
+
+    def interrupt(self) -> None:
+        """Make a waiting `read` return what it has."""
+        self._stopped.set()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether `interrupt` was called."""
+        return self._stopped.is_set()
+
+    def _wait(self) -> bool:
+        while not self._stopped.is_set():
+            if not self._deadline.left:
+                self._handle_stall()
+            # in short waits, since an interrupt from another thread does not wake select()
+            if select.select([self._descriptor], [], [], _POLL_S)[0]:
+                return True
+        return False
+
+    def _handle_stall(self) -> None:
+        if self._on_stall is None:
+            raise SourceError(
+                f"Expected frames from {self._name}, got no whole one within {self._deadline.seconds:g} s.",
+                "Check that it is running and connected.",
+            )
+        self._on_stall()
+        self._deadline.restart()

@@ -80,6 +80,7 @@ class ReconnectingSource(Source):
             source = self._open()
             image = source.read()
         except SourceError as error:
+            # a source that never worked is a wrong address, not an outage
             if not self._seen:
                 raise
             self._lose(error)
@@ -91,6 +92,7 @@ class ReconnectingSource(Source):
     def _open(self) -> Source:
         if self._source is None:
             self._source = self._open_again()
+            # interrupt() may have come while the source was being opened, before it was stored
             if self._stopped.is_set():
                 self._source.interrupt()
         return self._source

@@ -35,38 +35,6 @@ THERMAL_SECONDS = 2.0
 """How long a temperature reading is reused: every client asks for it, and sensors are slow to read."""
 
 
-class RateCounter:
-    """Events per second, now and over the last minute; not thread-safe."""
-
-    def __init__(self) -> None:
-        self._recent: deque[tuple[float, int]] = deque(maxlen=MAX_EVENTS)
-        self._seconds: dict[int, int] = {}
-
-    def add(self, now: float, total: int) -> None:
-        """Add an event; `total` counts those up to now, so that skipped frames are included."""
-        before = self._recent[-1][1] if self._recent else total - 1
-        self._recent.append((now, total))
-        second = floor(now)
-        self._seconds[second] = self._seconds.get(second, 0) + total - before
-        if len(self._seconds) > HISTORY_SECONDS + 1:
-            del self._seconds[next(iter(self._seconds))]
-
-    def rate(self, now: float) -> float:
-        """Events per second over the last `RATE_SECONDS`."""
-        recent = [pair for pair in self._recent if now - pair[0] <= RATE_SECONDS]
-        if len(recent) < 2 or recent[-1][0] <= recent[0][0]:
-            return 0.0
-        return (recent[-1][1] - recent[0][1]) / (recent[-1][0] - recent[0][0])
-
-    def history(self, now: float) -> tuple[int, ...]:
-        """Events in each of the last whole seconds, from the first event on."""
-        if not self._seconds:
-            return ()
-        end = floor(now)
-        begin = max(next(iter(self._seconds)) + 1, end - HISTORY_SECONDS)
-        return tuple(self._seconds.get(second, 0) for second in range(begin, end))
-
-
 @dataclass(frozen=True)
 class NumberedPicture:
     """A picture and its sequence number, from 1."""
@@ -183,6 +151,40 @@ class LiveState:
         return self._shown.number if self._shown else 0
 
 
+class RateCounter:
+    """Events per second, now and over the last minute; not thread-safe."""
+
+    def __init__(self) -> None:
+        self._recent: deque[tuple[float, int]] = deque(maxlen=MAX_EVENTS)
+        self._seconds: dict[int, int] = {}
+
+    def add(self, now: float, total: int) -> None:
+        """Add an event; `total` counts those up to now, so that skipped frames are included."""
+        # the first event counts as one, whatever its number
+        before = self._recent[-1][1] if self._recent else total - 1
+        self._recent.append((now, total))
+        second = floor(now)
+        self._seconds[second] = self._seconds.get(second, 0) + total - before
+        if len(self._seconds) > HISTORY_SECONDS + 1:
+            del self._seconds[next(iter(self._seconds))]
+
+    def rate(self, now: float) -> float:
+        """Events per second over the last `RATE_SECONDS`."""
+        recent = [pair for pair in self._recent if now - pair[0] <= RATE_SECONDS]
+        if len(recent) < 2 or recent[-1][0] <= recent[0][0]:
+            return 0.0
+        return (recent[-1][1] - recent[0][1]) / (recent[-1][0] - recent[0][0])
+
+    def history(self, now: float) -> tuple[int, ...]:
+        """Events in each of the last whole seconds, from the first event on."""
+        if not self._seconds:
+            return ()
+        end = floor(now)
+        # the first second is left out, since it is not a whole one
+        begin = max(next(iter(self._seconds)) + 1, end - HISTORY_SECONDS)
+        return tuple(self._seconds.get(second, 0) for second in range(begin, end))
+
+
 class Viewers:
     """The clients that watch: subscribers to the picture, limited in number, and pages that poll the figures."""
 
@@ -233,6 +235,7 @@ class Viewers:
 
     def _forget_gone(self) -> None:
         oldest = monotonic() - GONE_AFTER_SECONDS
+        # pages that were closed never poll again; the end must not wait for them
         self._pages = {page: seen for page, seen in self._pages.items() if seen >= oldest}
 
 

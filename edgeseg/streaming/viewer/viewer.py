@@ -124,6 +124,7 @@ class WebViewer(Sink):
         self._closed = True
         if self._tracker is not None:
             self._tracker.close()
+        # after the tracker has ended, so that no picture follows the end
         self._context.live_state.end()
         self._context.viewers.wait_for_pages()
         self._server.stop()
@@ -197,6 +198,7 @@ class ViewerHandler(RequestHandler):
 
     def _send_numbers(self, query: str) -> None:
         viewers, pages = self._context.viewers, _read_pages(query)
+        # before the figures are collected: otherwise the end could miss a page that is polling now
         for page in pages:
             viewers.note_poll(page, saw_end=False)
         numbers = collect_numbers(self._context)
@@ -263,6 +265,7 @@ def stream_parts(context: ViewerContext, jpeg_options: JpegOptions, client: sock
         if shown is not None:
             due, seen = monotonic() + 1.0 / jpeg_options.fps, shown.number
             yield write_part(context, shown.picture, jpeg_options.opacity)
+            # paced by sleeping, so that a skipped picture is never encoded
             live_state.wait_end(max(0.0, due - monotonic()))
         elif live_state.ended:
             yield CLOSING_DELIMITER
