@@ -135,7 +135,7 @@ def test_one_page_at_a_time_is_the_camera(monkeypatch: pytest.MonkeyPatch, sourc
 def test_a_picture_of_another_kind_or_for_another_stream_is_refused(source: BrowserSource) -> None:
     with closing(WebViewer(describe(source.latest_slot), CLASSES, port=0)) as viewer:
         status, said = order(viewer, "/camera?page=one", {"Content-Type": "text/plain"}, make_jpeg(1))
-        assert (status, said) == (415, b"Expected a picture of the type image/jpeg.\n")
+        assert (status, said) == (415, b"Expected an image of the type image/jpeg.\n")
     with closing(WebViewer(describe(None), CLASSES, port=0)) as viewer:
         assert order(viewer, "/camera?page=one", JPEG, make_jpeg(1))[0] == 404
         assert "camera=()" in ask(viewer, "/")[1]["Permissions-Policy"]
