@@ -1,23 +1,29 @@
-# For a fresh machine with Python 3.10 to 3.13: `make demo`, `make test`, and `make wheel` for what a board installs.
-# Each makes .venv when it is missing and installs what it needs.
+# For a fresh machine with Python 3.10 to 3.13: `make demo`, `make test`, `make docs`, and `make wheel` for a board.
+# Each creates .venv when it is missing and installs what it needs.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test wheel lint unit light aarch64 format clean
+.PHONY: demo test wheel docs lint unit light aarch64 format clean
 
 demo: $(VENV)/.train
 	$(BIN)/edgeseg demo --out runs/demo --overwrite
 
 test: lint unit
 
-# One file that pip installs anywhere: dist/edgeseg-VERSION-py3-none-any.whl. Older ones go, so that a pattern finds one.
+# One file that pip installs anywhere: dist/edgeseg-VERSION-py3-none-any.whl. Older wheels are removed, so that the
+# pattern dist/edgeseg-*.whl matches exactly one file.
 wheel: | $(BIN)/python
 	$(INSTALL) 'hatchling>=1.26'
 	rm -f dist/edgeseg-*.whl
 	$(BIN)/python -m hatchling build --target wheel
+
+# The pages as a static site: open dist/docs/index.html. It needs no server and no network.
+docs: $(VENV)/.dev
+	rm -rf dist/docs
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . dist/docs
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -28,7 +34,7 @@ lint: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-# What runs on a device, installed alone under the oldest and the newest Python, where they are here.
+# The light install under the oldest and the newest Python, where this machine has them.
 light: $(VENV)/.dev
 	EDGESEG_PYTHONS="3.10 3.13" $(BIN)/python -m pytest tests/device/test_light_install.py
 

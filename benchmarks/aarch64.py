@@ -83,7 +83,7 @@ def make_files(folder: Path) -> None:
     (folder / "models").mkdir()
     for name in MODELS:
         run, files = folder / f"run-{name}", folder / f"files-{name}"
-        run_edgeseg("train", phantom, "--out", run, "--model", name, "--epochs", "20", "--average", "0")
+        run_edgeseg("train", phantom, "--out", run, "--model", name, "--epochs", "20", "--ema", "0")
         run_edgeseg("compress", run, "--out", files, "--recipe", "int8-ptq", "--max-drop", "1")
         (files / "int8-ptq.tflite").rename(folder / f"models/{name}.tflite")
     pack = ("--device", "generic-aarch64", "--offline", "--out", folder / "board.tar.gz")

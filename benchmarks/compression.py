@@ -25,11 +25,11 @@ from typing import Any
 from trained import mean_dice, score_file, show_estimate, train_once, write_results
 
 from edgeseg.bench.measure import load_models, time_segmenters
+from edgeseg.compression.compress import make_file
 from edgeseg.compression.context import CompressContext, open_run, plan_distillation
 from edgeseg.compression.gate import Variant
-from edgeseg.compression.make import make_file
+from edgeseg.compression.pruning import NETWORKS, PrunedNetwork
 from edgeseg.compression.recipe import load_recipe
-from edgeseg.compression.resume import NETWORKS, PLAN, PrunedNetwork
 from edgeseg.convert.package import build_card, make_golden
 from edgeseg.convert.tflite import convert_model
 from edgeseg.core.files import partial_path, write_json
@@ -41,9 +41,11 @@ from edgeseg.graph.operators import read_graph
 from edgeseg.model.losses import find_loss
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
-from edgeseg.training.checkpoint import Judge
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model, plan_epochs
-from edgeseg.training.run import AVERAGE, MODEL, TrainOptions
+from edgeseg.training.options import EMA, TrainOptions
+from edgeseg.training.resume import PLAN
+from edgeseg.training.run import MODEL
+from edgeseg.training.validation import EpochEvaluator
 
 RUNS = 200
 COST = "cost.json"
@@ -113,15 +115,21 @@ def train_twin(run: Path, pruned: Path, out: Path) -> Path:
 def teach(context: CompressContext, spec: UNetSpec, out: Path) -> Any:
     """Train a network from scratch with the defaults of edgeseg train."""
     options = TrainOptions()
-    model, twin = build_unet(spec), build_unet(spec)
-    feed = plan_distillation(context).feed(spec.shrink)
+    model, ema_model = build_unet(spec), build_unet(spec)
+    feed = plan_distillation(context).feed(spec.output_stride)
     training_schedule = TrainingSchedule(plan_epochs(len(context.train), options.batch), options.learning_rate)
     model.compile(build_optimizer(training_schedule, feed.steps), find_loss(options.loss, spec.activation))
-    judge = Judge(
-        "Training from scratch", model, twin, context.validation, out / "weights.h5", AVERAGE, training_schedule.window
+    evaluator = EpochEvaluator(
+        "Training from scratch",
+        model,
+        ema_model,
+        context.validation,
+        out / "weights.h5",
+        EMA,
+        training_schedule.window,
     )
-    fit_model(model, feed, judge, training_schedule)
-    return twin
+    fit_model(model, feed, evaluator, training_schedule)
+    return ema_model
 
 
 def make_classic(run: Path, out: Path) -> Path:

@@ -26,7 +26,7 @@ from time import perf_counter
 
 from trained import write_results
 
-from edgeseg.core.process import describe_end, feed_limited
+from edgeseg.core.process import describe_end, run_with_input
 from edgeseg.phantom import render_case
 
 HERE = Path(__file__).resolve().parents[1]
@@ -59,7 +59,7 @@ class Checkout:
 
     def run(self, arguments: Sequence[str]) -> None:
         """Run Python with this state, which must succeed."""
-        done = feed_limited([sys.executable, *arguments], b"", LIMIT_S, self.folder, self.environment)
+        done = run_with_input([sys.executable, *arguments], b"", LIMIT_S, self.folder, self.environment)
         if done.returncode:
             raise SystemExit(f"Expected {' '.join(arguments[:3])} of {self.root} to succeed, {describe_end(done)}")
 

@@ -48,7 +48,7 @@ HEADER = ("what", "kills", "lost", "half made", "next run done", "next run told 
 TRAINING = ["--model", "nano", "--size", "32", "--epochs", "2", "--batch", "4"]
 FRAMES = 60
 LOADED = multiprocessing.get_context("forkserver")
-COMPRESSING = ("edgeseg.compression.plan", "edgeseg.compression.resume", "edgeseg.report.compression")
+COMPRESSING = ("edgeseg.compression.compress", "edgeseg.report.compression")
 WHOLE = "undisturbed"
 """Where a command ran to its end."""
 RUN = f"Training/{WHOLE}/out"

@@ -34,9 +34,9 @@ from edgeseg.frame.postprocess import decide_labels, scores_to_labels, tensor_to
 from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor, place_frame
 from edgeseg.inference.segmenter import StageTimes
 from edgeseg.inference.supervision import SupervisedSegmenter
-from edgeseg.streaming.grabber import CaptureOptions
 from edgeseg.streaming.latency import LatencyRecorder
-from edgeseg.streaming.live import StreamOptions, StreamPipeline
+from edgeseg.streaming.live import StreamPipeline
+from edgeseg.streaming.options import CaptureOptions, StreamOptions
 
 BLOCK = 10
 LIMIT_MS, LIMIT_SHARE, LIMIT_PAGE = 0.4, 0.1, 1.25

@@ -33,7 +33,7 @@ from edgeseg.core.spec import Quantisation
 from edgeseg.data.dataset import read_cases
 from edgeseg.data.reading import to_channels
 from edgeseg.evaluation.score import pick_cases
-from edgeseg.frame.postprocess import decide_labels, tensor_to_reals, tensor_to_scores
+from edgeseg.frame.postprocess import decide_labels, dequantise, tensor_to_scores
 from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor
 from edgeseg.phantom import render_case
 
@@ -75,7 +75,7 @@ def draw_masks(
     for pixels in list_pixels(model, data):
         output = backend.invoke(pixels_to_tensor(pixels, ends[0])).copy()
         labels = decide_labels(tensor_to_scores(output, ends[1]), model.card.output)
-        drawn.append((labels, tensor_to_reals(output, ends[1])))
+        drawn.append((labels, dequantise(output, ends[1])))
     return drawn
 
 

@@ -18,20 +18,17 @@ import numpy as np
 
 from edgeseg.compression.channels import Network, choose_meter, cut_network, wire_network
 from edgeseg.compression.context import DistillationData, open_run, plan_distillation
-from edgeseg.compression.pruning import MEASURES, SAVED, find_removal, plan_removals, prune_network
+from edgeseg.compression.pruning import MEASURES, SAVED, StepStore, find_removal, plan_removals, prune_network
 from edgeseg.compression.recipe import PruneStep
-from edgeseg.compression.resume import StepStore
-from edgeseg.training.loading import GridArrays, grid_dice, to_grid, to_reals
-from edgeseg.training.pipeline import shrink_masks
+from edgeseg.training.loading import GridArrays, to_grid
+from edgeseg.training.validation import Validator
 
 BUDGETS = (("macs", 0.5), ("parameters", 0.15))
 
 
 def measure_dice(network: Network, test: GridArrays) -> float:
     """Measure the Dice on the network's own grid."""
-    drawn = network.model.predict(to_reals(test.images), batch_size=16, verbose=0)
-    shrink = test.masks.shape[1] // drawn.shape[1]
-    return grid_dice(drawn, (shrink_masks(test.masks, shrink) > 0.5).astype(np.uint8))
+    return Validator(test, network.model).dice(network.model)
 
 
 def cut_at_once(network: Network, distillation: DistillationData, measure: str, budget: str, share: float) -> Network:
@@ -61,8 +58,8 @@ def main() -> None:
     for (budget, share), measure in ((pair, measure) for pair in BUDGETS for measure in MEASURES):
         step = PruneStep(epochs, 4 * epochs, 5e-4, 0.5, importance=measure, **{budget: share})
         at_once = measure_dice(cut_at_once(parent, distillation, measure, budget, share), test)
-        lessons = [dataclasses.replace(distillation, seed=seed) for seed in range(seeds)]
-        pruned = [prune_once(parent, step, taught) for taught in lessons]
+        seeded = [dataclasses.replace(distillation, seed=seed) for seed in range(seeds)]
+        pruned = [prune_once(parent, step, one) for one in seeded]
         dice = [measure_dice(network, test) for network in pruned]
         name = f"{share:g} of {budget}"
         print(

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from edgeseg.bench.measure import make_frame
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.inference.supervision import SupervisedSegmenter
-from edgeseg.streaming.grabber import CaptureOptions
 from edgeseg.streaming.latency import LatencyRecorder
-from edgeseg.streaming.live import StreamOptions, StreamPipeline
+from edgeseg.streaming.live import StreamPipeline
+from edgeseg.streaming.options import CaptureOptions, StreamOptions
 from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
 from edgeseg.streaming.sources.base import Source
 from edgeseg.streaming.viewer import WebViewer

@@ -18,7 +18,7 @@ from edgeseg.evaluation.score import ScoredCase, estimate_drop, summarise_cases
 
 ROWS: dict[str, tuple[str, ...]] = {
     "without augmentation": ("--augment", "none"),
-    "without moving average": ("--average", "0"),
+    "without moving average": ("--ema", "0"),
     "loss: bce-dice-all": ("--loss", "bce-dice-all"),
     "loss: bce": ("--loss", "bce"),
     "loss: focal-tversky": ("--loss", "focal-tversky"),

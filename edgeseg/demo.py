@@ -1,4 +1,4 @@
-"""The demo: the whole road once, from phantom images to a live stream, with the library's own pieces."""
+"""The demo: phantom images, training, compression, benchmark and a live stream, once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.bench.measure import bench_models, count_blocks, load_models
+from edgeseg.compression.compress import CompressReport, compress_run
 from edgeseg.compression.gate import Gate
-from edgeseg.compression.plan import CompressReport, compress_run
 from edgeseg.compression.recipe import load_recipe
 from edgeseg.core.files import refuse_existing, staged_folder, write_json
 from edgeseg.core.modelfile import read_model
@@ -16,22 +16,25 @@ from edgeseg.core.schema import to_plain
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.phantom.synthesis import SynthOptions, write_phantom_set
 from edgeseg.report.compression import write_compression_report
-from edgeseg.streaming.live import StreamOptions, open_stream
+from edgeseg.streaming.live import open_stream
 from edgeseg.streaming.loop import StreamReport, run_stream
-from edgeseg.training.run import TrainOptions
+from edgeseg.streaming.options import StreamOptions
+from edgeseg.training.options import TrainOptions
 from edgeseg.training.trainer import train_run
 
 DATA = SynthOptions(cases=340, seed=7, size=(160, 160), clips=1, clip_frames=60)
+# small enough for a laptop's CPU: the demo takes minutes
 TRAINING = TrainOptions(model="small", size=128, stem="full", epochs=70, batch=16, seed=1)
 RECIPES = ("float16", "int8-ptq", "int8-qat")
 BENCH_RUNS = 200
 STREAM = "phantom://?seed=3&frames=300"
+# 20 frames a second
 STREAM_OPTIONS = StreamOptions(budget_ms=50.0)
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found out."""
+    """The results of the demo."""
 
     compression: CompressReport
     stream: StreamReport
@@ -39,7 +42,7 @@ class DemoResult:
 
 
 def run_demo(out: Path, overwrite: bool = False) -> DemoResult:
-    """Run everything once and leave the files in `out`."""
+    """Run all stages and write their files to `out`."""
     refuse_existing(out, overwrite)
     with staged_folder(out, overwrite) as folder:
         _render(folder / "phantom")

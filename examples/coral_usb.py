@@ -6,24 +6,21 @@ MODEL is what `edgeseg export --to edgetpu` wrote. Not verified on hardware.
 import sys
 
 import edgeseg
-from edgeseg.core.errors import EdgesegError
-from edgeseg.streaming.live import StreamOptions
 
 model = sys.argv[1]
 source = sys.argv[2] if len(sys.argv) > 2 else "0"
-options = StreamOptions(budget_ms=33.0, frames=int(sys.argv[3]) if len(sys.argv) > 3 else None)
+options = edgeseg.StreamOptions(budget_ms=33.0, frames=int(sys.argv[3]) if len(sys.argv) > 3 else None)
 
 try:
     stream = edgeseg.stream(model, source, backend="edgetpu:usb", options=options)
-except EdgesegError as error:
+except edgeseg.EdgesegError as error:
     sys.exit(f"{error.message}\n{error.hint}\nWhat is plugged in and may be opened: edgeseg doctor --device coral-usb")
 
 with stream:
     for result in stream:
-        marked = (result.segmentation.labels > 0).mean()
-        print(
-            f"frame {result.frame.number}: {marked:.1%} marked, {result.segmentation.times.invoke:.2f} ms on the chip"
-        )
+        found = result.segmentation
+        marked = (found.labels > 0).mean()
+        print(f"frame {result.frame.number}: {marked:.1%} marked, {found.times.invoke:.2f} ms on the chip")
 
 report = stream.report()
 steady = report.latency_ms["invoke"]

@@ -9,19 +9,17 @@ import sys
 from pathlib import Path
 
 import edgeseg
-from edgeseg.inference.masks import measure_areas
-from edgeseg.streaming.grabber import CaptureOptions
-from edgeseg.streaming.live import StreamOptions
 
 model, cine, out = sys.argv[1:]
-options = StreamOptions(capture=CaptureOptions(every_frame=True))  # leave this out to drop frames as a live source does
+capture = edgeseg.CaptureOptions(every_frame=True)  # leave this out to drop frames as a live source does
+options = edgeseg.StreamOptions(capture=capture)
 
 with edgeseg.stream(model, cine, options=options) as stream, Path(out).open("w", newline="", encoding="utf-8") as file:
     table = csv.writer(file)
     table.writerow(["frame", "class", "area_px", "area_mm2", "age_ms"])
     for result in stream:
-        for area in measure_areas(result.segmentation.labels, stream.classes, stream.mm_per_px):
+        for area in result.segmentation.areas:
             table.writerow([result.frame.number, area.name, area.area_px, area.area_mm2, round(result.age_ms, 2)])
 
 frames = stream.report().frames
-print(f"{frames.processed} of {frames.captured} frames, pixel size {stream.mm_per_px or 'not told'}: {out}")
+print(f"{frames.processed} of {frames.captured} frames, pixel size {stream.mm_per_px or 'unknown'}: {out}")

@@ -7,20 +7,19 @@ import contextlib
 import sys
 
 import edgeseg
-from edgeseg.core.errors import EdgesegError
-from edgeseg.streaming.live import StreamOptions
-from edgeseg.streaming.sinks.choose import SinkOptions
 
 model = sys.argv[1]
 source = sys.argv[2] if len(sys.argv) > 2 else "csi://0?size=1280x720&fps=30"
-options = StreamOptions(budget_ms=33.0, frames=int(sys.argv[3]) if len(sys.argv) > 3 else None)
+options = edgeseg.StreamOptions(budget_ms=33.0, frames=int(sys.argv[3]) if len(sys.argv) > 3 else None)
 
 try:
-    stream = edgeseg.stream(model, source, threads=2, options=options, sinks=SinkOptions(view="web", port=0))
+    sinks = edgeseg.SinkOptions(view="web", port=0)
+    stream = edgeseg.stream(model, source, threads=2, options=options, sinks=sinks)
+    print(f"Open {stream.url} in a browser on the Jetson")
     with stream, contextlib.suppress(KeyboardInterrupt):
         for _ in stream:
             pass
-except EdgesegError as error:
+except edgeseg.EdgesegError as error:
     sys.exit(f"{error.message}\n{error.hint}\nWhat the camera needs, and lacks: edgeseg doctor --device NAME")
 
 report = stream.report()

@@ -3,17 +3,12 @@
 import sys
 from pathlib import Path
 
-from edgeseg.core.modelfile import read_model
-from edgeseg.frame.images import list_images, read_image, write_image
-from edgeseg.inference.masks import draw_overlay
-from edgeseg.inference.segmenter import Segmenter
+import edgeseg
 
 model_path, folder, out = map(Path, sys.argv[1:])
-segmenter = Segmenter(read_model(model_path))
-for path in list_images(folder):
-    frame = read_image(path)
-    segmentation = segmenter.segment(frame)
-    overlay = draw_overlay(frame, segmentation.labels, segmenter.card.output.classes)
-    write_image(out / f"{path.stem}.png", overlay)
-    share = (segmentation.labels > 0).mean()
-    print(f"{path.name}: {share:.1%} marked in {segmentation.times.total:.1f} ms")
+model = edgeseg.load(model_path)
+for path in edgeseg.list_images(folder):
+    frame = edgeseg.read_image(path)
+    result = model(frame)
+    edgeseg.write_image(out / f"{path.stem}.png", edgeseg.draw_overlay(frame, result.labels, result.classes))
+    print(f"{path.name}: {(result.labels > 0).mean():.1%} marked in {result.times.total:.1f} ms")

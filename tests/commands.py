@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeseg.cli.app import main
+from edgeseg.core.errors import EdgesegError
 
 Fail = Callable[..., tuple[int, str]]
 
@@ -27,6 +28,13 @@ class CommandLine:
             main()
         assert isinstance(caught.value.code, int)
         return caught.value.code, self._capsys.readouterr().err
+
+
+def assert_says(said: str | EdgesegError, *facts: str | Path) -> None:
+    """Check that every fact occurs in an error's message or hint, or in what was printed."""
+    text = said if isinstance(said, str) else f"{said.message}\n{said.hint}"
+    missing = [str(fact) for fact in facts if str(fact) not in text]
+    assert not missing, f"{missing} not in: {text}"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from tests.edgetpu import STUB, compile_library
 from tests.once import find_shared, make_once
 
 if TYPE_CHECKING:
-    from edgeseg.compression.plan import Outcome
+    from edgeseg.compression.compress import Outcome
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
@@ -62,7 +62,7 @@ def trained_run(shared: Path, trained_data: Path) -> Path:
     """Train the session's one run: a tiny network that really finds the discs."""
 
     def train() -> None:
-        from edgeseg.training.run import TrainOptions
+        from edgeseg.training.options import TrainOptions
         from edgeseg.training.trainer import train_run
 
         train_run(trained_data, shared / "run", TrainOptions(model="nano", size=64, epochs=40, seed=3))
@@ -76,8 +76,8 @@ def compressed(shared: Path, trained_run: Path) -> tuple[Path, Outcome]:
     """Compress the session's run with the default recipes, once."""
 
     def compress() -> Outcome:
+        from edgeseg.compression.compress import compress_run
         from edgeseg.compression.gate import Gate
-        from edgeseg.compression.plan import compress_run
         from edgeseg.compression.recipe import load_recipe
         from edgeseg.core.files import staged_folder
         from edgeseg.report.compression import write_compression_report

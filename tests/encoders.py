@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.training.run import TrainOptions, read_run
+from edgeseg.training.options import TrainOptions
+from edgeseg.training.run import read_run
 from edgeseg.training.trainer import ENCODER, load_network
 
 STANDING_STILL = TrainOptions("nano", 32, epochs=1, learning_rate=1e-12)

@@ -48,7 +48,7 @@ def inspect_model(path: Path) -> None:
 def run_model(path: Path) -> None:
     """Load a model file as a program does, and draw the masks of two frames."""
     import edgeseg
-    from edgeseg.streaming.live import StreamOptions
+    from edgeseg.streaming.options import StreamOptions
 
     with edgeseg.stream(path, "phantom://?frames=2&size=64", options=StreamOptions(60_000.0, frames=2)) as stream:
         for result in stream:

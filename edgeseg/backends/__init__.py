@@ -1,1 +1,1 @@
-"""What runs a model file on this machine, one short file each."""
+"""Backends that run a model file: one short file each, their selection, trials and parity."""

@@ -1,4 +1,4 @@
-"""What every backend can do: say whether it works here, load a network, turn a tensor into a tensor."""
+"""The interface of every backend: probe whether it works here, load a network, run inference on a tensor."""
 
 from __future__ import annotations
 
@@ -9,20 +9,12 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import BackendError
-from edgeseg.core.spec import Quantisation
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """Shape of one end of a model, and how its numbers are read as far as the runtime tells: its type at least."""
-
-    shape: tuple[int, ...]
-    quantisation: Quantisation
+from edgeseg.core.signature import TensorSpec
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Whether a backend can be used here, and if not, exactly why and what to do."""
+    """Whether a backend can be used on this machine, and if not, why and what to do."""
 
     available: bool
     detail: str
@@ -33,8 +25,9 @@ class Backend(ABC):
     """A loaded model on one kind of hardware."""
 
     name: ClassVar[str]
-    input: TensorInfo
-    output: TensorInfo
+    input: TensorSpec
+    output: TensorSpec
+    """As the runtime reports them; some report the type and neither scale nor zero point."""
     detail: str
     """The library and the accelerator in use, for reports."""
 
@@ -43,9 +36,9 @@ class Backend(ABC):
         """Load a network.
 
         Args:
-            network: A flatbuffer, or what else this backend takes.
+            network: A flatbuffer, or the format that this backend takes instead.
             threads: How many CPU threads the runtime may use.
-            variant: What the user wrote behind the backend's name and a colon: a precision, a device.
+            variant: The part behind the colon in `--backend NAME:VARIANT`: a precision, a device.
         """
 
     @classmethod
@@ -55,16 +48,16 @@ class Backend(ABC):
 
     @classmethod
     def computes_in_memory(cls) -> bool:
-        """Say whether a network takes this process's own memory and no accelerator's."""
+        """Say whether inference takes this process's memory and no accelerator's, so that it can be limited."""
         return False
 
     @abstractmethod
     def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        """Run the model once; the result stays valid until the next call."""
+        """Run inference once; the result stays valid until the next call."""
 
 
 def refuse_variant(name: str, variant: str) -> None:
-    """Refuse anything behind the name of a backend that comes in one kind only."""
+    """Refuse a variant for a backend that has none."""
     if variant:
         raise BackendError(
             f"Expected nothing behind the name of the backend {name}, got {variant!r}.", f"Write: --backend {name}"

@@ -1,4 +1,4 @@
-"""What the backends on TFLite's interpreter share: finding the runtime, loading a flatbuffer, running it."""
+"""The CPU backend: TFLite's interpreter with XNNPACK; and the base class of all backends on that interpreter."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.backends.base import Backend, Probe, TensorInfo, refuse_variant
-from edgeseg.backends.probing import name_network, remember_here, try_once
+from edgeseg.backends.base import Backend, Probe, refuse_variant
+from edgeseg.backends.probing import key_network, remember_here, try_once
 from edgeseg.core.card import COMPILED
 from edgeseg.core.errors import BackendError
 from edgeseg.core.process import quiet_native_output
-from edgeseg.core.redact import make_line
+from edgeseg.core.redact import to_one_line
+from edgeseg.core.signature import TensorSpec
 from edgeseg.core.spec import Quantisation
 
+# Interpreter modules and their names, the best first: int8 models run several times slower on tflite-runtime.
 RUNTIMES = {
     "ai_edge_litert.interpreter": "LiteRT",
     "tflite_runtime.interpreter": "tflite-runtime",
@@ -32,10 +34,10 @@ CRASH_HINT = "The file is damaged or was made to do harm: copy it again, or writ
 
 
 class InterpreterBackend(Backend):
-    """A flatbuffer in TFLite's interpreter."""
+    """A model in TFLite's interpreter, with or without a delegate."""
 
     def _open(self, flatbuffer: bytes, threads: int, delegates: Sequence[Any] = ()) -> str:
-        """Load the flatbuffer and say which runtime did."""
+        """Load the flatbuffer, and return the name of the runtime."""
         library, module = find_runtime()
         try:
             with quiet_native_output():
@@ -53,19 +55,21 @@ class InterpreterBackend(Backend):
         return library
 
     def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        """Run the model once."""
+        """Run inference once."""
         try:
             self._interpreter.set_tensor(self._input_index, tensor)
             self._interpreter.invoke()
+            # a copy: while a view of the tensor exists, the interpreter refuses to run
             return np.asarray(self._interpreter.get_tensor(self._output_index))
         except (RuntimeError, ValueError) as error:
             raise BackendError(
-                f"Expected an inference on {self.detail}, got: {make_line(error)}.",
+                f"Expected an inference on {self.detail}, got: {to_one_line(error)}.",
                 f"Look at the device with edgeseg doctor; other backends than {self.name} may still run the file.",
             ) from error
 
     def count_delegated(self) -> int:
-        """Count the parts of the graph that a delegate took over, instead of assuming it."""
+        """Count the partitions of the graph that a delegate took over."""
+        # no public API lists delegated operators; without this one, none is counted
         read_operators = getattr(self._interpreter, "_get_ops_details", None)
         return 0 if read_operators is None else sum(o["op_name"] == "DELEGATE" for o in read_operators())
 
@@ -73,7 +77,7 @@ class InterpreterBackend(Backend):
 def _explain_refusal(library: str, error: Exception) -> BackendError:
     operator = re.search(r"unresolved custom op: ([\w.-]+)", str(error))
     if operator is None:
-        said = make_line(error) if str(error) else "it gave no reason, most often it lacks memory"
+        said = to_one_line(error) if str(error) else "it gave no reason, most often it lacks memory"
         return BackendError(
             f"Expected a model that {library} can load, got its refusal: {said}.",
             "Write the file again with edgeseg compress for this target.",
@@ -90,7 +94,7 @@ def _explain_refusal(library: str, error: Exception) -> BackendError:
 
 
 def find_runtime() -> tuple[str, Any]:
-    """Find the best installed TFLite runtime: its name and its interpreter module."""
+    """Find the best installed TFLite runtime: its name and interpreter module."""
     for path, library in RUNTIMES.items():
         if find_spec(path.split(".")[0]) is None:
             continue
@@ -107,7 +111,7 @@ def find_runtime() -> tuple[str, Any]:
 
 
 def name_version(library: str, module: Any) -> str:
-    """Name the very runtime that is installed; the time of its installation tells builds of one version apart."""
+    """Name the installed runtime; the time of installation distinguishes builds of one version."""
     package = sys.modules[module.__name__.partition(".")[0]]
     place = getattr(package, "__file__", None)
     installed = Path(place).stat().st_mtime_ns if place else 0
@@ -115,6 +119,7 @@ def name_version(library: str, module: Any) -> str:
 
 
 def _check_legacy_runtime() -> None:
+    # the last wheels of tflite-runtime were built for the ABI of numpy 1
     if int(np.__version__.split(".")[0]) >= 2:
         raise BackendError(
             f"Expected numpy below 2 for tflite-runtime, got {np.__version__}.",
@@ -127,12 +132,12 @@ def _check_legacy_runtime() -> None:
     )
 
 
-def _describe(tensor: dict[str, Any]) -> TensorInfo:
+def _describe(tensor: dict[str, Any]) -> TensorSpec:
     scale, zero_point = tensor["quantization"]
     dtype = np.dtype(tensor["dtype"]).name
-    if dtype.startswith("float"):  # whatever a converter left there, floats stand for themselves
+    if dtype.startswith("float"):  # converters may leave a scale behind, which floats ignore
         scale, zero_point = 0.0, 0
-    return TensorInfo(tuple(int(n) for n in tensor["shape"]), Quantisation(dtype, float(scale), int(zero_point)))
+    return TensorSpec(tuple(int(n) for n in tensor["shape"]), Quantisation(dtype, float(scale), int(zero_point)))
 
 
 class CpuBackend(InterpreterBackend):
@@ -148,7 +153,7 @@ class CpuBackend(InterpreterBackend):
 
     @classmethod
     def probe(cls, network: bytes = b"", variant: str = "") -> Probe:
-        """Say which runtime would be used and, where a network is given, whether it runs without harm."""
+        """Probe the runtime and, if a network is given, whether it runs in a process of its own."""
         refuse_variant(cls.name, variant)
         try:
             library, module = find_runtime()
@@ -160,15 +165,15 @@ class CpuBackend(InterpreterBackend):
 
     @classmethod
     def computes_in_memory(cls) -> bool:
-        """Say so."""
+        """Return true."""
         return True
 
     def uses_xnnpack(self) -> bool:
-        """Prove that XNNPACK took over operators, instead of assuming it."""
+        """Say whether XNNPACK took over operators of this model."""
         return self.count_delegated() > 0
 
 
-def vouch_for(network: bytes) -> None:
-    """Spare a network a trial that this process itself has made and run."""
+def skip_trial(network: bytes) -> None:
+    """Skip the trial of a network that this process itself converted and ran."""
     library, module = find_runtime()
-    remember_here(name_network(network, CpuBackend.name, "", name_version(library, module)))
+    remember_here(key_network(network, CpuBackend.name, "", name_version(library, module)))

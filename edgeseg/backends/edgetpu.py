@@ -1,4 +1,4 @@
-"""The Edge TPU backend: TFLite's interpreter with libedgetpu as its delegate. Not verified on hardware."""
+"""The Edge TPU backend: TFLite's interpreter with the delegate libedgetpu. Not verified on hardware."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from edgeseg.backends.cpu import InterpreterBackend, find_runtime
 from edgeseg.backends.probing import try_backend
 from edgeseg.core.errors import BackendError
 
+# Names of libedgetpu in Coral's packages, and device strings of its delegate.
 LIBRARIES = {"Linux": "libedgetpu.so.1", "Darwin": "libedgetpu.1.dylib", "Windows": "edgetpu.dll"}
 DEVICE = re.compile(r"(usb|pci)?(:\d+)?")
 _INSTALL_HINT = (
@@ -37,8 +38,8 @@ class EdgeTpuBackend(InterpreterBackend):
 
         Args:
             network: The flatbuffer.
-            threads: CPU threads for the operators that stay off the chip.
-            variant: Which device: "" for any, ":N" for the N-th, "usb" or "pci" for any of these, "usb:N", "pci:N".
+            threads: CPU threads for the operators that are not mapped to the chip.
+            variant: The device: "" for any, ":N" for the N-th, "usb" or "pci" for any of these, "usb:N", "pci:N".
         """
         _check_device(variant)
         self._delegate = _load_delegate({"device": variant} if variant else {})
@@ -47,13 +48,13 @@ class EdgeTpuBackend(InterpreterBackend):
 
     @classmethod
     def probe(cls, network: bytes, variant: str = "") -> Probe:
-        """Say whether libedgetpu loads, finds its device and runs the network, without risking this process."""
+        """Load libedgetpu, find the device and run the network in a process of its own, since libedgetpu may crash."""
         _check_device(variant)
         return try_backend(cls.name, variant, network, _CRASH_HINT)
 
 
 def _check_device(device: str) -> None:
-    """Refuse what libedgetpu would refuse without a reason."""
+    """Check the device's name; libedgetpu would refuse it without a reason."""
     if DEVICE.fullmatch(device) is None:
         raise BackendError(
             f"Expected an Edge TPU device, got {device!r}.",
@@ -74,6 +75,7 @@ def _load_delegate(options: dict[str, str]) -> Any:
             f"Expected {library} to be a TFLite delegate, got a library without {_name_missing(error)}.", _INSTALL_HINT
         ) from error
     except ValueError as error:
+        # the first line only repeats which library failed
         said = str(error).partition("\n")[2].strip() or "no reason given, most often no device"
         raise BackendError(f"Expected an Edge TPU through {library}, got its refusal: {said}.", _DEVICE_HINT) from error
 

@@ -1,4 +1,4 @@
-"""The GPU backend: LiteRT's compiled model on its GPU accelerator, which speaks Vulkan on Linux."""
+"""The GPU backend: LiteRT's CompiledModel with the GPU accelerator, which uses Vulkan on Linux."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.backends.base import Backend, Probe, TensorInfo
+from edgeseg.backends.base import Backend, Probe
 from edgeseg.backends.cpu import find_runtime, name_version
 from edgeseg.backends.probe_model import build_probe_model
 from edgeseg.backends.probing import try_backend, try_once
 from edgeseg.core.errors import BackendError, UnknownNameError
 from edgeseg.core.process import NativeLog, captured_native_output
-from edgeseg.core.redact import make_line
+from edgeseg.core.redact import to_one_line
+from edgeseg.core.signature import TensorSpec
 from edgeseg.core.spec import Quantisation
 
+# The first is the default: it gives the CPU's masks, while float16 overflows silently in large sums.
 PRECISIONS = ("float32", "float16")
-"""The first is the default: its masks are the CPU's; half of it overflows in silence where sums are large."""
+# Lines of LiteRT's log and exceptions: the GPU in use, missing drivers, and the cause of a failure.
 _ADAPTER = re.compile(r"Selected adapter: (.+?)(?:, arch=|$)", re.MULTILINE)
 _CAUSES = re.compile(r"Couldn't load Vulkan: [^\n]+|Found no drivers|No adapters found")
-_COMPLAINT = re.compile(r"^ERROR: ([^\[\n].*?)\.?$", re.MULTILINE)
-_LAST_WORDS = re.compile(r"^└ ([^\[\n]*?)\.?$", re.MULTILINE)
+_LOGGED_ERROR = re.compile(r"^ERROR: ([^\[\n].*?)\.?$", re.MULTILINE)
+_LAST_FRAME = re.compile(r"^└ ([^\[\n]*?)\.?$", re.MULTILINE)
 _CRASH_HINT = "Use --backend cpu for this file, or write it again with edgeseg compress."
 _HINT = (
     "Install the GPU's Vulkan driver and libvulkan1 (Debian: apt-get install libvulkan1 mesa-vulkan-drivers; "
@@ -36,7 +38,7 @@ _HINT = (
 
 @dataclass
 class _Handles:
-    """What LiteRT must keep while a model is loaded; None when it has been given back."""
+    """The objects of a loaded model; None when they were released."""
 
     network: bytes
     model: Any
@@ -50,22 +52,24 @@ class GpuBackend(Backend):
     name: ClassVar[str] = "gpu"
 
     def __init__(self, network: bytes, threads: int = 1, variant: str = "") -> None:  # noqa: ARG002 - no CPU threads
-        """Load a flatbuffer; the variant is the precision of the arithmetic."""
+        """Load a flatbuffer; the variant is the precision: float32 or float16."""
         precision, log = _check_precision(variant), NativeLog()
         try:
             with captured_native_output() as log:
                 self._handles = _compile(network, precision)
                 self.input, self.output = _describe(self._handles.source), _describe(self._handles.sink)
+                # a driver may fail in the first run only, which must not be the first frame
                 self._run(np.zeros(self.input.shape, self.input.quantisation.dtype))
         except (RuntimeError, ValueError) as error:
             raise explain_refusal(log.text, str(error)) from error
         share = "" if self._handles.model.is_fully_accelerated() else ", part of it on the CPU"
         self.detail = f"LiteRT, {find_adapter(log.text)}, {precision}{share}"
+        # a finalizer and no __del__: it also runs at the end of the process, while LiteRT is still loaded
         weakref.finalize(self, _release, self._handles)
 
     @classmethod
     def probe(cls, network: bytes = b"", variant: str = "") -> Probe:
-        """Say which adapter would be used, after one tiny inference on it, and then one of the network if it is new."""
+        """Find the adapter by a tiny inference, then run the network if it is new; both in a child process."""
         _check_precision(variant)
         if find_spec("ai_edge_litert") is None:
             return Probe(False, "Expected LiteRT for the GPU, which is not installed.", "pip install ai-edge-litert")
@@ -76,7 +80,7 @@ class GpuBackend(Backend):
         return try_once(cls.name, variant, network, f"{name_version(library, module)} {tiny.detail}", _CRASH_HINT)
 
     def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        """Run the model once."""
+        """Run inference once."""
         try:
             return self._run(tensor)
         except (RuntimeError, ValueError) as error:
@@ -100,6 +104,7 @@ def _compile(network: bytes, precision: str) -> _Handles:
     from ai_edge_litert.options import HardwareAccelerator, Options
 
     options = Options(hardware_accelerators=HardwareAccelerator.GPU)
+    # without it LiteRT computes in float16 wherever the GPU can
     options.gpu_options.enforce_f32 = precision == "float32"
     model = CompiledModel.from_buffer(network, options=options)
     (source,), (sink,) = model.create_input_buffers(0), model.create_output_buffers(0)
@@ -107,18 +112,18 @@ def _compile(network: bytes, precision: str) -> _Handles:
 
 
 def find_adapter(log: str) -> str:
-    """Read the GPU's name off LiteRT's log: nothing else tells it."""
+    """Parse the GPU's name from LiteRT's log; no API returns it."""
     adapter = _ADAPTER.search(log)
     return adapter[1] if adapter else "adapter not named"
 
 
 def explain_refusal(log: str, error: str) -> BackendError:
-    """Find the cause in LiteRT's log, else in its exception, which seldom names one."""
-    adapter, complaint = _ADAPTER.search(log), _COMPLAINT.search(log) or _LAST_WORDS.search(error)
+    """Find the cause of a failure in LiteRT's log, else in its exception, which seldom names one."""
+    adapter, cause = _ADAPTER.search(log), _LOGGED_ERROR.search(log) or _LAST_FRAME.search(error)
     if adapter is not None:
         return BackendError(
             f"Expected a network that LiteRT runs on {adapter[1]}, got its refusal: "
-            f"{make_line(complaint[1]) if complaint else 'it gave no reason'}.",
+            f"{to_one_line(cause[1]) if cause else 'it gave no reason'}.",
             "Use --backend cpu for this file, or another one that edgeseg compress wrote.",
         )
     causes = list(dict.fromkeys(_CAUSES.findall(log)))
@@ -127,11 +132,11 @@ def explain_refusal(log: str, error: str) -> BackendError:
 
 
 def _release(handles: _Handles) -> None:
-    """Give the GPU back in silence: LiteRT tells on stderr what it takes apart."""
+    """Release the GPU; LiteRT would log it on stderr."""
     with captured_native_output():
         handles.source = handles.sink = handles.model = None
 
 
-def _describe(buffer: Any) -> TensorInfo:
+def _describe(buffer: Any) -> TensorSpec:
     details = buffer.get_tensor_details()
-    return TensorInfo(tuple(int(n) for n in details["shape"]), Quantisation(str(details["dtype"])))
+    return TensorSpec(tuple(int(n) for n in details["shape"]), Quantisation(str(details["dtype"])))

@@ -1,4 +1,4 @@
-"""The ONNX backend: onnxruntime with TensorRT, CUDA or the CPU, in this order."""
+"""The ONNX backend: onnxruntime with TensorRT, CUDA or the CPU, in this order of preference."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.backends.base import Backend, Probe, TensorInfo, refuse_variant
+from edgeseg.backends.base import Backend, Probe, refuse_variant
 from edgeseg.backends.probing import try_once
-from edgeseg.core.errors import BackendError, EdgesegError, MissingExtraError
-from edgeseg.core.redact import make_line
+from edgeseg.core.errors import BackendError, EdgesegError
+from edgeseg.core.install import MissingExtraError
+from edgeseg.core.redact import to_one_line
+from edgeseg.core.signature import TensorSpec
 from edgeseg.core.spec import Quantisation
 
 ACCELERATORS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
 PROVIDERS = (*ACCELERATORS, "CPUExecutionProvider")
 _TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int8)": "int8", "tensor(uint8)": "uint8"}
-
-
 _CRASH_HINT = "Export the file again with edgeseg export --to onnx, or use the .tflite with --backend cpu."
 
 
@@ -36,10 +36,11 @@ class OnnxBackend(Backend):
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         try:
+            # enable_fallback=0: a provider that fails must not be replaced silently
             self._session = runtime.InferenceSession(network, options, wanted, enable_fallback=0)
-        except _list_refusals() as error:
+        except _list_errors() as error:
             raise BackendError(
-                f"Expected a model that onnxruntime can load, got its refusal: {make_line(error)}.",
+                f"Expected a model that onnxruntime can load, got its refusal: {to_one_line(error)}.",
                 "Export the file again with edgeseg export --to onnx.",
             ) from error
         sources, sinks = self._session.get_inputs(), self._session.get_outputs()
@@ -51,11 +52,11 @@ class OnnxBackend(Backend):
         (source,), (sink,) = sources, sinks
         self._input_name: str = source.name
         self.input, self.output = _describe(source), _describe(sink)
-        self.detail = f"onnxruntime {runtime.__version__}, {_tell_provider(wanted, self._session.get_providers())}"
+        self.detail = f"onnxruntime {runtime.__version__}, {_describe_provider(wanted, self._session.get_providers())}"
 
     @classmethod
     def probe(cls, network: bytes = b"", variant: str = "") -> Probe:
-        """Say whether onnxruntime is installed, where it could run, and whether it runs a network that is new."""
+        """Probe onnxruntime and its providers and, if a network is given, whether it runs in a process of its own."""
         refuse_variant(cls.name, variant)
         try:
             runtime = _import_onnxruntime()
@@ -67,30 +68,31 @@ class OnnxBackend(Backend):
 
     @classmethod
     def computes_in_memory(cls) -> bool:
-        """Say whether this onnxruntime knows nothing but the CPU."""
+        """Say whether this onnxruntime has no provider but the CPU."""
         return not {*ACCELERATORS} & {*_import_onnxruntime().get_available_providers()}
 
     def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        """Run the model once."""
+        """Run inference once."""
         try:
             (output,) = self._session.run(None, {self._input_name: tensor})
-        except _list_refusals() as error:
+        except _list_errors() as error:
             raise BackendError(
-                f"Expected an inference on {self.detail}, got: {make_line(error)}.",
+                f"Expected an inference on {self.detail}, got: {to_one_line(error)}.",
                 "Try the .tflite with --backend cpu.",
             ) from error
         return np.asarray(output)
 
 
-def _tell_provider(wanted: list[str], loaded: list[str]) -> str:
-    """Name what runs the model, and what should have and did not load: onnxruntime drops it with a mere warning."""
+def _describe_provider(wanted: list[str], loaded: list[str]) -> str:
+    """Name the provider in use, and better ones that did not load: onnxruntime only logs a warning about them."""
     missing = [name for name in wanted if name not in loaded]
     return f"{loaded[0]} ({', '.join(missing)} did not load)" if missing else loaded[0]
 
 
-def _describe(end: Any) -> TensorInfo:
+def _describe(end: Any) -> TensorSpec:
+    # a dynamic dimension has a name or None in place of a number
     shape = tuple(int(n) if isinstance(n, int) else -1 for n in end.shape)
-    return TensorInfo(shape, Quantisation(_TYPES.get(end.type, end.type)))
+    return TensorSpec(shape, Quantisation(_TYPES.get(end.type, end.type)))
 
 
 def _import_onnxruntime() -> Any:
@@ -104,8 +106,8 @@ def _import_onnxruntime() -> Any:
         ) from error
 
 
-def _list_refusals() -> tuple[type[Exception], ...]:
-    """List what onnxruntime raises: a dozen classes whose only common parent is Exception."""
+def _list_errors() -> tuple[type[Exception], ...]:
+    """List the exceptions of onnxruntime: a dozen classes whose only common base is Exception."""
     state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     kinds = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     return (*kinds, RuntimeError, ValueError)

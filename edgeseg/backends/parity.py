@@ -1,4 +1,4 @@
-"""Does a backend draw the masks that the file's golden pairs hold? The one definition of that."""
+"""Parity: whether a backend gives the masks of the file's golden pairs."""
 
 from __future__ import annotations
 
@@ -14,33 +14,35 @@ from edgeseg.core.errors import BackendError, ModelFileError
 from edgeseg.core.modelfile import GoldenPair, ModelFile
 from edgeseg.frame.postprocess import decide_labels, tensor_to_scores
 
+# IoU of a backend's mask with the golden one.
 LEAST_IOU = 0.99
+# Difference of probabilities that is allowed whatever the IoU: pixels near the threshold may change sides, which lowers
+# a small mask's IoU.
 MOST_DIFFERENCE = 0.05
-"""As probability: pixels so near the threshold may fall to either side, which would make a small mask's IoU poor."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a backend is from the golden pairs, by the worst of them."""
+    """The largest deviation of a backend from the golden pairs."""
 
     pairs: int
     iou: float
-    """Of the masks; 1 where neither marks anything."""
+    """Of the masks; 1 if both are empty."""
     difference: float | None
-    """The largest one between two numbers; None where the backend gave what is no number."""
+    """The largest one between two output values; None if the backend gave NaN or infinity."""
     unit: Literal["quanta", "reals"]
     held: bool
     enforced: bool = True
-    """Whether a backend that does not hold is refused."""
+    """Whether a backend without parity is refused."""
 
     def describe(self) -> str:
-        """Put it into a few words."""
+        """Describe the deviation in a few words."""
         far = "what is no number" if self.difference is None else f"{self.difference:.3g} {self.unit}"
         return f"mask IoU {self.iou:.4f}, largest difference {far}"
 
 
 def measure_parity(backend: Backend, model: ModelFile, enforced: bool = True) -> Parity | None:
-    """Run the golden pairs of a file through a backend; None for a file without any."""
+    """Run a file's golden inputs through a backend and compare; None for a file without golden pairs."""
     if not model.golden:
         return None
     compared = [_compare(backend, pair, model.card) for pair in model.golden]
@@ -56,7 +58,7 @@ def measure_parity(backend: Backend, model: ModelFile, enforced: bool = True) ->
 
 
 def refuse_other_masks(backend: Backend, parity: Parity | None) -> None:
-    """Refuse a backend whose masks are not the file's."""
+    """Refuse a backend without parity."""
     if parity is not None and parity.enforced and not parity.held:
         raise BackendError(
             f"Expected the file's golden masks from the backend {backend.name} ({backend.detail}), got others: "

@@ -1,4 +1,4 @@
-"""The smallest model that XNNPACK takes over, so that its use is proved and not assumed."""
+"""The smallest model that XNNPACK or a GPU takes over, to test whether they work."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ _FILE_IDENTIFIER = b"TFL3"
 def build_probe_model() -> bytes:
     """Build an int8 model with one 1x1 convolution, as a flatbuffer.
 
-    The writer comes with ai-edge-litert; tflite-runtime has none. No numpy here: the doctor must start without it.
+    The writer comes with ai-edge-litert; tflite-runtime has none.
     """
+    # no numpy in this module: the doctor must start without it
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT(

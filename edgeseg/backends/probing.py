@@ -1,4 +1,7 @@
-"""Try a backend in a process of its own: what crashes or hangs there becomes a sentence here."""
+"""Trials: run a network on a backend in a process of its own first, since a native runtime may crash or hang on it.
+
+Networks that passed are remembered in the user's cache, so that each is tried once.
+"""
 
 from __future__ import annotations
 
@@ -20,63 +23,110 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.backends.base import Backend, Probe, TensorInfo
+from edgeseg.backends.base import Backend, Probe
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.files import write_bytes
 from edgeseg.core.flatbuffer import FlatbufferError, is_flatbuffer, read_network
 from edgeseg.core.limits import MIB, TRIAL_BYTES
-from edgeseg.core.process import describe_end, feed_module
-from edgeseg.core.redact import make_line
+from edgeseg.core.process import describe_end, run_module_limited
+from edgeseg.core.redact import to_one_line
 from edgeseg.core.schema import SchemaError, from_plain, parse_json, to_plain
+from edgeseg.core.signature import TensorSpec
 
-MOST = 256
-"""How many networks are remembered; the oldest give way."""
+# Networks that are remembered; older ones are dropped.
+MOST_REMEMBERED = 256
 FOLDER = "proved"
-_MADE = 2
-"""How many folders above are made as well: .cache/edgeseg; a home that is not there stays away."""
+# How many parent folders are created: .cache/edgeseg, but no missing home.
+_CREATED_PARENTS = 2
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+# Seconds for one trial.
 LIMIT_S = 60.0
+# Exit status of a trial that the backend refused.
 REFUSED = 1
+# The class of each backend in its module of that name; a trial imports only the one that it needs.
 KINDS = {"cpu": "CpuBackend", "gpu": "GpuBackend", "edgetpu": "EdgeTpuBackend", "onnx": "OnnxBackend"}
-"""The class of each backend in its module of that name; the trial loads only the one it needs."""
-LEAST_BYTES, MANIFOLD = 256 * MIB, 16
-"""What the smallest network may take in its trial, and how often what it announces."""
+# Memory of a trial: at least this much, and this many times the activations that the file announces.
+LEAST_BYTES, ACTIVATION_FACTOR = 256 * MIB, 16
 
-_here: set[str] = set()
-"""What ran in this very process, or in a trial for it."""
+# Networks that passed a trial for this process, or ran in it.
+_remembered: set[str] = set()
 
 
-def name_network(network: bytes, backend: str, variant: str, runtime: str) -> str:
-    """Name a network on a backend; another version of the runtime must prove itself anew."""
+def try_once(name: str, variant: str, network: bytes, runtime: str, crash_hint: str) -> Probe:
+    """Run the trial of a network, unless it passed before.
+
+    Args:
+        name: The backend.
+        variant: The variant of the backend.
+        network: The network.
+        runtime: The library and its version.
+        crash_hint: What to do when the process dies or does not answer.
+    """
+    known = key_network(network, name, variant, runtime)
+    if is_remembered(known):
+        return Probe(True, runtime)
+    probe = try_backend(name, variant, network, crash_hint)
+    if probe.available:
+        remember(known)
+    return probe
+
+
+def try_backend(name: str, variant: str, network: bytes, crash_hint: str, limit_s: float = LIMIT_S) -> Probe:
+    """Load a network in a child process and run it on two images.
+
+    Args:
+        name: The backend.
+        variant: The variant of the backend.
+        network: The network.
+        crash_hint: What to do when the process dies or does not answer.
+        limit_s: The time limit in seconds.
+    """
+    try:
+        done = run_module_limited("edgeseg.backends.probing", [name, variant], network, limit_s)
+    except subprocess.TimeoutExpired:
+        detail = f"Expected the backend {name} to answer a trial within {limit_s:g} s, got no answer."
+        return Probe(False, detail, crash_hint)
+    end = describe_end(done)
+    if done.returncode in (0, REFUSED) and done.stdout:
+        try:
+            return from_plain(Probe, parse_json(done.stdout.decode("utf-8")))
+        except (SchemaError, ValueError):
+            end = "but its process gave another answer"
+    detail = f"Expected the backend {name} to survive a trial with this file, {to_one_line(end)}."
+    return Probe(False, detail, crash_hint)
+
+
+def key_network(network: bytes, backend: str, variant: str, runtime: str) -> str:
+    """Build the key of a network on a backend; another version of the runtime needs another trial."""
     parts = (hashlib.sha256(network).hexdigest(), backend, variant, runtime, platform.machine())
     return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()
 
 
-def is_proved(name: str) -> bool:
-    """Say whether this network ran here before."""
-    if name not in _here and any(_holds(folder, name) for folder in _list_folders()):
-        _here.add(name)
-    return name in _here
+def is_remembered(name: str) -> bool:
+    """Say whether a network passed its trial before."""
+    if name not in _remembered and any(_contains(folder, name) for folder in _list_folders()):
+        _remembered.add(name)
+    return name in _remembered
 
 
 def remember_here(name: str) -> None:
-    """Remember a network for as long as this process lives."""
-    _here.add(name)
+    """Remember a network for this process."""
+    _remembered.add(name)
 
 
 def remember(name: str) -> None:
-    """Remember a network for later starts, where there is a folder for that."""
+    """Remember a network for later starts, if a cache folder can be used."""
     remember_here(name)
     for folder in _list_folders():
-        with contextlib.suppress(OSError, EdgesegError):  # then the next start tries the network again
-            if _make_folder(folder):
+        with contextlib.suppress(OSError, EdgesegError):  # without a cache, the next start repeats the trial
+            if _create_folder(folder):
                 write_bytes(folder / name, f"{name}\n".encode())
-                _forget_oldest(folder)
+                _drop_oldest(folder)
                 return
 
 
 def _list_folders() -> Iterator[Path]:
-    """List where to look: what systemd gives a service, else the user's cache."""
+    """List the cache folders: those of a systemd service, then the user's."""
     for variable in ("CACHE_DIRECTORY", "STATE_DIRECTORY"):
         first = os.environ.get(variable, "").split(":")[0]
         if first.startswith("/"):
@@ -89,8 +139,8 @@ def _list_folders() -> Iterator[Path]:
         yield Path.home() / ".cache" / "edgeseg" / FOLDER
 
 
-def _holds(folder: Path, name: str) -> bool:
-    """Say whether a folder of ours holds a name; what others could have written there is not believed."""
+def _contains(folder: Path, name: str) -> bool:
+    """Say whether a cache folder contains a name; a folder or file that others can write to is not trusted."""
     wanted = f"{name}\n".encode()
     try:
         if not _is_ours(folder.lstat(), stat.S_ISDIR):
@@ -108,10 +158,10 @@ def _is_ours(state: os.stat_result, is_kind: Callable[[int], bool]) -> bool:
     return is_kind(state.st_mode) and state.st_uid == os.geteuid() and not state.st_mode & _OTHERS_WRITE
 
 
-def _make_folder(folder: Path) -> bool:
-    """Make the folder for this user alone; never inside the home of another user, as under sudo."""
+def _create_folder(folder: Path) -> bool:
+    """Create the folder for this user alone; never in the home of another user, as under sudo."""
     if not folder.is_dir():
-        missing = [part for part in (*reversed(folder.parents[:_MADE]), folder) if not part.exists()]
+        missing = [part for part in (*reversed(folder.parents[:_CREATED_PARENTS]), folder) if not part.exists()]
         above = missing[0].parent if missing else folder
         if not above.is_dir() or above.stat().st_uid != os.geteuid():
             return False
@@ -120,58 +170,14 @@ def _make_folder(folder: Path) -> bool:
     return _is_ours(folder.lstat(), stat.S_ISDIR)
 
 
-def _forget_oldest(folder: Path) -> None:
+def _drop_oldest(folder: Path) -> None:
     files = [entry for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)]
-    if len(files) > MOST:
-        for entry in sorted(files, key=lambda entry: entry.stat(follow_symlinks=False).st_mtime)[:-MOST]:
+    if len(files) > MOST_REMEMBERED:
+        for entry in sorted(files, key=lambda entry: entry.stat(follow_symlinks=False).st_mtime)[:-MOST_REMEMBERED]:
             Path(entry.path).unlink(missing_ok=True)
 
 
-def try_once(name: str, variant: str, network: bytes, runtime: str, crash_hint: str) -> Probe:
-    """Try a network that is new here; one that ran before is believed.
-
-    Args:
-        name: The backend.
-        variant: What stands behind its name.
-        network: What to run.
-        runtime: The library and its version.
-        crash_hint: What to do when the process dies or does not answer.
-    """
-    known = name_network(network, name, variant, runtime)
-    if is_proved(known):
-        return Probe(True, runtime)
-    probe = try_backend(name, variant, network, crash_hint)
-    if probe.available:
-        remember(known)
-    return probe
-
-
-def try_backend(name: str, variant: str, network: bytes, crash_hint: str, limit_s: float = LIMIT_S) -> Probe:
-    """Load a network elsewhere and run it on two pictures.
-
-    Args:
-        name: The backend.
-        variant: What stands behind its name.
-        network: What to run.
-        crash_hint: What to do when the process dies or does not answer.
-        limit_s: How long it may take.
-    """
-    try:
-        done = feed_module("edgeseg.backends.probing", [name, variant], network, limit_s)
-    except subprocess.TimeoutExpired:
-        detail = f"Expected the backend {name} to answer a trial within {limit_s:g} s, got no answer."
-        return Probe(False, detail, crash_hint)
-    end = describe_end(done)
-    if done.returncode in (0, REFUSED) and done.stdout:
-        try:
-            return from_plain(Probe, parse_json(done.stdout.decode("utf-8")))
-        except (SchemaError, ValueError):
-            end = "but its process gave another answer"
-    detail = f"Expected the backend {name} to survive a trial with this file, {make_line(end)}."
-    return Probe(False, detail, crash_hint)
-
-
-def _run_once(kind: type[Backend], variant: str, network: bytes) -> Probe:
+def _run_trial(kind: type[Backend], variant: str, network: bytes) -> Probe:
     try:
         backend = kind(network, 1, variant)
         for tensor in _list_inputs(backend.input):
@@ -183,8 +189,8 @@ def _run_once(kind: type[Backend], variant: str, network: bytes) -> Probe:
     return Probe(True, backend.detail)
 
 
-def _list_inputs(end: TensorInfo) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Make a black picture and one of noise, for what depends on the numbers that come."""
+def _list_inputs(end: TensorSpec) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Make a black input and one of noise: a crash may depend on the values."""
     dtype = np.dtype(end.quantisation.dtype)
     noise = np.random.default_rng(0).random(end.shape)
     if dtype.kind != "f":
@@ -194,9 +200,9 @@ def _list_inputs(end: TensorInfo) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _confine(kind: type[Backend], network: bytes) -> None:
-    """Leave no core dump, and let a network that asks for too much memory fail here instead of the whole machine.
+    """Forbid core dumps, and limit memory, so that a network that needs too much fails here and not the machine.
 
-    Not where an accelerator is driven: its driver reserves more than a machine has.
+    An accelerator's driver reserves more address space than the machine has memory, so it gets no limit.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     status = Path("/proc/self/status")
@@ -210,29 +216,29 @@ def _confine(kind: type[Backend], network: bytes) -> None:
 
 
 def _allow_bytes(network: bytes) -> int:
-    """Work out what a network may take: what its file announces, many times over, since shapes in it may be lies.
+    """Compute the memory limit of a trial from the activations that the file announces.
 
-    The runtime packs the weights a second time, and keeps a pointer for every pixel that a kernel covers. Of an ONNX
-    file nobody knows.
+    The factor is large, as XNNPACK packs the weights a second time and keeps a pointer for every pixel under a kernel.
+    An ONNX file gets the highest limit, as its activations are not known.
     """
     if not is_flatbuffer(network):
         return TRIAL_BYTES + 4 * len(network)
     try:
         announced = sum(tensor.bytes for tensor in read_network(network).tensors if tensor.data is None)
-    except FlatbufferError:  # the runtime says better what it misses
+    except FlatbufferError:  # the runtime's own message is better
         announced = 0
-    return min(TRIAL_BYTES, LEAST_BYTES + MANIFOLD * announced) + 4 * len(network)
+    return min(TRIAL_BYTES, LEAST_BYTES + ACTIVATION_FACTOR * announced) + 4 * len(network)
 
 
 def main() -> int:
-    """Run one trial: the backend's name and variant are the arguments, the network comes on stdin."""
+    """Run one trial in the child process: the arguments are backend and variant, the network comes on stdin."""
     answer = os.dup(1)
-    os.dup2(2, 1)  # native libraries chat on stdout, too
+    os.dup2(2, 1)  # native libraries write to stdout, too
     name, variant = sys.argv[1:]
     kind = getattr(importlib.import_module(f"edgeseg.backends.{name}"), KINDS[name])
     network = sys.stdin.buffer.read()
     _confine(kind, network)
-    probe = _run_once(kind, variant, network)
+    probe = _run_trial(kind, variant, network)
     os.write(answer, json.dumps(to_plain(probe)).encode("utf-8"))
     return 0 if probe.available else REFUSED
 

@@ -1,4 +1,4 @@
-"""Choose a backend by name, or the best one that works here; a fall-back is never silent."""
+"""Select a backend by name, or the best one that works on this machine; a fallback is always reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgeseg.backends.parity import Parity, measure_parity, refuse_other_masks
 from edgeseg.core.card import COMPILED, OK, UNMAPPED, read_verdict
 from edgeseg.core.errors import BackendError, EdgesegError, ModelFileError, UnknownNameError
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.core.signature import fits_grid
+from edgeseg.core.signature import has_integer_stride
 from edgeseg.machine.boards import recommend_backends
 
 AUTO = "auto"
@@ -24,7 +24,7 @@ BACKENDS: dict[str, type[Backend]] = {kind.name: kind for kind in (CpuBackend, G
 
 @dataclass(frozen=True)
 class BackendReport:
-    """What a model ran on, why not on what was asked for, and whether its masks were the file's."""
+    """The backend in use, the reason of a fallback, and parity; part of every report."""
 
     name: str
     requested: str
@@ -35,7 +35,7 @@ class BackendReport:
 
 @dataclass(frozen=True)
 class Selection:
-    """A loaded backend, what was asked for, and why it is another one, if it is."""
+    """A loaded backend, the requested one, and the reason if they differ."""
 
     backend: Backend
     requested: str
@@ -43,18 +43,18 @@ class Selection:
     parity: Parity | None = None
 
     def report(self) -> BackendReport:
-        """Put down what the figures of a run need to be understood."""
+        """Build the report of this selection."""
         return BackendReport(self.backend.name, self.requested, self.fallback_reason, self.backend.detail, self.parity)
 
 
 def select_backend(model: ModelFile, requested: str = AUTO, threads: int = 1, enforce_parity: bool = True) -> Selection:
-    """Load a model file on the requested backend, or on the best one when that is left open.
+    """Load a model file on the requested backend, or on the best one for "auto".
 
     Args:
         model: The file, read and verified.
         requested: "auto", or the name of a backend, with its variant behind a colon.
         threads: How many threads a CPU backend may use.
-        enforce_parity: Whether a backend whose masks are not those of the golden pairs is refused.
+        enforce_parity: Whether a backend without parity is refused.
     """
     if threads < 1:
         raise BackendError(f"Expected at least 1 thread, got {threads}.", "Give --threads 1 or more.")
@@ -64,8 +64,8 @@ def select_backend(model: ModelFile, requested: str = AUTO, threads: int = 1, en
     return _try_in_turn(model, _rank_backends(model), threads, enforce_parity)
 
 
-def prove_network(model: ModelFile, requested: str = AUTO) -> None:
-    """Make the trial of a file that is new here, so that it is not part of what is timed; refusals come in loading."""
+def run_trial_first(model: ModelFile, requested: str = AUTO) -> None:
+    """Run the trial of a new file ahead, so that loading can be timed without it; errors are left to loading."""
     name, _, variant = (_rank_backends(model)[0] if requested == AUTO else requested).partition(":")
     if name in (CpuBackend.name, OnnxBackend.name) and model.is_onnx == (name == OnnxBackend.name):
         with suppress(EdgesegError):
@@ -73,6 +73,7 @@ def prove_network(model: ModelFile, requested: str = AUTO) -> None:
 
 
 def _try_in_turn(model: ModelFile, ranked: Sequence[str], threads: int, enforce_parity: bool) -> Selection:
+    # every refusal is kept: together they are the reason of the fallback
     refusals: list[BackendError] = []
     for name in ranked:
         try:
@@ -86,11 +87,12 @@ def _try_in_turn(model: ModelFile, ranked: Sequence[str], threads: int, enforce_
 
 
 def _rank_backends(model: ModelFile) -> tuple[str, ...]:
-    """List the backends to try: the only one that takes the file, or those of this board's profile, and the CPU."""
+    """List the backends to try: the only one for this kind of file, or those of this board's profile, then the CPU."""
     if model.is_onnx:
         return (OnnxBackend.name,)
     if is_compiled(model):
         return (EdgeTpuBackend.name,)
+    # the CPU runs every .tflite that was not compiled, so it is the last resort
     return tuple(dict.fromkeys((*recommend_backends(), CpuBackend.name)))
 
 
@@ -105,19 +107,20 @@ def _open_backend(
     if not probe.available:
         raise BackendError(probe.detail, probe.hint)
     backend = BACKENDS[name](model.flatbuffer, threads, variant)
-    _check_ends(model, backend)
+    _check_signature(model, backend)
     parity = measure_parity(backend, model, enforce_parity)
     refuse_other_masks(backend, parity)
     return backend, parity
 
 
 def is_compiled(model: ModelFile) -> bool:
-    """Say whether a file was compiled for the Edge TPU, which alone can run it."""
+    """Say whether a file was compiled for the Edge TPU; no other backend can run it."""
+    # the name of the custom operator is enough; parsing the graph needs LiteRT's schema, which old runtimes lack
     return COMPILED.encode() in model.flatbuffer
 
 
 def _check_kind(model: ModelFile, name: str) -> None:
-    """Refuse a file of the wrong kind before the backend does so with less words, or takes it and runs on the CPU."""
+    """Refuse a file of the wrong kind; a backend would say less, or run it on the CPU silently."""
     if model.is_onnx != (name == OnnxBackend.name):
         kind, other = ("an ONNX file", "onnx") if model.is_onnx else ("a .tflite file", "cpu")
         raise BackendError(
@@ -131,18 +134,18 @@ def _check_kind(model: ModelFile, name: str) -> None:
 
 
 def _check_verdict(model: ModelFile, name: str) -> None:
-    """Refuse what the card is sure of; a compiled file runs on the Edge TPU or nowhere, whatever stays on the CPU."""
+    """Refuse a target that the card's linter rules out; a compiled file may have operators left on the CPU."""
     line = model.card.lint.get(name.partition(":")[0], OK)
     if read_verdict(line) == UNMAPPED and not is_compiled(model):
         raise BackendError(f"The card says of this target: {line}.", "Choose a --backend yourself to try it.")
 
 
-def _check_ends(model: ModelFile, backend: Backend) -> None:
+def _check_signature(model: ModelFile, backend: Backend) -> None:
     card, source, sink = model.card, backend.input, backend.output
     wanted = (1, card.input.height, card.input.width, card.input.channels)
     types = (card.input_quantisation.dtype, card.output_quantisation.dtype)
     found = (source.quantisation.dtype, sink.quantisation.dtype)
-    drawn = fits_grid(card.input, sink.shape) and sink.shape[-1] == card.output.channels
+    drawn = has_integer_stride(card.input, sink.shape) and sink.shape[-1] == card.output.channels
     if source.shape != wanted or not drawn or found != types:
         raise ModelFileError(
             f"Expected the model in {model.path} to take {wanted} and give {card.output.channels} channels as its "

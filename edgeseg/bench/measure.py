@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import edgeseg
 from edgeseg.backends.parity import Parity
-from edgeseg.backends.select import AUTO, prove_network, select_backend
+from edgeseg.backends.select import AUTO, run_trial_first, select_backend
 from edgeseg.bench.memory import FRAME_SIZE, measure_memory
 from edgeseg.core.errors import BackendError
 from edgeseg.core.modelfile import ModelFile, read_model
@@ -134,7 +134,7 @@ def load_models(
 
 def _load(path: Path, requested: str, threads: int, enforce_parity: bool) -> LoadedModel:
     # before the clock starts: a new file is first tried in a child process, which is no load time
-    prove_network(read_model(path), requested)
+    run_trial_first(read_model(path), requested)
     start = perf_counter()
     segmenter = Segmenter(read_model(path), requested, threads, enforce_parity)
     load_ms = 1e3 * (perf_counter() - start)

@@ -14,8 +14,8 @@ import numpy as np
 
 from edgeseg.core.errors import BackendError
 from edgeseg.core.modelfile import read_model
-from edgeseg.core.process import describe_end, feed_module
-from edgeseg.core.redact import make_line
+from edgeseg.core.process import describe_end, run_module_limited
+from edgeseg.core.redact import to_one_line
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.machine.boards import ROOT, read_text
 
@@ -35,13 +35,13 @@ def measure_memory(path: Path, backend: str, threads: int, sha256: str = "") -> 
     hint = f"Run edgeseg bench on {path.name} alone to see whether it is that file."
     try:
         arguments = [str(path.absolute()), backend, str(threads), sha256]
-        done = feed_module("edgeseg.bench.memory", arguments, b"", LIMIT_S)
+        done = run_module_limited("edgeseg.bench.memory", arguments, b"", LIMIT_S)
     except subprocess.TimeoutExpired as silence:
         raise BackendError(
             f"Expected the memory of {path.name} within {LIMIT_S:g} s, got no answer.", hint
         ) from silence
     if done.returncode:
-        raise BackendError(f"Expected the peak memory of {path.name}, {make_line(describe_end(done))}.", hint)
+        raise BackendError(f"Expected the peak memory of {path.name}, {to_one_line(describe_end(done))}.", hint)
     return float(done.stdout.split()[-1])
 
 
@@ -67,7 +67,7 @@ def main() -> None:
     segmenter = Segmenter(model, backend, int(threads), enforce_parity=False)
     segmenter.warm_up()
     segmenter.segment(np.zeros((*FRAME_SIZE, segmenter.card.input.channels), np.uint8))
-    print(read_peak_mb())
+    sys.stdout.write(f"{read_peak_mb()}\n")  # the answer to the parent process
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from statistics import median
 
 from edgeseg.bench.profiler import BETWEEN_ROUNDS
 from edgeseg.core.errors import BackendError
-from edgeseg.core.process import describe_end, feed_module
-from edgeseg.core.redact import make_line
+from edgeseg.core.process import describe_end, run_module_limited
+from edgeseg.core.redact import to_one_line
 from edgeseg.graph.summary import Layer
 
 ROUNDS = 10
@@ -44,11 +44,11 @@ class OperatorTime:
 def time_operators(network: bytes, threads: int = 1, rounds: int = ROUNDS) -> tuple[OperatorTime, ...]:
     """Profile a network on the CPU; returns its operators in the order they run, with the median of the rounds."""
     try:
-        done = feed_module("edgeseg.bench.profiler", [str(threads), str(rounds)], network, LIMIT_S)
+        done = run_module_limited("edgeseg.bench.profiler", [str(threads), str(rounds)], network, LIMIT_S)
     except subprocess.TimeoutExpired as error:
         raise _explain(f"got no answer within {LIMIT_S:g} s") from error
     if done.returncode:
-        raise _explain(make_line(describe_end(done)))
+        raise _explain(to_one_line(describe_end(done)))
     times = join_rounds(done.stdout.decode("utf-8", "replace").split(BETWEEN_ROUNDS))
     if not times:
         raise _explain("got a summary that names none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 import traceback
@@ -28,7 +29,7 @@ from edgeseg.cli import (
     train,
     tune,
 )
-from edgeseg.cli.terminal import discard_unwritable, standard_streams
+from edgeseg.cli.terminal import be_quiet, be_verbose, discard_unwritable, notices_on_stderr, standard_streams
 from edgeseg.cli.usage import SecretlessGroup, watch_numbers
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.redact import make_printable, redact
@@ -78,12 +79,38 @@ def take_version(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            callback=be_verbose,
+            is_eager=True,
+            expose_value=False,
+            help="Print debug messages and what native libraries write, too.",
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            callback=be_quiet,
+            is_eager=True,
+            expose_value=False,
+            help="Print results and errors only: no notices, no progress.",
+        ),
+    ] = False,
 ) -> None:
     """Take the options that belong to no command."""
 
 
 def main() -> None:
-    """Run the command line; EDGESEG_DEBUG=1 shows the traceback of what went wrong."""
+    """Run the command line; EDGESEG_DEBUG=1 or --verbose shows the traceback of what went wrong."""
+    with notices_on_stderr():
+        _run()
+
+
+def _run() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
@@ -99,7 +126,7 @@ def main() -> None:
 
 
 def _fail(error: Exception, message: str, hint: str) -> None:
-    if os.environ.get("EDGESEG_DEBUG"):
+    if os.environ.get("EDGESEG_DEBUG") or logging.getLogger("edgeseg").isEnabledFor(logging.DEBUG):
         print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     print(f"edgeseg: {make_printable(redact(message))}", file=sys.stderr)
     if hint:

@@ -30,36 +30,42 @@ if TYPE_CHECKING:
 def bench(
     models: Annotated[list[Path], typer.Argument(help="One or more model files or run folders.", metavar="MODEL|RUN")],
     backend: Annotated[
-        str, typer.Option(metavar="NAMES", help="auto, or backends with commas: cpu,gpu,gpu:float16,edgetpu,onnx.")
+        str,
+        typer.Option(
+            metavar="NAMES", help="Backend: auto, or several separated by commas: cpu,gpu,gpu:float16,edgetpu,onnx."
+        ),
     ] = "auto",
     threads: Annotated[
-        str, typer.Option(metavar="N[,N...]", help="CPU threads a model may use; several give a row each: 1,2,4.")
+        str, typer.Option(metavar="N[,N...]", help="Number of CPU threads; several give a row each: 1,2,4.")
     ] = "1",
-    runs: Annotated[int, typer.Option(help="Frames each model is timed on.", min=1)] = 200,
+    runs: Annotated[int, typer.Option(help="Number of timed frames per model.", min=1)] = 200,
     parity: Annotated[
-        bool, typer.Option("--parity", help="Time nothing; hold every backend against the file's golden pairs.")
+        bool,
+        typer.Option(
+            "--parity", help="Compare every backend's masks with the golden masks in the file, and time nothing."
+        ),
     ] = False,
     no_parity: NoParityOption = False,
     budget_ms: Annotated[
         float | None,
         typer.Option(
-            help="Milliseconds that 99 of 100 frames must be done within, else exit code 3.",
+            help="Latency budget in ms (p99); exit code 3 when exceeded.",
             min=SHORTEST_MS,
             show_default=False,
         ),
     ] = None,
     save: Annotated[
         Path | None,
-        typer.Option(metavar="F", help="Keep the times in this file, as this machine's reference.", show_default=False),
+        typer.Option(
+            metavar="F", help="Save the times to this file, as a reference for this machine.", show_default=False
+        ),
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option(
-            metavar="F", help="Hold the times against such a file; exit code 3 when slower.", show_default=False
-        ),
+        typer.Option(metavar="F", help="Compare with a saved reference; exit code 3 when slower.", show_default=False),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(help="By which share of the old time the new one may be longer.", min=0.0)
+        float, typer.Option(help="Allowed slowdown against the reference, as a fraction.", min=0.0)
     ] = 0.1,
     json_out: JsonOption = None,
 ) -> None:

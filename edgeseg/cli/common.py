@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeseg.core.errors import MissingExtraError
-from edgeseg.core.files import write_json
+from edgeseg.core.install import need_extra
 from edgeseg.core.limits import THREADS
 
 if TYPE_CHECKING:
     from edgeseg.backends.select import Selection
 
+_LOG = logging.getLogger(__name__)
 GATE_NOT_HELD = 3
 
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", metavar="F", help="Write the figures to this file as JSON.", show_default=False)
+    Path | None, typer.Option("--json", metavar="F", help="Write the results to this file as JSON.", show_default=False)
 ]
 OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what stands at --out; it stays until the new one is whole.")
+    bool,
+    typer.Option("--overwrite", help="Replace an existing --out; the old one stays until the new one is complete."),
 ]
 LayoutOption = Annotated[
     str | None,
     typer.Option(
-        help="How the files lie: plain, labelmap, busi, hc18, nerve, camus, arrays or dicom; found by itself.",
+        help="Layout of the data set: plain, labelmap, busi, hc18, nerve, camus, arrays or dicom; by default detected.",
         show_default=False,
     ),
 ]
@@ -38,7 +38,7 @@ GroupPatternOption = Annotated[
     str | None,
     typer.Option(
         metavar="REGEX",
-        help="What its first parentheses match in an image's name is the image's group; goes before groups.csv.",
+        help="Regular expression whose first group is the patient in an image's name; overrides groups.csv.",
         show_default=False,
     ),
 ]
@@ -47,63 +47,62 @@ MapOption = Annotated[
     typer.Option(
         "--map",
         metavar="CLASS=NAME",
-        help="A class of the model that goes by another name there; once for each.",
+        help="Match a class of the model with another class name in the data; may be repeated.",
         show_default=False,
     ),
 ]
-AugmentOption = Annotated[
-    str,
+MaxDropOption = Annotated[
+    float,
     typer.Option(
-        metavar="NAMES",
-        help="How images are varied: all, none, some (flip,rotation) or all but some (-shadow,-elastic).",
+        help="Largest Dice loss on validation cases, at the pessimistic end of its confidence interval.",
+        min=0.0,
+        max=1.0,
     ),
 ]
-DenoiseOption = Annotated[str, typer.Option(help="Filter in front of the network: none, median or speckle.")]
-ThreadsOption = Annotated[int, typer.Option(help="CPU threads the model may use.", min=1, max=THREADS)]
+ThreadsOption = Annotated[int, typer.Option(help="Number of CPU threads.", min=1, max=THREADS)]
 BackendOption = Annotated[
     str,
-    typer.Option(metavar="NAME", help="auto, cpu, gpu or gpu:float16, edgetpu or edgetpu:DEVICE, onnx."),
+    typer.Option(metavar="NAME", help="Backend: auto, cpu, gpu, gpu:float16, edgetpu, edgetpu:DEVICE or onnx."),
 ]
 NoParityOption = Annotated[
     bool,
-    typer.Option("--no-parity", help="Go on, at your own risk, where the masks are not the file's golden ones."),
+    typer.Option(
+        "--no-parity",
+        help="Run a backend even if its masks differ from the golden masks in the file, at your own risk.",
+    ),
 ]
 
 
 def need_training_packages() -> None:
     """Stop with a sentence where the workstation's packages are not installed."""
-    _need_packages("train", "tensorflow", "tf_keras")
+    need_extra("train")
 
 
-def need_search_packages() -> None:
-    """Stop with a sentence where a search over trainings lacks a package."""
+def need_tune_packages() -> None:
+    """Stop with a sentence where `tune` lacks a package."""
     need_training_packages()
-    _need_packages("tune", "optuna")
+    need_extra("tune")
 
 
 def need_onnx_packages() -> None:
     """Stop with a sentence where the packages of the ONNX export are not installed."""
-    _need_packages("onnx", "onnx", "onnxruntime")
-
-
-def _need_packages(extra: str, *packages: str) -> None:
-    for package in packages:
-        if find_spec(package) is None:
-            raise MissingExtraError(package, extra)
+    need_extra("onnx")
 
 
 def tell_selection(selection: Selection) -> None:
-    """Say on stderr when a model runs on something else than first wanted, or draws other masks than it should."""
+    """Warn when a model runs on something else than first wanted, or draws other masks than it should."""
     name, parity = selection.backend.name, selection.parity
     if selection.fallback_reason is not None:
-        print(f"edgeseg: runs on {name}, since: {selection.fallback_reason}", file=sys.stderr)
+        _LOG.warning("runs on %s, since: %s", name, selection.fallback_reason)
     if parity is not None and not parity.held:
-        print(f"edgeseg: the masks on {name} are not the file's golden ones: {parity.describe()}.", file=sys.stderr)
+        _LOG.warning("the masks on %s are not the file's golden ones: %s.", name, parity.describe())
 
 
 def save_json(path: Path | None, value: Mapping[str, Any]) -> None:
     """Write a command's figures where the user asked for them."""
     if path is not None:
+        from edgeseg.core.files import write_json
+
         write_json(path, value)
 
 

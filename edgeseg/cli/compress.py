@@ -11,6 +11,7 @@ import typer
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
     MapOption,
+    MaxDropOption,
     OverwriteOption,
     ThreadsOption,
     keep_inputs,
@@ -22,7 +23,7 @@ from edgeseg.cli.terminal import resumable
 from edgeseg.cli.usage import SHORTEST_MS, take_run
 
 if TYPE_CHECKING:
-    from edgeseg.compression.plan import CompressReport
+    from edgeseg.compression.compress import CompressReport
     from edgeseg.compression.recipe import Recipe
 
 DEFAULT_RECIPES = "float16,int8-ptq,int8-qat"
@@ -33,28 +34,27 @@ def compress(
     out: Annotated[Path, typer.Option(help="The folder to make.")],
     recipe: Annotated[
         str | None,
-        typer.Option(help="Recipes to compare, by name or file, with commas.", show_default=DEFAULT_RECIPES),
+        typer.Option(help="Recipes to compare: names or files, separated by commas.", show_default=DEFAULT_RECIPES),
     ] = None,
     device: Annotated[
         str | None,
         typer.Option(
-            help="Take this board's recipes and budget, and only files that it runs; see edgeseg devices.",
+            help="Use this board's recipes and budget, and choose only files that it can run; see edgeseg devices.",
             show_default=False,
         ),
     ] = None,
-    max_drop: Annotated[
-        float,
-        typer.Option(
-            help="Dice that may be lost on validation cases, at the bad end of the interval.", min=0.0, max=1.0
-        ),
-    ] = 0.01,
+    max_drop: MaxDropOption = 0.01,
     budget_ms: Annotated[
         float | None,
-        typer.Option(help="Time one inference may take on this machine (p99).", min=SHORTEST_MS, show_default=False),
+        typer.Option(
+            help="Latency budget on this machine in ms (p99 of one inference).", min=SHORTEST_MS, show_default=False
+        ),
     ] = None,
     teacher: Annotated[
         Path | None,
-        typer.Option(help="A finished run whose masks are followed where a recipe trains.", show_default=False),
+        typer.Option(
+            help="Teacher for knowledge distillation: a finished run, used by recipes that train.", show_default=False
+        ),
     ] = None,
     renaming: MapOption = None,
     threads: ThreadsOption = 1,
@@ -75,10 +75,9 @@ def compress(
     run = take_run(run, "edgeseg train DATA --out RUN, then edgeseg compress RUN --out DIR")
     need_training_packages()
     with resumable(out):
+        from edgeseg.compression.compress import compress_run, open_folder
         from edgeseg.compression.gate import Gate
-        from edgeseg.compression.plan import compress_run
         from edgeseg.compression.recipe import load_recipe
-        from edgeseg.compression.resume import open_folder
         from edgeseg.evaluation.classes import parse_renaming
         from edgeseg.machine.boards import load_board, name_board
         from edgeseg.report.compression import write_compression_report
@@ -116,6 +115,6 @@ def tell_outcome(report: CompressReport, out: Path) -> None:
 
 
 def check_teacher_use(teacher: Path | None, recipes: Sequence[Recipe]) -> None:
-    """Refuse a teacher that nobody listens to."""
+    """Refuse a teacher when no recipe trains."""
     if teacher is not None and not any(recipe.trains for recipe in recipes):
         raise ValueError("expected a recipe that trains (int8-qat) beside --teacher, got none")

@@ -10,8 +10,6 @@ import typer
 
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
-    AugmentOption,
-    DenoiseOption,
     GroupPatternOption,
     JsonOption,
     LayoutOption,
@@ -22,6 +20,7 @@ from edgeseg.cli.common import (
 )
 from edgeseg.cli.tables import print_check
 from edgeseg.core.redact import make_printable
+from edgeseg.core.spec import DENOISES
 
 app = typer.Typer(no_args_is_help=True, help="Make, import and check labelled images.")
 
@@ -29,11 +28,11 @@ app = typer.Typer(no_args_is_help=True, help="Make, import and check labelled im
 @app.command()
 def synth(
     out: Annotated[Path, typer.Argument(help="The data folder to make.")],
-    cases: Annotated[int, typer.Option(help="How many still images.", min=1)] = 200,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same images.", min=0)] = 0,
+    cases: Annotated[int, typer.Option(help="Number of still images.", min=1)] = 200,
+    seed: Annotated[int, typer.Option(help="Random seed.", min=0)] = 0,
     size: Annotated[int, typer.Option(help="Height and width in pixels.", min=32, max=4096)] = 256,
-    clips: Annotated[int, typer.Option(help="How many moving clips.", min=0)] = 2,
-    clip_frames: Annotated[int, typer.Option(help="Frames of each clip.", min=1)] = 60,
+    clips: Annotated[int, typer.Option(help="Number of moving clips.", min=0)] = 2,
+    clip_frames: Annotated[int, typer.Option(help="Number of frames per clip.", min=1)] = 60,
     vessels: Annotated[bool, typer.Option("--vessels", help="Also write masks of the vessels, as a class.")] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -137,10 +136,12 @@ def check(
 def preview(
     source: Annotated[Path, typer.Argument(help="Labelled images in any known layout.", metavar="DATA")],
     out: Annotated[Path, typer.Option(metavar="F.png", help="The picture to write.")],
-    augment: AugmentOption = "all",
-    denoise: DenoiseOption = "none",
+    augment: Annotated[str, typer.Option(metavar="NAMES", help="Augmentations, as `train` takes them.")] = "all",
+    denoise: Annotated[
+        str, typer.Option(metavar="|".join(DENOISES), help="Filter in front of the network, as `train` takes it.")
+    ] = "none",
     size: Annotated[int, typer.Option(help="Height and width of the network's input.", min=16, max=1024)] = 256,
-    seed: Annotated[int, typer.Option(help="Another seed gives other variants.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the variants.", min=0)] = 0,
     layout: LayoutOption = None,
     group_pattern: GroupPatternOption = None,
 ) -> None:

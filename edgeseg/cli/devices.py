@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgeseg.cli.common import JsonOption, save_json
-from edgeseg.core.schema import to_plain
-from edgeseg.machine.boards import Board, find_board, list_boards, load_board, name_board
+
+if TYPE_CHECKING:
+    from edgeseg.machine.boards import Board
 
 SETUP_SCRIPT = "setup.sh"
 NO_SETUP = "no setup.sh in this board's folder"
@@ -27,6 +28,8 @@ def devices(
 
     Example: `edgeseg devices generic-aarch64`
     """
+    from edgeseg.machine.boards import find_board, list_boards, load_board, name_board
+
     boards = {name_board(known): load_board(known) for known in ([name] if name else list_boards())}
     save_json(json_out, {"boards": [describe_board(known, board) for known, board in boards.items()]})
     if name:
@@ -37,6 +40,8 @@ def devices(
 
 def describe_board(name: str, board: Board) -> dict[str, Any]:
     """Convert a board to JSON values."""
+    from edgeseg.core.schema import to_plain
+
     return {"name": name, "status": judge_verification(board), **to_plain(board)}
 
 

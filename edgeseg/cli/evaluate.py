@@ -29,7 +29,10 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="Folder of labelled images, in any known layout.")],
     split: Annotated[
         str | None,
-        typer.Option(help="train, val, test or all; test on the model's own data, else all.", show_default=False),
+        typer.Option(
+            help="Cases to use: train, val, test or all. By default test on the model's own data, else all.",
+            show_default=False,
+        ),
     ] = None,
     layout: LayoutOption = None,
     group_pattern: GroupPatternOption = None,
@@ -38,17 +41,18 @@ def evaluate(
     threads: ThreadsOption = 1,
     no_parity: NoParityOption = False,
     cases_out: Annotated[
-        Path | None, typer.Option("--cases", metavar="F", help="Write every case's figures as CSV.", show_default=False)
+        Path | None,
+        typer.Option("--cases", metavar="F", help="Write the metrics of every case as CSV.", show_default=False),
     ] = None,
     overlays: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Draw the worst and best cases and what was marked where nothing is.",
+            help="Draw the worst and best cases and the false positives into this folder.",
             show_default=False,
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --overlays.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --overlays folder.")] = False,
     json_out: JsonOption = None,
 ) -> None:
     """Judge a model on labelled images, through the same runtime as on the device.

@@ -11,16 +11,13 @@ import typer
 from edgeseg.cli.common import GATE_NOT_HELD, JsonOption, keep_inputs, need_onnx_packages, save_json, usage_errors
 from edgeseg.cli.inspect import print_findings
 from edgeseg.cli.usage import take_model
-from edgeseg.convert.edgetpu import Compilation, compile_model, find_compiler
-from edgeseg.core.card import Card
-from edgeseg.core.files import write_bytes, write_json
-from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.schema import to_plain
-from edgeseg.graph.lint import lint_targets
-from edgeseg.graph.operators import read_graph
 
 if TYPE_CHECKING:
+    from edgeseg.convert.edgetpu import Compilation
     from edgeseg.convert.onnx.export import Comparison, Inputs
+    from edgeseg.core.card import Card
+    from edgeseg.core.modelfile import ModelFile
 
 EDGETPU, ONNX, TENSORRT = TARGETS = ("edgetpu", "onnx", "tensorrt")
 RUNTIMES = {"onnx": "onnxruntime", "tensorrt": "tensorrt"}
@@ -34,19 +31,19 @@ def export(
         str,
         typer.Option(
             "--to",
-            help="edgetpu: compiled for the Edge TPU of a Coral board; onnx: for onnxruntime; tensorrt: ONNX as "
-            "TensorRT takes it.",
+            help="edgetpu: compiled for the Edge TPU of a Coral board; onnx: for onnxruntime; tensorrt: ONNX for "
+            "TensorRT.",
         ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="F", help="The file to write. By default beside the model.", show_default=False),
+        typer.Option(metavar="F", help="File to write; by default beside the model.", show_default=False),
     ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of ONNX: float32, float16 or int8. By default int8 for an int8 file, else float32.",
+            help="Precision of the ONNX file: float32, float16 or int8; by default int8 for int8 files, else float32.",
             show_default=False,
         ),
     ] = None,
@@ -61,16 +58,16 @@ def export(
     ] = None,
     compiler: Annotated[
         Path | None,
-        typer.Option(metavar="F", help="edgetpu_compiler, where it is not on PATH.", show_default=False),
+        typer.Option(metavar="F", help="Path of edgetpu_compiler; by default found on PATH.", show_default=False),
     ] = None,
-    timeout: Annotated[int, typer.Option(help="Seconds the compiler may take.", min=1, max=86_400)] = 180,
+    timeout: Annotated[int, typer.Option(help="Timeout of the compiler in seconds.", min=1, max=86_400)] = 180,
     json_out: JsonOption = None,
 ) -> None:
     """Bring a model file to another runtime or chip, with its card and golden pairs.
 
-    For the Edge TPU its vendor's compiler is called; the rules of the chip are told before it, and what it maps after
-    it. ONNX has the .tflite's own weights, and is run in onnxruntime and compared with it: exit code 3 when the masks
-    differ. Edge TPU and TensorRT are not verified on hardware.
+    For the Edge TPU, the vendor's compiler is called; the linter's findings are printed before it, and the mapped
+    operators after it. ONNX has the weights of the .tflite, is run in onnxruntime and compared: exit code 3 when the
+    masks differ. Edge TPU and TensorRT are not verified on hardware.
 
     Example: `edgeseg export runs/demo/int8-qat.tflite --to onnx`
     """
@@ -106,6 +103,11 @@ def _name_file(model: Path, to: str) -> Path:
 
 def compile_for_edgetpu(file: ModelFile, path: Path, compiler: Path | None, timeout: int, report: Path) -> None:
     """Judge a file by the rules, compile it, and say what came of it."""
+    from edgeseg.convert.edgetpu import compile_model, find_compiler
+    from edgeseg.core.files import write_json
+    from edgeseg.graph.lint import lint_targets
+    from edgeseg.graph.operators import read_graph
+
     findings = lint_targets(read_graph(file.flatbuffer))["edgetpu"]
     print_findings("Edge TPU", findings)
     compiled = compile_model(file, path, find_compiler(compiler), timeout)
@@ -133,6 +135,7 @@ def write_onnx(
     need_onnx_packages()
     from edgeseg.convert.onnx.export import OPSET, compare_masks, export_onnx
     from edgeseg.convert.onnx.scheme import Scheme
+    from edgeseg.core.files import write_bytes
 
     with usage_errors():
         scheme = Scheme(precision or _read_precision(file.card), RUNTIMES[to])

@@ -11,7 +11,6 @@ import typer
 from edgeseg.cli.common import JsonOption, keep_inputs, save_json
 from edgeseg.cli.tables import print_table
 from edgeseg.cli.usage import take_model
-from edgeseg.core.stats import show_interval
 
 if TYPE_CHECKING:
     from edgeseg.graph.findings import Finding
@@ -123,6 +122,8 @@ def _print_layers(layers: Sequence[Layer], times: Sequence[float] | None) -> Non
 
 
 def _print_card(card: dict[str, Any], size: int, pairs: int, sealed: bool) -> None:
+    from edgeseg.core.stats import show_interval
+
     source, provenance, metrics = card["input"], card["provenance"], card["metrics"]
     lines = {
         "name": card["name"],

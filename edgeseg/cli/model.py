@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeseg.cli.common import JsonOption, keep_inputs, need_training_packages, save_json, usage_errors
-from edgeseg.cli.network import (
-    ActivationOption,
-    ColourOption,
-    ConvolutionOption,
-    ModelOption,
-    SizeOption,
-    SkipOption,
-    StemOption,
-    UpsamplingOption,
-)
+from edgeseg.cli.common import JsonOption, keep_inputs, need_training_packages, save_json
+from edgeseg.cli.options import with_options
 from edgeseg.cli.tables import print_table
+from edgeseg.training.options import NETWORK, TrainOptions
 
 if TYPE_CHECKING:
     from edgeseg.model.unet import StageSummary
@@ -29,22 +21,16 @@ app = typer.Typer(no_args_is_help=True, help="Look at networks.")
 
 @app.callback()
 def describe() -> None:
-    """Keep `summary` a command of its own while it is the only one."""
+    """Keep `summary` as a subcommand: typer drops the name of an only command."""
 
 
 @app.command()
+@with_options(panel=NETWORK)
 def summary(
+    options: TrainOptions,
     run: Annotated[
         Path | None, typer.Argument(help="A finished run; without it the options say what to show.", show_default=False)
     ] = None,
-    model: ModelOption = "small",
-    size: SizeOption = 256,
-    colour: ColourOption = "grey",
-    stem: StemOption = None,
-    skip: SkipOption = None,
-    upsampling: UpsamplingOption = None,
-    convolution: ConvolutionOption = "plain",
-    activation: ActivationOption = "sigmoid",
     picture: Annotated[
         Path | None, typer.Option(metavar="F.png", help="Draw the network into this file.", show_default=False)
     ] = None,
@@ -61,23 +47,12 @@ def summary(
     from edgeseg.core.schema import to_plain
     from edgeseg.core.spec import ClassSpec, OutputSpec
     from edgeseg.model.unet import build_unet, summarise_stages
-    from edgeseg.training.run import TrainOptions, read_run
+    from edgeseg.training.run import read_run
 
     keep_inputs([run], [picture, json_out])
-    with usage_errors():
-        options = TrainOptions(
-            model=model,
-            size=size,
-            colour=colour,
-            stem=stem,
-            skip=skip,
-            upsampling=upsampling,
-            convolution=convolution,
-            activation=activation,
-        )
-        if run is not None and options != TrainOptions():
-            raise ValueError("expected a run or options that describe a network, got both")
-    one_class = OutputSpec((ClassSpec("target"),), activation)
+    if run is not None and options != TrainOptions():
+        raise typer.BadParameter("expected a run or options that describe a network, got both")
+    one_class = OutputSpec((ClassSpec("target"),), options.activation)
     spec = read_run(run).spec if run is not None else options.describe_network(one_class.channels)
     stages = summarise_stages(build_unet(spec))
     _print_stages(stages)

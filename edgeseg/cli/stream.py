@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator
@@ -22,68 +23,55 @@ from edgeseg.cli.common import (
     tell_selection,
     usage_errors,
 )
+from edgeseg.cli.options import with_options
 from edgeseg.cli.tables import print_stream
 from edgeseg.cli.usage import SHORTEST_MS, put_model_first, take_model
-from edgeseg.streaming.sinks.base import Result, Sink
-from edgeseg.streaming.sources.base import Notice
+from edgeseg.streaming.options import (
+    BUDGET,
+    BUDGET_MS,
+    INPUT,
+    OUTPUT,
+    CaptureOptions,
+    LiveSourceError,
+    SinkOptions,
+    StreamOptions,
+)
 
 if TYPE_CHECKING:
     from edgeseg.streaming.loop import StreamReport
 
 DEFAULT_SOURCE = "phantom://"
 
-
-ViewOption = Annotated[str, typer.Option(help="web shows a page on this machine, window a window; none shows nothing.")]
-HostOption = Annotated[
-    str,
-    typer.Option(metavar="ADDRESS", help="Where the page is served, 0.0.0.0 for all networks; others need its token."),
+SmoothOption = Annotated[
+    bool, typer.Option("--smooth", help="Average each frame's scores with those of the frame before.")
 ]
-PortOption = Annotated[int, typer.Option(help="Port of the page; 0 takes any free one.", min=0, max=65535)]
-HoldOption = Annotated[bool, typer.Option(help="Show the newest frame, with the newest mask carried onto it.")]
-SmoothOption = Annotated[bool, typer.Option("--smooth", help="Weigh each frame against the one before.")]
-FillHolesOption = Annotated[bool, typer.Option("--fill-holes", help="Mark what a class encloses, too.")]
-PixelSizeOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Millimetres per pixel, for areas in mm2; overrides what the source says.", min=1e-6, show_default=False
-    ),
-]
-RecordOption = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Write every mask and an index into this folder.", show_default=False),
-]
-RecordAsOption = Annotated[
-    str, typer.Option(metavar="png|video", help="A PNG file per mask, or one video of them, without loss as well.")
-]
-RecordFramesOption = Annotated[
-    bool, typer.Option("--record-frames", help="Write the frames as well: they are patients' data.")
-]
-RecordWaitOption = Annotated[
-    bool, typer.Option("--record-wait", help="Record only while the page's button says so; it begins switched off.")
+FillHolesOption = Annotated[
+    bool, typer.Option("--fill-holes", help="Fill holes: background that a class encloses becomes that class.")
 ]
 EmitOption = Annotated[
-    bool, typer.Option("--emit", help="Write JSON lines with outlines to standard output, and nothing else.")
-]
-MetricsOption = Annotated[
-    int | None,
+    bool,
     typer.Option(
-        metavar="PORT", help="Serve figures for Prometheus on this machine.", min=0, max=65535, show_default=False
+        "--emit", help="Write JSON lines with outlines to standard output, and nothing else.", rich_help_panel=OUTPUT
     ),
 ]
 BudgetDeviceOption = Annotated[
     str,
-    typer.Option("--device", help="The board whose budget counts; this machine's own without it.", show_default=False),
+    typer.Option(
+        "--device",
+        help="Take the budget of this board, not of this machine.",
+        rich_help_panel=BUDGET,
+        show_default=False,
+    ),
 ]
 BudgetOption = Annotated[
     float | None,
     typer.Option(
-        help="Milliseconds from a frame to its mask that are in time; by default the board's.",
+        help="Largest age of a mask in ms, from the capture of its frame; by default the board's budget.",
         min=SHORTEST_MS,
+        rich_help_panel=BUDGET,
         show_default=False,
     ),
 ]
-MaxMissOption = Annotated[float, typer.Option(help="Share of frames that may be later than that.", min=0.0, max=1.0)]
-FramesOption = Annotated[int | None, typer.Option(help="Stop after this many masks.", min=1, show_default=False)]
 SourceArgument = Annotated[
     str | None, typer.Argument(metavar="SOURCE", help="Where frames come from, as --source says.", show_default=False)
 ]
@@ -94,23 +82,9 @@ SourceOption = Annotated[
         metavar="SOURCE",
         help="phantom://, a camera's index or /dev/video0, csi://0, gst://PIPELINE, rtsp://, http:// (Motion JPEG), "
         "a video, image or DICOM file, a folder of images or a pattern such as 'F/*.png', - for raw frames, "
-        "or browser:// for the camera of whoever has the page open.",
+        "or browser:// for the camera of the device that has the page open.",
+        rich_help_panel=INPUT,
         show_default=DEFAULT_SOURCE,
-    ),
-]
-RateOption = Annotated[
-    str | None, typer.Option(metavar="N|max", help="Frames per second of a recorded source.", show_default="its own")
-]
-LoopOption = Annotated[bool, typer.Option("--loop", help="Begin a recorded source again at its end.")]
-EveryFrameOption = Annotated[
-    bool, typer.Option("--every-frame", help="Drop no frame of a recorded source; it waits for the model.")
-]
-RoiOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="X,Y,W,H|auto",
-        help="Where the ultrasound picture is in the frame; auto looks for it.",
-        show_default="as the source or the card says",
     ),
 ]
 
@@ -126,42 +100,29 @@ def choose_source(argument: str | None, option: str | None) -> str:
 @contextmanager
 def live_source_errors() -> Iterator[None]:
     """Turn a live source that should wait into wrong usage (exit code 2)."""
-    from edgeseg.streaming.grabber import LiveSourceError
-
     try:
         yield
     except LiveSourceError as error:
         raise typer.BadParameter(str(error)) from error
 
 
+@with_options(defaults={"view": "web"})
 def stream(
     model: Annotated[str, typer.Argument(help="A .tflite or .onnx file, or a run folder.", metavar="MODEL|RUN")],
     source: SourceArgument = None,
     source_option: SourceOption = None,
-    rate: RateOption = None,
-    loop: LoopOption = False,
-    every_frame: EveryFrameOption = False,
-    roi: RoiOption = None,
+    *,
+    capture: CaptureOptions,
+    stop: StreamOptions,
+    sinks: SinkOptions,
+    smooth: SmoothOption = False,
+    fill_holes: FillHolesOption = False,
     backend: BackendOption = "auto",
     threads: ThreadsOption = 1,
     no_parity: NoParityOption = False,
-    view: ViewOption = "web",
-    host: HostOption = "127.0.0.1",
-    port: PortOption = 8765,
-    hold: HoldOption = True,
-    smooth: SmoothOption = False,
-    fill_holes: FillHolesOption = False,
-    mm_per_px: PixelSizeOption = None,
-    record: RecordOption = None,
-    record_as: RecordAsOption = "png",
-    record_frames: RecordFramesOption = False,
-    record_wait: RecordWaitOption = False,
     emit: EmitOption = False,
-    metrics: MetricsOption = None,
     device: BudgetDeviceOption = "",
     budget_ms: BudgetOption = None,
-    max_miss: MaxMissOption = 0.01,
-    frames: FramesOption = None,
     json_out: JsonOption = None,
 ) -> None:
     """Segment a live or recorded source, always the newest frame, and say whether the budget was held.
@@ -174,28 +135,23 @@ def stream(
     """
     model, name = put_model_first(model, choose_source(source, source_option))
     file = take_model(Path(model), f"edgeseg stream MODEL {model}")
-    emit_to = _take_stdout() if emit else None
+    if emit:
+        sinks = dataclasses.replace(sinks, emit_to=_take_stdout())
 
     from edgeseg.core.modelfile import read_model
     from edgeseg.inference.masks import MaskOptions
     from edgeseg.inference.supervision import SupervisedSegmenter
-    from edgeseg.streaming.grabber import read_capture_options
-    from edgeseg.streaming.live import StreamOptions, open_stream
+    from edgeseg.streaming.live import open_stream
     from edgeseg.streaming.loop import find_watchdogs, run_stream
-    from edgeseg.streaming.sinks.choose import SinkOptions
 
+    budget = choose_budget(device) if budget_ms is None else budget_ms
     with usage_errors():
-        capture = read_capture_options(rate, every_frame, loop, roi)
-        budget = choose_budget(device) if budget_ms is None else budget_ms
-        options = StreamOptions(budget, max_miss, frames, capture)
-        sink_options = SinkOptions(
-            view, port, hold, record, record_frames, emit_to, metrics, mm_per_px, record_as, host, record_wait
-        )
-    keep_inputs([file, Path(name)], [record, json_out])
+        options = dataclasses.replace(stop, budget_ms=budget, capture=capture)
+    keep_inputs([file, Path(name)], [sinks.record, json_out])
     segmenter = SupervisedSegmenter(read_model(file), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
     tell_selection(segmenter.selection)
     with live_source_errors():
-        live = open_stream(segmenter, name, options, sink_options, [NoticePrinter(), *find_watchdogs()])
+        live = open_stream(segmenter, name, options, sinks, find_watchdogs())
     with _showing_what_broke(json_out):
         report = run_stream(live)
     _show_report(report, json_out)
@@ -205,7 +161,6 @@ def stream(
 def choose_budget(device: str) -> float:
     """Take the budget from the profile of the named board, or of this machine."""
     from edgeseg.machine.boards import load_board, recommend_here
-    from edgeseg.streaming.live import BUDGET_MS
 
     if device:
         return load_board(device).recommended.budget_ms
@@ -250,14 +205,3 @@ def _show_report(report: StreamReport, json_out: Path | None) -> None:
 
     save_json(json_out, to_plain(report))
     print_stream(report)
-
-
-class NoticePrinter(Sink):
-    """Prints what happens to the source, and nothing of its results."""
-
-    def publish(self, result: Result) -> None:
-        """Take a result and show nothing of it."""
-
-    def on_notice(self, notice: Notice) -> None:
-        """Print what happened."""
-        print(f"edgeseg: {notice.sentence}", file=sys.stderr, flush=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeseg.core.redact import make_printable
 from edgeseg.core.schema import to_plain
-from edgeseg.core.stats import show_interval
 
 if TYPE_CHECKING:
     from edgeseg.compression.gate import Variant
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgeseg.streaming.loop import StreamReport
     from edgeseg.streaming.sources.base import Health
 
+_LOG = logging.getLogger(__name__)
 PIPED_WIDTH = 140
 """Columns where the output is no terminal, so that no figure is cut off."""
 NOT_KNOWN = "n/a"
@@ -57,6 +58,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 def print_evaluation(title: str, evaluation: Mapping[str, Any]) -> None:
     """Print an evaluation, and its warnings on stderr."""
+    from edgeseg.core.stats import show_interval
+
     rows = [
         (label, show_number(value, "mean"), show_interval(value["ci95"]), show_number(value, "median"))
         for key, label in MEASURES
@@ -76,7 +79,7 @@ def print_evaluation(title: str, evaluation: Mapping[str, Any]) -> None:
 def tell_notices(notices: Sequence[str]) -> None:
     """Say on stderr what must be known before figures are believed."""
     for notice in notices:
-        print(f"edgeseg: {notice}", file=sys.stderr, flush=True)
+        _LOG.warning("%s", notice)
 
 
 def show_number(estimate: Mapping[str, Any] | None, key: str = "mean") -> str:
@@ -120,6 +123,8 @@ def print_folds(summary: FoldSummary) -> None:
 
 def print_variants(variants: Sequence[Variant], chosen: str) -> None:
     """Print the compressed files: validation drop, by which one was chosen, test Dice, size and speed."""
+    from edgeseg.core.stats import show_interval
+
     first = variants[0]
     rows = [
         (

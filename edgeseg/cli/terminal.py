@@ -1,7 +1,8 @@
-"""Standard input, output and error as a shell hands them over: some may be closed, and a reader may leave."""
+"""Standard input, output and error as a shell hands them over, the notices that go there, and signals."""
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import signal
@@ -16,13 +17,72 @@ from typing import NoReturn
 
 import typer
 
-from edgeseg.core.files import partial_path
+from edgeseg.core.progress import allow_bars
 
 READER_LEFT = 128 + signal.SIGPIPE
 """What a shell reports of a program that a broken pipe ended, as in `yes | head -1`."""
 INTERRUPTED = 130
 """The exit code after either signal: 128 and the number of SIGINT, as shells have it."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+FFMPEG_QUIET, FFMPEG_WARNINGS = "-8", "24"
+"""FFmpeg's own numbers for its log levels."""
+
+
+class NoticeHandler(logging.Handler):
+    """Writes log records to what stderr is at that moment: warnings behind the program's name, the rest as it is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record; a reader that has left ends the command, as with everything else that is printed."""
+        name = "edgeseg: " if record.levelno >= logging.WARNING else ""
+        print(f"{name}{self.format(record)}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def notices_on_stderr() -> Iterator[None]:
+    """Show what the library logs, and progress bars, while a command runs."""
+    logger, handler = logging.getLogger("edgeseg"), NoticeHandler()
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    # TensorFlow gives the root logger a handler of its own, which would print every notice a second time
+    logger.propagate = False
+    allow_bars(True)
+    set_native_output(False)
+    try:
+        yield
+    finally:
+        allow_bars(False)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+        logger.removeHandler(handler)
+
+
+def be_verbose(asked: bool) -> None:
+    """Show debug messages, and what native libraries write."""
+    if asked:
+        logging.getLogger("edgeseg").setLevel(logging.DEBUG)
+        set_native_output(True)
+
+
+def be_quiet(asked: bool) -> None:
+    """Show errors alone."""
+    if asked:
+        logging.getLogger("edgeseg").setLevel(logging.ERROR)
+        allow_bars(False)
+
+
+def set_native_output(shown: bool) -> None:
+    """Let OpenCV, FFmpeg and TensorFlow write warnings past Python, or nothing, in child processes as well."""
+    level = "WARNING" if shown else "SILENT"
+    wanted = {"OPENCV_LOG_LEVEL": level, "OPENCV_FFMPEG_LOGLEVEL": FFMPEG_WARNINGS if shown else FFMPEG_QUIET}
+    if shown:
+        os.environ.update(wanted, TF_CPP_MIN_LOG_LEVEL="1")
+    else:
+        os.environ.update({name: value for name, value in wanted.items() if name not in os.environ})
+    # OpenCV reads its variable when it is imported, which may have been before
+    opencv = sys.modules.get("cv2")
+    if opencv is not None:
+        opencv.utils.logging.setLogLevel(getattr(opencv.utils.logging, f"LOG_LEVEL_{level}"))
 
 
 @contextmanager
@@ -141,6 +201,8 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - t
 
 
 def _name_resumption(out: Path) -> str:
+    from edgeseg.core.files import partial_path
+
     if not partial_path(out).is_dir():
         return f"Nothing is kept; begin again with: {_repeat_command()}"
     return f"What is finished is kept; go on with: {_repeat_command('--resume')}"

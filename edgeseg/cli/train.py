@@ -2,102 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeseg.cli.common import (
-    AugmentOption,
-    DenoiseOption,
-    GroupPatternOption,
-    LayoutOption,
-    OverwriteOption,
-    keep_inputs,
-    need_training_packages,
-    usage_errors,
-)
-from edgeseg.cli.network import (
-    ActivationOption,
-    ColourOption,
-    ConvolutionOption,
-    ModelOption,
-    SizeOption,
-    SkipOption,
-    StemOption,
-    UpsamplingOption,
-)
+from edgeseg.cli.common import GroupPatternOption, LayoutOption, OverwriteOption, keep_inputs, need_training_packages
+from edgeseg.cli.options import with_options
 from edgeseg.cli.tables import print_evaluation, print_folds, print_timing
 from edgeseg.cli.terminal import resumable
+from edgeseg.training.options import TrainOptions
 
 if TYPE_CHECKING:
     from edgeseg.core.card import SplitSpec
-    from edgeseg.training.run import RunRecord, TrainOptions
+    from edgeseg.training.run import RunRecord
 
-PANEL = "Training"
-
-
-def _option(help_text: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help_text, rich_help_panel=PANEL, **more)
-
-
-EpochsOption = Annotated[
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.toml",
+        help="Take the options from this file, such as the config.toml of a run; those given here win.",
+        show_default=False,
+    ),
+]
+InitOption = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN", help="Start the encoder from this finished run.", show_default=False),
+]
+FoldsOption = Annotated[
     int | None,
-    _option("Passes over the images; by default 50 to 400, for about 14,530 steps.", min=1, show_default=False),
+    typer.Option(help="Cross-validation: train one run per fold, split by group.", min=3, show_default=False),
 ]
-BatchOption = Annotated[int, _option("Images of a step, shared by all devices.", min=1)]
-LearningRateOption = Annotated[float, _option("The highest rate of the schedule.", min=0.0)]
-ScheduleOption = Annotated[
-    str, _option("cosine falls to zero; plateau halves the rate where the validation Dice stalls.")
-]
-PatienceOption = Annotated[
-    int | None, _option("Stop after so many epochs without a better validation Dice.", min=1, show_default=False)
-]
-LossOption = Annotated[str, _option("bce, dice, bce-dice, bce-dice-all, focal-tversky, boundary or l1-gradient.")]
-ClassWeightsOption = Annotated[
-    str, _option("auto lets rare classes count more in the loss; none lets all count alike.")
-]
-DropoutOption = Annotated[float, _option("Share of the deepest stage's channels that are left out.", min=0.0, max=1.0)]
-L2Option = Annotated[float, _option("Weight of the kernels' squares.", "--l2", min=0.0)]
-AverageOption = Annotated[
-    float, _option("Share of the weights' moving average that stays at a step; 0: none.", min=0.0, max=1.0)
-]
-PrecisionOption = Annotated[str, _option("float32, or mixed: 16-bit arithmetic where the hardware has it.")]
-StrategyOption = Annotated[str, _option("one device, mirrored on all of this machine, or multi-worker by TF_CONFIG.")]
-SeedOption = Annotated[int, _option("Divides the cases and starts the network.", min=0)]
-InitOption = Annotated[Path | None, _option("Start the encoder from this finished run.", show_default=False)]
-FoldsOption = Annotated[int | None, _option("Cross-validate: one run per fold, by group.", min=3, show_default=False)]
 ResumeOption = Annotated[
-    bool, _option("Continue an interrupted training, with the options it was begun with.", "--resume")
+    bool, typer.Option("--resume", help="Continue an interrupted training, with the options it was begun with.")
 ]
 
 
+def _read_config(path: Path) -> Mapping[str, Any]:
+    from edgeseg.training.config import read_config
+
+    return read_config(path)
+
+
+@with_options(read_config=_read_config)
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder of labelled images, in any known layout.")],
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder of labelled images, in any known layout; may stand in --config.", show_default=False
+        ),
+    ] = None,
+    *,
     out: Annotated[Path, typer.Option(help="The run folder to make.")],
-    model: ModelOption = "small",
-    size: SizeOption = 256,
-    colour: ColourOption = "grey",
-    stem: StemOption = None,
-    skip: SkipOption = None,
-    upsampling: UpsamplingOption = None,
-    convolution: ConvolutionOption = "plain",
-    activation: ActivationOption = "sigmoid",
-    denoise: DenoiseOption = "none",
-    epochs: EpochsOption = None,
-    batch: BatchOption = 8,
-    learning_rate: LearningRateOption = 2e-3,
-    schedule: ScheduleOption = "cosine",
-    patience: PatienceOption = None,
-    loss: LossOption = "bce-dice",
-    class_weights: ClassWeightsOption = "auto",
-    augment: AugmentOption = "all",
-    dropout: DropoutOption = 0.1,
-    l2: L2Option = 0.0,
-    average: AverageOption = 0.998,
-    precision: PrecisionOption = "float32",
-    strategy: StrategyOption = "one",
-    seed: SeedOption = 0,
+    options: TrainOptions,
+    config: ConfigOption = None,  # noqa: ARG001 - with_options has read it
     init: InitOption = None,
     folds: FoldsOption = None,
     resume: ResumeOption = False,
@@ -109,27 +68,18 @@ def train(
 
     The cases are divided by group (groups.csv with the columns stem and group, where there is one) into training,
     validation and test cases. The run folder appears when the training is finished; until then it grows as
-    OUT.partial.
+    OUT.partial. Its config.toml repeats the training: `edgeseg train --config RUN/config.toml --out NEW`.
 
     Example: `edgeseg train data/phantom --out runs/first --epochs 30`
     """
+    if data is None:
+        raise typer.BadParameter("expected DATA, here or in --config, got none", param_hint="'DATA'")
     need_training_packages()
     with resumable(out):
-        from edgeseg.training.run import TrainOptions
         from edgeseg.training.trainer import plain_split
 
         keep_inputs([data, init], [out])
-        with usage_errors():
-            # fmt: off
-            options = TrainOptions(
-                model=model, size=size, stem=stem, epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed,
-                loss=loss, denoise=denoise, augment=augment, colour=colour, activation=activation, skip=skip,
-                upsampling=upsampling, convolution=convolution, dropout=dropout, l2=l2, average=average,
-                schedule=schedule, patience=patience, precision=precision, strategy=strategy,
-                class_weights=class_weights
-            )
-            # fmt: on
-        split = plain_split(seed, layout, group_pattern)
+        split = plain_split(options.seed, layout, group_pattern)
         if not (resume and go_on(data, out, overwrite, init)):
             begin(data, out, options, split, folds, init, overwrite, anew=resume)
 
@@ -137,7 +87,7 @@ def train(
 def go_on(data: Path, out: Path, overwrite: bool, init: Path | None) -> bool:
     """Go on with what an interruption left; says whether there was something."""
     from edgeseg.training.folds import resume_folds
-    from edgeseg.training.run import FOLDS, INTERRUPTED_TRAINING, find_partial
+    from edgeseg.training.resume import FOLDS, INTERRUPTED_TRAINING, find_partial
     from edgeseg.training.trainer import resume_run
 
     left = find_partial(out, INTERRUPTED_TRAINING)

@@ -12,31 +12,32 @@ from edgeseg.cli.common import (
     JsonOption,
     LayoutOption,
     keep_inputs,
-    need_search_packages,
+    need_tune_packages,
     save_json,
     usage_errors,
 )
 from edgeseg.cli.tables import print_table
 from edgeseg.cli.terminal import repeatable
-from edgeseg.core.schema import to_plain
 
 if TYPE_CHECKING:
-    from edgeseg.search.network_study import StudyReport
+    from edgeseg.search.networks import NetworkReport
 
 
 def tune(
     data: Annotated[Path, typer.Argument(help="Folder of labelled images, in any known layout.")],
-    out: Annotated[Path, typer.Option(help="The study's folder; where one stands already, it is continued.")],
+    out: Annotated[Path, typer.Option(help="The study's folder; an existing study is continued.")],
     models: Annotated[str, typer.Option(metavar="A,B", help="Sizes of the U-Net to try.")] = "nano,micro,small",
-    sizes: Annotated[str, typer.Option(metavar="N,N", help="Heights and widths of the input to try.")] = "128,192,256",
+    sizes: Annotated[str, typer.Option(metavar="N,N", help="Input sizes to try.")] = "128,192,256",
     stems: Annotated[str, typer.Option(metavar="A,B", help="Stems to try: quarter, half, depth or full.")] = "quarter",
     losses: Annotated[str, typer.Option(metavar="A,B", help="Losses to try.")] = "bce-dice",
     learning_rates: Annotated[
-        str, typer.Option(metavar="LO,HI", help="The span of learning rates to search.")
+        str, typer.Option(metavar="LO,HI", help="Range of learning rates to search.")
     ] = "5e-4,8e-3",
-    trials: Annotated[int, typer.Option(help="Trials in all, over all processes and calls.", min=1)] = 20,
-    epochs: Annotated[int, typer.Option(help="Passes over the training images in each trial.", min=1)] = 30,
-    seed: Annotated[int, typer.Option(help="Divides the cases, starts the networks and the search.", min=0)] = 0,
+    trials: Annotated[int, typer.Option(help="Total number of trials, over all processes and calls.", min=1)] = 20,
+    epochs: Annotated[int, typer.Option(help="Number of epochs of each trial.", min=1)] = 30,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the data split, the initial weights and the search.", min=0)
+    ] = 0,
     layout: LayoutOption = None,
     group_pattern: GroupPatternOption = None,
     json_file: JsonOption = None,
@@ -44,15 +45,15 @@ def tune(
     """Search the network to train: high validation Dice for few multiplications.
 
     Each trial is a short training, judged on the validation cases only: the test cases are kept for the network that
-    is trained in the end. The same command continues a study that was interrupted, and in several terminals at the
-    same time it shares the work.
+    is trained in the end. The same command continues an interrupted study; run it in several terminals to share the
+    work.
 
     Example: `edgeseg tune data/phantom --out studies/phantom --trials 20 --epochs 30`
     """
-    need_search_packages()
+    need_tune_packages()
     with repeatable():
-        from edgeseg.search.network_study import run_study
-        from edgeseg.search.networks import StudyPlan, parse_space
+        from edgeseg.search.networks import NETWORKS, StudyPlan, parse_space, run_study
+        from edgeseg.search.report import to_json
         from edgeseg.training.trainer import plain_split
 
         with usage_errors():
@@ -61,20 +62,16 @@ def tune(
         keep_inputs([data], [out, json_file])
         report = run_study(data, out, plan, trials)
     print_study(out, report)
-    save_json(json_file, to_plain(report))
+    save_json(json_file, to_json(report, NETWORKS))
 
 
-def print_study(out: Path, report: StudyReport) -> None:
-    """Print the front, what failed or still runs, and the command that trains the pick."""
-    from edgeseg.search.network_study import COLUMNS, list_front
-    from edgeseg.search.trials import FAILED, FINISHED, RUNNING, count_state
+def print_study(out: Path, report: NetworkReport) -> None:
+    """Print the Pareto front, what failed or still runs, and the command that trains the pick."""
+    from edgeseg.search.networks import NETWORKS
+    from edgeseg.search.report import list_front, list_outcomes
 
     if report.front:
-        print_table(f"The front of {out} (* the pick)", COLUMNS, list_front(report.front, report.pick))
-    for row in report.trials:
-        if row.state == FAILED:
-            print(f"Trial {row.number} ({row.label}, learning rate {row.learning_rate:g}) failed: {row.sentence}")
-    states = (FINISHED, FAILED, RUNNING)
-    print(", ".join(f"{count_state(report.trials, state)} {state}" for state in states) + f"; see {out}.")
+        print_table(f"Pareto front of {out} (* the pick)", list(NETWORKS.columns), list_front(report, NETWORKS))
+    print("\n".join(list_outcomes(report, NETWORKS)) + f"; see {out}.")
     if report.command is not None:
         print(f"Train the pick:  {report.command}")

@@ -1,10 +1,10 @@
-"""What a wrong command line is told with: never with the secrets that stood in it."""
+"""Checks of the command line: arguments in the wrong place, numbers out of range, no secrets in messages."""
 
 from __future__ import annotations
 
+import logging
 import math
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -15,10 +15,12 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from edgeseg.core.errors import ModelFileError
-from edgeseg.core.modelfile import ENDINGS, find_model
 from edgeseg.core.redact import redact
 
 Given = TypeVar("Given", str, Path)
+_LOG = logging.getLogger(__name__)
+EVERYWHERE = ("verbose", "quiet")
+"""Options of the program that every command takes as well."""
 _LOOKED_AT = 2000
 """Entries of a folder that are looked at for an image; a folder on a slow network must not hold a command."""
 LARGEST_WHOLE = 2**31 - 1
@@ -28,7 +30,7 @@ SHORTEST_MS = 1e-6
 
 
 class SecretlessGroup(TyperGroup):
-    """Commands whose refusals may quote an argument, which may be an address with a password."""
+    """Hides secrets in usage errors: these may quote an argument, which may be an address with a password."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read what stands before the command."""
@@ -57,16 +59,18 @@ _SCHEME = re.compile(r"[a-z+]+:(/|$)")
 
 
 def take_model(path: Path, usage: str) -> Path:
-    """Give the model file that is meant by MODEL, or refuse what is plainly something else.
+    """Find the model file that MODEL means, or refuse an argument that is clearly something else.
 
     Args:
         path: A model file, or a folder that train, compress or search wrote.
-        usage: What to type, for whoever typed something else.
+        usage: The correct command, for the error message.
 
     Raises:
         typer.BadParameter: It is an image, a recording, a source or a folder of images.
         ModelFileError: The folder holds no model file, or several.
     """
+    from edgeseg.core.modelfile import find_model
+
     kind = _name_other(path)
     if kind is None:
         return find_model(path)
@@ -74,7 +78,9 @@ def take_model(path: Path, usage: str) -> Path:
 
 
 def take_run(path: Path, usage: str) -> Path:
-    """Refuse as RUN what has nothing left to start from: a model file, images, a source."""
+    """Refuse as RUN what cannot be trained further: a model file, images, a source."""
+    from edgeseg.core.modelfile import ENDINGS
+
     kind = f"a {path.suffix} file" if path.suffix in ENDINGS else _name_other(path)
     if kind is None:
         return path
@@ -82,16 +88,18 @@ def take_run(path: Path, usage: str) -> Path:
 
 
 def put_model_first(first: Given, second: Given) -> tuple[Given, Given]:
-    """Exchange two arguments where only the second can be the model, and say so on stderr."""
+    """Swap two arguments when only the second can be the model, and warn."""
     place = Path(first)
     if is_model(place) or not is_model(Path(second)) or not (place.is_dir() or _name_other(place)):
         return first, second
-    print(f"edgeseg: MODEL comes first: {second} was taken as the model, and not {first}.", file=sys.stderr)
+    _LOG.warning("MODEL comes first: %s was taken as the model, and not %s.", second, first)
     return second, first
 
 
 def is_model(path: Path) -> bool:
-    """Say whether a path means a model file, by itself or as a folder of edgeseg's."""
+    """Say whether a path is a model file, or a folder of edgeseg's that holds one."""
+    from edgeseg.core.modelfile import ENDINGS, find_model
+
     if path.is_file():
         return path.suffix in ENDINGS
     try:
@@ -101,7 +109,7 @@ def is_model(path: Path) -> bool:
 
 
 def _name_other(path: Path) -> str | None:
-    """Name what a path is if it is no model for sure."""
+    """Name what a path is when it is certainly no model."""
     from edgeseg.frame.images import SUFFIXES
     from edgeseg.streaming.sources import dicom, files
 
@@ -118,7 +126,7 @@ def _name_other(path: Path) -> str | None:
 
 
 def _holds_images(folder: Path) -> bool:
-    """Say whether there are images in a folder, or in a folder in it."""
+    """Say whether a folder or one of its subfolders holds images."""
     from edgeseg.frame.images import SUFFIXES
     from edgeseg.streaming.sources import dicom
 
@@ -128,10 +136,14 @@ def _holds_images(folder: Path) -> bool:
 
 
 class NumberCommand(TyperCommand):
-    """A command that refuses numbers which no option can mean; the span of each option is its own `min` and `max`."""
+    """Refuses nan, infinity and overflow for every option; the range of an option is its own `min` and `max`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """List the command's own options, and those of the program that may stand behind the command, too."""
+        return [*super().get_params(ctx), *(one for one in ctx.find_root().command.params if one.name in EVERYWHERE)]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments, and look at every number among them."""
+        """Parse the arguments and check every number."""
         rest = super().parse_args(ctx, args)
         for option in self.params:
             for value in _list_values(ctx.params.get(str(option.name))):
@@ -140,7 +152,7 @@ class NumberCommand(TyperCommand):
 
 
 def watch_numbers(app: typer.Typer) -> None:
-    """Put every command of an app, and of the groups in it, under the rule."""
+    """Make every command of an app and of its groups a `NumberCommand`."""
     for command in app.registered_commands:
         command.cls = NumberCommand
     for group in app.registered_groups:
@@ -149,7 +161,7 @@ def watch_numbers(app: typer.Typer) -> None:
 
 
 def check_number(value: object, name: str) -> None:
-    """Refuse what compares with no limit (nan), what is endless, and what overflows."""
+    """Refuse nan, which compares with no limit, infinity, and numbers of more than 32 bits."""
     if isinstance(value, float) and not math.isfinite(value):
         raise typer.BadParameter(f"expected a finite number, got {value}", param_hint=f"'{name}'")
     if isinstance(value, int) and abs(value) > LARGEST_WHOLE:

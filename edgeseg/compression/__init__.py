@@ -1,1 +1,1 @@
-"""From a run to smaller files that are proven to draw the same masks."""
+"""Compression: pruning, sparsification, distillation, quantisation, and the gate that the result must pass."""

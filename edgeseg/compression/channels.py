@@ -1,8 +1,9 @@
-"""Which channels of a network belong together: read from the layers themselves, so that every kind of U-Net is covered.
+"""The channels of a network: which layers produce and read them, removing them, and what the rest costs.
 
-Every channel that a convolution makes gets a number, which it keeps through normalisation, pooling, resizing and
-depthwise convolutions. Concatenation lists the numbers of both sides; addition makes two numbers one, since the two
-channels can only be removed together.
+The wiring is traced through the layers themselves, so that every kind of U-Net is covered. Every output channel of a
+convolution gets an id, which it keeps through normalisation, pooling, resizing and depthwise convolutions.
+Concatenation lists the ids of both inputs. Addition merges ids, since channels that are added can only be removed
+together.
 """
 
 from __future__ import annotations
@@ -22,51 +23,53 @@ from edgeseg.backends.cpu import CpuBackend
 from edgeseg.convert.tflite import convert_model
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.spec import UNetSpec
-from edgeseg.model.unet import build_unet, count_places
+from edgeseg.model.unet import build_unet, count_positions
 
-Numbers = NDArray[np.int64]
+ChannelIds = NDArray[np.int64]
 Keep = NDArray[np.bool_]
-"""For every channel's number, whether it stays."""
+"""For every channel id whether the channel stays."""
 TIMED_ROUNDS = 100
-UNDISTURBED = 0.1
-"""The quantile that is compared: what else the machine does only adds to a time, and a step too far is not undone."""
-RANGE_IMAGES = 1
+FAST_QUANTILE = 0.1
+"""The quantile of the times that is compared: other load on the machine only ever adds to a time."""
+CALIBRATION_IMAGES = 1
+"""For networks that are only timed."""
 WRITTEN, READ = 16, 8
-"""Kernels write and read so many channels at once; fewer take the same time."""
+"""Channels that XNNPACK's int8 kernels write and read at once; fewer take the same time (docs/decisions/0039)."""
 EXTRA = 56
-"""What each written channel of a pixel takes beside its multiplications, in multiplications: rounding and storing."""
+"""Cost of rounding and storing a written channel of a pixel, in multiplications; measured as 0039 says."""
+_STAGE = re.compile(r"(?:down|up)(\d+)_")
 
 
 @dataclass(frozen=True, eq=False)
 class WiredLayer:
-    """A layer with weights: the numbers of the channels it reads and of those it gives."""
+    """A layer with weights: the ids of its input and output channels."""
 
     name: str
-    reads: Numbers
-    gives: Numbers
-    taps: int
-    """Pixels under its kernel; 0 where it has none."""
-    places: int
-    """How often the kernel is laid on an image."""
-    apart: bool
-    """Whether every channel has a kernel for itself."""
+    inputs: ChannelIds
+    outputs: ChannelIds
+    kernel_area: int
+    """Pixels under the kernel; 0 for layers without one."""
+    positions: int
+    """How often the kernel is applied to an image."""
+    depthwise: bool
+    """Whether every channel has a kernel of its own."""
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The channels of one or several convolutions that have one width, since their results are added."""
+    """The channels of convolutions whose outputs are added, and so have one width."""
 
-    makers: tuple[str, ...]
-    channels: Numbers
+    producers: tuple[str, ...]
+    channels: ChannelIds
 
 
 @dataclass(frozen=True, eq=False)
 class Wiring:
-    """Where every channel of a network comes from and goes to."""
+    """Where every channel of a network is produced and read."""
 
     layers: tuple[WiredLayer, ...]
     groups: tuple[Group, ...]
-    """Without the image's channels and the mask's, which nothing may remove."""
+    """Without the channels of image and mask, which must stay."""
     total: int
 
     def keep_all(self) -> Keep:
@@ -74,107 +77,30 @@ class Wiring:
         return np.ones(self.total, np.bool_)
 
     def count_kept(self, keep: Keep) -> dict[str, int]:
-        """Count the channels that stay of every convolution."""
-        return {maker: int(keep[group.channels].sum()) for group in self.groups for maker in group.makers}
-
-
-class _Numbering:
-    """Hands out numbers, and remembers which are one."""
-
-    def __init__(self) -> None:
-        self.same: list[int] = []
-
-    def begin(self, count: int) -> Numbers:
-        """Number new channels."""
-        first = len(self.same)
-        self.same += range(first, first + count)
-        return np.arange(first, first + count)
-
-    def join(self, first: Numbers, second: Numbers) -> None:
-        """Let channels be one in pairs."""
-        for one, other in zip(self.resolve(first), self.resolve(second), strict=True):
-            self.same[max(one, other)] = int(min(one, other))
-
-    def resolve(self, numbers: Numbers) -> Numbers:
-        """Give channels that are one the same number."""
-        return np.array([self._find_root(int(number)) for number in numbers], np.int64)
-
-    def _find_root(self, number: int) -> int:
-        while self.same[number] != number:
-            number = self.same[number]
-        return number
-
-
-def trace_channels(model: Any) -> Wiring:
-    """Follow every channel through a model, from where it is made to where it is read."""
-    numbering = _Numbering()
-    gives: dict[str, Numbers] = {}
-    reads: dict[str, Numbers] = {}
-    for layer in model.layers:
-        sources = [gives[name] for name in _list_sources(layer)]
-        gives[layer.name] = _pass_on(layer, sources, numbering)
-        if layer.weights:
-            reads[layer.name] = sources[0]
-    wired = {
-        name: _wire_layer(model.get_layer(name), numbering.resolve(numbers), numbering.resolve(gives[name]))
-        for name, numbers in reads.items()
-    }
-    makers = [wired[layer.name] for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-    fixed = numbering.resolve(gives[model.output.node.layer.name])
-    return Wiring(tuple(wired.values()), _group_makers(makers, fixed), len(numbering.same))
-
-
-def _wire_layer(layer: Any, reads: Numbers, gives: Numbers) -> WiredLayer:
-    taps = math.prod(getattr(layer, "kernel_size", (0,)))
-    apart = isinstance(layer, keras.layers.DepthwiseConv2D)
-    return WiredLayer(layer.name, reads, gives, taps, count_places(layer), apart)
-
-
-def _list_sources(layer: Any) -> list[str]:
-    if isinstance(layer, keras.layers.InputLayer):
-        return []
-    return [tensor.node.layer.name for tensor in tf.nest.flatten(layer.input)]
-
-
-def _pass_on(layer: Any, sources: list[Numbers], numbering: _Numbering) -> Numbers:
-    """Say which channels a layer gives: new ones, joined ones, or those it was given."""
-    if isinstance(layer, (keras.layers.InputLayer, keras.layers.Conv2D)):
-        return numbering.begin(int(layer.output.shape[-1]))
-    if isinstance(layer, keras.layers.Concatenate):
-        return np.concatenate(sources)
-    for other in sources[1:]:
-        numbering.join(sources[0], other)
-    return sources[0]
-
-
-def _group_makers(makers: list[WiredLayer], fixed: Numbers) -> tuple[Group, ...]:
-    """Group the convolutions that make the same channels."""
-    groups: dict[bytes, list[WiredLayer]] = {}
-    for maker in makers:
-        if not np.isin(maker.gives, fixed).any():
-            groups.setdefault(maker.gives.tobytes(), []).append(maker)
-    return tuple(Group(tuple(maker.name for maker in members), members[0].gives) for members in groups.values())
-
-
-_STAGE = re.compile(r"(?:down|up)(\d+)_")
+        """Count the kept channels of every convolution."""
+        return {producer: int(keep[group.channels].sum()) for group in self.groups for producer in group.producers}
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A model with the spec it was built from, and where its channels go."""
+    """A model with the spec it was built from, and its wiring."""
 
     spec: UNetSpec
     model: Any
     wiring: Wiring
 
 
+Meter = Callable[[Network, Keep], float]
+"""Measures the cost of a network that keeps some channels, as a share of the whole network's cost."""
+
+
 def wire_network(spec: UNetSpec, model: Any) -> Network:
-    """Follow the channels of a model that was built from a spec."""
+    """Trace the channels of a model that was built from a spec."""
     return Network(spec, model, trace_channels(model))
 
 
 def cut_network(network: Network, keep: Keep) -> Network:
-    """Build a smaller copy that draws what the network would draw if the other channels were zero."""
+    """Build a smaller copy that computes what the network would with the other channels at zero."""
     spec = shrink_spec(network, keep)
     model = build_unet(spec)
     for wired in network.wiring.layers:
@@ -184,67 +110,148 @@ def cut_network(network: Network, keep: Keep) -> Network:
 
 
 def shrink_spec(network: Network, keep: Keep) -> UNetSpec:
-    """Describe the network that is left: stages have the width of their way down, the others their own."""
+    """Describe the smaller network: a stage has the width of its encoder, other widths go to `own`."""
     kept = network.wiring.count_kept(keep)
     widths = tuple(kept[f"down{stage}_b"] for stage in range(len(network.spec.widths)))
     bare = dataclasses.replace(network.spec, widths=widths, own={})
+    # without `own` a convolution has its stage's width
     own = {name: width for name, width in kept.items() if width != bare.width_of(name, _find_stage(name))}
     return dataclasses.replace(bare, own=own)
 
 
-def _find_stage(maker: str) -> int:
-    found = _STAGE.match(maker)
+def _find_stage(producer: str) -> int:
+    found = _STAGE.match(producer)
     return int(found.group(1)) if found else 0
 
 
 def _cut_weights(layer: Any, wired: WiredLayer, keep: Keep) -> list[NDArray[np.float32]]:
-    reads, gives = keep[wired.reads], keep[wired.gives]
-    third, fourth = _order_ends(layer, reads, gives)
+    inputs, outputs = keep[wired.inputs], keep[wired.outputs]
+    third, fourth = _order_ends(layer, inputs, outputs)
     return [
-        weight[:, :, third][:, :, :, fourth] if weight.ndim == 4 else weight[gives] for weight in layer.get_weights()
+        weight[:, :, third][:, :, :, fourth] if weight.ndim == 4 else weight[outputs] for weight in layer.get_weights()
     ]
 
 
-def _order_ends(layer: Any, reads: Keep, gives: Keep) -> tuple[Keep, Keep]:
-    """Say what a kernel's last two axes are: what is read and what is given, and not always in this order."""
+def _order_ends(layer: Any, inputs: Keep, outputs: Keep) -> tuple[Keep, Keep]:
+    """Order what is kept as the last two axes of a kernel are ordered."""
     if isinstance(layer, keras.layers.DepthwiseConv2D):
-        return gives, np.ones(1, np.bool_)
+        # (height, width, channels, 1)
+        return outputs, np.ones(1, np.bool_)
     if isinstance(layer, keras.layers.Conv2DTranspose):
-        return gives, reads
-    return reads, gives
+        # (height, width, outputs, inputs)
+        return outputs, inputs
+    # (height, width, inputs, outputs)
+    return inputs, outputs
 
 
-Meter = Callable[[Network, Keep], float]
-"""Measures a network with fewer channels as a share of the first network's cost."""
+def trace_channels(model: Any) -> Wiring:
+    """Trace every channel of a model from its convolution to the layers that read it."""
+    ids = _IdForest()
+    outputs: dict[str, ChannelIds] = {}
+    inputs: dict[str, ChannelIds] = {}
+    for layer in model.layers:
+        sources = [outputs[name] for name in _list_sources(layer)]
+        outputs[layer.name] = _pass_on(layer, sources, ids)
+        if layer.weights:
+            inputs[layer.name] = sources[0]
+    wired = {
+        name: _wire_layer(model.get_layer(name), ids.resolve(numbers), ids.resolve(outputs[name]))
+        for name, numbers in inputs.items()
+    }
+    producers = [wired[layer.name] for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    # the channels of the output are the classes
+    fixed = ids.resolve(outputs[model.output.node.layer.name])
+    return Wiring(tuple(wired.values()), _group_producers(producers, fixed), len(ids.parents))
+
+
+def _wire_layer(layer: Any, inputs: ChannelIds, outputs: ChannelIds) -> WiredLayer:
+    kernel_area = math.prod(getattr(layer, "kernel_size", (0,)))
+    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    return WiredLayer(layer.name, inputs, outputs, kernel_area, count_positions(layer), depthwise)
+
+
+def _list_sources(layer: Any) -> list[str]:
+    if isinstance(layer, keras.layers.InputLayer):
+        return []
+    return [tensor.node.layer.name for tensor in tf.nest.flatten(layer.input)]
+
+
+def _pass_on(layer: Any, sources: list[ChannelIds], ids: _IdForest) -> ChannelIds:
+    """Find the ids of a layer's output channels: new ones, merged ones, or those of its input."""
+    if isinstance(layer, (keras.layers.InputLayer, keras.layers.Conv2D)):
+        return ids.assign(int(layer.output.shape[-1]))
+    if isinstance(layer, keras.layers.Concatenate):
+        return np.concatenate(sources)
+    for other in sources[1:]:
+        ids.merge(sources[0], other)
+    return sources[0]
+
+
+def _group_producers(producers: list[WiredLayer], fixed: ChannelIds) -> tuple[Group, ...]:
+    """Group the convolutions that produce the same channels."""
+    groups: dict[bytes, list[WiredLayer]] = {}
+    for producer in producers:
+        if not np.isin(producer.outputs, fixed).any():
+            groups.setdefault(producer.outputs.tobytes(), []).append(producer)
+    return tuple(Group(tuple(producer.name for producer in members), members[0].outputs) for members in groups.values())
+
+
+class _IdForest:
+    """Assigns channel ids and merges them (a disjoint-set forest)."""
+
+    def __init__(self) -> None:
+        self.parents: list[int] = []
+
+    def assign(self, count: int) -> ChannelIds:
+        """Assign ids to new channels."""
+        first = len(self.parents)
+        self.parents += range(first, first + count)
+        return np.arange(first, first + count)
+
+    def merge(self, first: ChannelIds, second: ChannelIds) -> None:
+        """Merge ids in pairs."""
+        for one, other in zip(self.resolve(first), self.resolve(second), strict=True):
+            # the smaller id becomes the root, so that ids stay in order of execution
+            self.parents[max(one, other)] = int(min(one, other))
+
+    def resolve(self, numbers: ChannelIds) -> ChannelIds:
+        """Replace merged ids by one of them."""
+        return np.array([self._find_root(int(number)) for number in numbers], np.int64)
+
+    def _find_root(self, number: int) -> int:
+        while self.parents[number] != number:
+            number = self.parents[number]
+        return number
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Parameters and MACs, counted as in the converted file, where normalisation has become part of the weights."""
+    """Parameters and MACs as in the converted file, where batch normalisation is folded into the weights."""
 
     parameters: int
     macs: int
     work: int
-    """MACs as kernels do them, which goes with the time of an int8 network on a CPU."""
+    """MACs as kernels compute them, in whole blocks of channels: it predicts an int8 network's time on a CPU."""
 
 
 def count_costs(wiring: Wiring, keep: Keep) -> Costs:
-    """Count what is left when only some channels stay."""
+    """Count the costs of the kept channels."""
     parameters = macs = work = 0
     for layer in wiring.layers:
-        reads, gives = int(keep[layer.reads].sum()), int(keep[layer.gives].sum())
-        weights = layer.taps * gives * (1 if layer.apart else reads)
-        parameters += weights + (gives if layer.taps else 0)
-        macs += weights * layer.places
-        work += _count_work(layer, reads, gives)
+        inputs, outputs = int(keep[layer.inputs].sum()), int(keep[layer.outputs].sum())
+        weights = layer.kernel_area * outputs * (1 if layer.depthwise else inputs)
+        # folded batch normalisation leaves one bias per output channel
+        parameters += weights + (outputs if layer.kernel_area else 0)
+        macs += weights * layer.positions
+        work += _count_work(layer, inputs, outputs)
     return Costs(parameters, macs, work)
 
 
-def _count_work(layer: WiredLayer, reads: int, gives: int) -> int:
-    if not layer.taps:
+def _count_work(layer: WiredLayer, inputs: int, outputs: int) -> int:
+    if not layer.kernel_area:
         return 0
-    each = layer.taps * (1 if layer.apart else _round_up(reads, READ)) + EXTRA
-    return layer.places * _round_up(gives, WRITTEN) * each
+    each = layer.kernel_area * (1 if layer.depthwise else _round_up(inputs, READ)) + EXTRA
+    return layer.positions * _round_up(outputs, WRITTEN) * each
 
 
 def _round_up(channels: int, lanes: int) -> int:
@@ -252,7 +259,7 @@ def _round_up(channels: int, lanes: int) -> int:
 
 
 def choose_meter(budget: str, parent: Network) -> Meter:
-    """Choose how the share of a budget that is left is measured."""
+    """Choose how a budget's cost is measured."""
     if budget == "latency":
         return LatencyMeter(parent.spec)
     whole = getattr(count_costs(parent.wiring, parent.wiring.keep_all()), budget)
@@ -260,21 +267,23 @@ def choose_meter(budget: str, parent: Network) -> Meter:
 
 
 class LatencyMeter:
-    """Times networks as int8 files in turn with the first one, on one thread; their weights do not matter for that."""
+    """Times networks as int8 files in turn with the whole one, on one thread; weights do not matter for that."""
 
     def __init__(self, parent: UNetSpec) -> None:
         self._parent = load_untrained(parent)
 
     def __call__(self, network: Network, keep: Keep) -> float:
-        """Measure the share of the first network's time."""
+        """Measure the share of the whole network's latency."""
         child = load_untrained(shrink_spec(network, keep))
+        # in turn, so that frequency scaling and other load hit both networks alike
         taken = [(_time_once(child), _time_once(self._parent)) for _ in range(TIMED_ROUNDS)]
-        return float(np.divide(*np.quantile(taken, UNDISTURBED, axis=0)))
+        return float(np.divide(*np.quantile(taken, FAST_QUANTILE, axis=0)))
 
 
 def load_untrained(spec: UNetSpec) -> CpuBackend:
-    """Load an int8 network that has learned nothing."""
-    images = np.random.default_rng(0).uniform(0, 1, (RANGE_IMAGES, spec.height, spec.width, spec.channels))
+    """Load an untrained int8 network."""
+    # any images will do: ranges do not change how long an int8 network takes
+    images = np.random.default_rng(0).uniform(0, 1, (CALIBRATION_IMAGES, spec.height, spec.width, spec.channels))
     return CpuBackend(convert_model(build_unet(spec), "int8", images.astype(np.float32)))
 
 

@@ -1,4 +1,8 @@
-"""A run opened for compression: its record, model and data, checked against one another."""
+"""A run opened for compression: record, model and data, calibration images, and the teacher to distil from.
+
+Distillation trains on the true masks and on a teacher's soft masks together (Hinton, Vinyals and Dean 2015,
+"Distilling the Knowledge in a Neural Network"). Without another teacher the run's own float model is used.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +31,11 @@ from edgeseg.training.run import MODEL, RECORD, RunRecord, read_run
 from edgeseg.training.trainer import load_network
 
 FEWEST_IMAGES = 8
+"""Fewer calibration images do not give the ranges of activations."""
 BATCH = 16
+"""Images of a fine-tuning step."""
 Teacher = Callable[[Any], Any]
-"""Turns a batch of images into the masks to follow, on the student's own grid."""
+"""Turns a batch of images into the teacher's masks, on the student's output grid."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,10 @@ class CompressContext:
 
 
 def open_run(run: Path) -> CompressContext:
-    """Open a finished run with the data it was trained on; changed data and a foreign model file are refused.
-
-    So are test and validation cases by which no loss could be seen.
-    """
+    """Open a finished run with its data; changed data, another run's model file and empty test cases are refused."""
     record = read_run(run)
     check_card(run, record)
-    read_history(run)  # the report draws it; a damaged one is refused before hours of work
+    read_history(run)  # the report draws it: refuse a damaged one before hours of work
     root = Path(os.path.normpath(run / record.data))
     if not root.is_dir():
         raise DataError(
@@ -60,13 +63,14 @@ def open_run(run: Path) -> CompressContext:
     data = load_same_data(root, record, run)
     for part in ("test", "val"):
         check_cases(data.part(part), part)
+    # fine-tuning draws from this seed: the same run and recipe give the same file
     keras.utils.set_random_seed(record.options.seed)
     train, validation = (to_grid(data.part(part), record.input) for part in ("train", "val"))
     return CompressContext(record, load_network(run, record), data, train, validation)
 
 
 def check_cases(images: Sequence[LabelledImage], part: str) -> None:
-    """Refuse cases of which none shows anything: Dice is taken over those that do."""
+    """Refuse cases whose masks are all empty: the Dice is averaged over the others."""
     if not any(any(image.marked) for image in images):
         raise DataError(
             f"Expected a case of the part {part} with something to find, got {len(images)} with nothing marked.",
@@ -75,7 +79,7 @@ def check_cases(images: Sequence[LabelledImage], part: str) -> None:
 
 
 def check_card(run: Path, record: RunRecord) -> None:
-    """Refuse a run whose float file takes other images than its record says, so that calibration would not match."""
+    """Refuse a run whose float file and record disagree on input, output or data: calibration would not match."""
     card = read_model(run / MODEL).card
     ours = (record.input, record.output, record.data_fingerprint)
     if (card.input, card.output, card.provenance.data_fingerprint) != ours:
@@ -87,7 +91,7 @@ def check_card(run: Path, record: RunRecord) -> None:
 
 
 def pick_calibration(train: GridArrays, count: int) -> NDArray[np.float32]:
-    """Pick calibration images evenly; the brightest is stretched to white, so that the input's range is 0 to 1."""
+    """Pick calibration images evenly; the brightest is scaled to white, so that the input's range is 0 to 1."""
     if len(train) < min(count, FEWEST_IMAGES):
         raise DataError(
             f"Expected at least {min(count, FEWEST_IMAGES)} training images for calibration, got {len(train)}.",
@@ -95,30 +99,31 @@ def pick_calibration(train: GridArrays, count: int) -> NDArray[np.float32]:
         )
     images = to_reals(train.images[np.linspace(0, len(train) - 1, min(count, len(train))).astype(int)])
     brightest = int(images.reshape(len(images), -1).max(axis=1).argmax())
+    # on the device frames do reach white, and a narrower range would clip them
     images[brightest] /= max(float(images[brightest].max()), 1e-6)
     return images
 
 
 @dataclass(frozen=True)
 class DistillationData:
-    """Cases to train on, cases that decide, and the masks to follow beside the true ones."""
+    """What fine-tuning trains on: training and validation cases and the teacher."""
 
     train: GridArrays
     validation: GridArrays
     seed: int
-    teacher_model: Teacher
+    teacher: Teacher
     augment: AugmentSpec | None = field(default_factory=AugmentSpec)
     activation: str = "sigmoid"
 
-    def feed(self, shrink: int) -> Feed:
-        """Feed the training cases, varied as in the run, with masks as coarse as the network draws them."""
-        return Feed(self.train, BATCH, self.seed, shrink, self.augment, self.activation == "softmax")
+    def feed(self, stride: int) -> Feed:
+        """Build the feed of the training cases, augmented as in the run, for a network of this output stride."""
+        return Feed(self.train, BATCH, self.seed, stride, self.augment, self.activation == "softmax")
 
-    def follow(self, pipeline: Any) -> Any:
-        """Append the guide's masks to the true ones, as further channels."""
+    def add_teacher(self, pipeline: Any) -> Any:
+        """Append the teacher's masks to the true ones, as further channels."""
 
         def append(images: Any, masks: Any) -> tuple[Any, Any]:
-            return images, tf.concat([masks, self.teacher_model(images)], axis=-1)
+            return images, tf.concat([masks, self.teacher(images)], axis=-1)
 
         return pipeline.map(append, num_parallel_calls=1).prefetch(1)
 
@@ -126,63 +131,65 @@ class DistillationData:
 def plan_distillation(
     context: CompressContext, teacher: Path | None = None, renamed: Renaming | None = None
 ) -> DistillationData:
-    """Follow the run's own float model, or a teacher where one is given.
+    """Distil from the run's own float model, or from another run where one is given.
 
     Args:
         context: The run, opened.
-        teacher: The run to follow.
-        renamed: Classes of the run that go by another name in the teacher.
+        teacher: The run to distil from.
+        renamed: Classes of the run that have another name in the teacher.
     """
-    teacher_model = (
-        partial(context.model, training=False) if teacher is None else open_teacher(teacher, context, renamed)
-    )
     record = context.record
-    augment = choose_variations(record.options.augment)
     return DistillationData(
-        context.train, context.validation, record.options.seed, teacher_model, augment, record.output.activation
+        train=context.train,
+        validation=context.validation,
+        seed=record.options.seed,
+        teacher=partial(context.model, training=False) if teacher is None else open_teacher(teacher, context, renamed),
+        augment=choose_variations(record.options.augment),
+        activation=record.output.activation,
     )
 
 
 def open_teacher(run: Path, context: CompressContext, renamed: Renaming | None = None) -> Teacher:
-    """Open another run as teacher: images are brought to its size, and its masks back to the student's size and order.
+    """Open another run as teacher: images are resized to its input, and its masks to the student's size and order.
 
     Args:
         run: The teacher.
         context: The student, opened.
-        renamed: Classes of the student that go by another name in the teacher.
+        renamed: Classes of the student that have another name in the teacher.
     """
     record = read_run(run)
     channels = check_teacher(run, record, context.record, renamed)
-    model, drawn = load_network(run, record), context.model.output_shape[1:3]
-    size = (record.input.height, record.input.width)
+    model, output_size = load_network(run, record), context.model.output_shape[1:3]
+    input_size = (record.input.height, record.input.width)
 
-    def draw(images: Any) -> Any:
-        masks = model(tf.image.resize(images, size, antialias=True), training=False)
-        return tf.image.resize(tf.gather(masks, channels, axis=-1), drawn)
+    def predict(images: Any) -> Any:
+        # antialias: the teacher's input may be smaller
+        masks = model(tf.image.resize(images, input_size, antialias=True), training=False)
+        return tf.image.resize(tf.gather(masks, channels, axis=-1), output_size)
 
-    return draw
+    return predict
 
 
 def check_teacher(
     run: Path, teacher: RunRecord, student: RunRecord, renamed: Renaming | None = None
 ) -> tuple[int, ...]:
-    """Refuse a teacher that sees other images, draws other classes, or has learned from the student's test cases.
+    """Refuse a teacher with other inputs or classes, or one that was trained on the student's test cases.
 
     Args:
         run: The teacher's folder, for messages.
         teacher: Its record.
-        student: The record of the run that is to follow it.
-        renamed: Classes of the student that go by another name in the teacher.
+        student: The record of the run that is distilled into.
+        renamed: Classes of the student that have another name in the teacher.
 
     Returns:
-        For each channel that the student draws the one of the teacher's that shows the same.
+        For each output channel of the student the teacher's channel of the same class.
     """
     wanted, found = ([spec.name for spec in record.output.classes] for record in (student, teacher))
     order = match_classes(wanted, found, run, renamed)
     if teacher.output.activation != student.output.activation:
         raise RunError(
-            f"Expected a teacher that draws by {student.output.activation}, got {run}, "
-            f"which draws by {teacher.output.activation}.",
+            f"Expected a teacher with {student.output.activation} masks, "
+            f"got {run} with {teacher.output.activation} masks.",
             f"Train the teacher with --activation {student.output.activation}.",
         )
     if _describe_view(teacher.input) != _describe_view(student.input):
@@ -191,16 +198,18 @@ def check_teacher(
             f"({_describe_view(teacher.input)}).",
             "Train the teacher with the same colour, region and shape of input; its size may differ.",
         )
-    if teacher.data_fingerprint == student.data_fingerprint and _is_divided_otherwise(teacher, student):
+    # masks of a teacher that was trained on the student's test cases would leak them into the student
+    if teacher.data_fingerprint == student.data_fingerprint and _is_split_differently(teacher, student):
         raise RunError(
             f"Expected a teacher whose data were divided as the run's, got {run}, which has learned from other cases: "
             "it may know the test cases.",
             f"Train the teacher with --seed {student.split.seed} and the same groups.csv.",
         )
+    # channel 0 is the background
     return (0, *(place + 1 for place in order)) if student.output.draws_background else order
 
 
-def _is_divided_otherwise(teacher: RunRecord, student: RunRecord) -> bool:
+def _is_split_differently(teacher: RunRecord, student: RunRecord) -> bool:
     outcomes = {teacher.split_fingerprint, student.split_fingerprint} - {""}
     return teacher.split != student.split or len(outcomes) > 1
 
@@ -211,11 +220,16 @@ def _describe_view(spec: InputSpec) -> str:
 
 
 def distillation_loss(share: float, activation: str = "sigmoid") -> Loss:
-    """Build the loss that mixes true masks and those to follow."""
-    learn, imitate = (find_class_loss(name, activation) for name in ("bce-dice", "bce"))
+    """Build the loss that mixes true masks and the teacher's.
+
+    Args:
+        share: The teacher's share of the loss.
+        activation: The activation of the masks.
+    """
+    task_loss, distil_loss = (find_class_loss(name, activation) for name in ("bce-dice", "bce"))
 
     def mix(truth: Any, predicted: Any) -> Any:
-        masks, wanted = tf.split(truth, 2, axis=-1)
-        return (1.0 - share) * learn(masks, predicted) + share * imitate(wanted, predicted)
+        masks, teacher_masks = tf.split(truth, 2, axis=-1)
+        return (1.0 - share) * task_loss(masks, predicted) + share * distil_loss(teacher_masks, predicted)
 
     return weigh_classes(mix)

@@ -1,4 +1,7 @@
-"""One file that compress made, with what it costs and what it gained."""
+"""The gate: which of the compressed files may be deployed, which one is chosen, and the sentences that say why.
+
+Everything here is decided by the figures on validation cases; those on test cases only report (docs/decisions/0044).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from edgeseg.evaluation.score import Evaluation
 
 NOT_JUDGED = "Not judged: "
 EVERYTHING = 1.0
-"""As --max-drop: all Dice may be lost, so nothing is promised of it."""
+"""A --max-drop of 1 switches the accuracy gate off."""
 SAME_SPEED = 1.10
 """Files within this factor of the fastest count as equally fast; the validation Dice decides between them."""
 NAMED_LAYERS = 3
@@ -23,7 +26,7 @@ CALIBRATED = (
 
 @dataclass(frozen=True)
 class LayerError:
-    """How far one layer's output is from the float parent's: the rms of the difference by the rms of the output."""
+    """One layer's error against the float parent: rms of the difference by rms of the parent's output."""
 
     layer: str
     operator: str
@@ -32,7 +35,7 @@ class LayerError:
 
 @dataclass(frozen=True)
 class KeptChannels:
-    """How many channels of one convolution were left."""
+    """How many channels of one convolution were kept."""
 
     layer: str
     before: int
@@ -41,7 +44,7 @@ class KeptChannels:
 
 @dataclass(frozen=True)
 class CaseFigures:
-    """The Dice on some of the run's cases, and what is lost of the float parent's."""
+    """The Dice on some of the run's cases, and its drop from the float parent's."""
 
     dice: Estimate
     dice_drop: Estimate
@@ -49,13 +52,13 @@ class CaseFigures:
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of the comparison; everything is chosen by the figures on validation cases, those on test cases report."""
+    """One compressed file: its figures, and what its recipe did."""
 
     name: str
     file: str
     precision: str
     trained: bool
-    """Whether the network was trained further for this file."""
+    """Whether the recipe trains: pruning, sparsification or QAT."""
     bytes: int
     gzip_bytes: int
     params: int
@@ -66,49 +69,49 @@ class Variant:
     """On the test cases, as is the drop."""
     dice_drop: Estimate
     validation_dice: float
-    """The mean that `validation` holds, too."""
+    """The mean in `validation`."""
     validation: CaseFigures
     latency_ms: Percentiles
     lint: dict[str, str]
     layers: tuple[LayerError, ...] = ()
-    """In the order they run; empty where the layers cannot be matched with the parent's."""
+    """In execution order; empty where the layers do not match the parent's."""
     channels: tuple[KeptChannels, ...] = ()
-    """In the order they run; empty where no channel was removed."""
+    """In execution order; empty without pruning."""
     kept_float: tuple[str, ...] = ()
-    """Layers that the recipe left float inside an int8 file."""
+    """Layers that the recipe keeps in float inside an int8 file."""
     sparsified: bool = False
-    """Whether the recipe set weights to zero."""
+    """Whether the recipe sets weights to zero."""
     calibrated: bool = False
-    """Whether a pruned network was quantised without its recipe's training, which was not better."""
+    """Whether a pruned network was quantised by calibration, because its recipe's QAT was not better."""
     requested: bool = True
-    """Whether it was asked for; plain int8 is made beside recipes that train for int8."""
+    """False for the plain int8 that is added to recipes with QAT."""
 
     @property
     def plain(self) -> bool:
-        """Say whether it is the network as it was, in other numbers throughout."""
+        """Whether it is the unchanged network, quantised throughout without training."""
         return not (self.trained or self.kept_float)
 
     @property
     def retrained(self) -> bool:
-        """Say whether it is the same network after further training, which nothing but better masks can speak for."""
+        """Whether it is the same network after further training: only better masks are a reason to choose it."""
         return self.trained and not (self.channels or self.sparsified)
 
     def worst_layers(self, count: int) -> tuple[LayerError, ...]:
-        """Pick the layers that are farthest from the parent's."""
+        """List the layers with the largest errors."""
         return tuple(sorted(self.layers, key=lambda layer: -layer.error)[:count])
 
 
 @dataclass(frozen=True)
 class Gate:
-    """The promise: how much Dice may be lost at the interval's bad end, how long a frame may take, and on what.
+    """The limits that the chosen file must keep: Dice drop at the upper end of its interval, latency, and targets.
 
-    Everything is decided by validation cases: whoever chooses by the test cases cannot report them afterwards.
+    Whoever chooses by the test cases cannot report them afterwards, so validation cases decide.
     """
 
     max_drop: float = 0.01
     budget_ms: float | None = None
     targets: tuple[str, ...] = ()
-    """What the board runs files on, the best first, which must take the file; empty: this machine's CPU."""
+    """What the board runs files on, the best first; the best must take the file. Empty: this machine's CPU."""
     board: str | None = None
     """The board whose targets these are."""
 
@@ -119,31 +122,31 @@ class Gate:
             raise ValueError(f"expected --budget-ms above 0, got {self.budget_ms}")
 
     def admits(self, variant: Variant) -> bool:
-        """Say whether a variant keeps the promise."""
+        """Say whether a variant keeps all limits."""
         return self.keeps_accuracy(variant) and self.keeps_budget(variant) and self.finds_target(variant)
 
     def keeps_accuracy(self, variant: Variant) -> bool:
-        """Judge the drop on validation cases at the bad end of its interval, or on average where there is none.
+        """Compare the drop on validation cases at the upper end of its interval, or on average where there is none.
 
-        Too few cases for an interval still let a file be chosen; `explain_doubt` then lets no promise be held.
+        With too few cases for an interval a file is still chosen, but `explain_doubt` leaves the gate unjudged.
         """
         return variant.validation.dice_drop.high <= self.max_drop
 
     def keeps_budget(self, variant: Variant) -> bool:
-        """Judge the 99th percentile of the latency."""
+        """Compare the 99th percentile of the latency."""
         return self.budget_ms is None or variant.latency_ms.p99 <= self.budget_ms
 
     @property
     def target(self) -> str | None:
-        """Name what the file is meant to run on: a file that only the board's second choice takes is slow there."""
+        """The target that the file must run on: one that only the board's second choice takes would be slow."""
         return self.targets[0] if self.targets else None
 
     def allows_float(self) -> bool:
-        """Say whether the target takes operators with float numbers."""
+        """Say whether the target takes float operators."""
         return self.target not in INTEGER_TARGETS
 
     def finds_target(self, variant: Variant) -> bool:
-        """Judge whether the target takes every operator; a doubt is no reason against a file."""
+        """Say whether the target takes every operator; an uncertain verdict does not exclude a file."""
         return self.target is None or takes_file(self.target, variant)
 
 
@@ -153,26 +156,29 @@ def takes_file(target: str, variant: Variant) -> bool:
 
 
 def choose_variant(variants: Sequence[Variant], gate: Gate) -> tuple[Variant, bool]:
-    """Choose a variant, and say whether the gate held: the fastest of those asked for that are admitted.
+    """Choose a variant, and say whether the gate held.
 
-    Where none of them is, what was made beside them is chosen if it is admitted, else the one that comes nearest.
+    Of the requested variants that pass, those about as fast as the fastest compete by validation Dice. Where none
+    passes, one that was not requested is chosen if it passes, else the one that comes nearest.
     """
-    asked = list_asked(variants)
-    if admitted := [variant for variant in asked if gate.admits(variant)]:
+    requested = list_requested(variants)
+    # what was requested comes first: plain int8 must not win only because it is there, too
+    if admitted := [variant for variant in requested if gate.admits(variant)]:
         return _find_best(drop_training_without_gain(admitted)), True
     spare = [variant for variant in variants if gate.admits(variant)]
-    return _find_best(spare) if spare else find_nearest(asked, gate), False
+    return _find_best(spare) if spare else find_nearest(requested, gate), False
 
 
 def explain_doubt(validation: Evaluation, test: Evaluation, gate: Gate) -> str:
-    """Say why nothing can be promised against a float parent, whatever the files lose; empty where something can.
+    """Explain why the gate cannot be judged with this float parent, whatever the files lose; empty where it can.
 
     Args:
-        validation: The parent's masks on the validation cases.
-        test: Its masks on the test cases.
-        gate: What is to be promised.
+        validation: The parent's evaluation on the validation cases.
+        test: Its evaluation on the test cases.
+        gate: The limits.
     """
     for part, evaluation in (("validation", validation), ("test", test)):
+        # a drop of 0 from a useless parent is no success (docs/decisions/0043)
         if evaluation.useless:
             return (
                 f"{NOT_JUDGED}the float model itself is useless on {part} cases. {evaluation.notices[0]} "
@@ -186,14 +192,14 @@ def explain_doubt(validation: Evaluation, test: Evaluation, gate: Gate) -> str:
     return ""
 
 
-def list_asked(variants: Sequence[Variant]) -> list[Variant]:
-    """List what was asked for, and plain int8 where it stands for further training of the same network."""
-    stands = any(variant.requested and variant.retrained for variant in variants)
-    return [variant for variant in variants if variant.requested or stands]
+def list_requested(variants: Sequence[Variant]) -> list[Variant]:
+    """List the requested variants, and all others where one was retrained: it is the same network as plain int8."""
+    retrained = any(variant.requested and variant.retrained for variant in variants)
+    return [variant for variant in variants if variant.requested or retrained]
 
 
 def find_nearest(variants: Sequence[Variant], gate: Gate) -> Variant:
-    """Find what comes nearest to the gate: of those that the target takes the fastest accurate one, else the best."""
+    """Find what comes nearest to the gate: of those that the target takes, the fastest accurate one, else the best."""
     fitting = [variant for variant in variants if gate.finds_target(variant)] or variants
     accurate = [variant for variant in fitting if gate.keeps_accuracy(variant)]
     if accurate:
@@ -202,39 +208,39 @@ def find_nearest(variants: Sequence[Variant], gate: Gate) -> Variant:
 
 
 def order_drop(variant: Variant) -> tuple[float | str, ...]:
-    """Order files by what they lose on validation cases."""
+    """Sort key: the drop on validation cases."""
     return (variant.validation.dice_drop.mean, *order_equal(variant))
 
 
 def order_equal(variant: Variant) -> tuple[int, str]:
-    """Order files that are equally good, so that the same figures always give the same choice."""
+    """Sort key of equally good files: the same figures must always give the same choice."""
     return variant.bytes, variant.name
 
 
 def gained_nothing(variant: Variant, admitted: Sequence[Variant]) -> bool:
-    """Say whether further training of the same network is not better on validation cases than without it."""
+    """Say whether further training of the same network did not improve its validation Dice."""
     plain = [other for other in admitted if other.plain and other.precision == variant.precision]
     return variant.retrained and any(variant.validation_dice <= other.validation_dice for other in plain)
 
 
 def drop_training_without_gain(admitted: Sequence[Variant]) -> list[Variant]:
-    """Leave out further training that gained nothing."""
+    """Drop variants whose further training gained nothing."""
     return [variant for variant in admitted if not gained_nothing(variant, admitted)]
 
 
-def list_quick(variants: Sequence[Variant]) -> list[Variant]:
-    """List the fastest, and what is as fast."""
+def list_fastest(variants: Sequence[Variant]) -> list[Variant]:
+    """List the fastest variant and those that are about as fast."""
     fastest = min(variant.latency_ms.p50 for variant in variants)
     return [variant for variant in variants if variant.latency_ms.p50 <= fastest * SAME_SPEED]
 
 
 def _find_best(variants: Sequence[Variant]) -> Variant:
-    return min(list_quick(variants), key=lambda variant: (-variant.validation_dice, *order_equal(variant)))
+    return min(list_fastest(variants), key=lambda variant: (-variant.validation_dice, *order_equal(variant)))
 
 
 def explain_choice(variants: Sequence[Variant], chosen: Variant, held: bool, gate: Gate) -> str:
-    """Say why the gate did not hold, or why no int8 file was chosen, and what to try; empty when nothing is wrong."""
-    nearest = chosen if held else find_nearest(list_asked(variants), gate)
+    """Explain why the gate did not hold, or no int8 file holds it, and what to try; empty when nothing is wrong."""
+    nearest = chosen if held else find_nearest(list_requested(variants), gate)
     said = [] if held else [_explain_failure(variants, nearest, chosen, gate)]
     small = [variant for variant in variants if variant.precision == "int8" and gate.finds_target(variant)]
     if small and not any(gate.keeps_accuracy(variant) for variant in small):
@@ -245,7 +251,7 @@ def explain_choice(variants: Sequence[Variant], chosen: Variant, held: bool, gat
 
 def _explain_failure(variants: Sequence[Variant], nearest: Variant, chosen: Variant, gate: Gate) -> str:
     pruned = any(variant.channels for variant in variants)
-    kind = "file" if len(list_asked(variants)) == len(variants) else "file that was asked for"
+    kind = "file" if len(list_requested(variants)) == len(variants) else "file that was asked for"
     said = explain_gate(nearest, gate, kind, pruned)
     if not gate.admits(chosen):
         return said
@@ -253,13 +259,13 @@ def _explain_failure(variants: Sequence[Variant], nearest: Variant, chosen: Vari
 
 
 def explain_gate(nearest: Variant, gate: Gate, kind: str = "file", pruned: bool = False) -> str:
-    """Say what the file that comes nearest misses and what to try, in one sentence.
+    """Explain in one sentence which limit the nearest file misses, and what to try.
 
     Args:
         nearest: The file.
-        gate: What it misses.
-        kind: What it is the best of.
-        pruned: Whether pruning was tried already.
+        gate: The limits.
+        kind: What kind of file it is the nearest of.
+        pruned: Whether one of the recipes prunes already.
     """
     if not gate.finds_target(nearest):
         return (
@@ -279,7 +285,7 @@ def explain_gate(nearest: Variant, gate: Gate, kind: str = "file", pruned: bool 
 
 
 def list_remarks(variants: Sequence[Variant], chosen: Variant, gate: Gate) -> dict[str, str]:
-    """Say of every file that was asked for and not chosen why it was not, and of any whose training gained nothing."""
+    """Explain for every requested file why it was not chosen, and whether it differs from its recipe."""
     said = {
         variant.name: [
             *([CALIBRATED.format(variant.name)] if variant.calibrated else []),
@@ -294,16 +300,16 @@ def list_remarks(variants: Sequence[Variant], chosen: Variant, gate: Gate) -> di
 def _explain_other(variant: Variant, variants: Sequence[Variant], chosen: Variant, gate: Gate) -> str:
     if not gate.admits(variant):
         refused = f"{variant.name} is not admitted: it {_list_misses(variant, gate)}."
-        return refused + _name_stand_in(variant, chosen, gate)
-    admitted = [other for other in list_asked(variants) if gate.admits(other)]
+        return refused + _name_replacement(variant, chosen, gate)
+    admitted = [other for other in list_requested(variants) if gate.admits(other)]
     if gained_nothing(variant, admitted):
         return (
             f"{variant.name} is left out: its further training is not better on validation cases "
-            f"({variant.validation_dice:.4f}) than int8 without it.{_name_stand_in(variant, chosen, gate)}"
+            f"({variant.validation_dice:.4f}) than int8 without it.{_name_replacement(variant, chosen, gate)}"
         )
-    quick = list_quick(drop_training_without_gain(admitted))
-    if variant not in quick:
-        fastest = min(quick, key=lambda other: (other.latency_ms.p50, *order_equal(other)))
+    fast = list_fastest(drop_training_without_gain(admitted))
+    if variant not in fast:
+        fastest = min(fast, key=lambda other: (other.latency_ms.p50, *order_equal(other)))
         times = [f"{one.latency_ms.p50:.2f} ms" for one in (variant, fastest)]
         return f"{variant.name} holds the gate, but takes {times[0]} where {fastest.name} takes {times[1]}."
     return (
@@ -321,10 +327,10 @@ def _list_misses(variant: Variant, gate: Gate) -> str:
     return " and ".join(misses)
 
 
-def _name_stand_in(variant: Variant, chosen: Variant, gate: Gate) -> str:
+def _name_replacement(variant: Variant, chosen: Variant, gate: Gate) -> str:
     if not (variant.retrained and chosen.plain and gate.admits(chosen)):
         return ""
-    return f" {chosen.name}, the same network without further training, stands for it."
+    return f" {chosen.name}, the same network without further training, is used instead."
 
 
 def _say_drop(variant: Variant) -> str:
@@ -338,7 +344,7 @@ def _say_time(variant: Variant) -> str:
 
 
 def _quote_lint(variant: Variant, gate: Gate) -> str:
-    """Say what the target has against a file, and which of the board's others would take it."""
+    """Quote the target's lint verdict on a file, and name the board's other targets that would take it."""
     others = [target for target in gate.targets[1:] if takes_file(target, variant)]
     slower = f"; only its {' or '.join(others)} would run it" if others else ""
     return f"{gate.target}: {variant.lint[str(gate.target)]}{slower}"
@@ -349,7 +355,7 @@ def _advise_speed(pruned: bool) -> str:
 
 
 def _advise_accuracy(variant: Variant, gate: Gate) -> str:
-    """Say what else to try; a pruned network's layers are held against its own in float, which has lost already."""
+    """Say what else to try; a pruned network's layers are compared with its own float file, which has lost already."""
     if variant.channels:
         return "give its recipe a larger share in [prune] or more recovery_epochs, try --teacher, "
     further = ""
@@ -367,7 +373,7 @@ def _name_layers(variant: Variant) -> str:
 
 
 def _advise_float(variant: Variant) -> str:
-    """Write the line of a recipe that keeps the worst layers in float, beside those that are kept already."""
+    """Write the line of a recipe that keeps the worst layers in float, too."""
     kept = variant.kept_float
     further = [layer.layer for layer in variant.worst_layers(len(variant.layers)) if layer.layer not in kept]
     if not further:

@@ -1,24 +1,28 @@
-"""Structured pruning: whole channels go, step by step, and the network recovers after every step.
+"""Structured pruning: remove whole channels step by step, and train what is left after every step.
 
-The smaller network is an ordinary one with a spec of its own, so it is faster on every machine.
+The smaller network is an ordinary dense one with a spec of its own, so it is faster on every machine
+(docs/decisions/0020). Finished steps are stored, so that an interrupted pruning continues behind the last one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.compression.channels import (
+    ChannelIds,
     Group,
     Keep,
     Meter,
     Network,
-    Numbers,
     Wiring,
     choose_meter,
     count_costs,
@@ -27,32 +31,137 @@ from edgeseg.compression.channels import (
 )
 from edgeseg.compression.context import BATCH, DistillationData
 from edgeseg.compression.finetune import fine_tune
+from edgeseg.compression.gate import KeptChannels
 from edgeseg.compression.recipe import PruneStep
-from edgeseg.compression.resume import StepStore
-from edgeseg.core.errors import RecipeError
+from edgeseg.core.errors import RecipeError, RunError
+from edgeseg.core.files import write_json
 from edgeseg.core.progress import progress_bar
-from edgeseg.model.keras import keras, tf
+from edgeseg.core.schema import from_plain, read_json_table, to_plain
+from edgeseg.model.keras import keras, read_weights, tf, write_weights
 from edgeseg.model.losses import find_loss
 from edgeseg.model.spec import UNetSpec
+from edgeseg.model.unet import build_unet
 
-SCORED_CASES = 128
 Scores = NDArray[np.float64]
-"""For every channel's number, how much it matters; those of channels that are added are added up."""
+"""The importance of every channel; that of channels that are added is the sum of theirs."""
+SCORED_CASES = 128
+"""Training cases that the Taylor importance is averaged over."""
 BLOCK = 8
-"""Widths are multiples of it where the network's were, and never less: kernels compute on so many channels at once."""
+"""Channels are removed down to multiples of it, and never to fewer: kernels read so many channels at once
+(docs/decisions/0039)."""
 SCALE_PENALTY = 1e-3
-"""What the sum of all scales adds to the loss, per unit."""
+"""Weight of the L1 norm of all scales in the loss."""
 SAVED = {"parameters": "parameters", "macs": "work", "latency": "work"}
-"""What a removed block is to save much of, for each budget: a time is measured of whole networks, not of blocks."""
+"""The cost by which blocks are compared, for each budget: a latency is measured of whole networks, not of blocks
+(docs/decisions/0039)."""
 SHOWN = "macs"
-"""What the progress bar tells, since it is counted at once."""
+"""The cost that the progress bar shows: it is counted, not measured, and so at hand at once."""
+STEP_RECORD, NETWORKS = "step.json", "networks"
+
+
+def prune_network(
+    spec: UNetSpec, model: Any, step: PruneStep, distillation: DistillationData, store: StepStore
+) -> Network:
+    """Remove channels until every budget holds, and train what is left.
+
+    `check_pruning` refuses budgets that cannot hold beforehand, not here: a latency that is measured twice differs.
+
+    Args:
+        spec: The spec of the model.
+        model: The float model; it stays as it is.
+        step: The budgets, the number of steps, and how long to recover.
+        distillation: The cases and the teacher.
+        store: Where finished steps are stored; an interrupted pruning continues from there.
+    """
+    parent = wire_network(spec, model)
+    meters = {budget: choose_meter(budget, parent) for budget in (*step.budgets, SHOWN)}
+    done, network = store.load() or (0, parent)
+    with progress_bar("Pruning", step.steps + 1 - done) as advance:
+        for number in range(done + 1, step.steps + 2):
+            if number <= step.steps:
+                network = _take_step(network, step, distillation, meters, number / step.steps)
+            else:
+                network = recover(network, distillation, step, step.recovery_epochs)
+            # only whole steps are stored: half a training could not be continued in the same way
+            store.save(number, network.spec, network.model)
+            advance(f"{meters[SHOWN](network, network.wiring.keep_all()):.0%} of the {SHOWN} left")
+    return network
+
+
+def check_pruning(spec: UNetSpec, model: Any, step: PruneStep) -> None:
+    """Refuse a budget that even the narrowest network exceeds."""
+    network = wire_network(spec, model)
+    for budget, share in step.budgets.items():
+        # measured on the narrowest network that `plan_removals` can reach
+        least = choose_meter(budget, network)(network, keep_least(network.wiring))
+        if least > share:
+            raise RecipeError(
+                f"Expected a network that can be pruned to {share:.0%} of its {budget}, got one that keeps "
+                f"{least:.0%} when every convolution has as few channels as it may.",
+                f"Ask for [prune] {budget} = {least + 0.01:.2f} or more, or train a wider network.",
+            )
+
+
+def _take_step(
+    network: Network, step: PruneStep, distillation: DistillationData, meters: Mapping[str, Meter], part: float
+) -> Network:
+    """Go a part of the way to every budget.
+
+    With "norm" the training with the penalty comes before the removal; with "taylor" the recovery comes after it.
+    """
+    if step.importance == "norm":
+        network = lower_scales(network, distillation, step)
+    scores = MEASURES[step.importance](network, distillation)
+    keep = network.wiring.keep_all()
+    for budget, share in step.budgets.items():
+        # share ** part: every step removes the same share of what the one before left; budgets are met in turn
+        plans = plan_removals(network.wiring, scores, SAVED[budget], keep)
+        keep = find_removal(network, plans, meters[budget], share**part)
+    network = cut_network(network, keep)
+    return recover(network, distillation, step, step.epochs) if step.importance == "taylor" else network
+
+
+def recover(network: Network, distillation: DistillationData, step: PruneStep, epochs: int) -> Network:
+    """Train a pruned network further; its recovery needs the full learning rate (docs/decisions/0042)."""
+    trained = keras.models.clone_model(network.model)
+    fine_tune("Recovering from pruning", (network.model, trained), distillation, step, epochs)
+    return dataclasses.replace(network, model=trained)
+
+
+def lower_scales(network: Network, distillation: DistillationData, step: PruneStep) -> Network:
+    """Train a copy with an L1 penalty on the scales of batch normalisation: unimportant ones fall towards zero."""
+    model, trained = penalise_scales(network.model), keras.models.clone_model(network.model)
+    fine_tune(
+        "Lowering scales of batch normalisation", (model, trained), distillation, step, step.epochs, keep_initial=False
+    )
+    return dataclasses.replace(network, model=trained)
+
+
+def penalise_scales(model: Any) -> Any:
+    """Copy a model with an L1 penalty on the scales of batch normalisation."""
+
+    def copy_layer(layer: Any) -> Any:
+        copy = layer.__class__.from_config(layer.get_config())
+        if isinstance(layer, keras.layers.BatchNormalization):
+            copy.gamma_regularizer = keras.regularizers.L1(SCALE_PENALTY)
+        return copy
+
+    copy = keras.models.clone_model(model, clone_function=copy_layer)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def score_taylor(network: Network, distillation: DistillationData) -> Scores:
-    """Estimate what the loss would change by without each channel: |activation x gradient|, averaged over cases."""
-    model, makers = network.model, _list_makers(network)
-    watched = keras.Model(model.input, [*(_find_gate(model, maker).output for maker in makers), model.output])
-    changes = [np.zeros(_find_gate(model, maker).output.shape[-1]) for maker in makers]
+    """Score channels by Taylor importance: how much the loss would change without them, to first order.
+
+    That is |activation x gradient|, summed over the image: Molchanov et al. 2017, "Pruning Convolutional Neural
+    Networks for Resource Efficient Inference", and 2019, "Importance Estimation for Neural Network Pruning".
+    """
+    model, producers = network.model, _list_producers(network)
+    watched = keras.Model(
+        model.input, [*(_find_activation(model, producer).output for producer in producers), model.output]
+    )
+    changes = [np.zeros(_find_activation(model, producer).output.shape[-1]) for producer in producers]
     loss = find_loss("bce-dice", distillation.activation)
     for images, masks in _list_batches(model, distillation):
         with tf.GradientTape() as tape:
@@ -60,45 +169,47 @@ def score_taylor(network: Network, distillation: DistillationData) -> Scores:
             wrong = tf.reduce_sum(loss(masks, drawn))
         for change, given, slope in zip(changes, activations, tape.gradient(wrong, activations), strict=True):
             change += np.abs(tf.reduce_sum(given * slope, axis=(1, 2)).numpy()).sum(axis=0)
-    return _add_up(network, dict(zip(makers, changes, strict=True)))
+    return _sum_scores(network, dict(zip(producers, changes, strict=True)))
 
 
-def score_norm(network: Network, distillation: DistillationData) -> Scores:  # noqa: ARG001 - measures are called alike
-    """Take the scales of the batch normalisations, after a training that lowers those that matter little.
+def score_norm(network: Network, distillation: DistillationData) -> Scores:  # noqa: ARG001 - all measures have one signature
+    """Score channels by their batch normalisation's scale, after a training with an L1 penalty on the scales.
 
-    A transposed convolution has none; the length of its filters stands in.
+    Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming". A transposed
+    convolution has no batch normalisation; the norm of its filters is used instead.
     """
     model = network.model
-    return _add_up(network, {maker: _measure_scale(model, maker) for maker in _list_makers(network)})
+    return _sum_scores(network, {producer: _measure_scale(model, producer) for producer in _list_producers(network)})
 
 
 MEASURES: dict[str, Callable[[Network, DistillationData], Scores]] = {"taylor": score_taylor, "norm": score_norm}
 
 
-def _list_makers(network: Network) -> list[str]:
-    return [maker for group in network.wiring.groups for maker in group.makers]
+def _list_producers(network: Network) -> list[str]:
+    return [producer for group in network.wiring.groups for producer in group.producers]
 
 
 def _find_layer(model: Any, name: str) -> Any:
     return next((layer for layer in model.layers if layer.name == name), None)
 
 
-def _find_gate(model: Any, maker: str) -> Any:
-    """Find the layer behind which a convolution's channels would be zero."""
-    return _find_layer(model, f"{maker}_relu") or model.get_layer(maker)
+def _find_activation(model: Any, producer: str) -> Any:
+    """Find the layer whose output stays zero for a removed channel: the activation behind the convolution."""
+    return _find_layer(model, f"{producer}_relu") or model.get_layer(producer)
 
 
-def _measure_scale(model: Any, maker: str) -> Scores:
-    norm = _find_layer(model, f"{maker}_norm")
+def _measure_scale(model: Any, producer: str) -> Scores:
+    # named as unet._norm names it
+    norm = _find_layer(model, f"{producer}_norm")
     if norm is not None:
         return np.asarray(np.abs(norm.gamma.numpy()), np.float64)
-    return np.asarray(np.sqrt(np.square(model.get_layer(maker).kernel.numpy()).sum(axis=(0, 1, 3))), np.float64)
+    return np.asarray(np.sqrt(np.square(model.get_layer(producer).kernel.numpy()).sum(axis=(0, 1, 3))), np.float64)
 
 
 def _list_batches(
     model: Any, distillation: DistillationData
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Give training cases as they are, without variation."""
+    """Yield batches of training cases without augmentation."""
     feed = dataclasses.replace(distillation.feed(model.input_shape[1] // model.output_shape[1]), augment=None)
     count = len(distillation.train)
     picked = np.linspace(0, count - 1, min(SCORED_CASES, count)).astype(int)
@@ -107,22 +218,24 @@ def _list_batches(
         yield np.stack(images), np.stack(masks)
 
 
-def _add_up(network: Network, by_maker: dict[str, Scores]) -> Scores:
+def _sum_scores(network: Network, by_producer: dict[str, Scores]) -> Scores:
     scores = np.zeros(network.wiring.total)
     for group in network.wiring.groups:
-        for maker in group.makers:
-            scores[group.channels] += by_maker[maker]
+        for producer in group.producers:
+            scores[group.channels] += by_producer[producer]
     return scores
 
 
 def plan_removals(wiring: Wiring, scores: Scores, cost: str, start: Keep) -> list[Keep]:
-    """Plan every removal there can be, one block at a time; the first entry is the start, the last keeps the least.
+    """Plan all removals, one block at a time, greedily: the block of least importance per saved cost comes first.
+
+    The first plan keeps all of `start`, the last one the fewest channels.
 
     Args:
         wiring: The network's channels.
-        scores: How much every channel matters.
-        cost: What a removal is to save, "parameters" or "work".
-        start: The channels there still are.
+        scores: The importance of every channel.
+        cost: The cost to save: "parameters", "macs" or "work".
+        start: The channels that are still there.
     """
     plans = [start]
     while blocks := list(_list_blocks(wiring.groups, scores, plans[-1])):
@@ -137,7 +250,7 @@ def plan_removals(wiring: Wiring, scores: Scores, cost: str, start: Keep) -> lis
 
 
 def keep_least(wiring: Wiring) -> Keep:
-    """Keep no more channels than every group must keep."""
+    """Keep the fewest channels that every group must keep."""
     keep = wiring.keep_all()
     for group in wiring.groups:
         keep[group.channels[BLOCK:]] = False
@@ -145,105 +258,103 @@ def keep_least(wiring: Wiring) -> Keep:
 
 
 def find_removal(network: Network, plans: Sequence[Keep], meter: Meter, share: float) -> Keep:
-    """Find the first plan that costs no more than a share; the last one where none does."""
+    """Find the first plan within a share of the cost by bisection; the last plan where none is."""
+    # costs fall from plan to plan; bisection saves measurements, of which a latency takes seconds
     index = bisect_left(range(len(plans) - 1), True, key=lambda number: meter(network, plans[number]) <= share)
     return plans[index]
 
 
-def _list_blocks(groups: Sequence[Group], scores: Scores, keep: Keep) -> Iterator[Numbers]:
-    """List the weakest channels of every group that can spare some, so many that a multiple of eight is left."""
+def _list_blocks(groups: Sequence[Group], scores: Scores, keep: Keep) -> Iterator[ChannelIds]:
+    """List the least important channels of every group, as many as leave a multiple of BLOCK."""
     for group in groups:
         left = group.channels[keep[group.channels]]
         count = len(left) % BLOCK or BLOCK
         if len(left) - count >= BLOCK:
+            # stable: equal scores must always give the same channels
             yield left[np.argsort(scores[left], kind="stable")[:count]]
 
 
-def _remove(keep: Keep, block: Numbers) -> Keep:
+def _remove(keep: Keep, block: ChannelIds) -> Keep:
     left = keep.copy()
     left[block] = False
     return left
 
 
-def prune_network(
-    spec: UNetSpec, model: Any, step: PruneStep, distillation: DistillationData, store: StepStore
-) -> Network:
-    """Remove channels until every budget holds, and train what is left.
+@dataclass(frozen=True)
+class StepRecord:
+    """The last finished step, and the spec of its network."""
 
-    Whether they can hold, `check_pruning` says beforehand: a time that is measured twice is not the same twice.
+    done: int
+    spec: UNetSpec
 
-    Args:
-        spec: What the model was built from.
-        model: The float model; it stays as it is.
-        step: The budgets, in how many steps, and how long to recover.
-        distillation: What it learns from.
-        store: Where finished steps are kept; what an interruption left there is used.
-    """
-    parent = wire_network(spec, model)
-    meters = {budget: choose_meter(budget, parent) for budget in (*step.budgets, SHOWN)}
-    done, network = store.load() or (0, parent)
-    with progress_bar("Pruning", step.steps + 1 - done) as advance:
-        for number in range(done + 1, step.steps + 2):
-            if number <= step.steps:
-                network = _take_step(network, step, distillation, meters, number / step.steps)
-            else:
-                network = recover(network, distillation, step, step.recovery_epochs)
-            store.save(number, network.spec, network.model)
-            advance(f"{meters[SHOWN](network, network.wiring.keep_all()):.0%} of the {SHOWN} left")
-    return network
+    @property
+    def weights(self) -> str:
+        """The file of the weights; every step has its own, so that the record never names a half-written file."""
+        return f"step-{self.done}.h5"
 
 
-def check_pruning(spec: UNetSpec, model: Any, step: PruneStep) -> None:
-    """Refuse a budget that even the narrowest network would not keep."""
-    network = wire_network(spec, model)
-    for budget, share in step.budgets.items():
-        least = choose_meter(budget, network)(network, keep_least(network.wiring))
-        if least > share:
-            raise RecipeError(
-                f"Expected a network that can be pruned to {share:.0%} of its {budget}, got one that keeps "
-                f"{least:.0%} when every convolution has as few channels as it may.",
-                f"Ask for [prune] {budget} = {least + 0.01:.2f} or more, or train a wider network.",
-            )
+@dataclass(frozen=True)
+class StepStore:
+    """The store of the last finished step of a recipe's training."""
+
+    folder: Path
+
+    def load(self) -> tuple[int, Network] | None:
+        """Load the number of the last finished step and its network; None where there is none."""
+        path = self.folder / STEP_RECORD
+        if not path.is_file():
+            return None
+        try:
+            record = from_plain(StepRecord, read_json_table(path))
+        except ValueError as error:
+            raise RunError(
+                f"Expected a finished step in {path}, got a damaged file: {error}.", "Begin again with --overwrite."
+            ) from error
+        model = build_unet(record.spec)
+        read_weights(self.folder / record.weights, model)
+        return record.done, wire_network(record.spec, model)
+
+    def save(self, done: int, spec: UNetSpec, model: Any) -> None:
+        """Save a step; the one before is only removed once this one is whole."""
+        record = StepRecord(done, spec)
+        # weights first: the record must never name a file that is not there
+        write_weights(self.folder / record.weights, model)
+        write_json(self.folder / STEP_RECORD, to_plain(record))
+        for path in self.folder.glob("step-*.h5"):
+            if path.name != record.weights:
+                path.unlink()
 
 
-def _take_step(
-    network: Network, step: PruneStep, distillation: DistillationData, meters: Mapping[str, Meter], part: float
-) -> Network:
-    """Go a part of the way to every budget; scales are trained towards zero before, activations recover afterwards."""
-    if step.importance == "norm":
-        network = lower_scales(network, distillation, step)
-    scores = MEASURES[step.importance](network, distillation)
-    keep = network.wiring.keep_all()
-    for budget, share in step.budgets.items():
-        plans = plan_removals(network.wiring, scores, SAVED[budget], keep)
-        keep = find_removal(network, plans, meters[budget], share**part)
-    network = cut_network(network, keep)
-    return recover(network, distillation, step, step.epochs) if step.importance == "taylor" else network
+@dataclass(frozen=True)
+class PrunedNetwork:
+    """The spec of the pruned network, and the channels that were kept."""
+
+    spec: UNetSpec
+    channels: tuple[KeptChannels, ...]
+    calibrated: bool = False
+    """Whether its file was made by calibration alone, although the recipe has QAT."""
 
 
-def recover(network: Network, distillation: DistillationData, step: PruneStep, epochs: int) -> Network:
-    """Train what is left of a network."""
-    twin = keras.models.clone_model(network.model)
-    fine_tune("Recovering from pruning", (network.model, twin), distillation, step, epochs)
-    return dataclasses.replace(network, model=twin)
+def describe_pruned(before: Network, after: Network) -> PrunedNetwork:
+    """Compare the widths of every convolution."""
+    widths = [network.wiring.count_kept(network.wiring.keep_all()) for network in (before, after)]
+    order = [layer.name for layer in before.wiring.layers if layer.name in widths[0]]
+    return PrunedNetwork(after.spec, tuple(KeptChannels(name, widths[0][name], widths[1][name]) for name in order))
 
 
-def lower_scales(network: Network, distillation: DistillationData, step: PruneStep) -> Network:
-    """Train a copy so that the scales of its batch normalisations fall where they matter little."""
-    model, twin = penalise_scales(network.model), keras.models.clone_model(network.model)
-    fine_tune("Lowering what matters little", (model, twin), distillation, step, step.epochs, may_stay=False)
-    return dataclasses.replace(network, model=twin)
+def write_pruned(folder: Path, recipe: str, pruned: PrunedNetwork) -> None:
+    """Write the description of a recipe's pruned network."""
+    write_json(folder / NETWORKS / f"{recipe}.json", to_plain(pruned))
 
 
-def penalise_scales(model: Any) -> Any:
-    """Copy a model so that large scales add to its loss."""
+def float_path(folder: Path, recipe: str) -> Path:
+    """Name the float file of a recipe's pruned network."""
+    return folder / NETWORKS / f"{recipe}.tflite"
 
-    def copy_layer(layer: Any) -> Any:
-        copy = layer.__class__.from_config(layer.get_config())
-        if isinstance(layer, keras.layers.BatchNormalization):
-            copy.gamma_regularizer = keras.regularizers.L1(SCALE_PENALTY)
-        return copy
 
-    copy = keras.models.clone_model(model, clone_function=copy_layer)
-    copy.set_weights(model.get_weights())
-    return copy
+def read_pruned(folder: Path, recipe: str) -> PrunedNetwork | None:
+    """Read the description of a recipe's pruned network; None where it has no pruning."""
+    path = folder / NETWORKS / f"{recipe}.json"
+    if not path.is_file():
+        return None
+    return from_plain(PrunedNetwork, json.loads(path.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""A recipe: what is done to a trained network, read from a TOML file."""
+"""Recipes: the compression steps of a trained network, read from TOML files (quantize/README.md)."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from edgeseg.machine.boards import find_recipe, read_toml
 
 PRECISIONS = ("float16", "dynamic-int8", "int8", "int16x8")
 CALIBRATED = ("int8", "int16x8")
-"""Precisions whose activations have ranges that calibration images set."""
+"""Precisions with integer activations, whose ranges come from calibration images."""
 BUDGETS = ("macs", "parameters", "latency")
 IMPORTANCES = ("taylor", "norm")
 PARENT = "float32"
-"""The name of the float parent's file, which no recipe may take."""
+"""The name of the float parent's file; no recipe may have it."""
 
 _NAME = re.compile(r"\w[\w .+-]*")
 
 
 @dataclass(frozen=True)
 class QatStep:
-    """Quantisation-aware training after the float one."""
+    """Quantisation-aware training (QAT)."""
 
     epochs: int
     learning_rate: float
     distillation: float
-    """Share of the loss that pulls towards the float parent's or the teacher's masks instead of the true ones."""
+    """Share of the loss that compares with the teacher's masks (the float parent's by default), not the true ones."""
 
     def __post_init__(self) -> None:
         _check_training(self.epochs, self.learning_rate, self.distillation)
@@ -41,12 +41,12 @@ class QatStep:
 
 @dataclass(frozen=True)
 class PruneStep:
-    """Removal of whole channels; the budgets say how much of the network is left, and every one given holds."""
+    """Structured pruning: removal of whole channels until every given budget holds."""
 
     epochs: int
-    """Passes over the training images after each step."""
+    """Epochs of training after each step."""
     recovery_epochs: int
-    """Passes after the last one."""
+    """Epochs after the last step."""
     learning_rate: float
     distillation: float
     steps: int = 4
@@ -54,6 +54,7 @@ class PruneStep:
     macs: float | None = None
     parameters: float | None = None
     latency: float | None = None
+    """The budgets: shares of the whole network's cost that may be left."""
 
     def __post_init__(self) -> None:
         for epochs in (self.epochs, self.recovery_epochs):
@@ -69,16 +70,16 @@ class PruneStep:
 
     @property
     def budgets(self) -> dict[str, float]:
-        """Say what is counted or timed, and how much of it may be left."""
+        """The given budgets by name."""
         return {name: float(getattr(self, name)) for name in BUDGETS if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True)
 class SparsifyStep:
-    """Training that sets the smallest weights to zero, a few more at a time."""
+    """Magnitude sparsification: training that sets the smallest weights to zero, a few more at a time."""
 
     target: float
-    """Share of the weights that are zero in the end, of every convolution but the last."""
+    """Final sparsity of every convolution but the last."""
     epochs: int
     learning_rate: float
     distillation: float
@@ -91,14 +92,14 @@ class SparsifyStep:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The content of a recipe file, and the name it is known by."""
+    """The content of a recipe file, and its name."""
 
     name: str
     summary: str
     precision: str
     calibration_images: int = 128
     keep_float: tuple[str, ...] = ()
-    """Layers that stay float inside an int8 file, by the names that the report prints."""
+    """Layers that stay float inside an int8 file, named as in the report."""
     prune: PruneStep | None = None
     sparsify: SparsifyStep | None = None
     qat: QatStep | None = None
@@ -121,12 +122,12 @@ class Recipe:
 
     @property
     def trains(self) -> bool:
-        """Say whether the network is trained further."""
+        """Whether the recipe trains the network."""
         return any(step is not None for step in (self.prune, self.sparsify, self.qat))
 
     @property
     def is_plain_int8(self) -> bool:
-        """Say whether this is all int8 without further training, which further training has to beat."""
+        """Whether this is int8 throughout without training: the baseline that QAT has to beat."""
         return self.precision == "int8" and not self.trains and not self.keep_float
 
 
@@ -138,7 +139,7 @@ def _check_training(epochs: int, learning_rate: float, distillation: float) -> N
 
 
 def load_recipe(name: str) -> Recipe:
-    """Read a recipe by its name or by the path of a TOML file; unknown keys are refused."""
+    """Read a recipe by name or path; unknown keys are refused."""
     path = find_recipe(name)
     table: dict[str, Any] = {"name": path.stem, **read_toml(path)}
     try:
@@ -150,7 +151,7 @@ def load_recipe(name: str) -> Recipe:
 
 
 def check_names(recipes: Sequence[Recipe]) -> None:
-    """Refuse recipes whose files would have one name."""
+    """Refuse recipes of equal names, whose files would overwrite one another."""
     for name, count in Counter(recipe.name for recipe in recipes).items():
         if count > 1:
             raise RecipeError(
@@ -160,15 +161,16 @@ def check_names(recipes: Sequence[Recipe]) -> None:
 
 
 def add_plain_recipe(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
-    """Put plain int8 before recipes that train for int8, so that it is seen whether the training gained anything."""
+    """Put plain int8 before recipes with QAT, to show whether the training gained anything."""
     trained = any(recipe.qat is not None for recipe in recipes)
     if not trained or any(recipe.is_plain_int8 for recipe in recipes):
         return recipes
+    # before the others: it takes seconds, and shows at once whether int8 works at all
     return (load_recipe("int8-ptq"), *recipes)
 
 
 def format_recipe(recipe: Recipe) -> str:
-    """Write a recipe as TOML with every key, also those that were left out."""
+    """Write a recipe as TOML, with the defaults of the keys that were left out."""
     table = {key: value for key, value in to_plain(recipe).items() if key != "name" and value is not None}
     lines = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
     for key, inner in table.items():

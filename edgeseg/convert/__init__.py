@@ -1,1 +1,1 @@
-"""From a Keras model to a .tflite file, and what stands inside such a file."""
+"""Converters: Keras to TFLite, and TFLite to ONNX or for the Edge TPU."""

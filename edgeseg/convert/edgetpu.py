@@ -1,6 +1,6 @@
-"""Compile a model file for the Edge TPU with its vendor's compiler, and put card and golden pairs back into the result.
+"""Compile a model file with the Edge TPU compiler, explain what it prints, and write the result with its card.
 
-Not verified with the compiler itself, which only its vendor publishes. No TensorFlow is needed here.
+Not verified with the compiler itself, which only its vendor publishes. This needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ STATUSES = {
         "train with a smaller --size or --stem quarter",
     ),
 }
-"""What each word about an operator means, and what cures it."""
+"""For each status of an operator in the compiler's words: what it means, and what to change."""
 REFUSALS = {
     "Didn't find op for builtin opcode": (
         "The file has an operator of a newer version than the compiler knows.",
@@ -69,7 +69,7 @@ REFUSALS = {
         "Try the same network with a smaller --size, without transposed convolutions and with a recipe without zeros.",
     ),
 }
-"""What each word about a whole file means, and what to do; the first one found counts."""
+"""For each refusal of a file in the compiler's words: what it means, and what to do; the first that matches counts."""
 _SUMMARY = {
     "on_chip_bytes": "On-chip memory used for caching model parameters",
     "on_chip_free_bytes": "On-chip memory remaining for caching model parameters",
@@ -83,13 +83,13 @@ HOW_TO_GET = (
     "Then name it with --compiler PATH, or put it on PATH."
 )
 OWN_LIMIT_SECONDS = 60
-"""How much later than ours the compiler's own time limit, 180 s if nothing is said, comes."""
+"""How much later than ours the compiler's own time limit, 180 s by default, is set."""
 _INPUT, _OUTPUT, _LOG = "model.tflite", "model_edgetpu.tflite", "model_edgetpu.log"
 
 
 @dataclass(frozen=True)
 class OperatorStatus:
-    """What became of operators of one kind."""
+    """The status of operators of one kind."""
 
     operator: str
     count: int
@@ -101,7 +101,7 @@ class OperatorStatus:
 
 @dataclass(frozen=True)
 class CompilerLog:
-    """What the compiler said of a file that it compiled."""
+    """The compiler's summary of a compiled file."""
 
     compiler: str
     operators: int
@@ -114,34 +114,34 @@ class CompilerLog:
 
     @property
     def operators_on_cpu(self) -> int:
-        """Count what stayed off the chip."""
+        """Operators that are not mapped to the chip."""
         return self.operators - self.operators_on_chip
 
 
-def parse_log(said: str, table: str) -> CompilerLog:
+def parse_log(printed: str, table: str) -> CompilerLog:
     """Read the summary that the compiler printed and the table of its log file.
 
-    The number of operators on the chip is only said where some stayed off it.
+    The number of operators on the chip is only printed where some are not mapped to it.
     """
-    figures = {name: _find_figure(said, words) for name, words in _SUMMARY.items()}
-    on_chip = re.search(r"Number of operations that will run on Edge TPU:\s*(\d+)", said)
+    figures = {name: _find_figure(printed, words) for name, words in _SUMMARY.items()}
+    on_chip = re.search(r"Number of operations that will run on Edge TPU:\s*(\d+)", printed)
     return CompilerLog(
-        compiler=find_version(said),
+        compiler=find_version(printed),
         operators_on_chip=int(on_chip[1]) if on_chip else figures["operators"],
         statuses=_parse_statuses(table),
         **figures,
     )
 
 
-def find_version(said: str) -> str:
-    """Find the compiler's version in its first line; "unknown" where it does not say."""
-    found = re.search(r"Edge TPU Compiler version (\S+)", said)
+def find_version(printed: str) -> str:
+    """Find the compiler's version in its output; "unknown" where it is missing."""
+    found = re.search(r"Edge TPU Compiler version (\S+)", printed)
     return found[1] if found else "unknown"
 
 
-def explain_refusal(said: str) -> tuple[str, str]:
-    """Explain why the compiler gave no file: the reason and what to do."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def explain_refusal(printed: str) -> tuple[str, str]:
+    """Explain why the compiler wrote no file: the reason and what to do."""
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
     for words, (reason, advice) in REFUSALS.items():
         notable = next((line for line in lines if words in line), None)
         if notable is not None:
@@ -149,12 +149,12 @@ def explain_refusal(said: str) -> tuple[str, str]:
     return f'Its last words: "{lines[-1] if lines else ""}".', "Look its words up, or try a smaller --size or --model."
 
 
-def _find_figure(said: str, words: str) -> int:
-    """Find a number, in bytes where it has a unit."""
-    found = re.search(rf"{re.escape(words)}: *([\d.]+) *([A-Za-z]*)", said)
+def _find_figure(printed: str, words: str) -> int:
+    """Find a number behind some words, in bytes where it has a unit."""
+    found = re.search(rf"{re.escape(words)}: *([\d.]+) *([A-Za-z]*)", printed)
     if found is None or found[2] not in UNITS:
         raise ExportError(
-            f'Expected "{words}" in what the Edge TPU compiler says, got: {said.strip()[-200:] or "nothing"}.',
+            f'Expected "{words}" in what the Edge TPU compiler says, got: {printed.strip()[-200:] or "nothing"}.',
             "Use version 16.0 of the compiler, whose words are known here.",
         )
     return round(float(found[1]) * UNITS[found[2]])
@@ -176,7 +176,7 @@ def _explain(status: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Compilation:
-    """A compiled model that is written, and what the compiler said of it."""
+    """A compiled model file and the compiler's summary."""
 
     file: str
     bytes: int
@@ -186,7 +186,7 @@ class Compilation:
 
 
 def find_compiler(path: Path | None) -> str:
-    """Find the compiler at a path, else on PATH."""
+    """Find the compiler at a path, or on PATH."""
     found = shutil.which(PROGRAM if path is None else path.absolute())
     if found is None:
         where = "on PATH" if path is None else f"at {path}"
@@ -198,31 +198,32 @@ def compile_model(model: ModelFile, out: Path, compiler: str, seconds: int) -> C
     """Compile a model and write it with its card and golden pairs, whole or not at all.
 
     Args:
-        model: The model; what stands in its file is not changed.
+        model: The model; its file is not changed.
         out: The file to write.
         compiler: The compiler's path.
-        seconds: How long it may take.
+        seconds: Time limit.
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="edgeseg-") as name:
         folder = Path(name)
         (folder / _INPUT).write_bytes(model.flatbuffer)
-        said = _run_compiler(compiler, folder, seconds)
-        flatbuffer = _read_compiled(folder / _OUTPUT, model, said)
-        log = parse_log(said, _read_table(folder / _LOG, said))
+        printed = _run_compiler(compiler, folder, seconds)
+        flatbuffer = _read_compiled(folder / _OUTPUT, model, printed)
+        log = parse_log(printed, _read_table(folder / _LOG, printed))
     lasted = time.monotonic() - started
-    _refuse_idle_chip(log)
+    _refuse_unmapped(log)
     card = _describe_compiled(model.card, read_graph(flatbuffer), log)
     write_model(out, flatbuffer, card, model.golden)
     return Compilation(out.name, len(flatbuffer), round(lasted, 3), log, card.lint)
 
 
 def _run_compiler(compiler: str, folder: Path, seconds: int) -> str:
-    """Run the compiler and give what it said; its failure is explained."""
+    """Run the compiler and return its output; its failure is explained."""
+    # ours ends first, so that it is reported as a time limit and not as a refusal
     limit = str(seconds + OWN_LIMIT_SECONDS)
     command = [compiler, "--show_operations", "--timeout_sec", limit, "--out_dir", str(folder), _INPUT]
     try:
-        status, said = run_limited(command, folder, seconds)
+        status, printed = run_limited(command, folder, seconds)
     except OSError as error:
         raise ExportError(f"Expected {compiler} to start, got: {error.strerror or error}.", HOW_TO_GET) from error
     except subprocess.TimeoutExpired as error:
@@ -231,23 +232,24 @@ def _run_compiler(compiler: str, folder: Path, seconds: int) -> str:
             "Give it more with --timeout, or train a smaller --model or --size.",
         ) from error
     if status != 0 or not (folder / _OUTPUT).is_file():
-        reason, advice = explain_refusal(said)
+        reason, advice = explain_refusal(printed)
         end = f"signal {-status}" if status < 0 else f"exit status {status}"
         raise ExportError(f"Expected a compiled file, got the Edge TPU compiler's refusal ({end}). {reason}", advice)
-    return said
+    return printed
 
 
-def _read_compiled(path: Path, model: ModelFile, said: str) -> bytes:
-    """Read the compiled file, and refuse one that is cut short or takes and gives other tensors."""
+def _read_compiled(path: Path, model: ModelFile, printed: str) -> bytes:
+    """Read the compiled file, and refuse one that is truncated or has other inputs or outputs."""
     data = path.read_bytes()
     _, runtime = find_runtime()
     try:
         with quiet_native_output():
+            # parses the file without allocating tensors: that would need the delegate
             runtime.Interpreter(model_content=data)
     except ValueError as error:
         raise ExportError(
-            f"Expected a whole file from the Edge TPU compiler {find_version(said)}, got a damaged one: {error}.",
-            "Check the room on the disk of the temporary folder, and run it again.",
+            f"Expected a whole file from the Edge TPU compiler {find_version(printed)}, got a damaged one: {error}.",
+            "Check that the disk of the temporary folder is not full, and run it again.",
         ) from error
     before, after = (_describe_ends(read_graph(content)) for content in (model.flatbuffer, data))
     if before != after:
@@ -258,7 +260,7 @@ def _read_compiled(path: Path, model: ModelFile, said: str) -> bytes:
     return data
 
 
-def _refuse_idle_chip(log: CompilerLog) -> None:
+def _refuse_unmapped(log: CompilerLog) -> None:
     if log.operators_on_chip:
         return
     reasons = "; ".join(f"{status.operator}: {status.meaning}, {status.cure}" for status in log.statuses)
@@ -272,13 +274,13 @@ def _describe_ends(graph: Graph) -> str:
     return " and ".join(f"{tensor.dtype} {list(tensor.shape)}" for tensor in (*graph.inputs, *graph.outputs))
 
 
-def _read_table(path: Path, said: str) -> str:
-    """Read the table of operators from the log file; a compiler that leaves none prints it."""
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else said
+def _read_table(path: Path, printed: str) -> str:
+    """Read the table of operators from the log file, or from the output where there is no file."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else printed
 
 
 def _describe_compiled(card: Card, compiled: Graph, log: CompilerLog) -> Card:
-    """Describe the compiled model: parameters, MACs and figures are those of the model it was made from."""
+    """Build the card of the compiled model; parameters, MACs and metrics are those of the original."""
     libraries = card.provenance.libraries | {PROGRAM: log.compiler}
     return dataclasses.replace(
         card,

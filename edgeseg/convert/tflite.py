@@ -1,4 +1,4 @@
-"""Turn a Keras model into a flatbuffer: static shapes, and full integers where that is asked for."""
+"""Convert a Keras model to a TFLite flatbuffer, check it, and pack it smaller."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from edgeseg.model.keras import tf
 
 FILE_IDENTIFIER = b"TFL3"
 ALIGNMENT = 16
-"""Where the schema wants buffers to begin, in bytes; its Python code does not see to that."""
+"""Alignment of buffers in bytes, as the schema demands; its Python code does not align them."""
 FUSED_VERSION, SPLIT_VERSION = 4, 3
+"""Versions of TRANSPOSE_CONV with and without a fused activation."""
 _OPERATORS, _TYPES, _ACTIVATIONS = schema.BuiltinOperator, schema.TensorType, schema.ActivationFunctionType
 _SPLIT = {_ACTIVATIONS.RELU: _OPERATORS.RELU, _ACTIVATIONS.RELU6: _OPERATORS.RELU6}
 _SPLIT_VERSIONS = {_TYPES.FLOAT32: 1, _TYPES.INT8: 2, _TYPES.INT16: 3}
-"""Which version of the activation takes which numbers."""
+"""The version of the activation operator for each type."""
 _INTEGERS = {
     "int8": (tf.int8, tf.lite.OpsSet.TFLITE_BUILTINS_INT8),
     "int16x8": (tf.int16, tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8),
 }
-"""What full-integer files take and give, and the operators they are made of."""
+"""Input and output type of full-integer files, and their set of operators."""
 _KNOWN_WARNINGS = (
     # A quantisation-aware model carries its ranges in its layers, where this warning does not look.
     "Statistics for quantized inputs were expected",
@@ -37,141 +38,29 @@ _KNOWN_WARNINGS = (
     r"\s*Warning: tf\.lite\.Interpreter is deprecated",
 )
 
-
-class SharingBuilder(schema.flatbuffers.Builder):  # type: ignore[misc]
-    """Builds a flatbuffer in which equal rows of numbers stand once."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self._rows: dict[tuple[str, bytes], int] = {}
-
-    def CreateNumpyVector(self, x: NDArray[Any]) -> int:  # noqa: N802 - named by the library
-        """Write a row of numbers, or point to the one that is there."""
-        key = (x.dtype.str, x.tobytes())
-        if key not in self._rows:
-            if x.dtype == np.uint8:
-                self.Prep(ALIGNMENT, x.nbytes)
-            self._rows[key] = super().CreateNumpyVector(x)
-        return self._rows[key]
-
-
-def pack_model_objects(model: Any) -> bytes:
-    """Pack the objects of the schema."""
-    builder = SharingBuilder(1 << 20)
-    builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
-    return bytes(builder.Output())
-
-
-def compact_flatbuffer(flatbuffer: bytes) -> bytes:
-    """Pack a flatbuffer anew; of the layers that were fused into an operator, the first gives its tensor the name."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
-    for graph in model.subgraphs:
-        _shorten_names(graph)
-    _drop_empty_buffers(model)
-    return pack_model_objects(model)
-
-
-def _shorten_names(graph: Any) -> None:
-    """Shorten the tensors' names and keep them apart: OpenVINO takes two tensors of one name for the same."""
-    results = {index for operator in graph.operators for index in operator.outputs}
-    taken: set[bytes] = set()
-    for index in sorted(range(len(graph.tensors)), key=lambda index: index not in results):
-        name = graph.tensors[index].name.partition(b";")[0]
-        graph.tensors[index].name = name if name not in taken else b"%s_%d" % (name, index)
-        taken.add(graph.tensors[index].name)
-
-
-def _drop_empty_buffers(model: Any) -> None:
-    """Let every tensor that is computed point to the first buffer, which is empty by the schema."""
-    kept = [n for n, buffer in enumerate(model.buffers) if n == 0 or buffer.data is not None or buffer.offset]
-    places = {old: new for new, old in enumerate(kept)}
-    for user in (*(tensor for graph in model.subgraphs for tensor in graph.tensors), *(model.metadata or [])):
-        user.buffer = places.get(user.buffer, 0)
-    model.buffers = [model.buffers[n] for n in kept]
-
-
-def split_transposed_activations(flatbuffer: bytes) -> bytes:
-    """Give each ReLU that is fused into a TRANSPOSE_CONV an operator of its own; other files stay as they are."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
-    split = [_split_graph(model, graph) for graph in model.subgraphs]
-    if not any(split):
-        return flatbuffer
-    for index, code in enumerate(model.operatorCodes):
-        if _is_transposed(code) and code.version == FUSED_VERSION and not _is_used_fused(model, index):
-            code.version = SPLIT_VERSION
-    return pack_model_objects(model)
-
-
-def _split_graph(model: Any, graph: Any) -> bool:
-    """Split in one graph, and say whether there was something to split."""
-    steps: list[Any] = []
-    for operator in graph.operators:
-        steps.append(operator)
-        if _is_transposed(model.operatorCodes[operator.opcodeIndex]) and _read_activation(operator) in _SPLIT:
-            steps.append(_take_off(model, graph, operator))
-    found = len(steps) > len(graph.operators)
-    graph.operators = steps
-    return found
-
-
-def _take_off(model: Any, graph: Any, operator: Any) -> Any:
-    """Take the activation off an operator and lay it behind; a new tensor goes between them."""
-    (result,) = operator.outputs
-    between = copy.deepcopy(graph.tensors[result])
-    between.name, between.buffer = between.name + b"_before_activation", 0
-    graph.tensors.append(between)
-    operator.outputs = [len(graph.tensors) - 1]
-    code = _find_code(model, _SPLIT[_read_activation(operator)], _SPLIT_VERSIONS[between.type])
-    operator.builtinOptions.fusedActivationFunction = _ACTIVATIONS.NONE
-    return schema.OperatorT(opcodeIndex=code, inputs=list(operator.outputs), outputs=[result])
-
-
-def _find_code(model: Any, builtin: int, version: int) -> int:
-    """Find an operator among those that the file names, or name it."""
-    for index, code in enumerate(model.operatorCodes):
-        if code.builtinCode == builtin and code.version == version:
-            return index
-    model.operatorCodes.append(
-        schema.OperatorCodeT(deprecatedBuiltinCode=builtin, builtinCode=builtin, version=version)
-    )
-    return len(model.operatorCodes) - 1
-
-
-def _is_used_fused(model: Any, code: int) -> bool:
-    operators = (operator for graph in model.subgraphs for operator in graph.operators)
-    return any(o.opcodeIndex == code and _read_activation(o) != _ACTIVATIONS.NONE for o in operators)
-
-
-def _is_transposed(code: Any) -> bool:
-    return bool(code.builtinCode == _OPERATORS.TRANSPOSE_CONV)
-
-
-def _read_activation(operator: Any) -> int:
-    return int(operator.builtinOptions.fusedActivationFunction)
-
-
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 def convert_model(
     model: Any, precision: str, calibration: NDArray[np.float32] | None = None, float_nodes: Sequence[str] = ()
 ) -> bytes:
-    """Convert a Keras model.
+    """Convert a Keras model to a flatbuffer with fixed shapes.
 
     Args:
         model: The model, float or quantisation-aware.
         precision: float32, float16, dynamic-int8, int8 or int16x8.
         calibration: Input images (n, height, width, channels) from 0 to 1, for integers from a float model.
-        float_nodes: Tensors of the float file whose operators stay float beside int8.
+        float_nodes: Output tensors of operators that stay float beside int8, as the float file names them.
     """
     if calibration is not None:
         check_calibration(calibration, model.input_shape[1:])
+    # batch 1: accelerators take no dynamic shapes
     signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
     concrete = tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
     with quiet_native_output(), warnings.catch_warnings():
         for message in _KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], _hold_variables(model))
         _set_precision(converter, precision, calibration)
         converted = _convert_mixed(converter, float_nodes) if float_nodes else bytes(converter.convert())
     graph = read_graph(converted)
@@ -183,8 +72,19 @@ def convert_model(
     return split_transposed_activations(converted)
 
 
+def _hold_variables(model: Any) -> Any:
+    """Give the converter a module without layers.
+
+    It saves what it is given first, and of a Keras model it would trace every layer: the same file in five times the
+    time.
+    """
+    module = tf.Module()
+    module.held = list(model.variables)
+    return module
+
+
 def _convert_mixed(converter: Any, float_nodes: Sequence[str]) -> bytes:
-    """Quantise all but some operators; both ends are int8 as without them."""
+    """Quantise all but some operators; input and output stay int8 (docs/decisions/0024)."""
     tools = tf.lite.experimental
     options = tools.QuantizationDebugOptions(denylisted_nodes=list(float_nodes), fully_quantize=True)
     try:
@@ -209,11 +109,12 @@ def _set_precision(converter: Any, precision: str, calibration: NDArray[np.float
     converter.inference_input_type = converter.inference_output_type = ends
     if calibration is not None:
         converter.target_spec.supported_ops = [operators]
+        # after QAT there is no calibration: the ranges are in the model
         converter.representative_dataset = lambda: ([image[np.newaxis]] for image in calibration)
 
 
 def check_calibration(images: NDArray[np.float32], shape: tuple[int, ...]) -> None:
-    """Refuse calibration images that the network will never see the like of."""
+    """Refuse calibration images of other shapes or values than the network will get."""
     if images.shape[1:] != shape or not len(images):
         raise DataError(
             f"Expected calibration images of the shape {shape}, as the model takes, got {images.shape[1:]}.",
@@ -228,7 +129,7 @@ def check_calibration(images: NDArray[np.float32], shape: tuple[int, ...]) -> No
 
 
 def check_static(graph: Graph) -> None:
-    """Refuse a file whose shapes are only known when it runs, since accelerators take none."""
+    """Refuse a file with dynamic shapes, which accelerators do not take."""
     dynamic = sorted({o.name for o in graph.operators if any(tensor.dynamic for tensor in (*o.inputs, *o.outputs))})
     if dynamic:
         raise ModelFileError(
@@ -238,7 +139,7 @@ def check_static(graph: Graph) -> None:
 
 
 def check_full_integer(graph: Graph) -> None:
-    """Refuse a file that is called integer and still computes with float numbers somewhere."""
+    """Refuse an integer file that still computes in float somewhere."""
     floats = [operator for operator in graph.operators if operator.is_float]
     if floats:
         computing = {operator.name for operator in floats if not operator.is_conversion}
@@ -250,10 +151,127 @@ def check_full_integer(graph: Graph) -> None:
 
 
 def check_mixed(graph: Graph, kept: int) -> None:
-    """Refuse a file in which other operators compute with float numbers than those that were to be kept."""
+    """Refuse a file with more or fewer float operators than were to be kept.
+
+    TensorFlow ignores names that it does not know.
+    """
     floats = [operator for operator in graph.operators if operator.is_float and not operator.is_conversion]
     if len(floats) != kept:
         raise ModelFileError(
             f"Expected {kept} operators with float numbers beside int8, got {len(floats)}.",
             "Leave keep_float out of the recipe, or use a TensorFlow release that heeds it: 2.21 does.",
         )
+
+
+class SharingBuilder(schema.flatbuffers.Builder):  # type: ignore[misc]
+    """Builds a flatbuffer in which equal vectors are stored once."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._rows: dict[tuple[str, bytes], int] = {}
+
+    def CreateNumpyVector(self, x: NDArray[Any]) -> int:  # noqa: N802 - named by the library
+        """Write a vector, or point to an equal one."""
+        key = (x.dtype.str, x.tobytes())
+        if key not in self._rows:
+            if x.dtype == np.uint8:
+                self.Prep(ALIGNMENT, x.nbytes)
+            self._rows[key] = super().CreateNumpyVector(x)
+        return self._rows[key]
+
+
+def pack_model_objects(model: Any) -> bytes:
+    """Pack a model of the schema's objects into a flatbuffer."""
+    builder = SharingBuilder(1 << 20)
+    builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def compact_flatbuffer(flatbuffer: bytes) -> bytes:
+    """Pack a flatbuffer again, smaller; a tensor is named after the first of the layers fused into its operator."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
+    for graph in model.subgraphs:
+        _shorten_names(graph)
+    _drop_empty_buffers(model)
+    return pack_model_objects(model)
+
+
+def _shorten_names(graph: Any) -> None:
+    """Shorten the tensors' names and keep them unique: OpenVINO confuses tensors of equal names."""
+    results = {index for operator in graph.operators for index in operator.outputs}
+    taken: set[bytes] = set()
+    for index in sorted(range(len(graph.tensors)), key=lambda index: index not in results):
+        name = graph.tensors[index].name.partition(b";")[0]
+        graph.tensors[index].name = name if name not in taken else b"%s_%d" % (name, index)
+        taken.add(graph.tensors[index].name)
+
+
+def _drop_empty_buffers(model: Any) -> None:
+    """Let all computed tensors share the first buffer, which the schema defines as empty."""
+    kept = [n for n, buffer in enumerate(model.buffers) if n == 0 or buffer.data is not None or buffer.offset]
+    places = {old: new for new, old in enumerate(kept)}
+    for user in (*(tensor for graph in model.subgraphs for tensor in graph.tensors), *(model.metadata or [])):
+        user.buffer = places.get(user.buffer, 0)
+    model.buffers = [model.buffers[n] for n in kept]
+
+
+def split_transposed_activations(flatbuffer: bytes) -> bytes:
+    """Give each ReLU that is fused into a TRANSPOSE_CONV an operator of its own; other files are not changed."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
+    split = [_split_graph(model, graph) for graph in model.subgraphs]
+    if not any(split):
+        return flatbuffer
+    for index, code in enumerate(model.operatorCodes):
+        # no activation is fused any more, so the older version of the operator will do
+        if _is_transposed(code) and code.version == FUSED_VERSION and not _is_used_fused(model, index):
+            code.version = SPLIT_VERSION
+    return pack_model_objects(model)
+
+
+def _split_graph(model: Any, graph: Any) -> bool:
+    """Split the fused activations of one graph, and say whether there were any."""
+    steps: list[Any] = []
+    for operator in graph.operators:
+        steps.append(operator)
+        if _is_transposed(model.operatorCodes[operator.opcodeIndex]) and _read_activation(operator) in _SPLIT:
+            steps.append(_split_activation(model, graph, operator))
+    found = len(steps) > len(graph.operators)
+    graph.operators = steps
+    return found
+
+
+def _split_activation(model: Any, graph: Any, operator: Any) -> Any:
+    """Move an operator's activation into an operator behind it, with a new tensor between them."""
+    (result,) = operator.outputs
+    # same type and quantisation; the activation's own range only clips
+    between = copy.deepcopy(graph.tensors[result])
+    between.name, between.buffer = between.name + b"_before_activation", 0
+    graph.tensors.append(between)
+    operator.outputs = [len(graph.tensors) - 1]
+    code = _find_code(model, _SPLIT[_read_activation(operator)], _SPLIT_VERSIONS[between.type])
+    operator.builtinOptions.fusedActivationFunction = _ACTIVATIONS.NONE
+    return schema.OperatorT(opcodeIndex=code, inputs=list(operator.outputs), outputs=[result])
+
+
+def _find_code(model: Any, builtin: int, version: int) -> int:
+    """Find an operator code in the file, or add it."""
+    for index, code in enumerate(model.operatorCodes):
+        if code.builtinCode == builtin and code.version == version:
+            return index
+    model.operatorCodes.append(
+        schema.OperatorCodeT(deprecatedBuiltinCode=builtin, builtinCode=builtin, version=version)
+    )
+    return len(model.operatorCodes) - 1
+
+
+def _is_used_fused(model: Any, code: int) -> bool:
+    operators = (operator for graph in model.subgraphs for operator in graph.operators)
+    return any(o.opcodeIndex == code and _read_activation(o) != _ACTIVATIONS.NONE for o in operators)
+
+
+def _is_transposed(code: Any) -> bool:
+    return bool(code.builtinCode == _OPERATORS.TRANSPOSE_CONV)
+
+
+def _read_activation(operator: Any) -> int:
+    return int(operator.builtinOptions.fusedActivationFunction)

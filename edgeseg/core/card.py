@@ -1,4 +1,4 @@
-"""The card: what a model file says about itself, written as edgeseg.json inside the file."""
+"""The card of a model file: its metadata, written as edgeseg.json inside the file."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from typing import Any
 
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.limits import GOLDEN_PAIRS, NAME_LETTERS, TEXT_LETTERS
-from edgeseg.core.redact import make_harmless
+from edgeseg.core.redact import show_name
 from edgeseg.core.schema import SchemaError, from_plain, parse_json, to_plain
-from edgeseg.core.spec import InputSpec, OutputSpec, Quantisation, check_numbers
+from edgeseg.core.spec import InputSpec, OutputSpec, Quantisation, check_quantisation
 from edgeseg.core.stats import Estimate
 
 SCHEMA = 2
+# From this schema on, a file has a seal over card, golden pairs and network.
 SEALED_SCHEMA = 2
-"""Cards from this one on stand in files with a seal over card, golden pairs and network."""
+# At least one fold each to train, validate and test; 10,000 trainings of the smallest network take a year.
 FEWEST_FOLDS, MOST_FOLDS = 3, 10_000
-"""One fold each to train, validate and test; so many trainings are a year's work of the smallest network."""
 INTENDED_USE = "Research on the segmentation of ultrasound images on edge devices."
 DISCLAIMER = "edgeseg is research software and no medical device: it must not be used for diagnosis or treatment."
 MAPPED, UNCERTAIN, UNMAPPED = "mapped", "uncertain", "not mapped"
 OK = "ok"
+# Targets that run integer operators only.
 INTEGER_TARGETS = ("edgetpu",)
-"""Targets that take no operator with float numbers."""
+# Name of the operator into which the Edge TPU compiler packs all that it maps.
 COMPILED = "edgetpu-custom-op"
-"""The operator that stands for everything a compiler has put onto an Edge TPU."""
 
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """How the cases were divided, enough to divide them again."""
+    """How the cases were split into training, validation and test; enough to repeat the split."""
 
     seed: int
     validation: float
     test: float
     layout: str | None = None
-    """How the files lay, where it was named."""
+    """The layout of the data folder, if it was given."""
     group_pattern: str | None = None
-    """What found the group in each name, where it was not groups.csv."""
+    """The regular expression that found the group in each name; None: groups.csv did."""
     folds: int = 0
-    """Into how many folds the cases were divided for cross-validation; 0 for a plain split."""
+    """Number of folds of a group k-fold cross-validation; 0 for a single split."""
     fold: int = 0
-    """Which fold tests, counted from 0."""
+    """Which fold is the test part, counted from 0."""
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -69,14 +69,14 @@ class Provenance:
     edgeseg: str
     libraries: dict[str, str]
     split_fingerprint: str = ""
-    """What came of the split, to notice changed groups; empty in files that were written before it was kept."""
+    """Hash of the resulting parts, to notice changed groups; empty in older files."""
     header_region: bool = False
-    """Whether training images were cropped to the ultrasound region that their headers name, as in a stream."""
+    """Whether training images were cropped to the DICOM ultrasound region of their headers, as in a stream."""
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Dice of the float parent and of this very file, on the same test cases."""
+    """Dice of the float parent and of this file, on the same test cases."""
 
     cases: int
     parent_dice: Estimate
@@ -100,7 +100,7 @@ class Card:
     sha256: str = ""
     """Of the network's bytes."""
     golden_pairs: int = 0
-    """How many stand in the file; cards of the first schema do not say."""
+    """How many the file holds; cards of schema 1 do not say."""
     metrics: Metrics | None = None
     schema: int = SCHEMA
     intended_use: str = INTENDED_USE
@@ -122,7 +122,7 @@ def card_from_json(text: str, where: str) -> Card:
     try:
         data = _clean(parse_json(text))
     except ValueError as error:
-        raise _refuse(where, f"what does not parse: {error}") from error
+        raise _refuse(where, f"one that does not parse: {error}") from error
     if not isinstance(data, dict):
         raise _refuse(where, type(data).__name__)
     schema = data.get("schema")
@@ -147,20 +147,20 @@ def _refuse(where: str, found: str) -> ModelFileError:
 
 
 def _clean(value: Any) -> Any:
-    """Make every text harmless, which ends on terminals and pages, and refuse texts without measure."""
+    """Make every text printable, since it ends on terminals and pages, and refuse texts beyond the limit."""
     if isinstance(value, str):
         if len(value) > TEXT_LETTERS:
             raise ValueError(f"expected texts of at most {TEXT_LETTERS} letters, got one of {len(value)}")
-        return make_harmless(value)
+        return show_name(value)
     if isinstance(value, dict):
         return {_clean(key): _clean(item) for key, item in value.items()}
     return [_clean(item) for item in value] if isinstance(value, list) else value
 
 
 def _check_card(card: Card) -> None:
-    """Refuse what no file can mean; the ends' own rules are in `edgeseg.core.spec`."""
-    for name, numbers in (("input", card.input_quantisation), ("output", card.output_quantisation)):
-        check_numbers(name, numbers)
+    """Refuse impossible values; input and output are checked in `edgeseg.core.spec`."""
+    for name, quantisation in (("input", card.input_quantisation), ("output", card.output_quantisation)):
+        check_quantisation(name, quantisation)
     if not 0 < len(card.name) <= NAME_LETTERS:
         raise ValueError(f"expected a name of 1 to {NAME_LETTERS} letters, got {len(card.name)}")
     if not re.fullmatch("[0-9a-f]{64}", card.sha256):
@@ -171,7 +171,7 @@ def _check_card(card: Card) -> None:
 
 
 def _list_ranges(card: Card) -> Iterator[tuple[str, float, float]]:
-    """List what must lie between 0 and a limit."""
+    """List the fields that must lie between 0 and a limit: name, value, limit."""
     split = card.provenance.split
     yield "golden_pairs", card.golden_pairs, GOLDEN_PAIRS
     yield "parameters", card.parameters, 1e12
@@ -191,7 +191,7 @@ def _list_ranges(card: Card) -> Iterator[tuple[str, float, float]]:
 
 
 def read_verdict(line: str) -> str:
-    """Read the line on a card: mapped, uncertain or not mapped."""
+    """Parse the verdict of the linter on a card: mapped, uncertain or not mapped."""
     if line == OK:
         return MAPPED
     return UNCERTAIN if line.startswith(f"{UNCERTAIN}: ") else UNMAPPED

@@ -1,19 +1,19 @@
-"""The error tree: one class for each kind of thing that goes wrong, each with a hint.
+"""The exceptions of edgeseg, each with a message and a hint.
 
 EdgesegError
-├── DataError       labelled images cannot be used as they are
-├── RunError        a run folder is missing, unfinished or of another version
-├── TrainingError   a training cannot go on, or cannot be done on this machine
-├── ModelFileError  a model file cannot be loaded or trusted
-├── RecipeError     a recipe asks for what cannot be done
-├── UnknownNameError  no recipe, board, source or class of that name
-├── SourceError     frames cannot be read
-├── BackendError    a model file cannot be run here
-├── ExportError     a model file cannot be brought to a target
-├── DeployError     a model file cannot be packed for a board or brought there
-├── OutputError     a result cannot be written
-├── LimitError      an input is no regular file, or larger than the limit for its kind
-└── MissingExtraError  a package that this command needs is not installed
+├── DataError          labelled images cannot be used as they are
+├── RunError           a run folder is missing, unfinished or of another version
+├── TrainingError      a training cannot start or continue on this machine
+├── ModelFileError     a model file cannot be loaded or trusted
+├── RecipeError        a compression recipe cannot be carried out
+├── UnknownNameError   no recipe, board, source or class has that name
+├── SourceError        frames cannot be read
+├── BackendError       a model file cannot be run on this machine
+├── ExportError        a model file cannot be exported to a target
+├── DeployError        a model file cannot be bundled for a board or installed there
+├── OutputError        a result cannot be written
+├── LimitError         an input is no regular file, or exceeds a limit
+└── MissingExtraError  a required package is not installed (core/install.py)
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from edgeseg.core.redact import make_printable, redact
+from edgeseg.core.redact import redact
 
+# More than three suggestions are a list, which follows anyway.
 _MOST_GUESSES = 3
 
 
 class EdgesegError(Exception):
-    """Something went wrong that a person can act on; secrets are left out of what it says.
+    """The base of all errors that a person can act on; secrets in them are redacted.
 
     Args:
-        message: One sentence with what was expected and what came.
+        message: One sentence: what was expected, and what was found.
         hint: What to do next.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        # Messages go to terminals, logs and reports; names of files and addresses of sources come from anywhere.
-        self.message = make_printable(redact(message))
-        self.hint = make_printable(redact(hint))
+        # Messages go to terminals, logs and reports, and file names and source addresses in them may hold anything.
+        self.message = redact(message)
+        self.hint = redact(hint)
         super().__init__(self.message)
 
 
@@ -50,7 +51,7 @@ class RunError(EdgesegError):
 
 
 class TrainingError(EdgesegError):
-    """A training cannot go on, or cannot be done on this machine."""
+    """A training cannot start or continue on this machine."""
 
 
 class ModelFileError(EdgesegError):
@@ -58,7 +59,7 @@ class ModelFileError(EdgesegError):
 
 
 class RecipeError(EdgesegError):
-    """A recipe asks for what cannot be done."""
+    """A compression recipe cannot be carried out."""
 
 
 class SourceError(EdgesegError):
@@ -66,15 +67,15 @@ class SourceError(EdgesegError):
 
 
 class BackendError(EdgesegError):
-    """A model file cannot be run here."""
+    """A model file cannot be run on this machine."""
 
 
 class ExportError(EdgesegError):
-    """A model file cannot be brought to a target."""
+    """A model file cannot be exported to a target."""
 
 
 class DeployError(EdgesegError):
-    """A model file cannot be packed for a board or brought there."""
+    """A model file cannot be bundled for a board or installed there."""
 
 
 class OutputError(EdgesegError):
@@ -82,23 +83,11 @@ class OutputError(EdgesegError):
 
 
 class LimitError(EdgesegError):
-    """An input is no regular file, or larger than the limit for its kind."""
-
-
-class MissingExtraError(EdgesegError):
-    """A package that this command needs is not installed."""
-
-    def __init__(self, package: str, extra: str) -> None:
-        from edgeseg.core.install import tell_install
-
-        super().__init__(
-            f"Expected the package {package}, which is not installed here.",
-            f"Install it with: {tell_install(extra)}",
-        )
+    """An input is no regular file, or exceeds a limit."""
 
 
 class UnknownNameError(EdgesegError):
-    """A name is not among the known ones; the message lists them and the nearest."""
+    """A name is unknown; the hint lists the known names and the most similar ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         candidates = sorted(known)
@@ -111,7 +100,7 @@ class UnknownNameError(EdgesegError):
 
 
 def _find_nearest(name: str, candidates: list[str]) -> list[str]:
-    """List the few names that hold this one, else the one that is spelt most like it."""
+    """List the few names that contain this one, else the one that is spelt most like it."""
     holding = [candidate for candidate in candidates if name and name.lower() in candidate]
     if 0 < len(holding) <= _MOST_GUESSES:
         return holding

@@ -1,4 +1,8 @@
-"""Write results so that nothing half-made ever stands under a final name, and read tables."""
+"""Write files and result folders whole or not at all, and read CSV tables.
+
+A file is written under a temporary name, synced and renamed. A result folder grows as OUT.partial and is renamed to OUT
+when it is whole; `marks` keeps folders that edgeseg did not write from being replaced.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +25,13 @@ from edgeseg.core.errors import DataError, OutputError, RunError
 from edgeseg.core.marks import MARK, held_folder, list_foreign, read_mark, refuse_foreign, remove_folder, write_mark
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-"""How a text begins that a spreadsheet takes for a formula, perhaps after apostrophes that were put there before."""
+"""How a text begins that a spreadsheet takes for a formula (CWE-1236), after apostrophes of an earlier escape."""
 PARTIAL_SUFFIX = ".partial"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def partial_path(out: Path) -> Path:
-    """Name the folder in which a result grows until it is whole."""
-    place = _follow(out)
-    return place.with_name(place.name + PARTIAL_SUFFIX)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; what is there and no file, such as /dev/null, is never replaced."""
+    """Write a file whole or not at all; a device such as /dev/null is never replaced."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OutputError(f"Expected a file or nothing at {path}, got a device or a pipe.", "Name another file.")
     with explained_writes(path):
@@ -43,7 +41,9 @@ def write_bytes(path: Path, data: bytes) -> None:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
+                # without it the rename may reach the disk before the data does
                 os.fsync(file.fileno())
+            # mkstemp creates files that only their owner can read
             Path(name).chmod(0o666 & ~_umask())
             Path(name).replace(path)
         except BaseException:
@@ -56,28 +56,78 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def append_whole(handle: int, data: bytes) -> None:
+    """Append all of the data to an open file or, where the disk is full, nothing.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    size = os.fstat(handle).st_size
+    if os.write(handle, data) < len(data):
+        os.ftruncate(handle, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _umask() -> int:
+    # the mask can only be read by setting another one
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def explained_writes(path: Path, among_others: bool = False) -> Iterator[None]:
+    """Turn an OSError from writing into an OutputError with advice.
+
+    Args:
+        path: What is written.
+        among_others: Whether the block does more than that; errors about other files then pass unchanged.
+    """
+    try:
+        yield
+    except OSError as error:
+        if among_others and not _is_about(error, path):
+            raise
+        raise OutputError(
+            f"Writing {path} failed: {error.strerror or error}.",
+            "Check that the disk has room and that you may write there.",
+        ) from error
+
+
+def _is_about(error: OSError, folder: Path) -> bool:
+    """Say whether an error is about a file in the folder or, where it names none, about a full disk."""
+    if error.filename is None:
+        return error.errno in DISK_FULL
+    return Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute())
+
+
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV file whole or not at all."""
     write_text(path, format_rows(columns, rows))
 
 
 def format_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Write rows as CSV in which no text is a formula to a spreadsheet; `read_rows` gives back what was written."""
-    return "".join(_format_row([_disarm(cell) for cell in row]) for row in [columns, *rows])
+    """Format rows as CSV that no spreadsheet runs as formulas; `read_rows` returns what was written."""
+    return "".join(_format_row([_escape_formula(cell) for cell in row]) for row in [columns, *rows])
 
 
 def _format_row(cells: Sequence[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(cells)  # so it quotes a text with either of the two
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # with this terminator, cells with \r or \n are quoted
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
-def _disarm(cell: Any) -> Any:
-    """Put an apostrophe before a text that a spreadsheet would run, which shows it as it is; numbers stay numbers."""
+def _escape_formula(cell: Any) -> Any:
+    """Put an apostrophe before a text that a spreadsheet would run as a formula; numbers stay numbers."""
     return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) and not _is_number(cell) else cell
 
 
-def _rearm(cell: Any) -> Any:
+def _unescape_formula(cell: Any) -> Any:
     return cell[1:] if isinstance(cell, str) and cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
@@ -89,7 +139,10 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """Read a CSV file that a person or another program has written."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return [{_rearm(name): _rearm(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+            return [
+                {_unescape_formula(name): _unescape_formula(cell) for name, cell in row.items()}
+                for row in csv.DictReader(file)
+            ]
     except UnicodeDecodeError as error:
         raise DataError(
             f"Expected UTF-8 in {path}, got other bytes from position {error.start}.",
@@ -97,21 +150,10 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         ) from error
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def append_whole(handle: int, data: bytes) -> None:
-    """Add to an open file all of it or, where the disk is full, nothing.
-
-    Raises:
-        OSError: There is no room.
-    """
-    size = os.fstat(handle).st_size
-    if os.write(handle, data) < len(data):
-        os.ftruncate(handle, size)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def partial_path(out: Path) -> Path:
+    """The folder in which a result grows until it is whole."""
+    place = _resolve(out)
+    return place.with_name(place.name + PARTIAL_SUFFIX)
 
 
 @contextmanager
@@ -120,26 +162,27 @@ def staged_folder(
 ) -> Iterator[Path]:
     """Let a result folder grow beside its final place and move it there when it is whole.
 
-    What stood at `out` before stays until the new folder is complete, so an interrupted overwrite loses nothing. Only
-    folders with edgeseg's mark are replaced or removed, and only while nobody else has put anything there.
+    An existing folder at `out` stays until the new one is complete, so an interrupted overwrite loses nothing. Only
+    folders with edgeseg's mark and without other files are replaced or removed.
 
     Args:
         out: The final folder.
-        overwrite: Whether a folder that is already there may be replaced.
+        overwrite: Whether an existing folder may be replaced.
         keep_partial: Whether an interrupted result stays under its partial name.
-        go_on: Whether to go on with what an interruption left there.
+        go_on: Whether to continue an interrupted result.
 
     Yields:
         The folder to write into.
     """
     refuse_existing(out, overwrite, go_on)
-    partial, out = partial_path(out), _follow(out)
+    partial, out = partial_path(out), _resolve(out)
     with explained_writes(partial), ExitStack() as held:
         if not go_on:
             _clear_partial(partial)
         partial.mkdir(parents=True, exist_ok=go_on)
         held.enter_context(held_folder(partial))
         if read_mark(partial) is None:
+            # first of all: only a marked folder may be removed later
             write_mark(partial, whole=False)
         held = held.pop_all()
     with held:
@@ -156,7 +199,7 @@ def staged_folder(
 
 
 def _clear_partial(partial: Path) -> None:
-    """Make room for a result that grows: what an interruption left goes, what is not edgeseg's is refused."""
+    """Remove an interrupted result; a folder that is not edgeseg's is refused."""
     if os.path.lexists(partial):
         refuse_foreign(partial)
         with held_folder(partial):
@@ -164,7 +207,7 @@ def _clear_partial(partial: Path) -> None:
 
 
 def _is_kept(partial: Path, keep: bool) -> bool:
-    """Say whether an interrupted result stays: a whole one always does, since only its last step failed."""
+    """Say whether an interrupted result stays: a whole one always does, since only its renaming failed."""
     mark = read_mark(partial)
     if mark is not None and mark.whole:
         return True
@@ -172,8 +215,8 @@ def _is_kept(partial: Path, keep: bool) -> bool:
 
 
 def refuse_existing(out: Path, overwrite: bool, go_on: bool = False) -> None:
-    """Refuse a folder that is already there unless it may be replaced, and never replace what is not edgeseg's."""
-    _settle(out, overwrite, go_on)
+    """Refuse an existing folder unless it may be replaced, and always one that is not edgeseg's."""
+    _prepare(out, overwrite, go_on)
     if not out.exists() or not any(out.iterdir()):
         return
     if not overwrite:
@@ -182,16 +225,16 @@ def refuse_existing(out: Path, overwrite: bool, go_on: bool = False) -> None:
             f"{'Move it away' if go_on else 'Name another --out'}, or replace it with "
             f"{'--resume --overwrite' if go_on else '--overwrite'} (it stays until the new one is whole).",
         )
-    refuse_foreign(_follow(out))
+    refuse_foreign(_resolve(out))
 
 
 def refuse_taken(out: Path, overwrite: bool, what: str) -> None:
-    """Refuse to begin, before long work, where an interrupted result waits to be continued or a finished one stands."""
-    _settle(out, overwrite)
+    """Refuse to begin long work where there is an interrupted result to continue, or a finished one."""
+    _prepare(out, overwrite)
     partial = partial_path(out)
     if partial.is_dir() and any(partial.iterdir()):
         with held_folder(partial):
-            pass  # work that goes on there is told before anything else
+            pass  # refuses at once where another process writes there
         if overwrite or list_foreign(partial) is None:
             refuse_foreign(partial)
         else:
@@ -203,45 +246,19 @@ def refuse_taken(out: Path, overwrite: bool, what: str) -> None:
     refuse_existing(out, overwrite)
 
 
-def _settle(out: Path, overwrite: bool, go_on: bool = False) -> None:
-    """Refuse places where no result can go, and finish what a kill in the last step before has left undone."""
+def _prepare(out: Path, overwrite: bool, go_on: bool = False) -> None:
+    """Refuse places where no result can go, and finish a replacement that was killed."""
     if out.exists() and not out.is_dir():
         raise OutputError(f"Expected a folder to write, got the file {out}.", "Name another --out.")
     if out.resolve() in (Path.cwd(), *Path.cwd().parents) or (overwrite and out.resolve() == Path.home()):
         raise OutputError(f"Refusing to replace {out}: it holds the folder you work in.", "Name another --out.")
-    _finish_interrupted(_follow(out), overwrite, go_on)
-
-
-@contextmanager
-def explained_writes(path: Path, among_others: bool = False) -> Iterator[None]:
-    """Turn the operating system's refusal to write into a sentence.
-
-    Args:
-        path: What is written.
-        among_others: Whether the block does more than that: what it could not read is then left as it is.
-    """
-    try:
-        yield
-    except OSError as error:
-        if among_others and not _is_about(error, path):
-            raise
-        raise OutputError(
-            f"Writing {path} failed: {error.strerror or error}.",
-            "Check that the disk has room and that you may write there.",
-        ) from error
-
-
-def _is_about(error: OSError, folder: Path) -> bool:
-    """Tell whether something in a folder was refused or, where no file is named, whether there was no room."""
-    if error.filename is None:
-        return error.errno in NO_ROOM
-    return Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute())
+    _finish_interrupted(_resolve(out), overwrite, go_on)
 
 
 def _swap(new: Path, out: Path, overwrite: bool) -> None:
-    """Move a whole result to its place; `_finish_interrupted` knows every state between the steps."""
+    """Rename a whole result to its final place; `_finish_interrupted` handles every state between the steps."""
     if not overwrite or not out.exists() or not any(out.iterdir()):
-        new.rename(out)  # an empty folder is replaced, one that others have filled meanwhile is refused
+        new.rename(out)  # replaces an empty folder and fails on one that was filled meanwhile
         return
     refuse_foreign(out, f"Move it away; the new result is whole, in {new}.")
     if read_mark(out) is None:
@@ -249,12 +266,12 @@ def _swap(new: Path, out: Path, overwrite: bool) -> None:
     old = next(path for path in _list_replaced(out) if not os.path.lexists(path))
     out.rename(old)
     new.rename(out)
-    with contextlib.suppress(OSError):  # the result is in place; what is left of the old one goes the next time
+    with contextlib.suppress(OSError):  # the result is in place; the rest of the old one is removed next time
         remove_folder(old)
 
 
 def _finish_interrupted(out: Path, overwrite: bool, go_on: bool) -> None:
-    """Finish what a kill in the middle of `_swap` has left undone."""
+    """Finish a `_swap` that was killed."""
     partial = partial_path(out)
     mark, replacing = read_mark(partial), go_on and overwrite
     whole = mark is not None and mark.whole and (replacing or not out.exists())
@@ -271,9 +288,9 @@ def _finish_interrupted(out: Path, overwrite: bool, go_on: bool) -> None:
 
 
 def _clear_replaced(old: Path, out: Path) -> None:
-    """Remove what was replaced, or put it back where nothing took its place."""
+    """Remove a replaced folder, or put it back where no new one is in its place."""
     if read_mark(old) is None:
-        with contextlib.suppress(OSError):  # without a mark only an empty one is edgeseg's, and goes
+        with contextlib.suppress(OSError):  # without a mark it is only removed where it is empty
             old.rmdir()
     elif out.exists():
         remove_folder(old)
@@ -282,18 +299,12 @@ def _clear_replaced(old: Path, out: Path) -> None:
 
 
 def _list_replaced(out: Path) -> Iterator[Path]:
-    """List names for what stood at `out` while it is replaced; nobody would call a copy of his own like that."""
+    """List names for the old folder while it is replaced; nobody would name a copy of their own like that."""
     yield out.with_name(f".{out.name}.replaced")
     for number in itertools.count(2):
         yield out.with_name(f".{out.name}.replaced-{number}")
 
 
-def _follow(out: Path) -> Path:
-    """Follow a link, so that what it leads to is replaced and not the link; and name `..` and `.` as others would."""
+def _resolve(out: Path) -> Path:
+    """Resolve a link, so that its target is replaced and not the link, and the names `.` and `..`."""
     return out.resolve() if out.is_symlink() or out.name in ("", "..") else out
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

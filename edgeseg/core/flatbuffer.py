@@ -1,7 +1,8 @@
-"""Read a flatbuffer that nobody vouches for: every offset is checked before it is followed, and work is bounded.
+"""Parse a TFLite flatbuffer without trusting it: every offset is checked before it is followed, and work is bounded.
 
-The layout: a table begins with the distance back to its vtable, which lists where each field stands in the table;
-strings, vectors and tables inside it are reached by an offset forward from where that offset stands.
+The layout (https://flatbuffers.dev/internals): a table begins with the distance back to its vtable, which lists the
+position of each field in the table; strings, vectors and tables inside it are reached by a forward offset, counted from
+the position of the offset itself.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeseg.core.limits import ARENA_BYTES, MIB, MODEL_BYTES, NAME_LETTERS, OPERATORS, TENSOR_DIMENSIONS, TENSORS
-from edgeseg.core.redact import make_harmless
+from edgeseg.core.redact import show_name
 
+# Numbers and letters that may be read in all: offsets may be shared, so a small file can announce much.
 BUDGET = 8 * 2**20
-"""How many numbers and letters may be read in all: offsets may be shared, so a small file can hold much."""
 IDENTIFIER = b"TFL3"
+# TensorType in schema.fbs, types of fixed size only: name and bits. No network for images has others.
 TYPES = {
     0: ("float32", 32),
     1: ("float16", 16),
@@ -34,10 +36,9 @@ TYPES = {
     17: ("int4", 4),
     18: ("bfloat16", 16),
 }
-"""The schema's numbers for types of fixed size: their names and bits. No network of pictures has others."""
+# Index of an operator's optional input that is left out.
 ABSENT = -1
-"""What stands in place of an operator's optional input."""
-# The numbers of the fields in TFLite's schema.fbs, whose tables only ever grow at their ends.
+# Field numbers in TFLite's schema.fbs; they are stable, since its tables only grow at their ends.
 _MODEL = {"codes": 1, "subgraphs": 2, "buffers": 4, "external_groups": 8, "external_buffers": 9}
 _GRAPH = {"tensors": 0, "inputs": 1, "outputs": 2, "operators": 3}
 _TENSOR = {"shape": 0, "type": 1, "buffer": 2, "name": 3, "scales": 4, "sparsity": 6, "signature": 7, "external": 10}
@@ -45,6 +46,7 @@ _SCALES = {"scale": 2, "zero_point": 3, "axis": 6}
 _OPERATOR = {"code": 0, "inputs": 1, "outputs": 2, "options_type": 3, "options": 4, "large_options": 9}
 _CODE = {"short": 0, "custom": 1, "version": 2, "number": 3}
 _BUFFER = {"data": 0, "offset": 1, "size": 2}
+_U16, _I32, _U32 = struct.Struct("<H"), struct.Struct("<i"), struct.Struct("<I")
 
 
 class FlatbufferError(ValueError):
@@ -52,14 +54,14 @@ class FlatbufferError(ValueError):
 
 
 class Flatbuffer:
-    """The bytes, and how much may still be read of them."""
+    """The bytes with a budget: how much may still be read."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self._left = BUDGET
 
     def root(self) -> Table:
-        """Give the table that holds all others."""
+        """Return the root table."""
         return Table(self, self.follow(0))
 
     def take(self, form: struct.Struct, position: int) -> Any:
@@ -68,7 +70,7 @@ class Flatbuffer:
         return form.unpack_from(self.data, position)[0]
 
     def follow(self, position: int) -> int:
-        """Go where an offset leads, which is always forward."""
+        """Follow an offset; offsets always lead forward."""
         distance = self.take(_U32, position)
         if distance == 0:
             raise FlatbufferError(f"expected an offset at byte {position}, got 0")
@@ -76,19 +78,19 @@ class Flatbuffer:
         return int(position + distance)
 
     def check(self, position: int, size: int) -> None:
-        """Refuse what does not lie inside the bytes."""
+        """Refuse a range that is not inside the bytes."""
         if position < 0 or position + size > len(self.data):
             raise FlatbufferError(f"expected {size} bytes at {position}, got a file of {len(self.data)}")
 
     def spend(self, amount: int) -> None:
-        """Count what is read."""
+        """Take what is read off the budget."""
         self._left -= amount
         if self._left < 0:
             raise FlatbufferError(f"expected at most {BUDGET} numbers and letters beside the weights, got more")
 
 
 class Table:
-    """One table; a field that is not there has its default."""
+    """One table; a missing field has its default."""
 
     def __init__(self, source: Flatbuffer, position: int) -> None:
         self.source, self.position = source, position
@@ -104,83 +106,80 @@ class Table:
             raise FlatbufferError(f"expected fields inside the table at byte {position}, got one outside of it")
 
     def number(self, field: int, form: str, default: float = 0) -> Any:
-        """Read a field that holds one number, of a kind that `struct` names."""
-        place = self._find(field)
-        return default if place is None else self.source.take(struct.Struct("<" + form), place)
+        """Read a scalar field; `form` is its format in `struct`."""
+        position = self._find(field)
+        return default if position is None else self.source.take(struct.Struct("<" + form), position)
 
     def numbers(self, field: int, form: str) -> tuple[Any, ...] | None:
-        """Read a field that holds a row of numbers; None where it is missing."""
+        """Read a vector of numbers; None if it is missing."""
         width = struct.calcsize("<" + form)
-        row = self._find_row(field, width)
-        if row is None:
+        vector = self._find_vector(field, width)
+        if vector is None:
             return None
-        start, count = row
+        start, count = vector
         self.source.spend(count)
         return struct.unpack_from(f"<{count}{form}", self.source.data, start)
 
     def text(self, field: int) -> str:
-        """Read a field that holds a text; what is no UTF-8 in it is replaced."""
-        row = self._find_row(field, 1)
-        if row is None:
+        """Read a string; bytes that are no UTF-8 are replaced."""
+        vector = self._find_vector(field, 1)
+        if vector is None:
             return ""
-        start, count = row
+        start, count = vector
         self.source.spend(count)
         return self.source.data[start : start + count].decode("utf-8", "replace")
 
     def raw(self, field: int) -> memoryview | None:
-        """Give a field that holds bytes, without copying them; None where it is missing."""
-        row = self._find_row(field, 1)
-        return None if row is None else memoryview(self.source.data)[row[0] : row[0] + row[1]]
+        """Return a vector of bytes without a copy; None if it is missing."""
+        vector = self._find_vector(field, 1)
+        return None if vector is None else memoryview(self.source.data)[vector[0] : vector[0] + vector[1]]
 
     def table(self, field: int) -> Table | None:
-        """Give a field that holds another table."""
-        place = self._find(field)
-        return None if place is None else Table(self.source, self.source.follow(place))
+        """Return a table inside this one."""
+        position = self._find(field)
+        return None if position is None else Table(self.source, self.source.follow(position))
 
     def tables(self, field: int, limit: int, name: str) -> list[Table]:
-        """Give a field that holds a row of tables, of which there may be so many."""
-        row = self._find_row(field, _U32.size)
-        if row is None:
+        """Return a vector of at most `limit` tables."""
+        vector = self._find_vector(field, _U32.size)
+        if vector is None:
             return []
-        start, count = row
+        start, count = vector
         if count > limit:
             raise FlatbufferError(f"expected at most {limit} {name}, got {count}")
         return [Table(self.source, self.source.follow(start + number * _U32.size)) for number in range(count)]
 
     def has(self, field: int) -> bool:
-        """Say whether a field is there."""
+        """Say whether a field is set."""
         return self._find(field) is not None
 
     def _find(self, field: int) -> int | None:
         offset = self._fields[field] if field < len(self._fields) else 0
         return self.position + offset if offset else None
 
-    def _find_row(self, field: int, width: int) -> tuple[int, int] | None:
-        """Find where a row of things of one width begins, and how many there are."""
-        place = self._find(field)
-        if place is None:
+    def _find_vector(self, field: int, width: int) -> tuple[int, int] | None:
+        """Find where a vector begins, and how many elements of `width` bytes it has."""
+        position = self._find(field)
+        if position is None:
             return None
-        start = self.source.follow(place)
+        start = self.source.follow(position)
         count = self.source.take(_U32, start)
         self.source.check(start + _U32.size, count * width)
         return start + _U32.size, count
 
 
-_U16, _I32, _U32 = struct.Struct("<H"), struct.Struct("<i"), struct.Struct("<I")
-
-
 @dataclass(frozen=True)
 class NetworkTensor:
-    """One tensor as the file describes it."""
+    """A tensor as the file describes it."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     dynamic: bool
-    """Whether a size is only known when it runs."""
+    """Whether a size is only known at run time."""
     bytes: int
     data: memoryview | None
-    """What a constant holds."""
+    """The bytes of a constant; None for an activation."""
     scale: tuple[float, ...]
     zero_point: tuple[int, ...]
     axis: int
@@ -188,15 +187,15 @@ class NetworkTensor:
 
 @dataclass(frozen=True)
 class NetworkOperator:
-    """One operator as the file describes it."""
+    """An operator as the file describes it."""
 
     number: int
-    """Which of TFLite's own it is."""
+    """Its number in BuiltinOperator of schema.fbs."""
     custom: str
-    """Its name where it is none of them."""
+    """The name of a custom operator; empty for a builtin one."""
     version: int
     inputs: tuple[int, ...]
-    """Places in the list of tensors; what is absent is left out."""
+    """Indices of tensors; absent optional inputs are left out."""
     outputs: tuple[int, ...]
     options_type: int
     options: Table | None
@@ -204,7 +203,7 @@ class NetworkOperator:
 
 @dataclass(frozen=True)
 class Network:
-    """The one graph of a file."""
+    """The only subgraph of a file."""
 
     tensors: tuple[NetworkTensor, ...]
     operators: tuple[NetworkOperator, ...]
@@ -213,15 +212,15 @@ class Network:
 
 
 def is_flatbuffer(data: bytes) -> bool:
-    """Say whether bytes claim to be a .tflite."""
+    """Say whether bytes have the file identifier of a .tflite."""
     return data[4:8] == IDENTIFIER
 
 
 def read_network(data: bytes) -> Network:
-    """Read the graph of a .tflite and hold it against the limits; nothing is allocated for its tensors.
+    """Parse the graph of a .tflite and check it against the limits; nothing is allocated for its tensors.
 
     Raises:
-        FlatbufferError: It is none, or not a whole one, or beyond a limit.
+        FlatbufferError: It is no whole flatbuffer, or beyond a limit.
     """
     if not is_flatbuffer(data):
         raise FlatbufferError("expected a TFLite flatbuffer, got other bytes")
@@ -249,6 +248,7 @@ def read_network(data: bytes) -> Network:
 
 
 def _read_buffer(table: Table) -> memoryview | None:
+    # schema.fbs: data behind the flatbuffer, for models over 2 GB; valid only if greater than 1
     if table.number(_BUFFER["offset"], "Q") > 1 or table.number(_BUFFER["size"], "Q") > 1:
         raise FlatbufferError("expected weights inside the flatbuffer, got weights behind it")
     data = table.raw(_BUFFER["data"])
@@ -256,7 +256,7 @@ def _read_buffer(table: Table) -> memoryview | None:
 
 
 def _read_tensor(table: Table, buffers: Sequence[memoryview | None]) -> NetworkTensor:
-    name = make_harmless(table.text(_TENSOR["name"]))
+    name = show_name(table.text(_TENSOR["name"]))
     if table.has(_TENSOR["sparsity"]) or table.number(_TENSOR["external"], "I"):
         raise FlatbufferError(f"expected the weights {name[:80]!r} as they are, got packed or external ones")
     kind, place = table.number(_TENSOR["type"], "b"), table.number(_TENSOR["buffer"], "I")
@@ -265,6 +265,7 @@ def _read_tensor(table: Table, buffers: Sequence[memoryview | None]) -> NetworkT
     if place >= len(buffers):
         raise FlatbufferError(f"expected one of {len(buffers)} buffers for {name[:80]!r}, got number {place}")
     shape = table.numbers(_TENSOR["shape"], "i") or ()
+    # shape_signature has -1 where the shape has a placeholder for a size that is known at run time
     signature = table.numbers(_TENSOR["signature"], "i") or shape
     if len(shape) > TENSOR_DIMENSIONS or any(size < 1 for size in shape):
         raise FlatbufferError(
@@ -290,20 +291,21 @@ def _read_scales(tensor: Table, name: str) -> tuple[tuple[float, ...], tuple[int
 
 
 def _check_sizes(tensors: Sequence[NetworkTensor]) -> None:
-    """Refuse a network whose tensors, by their own account, take more than the limits."""
+    """Refuse a network whose tensors announce more bytes than the limits."""
     results = sum(tensor.bytes for tensor in tensors if tensor.data is None)
     if results > ARENA_BYTES:
         raise FlatbufferError(
             f"expected at most {ARENA_BYTES // MIB:,} MiB for the results of all layers, got {results / MIB:,.0f} MiB"
         )
+    # buffers may be shared, so that a small file announces large weights many times
     if sum(len(tensor.data) for tensor in tensors if tensor.data is not None) > 2 * MODEL_BYTES:
         raise FlatbufferError("expected every weight to be used about once, got the same ones in many tensors")
 
 
 def _read_code(code: Table) -> tuple[int, str, int]:
-    # numbers up to 127 stand in the short field, too, which alone old files have
+    # old files have the short field only, which holds numbers up to 127; the larger of both is right
     number = max(code.number(_CODE["short"], "b"), code.number(_CODE["number"], "i"))
-    custom = make_harmless(code.text(_CODE["custom"]))
+    custom = show_name(code.text(_CODE["custom"]))
     if len(custom) > NAME_LETTERS:
         raise FlatbufferError(f"expected an operator's name of at most {NAME_LETTERS} letters, got {len(custom)}")
     return number, custom, code.number(_CODE["version"], "i", 1)

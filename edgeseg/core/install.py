@@ -1,6 +1,7 @@
-"""The command that installs one of edgeseg's extras here: it is on no package registry, so it depends on where it is.
+"""The pip command that installs an extra of edgeseg into this Python.
 
-edgeseg comes from a checkout (`pip install '.[train]'`) or from the wheel that `make wheel` leaves in dist/.
+edgeseg is on no package registry: it comes from a checkout (`pip install '.[train]'`) or from the wheel that
+`make wheel` leaves in dist/, so the command depends on where this installation came from.
 """
 
 from __future__ import annotations
@@ -9,20 +10,45 @@ import json
 import re
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import edgeseg
+from edgeseg.core.errors import EdgesegError
 
+PACKAGES = {"train": ("tensorflow", "tf_keras"), "tune": ("optuna",), "onnx": ("onnx", "onnxruntime")}
+"""What is looked for to see whether an extra is installed."""
 CHECKOUT = Path(__file__).resolve().parents[2]
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)['"]""")
 
 
-def tell_install(*extras: str) -> str:
-    """Give a command that installs these extras into the Python that runs this, wherever it is typed.
+class MissingExtraError(EdgesegError):
+    """A package that this command needs is not installed."""
 
-    A checkout is installed as it lies there. What was installed from a wheel or a folder is installed from it again
-    while it is there, and otherwise the extras' packages are named one by one.
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"Expected the package {package}, which is not installed here.",
+            f"Install it with: {install_command(extra)}",
+        )
+
+
+def need_extra(extra: str) -> None:
+    """Refuse to go on without the packages of an extra.
+
+    Raises:
+        MissingExtraError: One of them is not installed.
+    """
+    for package in PACKAGES[extra]:
+        if find_spec(package) is None:
+            raise MissingExtraError(package, extra)
+
+
+def install_command(*extras: str) -> str:
+    """Build the command that installs these extras, to be typed in any folder.
+
+    A checkout is installed in place. An installation from a wheel or folder is repeated from there if it still exists;
+    otherwise the command lists the extras' packages one by one.
     """
     pip = f"{shlex.quote(sys.executable)} -m pip install"
     wanted = f"[{','.join(extras)}]"
@@ -35,20 +61,20 @@ def tell_install(*extras: str) -> str:
 
 
 def _find_origin() -> Path | None:
-    """Find the wheel or folder that this installation was made from, by what pip noted, where it is still there."""
+    """Find the wheel or folder that pip installed this from (PEP 610, direct_url.json), if it still exists."""
     from importlib.metadata import PackageNotFoundError, distribution
 
     try:
-        noted = json.loads(distribution("edgeseg").read_text("direct_url.json") or "{}")
+        recorded = json.loads(distribution("edgeseg").read_text("direct_url.json") or "{}")
     except (PackageNotFoundError, ValueError):
         return None
-    url = urlsplit(str(noted.get("url", "")))
+    url = urlsplit(str(recorded.get("url", "")))
     place = Path(unquote(url.path))
     return place if url.scheme == "file" and url.path and place.exists() else None
 
 
 def _list_requirements(extras: tuple[str, ...]) -> list[str]:
-    """List what the extras ask for; which Python a package is for is left to pip."""
+    """List the requirements of the extras; pip evaluates their other markers."""
     from importlib.metadata import PackageNotFoundError, requires
 
     try:

@@ -1,11 +1,10 @@
-"""The limits on what is read: one table, checked before anything is allocated, decoded or waited for.
+"""Limits on untrusted input: one table, checked before anything is allocated, decoded or waited for.
 
-Each is far above what ultrasound needs and far below what ends a board with 4 GB of memory.
+Each is far above what ultrasound needs and far below what exhausts a board with 4 GB of memory.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from pathlib import Path
@@ -14,93 +13,89 @@ from edgeseg.core.errors import LimitError
 
 MIB = 2**20
 
+# A model file; a U-Net of 31 million parameters has 124 MB in float32.
 MODEL_BYTES = 512 * MIB
-"""A model file; a U-Net of 31 million parameters has 124 MB in float32."""
+# The card inside a model file, unpacked.
 CARD_BYTES = MIB
-"""The card inside a model file, unpacked."""
+# All golden pairs of a model file, unpacked.
 GOLDEN_BYTES = 256 * MIB
-"""All golden pairs of a model file, unpacked."""
+# How many golden pairs a model file may hold; edgeseg writes two.
 GOLDEN_PAIRS = 64
-"""How many golden pairs a model file may hold; edgeseg writes two."""
+# Tensors or buffers of a network; a U-Net of 31 million parameters has about 150.
 TENSORS = 10_000
-"""Tensors or buffers of a network; a U-Net of 31 million parameters has about 150."""
+# Operators of a network.
 OPERATORS = 5_000
-"""Operators of a network."""
+# Dimensions of a tensor; LiteRT knows six.
 TENSOR_DIMENSIONS = 8
-"""Dimensions of a tensor; LiteRT knows six."""
+# All activations of a network together; 31 million parameters at 512x512 in float32 need 900 MiB.
 ARENA_BYTES = 1024 * MIB
-"""What all results of a network take together; 31 million parameters at 512x512 in float32 need 900 MiB."""
+# The longest side of a network's input.
 NETWORK_SIDE = 8_192
-"""The longest side of a network's input."""
+# Memory of the process that runs a network for the first time, beside the file itself.
 TRIAL_BYTES = 2048 * MIB
-"""What a network may take, beside its file, in the process that runs it for the first time."""
-CLASSES = 254
-"""What a mask of 8 bits can tell apart, with the background."""
+# The name of a class or a model.
 NAME_LETTERS = 255
-"""The name of a class or a model."""
+# Any other text on a card.
 TEXT_LETTERS = 20_000
-"""Any other text on a card."""
+# One image file.
 IMAGE_BYTES = 256 * MIB
-"""One image file."""
+# Width times height of one image or video frame; a scanner's largest screen has 8 million.
 IMAGE_PIXELS = 64_000_000
-"""Width times height of one image or video frame; a scanner's largest screen has 8 million."""
+# The longest side of one image or video frame.
 IMAGE_SIDE = 32_767
-"""The longest side of one image or video frame."""
+# One array or volume (npy, npz, NIfTI), unpacked.
 ARRAY_BYTES = 2048 * MIB
-"""One array or volume (npy, npz, NIfTI), unpacked."""
+# An array file that is mapped into memory, of which one image at a time is read.
 MAPPED_BYTES = 256 * 1024 * MIB
-"""An array file that is mapped into memory, of which one image at a time is read."""
+# Labelled images of one data folder.
 CASES = 1_000_000
-"""Labelled images of one data folder."""
+# Classes of one network or data folder: label maps have 8 bits, and 0 is the background.
 CLASSES = 255
-"""Classes of one data folder: label maps have 8 bits."""
+# Header in front of a volume's voxels (NIfTI with its extensions, MetaImage); 352 bytes are usual.
 VOLUME_HEADER_BYTES = MIB
-"""What stands in front of a volume's numbers (NIfTI with its extensions, MetaImage); 352 bytes are usual."""
+# One DICOM file; it is read frame by frame.
 DICOM_BYTES = 2048 * MIB
-"""One DICOM file; it is read frame by frame."""
+# Frames that a DICOM file may announce: 55 minutes at 30 a second.
 DICOM_FRAMES = 100_000
-"""Frames that a DICOM file may announce: 55 minutes at 30 a second."""
+# Read calls for one DICOM header: about three for each element, of which a long cine has 30,000.
 DICOM_READS = 200_000
-"""How often a DICOM header may make its reader read: some thrice for each element, of which a long cine has 30,000."""
+# The sequence of ultrasound regions in a DICOM header; a scanner writes two to ten, of some 300 bytes each.
 DICOM_SEQUENCE_BYTES = 65_536
-"""The ultrasound regions of a DICOM header; a scanner names two to ten, of some 300 bytes."""
+# One CSV or JSON file that a person or another program wrote.
 TABLE_BYTES = 64 * MIB
-"""One CSV or JSON file that a person or another program wrote."""
+# A recipe or board profile, ten times the longest; the parser's memory grows with the square of a key's length.
 TOML_BYTES = MIB // 64
-"""A recipe or a board's profile, ten times the longest; reading takes memory with the square of a key's length."""
+# One video file; it is read frame by frame.
 VIDEO_BYTES = 4 * 2**40
-"""One video file; it is read frame by frame."""
+# One compressed frame of a network stream, or the bytes between two; a JPEG of 64 million pixels has some 25 MB.
 PART_BYTES = 32 * MIB
-"""One compressed frame of a network stream, or what stands between two; a JPEG of 64 million pixels has some 25 MB."""
+# One line of a protocol or of a subprocess's answer.
 LINE_BYTES = 65_536
-"""One line of a protocol or of a subprocess's answer."""
+# Lines in front of one frame of a network stream.
 HEADER_LINES = 100
-"""Lines in front of one frame of a network stream."""
+# More is a typing error.
 EPOCHS = 100_000
-"""Passes over the training images: more is a slip of the keyboard."""
+# Images of one training step.
 BATCH = 65_536
-"""Images of a training step."""
+# Channels of one stage of a network, and its stages: `classic`, the largest named size, has 1024 and 5.
 NETWORK_WIDTH, NETWORK_STAGES = 8_192, 8
-"""Channels of one stage of a network, and its stages: `classic`, the largest named size, has 1024 and 5."""
+# Height and width of the network's input in a training; the command line allows 1024.
 TRAINED_SIDE = 4_096
-"""Height and width of the image that a network takes in a training; on the command line they end at 1024."""
+# Prune-and-train steps of one compression.
 PRUNING_STEPS = 1_000
-"""Steps of one pruning."""
+# CPU threads of one model: all are started at once, and no board has as many cores.
 THREADS = 256
-"""CPU threads of one model: each is made at once, and no board has as many cores."""
-_PIECE = 4 * MIB
+_CHUNK_BYTES = 4 * MIB
 
 
 def read_regular(path: Path, limit: int) -> bytes:
-    """Read a regular file of at most so many bytes; a FIFO, device or folder is never waited for.
-
-    Links are followed: what counts is what they lead to.
+    """Read a regular file of at most `limit` bytes; it never waits for a FIFO or device. Links are followed.
 
     Raises:
         OSError: It is not there or may not be read.
         LimitError: It is no regular file, or larger than the limit.
     """
-    # O_NONBLOCK: opening a FIFO that nobody writes to returns at once instead of waiting forever
+    # O_NONBLOCK: opening a FIFO without a writer returns at once instead of waiting forever
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         state = os.fstat(handle)
@@ -109,32 +104,34 @@ def read_regular(path: Path, limit: int) -> bytes:
         os.close(handle)
         raise
     with os.fdopen(handle, "rb") as file:
-        # as many bytes as asked for are allocated, so the limit itself is only asked for where a file has grown
+        # read() allocates as many bytes as it is asked for, so ask for the limit only where the file has grown
         data = file.read(state.st_size + 1)
         if len(data) > state.st_size:
             data += file.read(limit + 1 - len(data))
-    if len(data) > limit:  # it grew meanwhile
+    if len(data) > limit:
         raise _too_large(path, limit, len(data))
     return data
 
 
 def digest_regular(path: Path, limit: int) -> bytes:
-    """Hash (SHA-256) a regular file of at most so many bytes, piece by piece.
+    """Hash (SHA-256) a regular file of at most `limit` bytes, chunk by chunk.
 
     Raises:
         OSError: It is not there or may not be read.
         LimitError: It is no regular file, or larger than the limit.
     """
     check_regular(path, limit)
+    import hashlib  # loads OpenSSL, which no command needs to show its help
+
     digest = hashlib.sha256()
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
     return digest.digest()
 
 
 def check_regular(path: Path, limit: int) -> None:
-    """Refuse a path that another library is about to open, as `read_regular` does; a missing one is left to it."""
+    """Check a path for another library as `read_regular` does; a missing file is left to that library."""
     try:
         state = path.stat()
     except OSError:
@@ -143,7 +140,7 @@ def check_regular(path: Path, limit: int) -> None:
 
 
 def check_pixels(path: Path | str, width: int, height: int) -> None:
-    """Refuse a picture whose announced size is beyond the table, before it is decoded."""
+    """Refuse an image whose header announces more pixels than the limit, before it is decoded."""
     if not (0 < width <= IMAGE_SIDE and 0 < height <= IMAGE_SIDE and width * height <= IMAGE_PIXELS):
         raise LimitError(
             f"Expected a picture of at most {IMAGE_PIXELS // 1_000_000} million pixels in {path}, "

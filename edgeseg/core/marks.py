@@ -1,7 +1,7 @@
-"""The mark on every folder that edgeseg writes: without it nothing is deleted or replaced.
+"""The marker file of every folder that edgeseg writes: without it no folder is deleted or replaced.
 
-FOLDER/.edgeseg is there from the beginning. When the folder is whole it lists every file in it, so that a file that
-somebody else added is found, and named instead of deleted. Folders from before the mark are known by their files.
+FOLDER/.edgeseg is written first. When the folder is whole it lists every file in it, so that a file that somebody else
+added is reported instead of deleted. Folders of versions without markers are recognised by their files.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from edgeseg.core.limits import TABLE_BYTES, read_regular
 
 MARK = ".edgeseg"
 _NEW = f"{MARK}.new"
-"""A mark that is being written."""
+"""A marker that is being written."""
 _MAKER = "edgeseg"
 _LOG = logging.getLogger(__name__)
 _NAMED = 3
-"""So many of the files of others are named in a sentence."""
+"""How many foreign files a message names."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a folder's mark says."""
+    """The content of a folder's marker."""
 
     whole: bool
     files: frozenset[str] = frozenset()
-    """All that was in the folder when it was whole, as seen from it."""
+    """All files in the folder when it was whole, relative to it."""
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a folder from before the mark holds: one of the signs, and nothing but these names at its top."""
+    """How to recognise a folder without a marker: it has one of the signs, and no other names at its top."""
 
     signs: tuple[str, ...]
     names: str
     beginning: str = ""
-    """How the sign begins."""
+    """How the sign's content begins."""
 
 
 _UNMARKED = (
@@ -68,7 +68,7 @@ _UNMARKED = (
 
 
 def read_mark(folder: Path) -> Mark | None:
-    """Read a folder's mark; None where it has none, or none that edgeseg wrote."""
+    """Read a folder's marker; None where there is none, or one that edgeseg did not write."""
     try:
         value = json.loads(read_regular(folder / MARK, TABLE_BYTES))
     except (OSError, ValueError, LimitError):
@@ -80,7 +80,7 @@ def read_mark(folder: Path) -> Mark | None:
 
 
 def write_mark(folder: Path, whole: bool) -> None:
-    """Mark a folder as edgeseg's; as whole with a list of what is in it."""
+    """Write a folder's marker; for a whole folder with a list of its files."""
     files = sorted(_list_files(folder)) if whole else []
     path = folder / _NEW
     with path.open("w", encoding="utf-8") as file:
@@ -92,7 +92,7 @@ def write_mark(folder: Path, whole: bool) -> None:
 
 
 def list_foreign(folder: Path) -> list[str] | None:
-    """List what others have put into a folder of edgeseg's; None where the folder is not edgeseg's."""
+    """List files that edgeseg did not write in a folder of its own; None where the folder is not edgeseg's."""
     mark = read_mark(folder)
     if mark is None:
         return _list_foreign_unmarked(folder) if set(os.listdir(folder)) - {_NEW} else []  # noqa: PTH208 - names alone
@@ -100,7 +100,7 @@ def list_foreign(folder: Path) -> list[str] | None:
 
 
 def refuse_foreign(folder: Path, hint: str = "Move it away, or name another --out.") -> None:
-    """Refuse to delete or replace a folder that edgeseg did not write, or that holds what others have put there."""
+    """Refuse to delete or replace a folder that edgeseg did not write, or that holds foreign files."""
     if folder.is_symlink() or not folder.is_dir():
         raise OutputError(f"Expected a folder of edgeseg's to replace at {folder}, got something else.", hint)
     foreign = list_foreign(folder)
@@ -116,10 +116,10 @@ def refuse_foreign(folder: Path, hint: str = "Move it away, or name another --ou
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder that edgeseg wrote, if it is there; the mark goes last, so that an interruption can be gone on.
+    """Remove a folder that edgeseg wrote, if it exists; the marker goes last, so that an interrupted removal can go on.
 
     Raises:
-        OutputError: It is not edgeseg's, or holds what others have put there.
+        OutputError: It is not edgeseg's, or holds foreign files.
         OSError: It cannot be removed.
     """
     if not folder.is_symlink() and not folder.exists():
@@ -130,13 +130,14 @@ def remove_folder(folder: Path) -> None:
             shutil.rmtree(path)
         elif path.name != MARK:
             path.unlink()
+    # last: without its marker a half-removed folder could not be removed again
     (folder / MARK).unlink(missing_ok=True)
     folder.rmdir()
 
 
 @contextmanager
 def held_folder(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing into a folder within the block; the lock goes with its process."""
+    """Lock a folder against other edgeseg processes within the block; the lock ends with its process."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,6 +148,7 @@ def held_folder(folder: Path) -> Iterator[None]:
             "Wait until it has ended, or name another --out.",
         ) from error
     except OSError:
+        # some network file systems
         _LOG.debug("no locks on the disk of %s", folder)
     try:
         yield
@@ -155,7 +157,7 @@ def held_folder(folder: Path) -> Iterator[None]:
 
 
 def _list_files(folder: Path) -> set[str]:
-    """List files and links below a folder, without its own mark; links are not followed."""
+    """List files and links below a folder without its marker; links are not followed."""
     found = set()
     for place, folders, files in os.walk(folder):
         links = [name for name in folders if Path(place, name).is_symlink()]

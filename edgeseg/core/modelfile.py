@@ -1,6 +1,6 @@
-"""The one file that crosses to the device: a plain .tflite with the card and golden pairs in a zip behind it.
+"""The model file: a plain .tflite with card, golden pairs and a seal in a zip appended to it.
 
-An ONNX model that was exported from one carries both among its metadata. A seal over all of it stands last.
+An ONNX model that was exported from one carries the same in its metadata. The seal is a hash over all other parts.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import base64
 import dataclasses
 import hashlib
 import io
+import logging
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,38 +19,47 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.archive import Archive, pack_archive, read_archive, split_onnx
+from edgeseg.core.archive import Archive, pack_archive, read_archive
 from edgeseg.core.card import SCHEMA, SEALED_SCHEMA, Card, card_from_json, card_to_json
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.files import write_bytes
 from edgeseg.core.flatbuffer import is_flatbuffer
 from edgeseg.core.limits import CARD_BYTES, GOLDEN_BYTES, MIB, MODEL_BYTES, TABLE_BYTES, read_regular
 from edgeseg.core.schema import parse_json
-from edgeseg.core.signature import NetworkEnd, NetworkEnds, check_ends, read_onnx_network_ends, read_tflite_ends
+from edgeseg.core.signature import (
+    NetworkSignature,
+    TensorSpec,
+    check_signature,
+    read_onnx_signature,
+    read_tflite_signature,
+    split_onnx_metadata,
+)
 
+_LOG = logging.getLogger(__name__)
 CARD_NAME, SEAL_NAME = "edgeseg.json", "edgeseg.seal"
+# Metadata key of the golden pairs in an ONNX file.
 GOLDEN_KEY = "golden"
-"""Where golden pairs stand in the metadata of an ONNX file."""
+# Limits for the seal, which has 65 bytes, and for the header of an .npy array.
 SEAL_BYTES = 100
 _HEADER_BYTES = 1024
+# The file of a run, the report of a compression beside its files, and the folder that a search picked.
 RUN_FILE, COMPRESSION, PICK = "model.tflite", "compress.json", "pick"
-"""A run's file, the figures of a compression beside its files, and the folder of what a search picked."""
+# The float model beside the files that were compressed from it.
 PARENT_FILE = "float32.tflite"
-"""The float file that lies beside those that were made from it."""
 ENDINGS = (".tflite", ".onnx")
-_MOST_NAMED = 6
+_MOST_LISTED = 6
 
+# The header of an .npy file, version 1.0, as numpy writes it for C-ordered arrays.
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '([<|][a-z]\d)', 'fortran_order': False, 'shape': \(([\d, ]*)\), \} *\n", re.DOTALL
 )
-"""What numpy writes in front of the numbers of an array."""
+# Files whose missing seal was reported: once is enough.
 _noticed: set[Path] = set()
-"""Files of which was said that they have no seal: once is enough."""
 
 
 @dataclass(frozen=True)
 class GoldenPair:
-    """An input tensor and the output that this file gave for it when it was made."""
+    """An input tensor and the output that the network gave for it when the file was written."""
 
     input: NDArray[Any]
     output: NDArray[Any]
@@ -73,7 +82,7 @@ class ModelFile:
 
     @property
     def sealed(self) -> bool:
-        """Say whether card and golden pairs are proved to be those that were written with the network."""
+        """Say whether a seal proves that card, golden pairs and network were written together."""
         return self.card.schema >= SEALED_SCHEMA
 
 
@@ -90,7 +99,7 @@ def pack_model(flatbuffer: bytes, card: Card, golden: tuple[GoldenPair, ...] = (
 
 
 def pack_metadata(bare: bytes, card: Card, golden: tuple[GoldenPair, ...] = ()) -> dict[str, str]:
-    """Put the card, the golden pairs and the seal over all of it into texts, for the metadata of an ONNX file."""
+    """Encode card, golden pairs and seal as texts for the metadata of an ONNX file."""
     pairs = base64.b64encode(pack_archive(_pack_arrays(golden), 0)) if golden else b""
     contents = {CARD_NAME: _complete_card(bare, card, golden), GOLDEN_KEY: pairs}
     contents[SEAL_NAME] = make_seal(bare, contents)
@@ -98,18 +107,20 @@ def pack_metadata(bare: bytes, card: Card, golden: tuple[GoldenPair, ...] = ()) 
 
 
 def make_seal(network: bytes, contents: Mapping[str, bytes]) -> bytes:
-    """Make the hash over a network and all that stands beside it.
+    """Hash a network together with all parts beside it.
 
-    It tells damage and patchwork from what was written as one. Whoever writes a file can seal it: it names no author.
+    The seal shows damage and exchanged parts. It is no signature: whoever writes a file can seal it.
     """
+    # lengths and names are hashed as well, so that no bytes can move from one part to the next
     seal = hashlib.sha256(b"edgeseg seal\n")
     for name, content in {"network": network, **contents}.items():
         seal.update(f"{name} {len(content)} {hashlib.sha256(content).hexdigest()}\n".encode())
     return seal.hexdigest().encode() + b"\n"
 
 
-def read_model(path: Path) -> ModelFile:
+def read_model(path: str | Path) -> ModelFile:
     """Read a model file and refuse one that is damaged, bare, of a newer schema, or whose parts do not fit."""
+    path = Path(path)
     data = _read_bytes(path)
     try:
         model = _read_onnx(path, data) if path.suffix.lower() == ".onnx" else _read_tflite(path, data)
@@ -119,14 +130,14 @@ def read_model(path: Path) -> ModelFile:
             "Copy the file again, or write it again with edgeseg compress.",
         ) from error
     if not model.sealed:
-        _tell_unsealed(path)
+        _warn_unsealed(path)
     return model
 
 
 def _read_tflite(path: Path, data: bytes) -> ModelFile:
     if not is_flatbuffer(data):
         raise ModelFileError(
-            f"Expected a .tflite file, got {path}, which is none.", "Give a file that edgeseg compress wrote."
+            f"Expected a .tflite file, got another kind of file: {path}.", "Give a file that edgeseg compress wrote."
         )
     archive = read_archive(data)
     if archive is None or CARD_NAME not in archive.entries:
@@ -134,29 +145,30 @@ def _read_tflite(path: Path, data: bytes) -> ModelFile:
     text = archive.entries[CARD_NAME].unpack(CARD_BYTES)
     card = card_from_json(text.decode("utf-8"), str(path))
     flatbuffer = data[: archive.start]
+    # the cheap checks come first: nothing is unpacked for a network that is not the card's
     _check_hash(path, flatbuffer, card)
-    ends = read_tflite_ends(flatbuffer)
-    check_ends(card, ends, path)
+    signature = read_tflite_signature(flatbuffer)
+    check_signature(card, signature, path)
     names = [name for name in archive.entries if name not in (CARD_NAME, SEAL_NAME)]
     pairs = _count_pairs(card, names)
     _check_names(card, list(archive.entries), [CARD_NAME, *_name_arrays(pairs)])
-    arrays = _unpack_arrays(archive, _name_arrays(pairs), ends)
+    arrays = _unpack_arrays(archive, _name_arrays(pairs), signature)
     if card.schema >= SEALED_SCHEMA:
         seal = archive.entries[SEAL_NAME].unpack(SEAL_BYTES)
         _check_seal(seal, flatbuffer, {CARD_NAME: text, **arrays}, archive.canonical)
-    return ModelFile(path, flatbuffer, card, _pair_up(arrays, _name_arrays(pairs), ends))
+    return ModelFile(path, flatbuffer, card, _pair_up(arrays, _name_arrays(pairs), signature))
 
 
 def _read_onnx(path: Path, data: bytes) -> ModelFile:
-    if is_flatbuffer(data):  # what a file is called and what a runtime would take it for must be the same
+    if is_flatbuffer(data):  # the name would say ONNX, and a TFLite runtime would run it
         raise ValueError("expected an ONNX model, got a TFLite flatbuffer")
-    bare, entries = split_onnx(data)
+    bare, entries = split_onnx_metadata(data)
     if CARD_NAME not in entries:
         raise _no_card(path)
     card = card_from_json(entries[CARD_NAME], str(path))
     _check_hash(path, bare, card)
-    ends = read_onnx_network_ends(bare)
-    check_ends(card, ends, path)
+    signature = read_onnx_signature(bare)
+    check_signature(card, signature, path)
     _check_names(card, list(entries), [CARD_NAME, GOLDEN_KEY])
     archive = _read_golden(entries[GOLDEN_KEY])
     names = list(archive.entries)
@@ -164,20 +176,20 @@ def _read_onnx(path: Path, data: bytes) -> ModelFile:
     wanted = _name_arrays(pairs) if card.schema >= SEALED_SCHEMA else _name_numpy_arrays(pairs)
     if sorted(names) != sorted(wanted):
         raise ValueError(f"expected {len(wanted)} arrays of golden pairs, got {', '.join(names)[:200]}")
-    arrays = _unpack_arrays(archive, wanted, ends)
+    arrays = _unpack_arrays(archive, wanted, signature)
     if card.schema >= SEALED_SCHEMA:
         contents = {name: entries[name].encode("utf-8") for name in (CARD_NAME, GOLDEN_KEY)}
         _check_seal(entries[SEAL_NAME].encode("utf-8"), bare, contents, archive.canonical)
-    return ModelFile(path, data, card, _pair_up(arrays, wanted, ends))
+    return ModelFile(path, data, card, _pair_up(arrays, wanted, signature))
 
 
 def _read_golden(text: str) -> Archive:
-    """Read the zip of golden pairs out of an ONNX file's metadata, where an empty text stands for none."""
+    """Decode the zip of golden pairs from an ONNX file's metadata; an empty text is an empty zip."""
     if not text:
         return Archive(0, {}, canonical=True)
     archive = read_archive(base64.b64decode(text, validate=True))
     if archive is None or archive.start:
-        raise ValueError("expected golden pairs, got what is none")
+        raise ValueError("expected a zip of golden pairs, got other bytes")
     return archive
 
 
@@ -198,14 +210,14 @@ def _no_card(path: Path) -> ModelFileError:
     )
 
 
-def _tell_unsealed(path: Path) -> None:
-    """Say once what is not known of a file that an edgeseg without seals wrote."""
+def _warn_unsealed(path: Path) -> None:
+    """Warn once about a file that was written before files had seals."""
     if path not in _noticed:
         _noticed.add(path)
-        print(
-            f"edgeseg: {path} was written before files had a seal: whether its card and golden pairs were changed "
-            "since is not verified.\n  Renew it: write it again with edgeseg compress or edgeseg train.",
-            file=sys.stderr,
+        _LOG.warning(
+            "%s was written before files had a seal: whether its card and golden pairs were changed since is not "
+            "verified.\n  Renew it: write it again with edgeseg compress or edgeseg train.",
+            path,
         )
 
 
@@ -225,7 +237,7 @@ def _check_seal(seal: bytes, network: bytes, contents: Mapping[str, bytes], cano
 
 
 def _count_pairs(card: Card, names: Sequence[str]) -> int:
-    """Count the golden pairs by the arrays that are there, and hold the count against a card that tells it."""
+    """Count the golden pairs in the file, and check the count against the card."""
     pairs = (len(names) + 1) // 2
     if card.schema >= SEALED_SCHEMA and pairs != card.golden_pairs:
         raise ValueError(f"expected {card.golden_pairs} golden pairs as the card says, got {pairs}")
@@ -233,7 +245,7 @@ def _count_pairs(card: Card, names: Sequence[str]) -> int:
 
 
 def _check_names(card: Card, found: list[str], wanted: list[str]) -> None:
-    """Refuse what is missing and what is too much; only sealed files must keep the order, which then costs nothing."""
+    """Refuse missing and additional parts; sealed files must keep the order as well."""
     if card.schema >= SEALED_SCHEMA:
         if found != [*wanted, SEAL_NAME]:
             raise ValueError(f"expected {', '.join((*wanted, SEAL_NAME))}, got {', '.join(found)[:400]}")
@@ -252,7 +264,7 @@ def _name_arrays(pairs: int) -> list[str]:
 
 
 def _name_numpy_arrays(pairs: int) -> list[str]:
-    """Name the arrays as numpy's own archives did in ONNX files without a seal."""
+    """Name the arrays of ONNX files without a seal, which numpy.savez wrote."""
     return [f"{end}_{number}.npy" for number in range(pairs) for end in ("input", "output")]
 
 
@@ -261,17 +273,17 @@ def _pack_arrays(golden: tuple[GoldenPair, ...]) -> dict[str, bytes]:
     return dict(zip(_name_arrays(len(golden)), arrays, strict=True))
 
 
-def _unpack_arrays(archive: Archive, names: Sequence[str], ends: NetworkEnds) -> dict[str, bytes]:
-    """Unpack arrays that are no larger than the network's ends, whatever they announce."""
-    limits = [end.bytes + _HEADER_BYTES for _ in names[::2] for end in (ends.input, ends.output)]
+def _unpack_arrays(archive: Archive, names: Sequence[str], signature: NetworkSignature) -> dict[str, bytes]:
+    """Unpack arrays that are no larger than the network's input and output, whatever they announce."""
+    limits = [end.bytes + _HEADER_BYTES for _ in names[::2] for end in (signature.input, signature.output)]
     if sum(limits) > GOLDEN_BYTES:
         raise ValueError(f"expected at most {GOLDEN_BYTES // MIB} MiB of golden pairs, got {sum(limits) // MIB}")
     return {name: archive.entries[name].unpack(limit) for name, limit in zip(names, limits, strict=True)}
 
 
-def _pair_up(arrays: Mapping[str, bytes], names: Sequence[str], ends: NetworkEnds) -> tuple[GoldenPair, ...]:
+def _pair_up(arrays: Mapping[str, bytes], names: Sequence[str], signature: NetworkSignature) -> tuple[GoldenPair, ...]:
     return tuple(
-        GoldenPair(_bytes_to_array(arrays[source], ends.input), _bytes_to_array(arrays[sink], ends.output))
+        GoldenPair(_bytes_to_array(arrays[source], signature.input), _bytes_to_array(arrays[sink], signature.output))
         for source, sink in zip(names[::2], names[1::2], strict=True)
     )
 
@@ -282,32 +294,33 @@ def _array_to_bytes(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _bytes_to_array(data: bytes, end: NetworkEnd) -> NDArray[Any]:
-    """Read an array of the type and shape that the network has there; numpy would believe any header."""
+def _bytes_to_array(data: bytes, tensor: TensorSpec) -> NDArray[Any]:
+    """Parse an .npy array that must have the tensor's type and shape; numpy.load would believe any header."""
     header = _HEADER.match(data[:_HEADER_BYTES])
     if header is None or int.from_bytes(data[8:10], "little") != header.end() - 10:
         raise ValueError("expected a golden pair as numpy writes arrays of numbers, got something else")
     dtype = np.dtype(header[1].decode("ascii"))
     shape = tuple(int(size) for size in header[2].split(b",") if size.strip())
-    if (dtype.name, shape) != (end.numbers.dtype, end.shape) or len(data) - header.end() != end.bytes:
+    if (dtype.name, shape) != (tensor.quantisation.dtype, tensor.shape) or len(data) - header.end() != tensor.bytes:
         raise ValueError(
-            f"expected golden pairs of {end.describe()}, got {dtype.name} {'x'.join(map(str, shape))[:80]}"
+            f"expected golden pairs of {tensor.describe()}, got {dtype.name} {'x'.join(map(str, shape))[:80]}"
         )
     return np.frombuffer(data, dtype, offset=header.end()).reshape(shape).copy()
 
 
 def find_model(path: Path) -> Path:
-    """Find the model file that is meant by a path: a file is meant itself, a folder means its run's or chosen file.
+    """Resolve a path to a model file: a file is returned as it is, a folder by its run's or chosen file.
 
     Args:
-        path: A model file, or a folder that edgeseg train, compress, search or demo wrote. What is not there is left
-            to be refused when it is read.
+        path: A model file, or a folder that edgeseg train, compress, search or demo wrote. A missing one is returned,
+            and refused when it is read.
 
     Raises:
-        ModelFileError: The folder holds no model file, or several of which none is meant more than another.
+        ModelFileError: The folder holds no model file, or several without a choice among them.
     """
     if not path.is_dir():
         return path
+    # the report of a compression comes first: its folder holds several models, and one of them was chosen
     if (path / COMPRESSION).is_file():
         return _find_chosen(path)
     if (path / RUN_FILE).is_file():
@@ -318,7 +331,7 @@ def find_model(path: Path) -> Path:
 
 
 def _find_chosen(folder: Path) -> Path:
-    """Read which of the files a compression chose; only a file in that very folder is taken."""
+    """Read which file a compression chose; a path in the report is reduced to its name in this folder."""
     place = folder / COMPRESSION
     try:
         report: Any = parse_json(read_regular(place, TABLE_BYTES).decode("utf-8"))
@@ -326,12 +339,12 @@ def _find_chosen(folder: Path) -> Path:
         name = files[str(report["chosen"])]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelFileError(
-            f"Expected {place} to name the chosen file, got what does not.", _hint(_list_models(folder))
+            f"Expected {place} to name the chosen file, got no valid name.", _hint(_list_models(folder))
         ) from error
     chosen = folder / Path(name).name
     if not chosen.is_file():
         raise ModelFileError(
-            f"Expected {chosen.name} in {folder}, which {COMPRESSION} names as chosen, got no such file.",
+            f"Expected {chosen.name} in {folder}, which {COMPRESSION} names as chosen, but it is missing.",
             _hint(_list_models(folder)),
         )
     return chosen
@@ -351,5 +364,5 @@ def _take_only(folder: Path, found: list[Path]) -> Path:
 def _hint(found: list[Path]) -> str:
     if not found:
         return "Name a .tflite file, or a folder that edgeseg train or compress wrote."
-    more = f" or another of {len(found)}" if len(found) > _MOST_NAMED else ""
-    return f"Name one: {', '.join(str(file) for file in found[:_MOST_NAMED])}{more}."
+    more = f" or another of {len(found)}" if len(found) > _MOST_LISTED else ""
+    return f"Name one: {', '.join(str(file) for file in found[:_MOST_LISTED])}{more}."

@@ -1,7 +1,11 @@
-"""The one progress bar: what is done, how far, and how long it still takes."""
+"""The one progress bar: what is done, how far, and how long it still takes.
+
+A program that uses edgeseg as a library sees no bar: progress goes to the logger of this module at the level INFO.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,20 +21,29 @@ LINES, LINE_SECONDS, SILENT_SECONDS = 10, 2.0, 300.0
 SPEED_SECONDS = 600.0
 """Over how long the speed is averaged; in less time, steps that take a minute would have none."""
 _DRAWN: ContextVar[Progress | None] = ContextVar("drawn", default=None)
+_BARS: ContextVar[bool] = ContextVar("bars", default=False)
+_LOG = logging.getLogger(__name__)
 
 
 def ignore(note: str) -> None:
     """Take a step of progress that nobody watches."""
 
 
+def allow_bars(allowed: bool) -> None:
+    """Say whether progress may be drawn on stderr where that is a terminal; the command line allows it."""
+    _BARS.set(allowed)
+
+
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Advance]:
-    """Show progress on stderr while the block runs; the yielded call goes one step on and says what is new.
+    """Show progress while the block runs; the yielded call goes one step on and says what is new.
 
-    A terminal gets a bar with the time left, and one more below it for what runs inside the block; a log file gets a
-    line for every tenth of the way, where that takes long, and every five minutes, where it takes very long.
+    Where bars are allowed, a terminal gets one with the time left, and one more below it for what runs inside the
+    block. Otherwise a line is logged for every tenth of the way, where that takes long, and every five minutes, where
+    it takes very long.
     """
-    with _draw_bar(title, total) if sys.stderr.isatty() else _write_lines(title, total) as advance:
+    draws = _BARS.get() and sys.stderr.isatty()
+    with _draw_bar(title, total) if draws else _log_lines(title, total) as advance:
         yield advance
 
 
@@ -69,7 +82,7 @@ def _open_display() -> Iterator[Progress]:
 
 
 @contextmanager
-def _write_lines(title: str, total: int) -> Iterator[Advance]:
+def _log_lines(title: str, total: int) -> Iterator[Advance]:
     done, start, last = 0, monotonic(), monotonic()
 
     def advance(note: str) -> None:
@@ -81,6 +94,6 @@ def _write_lines(title: str, total: int) -> Iterator[Advance]:
             last = monotonic()
             took = last - start
             left = f", about {took / done * (total - done):.0f} s left" if done < total else ""
-            print(f"{title}: {done}/{total} after {took:.0f} s{left}  {note}".rstrip(), file=sys.stderr, flush=True)
+            _LOG.info("%s", f"{title}: {done}/{total} after {took:.0f} s{left}  {note}".rstrip())
 
     yield advance

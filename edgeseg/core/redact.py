@@ -1,6 +1,6 @@
-"""Keep secrets out of what people and files are told: one rule for messages, reports, pages and native output.
+"""Redact secrets and control characters in everything that edgeseg prints, reports or writes.
 
-It hides rather too much than too little: in `rtsp://a:b@c/d@e` nobody can say which @ ends the password.
+Redaction rather hides too much than too little: in `rtsp://a:b@c/d@e` it is unknown which @ ends the password.
 """
 
 from __future__ import annotations
@@ -9,56 +9,29 @@ import re
 import unicodedata
 from urllib.parse import quote, unquote
 
-_KEPT = "\n\t"
-_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Turn the reading direction of what follows, so that a name reads as another one."""
+# Replaces a secret.
 HIDDEN = "***"
 QUOTES = ("'", '"')
+# Embeddings, overrides and isolates reverse the text behind them, so that a name reads as another one (CVE-2021-42574).
+_BIDI_CONTROLS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+# Names of secrets anywhere in a key, before an equals sign or a colon, as in `password: x`.
 _STRONG = (
     *("password", "passwd", "passwort", "passphrase", "passcode", "kennwort", "pwd", "pw", "secret", "token"),
     *("credential", "credentials", "apikey", "accesskey", "privatekey", "jwt", "authorization", "cookie"),
 )
-"""Names of secrets wherever they stand in a name, and before a colon too, as in `password: x`."""
+# Names of secrets at the end of a key, before an equals sign only: `key: value` is ordinary English.
 _WEAK = (
     *("pass", "key", "auth", "sig", "signature", "session", "sessionid", "sid", "nonce"),
     *("user", "username", "userid", "usr", "uid", "login", "proxyid", "jsessionid", "phpsessid"),
     *("loginuse", "loginpas"),  # of cheap network cameras
 )
-"""Names of secrets at the end of a name before an equals sign: `key: value` is ordinary English."""
+# The value of an HTTP header goes on to the end of its line: "Authorization: Basic abc="
 _WHOLE_LINE = ("authorization", "cookie")
+# How often an address inside an address may be percent-encoded.
 _MOST_ENCODINGS = 4
-"""How often an address inside an address may be percent-encoded."""
 _NAME = r"[A-Za-z0-9_.%-]"
-REPLACEMENT = "\ufffd"
-
-
-def can_be_written(name: str) -> bool:
-    """Say whether a name can stand in a table: UTF-8, and no character that moves a terminal's cursor."""
-    return not any(_is_harmful(character) for character in name)
-
-
-def show_name(name: str) -> str:
-    """Write a name on one line, whatever it is made of."""
-    return "".join(_escape(character) if _is_harmful(character) else character for character in name)
-
-
-def make_printable(text: str) -> str:
-    """Escape what no terminal or file should be sent: control characters, and the bytes of names that are not UTF-8."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_escape(c) if _is_harmful(c) and c not in _KEPT else c for c in text)
-
-
-def _is_harmful(character: str) -> bool:
-    return character in _TURNING or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
-
-
 _ANYWHERE = tuple(name for name in _STRONG if len(name) > 4)
-# the look-behind keeps the search linear in a long run of letters
+# The look-behind keeps the search linear in a long run of letters
 _KEY = re.compile(
     rf"(?<!{_NAME})(?P<key>{_NAME}+)(?:\[\w{{0,32}}\]|\])?\\{{0,3}}(?P<closing>[\"']?)"  # key[0], form[key], \"key\"
     r"[ \t]{0,4}(?P<sign>[=:]>?)=?[ \t]{0,4}\\{0,3}"
@@ -75,17 +48,14 @@ _VALUE = re.compile(
 _LINE = re.compile(r"[^\n]*")
 _WORD = re.compile(r"[^ \t\n]+")
 _SCHEME_AND_SECRET = re.compile(r"\b(basic|bearer)[ \t]+(?=[\w.~+/=-]*[\d=+/])[\w.~+/=-]{6,}", re.IGNORECASE)
-# a password with a space: what stands behind the colon is no port
+# A password with a space in it; a number behind the colon is a port and no password.
 _SPACED_USER = re.compile(r"://[^ \t\n/@:?#\[\]]*:(?!\d{1,5}(?:[/?#\s,.;:)'\"]|$))[^\n@]{0,200}@")
 _BAD_PORT = re.compile(r"://[^/?#\[\]]*:(?!\d{0,5}(?:[/?#,.;:)'\"]|$)).*")
 _SEGMENT = re.compile(rf"(/(?:{'|'.join(_ANYWHERE)})/)[^/?#&]+", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
-    """Leave out names, passwords, tokens and keys, wherever they stand in a text, and escape what is no text.
-
-    Done twice, it changes nothing more.
-    """
+    """Hide user names, passwords, tokens and keys in a text, and escape control characters; idempotent."""
     text = text.replace("\r\n", "\n")
     return make_printable(_WORD.sub(lambda word: _hide_encoded(word[0]), _hide(text)))
 
@@ -160,7 +130,7 @@ def _match_end(pattern: re.Pattern[str], text: str, start: int) -> int:
 
 
 def _hide_user(word: str) -> str:
-    """Leave out what stands before the last @ of an address, with or without its scheme."""
+    """Remove everything before the last @ of an address, with or without a scheme."""
     head, mark, rest = word.partition("://")
     if mark:
         rest = rest.rpartition("@")[2] if "@" in rest else rest
@@ -172,20 +142,38 @@ def _hide_user(word: str) -> str:
     return f"{before[:start]}{HIDDEN}@{host}"
 
 
-_HARMFUL = re.compile(
-    "[\x00-\x1f\x7f-\x9f"  # control characters, among them the escape that terminals obey
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of writing
-    "\u2028\u2029"  # line ends that few programs know
-    "\ud800-\udfff]"  # halves of characters, which cannot be printed
-)
+def make_printable(text: str, keep: str = "\n\t") -> str:
+    """Escape control characters, and bytes that are not UTF-8; a terminal would obey the first.
+
+    Args:
+        text: What is to be printed or written into a file.
+        keep: Control characters that stay as they are.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape(c) if _is_control(c) and c not in keep else c for c in text)
 
 
-def make_harmless(text: str) -> str:
-    """Put a replacement character in place of what a terminal would obey instead of showing it."""
-    return _HARMFUL.sub(REPLACEMENT, text)
+def show_name(name: str) -> str:
+    """Write a name on one line: line ends in it are escaped, too."""
+    return make_printable(name, keep="")
 
 
-def make_line(error: object, letters: int = 400) -> str:
-    """Put what a library said into one harmless line of bounded length, to stand inside a sentence."""
-    line = make_harmless(" ".join(str(error).split())).rstrip(" .") or "it gave no reason"
+def is_printable(name: str) -> bool:
+    """Say whether a name can stand in a table as it is: UTF-8 without control characters."""
+    return show_name(name) == name
+
+
+def to_one_line(error: object, letters: int = 400) -> str:
+    """Shorten a library's message to one printable line that fits into a sentence."""
+    line = show_name(" ".join(str(error).split())).rstrip(" .") or "it gave no reason"
     return line if len(line) <= letters else f"{line[:letters]}..."
+
+
+def _is_control(character: str) -> bool:
+    # Cc: control characters, Cs: surrogates (Python's mark for bytes that are not UTF-8), Zl and Zp: line separators
+    return character in _BIDI_CONTROLS or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

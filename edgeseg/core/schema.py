@@ -1,4 +1,7 @@
-"""Turn JSON and TOML tables into frozen dataclasses, with a sentence where they do not fit."""
+"""Schemas: frozen dataclasses from JSON and TOML tables, checked by their type annotations, and strict JSON.
+
+A few functions of our own instead of pydantic or msgspec: each would be one more package on every board.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,24 @@ from typing import Any, TypeVar
 from edgeseg.core.limits import TABLE_BYTES, read_regular
 
 T = TypeVar("T")
-_HUGE = 2**1023
-"""Whole numbers from here on are no float."""
-_SHOWN = 120
-"""How many letters of a value a message shows."""
+# Larger integers do not fit into a float of 64 bits.
+_FLOAT_LIMIT = 2**1023
+# Letters of a value that a message shows.
+_SHOWN_LETTERS = 120
+# Nesting of tables and lists; a card needs four levels.
 DEPTH = 32
-"""How deep tables and lists may lie in one another; a card needs four."""
+# Digits of an integer; more would not fit 64 bits, and Python parses them in quadratic time.
 DIGITS = 18
-"""How many digits a whole number may have; more would not fit 64 bits."""
+# A string without end is skipped as a whole: to search again from every quote in it would take hours.
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{\]}]', re.DOTALL)
 
 
 class SchemaError(ValueError):
-    """A value does not fit the field it was given for; the caller says in which file."""
+    """A value does not fit its field; the caller adds the file's name."""
 
 
 def to_plain(value: Any) -> Any:
-    """Turn dataclasses and tuples into what JSON can hold."""
+    """Turn dataclasses and tuples into the types that JSON has."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -45,9 +50,9 @@ def from_plain(cls: type[T], data: Any, where: str = "", allow_unknown: bool = F
 
     Args:
         cls: The dataclass to build.
-        data: The table as JSON or TOML gave it.
-        where: The path of this table, for messages.
-        allow_unknown: Whether fields that the dataclass does not have are passed over.
+        data: The table as JSON or TOML was parsed.
+        where: The path of this table inside the file, for messages.
+        allow_unknown: Whether fields that the dataclass does not have are ignored.
 
     Raises:
         SchemaError: A field is missing, unknown or of the wrong type.
@@ -57,7 +62,9 @@ def from_plain(cls: type[T], data: Any, where: str = "", allow_unknown: bool = F
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(data) - set(fields))
     if unknown and not allow_unknown:
-        raise SchemaError(f"unknown field {_join(where, str(unknown[0])[:_SHOWN])} (known: {', '.join(fields)})")
+        raise SchemaError(
+            f"unknown field {_join(where, str(unknown[0])[:_SHOWN_LETTERS])} (known: {', '.join(fields)})"
+        )
     hints = typing.get_type_hints(cls)
     given = {name: _fit(hints[name], data[name], _join(where, name), allow_unknown) for name in fields if name in data}
     for name, field in fields.items():
@@ -108,7 +115,7 @@ def _fit_tuple(args: tuple[Any, ...], value: Any, where: str, allow_unknown: boo
 def _fit_scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is Any:
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < _HUGE:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < _FLOAT_LIMIT:
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise SchemaError(f"expected {hint.__name__} for {where}, got {_show(value)}")
@@ -116,44 +123,40 @@ def _fit_scalar(hint: Any, value: Any, where: str) -> Any:
 
 
 def _show(value: Any) -> str:
-    """Write a value down for a message; of a long one only the beginning."""
-    text = repr(value) if not isinstance(value, int) or abs(value) < 10**_SHOWN else "a huge number"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    """Write a value for a message; a long one is cut."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**_SHOWN_LETTERS else "a huge number"
+    return text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}..."
 
 
 def _join(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
 
 
-# a string without end is passed over as a whole: to begin anew behind every quote in it would take hours
-_MARKS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{\]}]', re.DOTALL)
-
-
 def parse_json(text: str) -> Any:
-    """Parse JSON strictly.
+    """Parse JSON strictly: no repeated keys, no NaN or infinity, bounded depth and numbers.
 
     Raises:
-        ValueError: It is no JSON, or holds what no file of edgeseg's holds.
+        ValueError: It is no JSON, or breaks one of these rules.
     """
     _check_depth(text)
     try:
         return json.loads(
             text,
             object_pairs_hook=_build_table,
-            parse_int=_read_whole,
-            parse_float=_read_real,
+            parse_int=_parse_int,
+            parse_float=_parse_float,
             parse_constant=_refuse_constant,
         )
-    except RecursionError as error:  # the caller itself lies deep already
+    except RecursionError as error:  # the caller's own stack may be deep already
         raise ValueError("expected JSON of a few levels, got more than can be read here") from error
 
 
 def _check_depth(text: str) -> None:
-    """Count brackets before the parser, which would run out of stack, sees them."""
+    """Count brackets before the parser sees them: it recurses and would run out of stack."""
     depth = 0
-    for mark in _MARKS.finditer(text):
-        sign = text[mark.start()]
-        depth += (sign in "[{") - (sign in "]}")
+    for match in _BRACKETS.finditer(text):
+        character = text[match.start()]
+        depth += (character in "[{") - (character in "]}")
         if depth > DEPTH:
             raise ValueError(f"expected tables and lists of at most {DEPTH} levels, got more")
 
@@ -167,13 +170,13 @@ def _build_table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _read_whole(text: str) -> int:
+def _parse_int(text: str) -> int:
     if len(text.lstrip("-")) > DIGITS:
         raise ValueError(f"expected whole numbers of at most {DIGITS} digits, got one of {len(text)}")
     return int(text)
 
 
-def _read_real(text: str) -> float:
+def _parse_float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"expected finite numbers, got {text[:40]}")
@@ -190,7 +193,7 @@ def read_json_table(path: Path) -> dict[str, Any]:
     Raises:
         OSError: It is not there or may not be read.
         LimitError: It is no regular file, or far too large.
-        SchemaError: It holds something else than a table in JSON; the caller says what was expected.
+        SchemaError: It is no JSON table; the caller adds what was expected.
     """
     try:
         table = parse_json(read_regular(path, TABLE_BYTES).decode("utf-8"))

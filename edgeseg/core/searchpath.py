@@ -1,37 +1,36 @@
-"""Where Python may look for modules: never in the working folder only because a command was started there.
+"""Python's module search path without the working folder, where a stranger's `numpy.py` may lie.
 
-Imports `os` and `sys` alone, which Python has loaded by then: anything else could come from that very folder.
+This module imports `os` and `sys` alone, which Python has loaded already: anything else could come from that folder.
 """
 
 import os
 import sys
 
+# The folder from which edgeseg itself was loaded.
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-"""The folder that edgeseg itself was loaded from."""
 _PACKAGES = ("site-packages", "dist-packages")
 
 
 def list_trusted() -> list[str]:
     """List Python's search path, absolute, without the working folder.
 
-    `python -m`, a prompt and an empty part of PYTHONPATH put the working folder there, where a stranger's `numpy.py`
-    may lie. It stays where somebody named it in full in PYTHONPATH, where edgeseg itself or Python's own library lies
-    in it, and where packages are installed into it.
+    `python -m`, a prompt and an empty part of PYTHONPATH add the working folder. It stays if PYTHONPATH names it in
+    full, if it holds edgeseg or Python's own library, or if it is a site-packages folder.
     """
     return [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str) and _is_trusted(entry)]
 
 
 def forget_working_folder() -> None:
-    """Take the working folder off this process's search path."""
+    """Remove the working folder from this process's search path."""
     sys.path[:] = list_trusted()
 
 
-def trusted_surroundings() -> dict[str, str]:
-    """Give this process's variables for a Python to be started: only full paths stay in PYTHONPATH."""
+def trusted_environment() -> dict[str, str]:
+    """Return the environment for a child Python: only absolute paths stay in PYTHONPATH."""
     named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     kept = [entry for entry in named if os.path.isabs(entry)]
     others = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    # from 3.11 on it keeps the working folder off the path of whatever that Python starts
+    # PYTHONSAFEPATH (from 3.11) is inherited by every Python that the child starts
     return others | ({"PYTHONPATH": os.pathsep.join(kept)} if kept else {}) | {"PYTHONSAFEPATH": "1"}
 
 

@@ -1,4 +1,4 @@
-"""What the card says about both ends of a network: the specs that the frame's code follows."""
+"""Input, output and quantisation of a network as the card describes them; preprocessing and postprocessing follow."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from dataclasses import dataclass
 
 from edgeseg.core.limits import CLASSES, IMAGE_SIDE, NAME_LETTERS, NETWORK_SIDE
 
+# Values of the card's fields; cards of older versions use them, so none is ever renamed.
 COLOURS = {"grey": 1, "rgb": 3}
 RESIZES = ("letterbox", "stretch")
 DENOISES = ("none", "median", "speckle")
 ACTIVATIONS = ("sigmoid", "softmax")
 SHAPES = ("free", "ellipse")
+# Integer types of tensors, and their lowest and highest numbers.
 INTEGERS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
-"""Integer types of tensors, and their lowest and highest numbers."""
 FLOATS = ("float32", "float16")
 
 
 def check_choice(name: str, value: object, known: Collection[object]) -> None:
-    """Refuse a value that is none of those that are known."""
+    """Refuse a value that is not among the known ones."""
     if value not in known:
         raise ValueError(f"expected {name} to be one of {', '.join(map(str, known))}, got {value!r}")
 
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle of the frame, in the frame's own pixels."""
+    """A rectangle of the frame (region of interest), in the frame's own pixels."""
 
     x: int
     y: int
@@ -41,7 +42,7 @@ class Region:
 
 
 def read_region(text: str) -> Region:
-    """Read a region that is written x,y,width,height."""
+    """Parse a region that is written x,y,width,height."""
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 4 or not all(part.isdecimal() for part in parts):
         raise ValueError(f"expected a region as x,y,width,height in whole pixels, got {text!r}")
@@ -50,7 +51,7 @@ def read_region(text: str) -> Region:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a frame is turned into before the network sees it."""
+    """How a frame is preprocessed for the network."""
 
     height: int
     width: int
@@ -58,9 +59,9 @@ class InputSpec:
     resize: str = "letterbox"
     region: Region | None = None
     white: int = 65535
-    """The value of a 16-bit frame that is shown as white."""
+    """The value of a 16-bit frame that becomes 255."""
     denoise: str = "none"
-    """What quietens the pixels on the network's grid."""
+    """The filter on the resized pixels: none, median, or speckle (Lee's filter)."""
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 16:
@@ -86,7 +87,7 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class ClassSpec:
-    """One thing to be found, and the RGB colour it is drawn in."""
+    """One class of the segmentation, and the RGB colour it is drawn in."""
 
     name: str
     colour: tuple[int, int, int] = (255, 176, 0)
@@ -100,15 +101,15 @@ class ClassSpec:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """How the network's output is read."""
+    """How the network's output is postprocessed into masks."""
 
     classes: tuple[ClassSpec, ...]
     activation: str = "sigmoid"
     threshold: float = 0.5
     smallest_region: int = 0
-    """Regions with fewer pixels than this on the input's grid are dropped, however coarse the mask is drawn."""
+    """Connected regions with fewer pixels than this are dropped; counted at the input's size, whatever the stride."""
     shape: str = "free"
-    """What a class is drawn as: "free", whatever was found, or "ellipse", the one fitted to the largest region."""
+    """"free" keeps the outline that the network drew; "ellipse" replaces it by one fitted to the largest region."""
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -125,7 +126,7 @@ class OutputSpec:
 
     @property
     def channels(self) -> int:
-        """Count the channels of the output tensor; softmax has one more, for the background."""
+        """Count the channels of the output tensor; softmax has one more, the background."""
         return len(self.classes) + self.draws_background
 
     @property
@@ -136,22 +137,23 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class Quantisation:
-    """How a tensor's numbers stand for real ones: real = scale * (number - zero_point)."""
+    """Affine quantisation of a whole tensor, as TFLite defines it: real = scale * (number - zero_point)."""
 
     dtype: str = "float32"
     scale: float = 0.0
     zero_point: int = 0
 
 
-def check_numbers(name: str, numbers: Quantisation) -> None:
-    """Refuse a quantisation that no tensor can have; floats have none."""
-    check_choice(f"the type of the {name}", numbers.dtype, (*FLOATS, *INTEGERS))
-    if numbers.dtype in FLOATS:
-        if (numbers.scale, numbers.zero_point) != (0.0, 0):
-            raise ValueError(f"expected no scale for {numbers.dtype} at the {name}, got {numbers.scale:g}")
+def check_quantisation(name: str, quantisation: Quantisation) -> None:
+    """Refuse a quantisation that no tensor can have; floats have neither scale nor zero point."""
+    dtype, scale, zero_point = quantisation.dtype, quantisation.scale, quantisation.zero_point
+    check_choice(f"the type of the {name}", dtype, (*FLOATS, *INTEGERS))
+    if dtype in FLOATS:
+        if (scale, zero_point) != (0.0, 0):
+            raise ValueError(f"expected no scale for {dtype} at the {name}, got {scale:g}")
         return
-    low, high = INTEGERS[numbers.dtype]
-    if not (math.isfinite(numbers.scale) and numbers.scale > 0.0):
-        raise ValueError(f"expected a scale above 0 for the {name}, got {numbers.scale:g}")
-    if not low <= numbers.zero_point <= high:
-        raise ValueError(f"expected a zero point from {low} to {high} for the {name}, got {numbers.zero_point}")
+    low, high = INTEGERS[dtype]
+    if not (math.isfinite(scale) and scale > 0.0):
+        raise ValueError(f"expected a scale above 0 for the {name}, got {scale:g}")
+    if not low <= zero_point <= high:
+        raise ValueError(f"expected a zero point from {low} to {high} for the {name}, got {zero_point}")

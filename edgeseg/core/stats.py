@@ -1,4 +1,4 @@
-"""The one definition of percentiles and of a confidence interval."""
+"""Percentiles of times, means with bootstrap confidence intervals, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
+# Groups that an interval needs. A bootstrap over few groups is too narrow: said to be 95%, it holds the true mean in
+# half of all draws with 2 groups, in 74% with 3, 80% with 4, 83% with 5 and 90% with 10 (docs/decisions/0043).
 FEWEST_GROUPS = 5
-"""Groups that an interval needs. A bootstrap over few groups is too narrow: said to be 95%, it holds the true mean in
-half of all draws with 2 groups, in 74% with 3, 80% with 4, 83% with 5 and 90% with 10 (docs/decisions/0043)."""
+# Objectives of which each is better the lower it is.
 Costs = tuple[float, ...]
-"""What something is judged by, so that less is better everywhere."""
 Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
 class Percentiles:
-    """How a measured time spreads."""
+    """The distribution of a measured time, in milliseconds."""
 
     p50: float
     p90: float
@@ -32,21 +32,21 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95% interval, and the median beside it."""
+    """A mean with its 95% bootstrap confidence interval, and the median."""
 
     mean: float
     median: float
     ci95: tuple[float, float] | None
-    """None where fewer than `FEWEST_GROUPS` groups are behind the mean."""
+    """None for fewer than `FEWEST_GROUPS` groups."""
 
     @property
     def high(self) -> float:
-        """Give the interval's upper end, or the mean where there is no interval."""
+        """Return the upper end of the interval, or the mean if there is none."""
         return self.mean if self.ci95 is None else self.ci95[1]
 
 
 def show_interval(interval: Sequence[float] | None, form: str = ".4f", none: str = "n/a") -> str:
-    """Write an interval as people read it, and a word where there is none."""
+    """Format an interval; `none` if there is none."""
     if interval is None:
         return none
     low, high = interval
@@ -54,7 +54,7 @@ def show_interval(interval: Sequence[float] | None, form: str = ".4f", none: str
 
 
 def summarise_times(milliseconds: Sequence[float] | NDArray[np.float64]) -> Percentiles:
-    """Take the percentiles of measured times; zeros when nothing was measured."""
+    """Compute the percentiles of measured times; zeros if nothing was measured."""
     values = np.asarray(milliseconds, dtype=np.float64)
     if values.size == 0:
         return Percentiles(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -63,27 +63,28 @@ def summarise_times(milliseconds: Sequence[float] | NDArray[np.float64]) -> Perc
 
 
 def estimate_mean(values: Sequence[float], groups: Sequence[str] | None = None, seed: int = 0) -> Estimate:
-    """Estimate a mean with a bootstrap interval over groups, since cases of one group are not independent.
+    """Estimate a mean with a cluster bootstrap interval: groups are resampled, since their cases are not independent.
 
     Args:
         values: At least one.
         groups: The group of each; None: each is its own.
-        seed: Draws the resamples.
+        seed: Of the resampling.
     """
     data = np.asarray(values, dtype=np.float64)
     if data.size == 0:
         raise ValueError("expected at least one value to average, got none")
     labels = np.arange(data.size) if groups is None else np.unique(list(groups), return_inverse=True)[1]
-    interval = _find_interval(data, labels, seed) if labels.max() + 1 >= FEWEST_GROUPS else None
+    interval = _bootstrap_interval(data, labels, seed) if labels.max() + 1 >= FEWEST_GROUPS else None
     return Estimate(round(float(data.mean()), 5), round(float(np.median(data)), 5), interval)
 
 
 def estimate_any(values: Sequence[float], groups: Sequence[str]) -> Estimate | None:
-    """Estimate a mean as `estimate_mean` does; None where there is nothing to average."""
+    """Estimate a mean as `estimate_mean` does; None without values."""
     return estimate_mean(values, groups) if values else None
 
 
-def _find_interval(data: NDArray[np.float64], labels: NDArray[np.intp], seed: int) -> tuple[float, float]:
+def _bootstrap_interval(data: NDArray[np.float64], labels: NDArray[np.intp], seed: int) -> tuple[float, float]:
+    # Percentile bootstrap (Efron, Annals of Statistics 1979) of a ratio: the sum of the drawn groups over their cases.
     sums = np.bincount(labels, weights=data)
     counts = np.bincount(labels).astype(np.float64)
     draws = np.random.default_rng(seed).integers(0, sums.size, size=(RESAMPLES, sums.size))
@@ -92,10 +93,10 @@ def _find_interval(data: NDArray[np.float64], labels: NDArray[np.intp], seed: in
 
 
 def dominates(one: Costs, other: Costs) -> bool:
-    """Say whether costs are at least as low in every respect and lower in one."""
+    """Say whether one point Pareto-dominates the other: nowhere higher, and lower somewhere."""
     return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
 def pareto_front(rows: Sequence[tuple[Costs, Row]]) -> list[Row]:
-    """Keep the rows whose costs no other one beats."""
+    """Keep the rows that no other row dominates."""
     return [row for costs, row in rows if not any(dominates(other, costs) for other, _ in rows)]

@@ -1,1 +1,1 @@
-"""Labelled ultrasound: layouts on disk, splits and the phantom that stands in for patients."""
+"""Labelled ultrasound images: data folders and their layouts, checks, splits and augmentation."""

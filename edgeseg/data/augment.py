@@ -1,6 +1,6 @@
-"""Vary labelled ultrasound images the way probes, hands and gain knobs do.
+"""Augmentation of labelled ultrasound images: geometry, gain, TGC, acoustic shadow, speckle, noise and blur.
 
-Every image has a generator of its own, so what it looks like in an epoch depends on nothing but seed, epoch and number.
+Every image has its own random generator: its augmentation depends on seed, epoch and number only.
 """
 
 from __future__ import annotations
@@ -14,43 +14,49 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.frame.preprocess import denoise_pixels
+from edgeseg.frame.preprocess import Pixels, denoise_pixels
 
-Pixels = NDArray[np.uint8]
 Random = np.random.Generator
 
+# Control points of the elastic deformation along each side.
 _ELASTIC_KNOTS = 5
 
 
 @dataclass(frozen=True)
 class AugmentSpec:
-    """How far images are varied; zero switches a variation off."""
+    """Strength of each variation; 0 switches it off."""
 
     flip: bool = True
     rotation_degrees: float = 20.0
     zoom: float = 0.25
     """Largest zoom in or out, as a logarithm: 0.25 is 0.78 to 1.28 times."""
     stretch: float = 0.12
-    """How much height and width may be zoomed apart."""
+    """Largest change of the aspect ratio, as a logarithm."""
     shift: float = 0.10
+    """Largest shift, as a share of the image."""
     elastic: float = 0.02
-    """Size of smooth local shifts, as a share of the image."""
+    """Standard deviation of smooth local shifts, as a share of the image."""
     gain: float = 0.25
+    """Largest relative change of brightness."""
     depth_gain: float = 0.25
+    """Largest relative change of brightness from top to bottom, as a wrong TGC causes it."""
     gamma: float = 0.30
+    """Largest change of the gamma exponent, as a logarithm."""
     shadow: float = 0.25
-    """Chance of an acoustic shadow."""
+    """Probability of an acoustic shadow."""
     speckle: float = 0.10
+    """Largest standard deviation of multiplicative noise, relative to the brightness."""
     noise: float = 0.03
+    """Largest standard deviation of additive noise, as a share of white."""
     blur: float = 0.25
-    """Chance of a slight blur."""
+    """Probability of a slight Gaussian blur."""
 
 
 VARIATIONS = {field.name.removesuffix("_degrees").replace("_", "-"): field.name for field in fields(AugmentSpec)}
 
 
 def choose_variations(text: str) -> AugmentSpec | None:
-    """Read which variations are wanted: all, none, some names, or all but those with a minus; None is none."""
+    """Parse `--augment`: all, none, names with commas, or names with a minus to leave out; None is none."""
     if text in ("all", "none"):
         return AugmentSpec() if text == "all" else None
     words = [word.strip() for word in text.split(",")]
@@ -69,16 +75,17 @@ def choose_variations(text: str) -> AugmentSpec | None:
 def vary_case(
     pixels: Pixels, masks: Pixels, spec: AugmentSpec | None, denoise: str, random: Random
 ) -> tuple[Pixels, Pixels]:
-    """Vary a case as training does: first the noise and all else, then the filter, as on the device."""
+    """Augment a case as training does, then filter it: on the device, too, the filter comes last."""
     if spec is not None:
         pixels, masks = augment_case(pixels, masks, spec, random)
     return denoise_pixels(pixels, denoise), masks
 
 
 def augment_case(image: Pixels, masks: Pixels, spec: AugmentSpec, random: Random) -> tuple[Pixels, Pixels]:
-    """Vary an image (height, width, channels) and move its masks (height, width, classes) along."""
+    """Augment an image (height, width, channels), and warp its masks (height, width, classes) with it."""
     rows, columns = draw_warp(image.shape[0], image.shape[1], spec, random)
     warped = _remap(image, rows, columns, cv2.INTER_LINEAR)
+    # masks are interpolated at 0 and 255 and thresholded, which moves their outline by less than a pixel
     moved = _remap(masks * np.uint8(255), rows, columns, cv2.INTER_LINEAR)
     return vary_brightness(warped, spec, random), (moved > 127).astype(np.uint8)
 
@@ -86,9 +93,10 @@ def augment_case(image: Pixels, masks: Pixels, spec: AugmentSpec, random: Random
 def draw_warp(
     height: int, width: int, spec: AugmentSpec, random: Random
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Draw which place of the old image each place of the new one is taken from."""
+    """Draw a random warp: for each pixel of the new image, the row and column in the old one."""
     angle = math.radians(random.uniform(-1, 1) * spec.rotation_degrees)
     zoom, stretch = random.uniform(-1, 1) * spec.zoom, random.uniform(-1, 1) * spec.stretch
+    # the warp maps new pixels to old ones, so a zoom in is a scale below 1
     scale_y, scale_x = math.exp(-zoom - stretch / 2), math.exp(-zoom + stretch / 2)
     if spec.flip and random.random() < 0.5:
         scale_x = -scale_x
@@ -121,13 +129,14 @@ def _remap(image: Pixels, rows: NDArray[np.float32], columns: NDArray[np.float32
 
 
 def vary_brightness(image: Pixels, spec: AugmentSpec, random: Random) -> Pixels:
-    """Turn the knobs: gamma, gain, gain over depth, shadow, noise and focus."""
+    """Vary gamma, gain, gain over depth (TGC), acoustic shadow, speckle, noise and blur."""
     height, width = image.shape[:2]
     real = np.asarray(cv2.LUT(image, _draw_curve(spec, random)), dtype=np.float32).reshape(image.shape)
     real *= (_draw_depth_gain(height, spec, random) * _draw_shadow(width, spec, random))[:, :, np.newaxis]
     speckle, noise = random.uniform(0, spec.speckle), random.uniform(0, 255 * spec.noise)
     if speckle > 0 or noise > 0:
         grain = random.standard_normal(image.shape, dtype=np.float32)
+        # multiplicative speckle and additive noise from one draw
         real += grain * (np.float32(speckle) * real + np.float32(noise))
     if random.random() < spec.blur:
         blurred = cv2.GaussianBlur(real, (0, 0), random.uniform(0.4, 1.2))

@@ -1,4 +1,4 @@
-"""Look at labelled images before a training does: read every file once and collect all that is wrong."""
+"""`data check`: read every file of a data folder once, and collect defects, warnings and near-duplicates."""
 
 from __future__ import annotations
 
@@ -22,35 +22,39 @@ from edgeseg.data.reading import Case, find_values
 from edgeseg.data.split import split_cases
 from edgeseg.frame.images import SUFFIXES, choose_white, read_image
 
-FRAMED = 0.9
-"""An inverted mask covers the image's border; heads, hearts and livers that fill an image leave some of it."""
-FILLED = 0.8
-"""In published sets, heads fill 30 to 50% of an image and hearts some 30%; even cropped organs leave a fifth."""
+# Share of the image's border that an inverted mask covers; heads, hearts and livers that fill an image cover less.
+INVERTED_BORDER_SHARE = 0.9
+# Share of the image above which a mask is suspicious: in published sets, heads fill 30 to 50% and hearts some 30%.
+FILLED_SHARE = 0.8
+# Of 20 groups, 3 are tested and 2 validated on (15% and 12%): with fewer, single patients decide.
 FEW_GROUPS = 20
-"""Of so many groups, 3 are tested on and 2 validate (15% and 12%): with fewer, single patients decide."""
 CROPPED = "Images are cropped to the ultrasound region that their headers name, as in a stream of such files."
 READY, DEFECTS, LEAK = "ready", "defects", "leak"
+# Whether data can be split does not depend on these shares.
+ANY_SPLIT = SplitSpec(seed=0, validation=0.2, test=0.2)
+# Bits of an image whose white must be chosen.
 DEEP = 16
 
 
 @dataclass(frozen=True)
 class Marks:
-    """What the masks of one case cover: the share of the image, and the share of its border, for each class."""
+    """The share of the image and of its border that each class of a case covers."""
 
     stem: str
     group: str
     shares: tuple[float, ...]
-    framed: tuple[float, ...]
+    border_shares: tuple[float, ...]
 
 
 def measure_marks(image: LabelledImage) -> Marks:
-    """Measure what the masks of a case cover."""
+    """Measure the shares that the masks of a case cover."""
     pixels = image.masks[0].size
-    return Marks(image.case.stem, image.case.group, tuple(count / pixels for count in image.marked), image.framed)
+    shares = tuple(count / pixels for count in image.marked)
+    return Marks(image.case.stem, image.case.group, shares, image.border_shares)
 
 
 def find_warnings(dataset: Dataset, marks: Sequence[Marks]) -> tuple[DataWarning, ...]:
-    """Find what looks wrong about readable cases, and add what was found when they were listed."""
+    """Find suspicious properties of readable cases; warnings of the listing come first."""
     covered = [
         warning
         for number, spec in enumerate(dataset.classes)
@@ -58,7 +62,7 @@ def find_warnings(dataset: Dataset, marks: Sequence[Marks]) -> tuple[DataWarning
     ]
     groups = len({mark.group for mark in marks})
     few = [_few_groups(len(marks), groups)] if 0 < groups < FEW_GROUPS else []
-    return (*dataset.warnings, *_tell_regions(dataset), *covered, *few)
+    return (*dataset.warnings, *_find_mixed_regions(dataset), *covered, *few)
 
 
 def _judge_class(name: str, number: int, marks: Sequence[Marks]) -> DataWarning | None:
@@ -66,8 +70,8 @@ def _judge_class(name: str, number: int, marks: Sequence[Marks]) -> DataWarning 
     if not showing:
         return None
     share = float(np.median([mark.shares[number] for mark in showing]))
-    if np.median([mark.framed[number] for mark in showing]) >= FRAMED:
-        stems = tuple(mark.stem for mark in showing if mark.framed[number] >= FRAMED)
+    if np.median([mark.border_shares[number] for mark in showing]) >= INVERTED_BORDER_SHARE:
+        stems = tuple(mark.stem for mark in showing if mark.border_shares[number] >= INVERTED_BORDER_SHARE)
         return DataWarning(
             "inverted-masks",
             f"The masks of {name} look inverted: they cover the border of {len(stems)} of {len(showing)} images "
@@ -75,9 +79,9 @@ def _judge_class(name: str, number: int, marks: Sequence[Marks]) -> DataWarning 
             "Masks are 0 outside and 255 inside. Look at the contact sheet: --sheet F.png",
             stems,
         )
-    if share < FILLED:
+    if share < FILLED_SHARE:
         return None
-    stems = tuple(mark.stem for mark in showing if mark.shares[number] >= FILLED)
+    stems = tuple(mark.stem for mark in showing if mark.shares[number] >= FILLED_SHARE)
     return DataWarning(
         "filling-masks",
         f"The masks of {name} cover {share:.0%} of the pixels of an image, in the median.",
@@ -94,8 +98,8 @@ def _few_groups(cases: int, groups: int) -> DataWarning:
     )
 
 
-def _tell_regions(dataset: Dataset) -> list[DataWarning]:
-    """Say where some images are cropped to their header's region and others are not."""
+def _find_mixed_regions(dataset: Dataset) -> list[DataWarning]:
+    """Warn if some images are cropped to their DICOM ultrasound region and others are not."""
     cropped = [case.stem for case in dataset.cases if case.region is not None]
     if not cropped or len(cropped) == len(dataset.cases):
         return []
@@ -112,7 +116,7 @@ def _tell_regions(dataset: Dataset) -> list[DataWarning]:
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """What one readable case looks like; `marked` counts the pixels of each class."""
+    """Properties of a readable case; `marked` counts the pixels of each class."""
 
     case: Case
     height: int
@@ -122,18 +126,18 @@ class CaseFacts:
     high: int
     marked: tuple[int, ...]
     values: tuple[int, ...]
-    """What stands in its mask files, or in its label map where these are no pictures."""
+    """The values in its mask files, or in its label map if they are no image files."""
     thumbnail: NDArray[np.float32]
     marks: Marks
     overlapping: bool = False
-    """Whether a pixel is marked as several classes."""
+    """Whether a pixel belongs to several classes."""
     outside: bool = False
-    """Whether something is marked outside the region that a header names."""
+    """Whether something is marked outside the DICOM ultrasound region."""
 
 
 @dataclass(frozen=True)
 class ClassBalance:
-    """How much of the data shows a class."""
+    """How often a class occurs in the data."""
 
     name: str
     cases: int
@@ -143,7 +147,7 @@ class ClassBalance:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """A data folder after every file was read once."""
+    """The result of reading every file of a data folder once."""
 
     dataset: Dataset
     facts: tuple[CaseFacts, ...]
@@ -153,24 +157,24 @@ class CheckReport:
 
     @property
     def leaks(self) -> list[DuplicatePair]:
-        """List the near-duplicates that training and test may share."""
+        """List the near-duplicates that may leak from test into training."""
         return [pair for pair in self.pairs if pair.leaks]
 
     @property
     def verdict(self) -> str:
-        """Name the verdict: ready, defects or leak."""
+        """Return the verdict: ready, defects or leak."""
         return DEFECTS if self.defects else LEAK if self.leaks else READY
 
     @property
     def balance(self) -> list[ClassBalance]:
-        """Tell for each class how many cases and how many pixels show it."""
+        """Compute for each class the share of cases and of pixels that show it."""
         pixels = sum(facts.height * facts.width for facts in self.facts)
         names = [spec.name for spec in self.dataset.classes]
         return [self._weigh(name, number, max(pixels, 1)) for number, name in enumerate(names)]
 
     @property
     def white(self) -> int | None:
-        """Give the value that is white to a training on all images of 16 bits; None where there are none."""
+        """Return the white of a training on all 16-bit images; None without any."""
         brightest = [facts.high for facts in self.facts if facts.bits == DEEP]
         return choose_white(brightest) if brightest else None
 
@@ -180,7 +184,7 @@ class CheckReport:
         return ClassBalance(name, cases, round(cases / max(len(marked), 1), 5), round(sum(marked) / pixels, 6))
 
     def to_json(self) -> dict[str, Any]:
-        """Give the report as a JSON table."""
+        """Convert the report to a JSON table."""
         facts = self.facts
         sizes = [fact.case.pixel_size_mm for fact in facts if fact.case.pixel_size_mm is not None]
         return {
@@ -212,7 +216,7 @@ class CheckReport:
 
 
 def describe_verdict(report: CheckReport) -> str:
-    """Say in one line whether to train on the data, and what to do if not."""
+    """Say in one sentence whether to train on the data, and what to do if not."""
     if report.verdict == LEAK:
         return describe_leak(len(report.leaks), any(fact.case.part for fact in report.facts))
     if report.verdict == DEFECTS:
@@ -227,8 +231,8 @@ def describe_leak(pairs: int, given_parts: bool) -> str:
     """Say that training and test may share images, and what to do.
 
     Args:
-        pairs: How many pairs of near-duplicates are parted.
-        given_parts: Whether the data's makers divided them.
+        pairs: Number of near-duplicate pairs in different groups or parts.
+        given_parts: Whether the publishers of the data chose the parts.
     """
     if given_parts:
         return (
@@ -248,15 +252,11 @@ def count_values(values: Iterable[str]) -> dict[str, int]:
 
 
 def span(values: list[int] | list[float]) -> dict[str, float] | None:
-    """Give the lowest, the median and the highest of some values."""
+    """Compute minimum, median and maximum; None without values."""
     if not values:
         return None
     low, median, high = (round(float(value), 6) for value in np.percentile(values, [0, 50, 100]))
     return {"low": low, "median": median, "high": high}
-
-
-ANY_SPLIT = SplitSpec(seed=0, validation=0.2, test=0.2)
-"""Whether data can be divided does not depend on the shares."""
 
 
 def check_survey(survey: Survey, on_case: Advance = ignore) -> CheckReport:
@@ -264,7 +264,7 @@ def check_survey(survey: Survey, on_case: Advance = ignore) -> CheckReport:
 
     Args:
         survey: The folder's cases, and the defects of its listing.
-        on_case: Told each case's name when it was read.
+        on_case: Called with each case's name when it was read.
     """
     results = [or_defect(partial(_read_facts, on_case=on_case), case) for case in survey.dataset.cases]
     facts = tuple(result for result in results if isinstance(result, CaseFacts))
@@ -278,7 +278,7 @@ def check_survey(survey: Survey, on_case: Advance = ignore) -> CheckReport:
 
 
 def _check_classes(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[DefectError]:
-    """Find what a training refuses once it has read everything, in its order."""
+    """Find the defects that a training refuses after reading everything, in its order."""
     empty = find_empty_classes(dataset, (fact.marked for fact in facts))
     full = find_full_classes(dataset, ((fact.marked, fact.height * fact.width) for fact in facts))
     return [*empty, *full, *_try_split(facts)]
@@ -290,7 +290,7 @@ def _read_facts(case: Case, on_case: Advance) -> CaseFacts:
 
 
 def describe_image(image: LabelledImage) -> CaseFacts:
-    """Measure a case in memory."""
+    """Measure the properties of a case in memory."""
     frame = image.frame
     return CaseFacts(
         case=image.case,
@@ -316,7 +316,7 @@ def list_values(image: LabelledImage) -> tuple[int, ...]:
 
 
 def _marks_outside(image: LabelledImage) -> bool:
-    """Say whether something is marked outside the region that a header names, where nobody looks."""
+    """Say whether something is marked outside the DICOM ultrasound region, which is cut off."""
     if image.case.region is None:
         return False
     whole = [np.count_nonzero(read_image(path)) for path in image.case.masks]
@@ -326,7 +326,7 @@ def _marks_outside(image: LabelledImage) -> bool:
 def _try_split(facts: Sequence[CaseFacts]) -> list[DefectError]:
     empty = {fact.case.stem: not any(fact.marked) for fact in facts}
     if all(empty.values()):
-        return []  # told as a class that nothing shows
+        return []  # reported as an empty class
     try:
         split_cases([fact.case for fact in facts], empty, ANY_SPLIT)
     except DefectError as error:

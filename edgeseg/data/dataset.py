@@ -1,4 +1,4 @@
-"""Labelled images on disk: which cases there are, what they show, and whether they can be used."""
+"""Data folders: list the cases, read images with masks, find empty classes, hash, and import into the plain layout."""
 
 from __future__ import annotations
 
@@ -14,43 +14,45 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import DataError
 from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, digest_regular
 from edgeseg.core.progress import Advance, ignore
-from edgeseg.core.redact import can_be_written
+from edgeseg.core.redact import is_printable
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.defects import DataWarning, DefectError, bad_names, nothing_marked, nothing_unmarked
 from edgeseg.data.groups import GROUPS, group_cases, write_groups
+from edgeseg.data.layouts import choose_layout
 from edgeseg.data.layouts.base import class_folder
-from edgeseg.data.layouts.choose import choose_layout
 from edgeseg.data.reading import Case
-from edgeseg.frame.images import choose_white, for_data, write_image
+from edgeseg.frame.images import as_data_error, choose_white, write_image
 from edgeseg.frame.postprocess import draw_ellipses
 
 __all__ = ["Case", "Dataset", "LabelledImage", "fingerprint_dataset", "open_dataset", "read_case", "read_cases"]
+# RGB colours of the classes in drawings.
 PALETTE = ((255, 176, 0), (0, 200, 255), (255, 90, 140), (120, 220, 90), (180, 140, 255))
-LIKENESS = 0.99
-"""The Dice of a labelled ellipse and the one fitted to it; free outlines of heads, vessels and lesions have less."""
+# Lowest Dice of a labelled ellipse with the one fitted to it; free outlines of vessels and lesions have less. On HC18
+# every label reaches it.
+ELLIPSE_DICE = 0.99
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled images of one folder."""
+    """The labelled images of a folder."""
 
     root: Path
     cases: tuple[Case, ...]
     classes: tuple[ClassSpec, ...]
-    """In the order of the folders' names; a mask's place in a case is its class's place here."""
+    """In the order of the folders' names, which is the order of a case's masks."""
     layout: str = "plain"
     warnings: tuple[DataWarning, ...] = ()
-    """What should be known about the listing, and does not keep anybody from using it."""
+    """What a person should know about the listing; nothing in it prevents a training."""
 
     @property
     def header_region(self) -> bool:
-        """Say whether images are cropped to the ultrasound region that their headers name."""
+        """Say whether images are cropped to the ultrasound region in their DICOM headers."""
         return any(case.region is not None for case in self.cases)
 
 
 @dataclass(frozen=True)
 class Survey:
-    """The usable cases of a folder, and what is wrong with the others."""
+    """The usable cases of a folder, and the defects of the others."""
 
     dataset: Dataset
     defects: tuple[DefectError, ...]
@@ -58,7 +60,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """A case in memory: the frame, and one true mask per class at the frame's size."""
+    """A case in memory: the frame, and one ground-truth mask per class at the frame's size."""
 
     case: Case
     frame: NDArray[Any]
@@ -70,13 +72,13 @@ class LabelledImage:
         return tuple(int(np.count_nonzero(mask)) for mask in self.masks)
 
     @property
-    def framed(self) -> tuple[float, ...]:
-        """Give the share of the image's border that each class covers."""
+    def border_shares(self) -> tuple[float, ...]:
+        """Compute the share of the image's border that each class covers."""
         return tuple(float(np.mean(np.concatenate(list_border(mask)) > 0)) for mask in self.masks)
 
     @property
     def labels(self) -> NDArray[np.uint8]:
-        """Draw the masks into one label map: k is the k-th class."""
+        """Draw the masks into one label map: 0 is background, k the k-th class."""
         labels = np.zeros(self.masks[0].shape, np.uint8)
         for number, mask in enumerate(self.masks, start=1):
             labels[mask > 0] = number
@@ -84,26 +86,26 @@ class LabelledImage:
 
     @property
     def overlapping(self) -> bool:
-        """Say whether a pixel is marked as several classes, of which a label map keeps one."""
+        """Say whether a pixel belongs to several classes, of which a label map keeps one."""
         return sum(self.marked) > int(np.count_nonzero(self.labels))
 
 
-def open_dataset(root: Path, layout: str | None = None, group_pattern: str | None = None) -> Dataset:
-    """Find the cases of a folder and refuse it when something is wrong with any of them.
+def open_dataset(root: str | Path, layout: str | None = None, group_pattern: str | None = None) -> Dataset:
+    """List the cases of a folder; a defect in the listing is raised.
 
     Args:
         root: The folder.
-        layout: How the files lie; None finds out.
+        layout: The name of the layout; None detects it.
         group_pattern: A regular expression whose first group, found in a case's name, names its group.
     """
-    survey = survey_dataset(root, layout, group_pattern)
+    survey = survey_dataset(Path(root), layout, group_pattern)
     if survey.defects:
         raise survey.defects[0]
     return survey.dataset
 
 
 def survey_dataset(root: Path, layout: str | None = None, group_pattern: str | None = None) -> Survey:
-    """Find the cases of a folder and what is wrong with its listing."""
+    """List the cases of a folder and the defects of the listing."""
     chosen = choose_layout(root, layout)
     found = chosen.find(root)
     if not found.cases and not found.defects:
@@ -121,27 +123,27 @@ def survey_dataset(root: Path, layout: str | None = None, group_pattern: str | N
 
 
 def _check_names(dataset: Dataset) -> list[DefectError]:
-    """Find the names that would be written into tables and reports, and cannot be."""
+    """Find names that cannot be written into tables and reports."""
     names = [name for case in dataset.cases for name in (case.stem, case.group)]
     names += [*(spec.name for spec in dataset.classes), *(m for case in dataset.cases[:1] for m in case.modalities)]
-    bad = [name for name in dict.fromkeys(names) if not can_be_written(name)]
+    bad = [name for name in dict.fromkeys(names) if not is_printable(name)]
     return [bad_names(dataset.root, bad)] if bad else []
 
 
 def read_case(case: Case, colour: bool = False) -> LabelledImage:
-    """Read a case from disk and refuse masks that do not fit the image."""
+    """Read a case; masks that do not fit the image are refused."""
     return LabelledImage(case, *case.read(case, colour))
 
 
 def view_case(case: Case) -> LabelledImage:
-    """Read a case to look at it: grey, or in colour where its channels are modalities."""
+    """Read a case for display: grey, or in colour if its channels are modalities."""
     return read_case(case, colour=bool(case.modalities))
 
 
 def read_cases(
     cases: Iterable[Case], colour: bool = False, on_case: Callable[[str], None] | None = None
 ) -> Iterable[LabelledImage]:
-    """Read cases one after the other, telling each one's name."""
+    """Read cases one after the other; `on_case` is called with each name."""
     for case in cases:
         yield read_case(case, colour)
         if on_case is not None:
@@ -152,8 +154,8 @@ def find_empty_classes(dataset: Dataset, marked: Iterable[Sequence[int]]) -> lis
     """Find the classes that no case shows.
 
     Args:
-        dataset: Whose classes are asked for.
-        marked: For each case, how many pixels each class has.
+        dataset: The dataset.
+        marked: For each case, the number of pixels of each class.
     """
     return [nothing_marked(dataset.root, name) for name in list_absent(dataset.classes, marked)]
 
@@ -162,8 +164,8 @@ def find_full_classes(dataset: Dataset, marked: Iterable[tuple[Sequence[int], in
     """Find the classes that cover every pixel of every case.
 
     Args:
-        dataset: Whose classes are asked for.
-        marked: For each case, how many pixels each class has, and how many there are.
+        dataset: The dataset.
+        marked: For each case, the number of pixels of each class, and of all pixels.
     """
     full = set(range(len(dataset.classes)))
     for counts, pixels in marked:
@@ -172,7 +174,7 @@ def find_full_classes(dataset: Dataset, marked: Iterable[tuple[Sequence[int], in
 
 
 def list_border(mask: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
-    """List the rows and columns of pixels that a mask ends with."""
+    """Return the outermost rows and columns of a mask."""
     return mask[0], mask[-1], mask[:, 0], mask[:, -1]
 
 
@@ -183,20 +185,20 @@ def list_absent(classes: Sequence[ClassSpec], marked: Iterable[Sequence[int]]) -
 
 
 def fingerprint_dataset(dataset: Dataset) -> str:
-    """Hash names and contents of all images and masks, so that changed data are noticed."""
+    """Hash names and contents of all images and masks, to notice changed data."""
     total = hashlib.sha256()
     digests: dict[Path, bytes] = {}
     for case in dataset.cases:
         for path in case.files:
             if path not in digests:
-                digests[path] = for_data(digest_regular, path, MAPPED_BYTES)
+                digests[path] = as_data_error(digest_regular, path, MAPPED_BYTES)
             total.update(path.relative_to(dataset.root).as_posix().encode("utf-8", "surrogateescape"))
             total.update(digests[path])
     return total.hexdigest()
 
 
 def find_shape(images: Iterable[LabelledImage]) -> str:
-    """Say "ellipse" where each image has a head that was measured and labelled as one, else "free"."""
+    """Return "ellipse" if each image has a measured head that is labelled as an ellipse, else "free"."""
     return "ellipse" if all(_shows_ellipse(image) for image in images) else "free"
 
 
@@ -206,11 +208,11 @@ def _shows_ellipse(image: LabelledImage) -> bool:
     labels = image.labels
     fitted = draw_ellipses(labels, len(image.masks))
     shared = np.count_nonzero((fitted == labels) & (labels > 0))
-    return bool(2 * shared >= LIKENESS * (np.count_nonzero(fitted) + np.count_nonzero(labels)))
+    return bool(2 * shared >= ELLIPSE_DICE * (np.count_nonzero(fitted) + np.count_nonzero(labels)))
 
 
 def find_white(images: Iterable[LabelledImage]) -> int:
-    """Find the white of images; those of 8 bits have their own and do not count."""
+    """Find the white of 16-bit images; 8-bit ones are ignored, as their white is 255."""
     return choose_white(int(image.frame.max()) for image in images if image.frame.dtype == np.uint16)
 
 
@@ -220,19 +222,19 @@ def import_dataset(dataset: Dataset, out: Path, on_case: Advance = ignore) -> No
     Args:
         dataset: What to write; brightness, bit depth and colour are kept.
         out: The folder.
-        on_case: Told each case's name when it was written.
+        on_case: Called with each case's name when it was written.
     """
     folders = [out / class_folder(spec.name) for spec in dataset.classes]
     for image in read_cases(dataset.cases, colour=True):
         name = f"{image.case.stem}.png"
-        write_image(out / "images" / name, without_needless_colour(image.frame))
+        write_image(out / "images" / name, drop_equal_channels(image.frame))
         for folder, mask in zip(folders, image.masks, strict=True):
             write_image(folder / name, mask * np.uint8(255))
         on_case(image.case.stem)
     write_groups(out / GROUPS, dataset.cases)
 
 
-def without_needless_colour(frame: NDArray[Any]) -> NDArray[Any]:
-    """Drop colour channels that all say the same."""
+def drop_equal_channels(frame: NDArray[Any]) -> NDArray[Any]:
+    """Drop the colour channels of a grey image."""
     grey = frame[:, :, 0]
     return grey if np.array_equal(frame, np.repeat(grey[:, :, np.newaxis], 3, axis=2)) else frame

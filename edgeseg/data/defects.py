@@ -1,4 +1,4 @@
-"""The one definition of what can be wrong with labelled images, for `data check` and for training alike."""
+"""Defects of labelled images: what `data check` lists and a training refuses, with one sentence and a hint each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeseg.core.redact import show_name
 
 @dataclass(frozen=True)
 class DataWarning:
-    """What can be trained on and yet looks wrong, or was read in a way that should be known."""
+    """A suspicious property of data that can be trained on, or of the way they were read."""
 
     kind: str
     message: str
@@ -22,7 +22,7 @@ class DataWarning:
 
 
 class DefectError(DataError):
-    """One thing that is wrong with the data: raised by what cannot go on, collected by `data check`."""
+    """A defect of the data: raised by a training, collected by `data check`."""
 
     def __init__(self, kind: str, message: str, hint: str, stems: Sequence[str] = ()) -> None:
         super().__init__(message, hint)
@@ -30,18 +30,18 @@ class DefectError(DataError):
         self.stems = tuple(stems)
 
     def to_json(self) -> dict[str, Any]:
-        """Give the defect as a JSON table."""
+        """Convert the defect to a JSON table."""
         return {"kind": self.kind, "message": self.message, "hint": self.hint, "cases": list(self.stems)}
 
 
 def as_defect(error: DataError, stem: str) -> DefectError:
-    """Name the case that an error is about; a file that cannot be read is a defect of its own kind."""
+    """Convert an error to the defect of a case; an unreadable file is a kind of its own."""
     kind = error.kind if isinstance(error, DefectError) else "unreadable"
     return DefectError(kind, error.message, error.hint, (stem,))
 
 
 def missing_masks(folder: Path, stems: Sequence[str]) -> DefectError:
-    """Say that images have no mask."""
+    """Describe images without a mask."""
     return DefectError(
         "image-without-mask",
         f"Expected a mask for every image, got none for {_count(stems, 'image')} in {folder}.",
@@ -51,7 +51,7 @@ def missing_masks(folder: Path, stems: Sequence[str]) -> DefectError:
 
 
 def missing_images(folder: Path, stems: Sequence[str]) -> DefectError:
-    """Say that masks have no image."""
+    """Describe masks without an image."""
     return DefectError(
         "mask-without-image",
         f"Expected an image for every mask, got none for {_count(stems, 'mask')} of {folder}.",
@@ -61,7 +61,7 @@ def missing_images(folder: Path, stems: Sequence[str]) -> DefectError:
 
 
 def missing_modalities(folder: Path, stems: Sequence[str]) -> DefectError:
-    """Say that images lack one of their modalities."""
+    """Describe images that lack one of their modalities."""
     return DefectError(
         "image-without-modality",
         f"Expected an image of every name in each folder of images, got none for {_count(stems, 'name')} in {folder}.",
@@ -71,7 +71,7 @@ def missing_modalities(folder: Path, stems: Sequence[str]) -> DefectError:
 
 
 def unlike_modalities(where: str, first: str, got: str) -> DefectError:
-    """Say that modalities do not lie on one another."""
+    """Describe modalities of one case with different sizes or bit depths."""
     return DefectError(
         "modality-size",
         f"Expected {where} to have the size and depth of the image it belongs to, {first}, got {got}.",
@@ -80,7 +80,7 @@ def unlike_modalities(where: str, first: str, got: str) -> DefectError:
 
 
 def repeated_names(folder: Path, stems: Sequence[str]) -> DefectError:
-    """Say that files differ only in their ending, so that nobody knows which one is meant."""
+    """Describe several files whose names differ in the ending only."""
     return DefectError(
         "repeated-name",
         f"Expected one file for each name in {folder}, got several for {_count(stems, 'name')}.",
@@ -90,7 +90,7 @@ def repeated_names(folder: Path, stems: Sequence[str]) -> DefectError:
 
 
 def bad_names(folder: Path, names: Sequence[str]) -> DefectError:
-    """Say that names cannot be written down: not UTF-8, or with control characters."""
+    """Describe names that are not UTF-8, or have control characters."""
     return DefectError(
         "file-name",
         f"Expected names in UTF-8 without control characters in {folder}, got {_count(names, 'name')}.",
@@ -100,7 +100,7 @@ def bad_names(folder: Path, names: Sequence[str]) -> DefectError:
 
 
 def wrong_size(where: str, size: Sequence[int], got: Sequence[int]) -> DefectError:
-    """Say that a mask is not of its image's size."""
+    """Describe a mask that has not its image's size."""
     return DefectError(
         "mask-size",
         f"Expected the mask {where} to have its image's size {_size(size)}, got {_size(got)}.",
@@ -109,7 +109,7 @@ def wrong_size(where: str, size: Sequence[int], got: Sequence[int]) -> DefectErr
 
 
 def stray_values(where: str, values: Iterable[Any]) -> DefectError:
-    """Say that a mask is not made of 0 and one other value."""
+    """Describe a mask with other values than 0 and one other."""
     return DefectError(
         "mask-values",
         f"Expected 0 and one other value in the mask {where}, got {_list_values(values)}.",
@@ -118,7 +118,7 @@ def stray_values(where: str, values: Iterable[Any]) -> DefectError:
 
 
 def drawn_in_transparency(where: str) -> DefectError:
-    """Say that a mask has one colour and differs in its transparency only."""
+    """Describe a mask that is drawn in the alpha channel."""
     return DefectError(
         "mask-values",
         f"Expected the mask {where} to be drawn in its brightness, got one brightness and a varied transparency.",
@@ -127,7 +127,7 @@ def drawn_in_transparency(where: str) -> DefectError:
 
 
 def stray_labels(where: str, values: Iterable[Any], highest: str) -> DefectError:
-    """Say that label maps hold other values than those of the classes."""
+    """Describe label maps with other values than those of the classes."""
     return DefectError(
         "label-values",
         f"Expected the label values 0 to {highest} without a gap in {where}, got {_list_values(values)}.",
@@ -136,7 +136,7 @@ def stray_labels(where: str, values: Iterable[Any], highest: str) -> DefectError
 
 
 def nothing_marked(root: Path, name: str) -> DefectError:
-    """Say that a class has not a single pixel."""
+    """Describe a class without a single pixel."""
     return DefectError(
         "empty-class",
         f"Expected something marked for the class {name} in the masks of {root}, got only empty ones.",
@@ -145,7 +145,7 @@ def nothing_marked(root: Path, name: str) -> DefectError:
 
 
 def nothing_unmarked(root: Path, name: str) -> DefectError:
-    """Say that a class covers every pixel of every image."""
+    """Describe a class that covers every pixel of every image."""
     return DefectError(
         "full-class",
         f"Expected something unmarked for the class {name} in the masks of {root}, got every pixel of every image.",
@@ -154,7 +154,7 @@ def nothing_unmarked(root: Path, name: str) -> DefectError:
 
 
 def missing_rows(path: Path, stems: Sequence[str]) -> DefectError:
-    """Say that groups.csv does not tell the group of every image."""
+    """Describe images without a row in groups.csv."""
     return DefectError(
         "image-without-group",
         f"Expected a row for every image in {path}, got none for {_count(stems, 'image')}.",
@@ -164,7 +164,7 @@ def missing_rows(path: Path, stems: Sequence[str]) -> DefectError:
 
 
 def repeated_rows(path: Path, rows: Sequence[str]) -> DataWarning:
-    """Tell of rows that stand twice with the same words."""
+    """Describe images with several equal rows in groups.csv."""
     return DataWarning(
         "repeated-row",
         f"Expected one row for each image in {path}, got several that agree for {_count(rows, 'image')}.",
@@ -173,7 +173,7 @@ def repeated_rows(path: Path, rows: Sequence[str]) -> DataWarning:
 
 
 def marked_outside(stems: Sequence[str]) -> DataWarning:
-    """Tell of masks that reach out of the region that their image's header names."""
+    """Describe masks that reach outside the DICOM ultrasound region of their image."""
     return DataWarning(
         "marked-outside",
         f"Something is marked outside the ultrasound region that the header names, for {_count(stems, 'image')}: "
@@ -184,7 +184,7 @@ def marked_outside(stems: Sequence[str]) -> DataWarning:
 
 
 def too_few_groups(needed: int, purpose: str, got: int) -> DefectError:
-    """Say that there are fewer groups than parts."""
+    """Describe fewer groups than parts."""
     return DefectError(
         "groups",
         f"Expected at least {needed} groups to divide into {purpose}, got {got}.",
@@ -193,7 +193,7 @@ def too_few_groups(needed: int, purpose: str, got: int) -> DefectError:
 
 
 def too_few_marked(needed: int, purpose: str, got: int) -> DefectError:
-    """Say that there are fewer groups that show something than parts."""
+    """Describe fewer groups with marked pixels than parts."""
     return DefectError(
         "groups",
         f"Expected at least {needed} groups with something marked to divide into {purpose}, got {got}.",
@@ -202,7 +202,7 @@ def too_few_marked(needed: int, purpose: str, got: int) -> DefectError:
 
 
 def empty_part(part: str) -> DefectError:
-    """Say that a given part shows nothing."""
+    """Describe a given part without a marked pixel."""
     return DefectError(
         "empty-part",
         f"Expected something marked in the given part {part}, got only empty masks.",
@@ -211,7 +211,7 @@ def empty_part(part: str) -> DefectError:
 
 
 def parted_groups(groups: Sequence[str]) -> DefectError:
-    """Say that given parts share a group."""
+    """Describe groups that several given parts share."""
     return DefectError(
         "parted-group",
         f"Expected every group in one of the given parts, got several parts for {_count(groups, 'group')}.",

@@ -1,4 +1,4 @@
-"""Read DICOM through pydicom: pixels, sizes, rates and regions; names and identifiers are never loaded."""
+"""DICOM through pydicom: pixels, pixel spacing, frame rate and ultrasound regions; patient data are never loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import DataError, EdgesegError, MissingExtraError
+from edgeseg.core.errors import DataError, EdgesegError
+from edgeseg.core.install import MissingExtraError
 from edgeseg.core.limits import (
     DICOM_BYTES,
     DICOM_FRAMES,
@@ -25,12 +26,14 @@ from edgeseg.core.limits import (
 )
 from edgeseg.core.spec import Region
 from edgeseg.data.reading import square_pixel
-from edgeseg.frame.images import for_data, measure_jpeg, to_frame
+from edgeseg.frame.images import as_data_error, measure_jpeg, to_frame
 
 SAMPLES = (1, 3)
+# The transfer syntax Deflated Explicit VR Little Endian.
 DEFLATED = "1.2.840.10008.1.2.1.99"
+# The markers SOC and SIZ, with which a JPEG 2000 codestream begins (ISO 15444-1, annex A).
 _JPEG_2000 = b"\xff\x4f\xff\x51"
-"""The marks of a code stream and of the segment that holds its size."""
+# PS3.3, C.8.5.5: physical units in cm; spatial format 2D; data type tissue.
 MM_PER_CM, CENTIMETRES = 10.0, 3
 PICTURE, TISSUE = 1, 1
 SIZE_TAGS = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames")
@@ -62,8 +65,8 @@ PIXEL_TAGS = (
 
 
 def read_header(path: Path, tags: Sequence[str]) -> Any:
-    """Read these tags of a header and nothing else."""
-    for_data(check_regular, path, DICOM_BYTES)
+    """Read these tags of a header and no others."""
+    as_data_error(check_regular, path, DICOM_BYTES)
     with silent_dicom(path) as pydicom:
         _refuse_deflated(pydicom.filereader.read_file_meta_info(path), path)
         with _CountedReader(io.FileIO(path)) as file:
@@ -74,14 +77,14 @@ def read_header(path: Path, tags: Sequence[str]) -> Any:
 
 
 class _CountedReader(io.BufferedReader):
-    """A file that ends the reading of a header whose millions of empty items would take minutes and gigabytes."""
+    """A file that stops the parser at a limit: millions of empty items would take minutes and gigabytes."""
 
     def __init__(self, raw: io.FileIO) -> None:
         super().__init__(raw)
         self._left = DICOM_READS
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read on, as long as the header is not too long."""
+        """Read, and count the calls."""
         self._left -= 1
         if self._left < 0:
             raise _too_long(Path(os.fsdecode(self.name)))
@@ -96,10 +99,10 @@ def _too_long(path: Path) -> DataError:
 
 
 def read_pixels_header(path: Path, tags: Sequence[str] = ()) -> tuple[Any, int]:
-    """Read what `read_image` needs, and further tags.
+    """Read the tags that `read_image` needs, and further ones.
 
     Returns:
-        The header, and how many frames it holds.
+        The header, and its number of frames.
     """
     header = read_header(path, (*PIXEL_TAGS, *tags))
     if "PixelData" not in header:
@@ -110,15 +113,15 @@ def read_pixels_header(path: Path, tags: Sequence[str] = ()) -> tuple[Any, int]:
 
 
 def check_announced(header: Any, path: Path) -> int:
-    """Refuse a header that announces more pixels or frames than the limits, before anything is decoded.
+    """Check the announced size and number of frames against the limits, before anything is decoded.
 
     Returns:
-        How many frames it announces.
+        The number of frames.
     """
     with silent_dicom(path):
         size = int(header.Columns), int(header.Rows)
         samples, frames = int(header.get("SamplesPerPixel") or 1), int(header.get("NumberOfFrames") or 1)
-    for_data(check_pixels, path, *size)
+    as_data_error(check_pixels, path, *size)
     if not (1 <= frames <= DICOM_FRAMES and samples in SAMPLES):
         raise DataError(
             f"Expected 1 to {DICOM_FRAMES} frames of 1 or 3 samples in {path}, got {frames} of {samples}.",
@@ -128,7 +131,7 @@ def check_announced(header: Any, path: Path) -> int:
 
 
 def _refuse_deflated(meta: Any, path: Path) -> None:
-    """Refuse a file that is packed as a whole: pydicom would unpack all of it before a header could be looked at."""
+    """Refuse a deflated file: pydicom would unpack all of it before it reads the header."""
     if meta.TransferSyntaxUID == DEFLATED:
         raise DataError(
             f"Expected a DICOM file that is not packed as a whole, got {meta.TransferSyntaxUID.name} in {path}.",
@@ -137,7 +140,7 @@ def _refuse_deflated(meta: Any, path: Path) -> None:
 
 
 def _check_decoder(header: Any, path: Path) -> None:
-    """Refuse a compression that nothing here decodes, by its name."""
+    """Refuse a transfer syntax without an installed decoder, and name it."""
     with silent_dicom(path) as pydicom:
         syntax = header.file_meta.TransferSyntaxUID
         decodable = pydicom.pixels.get_decoder(syntax).is_available
@@ -155,12 +158,12 @@ def read_image(header: Any, path: Path, number: int = 0) -> NDArray[Any]:
         values = np.asarray(pydicom.pixels.pixel_array(header, index=number))
         if header.PhotometricInterpretation == "PALETTE COLOR":
             values = pydicom.pixels.apply_color_lut(values, header)
-        values = _to_white(values, header)
+        values = _scale_stored_bits(values, header)
     return to_frame(values, str(path))
 
 
 def _check_fragment(pydicom: Any, header: Any, path: Path, number: int) -> None:
-    """Refuse a compressed frame that announces another size inside than its header does: decoders allocate that one."""
+    """Refuse a compressed frame whose own size differs from the header's: decoders allocate the frame's own size."""
     if not header.file_meta.TransferSyntaxUID.is_encapsulated:
         return
     frames = int(header.get("NumberOfFrames") or 1)
@@ -182,8 +185,9 @@ def _measure_jpeg_2000(data: bytes) -> tuple[int, int] | None:
 
 
 def find_pixel_size(header: Any) -> float | None:
-    """Find millimetres per pixel in the pixel spacing or in ultrasound regions that agree."""
+    """Find millimetres per pixel in PixelSpacing, or in ultrasound regions that agree."""
     if header.get("PixelSpacing"):
+        # PS3.3, 10.7.1.3: the distance between rows comes first
         height, width = header.PixelSpacing
         return square_pixel(float(width), float(height))
     sizes = {_region_size(region) for region in header.get("SequenceOfUltrasoundRegions") or ()} - {None}
@@ -197,7 +201,8 @@ def _region_size(region: Any) -> float | None:
 
 
 def find_frame_rate(header: Any) -> float | None:
-    """Find frames per second in what the header says about its cine."""
+    """Find frames per second in the cine tags of a header."""
+    # the first value of the vector is always 0 (PS3.3, C.7.6.5)
     steps = [float(step) for step in header.get("FrameTimeVector") or ()][1:]
     milliseconds = float(header.get("FrameTime") or 0) or (sum(steps) / len(steps) if steps else 0.0)
     rate = header.get("CineRate") or header.get("RecommendedDisplayFrameRate")
@@ -205,9 +210,9 @@ def find_frame_rate(header: Any) -> float | None:
 
 
 def find_tissue_region(header: Any) -> Region | None:
-    """Find the largest two-dimensional picture of tissue among the ultrasound regions.
+    """Find the largest 2D tissue region among the ultrasound regions.
 
-    Files that were made smaller often keep the regions of the first size: those that do not fit are left out.
+    Files that were scaled down often keep the regions of the original size: regions that do not fit are ignored.
     """
     found = [_read_region(region) for region in header.get("SequenceOfUltrasoundRegions") or () if _is_tissue(region)]
     fitting = [r for r in found if r and r.x + r.width <= header.Columns and r.y + r.height <= header.Rows]
@@ -226,8 +231,8 @@ def _read_region(region: Any) -> Region | None:
     return Region(left, top, right - left, bottom - top)
 
 
-def _to_white(values: NDArray[Any], header: Any) -> NDArray[Any]:
-    """Turn black and white over where 0 is white, and stretch 9 to 15 stored bits to 16."""
+def _scale_stored_bits(values: NDArray[Any], header: Any) -> NDArray[Any]:
+    """Invert MONOCHROME1, where 0 is white, and scale 9 to 15 stored bits to 16."""
     bits = int(header.BitsStored)
     if header.PhotometricInterpretation == "MONOCHROME1":
         values = ((1 << bits) - 1 - values).astype(values.dtype)
@@ -236,7 +241,7 @@ def _to_white(values: NDArray[Any], header: Any) -> NDArray[Any]:
 
 @contextmanager
 def silent_dicom(path: Path) -> Iterator[Any]:
-    """Give pydicom and keep back what it says, which may quote names from the header: only an error's kind is told."""
+    """Import pydicom and hide its messages, which may quote patient data: errors name their type only."""
     pydicom = _import_pydicom()
     try:
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Images that are nearly the same: standing in different groups, they carry test cases into the training."""
+"""Near-duplicate images: in different groups, they leak test cases into the training."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 
 from edgeseg.data.reading import Case
 
+# Side of a thumbnail in pixels.
 SIDE = 32
+# Correlation above which two thumbnails are near-duplicates: a suspicion, as frames of an empty field look alike, too.
 THRESHOLD = 0.95
+# Rows of the correlation matrix that are in memory at once.
 BLOCK = 1024
 
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Two cases that look nearly the same; correlation 1 is the same picture up to brightness and contrast."""
+    """Two cases that look nearly the same; correlation 1: equal up to brightness and contrast."""
 
     first: Case
     second: Case
@@ -28,13 +31,13 @@ class DuplicatePair:
 
     @property
     def leaks(self) -> bool:
-        """Tell whether training may hold the one and test the other."""
+        """Say whether one may be in the training and the other in the test part."""
         if self.first.part:
             return self.first.part != self.second.part
         return self.first.group != self.second.group
 
     def to_json(self) -> dict[str, Any]:
-        """Give the pair as a JSON table."""
+        """Convert the pair to a JSON table."""
         return {
             "cases": [self.first.stem, self.second.stem],
             "correlation": round(self.correlation, 4),
@@ -43,7 +46,7 @@ class DuplicatePair:
 
 
 def make_thumbnail(frame: NDArray[Any]) -> NDArray[np.float32]:
-    """Shrink a frame to 1024 numbers a channel, of mean 0 and length 1; a frame of one brightness gives zeros."""
+    """Shrink a frame to 32x32 numbers per channel, of mean 0 and norm 1; a uniform frame gives zeros."""
     small = cv2.resize(frame.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel()
     centred = small - small.mean()
     length = float(np.linalg.norm(centred))
@@ -63,7 +66,7 @@ def find_duplicates(cases: Sequence[Case], thumbnails: NDArray[np.float32]) -> l
 
 
 def join_groups(cases: Sequence[Case], pairs: Sequence[DuplicatePair]) -> tuple[Case, ...]:
-    """Unite groups that near-duplicates connect; the first of them gives its name."""
+    """Merge groups that near-duplicates connect (union-find); the first group's name stays."""
     leader = {case.group: case.group for case in cases}
 
     def find(group: str) -> str:

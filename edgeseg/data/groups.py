@@ -1,4 +1,4 @@
-"""Tables that people write beside their images: CSV as spreadsheets save it, in any country."""
+"""groups.csv: the group, part and pixel size of each case; and CSV tables as spreadsheets of any country save them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from edgeseg.data.defects import DataWarning, DefectError, missing_rows, repeate
 from edgeseg.data.reading import CIRCUMFERENCE_MM, GIVEN_PARTS, PIXEL_MM, Case, describe_range, is_within
 from edgeseg.frame.images import read_bytes
 
+# A comma; a semicolon where the comma is the decimal point; a tab in Excel's "Unicode text".
 SEPARATORS = (",", ";", "\t")
-"""A comma; a semicolon where the comma is the decimal point; a tab in Excel's "Unicode text"."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+# Excel may write a line "sep=;" above the header.
 _EXCEL_HINT = "sep="
-"""Excel may write the separator into a line of its own, above the header."""
 GROUPS = "groups.csv"
 COLUMNS = ("stem", "group", "part", "pixel_size_mm", "head_circumference_mm")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: its number, counted from 1, and its cells by column; a missing cell is empty."""
+    """A line of a table: its number, counted from 1, and its cells by column; a missing cell is empty."""
 
     line: int
     cells: Mapping[str, str]
@@ -59,14 +59,14 @@ def read_table(path: Path, needed: Sequence[str]) -> list[Row]:
 
 
 def read_length(row: Row, column: str, limits: tuple[float, float], path: Path, name: str) -> float | None:
-    """Read a length in millimetres; None where the cell is empty.
+    """Parse a length in millimetres; None if the cell is empty.
 
     Args:
         row: The line.
         column: Where it stands.
-        limits: The smallest and the largest that can be true.
+        limits: The smallest and largest plausible value.
         path: The table, for the message.
-        name: What the line is about, for the message.
+        name: The image of the line, for the message.
     """
     text = row[column].strip()
     if not text:
@@ -102,7 +102,7 @@ def _decode(data: bytes, path: Path) -> str:
 
 
 def _find_header(line: str, path: Path, needed: Sequence[str]) -> tuple[list[str], str]:
-    """Find the separator that gives the header its columns."""
+    """Find the separator that splits the header into the needed columns."""
     for separator in SEPARATORS:
         header = [name.strip() for _, cells in _split(line, separator, path) for name in cells]
         if set(needed) <= set(header):
@@ -135,12 +135,13 @@ def _name_cells(line: int, cells: Sequence[str], header: Sequence[str], path: Pa
             f"Expected {len(header)} values in line {line} of {path}, got {len(cells)}.",
             "Put values that hold a comma into quotation marks, and write numbers with a point (0.07).",
         )
+    # spreadsheets leave out empty cells at the end of a line
     return Row(line, dict(zip(header, cells, strict=False)))
 
 
 @dataclass(frozen=True)
 class GroupRow:
-    """What groups.csv says about one image."""
+    """The row of one image in groups.csv."""
 
     group: str
     part: str
@@ -150,7 +151,7 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class Grouping:
-    """Cases in their groups, and what is wrong or should be known about groups.csv."""
+    """Cases in their groups, and defects and warnings about groups.csv."""
 
     cases: tuple[Case, ...]
     defects: tuple[DefectError, ...] = ()
@@ -158,7 +159,7 @@ class Grouping:
 
 
 def group_cases(cases: Sequence[Case], root: Path, pattern: str | None) -> Grouping:
-    """Put cases into the groups of groups.csv and, where one is given, of a pattern; also tell what is missing."""
+    """Assign groups from groups.csv, or from a pattern if one is given, and collect missing and repeated rows."""
     path = root / GROUPS
     _refuse_misspelt(root)
     rows, repeated = read_groups(path)
@@ -174,10 +175,10 @@ def group_cases(cases: Sequence[Case], root: Path, pattern: str | None) -> Group
 
 
 def read_groups(path: Path) -> tuple[dict[str, GroupRow], list[str]]:
-    """Read groups.csv; no rows where there is no such file.
+    """Read groups.csv; no rows if there is no such file.
 
     Returns:
-        What is said about each name, and which names stand there twice, with the same words.
+        The row of each name, and the names with several equal rows.
     """
     if not os.path.lexists(path):
         return {}, []
@@ -201,25 +202,26 @@ def _list_lines(rows: Sequence[Row]) -> str:
 
 
 def _refuse_misspelt(root: Path) -> None:
-    """Refuse Groups.csv and its like, which would be passed over without a word."""
+    """Refuse Groups.csv and the like, which would be ignored silently."""
     alike = sorted(path.name for path in root.iterdir() if path.name.lower() == GROUPS and path.name != GROUPS)
     if alike:
         raise DataError(f"Expected the name {GROUPS} in {root}, got {alike[0]}.", "Rename the file.")
 
 
 def _match_rows(cases: Sequence[Case], rows: Mapping[str, GroupRow]) -> dict[str, GroupRow]:
-    """Find the row of each case: by its name, else by one that differs in outer spaces or in how accents are stored."""
+    """Find the row of each case by its name; outer spaces and the Unicode form of accents may differ."""
     alike = {_plain_name(stem): row for stem, row in rows.items()}
     found = {case.stem: rows.get(case.stem) or alike.get(_plain_name(case.stem)) for case in cases}
     return {stem: row for stem, row in found.items() if row is not None}
 
 
 def _plain_name(stem: str) -> str:
+    # macOS stores accents decomposed (NFD), most spreadsheets write them composed (NFC)
     return unicodedata.normalize("NFC", stem.strip())
 
 
 def write_groups(path: Path, cases: Sequence[Case]) -> None:
-    """Write groups.csv with what is known about the cases; columns that nothing is known about are left out."""
+    """Write groups.csv for cases; columns without any value are left out."""
     kept = [name for name in COLUMNS if any(getattr(case, name) not in ("", None) for case in cases)]
     write_rows(path, kept, ([getattr(case, name) for name in kept] for case in cases))
 
@@ -238,13 +240,14 @@ def _read_row(row: Row, path: Path) -> GroupRow:
 
 
 def _pixel_size(row: Row, path: Path) -> float | None:
-    """Read the pixel size at the image's own size, also from that of a larger original."""
+    """Parse the pixel size of the image, or compute it from that of a larger original."""
     stem = row["stem"]
     size = read_length(row, "pixel_size_mm", PIXEL_MM, path, stem)
     original = read_length(row, "pixel_size_mm_original", PIXEL_MM, path, stem)
     widths = [read_length(row, name, (1, IMAGE_SIDE), path, stem) for name in ("orig_width", "width")]
     if size is not None or original is None or widths[0] is None or widths[1] is None:
         return size
+    # scaled to width / orig_width of its size, an image has pixels that are larger by orig_width / width
     size = original * widths[0] / widths[1]
     if not is_within(size, PIXEL_MM):
         raise DataError(

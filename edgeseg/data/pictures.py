@@ -1,4 +1,4 @@
-"""Many labelled images at a glance: a person should judge them before a network does."""
+"""Contact sheets of labelled images and of their augmentation, for a person to look at before a training."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.spec import ClassSpec, InputSpec
-from edgeseg.data.augment import AugmentSpec, Pixels, vary_case
+from edgeseg.data.augment import AugmentSpec, vary_case
 from edgeseg.data.dataset import LabelledImage, find_white, read_case, view_case
 from edgeseg.data.reading import Case
 from edgeseg.frame.images import to_bgr
-from edgeseg.frame.preprocess import frame_to_grid, mask_to_grid
+from edgeseg.frame.preprocess import Pixels, frame_to_grid, mask_to_grid
 
+# Sizes in pixels.
 TILE, GAP = 192, 4
 COLUMNS, ROWS = 8, 6
 OUTLINE_LEVEL = 127
-Picture = NDArray[np.uint8]
-Outline = tuple[Picture, tuple[int, int, int]]
-"""A mask, and the RGB colour it is outlined in."""
+# Rows and variants of a preview.
 CASES, VARIANTS = 6, 7
+Picture = NDArray[np.uint8]
+# A mask, and the RGB colour it is outlined in.
+Outline = tuple[Picture, tuple[int, int, int]]
 
 
 def pick_evenly(cases: Sequence[Case], count: int = COLUMNS * ROWS) -> list[Case]:
@@ -45,12 +47,12 @@ def draw_tile(image: LabelledImage, classes: Sequence[ClassSpec]) -> Picture:
 
 
 def draw_outlines(frame: NDArray[Any], outlines: Iterable[Outline], side: int) -> Picture:
-    """Draw a frame so that its longer side has a given length, with outlines; 16 bit go to the brightest pixel."""
+    """Draw a frame with outlines, its longer side scaled to `side`; 16 bits are scaled to the brightest pixel."""
     height, width = frame.shape[:2]
     factor = side / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    picture = cv2.resize(to_bgr(_to_bytes(frame)), size, interpolation=way)
+    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    picture = cv2.resize(to_bgr(_to_bytes(frame)), size, interpolation=interpolation)
     for mask, colour in outlines:
         full = (mask > 0).astype(np.uint8) * np.uint8(255)
         small = cv2.resize(full, size, interpolation=cv2.INTER_LINEAR) > OUTLINE_LEVEL
@@ -72,7 +74,7 @@ def outline_mask(picture: Picture, mask: Picture, colour: tuple[int, ...]) -> No
 
 
 def lay_tiles(tiles: Sequence[Picture], columns: int) -> Picture:
-    """Lay tiles of one size out in rows, with a gap between them."""
+    """Arrange tiles of one size in rows, with a gap between them."""
     height, width = tiles[0].shape[:2]
     rows = math.ceil(len(tiles) / columns)
     sheet = np.zeros((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), np.uint8)
@@ -91,24 +93,24 @@ def _to_bytes(frame: NDArray[Any]) -> Picture:
 def draw_preview(
     cases: Sequence[Case], classes: Sequence[ClassSpec], spec: InputSpec, augment: AugmentSpec | None, seed: int
 ) -> Picture:
-    """Draw a sheet (BGR): one line for each case, first as it is, then varied and denoised as for training.
+    """Draw a sheet (BGR): one row for each case, first as it is, then augmented and denoised as for training.
 
     Args:
         cases: The cases, of which some are picked evenly.
-        classes: Whose masks are outlined.
-        spec: What a frame is turned into.
-        augment: How images are varied; None leaves them as they are.
-        seed: Another seed gives other variants.
+        classes: The classes, whose masks are outlined.
+        spec: The preprocessing.
+        augment: The augmentation; None leaves images as they are.
+        seed: Of the augmentation.
     """
     images = [read_case(case, spec.channels > 1) for case in pick_evenly(cases, CASES)]
     spec = dataclasses.replace(spec, white=find_white(images))
     tiles = []
     for number, image in enumerate(images):
-        tiles += _draw_line(image, classes, spec, augment, (seed, number))
+        tiles += _draw_row(image, classes, spec, augment, (seed, number))
     return lay_tiles(tiles, 1 + VARIANTS)
 
 
-def _draw_line(
+def _draw_row(
     image: LabelledImage,
     classes: Sequence[ClassSpec],
     spec: InputSpec,
@@ -123,5 +125,5 @@ def _draw_line(
 
 
 def _as_image(case: Case, pixels: Pixels, masks: Pixels) -> LabelledImage:
-    """Take what lies on the grid for an image; OpenCV draws blue first."""
+    """Wrap pixels on the network's grid as an image; OpenCV draws BGR, and they are RGB."""
     return LabelledImage(case, pixels[:, :, ::-1], tuple(np.moveaxis(masks, -1, 0)))

@@ -1,4 +1,4 @@
-"""Turn files and arrays into frames and masks, and refuse what would be read wrongly."""
+"""Cases, and how their files become frames and masks; what would be read wrongly is refused."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Mask = NDArray[np.uint8]
 CHANNELS = (1, 3, 4)
 Reading = tuple[Frame, tuple[Mask, ...]]
 GIVEN_PARTS = ("train", "val", "test")
-SQUARE = 0.01
-"""By which share the sides of a pixel may differ."""
+# Relative difference of width and height up to which a pixel is square.
+_SQUARE = 0.01
+# From a tenth of a micrometre, finer than acoustic microscopes, to a pixel as large as a torso is thick.
 PIXEL_MM = (1e-4, 100.0)
-"""From a tenth of a micrometre, finer than acoustic microscopes, to a pixel as large as a torso is thick."""
+# A head that is measured: from a fetus of a few weeks (some 20 mm) to well beyond any animal's.
 CIRCUMFERENCE_MM = (1.0, 10_000.0)
-"""A head that is measured: from a fetus of a few weeks (some 20 mm) to well beyond any animal's."""
 
 
 def read_pair(case: Case, colour: bool) -> Reading:
@@ -63,12 +63,12 @@ def read_mask(path: Path, frame: Frame) -> Mask:
 
 
 def binary_mask(values: NDArray[Any], frame: Frame, where: str) -> Mask:
-    """Turn 0 and one other value into 0 and 1.
+    """Convert a mask of 0 and one other value to 0 and 1.
 
     Args:
-        values: The mask as it was stored.
+        values: The stored mask.
         frame: The frame whose size it must have.
-        where: Where it was stored, for messages.
+        where: The file, for messages.
     """
     _check_size(values, frame, where)
     _check_numbers(values, where)
@@ -80,14 +80,15 @@ def binary_mask(values: NDArray[Any], frame: Frame, where: str) -> Mask:
 
 
 def find_values(values: NDArray[Any]) -> set[int]:
-    """Find the whole numbers in a mask or label map; counting bytes is ten times faster than sorting them."""
+    """Find the distinct integers in a mask or label map."""
     if values.dtype == np.uint8:
+        # counting bytes is ten times faster than np.unique, which sorts them
         return {int(value) for value in np.flatnonzero(np.bincount(values.ravel(), minlength=256))}
     return {int(value) for value in np.unique(values)}
 
 
 def split_labels(labels: NDArray[Any], frame: Frame, classes: int, where: str) -> tuple[Mask, ...]:
-    """Turn a label map into one mask for each class."""
+    """Split a label map into one mask for each class."""
     _check_size(labels, frame, where)
     _check_numbers(labels, where)
     whole = labels.dtype.kind != "f" or not np.any(labels % 1)
@@ -107,14 +108,14 @@ def _check_numbers(values: NDArray[Any], where: str) -> None:
 
 
 def crop(image: NDArray[Any], region: Region | None) -> NDArray[Any]:
-    """Keep the part of a frame or mask that a header names; a copy, so that the rest can be forgotten."""
+    """Crop a frame or mask to a header's region; a copy, so that the rest is freed."""
     if region is None:
         return image
     return image[region.y : region.y + region.height, region.x : region.x + region.width].copy()
 
 
 def to_channels(frame: Frame, colour: bool, where: str = "it") -> Frame:
-    """Give a grey or RGB frame as grey or, on request, as BGR."""
+    """Convert a grey or RGB frame to grey, or to BGR."""
     if frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] not in CHANNELS):
         raise DataError(
             f"Expected a grey or RGB image in {where}, got the shape {frame.shape}.",
@@ -128,7 +129,7 @@ def to_channels(frame: Frame, colour: bool, where: str = "it") -> Frame:
 
 
 class CaseReader(Protocol):
-    """Reads a case: the frame, and a mask of its size for each class."""
+    """A function that reads a case: the frame, and a mask of its size for each class."""
 
     def __call__(self, case: Case, colour: bool) -> Reading:
         """Read the files of a case."""
@@ -136,25 +137,25 @@ class CaseReader(Protocol):
 
 @dataclass(frozen=True)
 class Case:
-    """One labelled image: the files it is made of, and the group it must not be parted from."""
+    """One labelled image: its files, and its group (patient, exam or clip), which a split never divides."""
 
     stem: str
     image: Path
     masks: tuple[Path, ...]
-    """The files that its masks are made from; how many make one class is the reader's business."""
+    """The files of its masks; `read` knows how they make up the classes."""
     group: str
     others: tuple[Path, ...] = ()
-    """Further files that the image or its masks are read from."""
+    """Further files of the image or its masks."""
     modalities: tuple[str, ...] = ()
-    """Names of the modalities that are the channels of its frame, red first; grey would mix them."""
+    """Names of the modalities in the channels of its frame, red first; empty for an ordinary image."""
     part: str = ""
-    """The part that the data's makers put it in, where they did."""
+    """The part (train, val, test) that the publishers of the data chose; empty if they did not."""
     pixel_size_mm: float | None = None
-    """Millimetres per pixel at the image's own size, where it is known and the same in both directions."""
+    """Millimetres per pixel at the image's own size, if known and equal in both directions."""
     head_circumference_mm: float | None = None
-    """What was measured by hand, where it is known: a physical check for a segmentation."""
+    """Measured by hand, if known: a physical check of a segmentation."""
     region: Region | None = None
-    """Which part of the stored pixels is the ultrasound picture, where a header says so; only that part is read."""
+    """The DICOM ultrasound region (tissue) of the stored pixels, if the header has one; only this part is read."""
     read: CaseReader = field(default=read_pair, compare=False, repr=False)
 
     @property
@@ -170,13 +171,13 @@ class Case:
 
 
 def square_pixel(width_mm: float, height_mm: float) -> float | None:
-    """Give the size of a pixel that is as wide as high and can be true; others have no one size."""
-    square = is_within(width_mm, PIXEL_MM) and abs(width_mm - height_mm) <= SQUARE * width_mm
+    """Return the size of a square pixel of plausible size; None for others."""
+    square = is_within(width_mm, PIXEL_MM) and abs(width_mm - height_mm) <= _SQUARE * width_mm
     return width_mm if square else None
 
 
 def is_within(value: float, limits: tuple[float, float]) -> bool:
-    """Say whether a length lies within limits; one that is no number does not."""
+    """Say whether a length lies within limits; NaN does not."""
     return limits[0] <= value <= limits[1]
 
 

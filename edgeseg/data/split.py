@@ -1,4 +1,7 @@
-"""Divide cases into training, validation and test, never parting a group."""
+"""Split cases into training, validation and test, or into folds (group k-fold); a group is never divided.
+
+Both are stratified: every part has about the same share of cases without a marked pixel.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,10 @@ from edgeseg.core.errors import DataError
 from edgeseg.data.defects import empty_part, parted_groups, too_few_groups, too_few_marked
 from edgeseg.data.reading import GIVEN_PARTS, Case
 
+PARTS = (*GIVEN_PARTS, "all")
+# Hexadecimal digits of a fingerprint.
+_DIGITS = 16
+
 
 @dataclass(frozen=True)
 class Split:
@@ -25,7 +32,7 @@ class Split:
     test: tuple[Case, ...]
 
     def part(self, name: str) -> tuple[Case, ...]:
-        """Take a part by its name; "all" is every case."""
+        """Return a part by its name; "all" is every case."""
         if name == "all":
             return (*self.train, *self.validation, *self.test)
         parts: dict[str, tuple[Case, ...]] = {"train": self.train, "val": self.validation, "test": self.test}
@@ -36,34 +43,31 @@ class Split:
         return [(case.stem, case.group, part) for part in GIVEN_PARTS for case in self.part(part)]
 
 
-PARTS = (*GIVEN_PARTS, "all")
-DIGITS = 16
-
-
 def divide_cases(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSpec) -> Split:
-    """Divide cases as a spec says: into folds, of which one tests, or once."""
+    """Split cases as a spec says: once, or into folds, of which one is the test part."""
     return list_splits(cases, empty, spec)[spec.fold]
 
 
 def list_splits(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSpec) -> tuple[Split, ...]:
-    """Divide cases into as many splits as there are folds, or into one."""
+    """Compute all splits of a spec: one for each fold, or a single one."""
     if spec.folds:
         return fold_cases(cases, empty, spec.folds, spec.seed)
     return (split_cases(cases, empty, spec),)
 
 
 def split_cases(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSpec) -> Split:
-    """Divide cases by group, with about the same share of empty ones in every part; parts that were given are kept.
+    """Split cases by group, stratified by empty cases; given parts are kept.
 
-    Every part shows something: a validation or a test without a marked pixel would judge nothing.
+    Every part has marked pixels: a validation or test without any would measure nothing.
 
     Args:
         cases: The cases.
-        empty: For each stem, whether its masks are all empty.
+        empty: For each stem, whether all its masks are empty.
         spec: The seed and the shares.
     """
     _check_given(cases)
     given = {case.part for case in cases} - {""}
+    # a part that is not given is taken out of the given training part
     kept = given if given == set(GIVEN_PARTS) else given - {"train"}
     wanted = [part for part in GIVEN_PARTS if part not in kept]
     _check_kept(cases, empty, kept)
@@ -75,15 +79,15 @@ def split_cases(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSpe
 
 
 def fold_cases(cases: Sequence[Case], empty: Mapping[str, bool], folds: int, seed: int) -> tuple[Split, ...]:
-    """Divide cases into folds by group, each with about the same share of empty ones; given parts do not count.
+    """Split cases into folds by group (group k-fold), stratified by empty cases; given parts are ignored.
 
-    In the k-th split the k-th fold is the test part, the next one validates, and the others train.
+    In the k-th split the k-th fold is the test part, the next one the validation part, and the others train.
 
     Args:
         cases: The cases.
-        empty: For each stem, whether its masks are all empty.
-        folds: How many folds.
-        seed: Another seed gives other folds.
+        empty: For each stem, whether all its masks are empty.
+        folds: Number of folds.
+        seed: Of the shuffle.
     """
     if folds < 3:
         raise ValueError(f"expected at least 3 folds, one each to train, validate and test, got {folds}")
@@ -99,22 +103,22 @@ def fold_cases(cases: Sequence[Case], empty: Mapping[str, bool], folds: int, see
 
 
 def fingerprint_split(split: Split) -> str:
-    """Hash which case of which group is in which part, so that changed groups are noticed."""
-    return hashlib.sha256(json.dumps(sorted(split.to_rows())).encode("utf-8")).hexdigest()[:DIGITS]
+    """Hash which case of which group is in which part, to notice changed groups."""
+    return hashlib.sha256(json.dumps(sorted(split.to_rows())).encode("utf-8")).hexdigest()[:_DIGITS]
 
 
-def refuse_other_split(root: Path, split: Split, begun: str) -> None:
-    """Refuse data that fall into other parts than those of the training: its test cases may have been trained on.
+def refuse_other_split(root: Path, split: Split, trained: str) -> None:
+    """Refuse data that are split otherwise than for the training: test cases may have been trained on.
 
     Args:
         root: The data folder, for the message.
         split: Its parts now.
-        begun: The fingerprint of those of the training; empty where that was not kept.
+        trained: The fingerprint of the training's parts; empty in old runs, which are not checked.
     """
-    if begun and fingerprint_split(split) != begun:
+    if trained and fingerprint_split(split) != trained:
         raise DataError(
-            f"Expected {root} to be divided as it was for the training, got other groups or parts: "
-            "cases that were trained on may be among those to judge on.",
+            f"Expected {root} to be split as for the training, got other groups or parts: "
+            "test cases may have been trained on.",
             "Restore groups.csv (split.csv in the run folder lists the groups), or train again.",
         )
 
@@ -149,9 +153,10 @@ def _gather_groups(
 
 
 def _shuffle_groups(members: Mapping[str, list[Case]], empty: Mapping[str, bool], seed: int) -> Iterator[list[str]]:
-    """Shuffle the groups with nothing to find, then the others."""
+    """Shuffle the groups without a marked pixel, then the others: the two strata."""
     rng = np.random.default_rng(seed)
     for wanted in (True, False):
+        # sorted before the shuffle: the result must not depend on the order of files on disk
         groups = sorted(g for g, cases in members.items() if all(empty[c.stem] for c in cases) is wanted)
         yield [groups[i] for i in rng.permutation(len(groups))]
 
@@ -161,20 +166,20 @@ def _assign_groups(
 ) -> dict[str, str]:
     shares = {"val": spec.validation, "test": spec.test}
     test, validation = (shares[part] if part in wanted else 0.0 for part in ("test", "val"))
-    hollow, showing = (
+    empty_groups, marked_groups = (
         dict(zip(groups, _fill_parts([len(members[group]) for group in groups], test, validation), strict=True))
         for groups in _shuffle_groups(members, empty, spec.seed)
     )
     for part in reversed(wanted):
-        if part not in showing.values():
-            _give_one(showing, part, wanted)
-    return hollow | showing
+        if part not in marked_groups.values():
+            _give_one(marked_groups, part, wanted)
+    return empty_groups | marked_groups
 
 
 def _assign_folds(
     members: Mapping[str, list[Case]], empty: Mapping[str, bool], folds: int, seed: int
 ) -> dict[str, int]:
-    """Give the largest groups first, each to the fold with the fewest cases of its kind."""
+    """Assign the largest groups first, each to the fold with the fewest cases of its stratum (greedy bin packing)."""
     fold_of: dict[str, int] = {}
     total = [0] * folds
     for groups in _shuffle_groups(members, empty, seed):
@@ -190,6 +195,7 @@ def _assign_folds(
 def _fill_parts(sizes: list[int], test: float, validation: float) -> list[str]:
     total, taken, parts = sum(sizes), 0, []
     for size in sizes:
+        # by the middle of the group, so that a large group falls to the part that holds most of it
         middle = (taken + size / 2) / total
         parts.append("test" if middle < test else "val" if middle < test + validation else "train")
         taken += size
@@ -197,5 +203,6 @@ def _fill_parts(sizes: list[int], test: float, validation: float) -> list[str]:
 
 
 def _give_one(part_of: dict[str, str], part: str, wanted: Sequence[str]) -> None:
+    """Move a group from the largest part into an empty one."""
     largest = max(wanted, key=list(part_of.values()).count)
     part_of[min(group for group, p in part_of.items() if p == largest)] = part

@@ -1,7 +1,7 @@
-"""What the headers of NIfTI and MetaImage announce, held against the limits before SimpleITK opens the file.
+"""Check the headers of NIfTI and MetaImage files against the limits, before SimpleITK opens them.
 
-A header of 400 bytes can announce terabytes, hide gigabytes of zeros in front of them in a few compressed kilobytes, or
-name any file of the machine as its pixels.
+A header of 400 bytes can announce terabytes, pack gigabytes of zeros into a few kilobytes, or name any file of the
+machine as its pixels.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from pathlib import Path
 from edgeseg.core.errors import DataError, LimitError
 from edgeseg.core.limits import ARRAY_BYTES, VOLUME_HEADER_BYTES, check_pixels, check_regular, read_regular
 from edgeseg.data.reading import CHANNELS
-from edgeseg.frame.images import for_data
+from edgeseg.frame.images import as_data_error
 
+# For each version: length of the header, magic of a file with header and voxels, and its position (nifti1.h, nifti2.h).
 _NIFTI_BYTES = {1: (348, b"n+1\0", 344), 2: (540, b"n+2\0", 4)}
-"""For each version the header's length, the mark of a single file, and where that stands."""
 _NIFTI_LENGTH = 540
+# Bytes of each NIfTI datatype; complex numbers and those of 16 bytes are no brightness.
 _NUMBER_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 128: 3, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8}
-"""The length of a number of each NIfTI type; complex ones and those of 16 bytes are no brightness."""
 _META_LINE = re.compile(r"([A-Za-z]\w*) *= *(.*)")
 _META_DATA, _META_SIZE = "ElementDataFile", "DimSize"
+# Bytes of MetaImage's element types.
 _META_NUMBERS = {
     f"MET_{sign}{name}": length
     for name, length in (("CHAR", 1), ("SHORT", 2), ("INT", 4), ("FLOAT", 4), ("DOUBLE", 8))
     for sign in ("", "U")
 }
-"""The lengths of MetaImage's numbers."""
 _PLAIN_NAME = re.compile(r"[^\s/\\%]+\.z?raw")
 
 
 def check_volume(path: Path) -> None:
-    """Refuse a NIfTI or MetaImage file that no SimpleITK should be given.
+    """Refuse a NIfTI or MetaImage file that is not safe to open with SimpleITK.
 
     Raises:
-        DataError: It is no single picture, too large, damaged, or points to another file than one beside it.
+        DataError: It is no single image, too large, damaged, or refers to a file in another folder.
     """
-    for_data(check_regular, path, ARRAY_BYTES)
+    as_data_error(check_regular, path, ARRAY_BYTES)
     if path.suffix == ".mhd":
         _check_meta(path)
     else:
@@ -48,8 +48,8 @@ def check_volume(path: Path) -> None:
 
 
 def check_view(path: Path, size: tuple[int, ...]) -> None:
-    """Refuse what is not one picture of a reasonable size; further sides of length 1 are passed over."""
-    for_data(check_pixels, path, *size[:2])
+    """Refuse a volume that is not one 2D image within the limits; further dimensions of length 1 are ignored."""
+    as_data_error(check_pixels, path, *size[:2])
     if math.prod(size[2:]) != 1:
         raise DataError(
             f"Expected a single picture in {path}, got the size {'x'.join(map(str, size))}.",
@@ -58,14 +58,14 @@ def check_view(path: Path, size: tuple[int, ...]) -> None:
 
 
 def find_raw(path: Path) -> Path | None:
-    """Find the file beside a MetaImage header that holds its numbers; None for NIfTI."""
+    """Find the voxel file beside a MetaImage header; None for NIfTI."""
     if path.suffix != ".mhd":
         return None
     return path.with_name(_read_meta(path)[_META_DATA])
 
 
 def refuse_damaged(path: Path) -> DataError:
-    """Say that a volume cannot be read."""
+    """Build the error for a volume that cannot be read."""
     return DataError(f"Expected an image, got the unreadable file {path}.", "Copy the file again or remove it.")
 
 
@@ -101,15 +101,15 @@ def _check_announced(path: Path, start: bytes, order: str, version: int) -> None
 
 
 def _check_length(path: Path, announced: int) -> None:
-    """Count what a file holds, unpacked, up to what it announces: SimpleITK allocates that before it reads."""
+    """Count the unpacked bytes of a file up to the announced number, which SimpleITK would allocate first."""
     if path.suffix != ".gz":
         held = _find_size(path)
     else:
         held = 0
         try:
             with gzip.open(path) as file:
-                while held < announced and (piece := file.read(min(announced - held, VOLUME_HEADER_BYTES))):
-                    held += len(piece)
+                while held < announced and (chunk := file.read(min(announced - held, VOLUME_HEADER_BYTES))):
+                    held += len(chunk)
         except (OSError, EOFError, zlib.error) as error:
             raise refuse_damaged(path) from error
     if held < announced:
@@ -124,11 +124,11 @@ def _check_meta(path: Path) -> None:
         number, sides = _META_NUMBERS[fields["ElementType"]], int(fields["NDims"])
     except (KeyError, ValueError) as error:
         raise refuse_damaged(path) from error
-    if sides != len(size):  # SimpleITK believes the number of sides, and with one below 0 it never comes back
+    if sides != len(size):  # SimpleITK believes NDims, and with a negative one it never returns
         raise refuse_damaged(path)
     check_view(path, size if len(size) > 1 else (0, 0))
     data = path.with_name(fields[_META_DATA])
-    for_data(check_regular, data, ARRAY_BYTES)
+    as_data_error(check_regular, data, ARRAY_BYTES)
     packed = fields.get("CompressedData", "False").lower() == "true"
     announced = math.prod(size) * channels * number
     if channels not in CHANNELS or (_count_unpacked(data, announced) if packed else _find_size(data)) < announced:
@@ -136,14 +136,14 @@ def _check_meta(path: Path) -> None:
 
 
 def _count_unpacked(path: Path, announced: int) -> int:
-    """Count the bytes that a compressed file holds, up to as many as are announced."""
+    """Count the unpacked bytes of a compressed file, up to the announced number."""
     unpacker, held = zlib.decompressobj(), 0
     try:
         with path.open("rb") as file:
-            while held < announced and (piece := file.read(VOLUME_HEADER_BYTES)):
-                while piece and held < announced:
-                    held += len(unpacker.decompress(piece, VOLUME_HEADER_BYTES))
-                    piece = unpacker.unconsumed_tail
+            while held < announced and (chunk := file.read(VOLUME_HEADER_BYTES)):
+                while chunk and held < announced:
+                    held += len(unpacker.decompress(chunk, VOLUME_HEADER_BYTES))
+                    chunk = unpacker.unconsumed_tail
     except (OSError, zlib.error) as error:
         raise refuse_damaged(path) from error
     return held
@@ -157,7 +157,7 @@ def _find_size(path: Path) -> int:
 
 
 def _read_meta(path: Path) -> dict[str, str]:
-    """Read a MetaImage header, each field once; its numbers must stand in a file beside it."""
+    """Parse a MetaImage header, each field once; the voxels must be in a file beside it."""
     try:
         text = read_regular(path, VOLUME_HEADER_BYTES).decode("ascii")
     except (OSError, UnicodeDecodeError, LimitError) as error:

@@ -25,8 +25,8 @@ import edgeseg
 from edgeseg.backends.select import AUTO
 from edgeseg.core.errors import DeployError
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.core.process import command_module, feed_limited, run_limited
-from edgeseg.core.searchpath import trusted_surroundings
+from edgeseg.core.process import command_module, run_limited, run_with_input
+from edgeseg.core.searchpath import trusted_environment
 from edgeseg.machine.boards import Board
 
 SUMS = "SHA256SUMS"
@@ -210,7 +210,7 @@ def _run_openssl(arguments: list[str], key: Path, data: bytes = b"") -> bytes:
     if not key.is_file():
         raise DeployError(f"Expected a private key at {key}, got no such file.", _make_key_hint(key))
     try:
-        done = feed_limited(["openssl", *arguments], data, SIGN_SECONDS)
+        done = run_with_input(["openssl", *arguments], data, SIGN_SECONDS)
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
         raise DeployError(
             f"Expected openssl to sign with, got: {error}.", "Install openssl, or omit --sign."
@@ -301,7 +301,7 @@ def _write_command(board: Board, version: str) -> list[str]:
 
 def _run(command: Sequence[str], folder: Path, what: str, hint: str) -> None:
     try:
-        status, said = run_limited(command, folder, BUILD_SECONDS, trusted_surroundings())
+        status, said = run_limited(command, folder, BUILD_SECONDS, trusted_environment())
     except subprocess.TimeoutExpired as error:
         raise DeployError(f"{what} took longer than {BUILD_SECONDS} s.", hint) from error
     if status != 0:

@@ -11,7 +11,7 @@ from functools import cache
 
 from edgeseg.backends.probe_model import build_probe_model
 from edgeseg.core.errors import EdgesegError
-from edgeseg.core.install import tell_install
+from edgeseg.core.install import install_command
 from edgeseg.doctor.checks import Check
 from edgeseg.machine.host import Machine, parse_version
 
@@ -201,7 +201,7 @@ def _find_absence(machine: Machine, name: str) -> Finding | None:
     if name == "edgetpu" and not machine.has_library(LIBRARY):
         return Finding(False, f"Not usable: {LIBRARY} is not installed.", LIBRARY_HINT)
     if name == "onnx" and machine.load_package("onnxruntime").module is None:
-        hint = tell_install("onnx")
+        hint = install_command("onnx")
         return Finding(False, "Not usable: onnxruntime is not installed, or does not load.", hint, is_fault=False)
     return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeseg.doctor.accelerators import probe_backend
 from edgeseg.doctor.checks import Check
 from edgeseg.machine.boards import Board, is_board
-from edgeseg.machine.cameras import VideoDevice, ask_device
+from edgeseg.machine.cameras import VideoDevice, query_device
 from edgeseg.machine.host import Machine, parse_version
 
 RAW_SENSOR = ("BA", "BG", "GB", "GR", "RG", "pB", "pG", "pR", "pg", "BY")
@@ -120,7 +120,7 @@ def check_camera_formats(machine: Machine) -> Check:
 def _ask(machine: Machine, path: str) -> VideoDevice | None:
     """Query one device; None when it does not answer: it is no camera, or `check_video_group` reports the reason."""
     try:
-        return ask_device(machine.root / path, machine.control_device)
+        return query_device(machine.root / path, machine.control_device)
     except OSError:
         return None
 

@@ -1,1 +1,1 @@
-"""The one definition of a frame: from pixels to the input tensor, and from the output tensor to a mask."""
+"""Frames: image files, preprocessing into the input tensor, postprocessing of the output tensor into a mask."""

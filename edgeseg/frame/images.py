@@ -1,4 +1,4 @@
-"""Read and write single images, and notice those that are damaged."""
+"""Image files: read, measure and write PNG, JPEG, BMP and TIFF; damaged ones are refused."""
 
 from __future__ import annotations
 
@@ -17,47 +17,48 @@ from edgeseg.core.files import write_bytes
 from edgeseg.core.limits import IMAGE_BYTES, check_pixels, read_regular
 from edgeseg.frame.preprocess import to_bytes
 
+# The value that is shown as white: of 8, 12 or 16 bits.
 DIMMEST_WHITE, WHITE_OF_12_BITS, BRIGHTEST_WHITE = 255, 4095, 65535
-"""What may be white in an image."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+# A JPEG may have padding behind its end marker.
 _TAIL_BYTES = 4096
 _PNG, _JPEG, _BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"BM"
 _JPEG_END, _PNG_END = b"\xff\xd9", b"IEND"
+# Position of the colour type in a PNG, and the types with an alpha channel.
 _PNG_KIND, _PNG_TRANSPARENT = 25, (b"\4", b"\6")
+# Length of the OS/2 1.x header of a BMP, whose sizes have 16 bits.
 _OS2_HEADER = 12
-"""The length of the first kind of BMP header, which has sizes of 16 bit."""
+# The byte order of a TIFF by its first bytes; a plus is BigTIFF.
 _TIFF_KINDS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
-"""The byte order of a TIFF by its first bytes; a plus is BigTIFF."""
+# TIFF field types that libtiff accepts for a size, as formats of `struct`.
 _TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}
-"""The types in which libtiff takes a size."""
+# Tags of TIFF 6.0.
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_SAMPLES, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 256, 257, 277, 322, 323
 _TIFF_ENTRIES = 4096
 _MOST_SAMPLES = 4
 _SAVE_AS = "Save it with 8 or 16 bit (uint8, uint16), or as reals from 0 to 1; of float TIFF write PNG."
-T = TypeVar("T")
-INK, ACCENT, SOFT, FAINT = "#1b2a33", "#c2410c", "#0f766e", "#94a3b8"
-
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg writes past Python; what is wrong is said by us
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+# Start-of-frame markers, whose segments hold the size (ITU T.81, table B.1); F7 is JPEG-LS.
 _JPEG_SIZES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-"""Markers of the segments that hold the size; F7 is JPEG-LS."""
-_JPEG_LONELY = {0x01, *range(0xD0, 0xDA)}
-"""Markers without a length behind them."""
-
+# Markers without a length field: TEM, RSTn, SOI and EOI.
+_JPEG_BARE = {0x01, *range(0xD0, 0xDA)}
+# Colours of plots and drawings: text, the highlighted series, the second series, and labels in the background.
+INK, ACCENT, SOFT, FAINT = "#1b2a33", "#c2410c", "#0f766e", "#94a3b8"
+T = TypeVar("T")
 P = ParamSpec("P")
 
 
-def list_images(folder: Path) -> list[Path]:
-    """List the images of a folder by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+def list_images(folder: str | Path) -> list[Path]:
+    """List the image files of a folder by name; hidden files are skipped."""
+    return sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
 
 
-def read_image(path: Path, colour: bool = False) -> NDArray[Any]:
-    """Read an image as grey or, on request, as BGR, of 8 or 16 bit.
+def read_image(path: str | Path, colour: bool = False) -> NDArray[Any]:
+    """Read an image of 8 or 16 bit as grey, or as BGR.
 
-    What a header announces is held against the table of limits before anything is decoded. OpenCV fills what a
-    truncated file does not hold with grey and says nothing, so the file's end is checked as well.
+    The announced size is checked against the limits before anything is decoded. OpenCV silently fills the missing part
+    of a truncated file with grey, so the file's end is checked as well.
     """
+    path = Path(path)
     data = read_bytes(path)
     size = measure_image(data)
     if size is None:
@@ -65,7 +66,7 @@ def read_image(path: Path, colour: bool = False) -> NDArray[Any]:
             f"Expected an image in PNG, JPEG, BMP or TIFF, got the unreadable file {path}.",
             "Copy the file again, save it as PNG, or remove it.",
         )
-    for_data(check_pixels, path, *size)
+    as_data_error(check_pixels, path, *size)
     if not _is_whole(data):
         raise DataError(f"Expected a whole image, got the truncated file {path}.", "Copy the file again or remove it.")
     image = _decode(data, (cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_ANYDEPTH)
@@ -75,7 +76,7 @@ def read_image(path: Path, colour: bool = False) -> NDArray[Any]:
 
 
 def _is_whole(data: bytes) -> bool:
-    """Say whether a PNG or JPEG goes on to its end.
+    """Say whether a PNG or JPEG is complete.
 
     Every chunk of a PNG must lie in the file: OpenCV allocates as many bytes as a chunk announces before it reads it.
     """
@@ -93,18 +94,18 @@ def _is_whole(data: bytes) -> bool:
 def _decode(data: bytes, flags: int) -> NDArray[Any] | None:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # most damages give None, some assertions of the decoders are raised
+    except cv2.error:  # most damaged files give None, but some assertions of the decoders raise
         return None
     return None if image is None else np.asarray(image)
 
 
 def read_bytes(path: Path, limit: int = IMAGE_BYTES) -> bytes:
-    """Read a file of a data folder, which may be a FIFO, a link that leads nowhere, or too large."""
-    return for_data(read_regular, path, limit)
+    """Read a file of a data folder; a FIFO, a dangling link or a file beyond the limit is refused."""
+    return as_data_error(read_regular, path, limit)
 
 
-def for_data(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Read or check a file of a data folder: what is missing or beyond a limit is data that cannot be used."""
+def as_data_error(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function on a file of a data folder, and turn its OSError or LimitError into a DataError."""
     try:
         return act(*args, **kwargs)
     except LimitError as error:
@@ -118,10 +119,10 @@ def for_data(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def to_frame(values: NDArray[Any], where: str) -> NDArray[Any]:
-    """Turn numbers into an 8 or 16 bit frame: whole ones up to 255 as they are, else reals from 0 to 1 times 255.
+    """Convert an array to an 8 or 16 bit frame: integers up to 255 as they are, reals from 0 to 1 times 255.
 
-    Whole numbers above 255 of another type than uint16 are refused: whether they are of 12 or 16 bits, and whether a
-    darker image of the same folder is too, one image does not tell.
+    Integers above 255 of another type than uint16 are refused: one image does not show whether its folder has 12 or
+    16 bits.
     """
     if values.size == 0 or values.dtype.kind not in "buif":
         raise DataError(
@@ -144,7 +145,7 @@ def to_frame(values: NDArray[Any], where: str) -> NDArray[Any]:
 
 
 def decode_jpeg(data: bytes) -> NDArray[Any] | None:
-    """Decode a JPEG as BGR; None where it is cut off, no JPEG, or announces more pixels than the limit."""
+    """Decode a JPEG as BGR; None if it is truncated, no JPEG, or announces more pixels than the limit."""
     size = measure_jpeg(data)
     if size is None or not _is_whole(data):
         return None
@@ -156,7 +157,7 @@ def decode_jpeg(data: bytes) -> NDArray[Any] | None:
 
 
 def measure_image(data: bytes) -> tuple[int, int] | None:
-    """Read the width and height that a PNG, JPEG, BMP or TIFF announces, without decoding it; None for others."""
+    """Read width and height from the header of a PNG, JPEG, BMP or TIFF without decoding it; None for others."""
     if data.startswith(_PNG):
         return _unpack_pair(">II", data, 16) if data[12:16] == b"IHDR" else None
     if data.startswith(_BMP):
@@ -165,10 +166,10 @@ def measure_image(data: bytes) -> tuple[int, int] | None:
 
 
 def measure_jpeg(data: bytes) -> tuple[int, int] | None:
-    """Read the width and height that a JPEG announces, without decoding it; None where it is no JPEG.
+    """Read width and height from the header of a JPEG without decoding it; None if it is none.
 
-    Markers are found as libjpeg finds them, which passes over fill bytes and over what stands between segments:
-    otherwise a file could show this function another size than the decoder.
+    Markers are searched as libjpeg does, which skips fill bytes and bytes between segments: otherwise a file could show
+    this function another size than the decoder.
     """
     place = 2 if data.startswith(_JPEG) else len(data)
     while (place := data.find(b"\xff", place)) >= 0 and place + 9 < len(data):
@@ -178,7 +179,7 @@ def measure_jpeg(data: bytes) -> tuple[int, int] | None:
             return width, height
         if marker in (0x00, 0xFF):
             place += 1
-        elif marker in _JPEG_LONELY:
+        elif marker in _JPEG_BARE:
             place += 2
         else:
             place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
@@ -190,11 +191,11 @@ def _measure_bmp(data: bytes) -> tuple[int, int] | None:
     if header is None:
         return None
     size = _unpack_pair("<HH" if header[0] == _OS2_HEADER else "<ii", data, 18)
-    return None if size is None else (size[0], abs(size[1]))  # rows from the top have a negative height
+    return None if size is None else (size[0], abs(size[1]))  # a negative height means that rows begin at the top
 
 
 def _measure_tiff(data: bytes) -> tuple[int, int] | None:
-    """Read the size of a TIFF's first image, or of its tiles where these are larger: both are allocated."""
+    """Read the size of a TIFF's first image, or of its tiles if these are larger: libtiff allocates both."""
     order, big = _TIFF_KINDS[data[:4]], data[2:4].strip(b"\0") == b"+"
     place = _unpack(f"{order}{'Q' if big else 'I'}", data, 8 if big else 4)
     count = place and _unpack(f"{order}{'Q' if big else 'H'}", data, place[0])
@@ -222,12 +223,12 @@ def _unpack_pair(form: str, data: bytes, place: int) -> tuple[int, int] | None:
 def _unpack(form: str, data: bytes, place: int) -> tuple[int, ...] | None:
     try:
         return struct.unpack_from(form, data, place)
-    except (struct.error, OverflowError):  # beyond the file, or beyond what an index can be
+    except (struct.error, OverflowError):  # an offset beyond the file, or beyond the range of an index
         return None
 
 
 def has_transparency(data: bytes) -> bool:
-    """Say whether a picture's transparency varies from pixel to pixel: then something may be drawn in it alone."""
+    """Say whether a PNG's alpha channel varies: then a mask may be drawn in it alone."""
     if not data.startswith(_PNG) or data[_PNG_KIND : _PNG_KIND + 1] not in _PNG_TRANSPARENT:
         return False
     image = _decode(data, cv2.IMREAD_UNCHANGED)
@@ -240,21 +241,21 @@ def encode_png(image: NDArray[Any]) -> bytes:
     return bytes(buffer)
 
 
-def write_image(path: Path, image: NDArray[Any]) -> None:
+def write_image(path: str | Path, image: NDArray[Any]) -> None:
     """Write an image as PNG, whole or not at all."""
-    write_bytes(path, encode_png(image))
+    write_bytes(Path(path), encode_png(image))
 
 
 def choose_white(brightest: Iterable[int]) -> int:
-    """Choose the highest value of the fewest bits that hold the brightest pixels; of all 16 where there are none."""
+    """Choose the white of images: the highest value of the fewest bits that hold their brightest pixels."""
     highest = max(brightest, default=BRIGHTEST_WHITE)
     return max(DIMMEST_WHITE, (1 << highest.bit_length()) - 1)
 
 
 def _brighten(frame: NDArray[Any]) -> NDArray[np.uint8]:
-    """Make a picture of 8 bits to look at; a frame that needs 12 bits at most would look almost black as one of 16.
+    """Convert a frame to 8 bits for display; one of 12 bits would look almost black as one of 16.
 
-    Two whites only, so that a stream does not flicker with its brightest pixel.
+    Only two levels of white exist, so that a stream does not flicker with its brightest pixel.
     """
     if frame.dtype == np.uint8:
         return frame
@@ -263,7 +264,7 @@ def _brighten(frame: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def to_bgr(frame: NDArray[Any]) -> NDArray[np.uint8]:
-    """Make a BGR copy of a frame to draw on."""
+    """Convert a frame to a BGR copy to draw on."""
     image = _brighten(frame)
     if image.ndim == 2 or image.shape[2] == 1:
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
@@ -271,7 +272,7 @@ def to_bgr(frame: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def to_grey(frame: NDArray[Any]) -> NDArray[np.uint8]:
-    """Make an 8-bit grey picture of a frame to look at; what a network sees is made in frame/preprocess.py."""
+    """Convert a frame to 8-bit grey for display; `frame/preprocess.py` makes the network's input."""
     image = _brighten(frame)
     if image.ndim == 2 or image.shape[2] == 1:
         return image.reshape(image.shape[:2])

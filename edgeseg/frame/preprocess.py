@@ -1,9 +1,8 @@
-"""The one definition of a frame: how it becomes the input tensor, and how the output tensor becomes a mask.
+"""Preprocessing: from a frame to the input tensor, by letterbox or stretch, an optional filter, and quantisation.
 
 Training, calibration, evaluation and the device all call this file, so they cannot differ.
 
-    frame ─ crop region ─ grey or RGB, 8 bit ─ resize ─ pad ─ denoise ─> pixels ─ table ─> tensor
-    tensor ─ table ─> scores (1/256) ─ cut padding ─ resize ─ threshold ─ shape ─> labels at the frame's size
+    frame ─ crop region ─ grey or RGB, 8 bit ─ resize ─ pad ─ denoise ─> pixels ─ quantise ─> tensor
 """
 
 from __future__ import annotations
@@ -20,37 +19,43 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import SourceError
 from edgeseg.core.spec import InputSpec, Quantisation, Region
 
-SIDE = 5
-NOISE = 36
-"""What varies by less than a sixth of the mean (its square: 1/36) is taken for speckle."""
-Bytes = NDArray[np.uint8]
+# 8-bit images, scores and label maps.
+Pixels = NDArray[np.uint8]
+# Side of the speckle filter's window in pixels, and the squared mean over the variance of speckle (its equivalent
+# number of looks): what deviates by less than a sixth of the local mean is speckle.
+SPECKLE_WINDOW = 5
+_SPECKLE_LOOKS = 36
+# Sizes and offsets on the grid are multiples of this, so that a mask at output stride 2 or 4 lines up.
 _GRID = 4
 
 
-def denoise_pixels(pixels: Bytes, kind: str) -> Bytes:
-    """Filter pixels (height, width, channels) by one of the filters that a card can name."""
-    if kind == "none":
-        return pixels
-    quiet = cv2.medianBlur(pixels, 3) if kind == "median" else _reduce_speckle(pixels)
-    return np.asarray(quiet, dtype=np.uint8).reshape(pixels.shape)
+def frame_to_pixels(frame: NDArray[Any], spec: InputSpec) -> Pixels:
+    """Preprocess a grey or BGR frame of 8 or 16 bit into the network's 8-bit pixels (height, width, channels)."""
+    return denoise_pixels(frame_to_grid(frame, spec), spec.denoise)
 
 
-def _reduce_speckle(pixels: Bytes) -> Bytes:
-    """Pull every pixel to its window's mean, the less the more the window varies (Lee's filter)."""
-    count, window = SIDE * SIDE, (SIDE, SIDE)
-    total = np.asarray(cv2.boxFilter(pixels, cv2.CV_32S, window, normalize=False), dtype=np.int32)
-    squares = np.asarray(cv2.sqrBoxFilter(pixels, cv2.CV_32S, window, normalize=False), dtype=np.int32)
-    energy = total * total
-    spread = count * squares - energy
-    kept = np.maximum(spread - energy // NOISE, 0).astype(np.float32) / np.maximum(spread, 1).astype(np.float32)
-    mean = total.astype(np.float32) / np.float32(count)
-    quiet = mean + kept * (pixels.reshape(total.shape).astype(np.float32) - mean)
-    return np.asarray(np.rint(quiet), dtype=np.uint8)
+def frame_to_grid(frame: NDArray[Any], spec: InputSpec) -> Pixels:
+    """Crop, convert and letterbox a frame without the filter, which training applies after the augmentation."""
+    check_frame(frame)
+    placement = place_frame(spec, frame.shape[0], frame.shape[1])
+    r = placement.region
+    image = _to_colour(frame[r.y : r.y + r.height, r.x : r.x + r.width], spec.colour)
+    image = _resize(to_bytes(image, spec.white), placement.width, placement.height)
+    return _letterbox(image, placement, spec).reshape(spec.height, spec.width, spec.channels)
+
+
+def mask_to_grid(mask: NDArray[Any], spec: InputSpec) -> Pixels:
+    """Letterbox a ground-truth mask (non-zero is the class) like its frame; 0 and 1."""
+    placement = place_frame(spec, mask.shape[0], mask.shape[1])
+    r = placement.region
+    binary = np.where(mask[r.y : r.y + r.height, r.x : r.x + r.width] > 0, np.uint8(255), np.uint8(0))
+    small = _letterbox(_resize(binary, placement.width, placement.height), placement, spec)
+    return (small > 127).astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the frame's region lands on the network's grid."""
+    """Where the frame's region lies on the network's input grid; the rest is padding (letterbox)."""
 
     region: Region
     x: int
@@ -61,10 +66,7 @@ class Placement:
 
 @lru_cache(maxsize=64)
 def place_frame(spec: InputSpec, height: int, width: int) -> Placement:
-    """Work out which part of a frame of this size is used and where it lands.
-
-    Sizes on the grid are multiples of four, so that a mask drawn at half or quarter resolution lines up.
-    """
+    """Compute the letterbox for a frame of this size: which region is used, and where it lies on the grid."""
     region = spec.region or Region(0, 0, width, height)
     if region.x + region.width > width or region.y + region.height > height:
         raise SourceError(
@@ -88,9 +90,9 @@ def place_frame(spec: InputSpec, height: int, width: int) -> Placement:
 
 @lru_cache(maxsize=64)
 def use_region(spec: InputSpec, region: Region | None) -> InputSpec:
-    """Say which part of a frame is used: what is known about this very frame goes before what the card says.
+    """Replace the card's region by one that is known for this source, from the user or a DICOM header.
 
-    The card's region belongs to the screen it was trained on; the user and a file's header know the screen of today.
+    The card's region belongs to the screen that the model was trained on.
     """
     return spec if region is None else dataclasses.replace(spec, region=region)
 
@@ -99,32 +101,8 @@ def _snap(length: float, limit: int) -> int:
     return min(max(_GRID, round(length / _GRID) * _GRID), limit)
 
 
-def frame_to_pixels(frame: NDArray[Any], spec: InputSpec) -> Bytes:
-    """Turn a grey or BGR frame of 8 or 16 bit into the 8-bit pixels (height, width, channels) the network sees."""
-    return denoise_pixels(frame_to_grid(frame, spec), spec.denoise)
-
-
-def frame_to_grid(frame: NDArray[Any], spec: InputSpec) -> Bytes:
-    """Bring a frame onto the network's grid and leave its noise in: training varies it before the filter."""
-    check_frame(frame)
-    placement = place_frame(spec, frame.shape[0], frame.shape[1])
-    r = placement.region
-    image = _to_colour(frame[r.y : r.y + r.height, r.x : r.x + r.width], spec.colour)
-    image = _resize(to_bytes(image, spec.white), placement.width, placement.height)
-    return _pad(image, placement, spec).reshape(spec.height, spec.width, spec.channels)
-
-
-def mask_to_grid(mask: NDArray[Any], spec: InputSpec) -> Bytes:
-    """Bring a true mask (non-zero is the class) onto the network's grid as 0 and 1."""
-    placement = place_frame(spec, mask.shape[0], mask.shape[1])
-    r = placement.region
-    binary = np.where(mask[r.y : r.y + r.height, r.x : r.x + r.width] > 0, np.uint8(255), np.uint8(0))
-    small = _pad(_resize(binary, placement.width, placement.height), placement, spec)
-    return (small > 127).astype(np.uint8)
-
-
 def check_frame(frame: NDArray[Any]) -> None:
-    """Refuse what is no grey or BGR frame of 8 or 16 bit."""
+    """Refuse an array that is no grey or BGR frame of 8 or 16 bit."""
     shape_fits = frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] in (1, 3, 4))
     if not shape_fits or frame.dtype not in (np.uint8, np.uint16) or frame.size == 0:
         raise SourceError(
@@ -149,18 +127,16 @@ def _to_colour(frame: NDArray[Any], colour: str) -> NDArray[Any]:
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(frame), code))
 
 
-def to_bytes(image: NDArray[Any], white: int) -> Bytes:
-    """Bring 16 bits to 8, of which white becomes the highest value; 8 bits stay."""
+def to_bytes(image: NDArray[Any], white: int) -> Pixels:
+    """Scale 16 bits to 8, so that `white` becomes 255; 8 bits stay."""
     if image.dtype == np.uint8:
         return image
     return np.asarray(cv2.convertScaleAbs(image, alpha=255.0 / white), dtype=np.uint8)
 
 
-def _resize(image: Bytes, width: int, height: int) -> Bytes:
-    """Resize without aliasing: halve by area while that fits, then go the rest linearly.
-
-    Ten times faster than INTER_AREA all the way, which would cost more than the network on a camera frame.
-    """
+def _resize(image: Pixels, width: int, height: int) -> Pixels:
+    """Resize without aliasing: halve with INTER_AREA while possible, then resize with INTER_LINEAR."""
+    # From 640x480 to 256x192, INTER_AREA alone takes ten times as long as INTER_LINEAR, which alone aliases.
     while image.shape[1] >= 2 * width and image.shape[0] >= 2 * height:
         half = (image.shape[1] // 2, image.shape[0] // 2)
         image = np.asarray(cv2.resize(image[: 2 * half[1], : 2 * half[0]], half, interpolation=cv2.INTER_AREA))
@@ -169,7 +145,7 @@ def _resize(image: Bytes, width: int, height: int) -> Bytes:
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
-def _pad(image: Bytes, placement: Placement, spec: InputSpec) -> Bytes:
+def _letterbox(image: Pixels, placement: Placement, spec: InputSpec) -> Pixels:
     if (placement.width, placement.height) == (spec.width, spec.height):
         return image
     bottom = spec.height - placement.y - placement.height
@@ -178,28 +154,52 @@ def _pad(image: Bytes, placement: Placement, spec: InputSpec) -> Bytes:
     return np.asarray(padded, dtype=np.uint8)
 
 
+def denoise_pixels(pixels: Pixels, kind: str) -> Pixels:
+    """Filter pixels (height, width, channels) by a filter that a card can name: none, median or speckle."""
+    if kind == "none":
+        return pixels
+    smooth = cv2.medianBlur(pixels, 3) if kind == "median" else _lee_filter(pixels)
+    return np.asarray(smooth, dtype=np.uint8).reshape(pixels.shape)
+
+
+def _lee_filter(pixels: Pixels) -> Pixels:
+    """Reduce speckle: pull every pixel to its window's mean, the less the more the window varies."""
+    # Lee, "Digital image enhancement and noise filtering by use of local statistics", IEEE PAMI 2(2), 1980, for
+    # multiplicative noise. The sums are integers and every later step is one operation on each pixel, so that all
+    # machines round alike: training and device must filter to the same bytes.
+    count, window = SPECKLE_WINDOW * SPECKLE_WINDOW, (SPECKLE_WINDOW, SPECKLE_WINDOW)
+    total = np.asarray(cv2.boxFilter(pixels, cv2.CV_32S, window, normalize=False), dtype=np.int32)
+    squares = np.asarray(cv2.sqrBoxFilter(pixels, cv2.CV_32S, window, normalize=False), dtype=np.int32)
+    energy = total * total
+    spread = count * squares - energy  # count^2 times the variance, as energy is count^2 times the squared mean
+    excess = np.maximum(spread - energy // _SPECKLE_LOOKS, 0).astype(np.float32)
+    kept = excess / np.maximum(spread, 1).astype(np.float32)
+    mean = total.astype(np.float32) / np.float32(count)
+    smooth = mean + kept * (pixels.reshape(total.shape).astype(np.float32) - mean)
+    return np.asarray(np.rint(smooth), dtype=np.uint8)
+
+
 @lru_cache(maxsize=16)
-def encoding_table(quantisation: Quantisation) -> NDArray[Any]:
-    """List the tensor's number for each of the 256 pixel values; a pixel stands for value / 255."""
+def quantisation_table(quantisation: Quantisation) -> NDArray[Any]:
+    """Build the lookup table that quantises each of the 256 pixel values; the real value is pixel / 255."""
     real = np.arange(256, dtype=np.float64) / 255.0
     if quantisation.dtype.startswith("float"):
         return np.asarray(real, dtype=quantisation.dtype)
     limits = np.iinfo(quantisation.dtype)
+    # halves round up, as in TFLite's own quantisation; np.rint would round them to even
     steps = np.floor(real / quantisation.scale + 0.5) + quantisation.zero_point
     return np.asarray(np.clip(steps, limits.min, limits.max), dtype=quantisation.dtype)
 
 
 @lru_cache(maxsize=16)
 def _is_sign_flip(quantisation: Quantisation) -> bool:
-    table = encoding_table(quantisation)
+    table = quantisation_table(quantisation)
     return table.dtype == np.int8 and bool(np.all(table.view(np.uint8) == np.arange(256) ^ 0x80))
 
 
-def pixels_to_tensor(pixels: Bytes, quantisation: Quantisation) -> NDArray[Any]:
-    """Turn pixels (height, width, channels) into the input tensor (1, height, width, channels).
-
-    Calibration on pixels / 255 gives the scale 1/255 and the zero point -128: then the table is one flipped bit.
-    """
+def pixels_to_tensor(pixels: Pixels, quantisation: Quantisation) -> NDArray[Any]:
+    """Quantise pixels (height, width, channels) into the input tensor (1, height, width, channels)."""
+    # Calibration on pixels / 255 gives scale 1/255 and zero point -128: then the table only flips the sign bit.
     if _is_sign_flip(quantisation):
         return np.bitwise_xor(pixels, 0x80).view(np.int8)[np.newaxis]
-    return encoding_table(quantisation)[pixels][np.newaxis]
+    return quantisation_table(quantisation)[pixels][np.newaxis]

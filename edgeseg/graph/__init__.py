@@ -1,1 +1,1 @@
-"""What stands inside a flatbuffer: operators, sizes and whether a target takes them."""
+"""The graph of a .tflite: operators, costs, and a linter for targets."""

@@ -1,4 +1,4 @@
-"""What is said of each operator for a target, and of a whole file in one line."""
+"""Findings of the linter: for each operator and target, and summed up in one line for the card."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from edgeseg.core.spec import check_choice
 
 @dataclass(frozen=True)
 class Objection:
-    """What speaks against an operator, and what cures it."""
+    """The reason why an operator does not or may not run on a target, and the cure."""
 
     verdict: str
     rule: str
-    """What the operator does, so that its name and this make a sentence."""
+    """The predicate of a sentence whose subject is the operator's name."""
     cure: str
     """What to change in the recipe or the network."""
 
     def __post_init__(self) -> None:
-        """Refuse an objection that says nothing."""
+        """Check the verdict and that rule and cure are given."""
         check_choice("verdict", self.verdict, (UNCERTAIN, UNMAPPED))
         if not self.rule or not self.cure:
             raise ValueError(f"expected a rule and a cure, got {self.rule!r} and {self.cure!r}")
@@ -29,11 +29,11 @@ class Objection:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a target makes of one operator."""
+    """The verdict for one operator on a target."""
 
     operator: str
     index: int
-    """Its place in the order they run, from 0."""
+    """Its position in the execution order, from 0."""
     verdict: str
     rule: str = ""
     cure: str = ""
@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class FindingGroup:
-    """Operators against which the same is said."""
+    """Operators with the same finding."""
 
     operators: str
     verdict: str
@@ -50,14 +50,14 @@ class FindingGroup:
 
 
 def make_finding(operator: str, index: int, objection: Objection | None) -> Finding:
-    """Write down what speaks against an operator; nothing means that it is mapped."""
+    """Build the finding of an operator; without an objection it is mapped."""
     if objection is None:
         return Finding(operator, index, MAPPED)
     return Finding(operator, index, objection.verdict, objection.rule, objection.cure)
 
 
 def summarise_findings(findings: Sequence[Finding]) -> str:
-    """Sum up in one line: "ok", or the first reason against the file and its cure; doubts count after reasons."""
+    """Sum up in one line: "ok", or the first operator that is not mapped, else the first uncertain one."""
     for verdict, prefix in ((UNMAPPED, ""), (UNCERTAIN, f"{UNCERTAIN}: ")):
         for finding in findings:
             if finding.verdict == verdict:
@@ -66,12 +66,12 @@ def summarise_findings(findings: Sequence[Finding]) -> str:
 
 
 def group_findings(findings: Iterable[Finding]) -> tuple[FindingGroup, ...]:
-    """Put together the operators against which the same is said, in the order they run; mapped ones are left out."""
+    """Group operators with the same finding, in execution order; mapped ones are left out."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for finding in findings:
         if finding.verdict != MAPPED:
             groups.setdefault((finding.verdict, finding.rule, finding.cure), []).append(finding.operator)
-    return tuple(FindingGroup(_count_names(names), *said) for said, names in groups.items())
+    return tuple(FindingGroup(_count_names(names), *finding) for finding, names in groups.items())
 
 
 def _count_names(names: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
-"""The Edge TPU's rules for one operator, as its compiler's documentation and messages tell them.
+"""The linter: which operators of a graph run on the CPU and on an Edge TPU.
 
-Not verified with the compiler: `edgeseg export --to edgetpu` asks the compiler itself.
+The Edge TPU's rules come from its documentation (https://coral.ai/docs/edgetpu/models-intro), its compiler's messages
+and reports. They are not verified with the compiler: `edgeseg export --to edgetpu` runs the compiler itself.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from edgeseg.core.card import COMPILED, UNCERTAIN, UNMAPPED
 from edgeseg.graph.findings import Finding, Objection, make_finding, summarise_findings
 from edgeseg.graph.operators import Graph, Operator, Tensor
 
+# Highest version of each operator that the compiler reads; it refuses a whole file with a higher one.
 VERSIONS = {
     "ADD": 4,
     "CONCATENATION": 3,
@@ -26,16 +28,17 @@ VERSIONS = {
     "SOFTMAX": 3,
     "TRANSPOSE_CONV": 3,
 }
-"""The highest version of each operator that the compiler reads; a file with a higher one is refused as a whole."""
+# Operators that are documented as mapped, with limits and versions that are not documented.
 UNTRIED = (
     *("AVERAGE_POOL_2D", "EXPAND_DIMS", "FULLY_CONNECTED", "L2_NORMALIZATION", "MAXIMUM", "MEAN", "MINIMUM", "MUL"),
     *("PACK", "PAD", "PRELU", "REDUCE_MAX", "REDUCE_MIN", "RELU_N1_TO_1", "RESHAPE", "SLICE", "SPACE_TO_DEPTH"),
     *("SPLIT", "SQUEEZE", "STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE"),
 )
-"""Operators that are documented as mapped, with limits and versions that are not known here."""
+# On-chip memory of the Edge TPU for weights and activations.
 CHIP_BYTES = 8 * 2**20
+# Sides of a resize's output: mapped up to the first, on the CPU beyond the second, according to reports.
 SURE_SIDE, DOUBTFUL_SIDE = 128, 256
-"""Resizes were seen on the chip up to the first and on the CPU beyond the second."""
+# Documented limit of a softmax's input.
 SOFTMAX_LIMIT = 16_000
 _FUSED = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 _UNFUSED = ("AVERAGE_POOL_2D", "CONCATENATION", "MAX_POOL_2D", "TRANSPOSE_CONV")
@@ -44,7 +47,7 @@ _INT8_RECIPE = "use an int8 recipe"
 
 
 def judge_operator(operator: Operator) -> Objection | None:
-    """Find the first reason against an operator, else the first doubt."""
+    """Find the first rule by which an operator is not mapped, else the first by which it is uncertain."""
     objections = [objection for rule in _RULES if (objection := rule(operator)) is not None]
     return next((found for found in objections if found.verdict == UNMAPPED), next(iter(objections), None))
 
@@ -176,7 +179,7 @@ _RULES: tuple[Callable[[Operator], Objection | None], ...] = (
 
 
 def lint_edgetpu(graph: Graph) -> tuple[Finding, ...]:
-    """Judge every operator; what comes after the first that is not mapped stays on the CPU with it."""
+    """Judge every operator; all behind the first one that is not mapped run on the CPU, too."""
     findings: list[Finding] = []
     tail: Objection | None = None
     weights = 0
@@ -186,15 +189,15 @@ def lint_edgetpu(graph: Graph) -> tuple[Finding, ...]:
         blocked = own is not None and own.verdict == UNMAPPED
         objection = own if blocked else tail or own or _judge_weights(weights)
         findings.append(make_finding(operator.name, index, objection))
-        if blocked and tail is None and not _feeds_the_chip(operator, index):
+        if blocked and tail is None and not _quantises_input(operator, index):
             tail = Objection(
                 UNMAPPED, f"comes after {operator.name} (operator {index}), which ends the chip's part", "cure that one"
             )
     return tuple(findings)
 
 
-def _feeds_the_chip(operator: Operator, index: int) -> bool:
-    """Say whether it only turns a float image into integers: the compiler leaves that on the CPU and goes on."""
+def _quantises_input(operator: Operator, index: int) -> bool:
+    """Say whether it only quantises a float input: the compiler leaves that on the CPU and maps the rest."""
     return index == 0 and operator.name == "QUANTIZE"
 
 
@@ -228,5 +231,5 @@ def _judge_for_cpu(operator: Operator) -> Objection | None:
     if operator.name == COMPILED:
         return Objection(UNMAPPED, "runs on an Edge TPU only", "take the file from before its compilation")
     if operator.custom:
-        return Objection(UNMAPPED, "is none of TFLite's own operators", "use layers that TFLite has")
+        return Objection(UNMAPPED, "is a custom operator", "use layers that TFLite has")
     return None

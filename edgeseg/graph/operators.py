@@ -1,4 +1,7 @@
-"""Read the operators of a flatbuffer with the schema that LiteRT ships."""
+"""The graph of a .tflite: operators with their tensors, options and multiply-accumulate operations (MACs).
+
+The tables are read by `core/flatbuffer.py`, which trusts no offset; names and options come from LiteRT's schema.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,14 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.flatbuffer import TYPES, FlatbufferError, NetworkOperator, NetworkTensor, read_network
 
+# Operators that compute nothing and only change the number format.
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
-"""Operators that compute nothing and only change how numbers are written."""
 _OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _ACTIVATIONS = {value: name for name, value in vars(schema.ActivationFunctionType).items() if not name.startswith("_")}
 _NUMPY_TYPES = {name: np.dtype(name) for name in ("float32", "float16", "int8", "uint8", "int16", "int32", "int64")}
-_PICTURE = 4
+_IMAGE_RANK = 4
+# How many dimensions the inputs of an operator have, for those whose shapes are looked at: of a picture (4) exactly,
+# and then the result has as many; else at least.
 _RANKS = {
     "CONV_2D": (4, 4),
     "DEPTHWISE_CONV_2D": (4, 4),
@@ -33,8 +38,7 @@ _RANKS = {
     "RESIZE_NEAREST_NEIGHBOR": (4,),
     "SOFTMAX": (1,),
 }
-"""How many dimensions the inputs of an operator have, for those whose shapes are looked at: of a picture (4) exactly,
-and then the result has as many; else at least."""
+# Operators with an activation or strides, whose options are scalars: without offsets, LiteRT's reader is safe on them.
 _OPTIONS = {
     "ADD": "AddOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",
@@ -52,14 +56,13 @@ _OPTIONS = {
     "SUB": "SubOptions",
     "TRANSPOSE_CONV": "TransposeConvOptions",
 }
-"""Operators with an activation or strides, whose options are a few numbers and nothing that leads elsewhere."""
 _BITS = dict(TYPES.values())
-_FILTERED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
+_WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 
 
 @dataclass(frozen=True)
 class Scales:
-    """How a tensor's integers stand for real numbers, as a whole or for each slice along an axis."""
+    """Quantisation of a tensor, per tensor or per channel along an axis."""
 
     scale: tuple[float, ...]
     zero_point: tuple[int, ...]
@@ -68,39 +71,39 @@ class Scales:
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of the graph."""
+    """A tensor of the graph."""
 
     shape: tuple[int, ...]
     dtype: str
     constant: bool
     dynamic: bool = False
-    """Whether a size is only known when it runs."""
+    """Whether a size is only known at run time."""
     index: int = -1
-    """Where it stands in the file's list; two uses of one tensor have the same."""
+    """Its position in the file; all uses of one tensor have the same."""
     name: str = ""
     scales: Scales | None = None
     data: NDArray[Any] | None = field(default=None, compare=False, repr=False)
-    """The numbers of a constant."""
+    """The values of a constant."""
 
     @property
     def elements(self) -> int:
-        """Count the numbers in it."""
+        """Count the elements."""
         return math.prod(self.shape)
 
     @property
     def is_zero(self) -> bool:
-        """Say whether it is constant and holds nothing but zeros."""
+        """Say whether it is a constant of zeros."""
         return self.data is not None and not self.data.any()
 
     @property
     def bytes(self) -> int:
-        """Count the bytes it takes in memory."""
+        """Count the bytes in memory."""
         return self.elements * _BITS[self.dtype] // 8
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator of the graph."""
+    """An operator of the graph."""
 
     name: str
     version: int
@@ -108,13 +111,13 @@ class Operator:
     outputs: tuple[Tensor, ...]
     macs: int
     options: Any = None
-    """Strides, padding and the like, as the schema has them."""
+    """Strides, padding and the like, as a class of LiteRT's schema."""
     custom: bool = False
-    """Whether it is none of TFLite's own."""
+    """Whether it is no builtin operator of TFLite."""
 
     @property
     def activation(self) -> str:
-        """Name the activation that is fused into it: NONE, RELU, RELU6."""
+        """Return the fused activation: NONE, RELU, RELU6, ..."""
         kind = getattr(self.options, "fusedActivationFunction", schema.ActivationFunctionType.NONE)
         return str(_ACTIVATIONS[kind])
 
@@ -125,13 +128,13 @@ class Operator:
 
     @property
     def is_conversion(self) -> bool:
-        """Say whether it only changes how numbers are written."""
+        """Say whether it only changes the number format."""
         return self.name in CONVERSIONS
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The operators of a model in the order they run."""
+    """The operators of a model in execution order."""
 
     operators: tuple[Operator, ...]
     parameters: int
@@ -140,12 +143,12 @@ class Graph:
 
     @property
     def macs(self) -> int:
-        """Count the multiplications and additions of one inference."""
+        """Count the MACs of one inference."""
         return sum(operator.macs for operator in self.operators)
 
 
 def read_graph(flatbuffer: bytes) -> Graph:
-    """Read the graph of a flatbuffer; what a damaged or hostile file announces is refused before it is believed."""
+    """Read the graph of a .tflite; a damaged or hostile file is refused."""
     try:
         network = read_network(flatbuffer)
         tensors = tuple(_read_tensor(index, tensor) for index, tensor in enumerate(network.tensors))
@@ -173,7 +176,7 @@ def _read_tensor(index: int, tensor: NetworkTensor) -> Tensor:
 
 
 def _read_numbers(tensor: NetworkTensor) -> NDArray[Any] | None:
-    """Read a constant; None for types that no operator here computes with."""
+    """Read a constant; None for types that no operator of edgeseg uses."""
     if tensor.data is None or tensor.dtype not in _NUMPY_TYPES:
         return None
     return np.frombuffer(tensor.data, _NUMPY_TYPES[tensor.dtype]).reshape(tensor.shape)
@@ -194,21 +197,21 @@ def _read_operator(operator: NetworkOperator, tensors: Sequence[Tensor]) -> Oper
 
 
 def _check_shapes(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-    """Refuse an operator with fewer tensors, or tensors of other dimensions, than what it computes takes."""
+    """Refuse an operator with too few tensors, or tensors of the wrong rank."""
     ranks = _RANKS.get(name, ())
     if not outputs or len(inputs) < len(ranks):
         raise FlatbufferError(
             f"expected a result and at least {len(ranks)} inputs of {name[:80]}, got {len(outputs)} and {len(inputs)}"
         )
-    wanted = (*ranks, _PICTURE) if _PICTURE in ranks else ranks
+    wanted = (*ranks, _IMAGE_RANK) if _IMAGE_RANK in ranks else ranks
     found = [*inputs[: len(ranks)], outputs[0]][: len(wanted)]
     for rank, tensor in zip(wanted, found, strict=True):
-        if len(tensor.shape) < rank or (rank == _PICTURE and len(tensor.shape) != rank):
+        if len(tensor.shape) < rank or (rank == _IMAGE_RANK and len(tensor.shape) != rank):
             raise FlatbufferError(f"expected tensors of {wanted} dimensions for {name}, got one of {tensor.shape}")
 
 
 def _read_options(name: str, operator: NetworkOperator) -> Any:
-    """Read the options of an operator that the rules and the exports ask for; others keep theirs to themselves."""
+    """Read the options of the operators that the linter and the exports look at; None for others."""
     kind = _OPTIONS.get(name)
     if kind is None:
         return None
@@ -226,10 +229,10 @@ def _read_options(name: str, operator: NetworkOperator) -> Any:
 
 
 def _count_macs(name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> int:
-    if name not in _FILTERED:
+    if name not in _WITH_WEIGHTS:
         return 0
     weights = inputs[1]
-    if name == "TRANSPOSE_CONV":
+    if name == "TRANSPOSE_CONV":  # every input pixel is multiplied with the whole kernel
         return inputs[2].elements // inputs[2].shape[-1] * weights.elements
     if name == "DEPTHWISE_CONV_2D":
         return outputs[0].elements * weights.shape[1] * weights.shape[2]
@@ -237,8 +240,8 @@ def _count_macs(name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ..
 
 
 def count_weights(operator: Operator) -> int:
-    """Count weights and biases; in a float16 file they stand behind a DEQUANTIZE."""
-    if operator.name in _FILTERED:
+    """Count weights and biases; in a float16 file they are the inputs of a DEQUANTIZE."""
+    if operator.name in _WITH_WEIGHTS:
         return sum(tensor.elements for tensor in operator.inputs[1:] if tensor.constant)
     if operator.name == "DEQUANTIZE":
         return sum(tensor.elements for tensor in operator.inputs if tensor.constant)

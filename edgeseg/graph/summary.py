@@ -1,4 +1,4 @@
-"""Count what a graph is made of: by kind, layer by layer, and the memory its results need at most."""
+"""Summaries of a graph: operators by kind, layers, sparsity, peak of activation memory, and a drawing as SVG."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import numpy as np
 from edgeseg.frame.images import ACCENT, FAINT, INK, SOFT
 from edgeseg.graph.operators import Graph, Operator, count_weights, read_graph
 
+# Layout of the drawing in pixels.
 _ROW, _TOP = 20, 40
 _SKIPS, _NAMES, _SHAPES, _BARS, _BAR_WIDTH, _WIDTH = 110, 130, 330, 470, 220, 780
 
 
 @dataclass(frozen=True)
 class OperatorGroup:
-    """Operators of one kind, for a table."""
+    """Operators of one kind."""
 
     name: str
     version: int
@@ -28,7 +29,7 @@ class OperatorGroup:
 
 
 def summarise_operators(graph: Graph) -> tuple[OperatorGroup, ...]:
-    """Group the operators by kind, version and type; the ones with most work first."""
+    """Group the operators by kind, version and type; those with most MACs first."""
     groups: dict[tuple[str, int, str], list[Operator]] = {}
     for operator in graph.operators:
         groups.setdefault((operator.name, operator.version, operator.outputs[0].dtype), []).append(operator)
@@ -45,8 +46,9 @@ def count_operators(graph: Graph) -> dict[str, int]:
 
 
 def measure_sparsity(flatbuffer: bytes) -> float:
-    """Measure the share of zeros among the weights, from 0 to 1."""
+    """Measure the sparsity: the share of zeros among convolution weights, from 0 to 1."""
     tensors = [tensor for operator in read_graph(flatbuffer).operators for tensor in operator.inputs]
+    # only convolution kernels have four dimensions; biases are never pruned
     weights = {t.index: t.data for t in tensors if t.data is not None and t.data.ndim == 4}
     total = sum(data.size for data in weights.values())
     return sum(int(np.count_nonzero(data == 0)) for data in weights.values()) / total if total else 0.0
@@ -54,7 +56,7 @@ def measure_sparsity(flatbuffer: bytes) -> float:
 
 @dataclass(frozen=True)
 class Layer:
-    """One operator of a graph, for a table."""
+    """An operator of a graph with its size and cost."""
 
     operator: str
     version: int
@@ -63,19 +65,19 @@ class Layer:
     macs: int
     parameters: int
     inputs: tuple[int, ...]
-    """The layers whose results it takes; the network's input is none."""
+    """The layers whose outputs it reads; the network's input is no layer."""
 
 
 @dataclass(frozen=True)
 class ActivationPeak:
-    """Where the results that are alive at the same time need most memory, worked out from the graph."""
+    """The layer at which live activations need most memory, computed from the graph."""
 
     bytes: int
     layer: int
 
 
 def summarise_layers(graph: Graph) -> tuple[Layer, ...]:
-    """List the operators in the order they run."""
+    """List the operators in execution order."""
     makers = {t.index: number for number, operator in enumerate(graph.operators) for t in operator.outputs}
     return tuple(
         Layer(
@@ -92,9 +94,9 @@ def summarise_layers(graph: Graph) -> tuple[Layer, ...]:
 
 
 def find_peak(graph: Graph) -> ActivationPeak:
-    """Find the operator during which the tensors still needed take most bytes.
+    """Find the operator during which the live activations take most bytes.
 
-    A runtime may need more: it aligns tensors, and XNNPACK keeps packed weights and scratch memory of its own.
+    A runtime may need more: it aligns tensors, and XNNPACK keeps packed weights and scratch memory.
     """
     born = {tensor.index: 0 for tensor in graph.inputs}
     dies = {tensor.index: len(graph.operators) for tensor in graph.outputs}
@@ -104,6 +106,7 @@ def find_peak(graph: Graph) -> ActivationPeak:
             born[tensor.index], sizes[tensor.index] = number, tensor.bytes
         for tensor in operator.inputs:
             dies[tensor.index] = max(number, dies.get(tensor.index, 0))
+    # liveness: add a tensor's bytes where it is written first, subtract them behind its last use, then sum up
     changes = [0] * (len(graph.operators) + 1)
     for index, size in sizes.items():
         changes[born[index]] += size
@@ -113,12 +116,12 @@ def find_peak(graph: Graph) -> ActivationPeak:
 
 
 def draw_graph(title: str, layers: Sequence[Layer], times: Sequence[float] | None = None) -> str:
-    """Draw the layers from top to bottom; the longer the bar, the more milliseconds, or MACs where times are not known.
+    """Draw the layers from top to bottom, with a bar of milliseconds, or of MACs without times.
 
     Args:
-        title: What stands above it.
-        layers: The layers in the order they run.
-        times: The milliseconds of each.
+        title: The heading.
+        layers: The layers in execution order.
+        times: The milliseconds of each layer.
     """
     work = [layer.macs / 1e6 for layer in layers] if times is None else times
     most, unit = max(work, default=0) or 1, "{:.2f} MMACs" if times is None else "{:.3f} ms"
@@ -143,7 +146,7 @@ def _draw_bar(number: int, share: float, figure: str) -> list[str]:
 
 
 def _draw_skip(source: int, target: int) -> str:
-    """Draw an arc on the left from a layer to a later one; the farther, the wider."""
+    """Draw a skip connection as an arc on the left; the farther, the wider."""
     start, end = _find_row(source) - 4, _find_row(target) - 4
     left = max(5.0, _SKIPS - 6 * (target - source))
     way = f"M{_SKIPS} {start} C{left} {start} {left} {end} {_SKIPS} {end}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -13,10 +13,18 @@ from numpy.typing import NDArray
 from edgeseg.backends.select import BackendReport, Selection, select_backend
 from edgeseg.core.card import Card
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.core.spec import Region
+from edgeseg.core.spec import ClassSpec, Region
 from edgeseg.frame.postprocess import labels_on_frame, scores_to_labels, tensor_to_scores
 from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor, place_frame, use_region
-from edgeseg.inference.masks import DEFAULT_MASK_OPTIONS, MaskOptions, ScoreSmoother, fill_holes
+from edgeseg.inference.masks import (
+    DEFAULT_MASK_OPTIONS,
+    ClassArea,
+    MaskOptions,
+    ScoreSmoother,
+    check_pixel_size,
+    fill_holes,
+    measure_areas,
+)
 
 WARM_UP_RUNS = 5
 MAX_INCIDENTS = 100
@@ -37,6 +45,10 @@ class StageTimes:
         return self.preprocess + self.invoke + self.postprocess
 
 
+def _no_scores() -> NDArray[np.uint8]:
+    return np.empty((0, 0, 0), np.uint8)
+
+
 @dataclass(frozen=True)
 class Segmentation:
     """The result for one frame."""
@@ -44,6 +56,16 @@ class Segmentation:
     labels: NDArray[np.uint8]
     """A label map of the frame's size: 0 is background, k the k-th class of the card."""
     times: StageTimes
+    scores: NDArray[np.uint8] = field(default_factory=_no_scores)
+    """What the network gave, in 1/256, as (height, width, channels) on its own output grid."""
+    classes: tuple[ClassSpec, ...] = ()
+    mm_per_px: float | None = None
+    """The size of the frame's pixels, where it is known."""
+
+    @property
+    def areas(self) -> tuple[ClassArea, ...]:
+        """Measure the area of every class, in mm2 too where the pixel size is known."""
+        return measure_areas(self.labels, self.classes, self.mm_per_px)
 
 
 class Segmenter:
@@ -74,7 +96,27 @@ class Segmenter:
         self.card: Card = model.card
         self._masks, self._smoother = masks, ScoreSmoother()
         self.incidents: deque[str] = deque(maxlen=MAX_INCIDENTS)
-        self.selection: Selection = select_backend(model, requested, threads, enforce_parity)
+        self.selection: Selection = self._load(model, requested, threads, enforce_parity)
+
+    def __call__(
+        self, frame: NDArray[Any], region: Region | None = None, *, mm_per_px: float | None = None
+    ) -> Segmentation:
+        """Segment one frame.
+
+        Args:
+            frame: Grey (height, width) or BGR (height, width, 3), 8 or 16 bit.
+            region: The part of the frame that shows the ultrasound image; None takes what the model's card says.
+            mm_per_px: The size of the frame's pixels, for areas in mm2.
+
+        Raises:
+            ValueError: No pixel can have that size.
+            BackendError: The model cannot be run any longer.
+        """
+        result = self.segment(frame, region)
+        if mm_per_px is None:
+            return result
+        check_pixel_size(mm_per_px)
+        return replace(result, mm_per_px=mm_per_px)
 
     def segment(self, frame: NDArray[Any], region: Region | None = None) -> Segmentation:
         """Segment one frame, or the given region of it."""
@@ -95,7 +137,8 @@ class Segmenter:
         if self._masks.fill_holes:
             labels = fill_holes(labels, len(card.output.classes))
         end = perf_counter()
-        return Segmentation(labels, StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (end - done)))
+        times = StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (end - done))
+        return Segmentation(labels, times, scores, card.output.classes)
 
     def warm_up(self) -> float:
         """Segment a few blank frames: the first inferences allocate memory and compile kernels.
@@ -118,6 +161,9 @@ class Segmenter:
     def report(self) -> BackendReport:
         """Describe the backend in use at this moment."""
         return self.selection.report()
+
+    def _load(self, model: ModelFile, requested: str, threads: int, enforce_parity: bool) -> Selection:
+        return select_backend(model, requested, threads, enforce_parity)
 
     def _invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
         return self.selection.backend.invoke(tensor)

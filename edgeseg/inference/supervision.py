@@ -6,8 +6,8 @@ accelerator is loaded again in the background with exponential back-off. `Timeou
 
 from __future__ import annotations
 
+import logging
 import queue
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -29,6 +29,7 @@ from edgeseg.inference.masks import DEFAULT_MASK_OPTIONS, MaskOptions
 from edgeseg.inference.segmenter import Segmenter
 
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 INVOKE_LIMIT_S = 10.0
 """Longer than any first inference that compiles shaders; a hang lasts for ever."""
 LOAD_LIMIT_S = 120.0
@@ -70,6 +71,7 @@ class SupervisedSegmenter(Segmenter):
             clock: Returns seconds; a test passes its own.
         """
         self._worker: TimeoutWorker | None = None
+        self._hung: list[TimeoutWorker] = []
         super().__init__(model, requested, threads, enforce_parity, masks)
         self._model, self._threads, self._enforce_parity = model, threads, enforce_parity
         self._limit_s, self._clock = limit_s, clock
@@ -80,7 +82,6 @@ class SupervisedSegmenter(Segmenter):
         self._attempts, self._due_at = 0, 0.0
         self._healthy_since = clock()
         self._on_fallback = False
-        self._hung: list[TimeoutWorker] = []
 
     def close(self) -> None:
         """End the threads that call and load the accelerator."""
@@ -88,6 +89,29 @@ class SupervisedSegmenter(Segmenter):
         if self._attempt is not None:
             self._attempt.worker.abandon()
             self._attempt = None
+
+    def _load(self, model: ModelFile, requested: str, threads: int, enforce_parity: bool) -> Selection:
+        """Load the first backend within a time limit: a driver may hang, and nothing would be said of it."""
+        if requested == CpuBackend.name:
+            return super()._load(model, requested, threads, enforce_parity)
+        self._worker = TimeoutWorker("edgeseg-backend")
+        try:
+            load = partial(select_backend, model, requested, threads, enforce_parity)
+            selection = self._worker.run(load, LOAD_LIMIT_S)
+        except TimeLimitError as hang:
+            self._abandon_worker()
+            reason = f"Loading the backend {requested} took more than {LOAD_LIMIT_S:g} s."
+            if requested != AUTO:
+                raise BackendError(reason, "Choose another one: --backend cpu.") from hang
+            standby = select_backend(model, CpuBackend.name, threads, enforce_parity)
+            return replace(standby, requested=requested, fallback_reason=reason)
+        except EdgesegError:
+            self._worker.stop()
+            raise
+        if selection.backend.name == CpuBackend.name:
+            self._worker.stop()
+            self._worker = None
+        return selection
 
     def _invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
         while True:
@@ -203,7 +227,7 @@ class SupervisedSegmenter(Segmenter):
     def _report_incident(self, sentence: str) -> str:
         line = redact(sentence)
         self.incidents.append(line)
-        print(f"edgeseg: {line}", file=sys.stderr)
+        _LOG.warning("%s", line)
         return line
 
 
@@ -218,6 +242,10 @@ class ReloadAttempt:
 
 def _describe(error: BaseException) -> str:
     return error.message if isinstance(error, EdgesegError) else f"{type(error).__name__}: {error}."
+
+
+class TimeLimitError(BackendError):
+    """A backend did not answer in time."""
 
 
 class TimeoutWorker:
@@ -238,7 +266,7 @@ class TimeoutWorker:
         """Run a task and return its result, or raise its exception.
 
         Raises:
-            BackendError: It did not end in time; the thread hangs, so call `abandon`.
+            TimeLimitError: It did not end in time; the thread hangs, so call `abandon`.
         """
         answer = self.begin(task)
         try:
@@ -248,7 +276,7 @@ class TimeoutWorker:
                 raise
             # the hung thread may have redirected the process's output while it loaded a driver
             restore_output(self._thread.ident)
-            raise BackendError(f"Expected an answer within {limit_s:g} s, got none.") from timeout
+            raise TimeLimitError(f"Expected an answer within {limit_s:g} s, got none.") from timeout
 
     @property
     def has_ended(self) -> bool:
@@ -258,6 +286,11 @@ class TimeoutWorker:
     def abandon(self) -> None:
         """End the thread after its current task; one that hangs ends with the process."""
         self._tasks.put(None)
+
+    def stop(self) -> None:
+        """End the thread, which has no task left, and wait for it."""
+        self.abandon()
+        self._thread.join()
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:

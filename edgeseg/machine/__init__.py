@@ -1,1 +1,1 @@
-"""What is known about this machine: its board, heat, memory and cameras."""
+"""The machine: board profiles, temperature and throttling, memory, devices and cameras."""

@@ -1,4 +1,4 @@
-"""What is known about a board: its profile.toml."""
+"""Boards: the profiles in devices/, the catalog of boards and recipes, and recognition of the board this runs on."""
 
 from __future__ import annotations
 
@@ -12,63 +12,23 @@ from typing import Any
 
 from edgeseg.core.errors import EdgesegError, RecipeError, UnknownNameError
 from edgeseg.core.limits import TOML_BYTES, read_regular
-from edgeseg.core.redact import make_line
+from edgeseg.core.redact import to_one_line
 from edgeseg.core.schema import SchemaError, from_plain
-
-ROOT = Path("/")
-
-
-@dataclass(frozen=True)
-class Signs:
-    """What a machine shows of itself; empty where it does not tell."""
-
-    machine: str
-    """What `uname -m` says."""
-    model: str = ""
-    """The device tree's model string."""
-    usb: frozenset[str] = frozenset()
-    """Identities as lsusb writes them, such as "1a6e:089a"."""
-    pci: frozenset[str] = frozenset()
-
-
-def read_signs(root: Path = ROOT, machine: str = platform.machine()) -> Signs:
-    """Read the signs of this machine, or of the one whose files lie below another root."""
-    return Signs(
-        machine,
-        read_text(root / "proc/device-tree/model"),
-        _read_ids(root / "sys/bus/usb/devices", "idVendor", "idProduct"),
-        _read_ids(root / "sys/bus/pci/devices", "vendor", "device"),
-    )
-
-
-def read_text(path: Path) -> str:
-    """Read a file of the kernel's; one that is missing or refuses reads as empty, as boards differ."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
-    except OSError:
-        return ""
-
-
-def _read_ids(folder: Path, vendor: str, product: str) -> frozenset[str]:
-    devices = (path.parent for path in folder.glob(f"*/{vendor}"))
-    return frozenset(f"{_read_id(device / vendor)}:{_read_id(device / product)}" for device in devices)
-
-
-def _read_id(path: Path) -> str:
-    """Read four hexadecimal digits; PCI writes 0x before them."""
-    return read_text(path).removeprefix("0x")
-
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+ROOT = Path("/")
 _PACKAGE = Path(__file__).resolve().parents[1]
+# A USB or PCI identity as lsusb writes it: vendor and product.
+_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
+_VERSION = re.compile(r"\d+\.\d+")
 
 
 def catalog_folder(name: str) -> Path:
-    """Find a data folder: in the installed package first, then in the checkout."""
+    """Find the folder of recipes or boards: in the installed package first, then in the checkout."""
     installed = _PACKAGE / "_catalog" / name
     return installed if installed.is_dir() else _PACKAGE.parent / name
 
@@ -105,15 +65,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file."""
     try:
         table: dict[str, Any] = tomllib.loads(read_regular(path, TOML_BYTES).decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets without end
+    except (ValueError, RecursionError) as error:  # RecursionError: thousands of open brackets
         raise RecipeError(
-            f"Expected TOML in {path}, got what does not parse: {make_line(error)}.", "Correct the file."
+            f"Expected TOML in {path}, which does not parse: {to_one_line(error)}.", "Correct the file."
         ) from error
     return table
-
-
-_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
-_VERSION = re.compile(r"\d+\.\d+")
 
 
 def _check_form(wanted: str, pattern: re.Pattern[str], values: Iterable[str]) -> None:
@@ -124,30 +80,30 @@ def _check_form(wanted: str, pattern: re.Pattern[str], values: Iterable[str]) ->
 
 @dataclass(frozen=True)
 class System:
-    """What the board's usual system image brings."""
+    """Versions in the board's usual system image."""
 
     name: str
     python: str
     glibc: str
 
     def __post_init__(self) -> None:
-        """Refuse versions that cannot be compared."""
+        """Check the versions."""
         _check_form("two numbers in system.python and system.glibc", _VERSION, (self.python, self.glibc))
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Which packages run models there."""
+    """The packages that run models on the board."""
 
     packages: tuple[str, ...]
-    """Requirements as pip takes them."""
+    """Requirements for pip."""
     wheels: str
-    """Where they come from, in words."""
+    """The origin of the wheels, as text."""
 
 
 @dataclass(frozen=True)
 class Recommended:
-    """What to use on a board when nothing else is known."""
+    """Recommended settings for a board."""
 
     recipes: tuple[str, ...]
     backends: tuple[str, ...]
@@ -155,12 +111,12 @@ class Recommended:
     budget_ms: float
     source: str
     models: tuple[str, ...] = ("small",)
-    """What `edgeseg train --model` may be, the best first."""
+    """Values for `edgeseg train --model`, the best first."""
     sizes: tuple[int, ...] = (256,)
     """Height and width of the network's input, the best first."""
 
     def __post_init__(self) -> None:
-        """Refuse a recommendation that names nothing or cannot be kept."""
+        """Check that lists are not empty and numbers are in range."""
         if not (self.recipes and self.backends and self.models and self.sizes):
             raise SchemaError("expected at least one entry in each list of recommended")
         if self.threads < 1 or self.budget_ms <= 0:
@@ -171,21 +127,21 @@ class Recommended:
 
 @dataclass(frozen=True)
 class Heat:
-    """Where the board tells how hot it is, and that it slows down; paths have no leading slash."""
+    """The board's files for temperature and throttling; paths have no leading slash."""
 
     zones: tuple[str, ...] = ()
-    """Patterns of temperature files in thousandths of a degree."""
+    """Patterns of files with thousandths of a degree Celsius."""
     throttle: tuple[str, ...] = ()
-    """Files that tell of throttling."""
+    """Files that report throttling."""
 
     def __post_init__(self) -> None:
-        """Refuse paths that would not lie below another root."""
+        """Refuse absolute paths, which would not be below another root."""
         _check_form("paths without a leading slash in heat", re.compile(r"[^/].*"), (*self.zones, *self.throttle))
 
 
 @dataclass(frozen=True)
 class PowerMode:
-    """One way to trade speed for power."""
+    """A power mode of the board, and the command that sets it."""
 
     name: str
     command: str
@@ -193,21 +149,21 @@ class PowerMode:
 
 @dataclass(frozen=True)
 class Board:
-    """A board's profile."""
+    """A board profile (devices/NAME/profile.toml)."""
 
     title: str
     machine: tuple[str, ...]
-    """What `uname -m` may say there."""
+    """Architectures, as `uname -m` prints them."""
     python: tuple[str, ...]
     recommended: Recommended
     verified: tuple[str, ...]
     not_verified: tuple[str, ...]
     min_memory_mb: int = 512
-    """What `MemTotal` must at least say there."""
+    """Least `MemTotal` in /proc/meminfo."""
     device_tree: tuple[str, ...] = ()
-    """Parts of the device tree's model string that give this board away."""
+    """Parts of the device tree's model string that identify this board."""
     usb: tuple[str, ...] = ()
-    """USB identities that give it away, such as "1a6e:089a"."""
+    """USB identities that identify it, such as "1a6e:089a"."""
     pci: tuple[str, ...] = ()
     system: System | None = None
     runtime: Runtime = Runtime(("ai-edge-litert>=2.0",), "ready-made on the Python package index")
@@ -215,21 +171,21 @@ class Board:
     power: tuple[PowerMode, ...] = ()
     """Power modes, the fastest first."""
     sources: tuple[str, ...] = ()
-    """Titles of the documents behind this profile."""
+    """Titles of the documents that this profile is based on."""
 
     def __post_init__(self) -> None:
-        """Refuse versions and identities that could never match."""
+        """Check the form of versions and identities."""
         _check_form("two numbers in python", _VERSION, self.python)
         _check_form("identities such as 1a6e:089a in usb and pci", _ID, (*self.usb, *self.pci))
 
     @property
     def is_generic(self) -> bool:
-        """Tell whether this profile is for any machine with its processor."""
+        """Say whether this profile fits any machine of its architecture."""
         return not (self.device_tree or self.usb or self.pci)
 
 
 def load_board(name: str) -> Board:
-    """Read a board's profile by name or by path."""
+    """Load a board profile by name or path."""
     path = find_board(name)
     try:
         return from_plain(Board, read_toml(path))
@@ -241,22 +197,22 @@ def load_board(name: str) -> Board:
 
 
 def name_board(name: str) -> str:
-    """Name a board that may have been given as a path: its folder's name."""
+    """Return the name of a board that may be given as a path: its folder's name."""
     return find_board(name).resolve().parent.name
 
 
 def is_board(board: Board, signs: Signs) -> bool:
-    """Tell whether a machine shows what gives this very board away, by its device tree or by what is plugged in."""
+    """Say whether a machine is this board, by its device tree or by a plugged-in device."""
     return _is_named(board, signs) or is_plugged_in(board, signs)
 
 
 def is_plugged_in(board: Board, signs: Signs) -> bool:
-    """Tell whether a machine shows one of this board's USB or PCI identities."""
+    """Say whether one of this board's USB or PCI devices is plugged in."""
     return bool(signs.usb.intersection(board.usb) or signs.pci.intersection(board.pci))
 
 
 def find_nearest_board(signs: Signs) -> str | None:
-    """Find the profile of the board itself, else of what is plugged into it, else the generic one for its processor."""
+    """Find the profile of the board, else of a plugged-in accelerator, else the generic one of its architecture."""
     boards = {name: load_board(name) for name in list_boards()}
     exact = (name for name, board in boards.items() if _is_named(board, signs))
     plugged = (name for name, board in boards.items() if is_plugged_in(board, signs))
@@ -265,16 +221,58 @@ def find_nearest_board(signs: Signs) -> str | None:
 
 
 def recommend_backends(root: Path = ROOT) -> tuple[str, ...]:
-    """List what the profile of this machine recommends to run models on, the best first; empty without a profile."""
+    """List the recommended backends of this machine, the best first; empty without a profile."""
     recommended = recommend_here(root)
     return recommended.backends if recommended else ()
 
 
 def recommend_here(root: Path = ROOT) -> Recommended | None:
-    """Find what the profile of this machine recommends; None without a profile."""
+    """Return the recommended settings of this machine; None without a profile."""
     name = find_nearest_board(read_signs(root))
     return load_board(name).recommended if name else None
 
 
 def _is_named(board: Board, signs: Signs) -> bool:
     return any(part in signs.model for part in board.device_tree)
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What identifies a machine: architecture, device tree, USB and PCI identities; empty where unknown."""
+
+    machine: str
+    """The architecture, as `uname -m` prints it."""
+    model: str = ""
+    """The device tree's model string."""
+    usb: frozenset[str] = frozenset()
+    """Vendor and product as lsusb writes them, such as "1a6e:089a"."""
+    pci: frozenset[str] = frozenset()
+
+
+def read_signs(root: Path = ROOT, machine: str = platform.machine()) -> Signs:
+    """Read what identifies this machine, or the one whose files are below another root."""
+    return Signs(
+        machine,
+        read_text(root / "proc/device-tree/model"),
+        _read_ids(root / "sys/bus/usb/devices", "idVendor", "idProduct"),
+        _read_ids(root / "sys/bus/pci/devices", "vendor", "device"),
+    )
+
+
+def read_text(path: Path) -> str:
+    """Read a file of the kernel; a missing or unreadable one is empty, as boards differ."""
+    try:
+        # strings of the device tree end with a NUL
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
+    except OSError:
+        return ""
+
+
+def _read_ids(folder: Path, vendor: str, product: str) -> frozenset[str]:
+    devices = (path.parent for path in folder.glob(f"*/{vendor}"))
+    return frozenset(f"{_read_id(device / vendor)}:{_read_id(device / product)}" for device in devices)
+
+
+def _read_id(path: Path) -> str:
+    """Read four hexadecimal digits; PCI writes 0x before them."""
+    return read_text(path).removeprefix("0x")

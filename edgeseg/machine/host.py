@@ -1,4 +1,4 @@
-"""The only place where the doctor touches the machine, so that a folder of files can stand in for one."""
+"""The doctor's access to the machine in one place, so that tests can replace it by a folder of files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FOLDERS = re.compile(r"(?<![\w.:/])~?/(?:[^\s/'\"():]+/)+")
 
 @dataclass(frozen=True)
 class Package:
-    """What became of loading a package; without module and failure it is not installed."""
+    """The result of importing a package; without module and failure it is not installed."""
 
     module: Any = None
     version: str = ""
@@ -60,6 +60,7 @@ def _can_write(path: Path) -> bool:
 
 def _is_port_free(port: int) -> bool:
     with socket.socket() as probe:
+        # as servers bind: a port in TIME_WAIT counts as free
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -76,7 +77,7 @@ class Machine:
     system: str = field(default_factory=platform.system)
     architecture: str = field(default_factory=platform.machine)
     word_bits: int = field(default_factory=lambda: struct.calcsize("P") * 8)
-    """Of this Python: a 64-bit kernel may well run 32-bit programs."""
+    """Of this Python: a 64-bit kernel may run 32-bit programs."""
     python: tuple[int, int] = field(default_factory=_read_python)
     libc: tuple[str, str] = field(default_factory=platform.libc_ver)
     groups: frozenset[str] = field(default_factory=_read_groups)
@@ -92,14 +93,14 @@ class Machine:
     can_write: Callable[[Path], bool] = _can_write
     is_port_free: Callable[[int], bool] = _is_port_free
     control_device: Callable[[int, int, bytearray], int] = fcntl.ioctl
-    """How a device is asked; there is none to ask in tests."""
+    """ioctl, to query devices."""
 
     def read(self, path: str) -> str:
-        """Read a file below the root; one that is missing or refuses reads as empty, as boards differ."""
+        """Read a file below the root; a missing or unreadable one is empty."""
         return read_text(self.root / path)
 
     def read_signs(self) -> Signs:
-        """Read what gives this machine away."""
+        """Read what identifies this machine."""
         return read_signs(self.root, self.architecture)
 
     def read_number(self, path: str) -> int | None:
@@ -108,7 +109,7 @@ class Machine:
         return int(text) if re.fullmatch(r"-?\d+", text) else None
 
     def find(self, pattern: str) -> list[str]:
-        """List the paths below the root that match, relative to it."""
+        """List the matching paths below the root, relative to it."""
         return sorted(str(path.relative_to(self.root)) for path in self.root.glob(pattern))
 
     def read_memory_mb(self, key: str) -> int | None:
@@ -117,25 +118,27 @@ class Machine:
         return int(line[1]) // 1024 if line else None
 
     def has_library(self, name: str) -> bool:
-        """Say whether the dynamic loader would find a library: on its path, in its cache, in its default folders."""
+        """Say whether the dynamic loader would find a library: in LD_LIBRARY_PATH, its cache or default folders."""
         if any(Path(folder, name).exists() for folder in self.library_folders):
             return True
+        # the cache is binary, but holds names as plain text
         return name in self.read("etc/ld.so.cache") or bool(self.find(f"lib/{name}") + self.find(f"usr/lib/{name}"))
 
     def load_package(self, name: str) -> Package:
-        """Import a package as the real run would; its metadata alone would not show a missing system library."""
+        """Import a package as a real run would; metadata would not show a missing system library."""
         top = name.split(".")[0]
         try:
             module = self.import_module(name)
             return Package(module, str(getattr(self.import_module(top), "__version__", "")))
         except ModuleNotFoundError as error:
+            # another name: the package is installed, and one of its own imports is missing
             return Package() if error.name in (name, top) else Package(failure=describe_error(error))
         except (ImportError, AttributeError, OSError) as error:
             return Package(failure=describe_error(error))
 
 
 def describe_error(error: BaseException) -> str:
-    """Put an error's first cause on one line, without folders: they hold user names."""
+    """Describe an error's first cause on one line, without folders, which contain user names."""
     while error.__cause__ is not None:
         error = error.__cause__
     line = " ".join(str(error).replace(str(Path.home()), "~").split())
@@ -143,5 +146,5 @@ def describe_error(error: BaseException) -> str:
 
 
 def parse_version(version: str) -> tuple[int, ...]:
-    """Take the first two numbers of a version."""
+    """Parse the first two numbers of a version."""
     return tuple(int(number) for number in re.findall(r"\d+", version)[:2])

@@ -1,4 +1,4 @@
-"""How hot this machine is and whether it slows down for it: the one place that reads the kernel's thermal files."""
+"""Temperature and thermal throttling, from the kernel's thermal files."""
 
 from __future__ import annotations
 
@@ -9,50 +9,50 @@ from pathlib import Path
 from edgeseg.machine.boards import ROOT, read_text
 
 SENSORS = ("sys/class/thermal/thermal_zone*/temp", "sys/class/apex/apex_*/temp")
+# Raspberry Pi: bits 0 to 3 are the present state, bits 16 to 19 the same since boot (vcgencmd get_throttled).
 FIRMWARE = "sys/devices/platform/soc*/soc*firmware/get_throttled"
-"""A Raspberry Pi's: bits 0 to 3 are about now, the same ones 16 higher about the time since the start."""
 LOW_VOLTAGE, SLOWED = 0x1, 0xE
 _COOLERS = "sys/class/thermal/cooling_device*"
+# Fans are cooling devices, too; devices that lower the clock are named after the processor.
 _COOLED_BY_CLOCK = ("cpu", "processor")
-"""Fans are cooling devices, too; those that lower the clock are named after the processor."""
 GOVERNORS = "sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
 
 
 @dataclass(frozen=True)
 class Thermal:
-    """The hottest sensor, and whether the clock is lowered because of heat; None where the machine does not tell."""
+    """The hottest sensor, and whether the clock is lowered because of heat; None if unknown."""
 
     celsius: float | None
     throttled: bool | None
 
 
 def read_thermal(root: Path = ROOT) -> Thermal:
-    """Read what this machine tells at this moment."""
+    """Read temperature and throttling of this machine now."""
     sensors = read_temperatures(root)
     return Thermal(max(sensors) if sensors else None, _read_throttled(root))
 
 
 def describe_heat(before: Thermal, after: Thermal) -> str:
-    """Say in a clause what two readings tell."""
+    """Describe two readings in a clause."""
     known = before.celsius is not None and after.celsius is not None
-    heat = f"{before.celsius:.0f} to {after.celsius:.0f} degrees Celsius" if known else "temperature not told"
+    heat = f"{before.celsius:.0f} to {after.celsius:.0f} degrees Celsius" if known else "temperature unknown"
     return f"{heat}, the clock was lowered for heat" if before.throttled or after.throttled else heat
 
 
 def read_temperatures(root: Path = ROOT) -> list[float]:
-    """List the degrees Celsius of all sensors that can be read."""
+    """List the temperatures of all readable sensors in degrees Celsius."""
     readings = [read_text(path) for pattern in SENSORS for path in sorted(root.glob(pattern))]
     return [int(reading) / 1000 for reading in readings if re.fullmatch(r"-?\d+", reading)]
 
 
 def read_firmware_flags(root: Path = ROOT) -> int | None:
-    """Read what a Raspberry Pi's firmware says of supply and clock; None on other machines."""
+    """Read the throttling flags of a Raspberry Pi's firmware; None on other machines."""
     texts = [read_text(path) for path in sorted(root.glob(FIRMWARE))]
     return next((int(text, 16) for text in texts if re.fullmatch(r"(0x)?[0-9a-fA-F]+", text)), None)
 
 
 def read_clock_coolers(root: Path = ROOT) -> dict[str, int]:
-    """Read how far each device that cools by lowering the clock is at work: 0 is not at all."""
+    """Read the state of each cooling device that lowers the clock: 0 is idle."""
     levels: dict[str, int] = {}
     for folder in sorted(root.glob(_COOLERS)):
         kind, level = read_text(folder / "type"), read_text(folder / "cur_state")
@@ -62,7 +62,7 @@ def read_clock_coolers(root: Path = ROOT) -> dict[str, int]:
 
 
 def _read_throttled(root: Path) -> bool | None:
-    """Ask the firmware, else the devices that cool by lowering the clock."""
+    """Read the firmware's flags, else the cooling devices that lower the clock."""
     flags, levels = read_firmware_flags(root), read_clock_coolers(root)
     if flags is not None:
         return bool(flags & SLOWED)
@@ -70,5 +70,5 @@ def _read_throttled(root: Path) -> bool | None:
 
 
 def read_governors(root: Path = ROOT) -> tuple[str, ...]:
-    """List the governors in use, each once; empty where the machine offers none to choose."""
+    """List the CPU frequency governors in use, each once; empty without frequency scaling."""
     return tuple(sorted({read_text(path) for path in root.glob(GOVERNORS)} - {""}))

@@ -1,1 +1,1 @@
-"""The network: from a spec to a Keras model, and what it is trained to lower."""
+"""The U-Net: its spec, the Keras model and the losses."""

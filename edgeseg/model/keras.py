@@ -1,6 +1,6 @@
-"""Import TensorFlow and Keras once, with the settings that edgeseg relies on.
+"""Import TensorFlow and Keras with the settings that edgeseg relies on; read and write weights.
 
-tfmot only takes Keras 2 models, so Keras is tf_keras throughout, and TensorFlow must be told before it is imported.
+tfmot only takes Keras 2 models, so Keras is tf_keras throughout (docs/decisions/0002).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from edgeseg.core.process import quiet_native_output
 
 __all__ = ["keras", "tf"]
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError)
-"""What h5py raises on damaged and foreign files, where nothing but reading the file can go wrong."""
+"""What h5py raises on damaged and foreign files."""
 
-
+# both variables are only read when TensorFlow is imported
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -35,7 +35,8 @@ tf.get_logger().setLevel("ERROR")
 
 
 def write_weights(path: Path, model: Any) -> None:
-    """Write a model's weights whole or not at all, for `read_weights` to read."""
+    """Write a model's weights, whole or not at all."""
+    # h5py would leave half a file behind when it is killed
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         keras.src.saving.legacy.hdf5_format.save_weights_to_hdf5_group(file, model)
@@ -43,10 +44,10 @@ def write_weights(path: Path, model: Any) -> None:
 
 
 def read_weights(path: Path, model: Any) -> None:
-    """Give a model its weights from a file, and refuse one that is damaged, foreign or of another network.
+    """Load a model's weights from a file, and refuse one that is damaged, foreign or of another network.
 
-    What the file announces is held against the network before anything of it is read, so that it cannot ask for more
-    memory than the network has.
+    Shapes are compared with the network before any values are read, so that no file can allocate more memory than the
+    network has.
 
     Raises:
         RunError: The file cannot be read as the weights of this network.
@@ -66,7 +67,7 @@ def read_weights(path: Path, model: Any) -> None:
 
 
 def _read_values(file: Any, model: Any) -> list[tuple[Any, NDArray[Any]]]:
-    """Pair every weight of a model with its value, in the order in which Keras writes them."""
+    """Pair every weight of a model with its value, in the order that Keras writes them."""
     layers = [layer for layer in model.layers if layer.weights]
     groups = [_open(file, name) for name in _list_names(file, "layer_names")]
     groups = [group for group in groups if _list_names(group, "weight_names")]
@@ -83,6 +84,7 @@ def _read_values(file: Any, model: Any) -> list[tuple[Any, NDArray[Any]]]:
 
 
 def _read_numbers(dataset: Any, variable: Any) -> NDArray[Any]:
+    # a foreign file could make us read any other file of this user
     if dataset.external or dataset.is_virtual:
         raise ValueError("numbers that lie in other files")
     value = np.asarray(dataset, dtype=variable.dtype.as_numpy_dtype)
@@ -97,7 +99,7 @@ def _list_names(group: Any, attribute: str) -> list[str]:
 
 
 def _open(group: Any, name: str) -> Any:
-    """Open what a group holds under a name; links that lead out of the file are not followed."""
+    """Open a group's member; links out of the file are not followed."""
     for part in name.split("/"):
         if not isinstance(group.get(part, getlink=True), h5py.HardLink):
             raise ValueError("links in place of weights")  # noqa: TRY004 - the file is wrong, not the caller

@@ -1,6 +1,6 @@
-"""What training lowers: each loss compares masks (n, height, width, classes) and gives a value per image and class.
+"""Losses. Each compares masks (n, height, width, classes) and returns one value per image and class.
 
-One place, weigh_classes, brings the classes down to the one value per image that a training step takes.
+`weigh_classes` averages the classes to the one value per image that a training step takes.
 """
 
 from __future__ import annotations
@@ -15,58 +15,73 @@ ClassLoss = Callable[[Any, Any], Any]
 Loss = Callable[[Any, Any], Any]
 
 _SMOOTH = 1.0
+"""Pixels that are added to both areas, so that two empty masks agree."""
 _TVERSKY_MISSED, _TVERSKY_FALSE, _TVERSKY_FOCUS = 0.7, 0.3, 0.75
+"""Weights of missed and false pixels, and the focal exponent 1/gamma with gamma = 4/3 (Abraham and Khan 2019)."""
 _GRADIENT_WEIGHT = 1.0
 
 
 def bce_loss(truth: Any, predicted: Any) -> Any:
-    """Measure binary cross-entropy, which judges every pixel alike."""
+    """Binary cross-entropy, averaged over pixels."""
     return tf.reduce_mean(keras.backend.binary_crossentropy(truth, predicted), axis=(1, 2))
 
 
 def dice_loss(truth: Any, predicted: Any) -> Any:
-    """Measure the overlap that is missing; the smoothing makes empty truth count too."""
+    """Soft Dice loss (Milletari, Navab and Ahmadi 2016, "V-Net", without the squares), also for empty masks."""
     hit = tf.reduce_sum(truth * predicted, axis=(1, 2))
     total = tf.reduce_sum(truth + predicted, axis=(1, 2))
     return 1.0 - (2.0 * hit + _SMOOTH) / (total + _SMOOTH)
 
 
 def overlap_loss(truth: Any, predicted: Any) -> Any:
-    """Measure the Dice loss where a class is present; demanded of empty masks, too, it teaches to keep silent."""
+    """Dice loss of the classes that are present.
+
+    On empty masks it would reward finding nothing, in images with a lesion, too (docs/decisions/0022).
+    """
     present = tf.cast(tf.reduce_any(truth > 0.0, axis=(1, 2)), predicted.dtype)
     return present * dice_loss(truth, predicted)
 
 
 def bce_dice_loss(truth: Any, predicted: Any) -> Any:
-    """Add cross-entropy, which sharpens pixels, to the Dice loss, which balances areas."""
+    """Cross-entropy plus the Dice loss of present classes: the default."""
     return bce_loss(truth, predicted) + overlap_loss(truth, predicted)
 
 
 def bce_dice_all_loss(truth: Any, predicted: Any) -> Any:
-    """Ask for overlap where there is nothing, too: fewer false alarms, more misses."""
+    """Cross-entropy plus the Dice loss of all classes: fewer false alarms, more misses."""
     return bce_loss(truth, predicted) + dice_loss(truth, predicted)
 
 
 def focal_tversky_loss(truth: Any, predicted: Any) -> Any:
-    """Weigh missed pixels above false ones, and hard images above easy ones: for small structures."""
+    """Focal Tversky loss, for small structures: missed pixels weigh more than false ones, hard images more than easy.
+
+    Abraham and Khan 2019, "A Novel Focal Tversky Loss Function with Improved Attention U-Net for Lesion Segmentation".
+    """
     hit = tf.reduce_sum(truth * predicted, axis=(1, 2))
     missed = tf.reduce_sum(truth * (1.0 - predicted), axis=(1, 2))
     false = tf.reduce_sum((1.0 - truth) * predicted, axis=(1, 2))
     share = (hit + _SMOOTH) / (hit + _TVERSKY_MISSED * missed + _TVERSKY_FALSE * false + _SMOOTH)
+    # epsilon: the derivative of x**0.75 is infinite at 0
     return tf.pow(1.0 - share + keras.backend.epsilon(), _TVERSKY_FOCUS)
 
 
 def boundary_loss(truth: Any, predicted: Any) -> Any:
-    """Add the overlap that the outlines are missing."""
+    """Cross-entropy and Dice loss plus the Dice loss of the outlines."""
     return bce_dice_loss(truth, predicted) + outline_loss(truth, predicted)
 
 
+def outline_loss(truth: Any, predicted: Any) -> Any:
+    """Dice loss of the outlines, which are one pixel of the output grid wide."""
+    return dice_loss(_find_outline(truth), _find_outline(predicted))
+
+
 def _find_outline(masks: Any) -> Any:
+    # the mask minus its erosion, which is a max-pooling of the negative
     return masks + tf.nn.max_pool2d(-masks, 3, 1, "SAME")
 
 
 def l1_gradient_loss(truth: Any, predicted: Any) -> Any:
-    """Add the difference of the gradients, down and across, to the difference of the masks."""
+    """Mean absolute difference of the masks, and of their gradients down and across."""
     down = _difference(truth[:, 1:] - truth[:, :-1], predicted[:, 1:] - predicted[:, :-1])
     across = _difference(truth[:, :, 1:] - truth[:, :, :-1], predicted[:, :, 1:] - predicted[:, :, :-1])
     return _difference(truth, predicted) + _GRADIENT_WEIGHT * (down + across)
@@ -77,24 +92,20 @@ def _difference(first: Any, second: Any) -> Any:
 
 
 def cross_entropy_loss(truth: Any, predicted: Any) -> Any:
-    """Measure categorical cross-entropy, for classes of which every pixel has just one; all share the background's."""
+    """Categorical cross-entropy, for softmax; every class also gets the background's part."""
+    # log(0)
     certain = tf.clip_by_value(predicted, keras.backend.epsilon(), 1.0)
     parts = -tf.reduce_mean(truth * tf.math.log(certain), axis=(1, 2))
     return parts[:, 1:] * tf.cast(tf.shape(parts)[1] - 1, parts.dtype) + parts[:, :1]
 
 
 def _on_classes(loss: ClassLoss) -> ClassLoss:
-    """Leave out the background, whose area would outweigh every structure."""
+    """Apply a loss without the background, whose area would outweigh every structure."""
     return lambda truth, predicted: loss(truth[..., 1:], predicted[..., 1:])
 
 
 def _add(first: ClassLoss, second: ClassLoss) -> ClassLoss:
     return lambda truth, predicted: first(truth, predicted) + second(truth, predicted)
-
-
-def outline_loss(truth: Any, predicted: Any) -> Any:
-    """Measure the overlap that the outlines, one pixel of the network's grid wide, are missing."""
-    return dice_loss(_find_outline(truth), _find_outline(predicted))
 
 
 LOSSES: dict[str, ClassLoss] = {
@@ -117,29 +128,29 @@ SOFTMAX_LOSSES: dict[str, ClassLoss] = {
     "boundary": _add(_CROSS_ENTROPY_DICE, _on_classes(outline_loss)),
     "l1-gradient": _on_classes(l1_gradient_loss),
 }
-"""The same for masks whose first channel is the background."""
+"""The losses of softmax masks, whose first channel is the background."""
 
 
 def find_loss(name: str, activation: str = "sigmoid", weights: Sequence[float] = ()) -> Loss:
-    """Find a loss by its name.
+    """Find a loss by name.
 
     Args:
         name: One of LOSSES.
-        activation: What the masks come from.
-        weights: How much each class counts, 1 on average; none where all count alike.
+        activation: The activation of the masks.
+        weights: The weight of each class, 1 on average; empty for equal weights.
     """
     return weigh_classes(find_class_loss(name, activation), weights)
 
 
 def find_class_loss(name: str, activation: str = "sigmoid") -> ClassLoss:
-    """Find what a loss measures of every class."""
+    """Find a loss by name, before the classes are averaged."""
     if name not in LOSSES:
         raise UnknownNameError("loss", name, LOSSES)
     return SOFTMAX_LOSSES[name] if activation == "softmax" else LOSSES[name]
 
 
 def weigh_classes(loss: ClassLoss, weights: Sequence[float] = ()) -> Loss:
-    """Bring a loss down to one value per image."""
+    """Average a loss over the classes."""
 
     def weighted(truth: Any, predicted: Any) -> Any:
         values = loss(truth, predicted)

@@ -1,4 +1,4 @@
-"""What a U-Net looks like, in numbers; the named sizes."""
+"""The U-Net's spec, all that is needed to build it, and the named sizes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ SKIPS = ("add", "concat")
 UPSAMPLINGS = ("bilinear", "transpose")
 CONVOLUTIONS = ("plain", "separable")
 STEMS = {"full": 1, "half": 2, "depth": 2, "quarter": 4}
-"""How much smaller than the input the first stage is, and with it the mask that the network draws."""
+"""The output stride of every stem: how many times smaller than the input the first stage and the mask are."""
 NARROWEST = 8
+"""Kernels compute on so many channels at once."""
 
 
 @dataclass(frozen=True)
 class NamedSize:
-    """A U-Net that goes by a name: its widths, and how it is built when nothing else is asked for."""
+    """A named size: its widths, and its defaults for other options."""
 
     widths: tuple[int, ...]
     skip: str = "add"
@@ -27,7 +28,7 @@ class NamedSize:
     stem: str = "quarter"
 
     def widths_behind(self, stem: str) -> tuple[int, ...]:
-        """List the stages' widths behind a stem; one that leaves half resolution, too, stands for the first stage."""
+        """List the stages' widths behind a stem; the quarter stem takes the place of the first stage."""
         return self.widths[1:] if stem == "quarter" else self.widths
 
 
@@ -81,14 +82,14 @@ class UNetSpec:
         if not 0.0 <= self.l2 < float("inf"):
             raise ValueError(f"expected l2 of at least 0, got {self.l2}")
         self._check_own()
-        step = self.shrink * 2 ** (len(self.widths) - 1)
+        step = self.output_stride * 2 ** (len(self.widths) - 1)
         if self.height % step or self.width % step:
             raise ValueError(f"expected a size that {step} divides, got {self.height}x{self.width}")
 
     def _check_own(self) -> None:
         free = {f"{stage}_a" for stage in self.stages} | {f"{stage}_b" for stage in self.stages if stage[:2] == "up"}
         free |= {f"{stage}_reduce" for stage in self.stages if stage[:2] == "up" and self.skip == "concat"}
-        free |= {"stem"} if self.shrink > 1 else set()
+        free |= {"stem"} if self.output_stride > 1 else set()
         free |= {"stem2"} if self.stem == "quarter" else set()
         for name, width in self.own.items():
             if name not in free or not 1 <= width <= NETWORK_WIDTH:
@@ -97,18 +98,18 @@ class UNetSpec:
                 )
 
     @property
-    def shrink(self) -> int:
-        """Say how many times smaller than the image the drawn mask is."""
+    def output_stride(self) -> int:
+        """How many times smaller than the image the mask is."""
         return STEMS[self.stem]
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Name the stages in the order they run: down0, down1, ... up1, up0."""
+        """The stages in execution order: down0, down1, ... up1, up0."""
         depth = len(self.widths)
         return (*(f"down{n}" for n in range(depth)), *(f"up{n}" for n in reversed(range(depth - 1))))
 
     def width_of(self, convolution: str, stage: int) -> int:
-        """Find the width of a convolution: its own, or its stage's; the first one of two in the stem has half of it."""
+        """Find the width of a convolution: its own or its stage's, halved for the first of two stem convolutions."""
         halved = convolution == "stem" and self.stem == "quarter"
         return self.own.get(convolution, max(NARROWEST, self.widths[0] // 2) if halved else self.widths[stage])
 

@@ -1,9 +1,9 @@
-"""Build a U-Net from its spec, of layers that tfmot, LiteRT and the Edge TPU all take.
+"""Build a U-Net (Ronneberger, Fischer and Brox 2015) of layers that tfmot, LiteRT and the Edge TPU all take.
 
-Each stage up brings the channels down with a 1x1 convolution before the bilinear resize, so that the resize and the
-addition of the skip run on few channels; a transposed convolution does both at once. All stems but "full" leave full
-resolution with their first convolution, where a U-Net spends most of its time; the mask is then drawn at half or a
-quarter of the resolution and resized with the frame's own arithmetic.
+A decoder stage reduces the channels with a 1x1 convolution before the bilinear resize, so that resize and skip addition
+run on few channels; a transposed convolution does both at once. A U-Net spends most of its time at full resolution, so
+all stems but "full" start with stride 2; the mask then has output stride 2 or 4 and is resized to the frame on the
+device (docs/decisions/0012, 0021).
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from edgeseg.model.spec import UNetSpec
 
 layers = keras.layers
 BATCH_NORM_MOMENTUM = 0.9
+"""Averages the statistics over about 10 steps; Keras' default of 0.99 over about 100."""
 STEM_KERNELS = {"full": {}, "half": {"stem": 3}, "depth": {"stem": 2}, "quarter": {"stem": 3, "stem2": 3}}
 """The stem's convolutions, all with stride 2; a 2x2 one is space-to-depth and a 1x1 convolution in one operator."""
 _KERNELS = ("kernel", "depthwise_kernel")
+_STAGE = re.compile(r"stem|down\d+|up\d+|head")
 
 
 def build_unet(spec: UNetSpec) -> Any:
@@ -35,10 +37,12 @@ def build_unet(spec: UNetSpec) -> Any:
             x = layers.MaxPool2D(name=f"down{stage}_pool")(x)
         x = _conv_pair(x, spec, f"down{stage}", stage)
         skips.append(x)
+    # drops whole channels, since neighbouring pixels are correlated (Tompson et al. 2015); deepest stage only
     x = layers.SpatialDropout2D(spec.dropout, name="dropout")(x)
     for stage in reversed(range(len(spec.widths) - 1)):
         x = _up(x, skips[stage], spec, stage)
     logits = layers.Conv2D(spec.outputs, 1, kernel_regularizer=_penalty(spec), name="head")(x)
+    # float32: mixed precision must not round the probabilities
     mask = layers.Activation(spec.activation, dtype="float32", name="mask")(logits)
     return keras.Model(image, mask, name="unet")
 
@@ -67,7 +71,7 @@ def _conv_pair(x: Any, spec: UNetSpec, name: str, stage: int) -> Any:
 
 
 def _conv3(x: Any, spec: UNetSpec, name: str, stage: int) -> Any:
-    """Convolve 3x3; a separable one begins with each channel by itself, of which the bare image has too few."""
+    """Add a 3x3 convolution, plain or separable; on the image's single channel it is always plain."""
     if spec.convolution == "plain" or (name == "down0_a" and spec.stem == "full"):
         return _conv(x, spec, name, stage, 3)
     depthwise = layers.DepthwiseConv2D(
@@ -96,7 +100,9 @@ def _conv(x: Any, spec: UNetSpec, name: str, stage: int, kernel: int, strides: i
 
 
 def _norm(x: Any, name: str) -> Any:
+    # takes the place of the convolution's bias; the converter folds both into one operator
     x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm")(x)
+    # ReLU6: a bounded output keeps int8 ranges narrow
     return layers.ReLU(6.0, name=f"{name}_relu")(x)
 
 
@@ -104,12 +110,9 @@ def _penalty(spec: UNetSpec) -> Any:
     return keras.regularizers.L2(spec.l2) if spec.l2 else None
 
 
-_STAGE = re.compile(r"stem|down\d+|up\d+|head")
-
-
 @dataclass(frozen=True)
 class StageSummary:
-    """One stage of a network: the shape it ends with, its parameters as Keras counts them, its MACs for one image."""
+    """One stage: the shape of its output, its parameters as Keras counts them, its MACs for one image."""
 
     name: str
     height: int
@@ -120,7 +123,7 @@ class StageSummary:
 
 
 def summarise_stages(model: Any) -> tuple[StageSummary, ...]:
-    """Summarise a U-Net's stages in the order they run."""
+    """Summarise a U-Net's stages in execution order."""
     stages: dict[str, list[Any]] = {}
     for layer in model.layers:
         found = _STAGE.match(layer.name)
@@ -139,10 +142,10 @@ def _count_macs(layer: Any) -> int:
     kernel = next((getattr(layer, name) for name in _KERNELS if hasattr(layer, name)), None)
     if kernel is None:
         return 0
-    return count_places(layer) * int(math.prod(kernel.shape))
+    return count_positions(layer) * int(math.prod(kernel.shape))
 
 
-def count_places(layer: Any) -> int:
-    """Count how often a kernel is laid on an image: once for a pixel it gives, transposed for one it reads."""
+def count_positions(layer: Any) -> int:
+    """Count how often a kernel is applied: once per output pixel, or per input pixel where it is transposed."""
     shape = layer.input_shape if type(layer).__name__ == "Conv2DTranspose" else layer.output_shape
     return int(shape[1] * shape[2])

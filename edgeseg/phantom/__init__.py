@@ -1,4 +1,4 @@
-"""Ultrasound phantoms with exact masks: data to try everything on without a patient behind it."""
+"""Synthetic ultrasound phantoms with exact masks: data to try everything without a patient's images."""
 
 from edgeseg.phantom.geometry import GEOMETRIES
 from edgeseg.phantom.scene import LABELS, PhantomClip, PhantomFrame, render_case

@@ -1,4 +1,4 @@
-"""Where each beam looks: without a scan geometry a phantom is a texture, not an ultrasound image."""
+"""Scan geometry: the beams of linear, sector (phased array) and convex probes, and the scan conversion to pixels."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from edgeseg.core.errors import DataError, UnknownNameError
 
 FloatArray = NDArray[np.float32]
 GEOMETRIES: tuple[str, ...] = ("linear", "sector", "convex")
+# How often each geometry is drawn.
 GEOMETRY_SHARES = (0.5, 0.2, 0.3)
+# A smaller image has no room for speckle.
 SMALLEST_SIDE = 32
+# Scanners have fewer beams than the image has columns, and more samples than rows.
 BEAMS_PER_PIXEL = 0.75
 SAMPLES_PER_PIXEL = 1.5
+# Share of the image's height or width that the fan-shaped sector fills.
 FAN_FILL = 0.98
-# Low and high bound of the uniform draw for each probe: millimetres, millimetres, degrees.
+# Low and high bound of the uniform draw for each probe.
 LINEAR_WIDTH_MM = (34.0, 46.0)
 FAN_DEPTH_MM = {"sector": (90.0, 130.0), "convex": (90.0, 130.0)}
 FAN_RADIUS_MM = {"sector": (8.0, 14.0), "convex": (38.0, 55.0)}
@@ -26,7 +30,7 @@ FAN_HALF_ANGLE_DEG = {"sector": (31.0, 38.0), "convex": (25.0, 31.0)}
 
 @dataclass(frozen=True)
 class ScanGeometry:
-    """The beam grid in millimetres and the way from image pixels back to it.
+    """The beam grid in millimetres, and the scan conversion from image pixels back to it.
 
     Args:
         radius_mm: Radius of the probe face; zero for a flat probe.
@@ -34,7 +38,7 @@ class ScanGeometry:
         z_mm: Axial position of the same, zero at the middle of the probe face.
         beam_of_pixel: Beam number at each image pixel, fractional (height, width).
         sample_of_pixel: Sample number at each image pixel, fractional.
-        inside: Pixels that some beam reaches.
+        inside: Pixels that a beam reaches; a fan-shaped sector leaves black corners.
     """
 
     name: str
@@ -49,7 +53,7 @@ class ScanGeometry:
     inside: NDArray[np.bool_]
 
     def probe_depth(self, x_mm: FloatArray, z_mm: FloatArray) -> FloatArray:
-        """Return the distance to the probe face, the depth that skin and fat follow."""
+        """Return the distance to the probe face, which tissue layers follow."""
         if self.radius_mm == 0.0:
             return np.asarray(z_mm + 0.0 * x_mm, dtype=np.float32)
         return np.asarray(np.hypot(x_mm, z_mm + self.radius_mm) - self.radius_mm, dtype=np.float32)
@@ -88,7 +92,7 @@ def check_size(size: tuple[int, int]) -> None:
 
 
 def draw_geometry(rng: np.random.Generator, name: str | None, size: tuple[int, int]) -> ScanGeometry:
-    """Draw a probe of the named kind, or of any kind, and its beam grid."""
+    """Draw a probe of the named geometry, or of any, and its beam grid."""
     check_size(size)
     drawn = str(rng.choice(GEOMETRIES, p=GEOMETRY_SHARES))
     chosen = drawn if name is None else name
@@ -138,6 +142,7 @@ def _build_fan(name: str, size: tuple[int, int], depth_mm: float, radius_mm: flo
     top = radius_mm * math.cos(half_angle)
     extent = (radius_mm + depth_mm - top, 2 * (radius_mm + depth_mm) * math.sin(half_angle))
     scale = max(extent[0] / height, extent[1] / width) / FAN_FILL
+    # scan conversion: the beam and sample of each pixel in polar coordinates around the centre of the probe face
     across = (np.arange(width) - (width - 1) / 2)[None, :] * scale
     along = top + (np.arange(height)[:, None] * scale - (1 - FAN_FILL) * extent[0] / 2)
     pixel_angle, pixel_reach = np.arctan2(across, along), np.hypot(across, along)

@@ -1,4 +1,4 @@
-"""How tissue moves in a cine: one displacement field moves speckle and mask alike."""
+"""Motion of tissue in a cine: one displacement field moves speckle and mask alike."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import numpy as np
 from edgeseg.phantom.geometry import FloatArray, ScanGeometry
 from edgeseg.phantom.tissue import TissueGrid
 
+# Periods in seconds; a slow slide of the probe has two, so that it does not repeat.
 BREATH_SECONDS = (3.0, 5.0)
 DRIFT_SECONDS = (7.0, 13.0)
 HEART_BEATS_PER_SECOND = (0.9, 1.5)
+# Low and high amplitude of each motion, as a share of the image's depth.
 SLIDE_SHARE = (0.012, 0.03)
 BREATH_SHARE = (0.01, 0.03)
 SHEAR_SHARE = (0.0, 0.02)
 PULSE_SHARE = (0.003, 0.008)
+# Depth within which the skin sticks to the probe, and reach of a vessel's pulse, as shares of the image's depth.
 GRIP_SHARE = 0.12
 PULSE_REACH_SHARE = 0.12
 
@@ -40,19 +43,20 @@ class Motion:
     phases: tuple[float, float, float, float, float]
 
     def weights(self, seconds: float) -> FloatArray:
-        """Return how far each field is displaced at a time, in millimetres."""
+        """Return the displacement of each kind of motion at a time, in millimetres."""
         turn = 2 * math.pi * seconds
         slide = 0.6 * math.sin(turn / self.drift_s[0] + self.phases[0]) + 0.4 * math.sin(
             turn / self.drift_s[1] + self.phases[4]
         )
         breath = math.sin(turn / self.breath_s + self.phases[1])
         shear = math.sin(turn / self.breath_s + self.phases[2])
+        # a smooth pulse of von Mises shape: systole is shorter than diastole
         beat = math.exp(2 * (math.cos(turn * self.heart_hz + self.phases[3]) - 1))
         return np.asarray(self.amounts_mm, np.float32) * np.array([slide, breath, shear, beat], np.float32)
 
 
 def draw_motion(rng: np.random.Generator, depth_mm: float) -> Motion:
-    """Draw a calm motion for a view of this depth."""
+    """Draw a calm motion for an image of this depth."""
     shares = (SLIDE_SHARE, BREATH_SHARE, SHEAR_SHARE, PULSE_SHARE)
     slide, breath, shear, pulse = (float(depth_mm * rng.uniform(*share)) for share in shares)
     phases = [float(phase) for phase in rng.uniform(0, 2 * math.pi, 5)]
@@ -67,7 +71,7 @@ def draw_motion(rng: np.random.Generator, depth_mm: float) -> Motion:
 
 @dataclass(frozen=True)
 class Displacement:
-    """Where on the tissue raster each beam sample looks while the tissue moves.
+    """The position on the tissue raster under each beam sample while the tissue moves.
 
     Args:
         rest: Raster column and row of each beam sample at rest (2, samples, beams).
@@ -86,7 +90,7 @@ class Displacement:
 
 
 def build_displacement(geometry: ScanGeometry, grid: TissueGrid, pulse_center_mm: tuple[float, float]) -> Displacement:
-    """Build the four displacement fields: the probe face grips the skin, so depth moves more."""
+    """Build the four displacement fields; the skin sticks to the probe, so deeper tissue moves more."""
     x, z = geometry.x_mm, geometry.z_mm
     depth = geometry.probe_depth(x, z)
     grip = 1 - np.exp(-np.maximum(depth, 0) / (GRIP_SHARE * geometry.depth_mm))

@@ -1,4 +1,4 @@
-"""Phantom cases and cines: anatomy drawn once, then rendered at any time through the same chain."""
+"""Phantom images and cines: anatomy is drawn once, then rendered at any time through the same imaging chain."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
 from edgeseg.phantom import acoustics, structures, tissue
-from edgeseg.phantom import tissue as texture
 from edgeseg.phantom.acoustics import Clutter, draw_clutter
 from edgeseg.phantom.geometry import FloatArray, ScanGeometry, draw_geometry
 from edgeseg.phantom.motion import Displacement, Motion, build_displacement, draw_motion
 from edgeseg.phantom.structures import Blob
 
 LABELS: tuple[str, ...] = ("background", "lesion", "vessel")
+# Share of cases with a lesion.
 LESION_SHARE = 0.9
-HALF = 127
+_HALF = 127
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PhantomFrame:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that is fixed while tissue moves: rasters, kernels, clutter.
+    """The fixed parts of a phantom while its tissue moves: rasters, point spread function, clutter.
 
     Args:
         scatterers: Complex scatterers of the tissue (rows, columns, 2).
@@ -47,7 +47,7 @@ class Scene:
 
     geometry: ScanGeometry
     imaging: acoustics.Imaging
-    spread: acoustics.PointSpread
+    spread: acoustics.PointSpreadFunction
     clutter: Clutter
     motion: Motion
     displacement: Displacement
@@ -56,20 +56,21 @@ class Scene:
     marks: NDArray[np.uint8]
 
     def render(self, seconds: float, number: int) -> PhantomFrame:
-        """Render the scene at a time, with the electronic noise of one frame number."""
+        """Render the scene at a time, with the electronic noise of a frame number."""
         look = self.displacement.look(self.motion.weights(seconds))
+        # nearest neighbour: interpolation between scatterers would blur the speckle as the tissue moves
         power = acoustics.detect_power(_sample(self.scatterers, look, cv2.INTER_NEAREST), self.spread)
-        loss = acoustics.transmit(_sample(self.absorption, look, cv2.INTER_NEAREST), self.geometry.sample_pitch_mm())
+        loss = acoustics.attenuate(_sample(self.absorption, look, cv2.INTER_NEAREST), self.geometry.sample_pitch_mm())
         power = power * loss * self.clutter.gain + self.clutter.haze + self.clutter.noise_of(number)
         power = np.asarray(cv2.GaussianBlur(power, (0, 0), self.imaging.compounding), dtype=np.float32)
-        image = self._scan_convert(acoustics.compress(power, self.imaging))
+        image = self._scan_convert(acoustics.log_compress(power, self.imaging))
         image[~self.geometry.inside] = 0
         return PhantomFrame(image, self._label(look), self.geometry.name)
 
     def _label(self, look: FloatArray) -> NDArray[np.uint8]:
         marks = cv2.remap(self.marks, look[0], look[1], cv2.INTER_LINEAR)
         seen = self._scan_convert(np.asarray(marks, dtype=np.uint8))
-        labels = np.where(seen[..., 0] > HALF, 1, np.where(seen[..., 1] > HALF, 2, 0))
+        labels = np.where(seen[..., 0] > _HALF, 1, np.where(seen[..., 1] > _HALF, 2, 0))
         return np.asarray(labels * self.geometry.inside, dtype=np.uint8)
 
     def _scan_convert(self, beams: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -89,18 +90,19 @@ def _sample(raster: FloatArray, look: FloatArray, how: int) -> FloatArray:
 
 
 def build_scene(seed: int, index: int, size: tuple[int, int], geometry_name: str | None, always_lesion: bool) -> Scene:
-    """Draw everything about a case; each part has its own random stream."""
+    """Draw everything about a case; each part has its own random stream, so that changing one leaves the others."""
     if seed < 0 or index < 0:
         raise DataError(f"Expected a seed and an index of zero or more, got {seed} and {index}.", "Use 0.")
+    # the number and order of the streams decide every image: never change them
     streams = np.random.SeedSequence([seed, index]).spawn(6)
     view, layers, parts, speckle, probe, moving = (np.random.default_rng(stream) for stream in streams)
     geometry = draw_geometry(view, geometry_name, size)
     imaging = acoustics.draw_imaging(view, geometry)
-    grid = texture.build_grid(geometry)
+    grid = tissue.build_grid(geometry)
     stacks = tissue.STACKS[geometry.name]
     body = tissue.lay_tissue(layers, grid, geometry.depth_mm, stacks[layers.integers(len(stacks))])
     pulse_center = _paint_parts(parts, geometry, body, always_lesion)
-    spread = acoustics.build_spread(geometry, imaging)
+    spread = acoustics.build_point_spread(geometry, imaging)
     return Scene(
         geometry=geometry,
         imaging=imaging,

@@ -1,4 +1,4 @@
-"""Shapes with exact outlines: the mask of a phantom must come from geometry, never from the image."""
+"""Lesions, vessels, bones and decoys with exact outlines: masks come from geometry, never from the image."""
 
 from __future__ import annotations
 
@@ -9,26 +9,34 @@ import numpy as np
 
 from edgeseg.core.errors import DataError
 from edgeseg.phantom.geometry import FloatArray, ScanGeometry
-from edgeseg.phantom.tissue import Tissue, draw_mottle, draw_sheets, line_thickness, shine_at_zero
+from edgeseg.phantom.tissue import Tissue, draw_mottle, draw_sheets, line_thickness, reflect_at_zero
 
+# Directions in which an outline's radius is sampled.
 OUTLINE_ANGLES = 720
+# The first harmonic would only move the outline.
 LOWEST_HARMONIC = 2
+# Keeps the middle of a blob from dividing by zero.
 MIDDLE_SHARE = 1e-3
+# Area of a lesion as a share of the image.
 AREA_SHARE = (0.02, 0.085)
-CYST_DB = -42.0
+# Fluid scatters almost nothing: a cyst and a vessel's lumen are anechoic.
+CYST_DB, LUMEN_DB = -42.0, -38.0
 # A lesion is set off against nearly the darkest (or brightest) of its surroundings, so no side of it is lost.
 DARK_SIDE, BRIGHT_SIDE = 0.25, 0.8
-LUMEN_DB = -38.0
 PLACING_TRIES = 30
+# How often a vessel along its axis comes, and an artery with its vein across theirs.
 TUBE_SHARE = 0.5
 PAIR_SHARE = 0.75
+# Posterior acoustic enhancement behind a vessel: blood attenuates less than the tissue that the TGC makes up for.
 ENHANCEMENT_DB = 5.0
 LOBULE_DB = (-24.0, -14.0)
 FEWEST_LOBULES, MOST_LOBULES = 2, 6
+# How often each decoy comes, and the deepest lesion that leaves room for a bone below it, as a share of the depth.
 RIB_SHARE = 0.7
 BONE_SHARE = 0.25
 PLATE_SHARE = 0.3
 HIGHEST_BONE = 0.74
+# Loss of a beam that crosses the structure: the acoustic shadow behind it.
 RIB_LOSS_DB = (14.0, 26.0)
 PLATE_LOSS_DB = (9.0, 15.0)
 BONE_LOSS_DB = 28.0
@@ -36,11 +44,11 @@ BONE_LOSS_DB = 28.0
 
 @dataclass(frozen=True)
 class Blob:
-    """An ellipse whose outline wanders by a few harmonics.
+    """An ellipse whose radius varies by a few Fourier harmonics.
 
     Args:
         center_mm: x and z of its middle.
-        axes_mm: Half axes before rotation.
+        axes_mm: Semi-axes before rotation.
         tilt: Rotation in radians.
         harmonics: Pairs of amplitude (share of the radius) and phase, from the second harmonic on.
     """
@@ -66,7 +74,7 @@ class Blob:
         return radius.astype(np.float32)
 
     def distance(self, x_mm: FloatArray, z_mm: FloatArray) -> FloatArray:
-        """Return millimetres to the outline along the ray from the middle, negative inside."""
+        """Return the signed distance to the outline along the ray from the middle, in millimetres; negative inside."""
         across, along = x_mm - self.center_mm[0], z_mm - self.center_mm[1]
         cosine, sine = math.cos(self.tilt), math.sin(self.tilt)
         first = (across * cosine + along * sine) / self.axes_mm[0]
@@ -80,7 +88,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Tube:
-    """A vessel cut along its axis: a band that bends gently across the image.
+    """A vessel in a longitudinal section: a band that bends gently across the image.
 
     Args:
         depth_mm: Depth of its axis at x = 0.
@@ -109,7 +117,7 @@ class Tube:
         return np.asarray(self.depth_mm + self.slope * x_mm + self.bend_mm * np.sin(turn), dtype=np.float32)
 
     def distance(self, x_mm: FloatArray, z_mm: FloatArray) -> FloatArray:
-        """Return millimetres to the wall, negative inside."""
+        """Return the signed distance to the wall in millimetres; negative inside."""
         turn = 2 * math.pi * x_mm / self.bend_length_mm + self.phase
         steepness = self.slope + 2 * math.pi * self.bend_mm / self.bend_length_mm * np.cos(turn)
         gap = np.abs(z_mm - self.axis(x_mm)) / np.sqrt(1 + steepness**2)
@@ -128,7 +136,7 @@ def draw_blob(
 
 
 def is_clear(outline: Blob | Tube, avoid: Blob | None, gap_mm: float) -> bool:
-    """Say whether a shape keeps a gap to the surroundings of a blob."""
+    """Say whether a shape keeps a gap to a blob."""
     if avoid is None:
         return True
     angle = np.linspace(0, 2 * math.pi, 24, dtype=np.float32)
@@ -140,15 +148,15 @@ def is_clear(outline: Blob | Tube, avoid: Blob | None, gap_mm: float) -> bool:
 
 @dataclass(frozen=True)
 class LesionKind:
-    """Bounds of one kind of lesion.
+    """Appearance of one kind of lesion; pairs are low and high bounds.
 
     Args:
         share: How often it comes.
-        contrast_db: Scattering against the tissue around it.
+        contrast_db: Scattering relative to the tissue around it.
         edge_share: Width of its rim as a share of its shorter half axis.
-        crossing_db: Loss of a beam that crosses it, negative for enhancement.
+        crossing_db: Loss of a beam that crosses it; negative is posterior enhancement.
         rim: Strength of its capsule.
-        roughness: How far its outline wanders.
+        roughness: Amplitude of the harmonics of its outline.
     """
 
     share: float
@@ -180,7 +188,7 @@ class Lesion:
 
 
 def draw_lesion(rng: np.random.Generator, geometry: ScanGeometry) -> Lesion:
-    """Draw a lesion that lies within the view."""
+    """Draw a lesion that lies within the image."""
     names = list(LESION_KINDS)
     name = str(rng.choice(names, p=[LESION_KINDS[known].share for known in names]))
     kind = LESION_KINDS[name]
@@ -202,7 +210,7 @@ def draw_lesion(rng: np.random.Generator, geometry: ScanGeometry) -> Lesion:
 def _place(
     rng: np.random.Generator, geometry: ScanGeometry, axes: tuple[float, float]
 ) -> tuple[tuple[float, float], float]:
-    """Pick a sample of the beam grid as the middle, and how far to shrink to stay in view."""
+    """Pick a sample of the beam grid as the middle, and the factor that keeps the lesion in the image."""
     samples, beams = geometry.x_mm.shape
     across = rng.uniform(0.18, 0.82)
     along = rng.uniform(0.22, 0.74) if geometry.name == "linear" else rng.uniform(0.36, 0.76)
@@ -214,7 +222,7 @@ def _place(
 
 
 def paint_lesion(rng: np.random.Generator, tissue: Tissue, lesion: Lesion, depth_mm: float) -> None:
-    """Paint a lesion over all else, so that its mask is what can be seen."""
+    """Paint a lesion over everything else, so that its mask is what can be seen."""
     grid = tissue.grid
     gap = lesion.outline.distance(grid.x_mm, grid.z_mm)
     inside = gap < 0
@@ -226,8 +234,9 @@ def paint_lesion(rng: np.random.Generator, tissue: Tissue, lesion: Lesion, depth
     grain = 0.25 * min(lesion.outline.axes_mm) / grid.pitch_mm
     mottle = draw_mottle(rng, grid.shape, (grain, 1.5 * grain))
     tissue.mix_echo(share, np.asarray(level + 0.8 * mottle, dtype=np.float32))
-    rim = shine_at_zero(grid, gap, line_thickness(grid, depth_mm))
+    rim = reflect_at_zero(grid, gap, line_thickness(grid, depth_mm))
     tissue.sheets[:] += LESION_KINDS[lesion.kind].rim * rim
+    # spread over the height of the lesion, as dB per millimetre
     tissue.absorption[inside] = lesion.crossing_db / (2 * lesion.outline.axes_mm[1])
     tissue.lesion[inside] = 255
     tissue.vessel[inside] = 0
@@ -235,7 +244,7 @@ def paint_lesion(rng: np.random.Generator, tissue: Tissue, lesion: Lesion, depth
 
 @dataclass(frozen=True)
 class Vessel:
-    """One vessel as drawn; arteries have a double wall, veins a thin one."""
+    """A vessel as drawn; arteries have a double wall, veins a thin one."""
 
     outline: Blob | Tube
     radius_mm: float
@@ -243,7 +252,7 @@ class Vessel:
 
 
 def draw_vessels(rng: np.random.Generator, geometry: ScanGeometry, avoid: Blob | None) -> list[Vessel]:
-    """Draw up to one tube and one artery with its vein, all clear of the lesion."""
+    """Draw at most one tube and one artery with its vein, all clear of the lesion."""
     vessels: list[Vessel] = []
     depth = geometry.depth_mm
     if rng.random() < TUBE_SHARE:
@@ -288,15 +297,15 @@ def _draw_pair(
 
 
 def paint_vessel(rng: np.random.Generator, tissue: Tissue, vessel: Vessel, depth_mm: float) -> None:
-    """Paint a lumen between echogenic walls, with the enhancement that blood leaves behind it."""
+    """Paint an anechoic lumen between echogenic walls, with posterior enhancement."""
     grid = tissue.grid
     gap = vessel.outline.distance(grid.x_mm, grid.z_mm)
     line = line_thickness(grid, depth_mm)
     wall = 2.2 * line if vessel.artery else 1.0 * line
     share = np.asarray(1 / (1 + np.exp(np.clip((gap - wall / 2) / (0.35 * line), -30, 30))), dtype=np.float32)
     tissue.mix_echo(share, LUMEN_DB)
-    outer = shine_at_zero(grid, np.asarray(gap - wall, dtype=np.float32), line)
-    inner = shine_at_zero(grid, gap, 0.7 * line)
+    outer = reflect_at_zero(grid, np.asarray(gap - wall, dtype=np.float32), line)
+    inner = reflect_at_zero(grid, gap, 0.7 * line)
     strength = np.exp(0.5 * draw_mottle(rng, grid.shape, (1.5 * vessel.radius_mm / grid.pitch_mm,) * 2))
     tissue.sheets[:] += strength * (outer + (0.5 if vessel.artery else 0.0) * inner)
     inside = gap < 0
@@ -305,7 +314,7 @@ def paint_vessel(rng: np.random.Generator, tissue: Tissue, vessel: Vessel, depth
 
 
 def paint_decoys(rng: np.random.Generator, tissue: Tissue, geometry: ScanGeometry, avoid: Blob | None) -> None:
-    """Paint a random choice of decoys, lobules clear of the lesion."""
+    """Paint a random choice of decoys: fat lobules, bone, a rib, a calcified plate; all clear of the lesion."""
     depth = geometry.depth_mm
     for _ in range(int(rng.integers(FEWEST_LOBULES, MOST_LOBULES + 1))):
         paint_lobule(rng, tissue, geometry, avoid)
@@ -320,7 +329,7 @@ def paint_decoys(rng: np.random.Generator, tissue: Tissue, geometry: ScanGeometr
 
 
 def paint_rib(rng: np.random.Generator, tissue: Tissue, geometry: ScanGeometry, avoid: Blob | None) -> None:
-    """Paint a rib near the probe unless its shadow would fall on the lesion."""
+    """Paint a rib near the probe unless its acoustic shadow would fall on the lesion."""
     width = geometry.depth_mm * rng.uniform(0.05, 0.1)
     row, column = (
         int(share * side)
@@ -333,7 +342,7 @@ def paint_rib(rng: np.random.Generator, tissue: Tissue, geometry: ScanGeometry, 
 
 
 def paint_lobule(rng: np.random.Generator, tissue: Tissue, geometry: ScanGeometry, avoid: Blob | None) -> None:
-    """Paint a flat dark lobule, crossed by fibres and held between bright septa."""
+    """Paint a flat dark fat lobule, crossed by fibres between bright septa."""
     grid, depth = tissue.grid, geometry.depth_mm
     row, column = (int(rng.uniform(0.15, 0.9) * side) for side in geometry.x_mm.shape)
     length = depth * rng.uniform(0.16, 0.34)
@@ -348,11 +357,11 @@ def paint_lobule(rng: np.random.Generator, tissue: Tissue, geometry: ScanGeometr
     tissue.mix_echo(share, float(rng.uniform(*LOBULE_DB)))
     bed = np.asarray(grid.depth_mm - math.tan(blob.tilt) * grid.x_mm, dtype=np.float32)
     fibres = draw_sheets(rng, grid, bed, (0.035 * depth, 0.2 * depth), line)
-    tissue.sheets[:] += 0.9 * share * fibres + 1.1 * shine_at_zero(grid, gap, line)
+    tissue.sheets[:] += 0.9 * share * fibres + 1.1 * reflect_at_zero(grid, gap, line)
 
 
 def paint_plate(tissue: Tissue, at_mm: tuple[float, float], width_mm: float, loss_db: float, depth_mm: float) -> None:
-    """Paint a small bright plate that shades what lies behind it."""
+    """Paint a small bright reflector with an acoustic shadow behind it."""
     grid = tissue.grid
     line = line_thickness(grid, depth_mm)
     sag = (grid.x_mm - at_mm[0]) ** 2 / (3 * width_mm)
@@ -363,11 +372,11 @@ def paint_plate(tissue: Tissue, at_mm: tuple[float, float], width_mm: float, los
 
 
 def paint_bone(rng: np.random.Generator, tissue: Tissue, depth_mm: float) -> None:
-    """Paint a bright curved surface deep in the image with little but darkness behind it."""
+    """Paint a bright curved bone surface deep in the image with an acoustic shadow behind it."""
     grid = tissue.grid
     line = 1.3 * line_thickness(grid, depth_mm)
     turn = grid.x_mm / (depth_mm * rng.uniform(0.12, 0.3)) + rng.uniform(0, 2 * math.pi)
     surface = depth_mm * (rng.uniform(0.82, 0.92) + 0.025 * np.sin(turn)) + rng.uniform(-0.08, 0.08) * grid.x_mm
     gap = np.asarray(grid.depth_mm - surface, dtype=np.float32)
-    tissue.sheets[:] = np.where(gap > 0, 0.1 * tissue.sheets, tissue.sheets) + 3.0 * shine_at_zero(grid, gap, line)
+    tissue.sheets[:] = np.where(gap > 0, 0.1 * tissue.sheets, tissue.sheets) + 3.0 * reflect_at_zero(grid, gap, line)
     tissue.absorption[np.abs(gap) < line] += BONE_LOSS_DB / (2 * line)

@@ -1,4 +1,4 @@
-"""A folder of phantoms in the layout of a real data set, so every command can be tried at once."""
+"""Write a data folder of phantoms in the plain layout, so that every command can be tried at once."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from edgeseg.phantom.scene import LABELS, PhantomClip, PhantomFrame, render_case
 
 CLIP_FPS = 30.0
 GROUP_COLUMNS = ("stem", "group", "geometry", "lesion")
-
 LESION = LABELS.index("lesion")
 VESSEL = LABELS.index("vessel")
 
 
 @dataclass(frozen=True)
 class SynthOptions:
-    """What to write.
+    """What `data synth` writes.
 
     Args:
         cases: Number of still images.
@@ -51,6 +50,7 @@ class SynthOptions:
                     f"Expected {name} of at least {bound}, got {getattr(self, name)}.",
                     f"The default is {getattr(SynthOptions, name)}.",
                 )
+        # MPEG-4 subsamples colour by two in both directions
         if self.clips and any(side % 2 for side in self.size):
             raise DataError(
                 f"Expected an even height and width for clips, got {self.size}.",
@@ -81,7 +81,7 @@ def write_phantom_set(out: Path, options: SynthOptions, on_case: Callable[[int],
 
 
 def describe_source(options: SynthOptions) -> str:
-    """Return the two lines that say where the images come from."""
+    """Return the text of SOURCE.md."""
     return (
         f"Synthetic ultrasound phantoms made by edgeseg: {options}.\n"
         "No patient is behind any of these images; the masks are exact by construction.\n"
@@ -129,6 +129,6 @@ def _to_mask(frame: PhantomFrame, label: int) -> NDArray[np.uint8]:
 
 
 def write_image(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write one picture, and say so when it cannot be written."""
+    """Write one image; the folder is new and moved into place as a whole, so a single file needs no atomic write."""
     if not cv2.imwrite(str(path), image):
         raise OutputError(f"Expected to write {path}, but it failed.", "Check the folder and the space left.")

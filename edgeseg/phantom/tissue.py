@@ -1,4 +1,4 @@
-"""Layered tissue as rasters: how strongly it scatters, what it reflects and what it absorbs."""
+"""Layered tissue as rasters: scattering strength, reflecting sheets (fascia, septa), attenuation, and scatterers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from edgeseg.phantom.geometry import FloatArray, ScanGeometry
 
+# Raster cells per image pixel: several scatterers in each resolution cell give fully developed speckle.
 CELLS_PER_PIXEL = 1.8
+# Margin for motion, and half thickness of a reflecting sheet, as shares of the image's depth.
 MARGIN_SHARE = 0.1
-FASCIA_AMPLITUDE = 1.6
 SHEET_SHARE = 0.004
+FASCIA_AMPLITUDE = 1.6
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class TissueGrid:
 
 
 def build_grid(geometry: ScanGeometry) -> TissueGrid:
-    """Lay a raster over all that the beams of a geometry can see."""
+    """Build a raster over the area that the beams of a geometry scan."""
     pitch = geometry.mm_per_pixel / CELLS_PER_PIXEL
     margin = MARGIN_SHARE * geometry.depth_mm
     x = np.arange(geometry.x_mm.min() - margin, geometry.x_mm.max() + margin, pitch)
@@ -60,7 +62,7 @@ def build_grid(geometry: ScanGeometry) -> TissueGrid:
 
 
 def draw_mottle(rng: np.random.Generator, shape: tuple[int, int], cell: tuple[float, float]) -> FloatArray:
-    """Draw smooth noise of about unit deviation.
+    """Draw smooth noise with a standard deviation of about 1.
 
     Args:
         rng: Source of randomness.
@@ -78,7 +80,7 @@ def draw_mottle(rng: np.random.Generator, shape: tuple[int, int], cell: tuple[fl
 def draw_sheets(
     rng: np.random.Generator, grid: TissueGrid, bed: FloatArray, spacing_mm: tuple[float, float], thickness_mm: float
 ) -> FloatArray:
-    """Draw thin curved sheets (0 to 1) that follow a bed and shine where the beam meets them square.
+    """Draw thin curved sheets (0 to 1) along a bed; specular reflection is brightest at normal incidence.
 
     They are the zero crossings of stretched noise, so they branch and close like real septa.
 
@@ -99,11 +101,11 @@ def draw_sheets(
         dtype=np.float32,
     )
     strength = np.exp(0.8 * draw_mottle(rng, shape, (2 * cell[0], 0.5 * cell[1])) - 0.9)
-    return np.asarray(shine_at_zero(grid, noise, thickness_mm) * np.minimum(strength, 1.6), dtype=np.float32)
+    return np.asarray(reflect_at_zero(grid, noise, thickness_mm) * np.minimum(strength, 1.6), dtype=np.float32)
 
 
-def shine_at_zero(grid: TissueGrid, field: FloatArray, thickness_mm: float) -> FloatArray:
-    """Return a sheet at the zero crossings of a field, bright where it lies across the beam."""
+def reflect_at_zero(grid: TissueGrid, field: FloatArray, thickness_mm: float) -> FloatArray:
+    """Return a specular sheet at the zero crossings of a field, bright where it lies across the beam."""
     slope_z, slope_x = (np.asarray(part, dtype=np.float32) for part in np.gradient(field, grid.pitch_mm))
     steepness = np.hypot(slope_x, slope_z) + 1e-4
     squareness = np.abs(slope_x * grid.beam_x + slope_z * grid.beam_z) / steepness
@@ -118,7 +120,7 @@ class Layer:
     Args:
         thickness: Low and high bound as a share of the image depth.
         echo_db: Low and high bound of its mean scattering.
-        mottle_db: Deviation of the slow variation of scattering.
+        mottle_db: Standard deviation of the slow variation of scattering.
         sheet_amplitude: Strength of septa or fibres, one is the speckle of tissue at 0 dB.
         sheet_spacing: Distance and length of the sheets as shares of the image depth.
         border: Strength of the fascia at its lower border.
@@ -132,6 +134,7 @@ class Layer:
     border: float
 
 
+# Order as in the dataclass; shares of the image's depth, and dB relative to unit scattering.
 SKIN = Layer((0.03, 0.045), (4.0, 8.0), 1.0, 1.2, (0.02, 0.6), 0.8)
 FAT = Layer((0.08, 0.2), (-12.0, -7.0), 2.0, 1.9, (0.034, 0.16), 0.9)
 GLAND = Layer((0.32, 0.5), (-3.0, 2.0), 3.0, 2.2, (0.024, 0.11), 0.9)
@@ -141,6 +144,7 @@ WALL_MUSCLE = Layer((0.05, 0.09), (-9.0, -5.0), 1.5, 1.2, (0.02, 0.3), 1.2)
 ORGAN = Layer((0.55, 0.7), (-4.0, 1.0), 1.2, 0.8, (0.03, 0.06), 1.3)
 BEYOND = Layer((1.0, 1.0), (-14.0, -6.0), 2.5, 0.6, (0.05, 0.2), 0.0)
 
+# Layers from the probe down, of which one stack is drawn for each case.
 STACKS: dict[str, tuple[tuple[Layer, ...], ...]] = {
     "linear": (
         (SKIN, FAT, GLAND, MUSCLE, BEYOND),
@@ -159,7 +163,7 @@ class Tissue:
     Args:
         echo_db: Mean scattering.
         sheets: Amplitude of smooth reflectors, which show as lines and not as speckle.
-        absorption: Loss along the beam beyond what the time gain makes up, dB per millimetre.
+        absorption: Attenuation along the beam beyond what the TGC makes up, dB per millimetre.
         lesion: 255 inside a lesion.
         vessel: 255 inside a vessel.
     """
@@ -172,13 +176,13 @@ class Tissue:
     vessel: NDArray[np.uint8]
 
     def mix_echo(self, share: FloatArray, echo_db: FloatArray | float) -> None:
-        """Replace the scattering where the share is one, and fade the sheets with it."""
+        """Blend towards a new scattering level: fully where the share is 1; the sheets fade with it."""
         self.echo_db[:] += share * (echo_db - self.echo_db)
         self.sheets[:] *= 1 - share
 
 
 def lay_tissue(rng: np.random.Generator, grid: TissueGrid, depth_mm: float, stack: tuple[Layer, ...]) -> Tissue:
-    """Paint a stack of layers, each with its own borders and texture."""
+    """Paint a stack of layers from the probe down, each with its own border and texture."""
     empty = np.zeros(grid.shape, np.uint8)
     tissue = Tissue(
         grid=grid,
@@ -229,7 +233,7 @@ def line_thickness(grid: TissueGrid, depth_mm: float) -> float:
 
 
 def draw_scatterers(rng: np.random.Generator, tissue: Tissue) -> FloatArray:
-    """Draw the complex scatterers of a tissue (rows, columns, 2), unit power at 0 dB."""
+    """Draw complex Gaussian scatterers (rows, columns, 2) of unit power at 0 dB: behind the PSF they are speckle."""
     field = rng.standard_normal((*tissue.grid.shape, 2), dtype=np.float32)
     amplitude = cv2.exp(tissue.echo_db * np.float32(np.log(10) / 20)) * np.float32(np.sqrt(0.5))
     field *= np.asarray(amplitude, dtype=np.float32)[..., None]

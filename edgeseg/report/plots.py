@@ -1,4 +1,4 @@
-"""Draw figures: as SVG text that stands inside a page, or as PNG."""
+"""Plots: as SVG for HTML pages, or as PNG."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from edgeseg.training.history import EpochResult, paint_history
 PALETTE = (SOFT, ACCENT, "#64748b", "#7c3aed", "#ca8a04")
 PLAIN, WIDE = (5.6, 3.4), (11.6, 3.8)
 FAR_APART = 8.0
-"""Times that differ by more than this factor are drawn on a logarithmic axis."""
+"""Latencies that differ by more than this factor are drawn on a logarithmic axis."""
 _OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 _STYLE = {
     "axes.edgecolor": FAINT,
@@ -34,7 +34,9 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.size": 10,
+    # text stays text: smaller, and it can be searched
     "svg.fonttype": "none",
+    # ids would be random otherwise, and equal reports differ
     "svg.hashsalt": "edgeseg",
     "text.color": INK,
     "xtick.color": INK,
@@ -48,17 +50,14 @@ _DOTS_PER_INCH = 150
 Place = tuple[float, float]
 
 
-mpl.use("svg")
-
-
 def draw_history(history: Sequence[EpochResult], best_epoch: int) -> str:
-    """Draw how training loss and validation Dice went."""
+    """Plot training loss and validation Dice."""
     best = next((row for row in history if row.epoch == best_epoch), history[-1])
     return _draw(partial(paint_history, history=history, best=best))
 
 
 def draw_front(variants: Sequence[Variant], chosen: str) -> str:
-    """Draw Dice against latency, each with its spread; what no file beats in both is joined by a line."""
+    """Plot Dice against latency, with intervals; a line joins the Pareto front."""
     front = find_front(variants)
 
     def paint(figure: Figure) -> None:
@@ -85,13 +84,13 @@ def draw_front(variants: Sequence[Variant], chosen: str) -> str:
 
 
 def find_front(variants: Sequence[Variant]) -> list[Variant]:
-    """Find the files that no other one beats in Dice and time, the fastest first."""
+    """Find the Pareto front of test Dice and latency, the fastest file first."""
     front = pareto_front([((-variant.dice.mean, variant.latency_ms.p50), variant) for variant in variants])
     return sorted(front, key=lambda variant: variant.latency_ms.p50)
 
 
 def draw_layers(variants: Sequence[Variant]) -> str:
-    """Draw how far each layer of each file is from float, side by side; empty where nothing could be compared."""
+    """Plot each layer's error in each file; empty where no layers could be compared."""
     compared = [variant for variant in variants if variant.layers and variant.precision != "float16"]
     if not compared:
         return ""
@@ -112,7 +111,7 @@ def draw_layers(variants: Sequence[Variant]) -> str:
 
 
 def draw_channels(variants: Sequence[Variant]) -> str:
-    """Draw how many channels every convolution kept in each pruned file; empty where none was pruned."""
+    """Plot the channels that each pruned file keeps of every convolution; empty without pruned files."""
     pruned = [variant for variant in variants if variant.channels]
     if not pruned:
         return ""
@@ -134,11 +133,12 @@ def draw_channels(variants: Sequence[Variant]) -> str:
 
 
 def draw_png(paint: Callable[[Figure], None]) -> bytes:
-    """Draw a figure as the bytes of a PNG file."""
+    """Draw a figure as PNG."""
     return _save(paint, PLAIN, format="png", dpi=160)
 
 
 def _draw(paint: Callable[[Figure], None], size: tuple[float, float] = PLAIN) -> str:
+    # no date: equal reports must be equal bytes
     metadata: dict[str, Any] = {"Date": None, "Creator": None}
     text = _save(paint, size, format="svg", transparent=True, metadata=metadata).decode("utf-8")
     return text[text.index("<svg") :]
@@ -157,9 +157,9 @@ def save_network_picture(path: Path, spec: UNetSpec, stages: Sequence[StageSumma
     """Draw a network into a PNG file.
 
     Args:
-        path: Where the picture goes.
-        spec: What was asked for.
-        stages: The stages as they were built.
+        path: The file to write.
+        spec: The network's spec.
+        stages: The stages as built.
     """
     with mpl.rc_context({"font.size": 9, "text.color": INK}):
         columns, rows = 2 * len(spec.widths) + 2, len(spec.widths)
@@ -192,7 +192,7 @@ def _paint(axes: Any, spec: UNetSpec, stages: Sequence[StageSummary]) -> None:
 
 
 def _place_stage(name: str, depth: int) -> Place:
-    """Place a stage: the way down on the left, the way up on the right, the ends beside the uppermost stages."""
+    """Place a stage: encoder on the left, decoder on the right, stem and head beside the uppermost stages."""
     if name == "stem":
         return (-_STEP_X, 0.0)
     if name == "head":
@@ -203,7 +203,7 @@ def _place_stage(name: str, depth: int) -> Place:
 
 
 def _box_width(channels: int, widest: int) -> float:
-    """Let the box grow with the logarithm of the channels."""
+    """Scale the box with the logarithm of the channels."""
     return _NARROWEST + (_WIDEST - _NARROWEST) * math.log2(channels + 1) / math.log2(widest + 1)
 
 
@@ -221,7 +221,7 @@ def _draw_box(axes: Any, stage: StageSummary, place: Place, half: float) -> None
 
 
 def _ends(first: str, second: str, places: dict[str, Place], halves: dict[str, float]) -> tuple[Place, Place]:
-    """Find where the arrow to the next stage leaves and arrives: sideways on the same level, else from side to edge."""
+    """Find the ends of the arrow to the next stage: sideways on the same level, else from side to edge."""
     (x, y), (goal_x, goal_y) = places[first], places[second]
     if y == goal_y:
         return (x + halves[first], y), (goal_x - halves[second], y)

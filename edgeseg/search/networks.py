@@ -1,47 +1,44 @@
-"""What a search varies, and what stays the same in all of its trials."""
+"""The search for the network to train: each trial is a short training with another size, input, stem, loss or rate."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from typing import TypeVar
 
-from optuna.trial import FrozenTrial, Trial
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import RandomSampler, TPESampler
 
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
 from edgeseg.core.limits import EPOCHS
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.schema import to_plain
-from edgeseg.core.stats import pareto_front
-from edgeseg.model.keras import keras
+from edgeseg.data.dataset import fingerprint_dataset, open_dataset
+from edgeseg.model.losses import find_loss
 from edgeseg.model.spec import find_size
-from edgeseg.search.trials import (
-    FINISHED,
-    SECONDS,
-    TRIAL_FAILURES,
-    Task,
-    TrialJournal,
-    TrialResult,
-    explain_failure,
-    judge_state,
-    readable_journal,
-)
-from edgeseg.training.run import MODEL, TrainOptions
+from edgeseg.search.report import Presentation, Report, flatten_trial, write_report
+from edgeseg.search.results import Objective, Trial, find_front, pick_trial, refuse_no_result
+from edgeseg.search.study import Claim, Problem, Study, TrialResult, try_trial
+from edgeseg.training.options import TrainOptions
+from edgeseg.training.run import MODEL
 from edgeseg.training.trainer import train_run
 
 Number = TypeVar("Number", int, float)
-CHOICES = ("models", "sizes", "stems", "losses")
-PARAMETERS = frozenset({"model", "size", "stem", "loss", "learning_rate"})
-_DATA = "data_fingerprint"
+PROPOSALS = 64
+"""Random proposals after a repeated one; when none of them is new, hardly anything is left to try."""
+_LISTS = ("models", "sizes", "stems", "losses")
+optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The values that trials choose from; learning rates are a span, searched on a logarithmic scale."""
+    """The values that trials choose from; learning rates are a range, searched on a logarithmic scale."""
 
     models: tuple[str, ...] = ("nano", "micro", "small")
     sizes: tuple[int, ...] = (128, 192, 256)
@@ -50,7 +47,7 @@ class SearchSpace:
     learning_rates: tuple[float, float] = (5e-4, 8e-3)
 
     def __post_init__(self) -> None:
-        for name in CHOICES:
+        for name in _LISTS:
             _refuse_repeats(name, getattr(self, name))
         low, high = self.learning_rates
         if not 0.0 < low <= high < float("inf"):
@@ -64,7 +61,7 @@ class SearchSpace:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What makes two searches the same one, so that a study can be continued and shared between processes."""
+    """What is searched, on which split of the cases, and how long each trial trains."""
 
     space: SearchSpace
     split: SplitSpec
@@ -76,21 +73,12 @@ class StudyPlan:
 
     @property
     def seed(self) -> int:
-        """Give the seed that divides the cases, starts the networks and the search."""
+        """Give the seed of the split, the networks and the search."""
         return self.split.seed
 
 
-def refuse_changed_data(data: Path, begun: str, found: str) -> None:
-    """Refuse data whose fingerprint is not the one that the study was begun on."""
-    if found != begun:
-        raise DataError(
-            f"Expected the data that the study was begun on, got a changed folder {data}.",
-            "Restore the folder, or begin a new study with another --out.",
-        )
-
-
 def parse_space(models: str, sizes: str, stems: str, losses: str, learning_rates: str) -> SearchSpace:
-    """Read a search space from lists with commas, as they stand on the command line."""
+    """Read a search space from the comma-separated lists of the command line."""
     rates = tuple(_to_number(part, float, "learning rates") for part in _split_list(learning_rates))
     if len(rates) != 2:
         raise ValueError(f"expected two learning rates LO,HI, got {learning_rates!r}")
@@ -120,148 +108,209 @@ def _refuse_repeats(name: str, values: Sequence[object]) -> None:
 
 
 @dataclass(frozen=True)
-class TrialRow:
-    """One trial; what is measured stays None until it is finished."""
+class NetworkChoice:
+    """What one trial trains."""
 
-    number: int
-    state: str
     model: str
     size: int
     stem: str
     loss: str
     learning_rate: float
-    validation_dice: float | None = None
-    macs: int | None = None
-    seconds: float | None = None
-    sentence: str = ""
-    """Why it failed."""
 
     @property
-    def label(self) -> str:
-        """Name the trial's network in few words."""
+    def name(self) -> str:
+        """Name the network in few words."""
         return f"{self.model} {self.size} {self.stem}"
 
 
 @dataclass(frozen=True)
-class Score:
-    """What a finished trial is judged by."""
+class NetworkScore:
+    """What a trained network is compared by."""
 
     validation_dice: float
     macs: int
 
     @property
-    def values(self) -> tuple[float, ...]:
-        """Give what the journal remembers."""
-        return self.validation_dice, self.macs
-
-    @property
-    def costs(self) -> tuple[float, ...]:
-        """Give the same so that less is better everywhere."""
-        return -self.validation_dice, self.macs
+    def million_macs(self) -> float:
+        """Give the multiplications and additions for one image in millions."""
+        return self.macs / 1e6
 
 
-def find_front(rows: Sequence[TrialRow]) -> tuple[TrialRow, ...]:
-    """Find the finished trials that no other one beats, those with least work first."""
-    front = pareto_front([(score.costs, row) for row in rows if (score := _read_score(row)) is not None])
-    return tuple(sorted(front, key=lambda row: (row.macs or 0, row.number)))
+NetworkTrial = Trial[NetworkChoice, NetworkScore]
+NetworkStudy = Study[NetworkChoice, NetworkScore]
 
 
-def pick_trial(front: Sequence[TrialRow]) -> TrialRow | None:
-    """Pick the trial with the highest validation Dice; of equal ones that with least work, then the first."""
-    scored = [(score, row) for row in front if (score := _read_score(row)) is not None]
-    return min(scored, key=lambda pair: (*pair[0].costs, pair[1].number))[1] if scored else None
+@dataclass(frozen=True)
+class NetworkReport(Report[NetworkChoice, NetworkScore]):
+    """What the search has found so far, and what it searches."""
+
+    data_fingerprint: str
+    plan: StudyPlan
 
 
-def _read_score(row: TrialRow) -> Score | None:
-    if row.state != FINISHED or row.validation_dice is None or row.macs is None:
-        return None
-    return Score(row.validation_dice, row.macs)
+NETWORKS = Presentation(
+    file="study.json",
+    score=NetworkScore,
+    objectives=(Objective("validation_dice", maximize=True), Objective("macs")),
+    columns={
+        "trial": "{.number}",
+        "model": "{.choice.model}",
+        "size": "{.choice.size}",
+        "stem": "{.choice.stem}",
+        "loss": "{.choice.loss}",
+        "learning rate": "{.choice.learning_rate:g}",
+        "million MACs": "{.score.million_macs:,.1f}",
+        "validation Dice": "{.score.validation_dice:.4f}",
+    },
+    description="{0.choice.name}, learning rate {0.choice.learning_rate:g}",
+    x="million_macs",
+    x_label="million MACs per frame",
+    x_scale="log",
+    command_does="train it",
+    to_table=partial(flatten_trial, score=NetworkScore),
+)
 
 
-def propose_options(trial: Trial, plan: StudyPlan) -> TrainOptions:
-    """Let Optuna choose what a trial trains."""
-    space = plan.space
-    rate = trial.suggest_float("learning_rate", *space.learning_rates, log=True)
-    return TrainOptions(
-        model=trial.suggest_categorical("model", space.models),
-        size=trial.suggest_categorical("size", space.sizes),
-        stem=trial.suggest_categorical("stem", space.stems),
-        loss=trial.suggest_categorical("loss", space.losses),
-        learning_rate=_round_rate(rate),
-        epochs=plan.epochs,
-        seed=plan.seed,
+def run_study(data: Path, out: Path, plan: StudyPlan, trials: int) -> NetworkReport:
+    """Search, or continue a search; other processes may do the same at the same time.
+
+    Args:
+        data: Labelled images.
+        out: The study's folder.
+        plan: What is searched.
+        trials: How many trials there shall be in all, over all processes and calls.
+    """
+    for loss in plan.space.losses:
+        find_loss(loss)  # raises an error for an unknown name before any hours are spent
+    fingerprint = fingerprint_dataset(open_dataset(data, plan.split.layout, plan.split.group_pattern))
+    study = open_study(out, data, plan, fingerprint)
+
+    def run_trial(claim: Claim[NetworkChoice]) -> TrialResult[NetworkScore]:
+        return try_trial(lambda: train_network(data, claim.folder, plan, claim.choice, fingerprint))
+
+    def report() -> NetworkReport:
+        with study.locked() as found:  # so that no other process writes an older report over this one
+            report = summarise_study(data, out, plan, fingerprint, found)
+            write_report(out, report, NETWORKS)
+        return report
+
+    study.run(trials, run_trial, report)
+    final = report()
+    refuse_no_result(
+        out, final.trials, "Begin a new study with another --out and lower --learning-rates or smaller --sizes."
     )
+    return final
 
 
-def _round_rate(rate: float) -> float:
-    """Keep three digits, so that the command on the screen trains what was tried."""
-    return float(f"{rate:.3g}")
+def open_study(out: Path, data: Path, plan: StudyPlan, fingerprint: str) -> NetworkStudy:
+    """Open a study or begin it; one that was begun with another plan or on other data is refused.
 
-
-def read_row(trial: FrozenTrial) -> TrialRow:
-    """Read from Optuna's trial what came of it."""
-    dice, macs = trial.values or (None, None)
-    state, sentence = judge_state(trial)
-    return TrialRow(
-        number=trial.number,
-        state=state,
-        **{**trial.params, "learning_rate": _round_rate(trial.params["learning_rate"])},
-        validation_dice=dice,
-        macs=None if macs is None else int(macs),
-        seconds=trial.user_attrs.get(SECONDS),
-        sentence=sentence,
+    Args:
+        out: The study's folder.
+        data: Where the labelled images lie, for messages.
+        plan: What is searched.
+        fingerprint: Identifies the labelled images.
+    """
+    problem = Problem(
+        kind="networks",
+        choice=NetworkChoice,
+        score=NetworkScore,
+        propose=partial(propose_network, plan.space, plan.seed),
+        plan={"epochs": plan.epochs, **to_plain(plan.space), **to_plain(plan.split)},
+        source=fingerprint,
     )
+    study = Study(out, problem)
+    _refuse_changed_data(data, study.source, fingerprint)
+    return study
 
 
-def run_trial(data: Path, folder: Path, plan: StudyPlan, options: TrainOptions, fingerprint: str) -> TrialResult:
-    """Train once; the test cases are left alone.
+def propose_network(space: SearchSpace, seed: int, trials: Sequence[NetworkTrial]) -> NetworkChoice | None:
+    """Let Optuna propose a network that was not tried yet.
+
+    The seed and the number of trials alone decide, so that a continued search does not repeat its first proposals.
+    """
+    tried = [trial.choice for trial in trials]
+    study = _recall_study(space, trials)
+    for attempt in range(1 + PROPOSALS):
+        entropy = np.random.SeedSequence((seed, len(trials), attempt))
+        # TPE repeats itself in a small space; the same choice and seed train the same network, so chance proposes then
+        sampler = TPESampler if attempt == 0 else RandomSampler
+        study.sampler = sampler(seed=int(entropy.generate_state(1)[0]))
+        params = study.ask(_list_distributions(space)).params
+        choice = NetworkChoice(**{**params, "learning_rate": _round_rate(params["learning_rate"], space)})
+        if choice not in tried:
+            return choice
+    return None
+
+
+def _recall_study(space: SearchSpace, trials: Sequence[NetworkTrial]) -> optuna.Study:
+    """Tell an Optuna study in memory what was found so far."""
+    # TPE (Bergstra et al. 2011; with several objectives Ozaki et al. 2022) learns from finished trials only
+    study = optuna.create_study(directions=("maximize", "minimize"))
+    for trial in trials:
+        if trial.score is not None:
+            params, values = to_plain(trial.choice), list(to_plain(trial.score).values())
+            study.add_trial(optuna.create_trial(params=params, distributions=_list_distributions(space), values=values))
+    return study
+
+
+def _list_distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+    return {
+        # the order counts: each value takes the next random number of the seeded sampler
+        "learning_rate": FloatDistribution(*space.learning_rates, log=True),
+        "model": CategoricalDistribution(space.models),
+        "size": CategoricalDistribution(space.sizes),
+        "stem": CategoricalDistribution(space.stems),
+        "loss": CategoricalDistribution(space.losses),
+    }
+
+
+def _round_rate(rate: float, space: SearchSpace) -> float:
+    """Keep three digits, so that the printed command trains what was tried, but stay within the space."""
+    low, high = space.learning_rates
+    return min(max(float(f"{rate:.3g}"), low), high)
+
+
+def train_network(data: Path, folder: Path, plan: StudyPlan, choice: NetworkChoice, fingerprint: str) -> NetworkScore:
+    """Train once; the test cases are not judged.
 
     Args:
         data: Labelled images.
         folder: The run folder to make.
         plan: The study's plan.
-        options: What this trial tries.
-        fingerprint: The data the study was begun on.
+        choice: What this trial tries.
+        fingerprint: The data that the study was begun on.
     """
-    start = monotonic()
-    try:
-        record = train_run(data, folder, options, split=plan.split, test=False)
-        refuse_changed_data(data, fingerprint, record.data_fingerprint)
-        score = Score(round(record.validation_dice, 5), read_model(folder / MODEL).card.macs)
-        return TrialResult(round(monotonic() - start, 1), score)
-    except TRIAL_FAILURES as error:
-        return TrialResult(round(monotonic() - start, 1), sentence=explain_failure(error))
-    finally:
-        keras.backend.clear_session()
+    options = TrainOptions(**to_plain(choice), epochs=plan.epochs, seed=plan.seed)
+    record = train_run(data, folder, options, split=plan.split, test=False)
+    # somebody may have changed the folder since the study was opened, hours ago
+    _refuse_changed_data(data, fingerprint, record.data_fingerprint)
+    return NetworkScore(round(record.validation_dice, 5), read_model(folder / MODEL).card.macs)
 
 
-class Journal(TrialJournal[TrainOptions]):
-    """A study that several processes may work on at the same time."""
-
-    def __init__(self, folder: Path, data: Path, plan: StudyPlan, fingerprint: str) -> None:
-        """Open a study or begin it.
-
-        Args:
-            folder: The study's folder.
-            data: Where the labelled images lie, for messages.
-            plan: What is searched; a study that was begun with another plan is refused.
-            fingerprint: What the labelled images are; a study of other ones is refused.
-        """
-        super().__init__(folder, _name_task(plan))
-        with self.locked():
-            refuse_changed_data(data, self.recall(_DATA, fingerprint), fingerprint)
-
-    def read_rows(self) -> list[TrialRow]:
-        """Read how the trials stand."""
-        with readable_journal(self.path):
-            return [read_row(trial) for trial in self.list_trials()]
+def _refuse_changed_data(data: Path, begun: str, found: str) -> None:
+    if found != begun:
+        raise DataError(
+            f"Expected the data that the study was begun on, got a changed folder {data}.",
+            "Restore the folder, or begin a new study with another --out.",
+        )
 
 
-def _name_task(plan: StudyPlan) -> Task[TrainOptions]:
-    return Task(
-        plan={"epochs": plan.epochs, **to_plain(plan.space), **to_plain(plan.split)},
-        seed=plan.seed,
-        directions=("maximize", "minimize"),
-        parameters=PARAMETERS,
-        propose=partial(propose_options, plan=plan),
-    )
+def summarise_study(
+    data: Path, out: Path, plan: StudyPlan, fingerprint: str, trials: Sequence[NetworkTrial]
+) -> NetworkReport:
+    """Find the Pareto front, the pick and the command that trains it."""
+    front = find_front(trials, NETWORKS.objectives)
+    pick = pick_trial(front, NETWORKS.objectives)
+    command = None if pick is None else train_command(data, out, plan.split, pick.choice)
+    return NetworkReport(tuple(trials), front, pick, command, fingerprint, plan)
+
+
+def train_command(data: Path, study: Path, split: SplitSpec, pick: NetworkChoice) -> str:
+    """Name the command that trains the pick with all epochs, on the same split."""
+    words = ["edgeseg", "train", str(data), "--out", f"{study}-best", "--model", pick.model, "--size", str(pick.size)]
+    words += ["--stem", pick.stem, "--loss", pick.loss, "--learning-rate", f"{pick.learning_rate:g}"]
+    words += ["--seed", str(split.seed)]
+    for option, value in (("--layout", split.layout), ("--group-pattern", split.group_pattern)):
+        words += [option, value] if value is not None else []
+    return shlex.join(words)

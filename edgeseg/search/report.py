@@ -1,145 +1,161 @@
-"""What the pick must hold, and the sentence where it does not."""
+"""What a search leaves for people and programs: JSON, a CSV table of all trials, the Pareto front as Markdown and PNG.
+
+FOLDER/study.json or search.json  everything that is known
+FOLDER/trials.csv                 one line for each trial
+FOLDER/front.md, front.png        the Pareto front as a table, with the pick and its command, and as a picture
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
-from edgeseg.backends.cpu import CpuBackend
-from edgeseg.bench.measure import describe_host
-from edgeseg.compression.gate import Gate, Variant, explain_doubt, explain_gate
-from edgeseg.compression.judge import Judgement
-from edgeseg.core.files import write_bytes, write_json, write_text
+from edgeseg.core.files import format_rows, write_bytes, write_json, write_text
 from edgeseg.core.schema import to_plain
 from edgeseg.frame.images import ACCENT, FAINT, INK, SOFT
 from edgeseg.report.plots import draw_png
-from edgeseg.search.compressions import FileScore, SearchRow, find_front, pick_trial
+from edgeseg.search.results import FAILED, FINISHED, RUNNING, ChoiceT, Objective, ScoreT, Trial, count_state
 
-COLUMNS = ("trial", "recipe", "validation Dice", "ms", "of int8's time", "kB")
-LARGEST = 220.0
-"""Area of the largest file's point, in square points."""
-SEARCH, PICTURE, FRONT = "search.json", "front.png", "front.md"
+TABLE, PICTURE, FRONT = "trials.csv", "front.png", "front.md"
+COLOURS = {"other trials": FAINT, "Pareto front": SOFT, "pick": ACCENT}
+POINT_AREA, LARGEST_AREA = 30.0, 220.0
+"""Square points: of each point, and of the largest one where the area shows the file's size."""
 
 
 @dataclass(frozen=True)
-class Promise:
-    """What the pick must hold: the time of one inference, median, and the Dice it may lose on validation cases."""
+class Report(Generic[ChoiceT, ScoreT]):
+    """What a search has found so far."""
 
-    budget_ms: float
-    max_drop: float = 0.01
-
-    def __post_init__(self) -> None:
-        Gate(self.max_drop, self.budget_ms)
-
-    @property
-    def gate(self) -> Gate:
-        """Give what decides about its masks; the time was decided when the pick was."""
-        return Gate(self.max_drop)
+    trials: tuple[Trial[ChoiceT, ScoreT], ...]
+    front: tuple[Trial[ChoiceT, ScoreT], ...]
+    pick: Trial[ChoiceT, ScoreT] | None
+    command: str | None
+    """Trains the picked network for real, or makes the picked file again."""
 
 
-def explain_late(fastest: SearchRow, promise: Promise) -> str:
-    """Say that no trial is fast enough, and what to do."""
-    return (
-        f"No trial stays within {promise.budget_ms:g} ms: the fastest, trial {fastest.number} ({fastest.name}), "
-        f"needs {fastest.ms:.2f} ms (median); raise --budget-ms, or train a smaller model or size."
-    )
+@dataclass(frozen=True)
+class Presentation:
+    """How one kind of search shows its trials; a format such as "{.choice.name}" is filled in with a trial."""
+
+    file: str
+    """Name of the JSON file."""
+    score: type
+    objectives: tuple[Objective, ...]
+    columns: dict[str, str]
+    """Titles and formats of the table of the Pareto front."""
+    description: str
+    """Format that names a trial in a sentence."""
+    x: str
+    """Field of the score that the picture draws to the right, in the unit of its label."""
+    x_label: str
+    x_scale: str
+    command_does: str
+    """What the command below the table does."""
+    to_table: Callable[[Any], dict[str, Any]]
+    """Gives a trial as it stands in the JSON file."""
+    file_bytes: bool = False
+    """Whether the area of a point shows the size of the trial's file."""
 
 
-def explain_loss(parent: Judgement, pick: Judgement, promise: Promise) -> str:
-    """Say what the pick loses on validation cases where that is too much, or why nothing is known; else empty."""
-    if doubt := explain_doubt(parent.validation, parent.test, promise.gate):
-        return doubt
-    return "" if promise.gate.keeps_accuracy(pick.variant) else explain_gate(pick.variant, promise.gate)
+def flatten_trial(trial: Trial[Any, Any], score: type) -> dict[str, Any]:
+    """Give a trial as one row; the fields of its score are None until it is finished."""
+    empty = dict.fromkeys(field.name for field in dataclasses.fields(score))
+    found = empty if trial.score is None else to_plain(trial.score)
+    shared = {"number": trial.number, "state": trial.state}
+    return {**shared, **to_plain(trial.choice), **found, "seconds": trial.seconds, "sentence": trial.sentence}
 
 
-def list_front(front: Sequence[SearchRow], pick: SearchRow | None) -> list[tuple[str, ...]]:
-    """List the front's figures as they are printed; the pick has a star."""
-    return [
-        (
-            f"{row.number} *" if row == pick else str(row.number),
-            row.name,
-            f"{row.score.validation_dice:.4f}",
-            f"{row.ms:.2f}",
-            f"{row.score.relative:.2f}",
-            f"{row.score.bytes / 1e3:,.0f}",
-        )
-        for row in front
-        if row.score is not None
-    ]
+def to_json(report: Report[Any, Any], shown: Presentation) -> dict[str, Any]:
+    """Give the content of the JSON file."""
+    # not to_plain of the whole: the JSON keys of a trial are older than the one type for both searches
+    table = {field.name: to_plain(getattr(report, field.name)) for field in dataclasses.fields(report)}
+    lists = {name: [shown.to_table(trial) for trial in getattr(report, name)] for name in ("trials", "front")}
+    return {**table, **lists, "pick": None if report.pick is None else shown.to_table(report.pick)}
 
 
-def write_markdown(front: Sequence[SearchRow], pick: SearchRow | None, command: str | None) -> str:
-    """Write the front as a table, with the command that makes the pick again below it."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *list_front(front, pick)]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return table + (f"\n\n* the pick; make it again with:\n\n    {command}\n" if command else "\n")
+def write_report(out: Path, report: Report[Any, Any], shown: Presentation, budget_ms: float | None = None) -> None:
+    """Write the files of a search; the budget is drawn where there is one."""
+    write_json(out / shown.file, to_json(report, shown))
+    write_text(out / TABLE, format_csv(report.trials, shown))
+    write_text(out / FRONT, format_markdown(report, shown))
+    if report.front:
+        write_bytes(out / PICTURE, _draw_trials(report, shown, budget_ms))
 
 
-def draw_trials(
-    rows: Sequence[SearchRow], front: Sequence[SearchRow], pick: SearchRow | None, budget_ms: float
-) -> bytes:
-    """Draw the finished trials as a PNG."""
-    scored = [(row, row.score) for row in rows if row.score is not None]
-    largest = max(score.bytes for _, score in scored)
+def format_csv(trials: Sequence[Trial[Any, Any]], shown: Presentation) -> str:
+    """Write a line for each trial."""
+    rows = [flatten_trial(trial, shown.score) for trial in trials]
+    return format_rows(list(rows[0]), [list(row.values()) for row in rows]) if rows else ""
+
+
+def format_markdown(report: Report[Any, Any], shown: Presentation) -> str:
+    """Write the Pareto front as a table, with the pick's command below it."""
+    lines = [list(shown.columns), ["---"] * len(shown.columns), *list_front(report, shown)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table + (f"\n\n* the pick; {shown.command_does} with:\n\n    {report.command}\n" if report.command else "\n")
+
+
+def list_front(report: Report[Any, Any], shown: Presentation) -> list[list[str]]:
+    """List the cells of the Pareto front, a row for each trial; the pick has a star."""
+    rows = []
+    for trial in report.front:
+        number, *cells = [form.format(trial) for form in shown.columns.values()]
+        rows.append([f"{number} *" if trial == report.pick else number, *cells])
+    return rows
+
+
+def list_outcomes(report: Report[Any, Any], shown: Presentation) -> list[str]:
+    """Say which trials failed, and count the trials by their state."""
+    failed = [trial for trial in report.trials if trial.state == FAILED]
+    said = [f"Trial {trial.number} ({shown.description.format(trial)}) failed: {trial.sentence}" for trial in failed]
+    return [*said, ", ".join(f"{count_state(report.trials, state)} {state}" for state in (FINISHED, FAILED, RUNNING))]
+
+
+def _draw_trials(report: Report[Any, Any], shown: Presentation, budget_ms: float | None) -> bytes:
+    """Draw validation Dice against work or time."""
+    finished = [trial for trial in report.trials if trial.score is not None]
+    largest = max(_read(trial, "bytes") for trial in finished) if shown.file_bytes else 0
+    label = f"{shown.x_label}; largest area: {largest / 1e3:,.0f} kB" if shown.file_bytes else shown.x_label
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        axes.axvline(budget_ms, color=INK, linestyle=":", linewidth=1, label=f"budget, {budget_ms:g} ms")
-        for row, score in scored:
-            area = LARGEST * score.bytes / largest
-            colour = ACCENT if row == pick else SOFT if row in front else FAINT
-            label = "pick" if row == pick else None
-            axes.scatter(row.ms or 0.0, score.validation_dice, area, colour, alpha=0.6, linewidths=0, label=label)
-            if row in front:
-                _name_point(axes, row, score, colour)
-        axes.set(xlabel=f"ms per inference (median); largest area: {largest / 1e3:,.0f} kB", ylabel="validation Dice")
-        axes.margins(x=0.25, y=0.15)
-        axes.legend(frameon=False, loc="lower right")
+        if budget_ms is not None:
+            axes.axvline(budget_ms, color=INK, linestyle=":", linewidth=1, label=f"budget, {budget_ms:g} ms")
+        if len(shown.objectives) == 2:  # with a third objective the front is no line in this plane
+            axes.step(*_list_places(report.front, shown), where="post", color=SOFT, zorder=0)
+        # the front after the others and the pick last, so that what matters is drawn on top
+        for group, colour in COLOURS.items():
+            if members := [trial for trial in finished if _name_group(trial, report) == group]:
+                areas = [LARGEST_AREA * _read(trial, "bytes") / largest if largest else POINT_AREA for trial in members]
+                axes.scatter(*_list_places(members, shown), areas, colour, alpha=0.7, linewidths=0, label=group)
+        for trial, x, y in zip(report.front, *_list_places(report.front, shown), strict=True):
+            colour = COLOURS[_name_group(trial, report)]
+            axes.annotate(trial.choice.name, (x, y), (6, -11), color=colour, fontsize=8, textcoords="offset points")
+        axes.set(xlabel=label, ylabel="validation Dice", xscale=shown.x_scale)
+        axes.xaxis.set_major_formatter("{x:g}")
+        if shown.x_scale == "log":  # plain numbers between the powers of ten, too; by default they are 3 x 10^2
+            axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        axes.margins(x=0.2, y=0.15)
+        axes.legend(frameon=False, loc="best")
 
     return draw_png(paint)
 
 
-def _name_point(axes: Axes, row: SearchRow, score: FileScore, colour: str) -> None:
-    place = (row.ms or 0.0, score.validation_dice)
-    axes.annotate(row.name, place, (6, -11), color=colour, fontsize=7, textcoords="offset points")
+def _name_group(trial: Trial[Any, Any], report: Report[Any, Any]) -> str:
+    if trial == report.pick:
+        return "pick"
+    return "Pareto front" if trial in report.front else "other trials"
 
 
-@dataclass(frozen=True)
-class SearchReport:
-    """What a search found so far."""
-
-    run: str
-    threads: int
-    trials: tuple[SearchRow, ...]
-    front: tuple[SearchRow, ...]
-    pick: SearchRow | None
-    """The highest validation Dice within the budget."""
-    gate: dict[str, Any]
-    host: dict[str, Any]
-    command: str | None = None
-    """Makes the pick's file again."""
-    judged: tuple[Variant, ...] = ()
-    """The float parent and the pick on the test cases; empty as long as they were not looked at."""
-    advice: str = ""
-    """What to do where the gate did not hold."""
+def _list_places(trials: Sequence[Trial[Any, Any]], shown: Presentation) -> tuple[list[float], list[float]]:
+    return [_read(trial, shown.x) for trial in trials], [_read(trial, "validation_dice") for trial in trials]
 
 
-def summarise_search(run: str, threads: int, rows: Sequence[SearchRow], promise: Promise) -> SearchReport:
-    """Find the front and the pick among the trials as they stand."""
-    front = find_front(rows)
-    pick = pick_trial(front, promise.budget_ms)
-    host = describe_host(CpuBackend.probe().detail)
-    return SearchReport(run, threads, tuple(rows), front, pick, {**to_plain(promise), "held": False}, host)
-
-
-def write_report(out: Path, report: SearchReport) -> None:
-    """Write the search's files."""
-    write_json(out / SEARCH, to_plain(report))
-    write_text(out / FRONT, write_markdown(report.front, report.pick, report.command))
-    if report.front:
-        write_bytes(out / PICTURE, draw_trials(report.trials, report.front, report.pick, report.gate["budget_ms"]))
+def _read(trial: Trial[Any, Any], field: str) -> float:
+    return float(getattr(trial.score, field))

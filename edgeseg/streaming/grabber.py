@@ -1,83 +1,24 @@
-"""`Grabber`: captures frames on its own thread and keeps the newest, and the options of that."""
+"""`Grabber`: captures frames on its own thread and keeps the newest."""
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
 from typing import Any
 
 from numpy.typing import NDArray
 
-from edgeseg.core.spec import Region, read_region
+from edgeseg.core.spec import Region
 from edgeseg.inference.regions import RegionFinder
+from edgeseg.streaming.options import DEFAULT_CAPTURE_OPTIONS, CaptureOptions
 from edgeseg.streaming.sources.base import Frame, Health, Source
 
-AUTO = "auto"
 JOIN_TIMEOUT_S = 10.0
 """A read that hangs in a driver delays the end of the stream by this much at most."""
 MAX_LAG_S = 1.0
 """A recorded source that fell behind by more goes on from there instead of catching up in a burst."""
-
-
-class LiveSourceError(ValueError):
-    """An option and a live source exclude each other, such as --loop with a camera."""
-
-
-@dataclass(frozen=True)
-class CaptureOptions:
-    """How frames are taken from a source.
-
-    Args:
-        rate: Frames per second of a recorded source; None is its own rate, infinity as fast as possible.
-        every_frame: Drop no frame: a recorded source waits for the segmenter.
-        loop: Play a recorded source again at its end.
-        roi: The ultrasound region, or "auto" to detect it.
-    """
-
-    rate: float | None = None
-    every_frame: bool = False
-    loop: bool = False
-    roi: Region | str | None = None
-
-    def __post_init__(self) -> None:
-        if self.rate is not None and not self.rate > 0:
-            raise ValueError(f"expected a rate above 0, got {self.rate}")
-
-    @property
-    def only_recorded(self) -> bool:
-        """Whether an option is set that a live source cannot follow."""
-        return self.rate is not None or self.every_frame or self.loop
-
-    def check_source(self, source: Source) -> None:
-        """Refuse a live source with options for recorded ones."""
-        if source.live and self.only_recorded:
-            raise LiveSourceError("expected a recorded source for --rate, --every-frame and --loop, got a live one")
-
-    def find_rate(self, source: Source) -> float:
-        """Return the frames per second to play a source at; infinite for a live one, which sets its own pace."""
-        return math.inf if source.live else self.rate or source.fps
-
-
-DEFAULT_CAPTURE_OPTIONS = CaptureOptions()
-
-
-def read_capture_options(rate: str | None, every_frame: bool, loop: bool, roi: str | None) -> CaptureOptions:
-    """Parse the options of the command line."""
-    region = AUTO if roi == AUTO else read_region(roi) if roi else None
-    return CaptureOptions(_read_rate(rate) if rate else None, every_frame, loop, region)
-
-
-def _read_rate(text: str) -> float:
-    if text == "max":
-        return math.inf
-    try:
-        return float(text)
-    except ValueError as error:
-        raise ValueError(f"expected a rate in frames per second or max, got {text}") from error
 
 
 class Grabber:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import count
 from time import monotonic, perf_counter
 from types import TracebackType
@@ -14,39 +13,16 @@ from edgeseg.core.errors import SourceError
 from edgeseg.inference.masks import check_pixel_size
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.machine.thermal import Thermal, read_thermal
-from edgeseg.streaming.grabber import DEFAULT_CAPTURE_OPTIONS, CaptureOptions, Grabber
+from edgeseg.streaming.grabber import Grabber
 from edgeseg.streaming.latency import LatencyRecorder
+from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS, DEFAULT_STREAM_OPTIONS, SinkOptions, StreamOptions
 from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
-from edgeseg.streaming.sinks.choose import DEFAULT_SINK_OPTIONS, SinkOptions, open_sinks
+from edgeseg.streaming.sinks.choose import open_sinks
 from edgeseg.streaming.sources.base import Frame, Notice, Source
 from edgeseg.streaming.sources.choose import open_source
 from edgeseg.streaming.sources.options import show_source
 
-BUDGET_MS = 50.0
-"""The default, where neither the user nor the board's profile sets one."""
-
-
-@dataclass(frozen=True)
-class StreamOptions:
-    """When a stream stops, and which frame age counts as late."""
-
-    budget_ms: float = BUDGET_MS
-    max_miss: float = 0.01
-    """Share of frames that may be late while the verdict is still "held"."""
-    frames: int | None = None
-    """Stop after so many results."""
-    capture: CaptureOptions = DEFAULT_CAPTURE_OPTIONS
-
-    def __post_init__(self) -> None:
-        if not 0 < self.budget_ms < math.inf:
-            raise ValueError(f"expected a budget above 0 ms, got {self.budget_ms}")
-        if not 0 <= self.max_miss <= 1:
-            raise ValueError(f"expected a share from 0 to 1 of frames that may be late, got {self.max_miss}")
-        if self.frames is not None and self.frames < 1:
-            raise ValueError(f"expected at least 1 frame, got {self.frames}")
-
-
-DEFAULT_STREAM_OPTIONS = StreamOptions()
+_LOG = logging.getLogger(__name__)
 
 
 class StreamPipeline:
@@ -157,6 +133,7 @@ class StreamPipeline:
             sink.on_frame(frame)
 
     def _on_notice(self, notice: Notice) -> None:
+        _LOG.warning("%s", notice.sentence)
         for sink in self.sinks:
             sink.on_notice(notice)
 

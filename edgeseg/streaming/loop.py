@@ -18,7 +18,8 @@ from edgeseg.core.stats import Percentiles
 from edgeseg.inference.segmenter import WARM_UP_RUNS
 from edgeseg.machine.thermal import Thermal, read_thermal
 from edgeseg.streaming.latency import WindowReport
-from edgeseg.streaming.live import StreamOptions, StreamPipeline
+from edgeseg.streaming.live import StreamPipeline
+from edgeseg.streaming.options import StreamOptions
 from edgeseg.streaming.sinks.base import Result, Sink, SinkReport
 from edgeseg.streaming.sources.base import Health
 

@@ -1,1 +1,1 @@
-"""From labelled images to a finished run folder."""
+"""Training: from labelled images to a finished run folder."""

@@ -1,4 +1,8 @@
-"""Average the weights over the last steps of training: steadier than any single step, and free on the device."""
+"""EMA: the exponential moving average of the weights over the training steps.
+
+It is steadier than the weights of any single step and costs nothing on the device: only the EMA is evaluated, kept and
+exported. The decay ramps up as in TensorFlow's ExponentialMovingAverage.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +12,30 @@ from edgeseg.model.keras import tf
 
 
 class WeightEma:
-    """A moving average of all weights, batch normalisation's statistics included; counters stay as they are.
+    """An EMA of all floating-point weights, batch normalisation's statistics included.
 
-    Every replica averages what it holds itself; the replicas are brought together only when the average is read.
+    Every replica averages its own weights; they are only merged when the EMA is read.
     """
 
-    def __init__(self, model: Any, momentum: float) -> None:
-        self._momentum = momentum
+    def __init__(self, model: Any, decay: float) -> None:
+        self._decay = decay
         self._weights = _list_weights(model)
-        self._average = [_keep_apart(weight) for weight in self._weights]
-        self._steps = _keep_apart(0.0)
+        self._average = [_create_variable(weight) for weight in self._weights]
+        self._steps = _create_variable(0.0)
         self.state = tf.train.Checkpoint(average=self._average, steps=self._steps)
 
-    def take_step(self) -> None:
-        """Take the weights of one more step in, where all are finite; the first steps count more and are forgotten."""
+    def update(self) -> None:
+        """Add the weights of one more step, if all are finite."""
         self._steps.assign_add(1.0)
-        momentum = tf.minimum(self._momentum, self._steps / (self._steps + 10.0))
+        # ramps the decay up from 1/11, so that the initial weights are soon forgotten
+        decay = tf.minimum(self._decay, self._steps / (self._steps + 10.0))
         finite = tf.math.is_finite(tf.add_n([tf.reduce_sum(weight) for weight in self._weights]))
         for average, weight in zip(self._average, self._weights, strict=True):
-            average.assign(tf.where(finite, momentum * average + (1.0 - momentum) * weight, average))
+            average.assign(tf.where(finite, decay * average + (1.0 - decay) * weight, average))
 
-    def copy_to(self, twin: Any) -> None:
-        """Give the averaged weights to another model of the same layers."""
-        for weight, average in zip(_list_weights(twin), self._average, strict=True):
+    def copy_to(self, model: Any) -> None:
+        """Copy the averaged weights into another model of the same layers."""
+        for weight, average in zip(_list_weights(model), self._average, strict=True):
             weight.assign(average.numpy())
 
 
@@ -38,7 +43,7 @@ def _list_weights(model: Any) -> list[Any]:
     return [weight for weight in model.weights if weight.dtype.is_floating]
 
 
-def _keep_apart(value: Any) -> Any:
+def _create_variable(value: Any) -> Any:
     return tf.Variable(
         value,
         trainable=False,

@@ -1,8 +1,9 @@
-"""Cross-validation: one run per fold, and what they say together; finished folds outlive an interruption."""
+"""k-fold cross-validation: one run per fold and a summary; finished folds survive an interruption."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,31 +20,34 @@ from edgeseg.data.dataset import fingerprint_dataset
 from edgeseg.data.split import fingerprint_split, refuse_other_split
 from edgeseg.evaluation.score import Evaluation, ScoredCase, score_part, summarise_cases, write_cases
 from edgeseg.model.losses import find_loss
-from edgeseg.training.checkpoint import is_remembered
+from edgeseg.training.config import TrainInputs, write_config
 from edgeseg.training.loading import load_data, refuse_changed_data
-from edgeseg.training.run import FOLDS, MODEL, PLAN, RunRecord, TrainOptions, find_partial, read_plan, read_run
+from edgeseg.training.options import TrainOptions
+from edgeseg.training.resume import FOLDS, PLAN, begin_plan, find_partial, has_checkpoint, read_plan
+from edgeseg.training.run import MODEL, RunRecord, read_run
 from edgeseg.training.trainer import resume_run, train_run
 
+_LOG = logging.getLogger(__name__)
 SUMMARY, CASES = "folds.json", "cases.csv"
 
 
 @dataclass(frozen=True)
 class FoldPlan:
-    """What makes all folds of a cross-validation the same but for their cases."""
+    """The plan of a cross-validation: all folds differ in their cases only."""
 
     options: TrainOptions
     folds: int
     split: SplitSpec
     data_fingerprint: str
     split_fingerprint: str = ""
-    """What came of the first fold's split; empty in plans from before it was kept."""
+    """Hash of the first fold's split; empty in plans of older versions."""
     init: str | None = None
-    """The run whose encoder every fold starts from, as seen from the cross-validation's folder."""
+    """The run whose encoder every fold starts from, relative to the cross-validation's folder."""
 
 
 @dataclass(frozen=True)
 class FoldSummary:
-    """The test Dice of every fold, and all cases together, each judged by the network that had not seen its group."""
+    """Each fold's test Dice, and the evaluation of all cases, each scored by the network without its group."""
 
     dice: tuple[float, ...]
     mean: float
@@ -60,15 +64,15 @@ def train_folds(
     overwrite: bool = False,
     init: Path | None = None,
 ) -> FoldSummary:
-    """Train one run per fold; the folder appears when all are finished.
+    """Train one run per fold; the folder appears when all have finished.
 
     Args:
-        data: Labelled images.
+        data: A folder of labelled images.
         out: The folder to make, with a run folder for each fold and a summary.
         options: Model, size, epochs and seed, the same for all.
-        folds: How many.
-        split: Seed, layout and group pattern to divide by.
-        overwrite: Whether what stands there may be replaced.
+        folds: How many folds.
+        split: Seed, layout and group pattern of the split.
+        overwrite: Whether an existing result may be replaced.
         init: A finished run whose encoder every fold starts from.
     """
     if options.strategy == "multi-worker":
@@ -76,6 +80,7 @@ def train_folds(
             "Expected one training for several workers, got a cross-validation.",
             "Cross-validate with --strategy one or mirrored.",
         )
+    # refuses an unknown loss before anything else is done
     find_loss(options.loss)
     refuse_taken(out, overwrite, "cross-validation")
     loaded = load_data(data, dataclasses.replace(split, folds=folds), options.input.in_colour)
@@ -83,17 +88,18 @@ def train_folds(
     fingerprints = fingerprint_dataset(loaded.dataset), fingerprint_split(loaded.split)
     plan = FoldPlan(options, folds, split, *fingerprints, init=start)
     with staged_folder(out, overwrite, keep_partial=True) as folder:
-        write_json(folder / PLAN, to_plain(plan))
+        begin_plan(folder, to_plain(plan))
+        write_config(folder, out, options, TrainInputs(data, init, folds, split.layout, split.group_pattern))
         return _train_missing(data, folder, plan)
 
 
 def resume_folds(data: Path, out: Path, overwrite: bool = False) -> FoldSummary:
-    """Continue an interrupted cross-validation with the options it was begun with; finished folds stay.
+    """Continue an interrupted cross-validation with the options it began with; finished folds stay.
 
     Args:
-        data: The labelled images it was begun on.
+        data: The labelled images it began with.
         out: The folder it was to make.
-        overwrite: Whether what stands there may be replaced.
+        overwrite: Whether an existing result may be replaced.
     """
     find_partial(out, FOLDS)
     refuse_existing(out, overwrite, go_on=True)
@@ -122,10 +128,10 @@ def _refuse_changes(data: Path, plan: FoldPlan, out: Path) -> None:
 def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:
     dice = []
     for fold in range(plan.folds):
-        print(f"fold {fold + 1} of {plan.folds}", flush=True)
+        _LOG.info("fold %d of %d", fold + 1, plan.folds)
         record = _train_fold(data, folder, plan, fold)
         dice.append(_read_dice(record, fold))
-    together = _judge_together(data, folder, plan)
+    together = _score_together(data, folder, plan)
     summary = FoldSummary(tuple(dice), round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5), together)
     write_json(folder / SUMMARY, to_plain(summary))
     return summary
@@ -142,10 +148,10 @@ def _read_dice(record: RunRecord, fold: int) -> float:
         ) from error
 
 
-def _judge_together(data: Path, folder: Path, plan: FoldPlan) -> Evaluation:
-    """Judge all cases, each by its fold's network: their interval is as wide as the whole set makes it."""
+def _score_together(data: Path, folder: Path, plan: FoldPlan) -> Evaluation:
+    """Score every case with the network of the fold that tested it, for one confidence interval over the whole set."""
     models = [read_model(_fold_folder(folder, fold) / MODEL) for fold in range(plan.folds)]
-    with progress_bar("Judging all cases", plan.folds) as advance:
+    with progress_bar("Scoring all cases", plan.folds) as advance:
         scored: list[ScoredCase] = []
         for number, model in enumerate(models, start=1):
             scored += score_part(model, data, "test", plan.split.layout)
@@ -160,12 +166,13 @@ def _fold_folder(folder: Path, fold: int) -> Path:
 
 
 def _train_fold(data: Path, folder: Path, plan: FoldPlan, fold: int) -> RunRecord:
-    """Train a fold, go on with it where something of it is kept, or read it where it is finished."""
+    """Train a fold, continue it from its checkpoint, or read it where it is finished."""
     run = _fold_folder(folder, fold)
     if run.is_dir():
         return read_run(run)
-    if is_remembered(partial_path(run)):
+    if has_checkpoint(partial_path(run)):
         return resume_run(data, run)
     split = dataclasses.replace(plan.split, folds=plan.folds, fold=fold)
     init = folder / plan.init if plan.init is not None else None
+    # overwrite: a partial fold without a checkpoint has nothing to continue
     return train_run(data, run, plan.options, overwrite=True, split=split, init=init)

@@ -1,4 +1,4 @@
-"""What is known of every epoch: one line each, kept as CSV, from which a continued training knows what it knew."""
+"""The history of a training: one line per epoch in history.csv, its picture, and logs for TensorBoard."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = ("loss", "validation_dice", "learning_rate", "waiting_share")
 
 @dataclass(frozen=True)
 class EpochCost:
-    """What an epoch's steps came to: the loss, the rate they ended with, and where the time went."""
+    """Loss, last learning rate and time of an epoch's training steps."""
 
     loss: float
     learning_rate: float = 0.0
@@ -34,7 +34,7 @@ class EpochCost:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One line of the history."""
+    """One line of history.csv."""
 
     epoch: int
     loss: float
@@ -42,16 +42,17 @@ class EpochResult:
     learning_rate: float = 0.0
     seconds: float = 0.0
     waiting_share: float = 0.0
-    """Of the epoch's seconds, those in which the step waited for its batch."""
+    """Share of the epoch's seconds in which the steps waited for their batches."""
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(EpochResult))
 
 
-def make_result(epoch: int, cost: EpochCost, dice: float, judging_seconds: float) -> EpochResult:
-    """Round an epoch's figures to what the file keeps, so that a continued training decides as it would have."""
-    seconds = cost.seconds + judging_seconds
+def make_result(epoch: int, cost: EpochCost, dice: float, validation_seconds: float) -> EpochResult:
+    """Round an epoch's figures as the file does, so that a continued training decides as an uninterrupted one."""
+    seconds = cost.seconds + validation_seconds
     share = cost.waiting_seconds / seconds if seconds else 0.0
+    # four significant digits: the cosine schedule ends close to zero
     rate = float(f"{cost.learning_rate:.4g}")
     return EpochResult(epoch, round(cost.loss, 5), round(dice, 5), rate, round(seconds, 3), round(share, 4))
 
@@ -62,7 +63,7 @@ def write_history(folder: Path, history: Sequence[EpochResult]) -> None:
 
 
 def read_history(folder: Path) -> list[EpochResult]:
-    """Read the history of a run; columns that an older one does not have are 0."""
+    """Read the history of a run; columns that older versions did not write are 0."""
     path = folder / HISTORY
     try:
         text = read_regular(path, TABLE_BYTES).decode("utf-8")
@@ -81,11 +82,11 @@ def read_history(folder: Path) -> list[EpochResult]:
 
 
 def best_result(history: Sequence[EpochResult], window: int = 1) -> EpochResult:
-    """Find the epoch with the best validation Dice; of equal ones the first.
+    """Find the epoch with the best validation Dice; the first of equal ones.
 
     Args:
         history: The epochs so far.
-        window: Over how many epochs, up to the one in question, the Dice is averaged: a single peak is chance.
+        window: Over how many epochs, up to the one in question, the Dice is averaged: a single peak may be chance.
     """
 
     def steady_dice(number: int) -> float:
@@ -96,7 +97,7 @@ def best_result(history: Sequence[EpochResult], window: int = 1) -> EpochResult:
 
 
 def summarise_timing(history: Sequence[EpochResult], peak_memory_mb: float) -> Timing:
-    """Say where the time of a training went."""
+    """Sum up the time of a training and its share of waiting."""
     seconds = sum(row.seconds for row in history)
     waited = sum(row.seconds * row.waiting_share for row in history)
     share = round(waited / seconds, 4) if seconds else 0.0
@@ -104,7 +105,7 @@ def summarise_timing(history: Sequence[EpochResult], peak_memory_mb: float) -> T
 
 
 def paint_history(figure: Any, history: Sequence[EpochResult], best: EpochResult) -> None:
-    """Paint a history into a figure, and mark the epoch whose weights were kept."""
+    """Draw loss and validation Dice into a figure, and mark the best epoch."""
     left = figure.subplots()
     epochs = [row.epoch for row in history]
     left.plot(epochs, [row.loss for row in history], color=INK)
@@ -118,7 +119,7 @@ def paint_history(figure: Any, history: Sequence[EpochResult], best: EpochResult
 
 
 def draw_curve(folder: Path, history: Sequence[EpochResult], best: EpochResult) -> None:
-    """Draw a run's curve as a picture in its folder."""
+    """Write the history's picture into the run folder."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -127,15 +128,15 @@ def draw_curve(folder: Path, history: Sequence[EpochResult], best: EpochResult) 
 
 
 class RunLog:
-    """The logs of a run; a continued training adds a file to them."""
+    """Writes a run's logs for TensorBoard; a continued training adds a file."""
 
     def __init__(self, folder: Path) -> None:
-        """Prepare to write into a run folder."""
+        """Open the log in a run folder."""
         self._folder = folder / FOLDER
         self._writer = tf.summary.create_file_writer(str(self._folder))
 
     def write(self, result: EpochResult) -> None:
-        """Write an epoch's figures."""
+        """Write one epoch."""
         try:
             with self._writer.as_default():
                 for name in SHOWN:
@@ -146,6 +147,6 @@ class RunLog:
 
 
 def _scalar() -> Any:
-    """Say that a figure is drawn as a curve; tf.summary.scalar would need TensorBoard itself to be installed."""
+    """Build the metadata of a curve; tf.summary.scalar would need TensorBoard itself to be installed."""
     data = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
     return tf.compat.v1.SummaryMetadata(plugin_data=data)

@@ -1,8 +1,8 @@
-"""Read a data folder into memory, checked and divided."""
+"""Load a data folder: read it into memory, check and split it, and bring cases onto the network's input grid."""
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +33,14 @@ from edgeseg.frame.preprocess import denoise_pixels, frame_to_grid, mask_to_grid
 from edgeseg.training.memory import check_images
 from edgeseg.training.run import FINISHED, SPLIT, RunRecord
 
+_LOG = logging.getLogger(__name__)
 LARGEST_RATIO = 10.0
-"""The rarest class counts at most this many times as much as the most frequent one."""
+"""The rarest class weighs at most this many times as much as the most frequent one."""
 
 
 @dataclass(frozen=True)
 class LoadedData:
-    """A data folder in memory, divided."""
+    """A data folder in memory, with its split."""
 
     dataset: Dataset
     split: Split
@@ -47,44 +48,44 @@ class LoadedData:
     images: dict[str, LabelledImage]
 
     def part(self, name: str) -> list[LabelledImage]:
-        """Take the images of a part."""
+        """List the images of the part train, val or test."""
         return [self.images[case.stem] for case in self.split.part(name)]
 
     def count_leaks(self) -> int:
-        """Count the pairs of near-duplicates that training and test may share."""
+        """Count pairs of near-duplicates in different groups: one may be in training and the other in test."""
         cases = self.dataset.cases
         thumbnails = np.stack([make_thumbnail(self.images[case.stem].frame) for case in cases])
         return sum(pair.leaks for pair in find_duplicates(cases, thumbnails))
 
-    def tell_warnings(self) -> None:
-        """Say what `data check` says of data that can be used and yet look wrong, and which part of them is used."""
+    def log_warnings(self) -> None:
+        """Print the warnings that `data check` gives of usable data."""
         for warning in find_warnings(self.dataset, [measure_marks(image) for image in self.images.values()]):
-            print(f"edgeseg: {warning.message}\n  {warning.hint}", file=sys.stderr, flush=True)
+            _LOG.warning("%s\n  %s", warning.message, warning.hint)
         if self.dataset.header_region:
-            print(f"edgeseg: {CROPPED}", file=sys.stderr, flush=True)
+            _LOG.warning("%s", CROPPED)
 
-    def tell_leaks(self, pairs: int) -> None:
-        """Say what `data check` says of near-duplicates; the training goes on, since only a person can judge them."""
+    def log_leaks(self, pairs: int) -> None:
+        """Warn of near-duplicates; training continues, since only a person can tell whether they are a problem."""
         if pairs:
             sentence = describe_leak(pairs, any(case.part for case in self.dataset.cases))
             hint = "The training goes on, but its test figures may flatter. Look at: edgeseg data check DATA --sheet F"
-            print(f"edgeseg: {sentence}\n  {hint}", file=sys.stderr, flush=True)
+            _LOG.warning("%s\n  %s", sentence, hint)
 
     def write_split(self, folder: Path) -> None:
-        """Write down which case is in which part."""
+        """Write split.csv: the part of each case."""
         write_rows(folder / SPLIT, ("stem", "group", "part"), self.split.to_rows())
 
 
 def load_data(
     root: Path, split_spec: SplitSpec, colour: bool = False, classes: Sequence[ClassSpec] | None = None
 ) -> LoadedData:
-    """Read all cases of a folder into memory, in grey or in colour, and divide them.
+    """Read all cases of a folder into memory and split them.
 
     Args:
         root: The data folder.
-        split_spec: How the cases are divided.
-        colour: Whether frames must be in colour.
-        classes: Those of a model that the data are for; None takes the data's own.
+        split_spec: How to split the cases.
+        colour: Whether to read frames in colour; grey otherwise.
+        classes: The classes of a model to arrange the masks by; None takes the data's own.
     """
     dataset = open_dataset(root, split_spec.layout, split_spec.group_pattern)
     if classes is not None:
@@ -103,7 +104,7 @@ def load_data(
 
 
 def _refuse_unseen(dataset: Dataset, marked: Sequence[Sequence[int]]) -> None:
-    """Refuse a training part that lacks a class: nobody could learn it."""
+    """Refuse a training part that lacks a class: it could not be learned."""
     for name in list_absent(dataset.classes, marked):
         raise DataError(
             f"Expected something marked for the class {name} among the training cases of {dataset.root}, "
@@ -113,7 +114,7 @@ def _refuse_unseen(dataset: Dataset, marked: Sequence[Sequence[int]]) -> None:
 
 
 def load_same_data(root: Path, record: RunRecord, run: Path) -> LoadedData:
-    """Read the data of a run once more, and refuse them when they or their groups have changed.
+    """Read a run's data again, and refuse them where the images or the split have changed.
 
     Args:
         root: Where the data are.
@@ -129,7 +130,7 @@ def load_same_data(root: Path, record: RunRecord, run: Path) -> LoadedData:
 
 
 def _refuse_other_region(data: LoadedData, record: RunRecord, run: Path) -> None:
-    """Refuse to go on with crops where a training has begun on whole frames; a finished one is taken, with a word."""
+    """Refuse to continue a training of whole frames with crops; for a finished run, only warn."""
     if data.dataset.header_region == record.header_region:
         return
     if record.status != FINISHED:
@@ -137,16 +138,15 @@ def _refuse_other_region(data: LoadedData, record: RunRecord, run: Path) -> None
             f"Expected images as {run} was begun on, got images that are now cropped to their header's region.",
             "Begin again with --overwrite: a stream of such files shows the network that region alone.",
         )
-    print(
-        f"edgeseg: {run} was trained on whole frames; its images are now cropped to the region that their headers "
-        "name, as a stream of such files is.\n  Train again: the network was not made for what it is shown.",
-        file=sys.stderr,
-        flush=True,
+    _LOG.warning(
+        "%s was trained on whole frames; its images are now cropped to the region that their headers name, as a stream "
+        "of such files is.\n  Train again: the network was not made for what it is shown.",
+        run,
     )
 
 
 def refuse_changed_data(root: Path, found: str, begun: str, run: Path) -> None:
-    """Refuse data whose fingerprint is not the one that a training was begun on."""
+    """Refuse data whose fingerprint differs from the one that a training began with."""
     if found != begun:
         raise DataError(
             f"Expected the data that {run} was trained on, got a changed folder {root}.",
@@ -156,16 +156,17 @@ def refuse_changed_data(root: Path, found: str, begun: str, run: Path) -> None:
 
 @dataclass(frozen=True)
 class GridArrays:
-    """Pixels (n, height, width, channels) and masks (n, height, width, classes), masks as 0 and 1."""
+    """Cases on the network's input grid: pixels (n, height, width, channels), masks (n, height, width, classes)."""
 
     pixels: NDArray[np.uint8]
-    """Not yet denoised: what varies them comes first, as noise comes first on the device."""
+    """Not yet denoised: augmentation adds noise first, and the device denoises noisy frames, too."""
     masks: NDArray[np.uint8]
+    """0 and 1."""
     denoise: str = "none"
 
     @property
     def images(self) -> NDArray[np.uint8]:
-        """Give the pixels as the network sees them."""
+        """The pixels as the network sees them."""
         if self.denoise == "none":
             return self.pixels
         return np.stack([denoise_pixels(pixels, self.denoise) for pixels in self.pixels])
@@ -175,7 +176,7 @@ class GridArrays:
 
 
 def to_grid(images: Sequence[LabelledImage], spec: InputSpec) -> GridArrays:
-    """Bring cases onto the grid."""
+    """Resize cases to the network's input grid."""
     return GridArrays(
         np.stack([frame_to_grid(image.frame, spec) for image in images]),
         np.stack([np.stack([mask_to_grid(mask, spec) for mask in image.masks], axis=-1) for image in images]),
@@ -184,28 +185,12 @@ def to_grid(images: Sequence[LabelledImage], spec: InputSpec) -> GridArrays:
 
 
 def to_reals(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Give pixels the values that the float input tensor has."""
+    """Convert pixels to the values of the float input tensor, 0 to 1."""
     return images.astype(np.float32) / np.float32(255.0)
 
 
-def grid_dice(predicted: NDArray[np.float32], masks: NDArray[np.uint8], threshold: float = 0.5) -> float:
-    """Average Dice on the grid over the masks that are not empty; quick enough for every epoch."""
-    found = _find_masks(predicted, masks.shape[-1], threshold)
-    hit = np.asarray(np.sum(found & (masks > 0), axis=(1, 2)), dtype=np.float64)
-    total = np.asarray(found.sum(axis=(1, 2)) + masks.sum(axis=(1, 2), dtype=np.int64), dtype=np.float64)
-    filled = masks.any(axis=(1, 2))
-    return float(np.mean(2 * hit[filled] / total[filled])) if filled.any() else 0.0
-
-
-def _find_masks(predicted: NDArray[np.float32], classes: int, threshold: float) -> NDArray[np.bool_]:
-    """Decide as the device does: by the threshold, or by the best where the background has a channel, too."""
-    if predicted.shape[-1] == classes:
-        return predicted > threshold
-    return np.asarray(predicted.argmax(axis=-1)[..., np.newaxis] == np.arange(1, classes + 1))
-
-
 def weigh_by_rarity(images: Sequence[LabelledImage]) -> tuple[float, ...]:
-    """Weigh each class by the inverse square root of its share of the pixels, 1 on average; one class has no weight."""
+    """Weigh each class by the inverse square root of its share of the pixels, 1 on average; empty for one class."""
     shares = np.mean([[np.mean(mask > 0) for mask in image.masks] for image in images], axis=0)
     if len(shares) == 1 or not shares.any():
         return ()

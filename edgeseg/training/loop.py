@@ -1,4 +1,8 @@
-"""The training loop: the steps run, the judge picks the epoch, the checkpoint remembers where it was."""
+"""The training loop: optimizer, learning-rate schedule, early stopping, mixed precision and the steps themselves.
+
+Rate and early stopping are functions of the history, which is on disk, so a continued training has no further state to
+restore (docs/decisions/0013 says why this is no Keras `fit`).
+"""
 
 from __future__ import annotations
 
@@ -16,108 +20,61 @@ import numpy as np
 from edgeseg.core.errors import TrainingError
 from edgeseg.core.progress import progress_bar
 from edgeseg.model.keras import keras, tf
-from edgeseg.training.checkpoint import Checkpoint, Judge
 from edgeseg.training.ema import WeightEma
 from edgeseg.training.history import EpochCost, EpochResult, best_result
 from edgeseg.training.pipeline import Feed, build_pipeline
+from edgeseg.training.resume import Checkpoint
 from edgeseg.training.strategy import distribute_batches
+from edgeseg.training.validation import EpochEvaluator
 
 STALL = 8
 """Epochs without a better validation Dice after which the plateau schedule lowers the rate."""
 FACTOR, LOWEST = 0.5, 2**-6
+"""The plateau schedule's factor at every stall, and the smallest share of the rate that it goes down to."""
 STEADY_SHARE = 0.1
+"""Share of the epochs over which the validation Dice is averaged to find the best one."""
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 14_530, 50, 400
-"""What is trained where nobody said; so every folder of images takes about as long."""
+"""Training steps where no epochs are given, so that data sets of all sizes train equally long, and the limits in
+epochs (docs/decisions/0040)."""
 WARM_UP_EPOCHS = 3
+"""Of the plateau schedule."""
 WARM_UP_SHARE = 0.1
+"""Share of the steps in which the cosine schedule warms up."""
+WARM_UP_START = 20
+"""The warm-up starts at this fraction of the rate."""
 WEIGHT_DECAY = 0.02
 CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 LEAST_COMPUTE = (7, 0)
-"""The compute capability from which a GPU has tensor cores."""
-
-
-class Steps:
-    """The training steps of a compiled model over its batches."""
-
-    def __init__(self, model: Any, average: WeightEma, batches: Any, per_epoch: int) -> None:
-        """Prepare the steps.
-
-        Args:
-            model: The compiled model.
-            average: Takes every step's weights in.
-            batches: The distributed pipeline of all epochs that are to come.
-            per_epoch: How many batches an epoch has.
-        """
-        self._model, self._average, self._per_epoch = model, average, per_epoch
-        self._batches = iter(batches)
-        self._run = tf.function(self._run_everywhere, input_signature=[batches.element_spec])
-
-    def run_epoch(self, epoch: int, on_step: Callable[[], None]) -> EpochCost:
-        """Run all steps of an epoch; a loss that is not finite ends the training.
-
-        Args:
-            epoch: Its number, for messages.
-            on_step: Told when a step is done.
-        """
-        start, waited, loss = perf_counter(), 0.0, math.nan
-        self._model.reset_metrics()
-        for number in range(1, self._per_epoch + 1):
-            asked = perf_counter()
-            batch = next(self._batches)
-            waited += perf_counter() - asked
-            loss = float(self._run(batch))
-            if not math.isfinite(loss):
-                raise diverged(f"loss {loss}", number, epoch)
-            on_step()
-        if not all(np.isfinite(weight.numpy()).all() for weight in self._model.trainable_variables):
-            raise diverged("weights that are no numbers", self._per_epoch, epoch)
-        return EpochCost(loss, float(self._model.optimizer.learning_rate.numpy()), perf_counter() - start, waited)
-
-    def _run_everywhere(self, batch: Any) -> Any:
-        strategy = self._model.distribute_strategy
-        return strategy.experimental_local_results(strategy.run(self._take_step, args=(batch,)))[0]
-
-    def _take_step(self, batch: Any) -> Any:
-        loss = self._model.train_step(batch)["loss"]
-        self._average.take_step()
-        return loss
-
-
-def diverged(what: str, batch: int, epoch: int) -> TrainingError:
-    """Say where a training left the numbers, and what to do."""
-    return TrainingError(
-        f"Expected a finite loss and finite weights, got {what} in batch {batch} of epoch {epoch}.",
-        "Begin again with a lower --learning-rate (learning_rate in a recipe), and look for odd images with: edgeseg "
-        f"data check DATA --sheet s.png. What epoch {epoch - 1} left is kept.",
-    )
+"""The compute capability from which an NVIDIA GPU has tensor cores."""
 
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """The epochs, the rate and its schedule, and the patience."""
+    """How long to train, at which learning rate, and when to stop early."""
 
     epochs: int
     learning_rate: float
     schedule: str = "cosine"
     patience: int | None = None
+    """Epochs without a better validation Dice after which training stops early; None trains all epochs."""
 
     @property
     def window(self) -> int:
-        """Say over how many epochs the validation Dice is averaged that decides which one is best."""
+        """Epochs over which the validation Dice is averaged that decides which epoch is best."""
         return max(1, round(self.epochs * STEADY_SHARE))
 
-    def is_over(self, history: Sequence[EpochResult]) -> bool:
-        """Say whether patience has run out."""
+    def stops_early(self, history: Sequence[EpochResult]) -> bool:
+        """Early stopping: say whether the validation Dice has not improved for `patience` epochs."""
         return bool(history) and self.patience is not None and count_stalled(history) >= self.patience
 
     def plateau_rate(self, history: Sequence[EpochResult]) -> float:
-        """Find the plateau schedule's rate of the next epoch: a short warm-up, then halved at every stall."""
+        """Compute the plateau schedule's rate for the next epoch: a short warm-up, then halved at every stall."""
         warm_up = min(1.0, (len(history) + 1) / WARM_UP_EPOCHS)
         return self.learning_rate * warm_up * max(LOWEST, FACTOR ** count_reductions(history))
 
 
 def plan_epochs(images: int, batch: int) -> int:
-    """Plan how many epochs to train where nobody said: the fewer the images, the more, for about as many steps."""
+    """Choose the epochs where none are given: the fewer images, the more epochs, for about equally many steps."""
     return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(STEPS / math.ceil(images / batch))))
 
 
@@ -127,7 +84,7 @@ def count_stalled(history: Sequence[EpochResult]) -> int:
 
 
 def count_reductions(history: Sequence[EpochResult]) -> int:
-    """Count how often the validation Dice stalled; each time the waiting begins anew."""
+    """Count how often the validation Dice stalled; the count of epochs restarts after each stall."""
     best, stalled, reductions = -1.0, 0, 0
     for row in history:
         stalled = 0 if row.validation_dice > best else stalled + 1
@@ -138,70 +95,132 @@ def count_reductions(history: Sequence[EpochResult]) -> int:
 
 
 def build_optimizer(training_schedule: TrainingSchedule, steps_per_epoch: int) -> Any:
-    """Build AdamW with a warm-up and a cosine that ends at zero, or with a rate that is set for every epoch."""
+    """Build AdamW with warm-up and cosine decay to zero, or with a rate that is set before every epoch."""
     steps = training_schedule.epochs * steps_per_epoch
     warm_up = max(1, int(steps * WARM_UP_SHARE))
     cosine = keras.optimizers.schedules.CosineDecay(
-        training_schedule.learning_rate / 20,
+        training_schedule.learning_rate / WARM_UP_START,
         steps - warm_up,
         warmup_target=training_schedule.learning_rate,
         warmup_steps=warm_up,
     )
     rate = cosine if training_schedule.schedule == "cosine" else training_schedule.learning_rate
+    # weight decay apart from the gradient: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization"
     return keras.optimizers.AdamW(rate, weight_decay=WEIGHT_DECAY)
 
 
-def _as_it_is(pipeline: Any) -> Any:
+def _unchanged(pipeline: Any) -> Any:
     return pipeline
 
 
 def _ignore(result: EpochResult) -> None:
-    """Take an epoch's result that nobody asked for."""
+    """Drop an epoch's result."""
 
 
 def fit_model(
     model: Any,
     feed: Feed,
-    judge: Judge,
+    evaluator: EpochEvaluator,
     training_schedule: TrainingSchedule,
-    follow: Callable[[Any], Any] = _as_it_is,
+    transform: Callable[[Any], Any] = _unchanged,
     checkpoint: Checkpoint | None = None,
     on_result: Callable[[EpochResult], None] = _ignore,
 ) -> EpochResult:
-    """Train a compiled model and leave the judge's twin with the averaged weights of its best epoch.
+    """Train a compiled model and leave the evaluator's model with the EMA weights of the best epoch.
 
     Args:
         model: The model.
-        feed: What it is trained on.
-        judge: Decides which epoch is best.
+        feed: The training cases.
+        evaluator: Evaluates every epoch and keeps the best one.
         training_schedule: How long, and at which rate.
-        follow: Changes the pipeline, for a model that follows another one.
-        checkpoint: Where an interrupted training is continued from.
-        on_result: Told the result of every epoch.
+        transform: Changes the input pipeline; distillation adds the teacher's masks with it.
+        checkpoint: Saved after every epoch, and restored first where an interrupted training left one.
+        on_result: Called with the result of every epoch.
     """
     first = checkpoint.restore() if checkpoint is not None else 0
     if first:
-        judge.resume(first)
+        evaluator.resume(first)
     batches = distribute_batches(
-        model, lambda part: follow(build_pipeline(feed, training_schedule.epochs, first, part))
+        model, lambda part: transform(build_pipeline(feed, training_schedule.epochs, first, part))
     )
-    steps = Steps(model, judge.average, batches, feed.steps)
-    with progress_bar(judge.title, (training_schedule.epochs - first) * feed.steps) as advance:
+    steps = Steps(model, evaluator.ema, batches, feed.steps)
+    with progress_bar(evaluator.title, (training_schedule.epochs - first) * feed.steps) as advance:
         for epoch in range(first + 1, training_schedule.epochs + 1):
-            if training_schedule.is_over(judge.history):
+            if training_schedule.stops_early(evaluator.history):
                 break
             if training_schedule.schedule == "plateau":
-                model.optimizer.learning_rate = training_schedule.plateau_rate(judge.history)
-            note = f"epoch {epoch} of {training_schedule.epochs}  {judge.note}"
-            on_result(judge.judge(epoch, steps.run_epoch(epoch, partial(advance, note))))
+                model.optimizer.learning_rate = training_schedule.plateau_rate(evaluator.history)
+            note = f"epoch {epoch} of {training_schedule.epochs}  {evaluator.note}"
+            on_result(evaluator.evaluate(epoch, steps.run_epoch(epoch, partial(advance, note))))
             if checkpoint is not None:
+                # after the evaluation, so that history and best weights are never behind the checkpoint
                 checkpoint.save(epoch)
-    return judge.take_best()
+    return evaluator.restore_best()
+
+
+class Steps:
+    """The training steps of a compiled model over its batches."""
+
+    def __init__(self, model: Any, ema: WeightEma, batches: Any, per_epoch: int) -> None:
+        """Prepare the steps.
+
+        Args:
+            model: The compiled model.
+            ema: Updated after every step.
+            batches: The distributed pipeline of all remaining epochs.
+            per_epoch: Batches of an epoch.
+        """
+        self._model, self._ema, self._per_epoch = model, ema, per_epoch
+        self._batches = iter(batches)
+        # one trace for all batches, the shorter last one included
+        self._run = tf.function(self._run_everywhere, input_signature=[batches.element_spec])
+
+    def run_epoch(self, epoch: int, on_step: Callable[[], None]) -> EpochCost:
+        """Run all steps of an epoch; a loss that is not finite ends the training.
+
+        Args:
+            epoch: Its number, for messages.
+            on_step: Called after every step.
+        """
+        start, waited, loss = perf_counter(), 0.0, math.nan
+        self._model.reset_metrics()
+        for number in range(1, self._per_epoch + 1):
+            requested = perf_counter()
+            batch = next(self._batches)
+            waited += perf_counter() - requested
+            # reading the loss waits for the step, so `waited` holds nothing but the input pipeline
+            loss = float(self._run(batch))
+            if not math.isfinite(loss):
+                raise diverged(f"loss {loss}", number, epoch)
+            on_step()
+        # once an epoch: the last step may leave a finite loss and weights that are not
+        if not all(np.isfinite(weight.numpy()).all() for weight in self._model.trainable_variables):
+            raise diverged("weights that are no numbers", self._per_epoch, epoch)
+        return EpochCost(loss, float(self._model.optimizer.learning_rate.numpy()), perf_counter() - start, waited)
+
+    def _run_everywhere(self, batch: Any) -> Any:
+        strategy = self._model.distribute_strategy
+        return strategy.experimental_local_results(strategy.run(self._take_step, args=(batch,)))[0]
+
+    def _take_step(self, batch: Any) -> Any:
+        loss = self._model.train_step(batch)["loss"]
+        self._ema.update()
+        return loss
+
+
+def diverged(what: str, batch: int, epoch: int) -> TrainingError:
+    """Build the error of a training whose loss or weights are no longer finite."""
+    return TrainingError(
+        f"Expected a finite loss and finite weights, got {what} in batch {batch} of epoch {epoch}.",
+        "Begin again with a lower --learning-rate (learning_rate in a recipe), and look for odd images with: edgeseg "
+        f"data check DATA --sheet s.png. What epoch {epoch - 1} left is kept.",
+    )
 
 
 @contextmanager
 def computing_in(precision: str) -> Iterator[None]:
-    """Let the models that are built and compiled within the block compute in a precision; weights are float32."""
+    """Build and compile models in a precision within the block; mixed precision keeps float32 weights."""
+    # a global policy, since Keras reads it whenever a layer is built
     policy = "float32" if precision == "float32" else find_mixed_policy(_read_cpu_flags(), _read_gpus())
     keras.mixed_precision.set_global_policy(policy)
     try:
@@ -211,14 +230,15 @@ def computing_in(precision: str) -> Iterator[None]:
 
 
 def find_mixed_policy(flags: frozenset[str], gpus: tuple[tuple[int, int], ...]) -> str:
-    """Find the 16-bit format that this hardware computes with.
+    """Find the Keras policy of the 16-bit format that this hardware computes in.
 
     Args:
-        flags: What the CPU can do, as Linux names it.
+        flags: The CPU's features as /proc/cpuinfo names them.
         gpus: The compute capability of every GPU.
     """
     if gpus and min(gpus) >= LEAST_COMPUTE:
         return "mixed_float16"
+    # bfloat16 on CPUs without these instructions is emulated and slower than float32
     if not gpus and flags & set(CPU_FLAGS):
         return "mixed_bfloat16"
     raise TrainingError(

@@ -1,4 +1,4 @@
-"""Refuse a training that this machine's memory cannot hold, before the system ends it without a word."""
+"""Estimate a training's memory, and refuse one that does not fit before the kernel's out-of-memory killer ends it."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from edgeseg.data.dataset import Case, read_cases
 from edgeseg.machine.host import Machine
 
 KEPT_SHARE = 0.8
-"""Of all layers' results, what stays until the way back. Measured as peak resident memory of two real steps on two
-cores (docs/decisions/0045): 0.7 to 0.9 for sizes nano to classic, 128 to 512 pixels, batches of 2 to 32."""
+"""Share of all layers' outputs that is kept for the backward pass. Measured as peak resident memory of two real steps
+on two cores (docs/decisions/0045): 0.7 to 0.9 for sizes nano to classic, 128 to 512 pixels, batches of 2 to 32."""
 QUANTISED_SHARE = 1.15
-"""The same of a model wrapped for quantisation, whose every layer's result is rounded once more; measured as 1.12."""
+"""The same in QAT, where fake quantisation adds an output to every layer; measured as 1.12."""
 FIXED_MB = 100
-"""What TensorFlow takes for a step of any size: its graph, the pools of its threads and its own buffers."""
+"""What TensorFlow takes for a step of any size: its graph, thread pools and buffers."""
 COPIES = 6
-"""Weights, gradients, AdamW's two moments, the average and the twin that is judged."""
+"""Of the weights: they themselves, gradients, AdamW's two moments, the EMA and the model that is evaluated."""
 FETCHED = 4
-"""Batches of images and masks that are on their way: the one in work and those that the pipeline fetches ahead."""
+"""Batches of images and masks in memory: the current one and those that the pipeline prefetches."""
 FLOAT_BYTES = 4
 SAMPLES = 5
-"""Of so many cases, spread over all, the smallest one stands for the others."""
+"""Cases read to estimate the size of all; the smallest of them counts."""
 UNLIMITED_MB = 2**40
-"""Control groups without a limit say a number near 2**63 bytes, or max."""
+"""A control group without a limit reports a number near 2**63 bytes, or max."""
 
 
 def check_images(cases: Sequence[Case], colour: bool) -> None:
-    """Refuse cases that do not fit into what is free when all are read, where the system tells that."""
+    """Refuse cases that do not fit into free memory together, where the system reports it."""
     free = read_free_mb()
     if free is None:
         return
@@ -46,24 +46,24 @@ def check_images(cases: Sequence[Case], colour: bool) -> None:
 
 
 def read_free_mb(machine: Machine | None = None) -> float | None:
-    """Read how many megabytes this process may still take: what is free, and what its control groups leave it.
+    """Read how many megabytes this process may still take: free memory, or less by its control groups' limits.
 
-    A container is ended at the limit of its group, however much the machine has.
+    A container is killed at the limit of its control group, however much memory the machine has.
 
     Args:
-        machine: The machine to ask; None is this one.
+        machine: The machine to read from; None is this one.
 
     Returns:
-        The megabytes, or None where the system tells nothing.
+        The megabytes, or None where the system does not report them.
     """
     machine = machine or Machine()
-    known = [machine.read_memory_mb("MemAvailable"), *_list_group_rooms(machine)]
-    return min((room for room in known if room is not None), default=None)
+    known = [machine.read_memory_mb("MemAvailable"), *_list_group_limits(machine)]
+    return min((free for free in known if free is not None), default=None)
 
 
-def _list_group_rooms(machine: Machine) -> list[float]:
-    """List what the process's control groups and those above them leave, in both versions of the kernel's interface."""
-    rooms = []
+def _list_group_limits(machine: Machine) -> list[float]:
+    """List what the process's control groups and their parents leave free; cgroup versions 1 and 2."""
+    free = []
     for line in machine.read("proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -77,44 +77,45 @@ def _list_group_rooms(machine: Machine) -> list[float]:
         inside = PurePosixPath(path.lstrip("/"))
         # inside a container the group's own path may not be mounted, only its root, which is then the group itself
         for group in (inside, *inside.parents):
-            room = _read_room(machine, f"{mount}/{group}", *names)
-            rooms += [room] if room is not None else []
-    return rooms
+            left = _read_group_free(machine, f"{mount}/{group}", *names)
+            free += [left] if left is not None else []
+    return free
 
 
-def _read_room(machine: Machine, folder: str, limit: str, usage: str, spare: str) -> float | None:
+def _read_group_free(machine: Machine, folder: str, limit: str, usage: str, spare: str) -> float | None:
     most, taken = (machine.read_number(f"{folder}/{name}") for name in (limit, usage))
     if most is None or taken is None or most / 2**20 > UNLIMITED_MB:
         return None
     lines = (line.split() for line in machine.read(f"{folder}/memory.stat").splitlines())
-    # pages of files that nobody reads now count as taken, but are given back at once
+    # the page cache counts as taken, but the kernel frees inactive pages at once
     freed = next((int(words[1]) for words in lines if len(words) == 2 and words[0] == spare and words[1].isdigit()), 0)
     return max(0.0, (most - taken + freed) / 2**20)
 
 
 def estimate_memory(model: Any, batch: int, quantised: bool = False) -> float:
-    """Estimate the megabytes that a training takes beside the images.
+    """Estimate the megabytes of a training without its images.
 
     Args:
         model: The network.
         batch: Images of a step.
-        quantised: Whether it is wrapped for quantisation when it is trained.
+        quantised: Whether it is trained with QAT.
     """
     kept = QUANTISED_SHARE if quantised else KEPT_SHARE
     parameters: int = model.count_params()
     results: int = sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
     ends: int = math.prod(model.layers[0].output.shape[1:]) + math.prod(model.layers[-1].output.shape[1:])
+    # outputs of all layers and prefetched batches grow with the batch, the weights' copies do not
     numbers = batch * (kept * results + FETCHED * ends) + COPIES * parameters
     return FIXED_MB + FLOAT_BYTES * numbers / 2**20
 
 
 def check_memory(model: Any, batch: int, free: float | None = None) -> None:
-    """Refuse a batch that does not fit into what is free, where the system tells that.
+    """Refuse a batch that does not fit into free memory, where the system reports it.
 
     Args:
         model: The network that is to be trained.
         batch: Images of a step.
-        free: Megabytes there are; None asks this machine.
+        free: Megabytes that are free; None reads them from this machine.
     """
     free = read_free_mb() if free is None else free
     if free is not None and estimate_memory(model, batch) > free:
@@ -122,7 +123,7 @@ def check_memory(model: Any, batch: int, free: float | None = None) -> None:
 
 
 def refuse_batch(model: Any, batch: int, free: float) -> TrainingError:
-    """Say what a batch needs, and which one would fit."""
+    """Build the error of a batch that does not fit, with one that would."""
     fitting = find_batch(model, batch, free)
     return TrainingError(
         f"Expected at least {estimate_memory(model, batch):,.0f} MB of free memory for this network with a batch of "
@@ -134,19 +135,20 @@ def refuse_batch(model: Any, batch: int, free: float) -> TrainingError:
 
 
 def find_batch(model: Any, batch: int, free: float) -> int:
-    """Find the largest batch below one that fits into some megabytes; 0 where none does."""
+    """Find the largest batch below the given one that fits into memory; 0 where none does."""
+    # the estimate is linear in the batch
     none, each = (estimate_memory(model, number) for number in (0, 1))
     return max(0, min(batch - 1, int((free - none) / (each - none))))
 
 
 def check_further_training(model: Any, batch: int, quantised: bool, free: float | None = None) -> None:
-    """Refuse a further training of a finished network whose steps do not fit into what is free.
+    """Refuse fine-tuning whose steps do not fit into free memory.
 
     Args:
         model: The float network.
-        batch: Images of a step, which no option changes.
-        quantised: Whether it is wrapped for quantisation.
-        free: Megabytes there are; None asks this machine.
+        batch: Images of a step; no option changes it.
+        quantised: Whether it is QAT.
+        free: Megabytes that are free; None reads them from this machine.
     """
     free = read_free_mb() if free is None else free
     needed = estimate_memory(model, batch, quantised)

@@ -1,19 +1,20 @@
-"""The run folder: what a training leaves behind, and how it is read again.
+"""The run folder that a training writes, and its record run.json.
 
-RUN/run.json      everything needed to repeat the training, and how it went
-RUN/weights.h5    the best weights
-RUN/model.tflite  the float32 model with its card: evaluate, bench and stream take it
-RUN/history.csv   one line per epoch
-RUN/split.csv     which case trained, validated or tested
-RUN/curve.png     the same as a picture
-RUN/logs          the same for TensorBoard
+RUN/run.json        all that is needed to repeat the training, and its results
+RUN/config.toml     the options, for `edgeseg train --config`
+RUN/weights.h5      the best weights
+RUN/model.tflite    the float32 model with its card, for evaluate, bench and stream
+RUN/history.csv     one line per epoch
+RUN/curve.png       the history as a picture
+RUN/logs            the history for TensorBoard
+RUN/split.csv       the part of each case: train, val or test
 RUN/test-cases.png  the worst and the best test cases
-RUN/test-cases.csv  what every test case was judged with
+RUN/test-cases.csv  the scores of every test case
 """
 
 from __future__ import annotations
 
-import sys
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,122 +22,26 @@ from typing import Any
 from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
-from edgeseg.core.limits import BATCH, EPOCHS
+from edgeseg.core.options import rename_former
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table, to_plain
-from edgeseg.core.spec import InputSpec, OutputSpec, check_choice
-from edgeseg.data.augment import choose_variations
-from edgeseg.model.spec import UNetSpec, find_size
+from edgeseg.core.spec import InputSpec, OutputSpec
+from edgeseg.model.spec import UNetSpec
+from edgeseg.training.options import TrainOptions
 
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
 TEST_CASES, TEST_ROWS, SPLIT = "test-cases.png", "test-cases.csv", "split.csv"
-AVERAGE = 0.998
-LARGEST_SEED = 2**32
-"""What NumPy's generator takes as a seed."""
-SIZE_STEP = 32
-"""The named models halve the resolution up to five times."""
-CHOICES = {
-    "schedule": ("cosine", "plateau"),
-    "precision": ("float32", "mixed"),
-    "strategy": ("one", "mirrored", "multi-worker"),
-    "class_weights": ("auto", "none"),
-}
 TRAINING, FINISHED = "training", "finished"
-PLAN = "plan.json"
-INTERRUPTED_TRAINING, FOLDS, COMPRESSION, NOTHING = "training", "cross-validation", "compression", ""
-_COMMANDS = {
-    INTERRUPTED_TRAINING: "edgeseg train DATA --out {} --resume",
-    FOLDS: "edgeseg train DATA --out {} --resume",
-    COMPRESSION: "edgeseg compress RUN --out {} --resume",
-}
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What the user chose for a training."""
-
-    model: str = "small"
-    size: int = 256
-    stem: str | None = None
-    """None, here and below: as the named size has it."""
-    epochs: int | None = None
-    """None: as many as the number of training images asks for."""
-    batch: int = 8
-    learning_rate: float = 2e-3
-    seed: int = 0
-    loss: str = "bce-dice"
-    denoise: str = "none"
-    augment: str = "all"
-    colour: str = "grey"
-    activation: str = "sigmoid"
-    skip: str | None = None
-    upsampling: str | None = None
-    convolution: str = "plain"
-    dropout: float = 0.1
-    l2: float = 0.0
-    average: float = AVERAGE
-    schedule: str = "cosine"
-    patience: int | None = None
-    precision: str = "float32"
-    strategy: str = "one"
-    class_weights: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.epochs is not None and not 1 <= self.epochs <= EPOCHS:
-            raise ValueError(f"expected 1 to {EPOCHS} epochs, got {self.epochs}")
-        if not 0 <= self.seed < LARGEST_SEED:
-            raise ValueError(f"expected a seed from 0 to below {LARGEST_SEED}, got {self.seed}")
-        choose_variations(self.augment)
-        if not 1 <= self.batch <= BATCH:
-            raise ValueError(f"expected a batch of 1 to {BATCH}, got {self.batch}")
-        if not 0.0 < self.learning_rate < float("inf"):
-            raise ValueError(f"expected a learning rate above 0, got {self.learning_rate}")
-        if not 32 <= self.size <= 1024 or self.size % SIZE_STEP:
-            raise ValueError(f"expected a size from 32 to 1024 that {SIZE_STEP} divides, got {self.size}")
-        self.describe_network(outputs=1)
-        self._check_course()
-
-    def _check_course(self) -> None:
-        if not 0.0 <= self.average < 1.0:
-            raise ValueError(f"expected an average from 0 to below 1, got {self.average}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"expected a patience of at least 1 epoch, got {self.patience}")
-        for name, known in CHOICES.items():
-            check_choice(name, getattr(self, name), known)
-
-    @property
-    def input(self) -> InputSpec:
-        """Describe what a frame is turned into."""
-        return InputSpec(self.size, self.size, self.colour, denoise=self.denoise)
-
-    def describe_network(self, outputs: int) -> UNetSpec:
-        """Describe the network that is asked for, for so many output channels."""
-        named = find_size(self.model)
-        stem = self.stem or named.stem
-        return UNetSpec(
-            height=self.size,
-            width=self.size,
-            channels=self.input.channels,
-            outputs=outputs,
-            activation=self.activation,
-            widths=named.widths_behind(stem),
-            skip=self.skip or named.skip,
-            stem=stem,
-            dropout=self.dropout,
-            upsampling=self.upsampling or named.upsampling,
-            convolution=self.convolution,
-            l2=self.l2,
-        )
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Where the time of a training went, and its memory."""
+    """Time and memory of a training."""
 
     seconds: float
     seconds_per_epoch: float
     waiting_share: float
-    """Of those seconds, the part in which the steps waited for their images."""
+    """Share of the seconds in which the steps waited for their images."""
     peak_memory_mb: float
 
 
@@ -147,7 +52,7 @@ class RunRecord:
     name: str
     status: str
     data: str
-    """The data folder as seen from the run folder, so that both can be moved together."""
+    """The data folder relative to the run folder, so that both can be moved together."""
     data_fingerprint: str
     split: SplitSpec
     input: InputSpec
@@ -157,15 +62,15 @@ class RunRecord:
     libraries: dict[str, str]
     edgeseg: str
     split_fingerprint: str = ""
-    """What came of the split; empty in runs from before it was kept."""
+    """Hash of which case is in which part; empty in runs of older versions."""
     class_weights: tuple[float, ...] = ()
-    """How much each class counts in the loss; none where all count alike."""
+    """Each class's weight in the loss; empty where all weigh the same."""
     init: str | None = None
-    """The name of the run whose encoder this one started from."""
+    """The name of the run whose encoder weights this one started from."""
     near_duplicates: int = 0
-    """Pairs of nearly the same images in different groups, which training and test may share."""
+    """Pairs of nearly equal images in different groups, so that one may be in training and one in test."""
     header_region: bool = False
-    """Whether images are cropped to the ultrasound region that their headers name; not in runs from before that."""
+    """Whether images are cropped to the ultrasound region that their DICOM headers name."""
     timing: Timing | None = None
     best_epoch: int = 0
     validation_dice: float = 0.0
@@ -173,7 +78,7 @@ class RunRecord:
     schema: int = SCHEMA
 
     def provenance(self, recipe: str) -> Provenance:
-        """Say where a file made from this run comes from; the data's path stays behind."""
+        """Describe where a file of this run comes from; the data's path is private and left out."""
         return Provenance(
             data_fingerprint=self.data_fingerprint,
             split=self.split,
@@ -193,7 +98,7 @@ def write_record(folder: Path, record: RunRecord) -> None:
 
 
 def read_run(folder: Path) -> RunRecord:
-    """Read a finished run and refuse what is none."""
+    """Read a finished run; anything else is refused."""
     record = _read_record(folder)
     if record.status != FINISHED:
         raise RunError(
@@ -207,7 +112,7 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def read_interrupted(folder: Path) -> RunRecord:
-    """Read the record of an interrupted training, to continue it."""
+    """Read the record of an interrupted training."""
     if not (folder / RECORD).is_file():
         raise RunError(f"Expected an interrupted training in {folder}, got none.", "Train without --resume.")
     return _read_record(folder)
@@ -221,11 +126,18 @@ def _read_record(folder: Path) -> RunRecord:
         data = read_json_table(path)
         if data.get("schema") != SCHEMA:
             raise SchemaError(f"expected schema {SCHEMA}, got {data.get('schema')!r}")
+        rename_options(data)
         return from_plain(RunRecord, data)
     except ValueError as error:
         raise RunError(
             f"Expected a complete {path}, got a damaged one: {error}.", "Train again, with --overwrite."
         ) from error
+
+
+def rename_options(table: dict[str, Any]) -> None:
+    """Rename the options of an earlier release in a table that holds options."""
+    if isinstance(table.get("options"), dict):
+        table["options"] = rename_former(TrainOptions, table["options"])
 
 
 def _no_run(folder: Path) -> RunError:
@@ -239,58 +151,9 @@ def _no_run(folder: Path) -> RunError:
     )
 
 
-@dataclass(frozen=True)
-class Partial:
-    """The folder in which an interrupted result grew."""
-
-    kind: str
-    """Empty where the interruption came before anything was written down."""
-    out: Path
-
-    def expect(self, *kinds: str) -> bool:
-        """Say whether there is something of these kinds to go on with; something of another kind is refused."""
-        if self.kind == NOTHING:
-            _tell_new_start(self.out)
-            return False
-        if self.kind not in kinds:
-            raise RunError(
-                f"Expected an interrupted {kinds[0]} at {partial_path(self.out)}, got an interrupted {self.kind}.",
-                f"Continue that with: {_COMMANDS[self.kind].format(self.out)}, or name another --out.",
-            )
-        return True
-
-
-def find_partial(out: Path, what: str) -> Partial:
-    """Look at what an interruption has left; nothing at all is refused.
-
-    Args:
-        out: The final folder.
-        what: What is to be continued, for the message.
-    """
-    folder = partial_path(out)
-    if not folder.is_dir():
-        raise RunError(f"Expected an interrupted {what} at {folder}, got none.", "Leave out --resume.")
-    return Partial(_name_kind(folder), out)
-
-
-def _name_kind(folder: Path) -> str:
-    if (folder / RECORD).is_file():
-        return INTERRUPTED_TRAINING
-    if not (folder / PLAN).is_file():
-        return NOTHING
-    return FOLDS if "folds" in read_plan(folder) else COMPRESSION
-
-
-def read_plan(folder: Path) -> dict[str, Any]:
-    """Read what was to be made in a folder."""
-    try:
-        return read_json_table(folder / PLAN)
-    except SchemaError as error:
-        raise RunError(
-            f"Expected what was to be made in {folder / PLAN}, got a damaged file: {error}.",
-            "Begin again with --overwrite.",
-        ) from error
-
-
-def _tell_new_start(out: Path) -> None:
-    print(f"edgeseg: {partial_path(out)} holds nothing to go on with; it begins anew.", file=sys.stderr, flush=True)
+def fingerprint_run(run: Path) -> str:
+    """Hash a run's record and weights, which say which training it is the result of."""
+    digest = hashlib.sha256()
+    for name in (RECORD, WEIGHTS):
+        digest.update((run / name).read_bytes())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Train on one device, on all of this machine's, or on several machines: who does what, and who sees which cases."""
+"""Distribution: one device, all devices of this machine (mirrored), or several machines (multi-worker)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXAMPLE = """{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task":
 
 @dataclass(frozen=True)
 class WorkerRole:
-    """Which worker this process is; the chief writes the run folder."""
+    """This process's role in a distributed training; only the chief writes the run folder."""
 
     kind: str = "worker"
     index: int = 0
@@ -29,7 +29,7 @@ class WorkerRole:
 
 
 def find_role(strategy: str) -> WorkerRole:
-    """Find out which worker this process is; there is one only, unless there are several."""
+    """Read this worker's role from TF_CONFIG; without the multi-worker strategy it is the chief."""
     if strategy != "multi-worker":
         return WorkerRole()
     text = os.environ.get(CONFIG)
@@ -59,7 +59,7 @@ def open_strategy(name: str, batch: int) -> Any:
 
     Args:
         name: one, mirrored or multi-worker.
-        batch: The global batch that is dealt to the replicas.
+        batch: The global batch, which the replicas share.
     """
     if name == "one":
         return tf.distribute.get_strategy()
@@ -68,6 +68,7 @@ def open_strategy(name: str, batch: int) -> Any:
     else:
         strategy = tf.distribute.MirroredStrategy(_list_devices())
     replicas = strategy.num_replicas_in_sync
+    # unequal shares would weigh the images of smaller ones more
     if batch % replicas:
         raise TrainingError(
             f"Expected a batch that the {replicas} replicas can share evenly, got {batch}.",
@@ -88,22 +89,23 @@ def _list_devices() -> list[str]:
 
 @contextmanager
 def worker_folder() -> Iterator[Path]:
-    """Let a worker that is not the chief write what all workers must write; nothing of it is kept."""
+    """Give a worker that is not the chief a temporary folder to write to: every worker must run the same program."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
 
 def distribute_batches(model: Any, build: Callable[[Part], Any]) -> Any:
-    """Build the pipeline of every worker, with the part of each batch that its replicas see.
+    """Build each worker's input pipeline, with its replicas' part of every batch.
 
     Args:
-        model: Its strategy says how many replicas there are.
+        model: The model, whose strategy has the replicas.
         build: Builds the pipeline of a part.
     """
 
-    def build_own(context: Any) -> Any:
+    def build_for_worker(context: Any) -> Any:
         total, workers = context.num_replicas_in_sync, context.num_input_pipelines
+        # every worker has the same number of replicas
         own = total // workers
         return build(Part(context.input_pipeline_id * own, own, total))
 
-    return model.distribute_strategy.distribute_datasets_from_function(build_own)
+    return model.distribute_strategy.distribute_datasets_from_function(build_for_worker)

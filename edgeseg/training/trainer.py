@@ -1,4 +1,4 @@
-"""Train a U-Net on labelled images and leave a finished run folder."""
+"""Train a U-Net on labelled images, from a data folder to a finished run folder."""
 
 from __future__ import annotations
 
@@ -32,12 +32,14 @@ from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras, read_weights, tf
 from edgeseg.model.losses import find_loss
 from edgeseg.model.unet import build_unet
-from edgeseg.training.checkpoint import Checkpoint, Judge, forget_checkpoint, is_remembered
+from edgeseg.training.config import TrainInputs, write_config
 from edgeseg.training.history import RunLog, draw_curve, summarise_timing
 from edgeseg.training.loading import LoadedData, load_data, load_same_data, to_grid, weigh_by_rarity
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, computing_in, fit_model, plan_epochs
 from edgeseg.training.memory import check_memory
+from edgeseg.training.options import TrainOptions
 from edgeseg.training.pipeline import Feed
+from edgeseg.training.resume import Checkpoint, has_checkpoint, remove_checkpoint
 from edgeseg.training.run import (
     FINISHED,
     MODEL,
@@ -46,100 +48,28 @@ from edgeseg.training.run import (
     TRAINING,
     WEIGHTS,
     RunRecord,
-    TrainOptions,
     read_interrupted,
     read_run,
     write_record,
 )
 from edgeseg.training.strategy import WorkerRole, find_role, open_strategy, worker_folder
+from edgeseg.training.validation import EpochEvaluator
 
 ENCODER = ("stem", "down")
+"""How the names of the encoder's layers begin."""
 VALIDATION_SHARE, TEST_SHARE = 0.12, 0.15
 LIBRARIES = ("tensorflow", "tf_keras", "numpy", "opencv-python-headless")
-
-
-def start_from(model: Any, run: Path) -> int:
-    """Copy the encoder's weights of a finished run into a model.
-
-    Args:
-        model: The model that is to be trained.
-        run: The run to learn from; its encoder must fit, its size and its classes may differ.
-
-    Returns:
-        How many layers were copied.
-    """
-    source = load_network(run, read_run(run))
-    given = {layer.name: layer.get_weights() for layer in source.layers if layer.name.startswith(ENCODER)}
-    wanted = [layer for layer in model.layers if layer.name.startswith(ENCODER) and layer.weights]
-    for layer in wanted:
-        shapes = [tuple(weight.shape) for weight in layer.weights]
-        if [weight.shape for weight in given.get(layer.name, [])] != shapes:
-            raise RunError(
-                f"Expected a run whose encoder fits this model, got {run}, which differs at the layer {layer.name}.",
-                "Start from a run of the same --model, --stem, --convolution and --colour.",
-            )
-        layer.set_weights(given[layer.name])
-    return len(wanted)
-
-
-def load_network(run: Path, record: RunRecord) -> Any:
-    """Build a run's network with its best weights, and refuse those that are damaged."""
-    model = build_unet(record.spec)
-    read_weights(run / WEIGHTS, model)
-    return model
-
-
 NO_DROP = Estimate(0.0, 0.0, (0.0, 0.0))
-
-
-def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[LabelledImage] | None) -> RunRecord:
-    """Write the run's float32 file and judge it.
-
-    Args:
-        folder: The run folder.
-        model: The Keras model with its best weights.
-        record: The run so far.
-        test: Cases that took no part in the training; None leaves the file unjudged and without golden pairs.
-
-    Returns:
-        The record, with the evaluation where there is one.
-    """
-    path = folder / MODEL
-    flatbuffer = compact_flatbuffer(convert_model(model, "float32"))
-    card = build_card(flatbuffer, record.name, (record.input, record.output), record.provenance("float32"))
-    write_model(path, flatbuffer, card)
-    if test is None:
-        return record
-    segmenter = Segmenter(read_model(path))
-    with progress_bar("Judging test cases", len(test)) as advance:
-        scored = score_cases(segmenter, test, advance)
-    write_image(folder / TEST_CASES, draw_sheet(segmenter, pick_notable_cases(scored), test.__getitem__))
-    write_cases(folder / TEST_ROWS, scored, card.output.classes)
-    evaluation = summarise_cases(scored, card.output.classes)
-    dice = evaluation.dice
-    metrics = Metrics(evaluation.cases, dice, dice, NO_DROP) if dice is not None else None
-    write_model(path, flatbuffer, dataclasses.replace(card, metrics=metrics), make_golden(flatbuffer, card))
-    return dataclasses.replace(record, evaluation=to_plain(evaluation))
+"""The float32 file is the parent that drops are measured against."""
 
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Where this worker writes, where a training is continued from, and which worker it is."""
+    """The folder that this worker writes to, the one to continue from, and the worker's role."""
 
     folder: Path
     source: Path
     role: WorkerRole
-
-
-def plain_split(seed: int, layout: str | None = None, group_pattern: str | None = None) -> SplitSpec:
-    """Say how cases are divided when nothing else is asked for.
-
-    Args:
-        seed: Another seed divides them in another way.
-        layout: How the files lie; None finds out.
-        group_pattern: What finds the group in each name, where it is not groups.csv.
-    """
-    return SplitSpec(seed, VALIDATION_SHARE, TEST_SHARE, layout, group_pattern)
 
 
 def train_run(
@@ -151,44 +81,54 @@ def train_run(
     init: Path | None = None,
     test: bool = True,
 ) -> RunRecord:
-    """Train on a data folder; the run folder appears when the training is finished.
+    """Train on a data folder; the run folder appears when training has finished.
 
     Args:
-        data: Labelled images.
+        data: A folder of labelled images.
         out: The run folder to make.
         options: Model, size, epochs and seed.
-        overwrite: Whether a run that stands there may be replaced.
-        split: How the cases are divided; None divides them once, with the options' seed.
-        init: A finished run whose encoder the new one starts from.
-        test: Whether the finished model is judged on the test cases; a search must not look at them.
+        overwrite: Whether an existing run may be replaced.
+        split: How to split the cases; None is the default split with the options' seed.
+        init: A finished run whose encoder weights to start from.
+        test: Whether to score the model on the test cases; a search must not use them.
     """
+    # refuses an unknown loss before anything else is done
     find_loss(options.loss)
     role = find_role(options.strategy)
     if role.chief:
+        # before the images are read, which takes minutes for a large data set
         refuse_taken(out, overwrite, "training")
     loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour)
     start = read_run(init).name if init is not None else None
     record = _begin_record(loaded, os.path.relpath(data, out), options, start)
     if test and role.chief:
-        loaded.tell_warnings()
-        loaded.tell_leaks(record.near_duplicates)
+        loaded.log_warnings()
+        loaded.log_leaks(record.near_duplicates)
     with staged_folder(out, overwrite, keep_partial=True) if role.chief else worker_folder() as folder:
         write_record(folder, record)
         loaded.write_split(folder)
+        _write_config(folder, out, record, data, init)
         return _train(loaded, record, RunPaths(folder, folder, role), init, test)
 
 
+def _write_config(folder: Path, out: Path, record: RunRecord, data: Path, init: Path | None) -> None:
+    """Write config.toml, but not for a fold or another split that the options of `edgeseg train` cannot name."""
+    layout, group_pattern = record.split.layout, record.split.group_pattern
+    if record.split == plain_split(record.options.seed, layout, group_pattern):
+        write_config(folder, out, record.options, TrainInputs(data, init, None, layout, group_pattern))
+
+
 def resume_run(data: Path, out: Path, overwrite: bool = False, init: Path | None = None) -> RunRecord:
-    """Continue an interrupted training with the options it was begun with.
+    """Continue an interrupted training with the options it began with.
 
     Args:
-        data: The labelled images it was begun on.
+        data: The labelled images it began with.
         out: The run folder it was to make.
-        overwrite: Whether a run that stands there may be replaced.
-        init: The run that it started from; needed only where it was stopped before it kept those weights.
+        overwrite: Whether an existing run may be replaced.
+        init: The run that it started from; only needed where no checkpoint holds those weights yet.
     """
     record = read_interrupted(partial_path(out))
-    if is_remembered(partial_path(out)):
+    if has_checkpoint(partial_path(out)):
         init = None
     elif init is None or record.init is None or read_run(init).name != record.init:
         _refuse_lost_start(partial_path(out), record.init)
@@ -208,6 +148,17 @@ def _refuse_lost_start(partial: Path, init: str | None) -> None:
             f"Expected weights taken over from {init} in {partial}, got a run that was stopped before it kept them.",
             "Name that run with --resume --init RUN, or begin again with --init and --overwrite.",
         )
+
+
+def plain_split(seed: int, layout: str | None = None, group_pattern: str | None = None) -> SplitSpec:
+    """Build the default split: 12% validation, 15% test, the rest training.
+
+    Args:
+        seed: Seed of the split.
+        layout: The data folder's layout; None detects it.
+        group_pattern: Regular expression that finds the group in each name; None uses groups.csv.
+    """
+    return SplitSpec(seed, VALIDATION_SHARE, TEST_SHARE, layout, group_pattern)
 
 
 def _begin_record(loaded: LoadedData, path: str, options: TrainOptions, init: str | None) -> RunRecord:
@@ -236,58 +187,125 @@ def _train(
     loaded: LoadedData, record: RunRecord, run_paths: RunPaths, init: Path | None = None, test: bool = True
 ) -> RunRecord:
     strategy = open_strategy(record.options.strategy, record.options.batch)
+    # before the first layer is built: initial weights follow from the seed
     keras.utils.set_random_seed(record.options.seed)
     with computing_in(record.options.precision), strategy.scope():
         model = build_unet(record.spec)
         if init is not None:
             start_from(model, init)
     if record.options.strategy != "multi-worker" and not tf.config.list_physical_devices("GPU"):
+        # on a GPU the host's memory is not the limit
         check_memory(model, record.options.batch)
-    judge = _fit(model, loaded, record, run_paths)
-    best, timing = judge.best, summarise_timing(judge.history, _read_peak_memory())
+    evaluator = _fit(model, loaded, record, run_paths)
+    best, timing = evaluator.best, summarise_timing(evaluator.history, _read_peak_memory())
     record = dataclasses.replace(
         record, best_epoch=best.epoch, validation_dice=best.validation_dice, timing=timing, status=FINISHED
     )
-    return (
-        _finish(judge, record, run_paths.folder, loaded.part("test") if test else None)
-        if run_paths.role.chief
-        else record
-    )
+    if not run_paths.role.chief:
+        return record
+    return _finish(evaluator, record, run_paths.folder, loaded.part("test") if test else None)
 
 
-def _finish(judge: Judge, record: RunRecord, folder: Path, test: Sequence[LabelledImage] | None) -> RunRecord:
-    draw_curve(folder, judge.history, judge.best)
-    record = export_run(folder, judge.twin, record, test)
-    write_record(folder, record)
-    forget_checkpoint(folder)
-    return record
-
-
-def _fit(model: Any, loaded: LoadedData, record: RunRecord, run_paths: RunPaths) -> Judge:
+def _fit(model: Any, loaded: LoadedData, record: RunRecord, run_paths: RunPaths) -> EpochEvaluator:
     options, folder = record.options, run_paths.folder
     train, validation = (to_grid(loaded.part(part), record.input) for part in ("train", "val"))
     epochs = options.epochs or plan_epochs(len(train), options.batch)
     training_schedule = TrainingSchedule(epochs, options.learning_rate, options.schedule, options.patience)
     output, augment = record.output, choose_variations(options.augment)
-    feed = Feed(train, options.batch, options.seed, record.spec.shrink, augment, output.draws_background)
+    feed = Feed(train, options.batch, options.seed, record.spec.output_stride, augment, output.draws_background)
     loss = find_loss(options.loss, output.activation, record.class_weights)
     with model.distribute_strategy.scope():
         model.compile(build_optimizer(training_schedule, feed.steps), loss)
-    judge = Judge(
+    # its model is built outside strategy and mixed precision: what is evaluated is what is exported
+    evaluator = EpochEvaluator(
         "Training",
         model,
         build_unet(record.spec),
         validation,
         folder / WEIGHTS,
-        options.average,
+        options.ema,
         training_schedule.window,
     )
-    checkpoint = Checkpoint(folder, run_paths.source, model, judge.average)
-    if record.init is not None and not is_remembered(run_paths.source):
+    checkpoint = Checkpoint(folder, run_paths.source, model, evaluator.ema)
+    if record.init is not None and not has_checkpoint(run_paths.source):
+        # the weights that were taken over must outlive an interruption in the first epoch
         checkpoint.save(0)
-    fit_model(model, feed, judge, training_schedule, checkpoint=checkpoint, on_result=RunLog(folder).write)
-    return judge
+    fit_model(model, feed, evaluator, training_schedule, checkpoint=checkpoint, on_result=RunLog(folder).write)
+    return evaluator
+
+
+def start_from(model: Any, run: Path) -> int:
+    """Copy a finished run's encoder weights into a model (transfer learning).
+
+    Args:
+        model: The model that is to be trained.
+        run: The run; its encoder must fit, its size and classes may differ.
+
+    Returns:
+        How many layers were copied.
+    """
+    source = load_network(run, read_run(run))
+    given = {layer.name: layer.get_weights() for layer in source.layers if layer.name.startswith(ENCODER)}
+    wanted = [layer for layer in model.layers if layer.name.startswith(ENCODER) and layer.weights]
+    for layer in wanted:
+        shapes = [tuple(weight.shape) for weight in layer.weights]
+        if [weight.shape for weight in given.get(layer.name, [])] != shapes:
+            raise RunError(
+                f"Expected a run whose encoder fits this model, got {run}, which differs at the layer {layer.name}.",
+                "Start from a run of the same --model, --stem, --convolution and --colour.",
+            )
+        layer.set_weights(given[layer.name])
+    return len(wanted)
+
+
+def load_network(run: Path, record: RunRecord) -> Any:
+    """Build a run's network with its best weights."""
+    model = build_unet(record.spec)
+    read_weights(run / WEIGHTS, model)
+    return model
+
+
+def _finish(
+    evaluator: EpochEvaluator, record: RunRecord, folder: Path, test: Sequence[LabelledImage] | None
+) -> RunRecord:
+    draw_curve(folder, evaluator.history, evaluator.best)
+    record = export_run(folder, evaluator.ema_model, record, test)
+    write_record(folder, record)
+    remove_checkpoint(folder)
+    return record
+
+
+def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[LabelledImage] | None) -> RunRecord:
+    """Convert the model to the run's float32 file, and score it on the test cases.
+
+    Args:
+        folder: The run folder.
+        model: The Keras model with its best weights.
+        record: The run's record.
+        test: The test cases; None leaves the file without evaluation and golden pairs.
+
+    Returns:
+        The record, with the evaluation where there is one.
+    """
+    path = folder / MODEL
+    flatbuffer = compact_flatbuffer(convert_model(model, "float32"))
+    card = build_card(flatbuffer, record.name, (record.input, record.output), record.provenance("float32"))
+    write_model(path, flatbuffer, card)
+    if test is None:
+        return record
+    # scored through the device's runtime, not through Keras: this is the file that users get
+    segmenter = Segmenter(read_model(path))
+    with progress_bar("Scoring test cases", len(test)) as advance:
+        scored = score_cases(segmenter, test, advance)
+    write_image(folder / TEST_CASES, draw_sheet(segmenter, pick_notable_cases(scored), test.__getitem__))
+    write_cases(folder / TEST_ROWS, scored, card.output.classes)
+    evaluation = summarise_cases(scored, card.output.classes)
+    dice = evaluation.dice
+    metrics = Metrics(evaluation.cases, dice, dice, NO_DROP) if dice is not None else None
+    # written again: metrics and golden pairs come from running the file itself
+    write_model(path, flatbuffer, dataclasses.replace(card, metrics=metrics), make_golden(flatbuffer, card))
+    return dataclasses.replace(record, evaluation=to_plain(evaluation))
 
 
 def _read_peak_memory() -> float:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)  # Linux reports KiB

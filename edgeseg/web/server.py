@@ -6,6 +6,7 @@ it (slowloris). `WebServer` tracks every connection; subclasses of `RequestHandl
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import socketserver
@@ -23,6 +24,7 @@ from typing import Any, cast
 from edgeseg.core.errors import OutputError
 from edgeseg.web.access import THIS_MACHINE, Access
 
+_LOG = logging.getLogger(__name__)
 SOCKET_TIMEOUT_S = 5.0
 """For one read or write."""
 REQUEST_TIMEOUT_S = 10.0
@@ -232,8 +234,7 @@ class WebServer(ThreadingHTTPServer):
             is_due = self._logged_at is None or now - self._logged_at >= ERROR_LOG_SECONDS
             self._logged_at = now if is_due else self._logged_at
         if is_due:
-            sentence = f"A request to {self._name} ended by {type(error).__name__}. This is a defect."
-            print(f"edgeseg: {sentence}", file=sys.stderr)
+            _LOG.error("A request to %s ended by %s. This is a defect.", self._name, type(error).__name__)
 
     def _add_client(self, thread: threading.Thread, newcomer: Client) -> bool:
         """Register a client, in place of the slowest one when a limit is reached; False when none can be replaced."""

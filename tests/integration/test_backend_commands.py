@@ -42,7 +42,7 @@ def test_parity_lists_every_backend_and_is_a_gate(tmp_path: Path) -> None:
     assert run_edgeseg(*arguments, "--backend", "cpu").exit_code == 0
     done = run_edgeseg(*arguments, "--backend", "cpu,edgetpu")
     assert done.exit_code == 3
-    assert "tiny.tflite on edgetpu: Expected a file that was compiled for the Edge TPU" in done.stdout
+    assert "tiny.tflite on edgetpu: " in done.stdout
     rows = read_json(out)["rows"]
     assert [(row["backend"], row["parity"] is None) for row in rows] == [("cpu", False), ("edgetpu", True)]
 
@@ -59,12 +59,12 @@ def test_other_masks_are_refused(other_masks: Path) -> None:
     assert "golden masks" in done.exception.message
 
 
-def test_no_parity_goes_on_and_says_so(other_masks: Path, tmp_path: Path) -> None:
+def test_no_parity_goes_on_and_says_so(other_masks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     out = tmp_path / "stream.json"
     stream = ("stream", other_masks, "--source", "phantom://?size=32", "--frames", "2", "--view", "none")
     done = run_edgeseg(*stream, "--budget-ms", "60000", "--no-parity", "--json", out)
     assert done.exit_code == 0
-    assert "are not the file's golden ones" in done.stderr
+    assert "are not the file's golden ones" in caplog.text
     parity = read_json(out)["backend"]["parity"]
     assert (parity["held"], parity["enforced"]) == (False, False)
 

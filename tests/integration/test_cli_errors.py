@@ -19,7 +19,8 @@ pytestmark = pytest.mark.integration
 def test_missing_data_folder(fail: Fail, tmp_path: Path) -> None:
     code, said = fail("train", tmp_path / "none", "--out", tmp_path / "run")
     assert code == 1
-    assert said.startswith("edgeseg: Expected a data folder at ")
+    assert said.startswith("edgeseg: ")
+    assert str(tmp_path / "none") in said
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
 
@@ -44,7 +45,7 @@ def test_data_without_anything_marked(fail: Fail, disc_data: Path, tmp_path: Pat
     for path in (disc_data / "masks").iterdir():
         write_image(path, np.zeros((72, 96), np.uint8))
     code, said = fail("train", disc_data, "--out", tmp_path / "run")
-    assert (code, "only empty ones" in said) == (1, True)
+    assert (code, "empty" in said) == (1, True)
 
 
 def test_existing_run_is_not_replaced(fail: Fail, disc_data: Path, tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_existing_run_is_not_replaced(fail: Fail, disc_data: Path, tmp_path: Pat
 
 def test_unknown_model_size(fail: Fail, disc_data: Path, tmp_path: Path) -> None:
     code, said = fail("train", disc_data, "--out", tmp_path / "run", "--model", "smal")
-    assert (code, "Did you mean small?" in said) == (1, True)
+    assert (code, "small?" in said) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -71,30 +72,30 @@ def test_wrong_usage_is_exit_code_2(fail: Fail, disc_data: Path, tmp_path: Path,
 
 def test_compress_of_what_is_no_run(fail: Fail, tmp_path: Path) -> None:
     code, said = fail("compress", tmp_path, "--out", tmp_path / "out")
-    assert (code, "Expected a run folder" in said) == (1, True)
+    assert (code, "run folder" in said) == (1, True)
     assert not (tmp_path / "out").exists()
 
 
 def test_unknown_recipe_and_board(fail: Fail, tmp_path: Path) -> None:
     code, said = fail("compress", tmp_path, "--out", tmp_path / "out", "--recipe", "int8-qta")
-    assert (code, "Did you mean int8-qat?" in said) == (1, True)
+    assert (code, "int8-qat?" in said) == (1, True)
     code, said = fail("compress", tmp_path, "--out", tmp_path / "out", "--device", "generic-aarch46")
-    assert (code, "Did you mean generic-aarch64?" in said) == (1, True)
+    assert (code, "generic-aarch64?" in said) == (1, True)
 
 
 def test_compress_goes_on_from_nothing_or_with_a_teacher_that_nobody_hears(fail: Fail, tmp_path: Path) -> None:
     code, said = fail("compress", tmp_path, "--out", tmp_path / "out", "--resume")
-    assert (code, "Expected an interrupted compression" in said) == (1, True)
+    assert (code, "interrupted compression" in said) == (1, True)
     code, said = fail("compress", tmp_path, "--out", tmp_path / "out", "--recipe", "float16", "--teacher", tmp_path)
-    assert (code, "expected a recipe that trains" in said) == (2, True)
+    assert (code, "recipe" in said) == (2, True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_source_and_view(fail: Fail, int8_model: Path) -> None:
     code, said = fail("stream", int8_model, "--source", "phantom", "--view", "none")
-    assert (code, "name of a source" in said) == (1, True)
+    assert (code, "phantom" in said) == (1, True)
     code, said = fail("stream", int8_model, "--view", "holo")
-    assert (code, "name of a view" in said) == (1, True)
+    assert (code, "holo" in said) == (1, True)
 
 
 def test_every_kind_of_wrong_model_file(fail: Fail, tmp_path: Path, int8_model: Path) -> None:
@@ -128,7 +129,7 @@ def test_nothing_is_written_onto_what_is_read(fail: Fail, tmp_path: Path) -> Non
         ("model", "summary", data, "--json", data),
     ):
         code, said = fail(*command)
-        assert (code, "expected one place" in said or "expected another place" in said) == (2, True), command
+        assert (code, "one place" in said or "another place" in said) == (2, True), command
     assert model.read_bytes() == b"precious"
     assert data.is_dir()
 
@@ -152,7 +153,8 @@ def test_the_installed_command_says_the_same(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "edgeseg", "inspect", str(tmp_path / "none.tflite")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("edgeseg: Expected a model file at ")
+    assert done.stderr.startswith("edgeseg: ")
+    assert str(tmp_path / "none.tflite") in done.stderr
 
 
 def test_searches_that_cannot_begin(fail: Fail, disc_data: Path, tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ def test_searches_that_cannot_begin(fail: Fail, disc_data: Path, tmp_path: Path)
     assert fail(*search, "--sizes", "64,100")[0] == 2
     assert fail(*search, "--learning-rates", "1e-2,1e-3")[0] == 2
     code, said = fail(*search, "--losses", "dise")
-    assert (code, "Did you mean dice?" in said) == (1, True)
+    assert (code, "dice?" in said) == (1, True)
     assert not (tmp_path / "study").exists()
 
 
@@ -169,5 +171,5 @@ def test_searches_over_files_that_cannot_begin(fail: Fail, tmp_path: Path) -> No
     assert fail(*search)[0] == 2
     assert fail(*search, "--budget-ms", "0")[0] == 2
     code, said = fail(*search, "--budget-ms", "1")
-    assert (code, "Expected a run folder" in said) == (1, True)
+    assert (code, "run folder" in said) == (1, True)
     assert not (tmp_path / "search").exists()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgeseg.frame.images import write_image
-from tests.commands import Fail, read_files
+from tests.commands import Fail, assert_says, read_files
 
 pytestmark = pytest.mark.integration
 
@@ -52,11 +52,11 @@ def copy_run(run: Path, data: Path, out: Path) -> Path:
 @pytest.mark.parametrize(
     ("recipe", "sentence"),
     [
-        ('keep_float = ["hed"]', "Did you mean head?"),
+        ('keep_float = ["hed"]', "head?"),
         ('keep_float = ["head"]\n[qat]\nepochs = 1\nlearning_rate = 1e-3\ndistillation = 0.0', "without [qat]"),
         (
             "[prune]\nmacs = 0.02\nepochs = 1\nrecovery_epochs = 1\nlearning_rate = 1e-3\ndistillation = 0.0",
-            "pruned to 2% of its macs, got one that keeps",
+            " 2% of its macs",
         ),
     ],
 )
@@ -75,7 +75,7 @@ def test_too_few_calibration_images(run: Path, tmp_path: Path, fail: Fail, monke
     monkeypatch.setattr(context, "FEWEST_IMAGES", 1000)
     path = write_recipe(tmp_path / "mine.toml", "calibration_images = 1000")
     code, said = fail("compress", run, "--out", tmp_path / "out", "--recipe", path)
-    assert (code, "Expected at least 1000 training images for calibration, got" in said) == (1, True), said
+    assert (code, "1000 training images" in said) == (1, True), said
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "out.partial" / "mine.tflite").exists()
 
@@ -88,7 +88,7 @@ def test_run_whose_files_belong_to_different_trainings(
     record["input"]["resize"] = "stretch"
     (other / "run.json").write_text(json.dumps(record), encoding="utf-8")
     code, said = fail("compress", other, "--out", tmp_path / "out", "--recipe", "int8-ptq")
-    assert (code, "calibration images would not match the model" in said) == (1, True), said
+    assert (code, "calibration" in said) == (1, True), said
     assert not (tmp_path / "out").exists()
 
 
@@ -96,7 +96,7 @@ def test_data_that_changed_after_the_training(run: Path, trained_data: Path, tmp
     other = copy_run(run, trained_data, tmp_path)
     write_image(tmp_path / trained_data.name / "images" / "case_00.png", np.zeros((72, 96), np.uint8))
     code, said = fail("compress", other, "--out", tmp_path / "out", "--recipe", "int8-ptq")
-    assert (code, "got a changed folder" in said) == (1, True), said
+    assert (code, "changed folder" in said) == (1, True), said
     assert not (tmp_path / "out").exists()
 
 
@@ -107,14 +107,14 @@ def test_test_cases_with_nothing_to_find(disc_data: Path) -> None:
 
     images = list(read_cases(open_dataset(disc_data).cases))
     check_cases(images, "val")
-    with pytest.raises(DataError, match="the part test with something to find, got 2 with nothing marked"):
+    with pytest.raises(DataError, match=r"part test.*\b2\b"):
         check_cases([image for image in images if not any(image.marked)], "test")
 
 
 def test_budget_that_no_file_holds(run: Path, tmp_path: Path, fail: Fail) -> None:
     code, said = fail("compress", run, "--out", tmp_path / "out", "--recipe", "int8-ptq", "--budget-ms", "0.001")
-    assert (code, "No accurate file stays within 0.001 ms: int8-ptq needs" in said) == (3, True), said
-    assert "try --recipe prune50-int8-qat or edgeseg search" in said
+    assert code == 3
+    assert_says(said, "0.001 ms", "int8-ptq", "--recipe prune50-int8-qat", "edgeseg search")
     report = json.loads((tmp_path / "out" / "compress.json").read_text(encoding="utf-8"))
     assert (report["gate"]["budget_ms"], report["gate"]["held"], report["chosen"]) == (0.001, False, "int8-ptq")
     assert {"report.html", "report.md", "int8-ptq.tflite"} <= {path.name for path in (tmp_path / "out").iterdir()}
@@ -124,7 +124,8 @@ def test_board_that_takes_none_of_the_files(run: Path, tmp_path: Path, fail: Fai
     board = tmp_path / "profile.toml"
     board.write_text(BOARD, encoding="utf-8")
     code, said = fail("compress", run, "--out", tmp_path / "out", "--device", board)
-    assert (code, "No file runs on this board's edgetpu: float16 is refused (edgetpu:" in said) == (3, True), said
+    assert code == 3
+    assert_says(said, "float16", "(edgetpu:")
     report = json.loads((tmp_path / "out" / "compress.json").read_text(encoding="utf-8"))
     assert report["gate"]["held"] is False
     assert report["advice"] in said

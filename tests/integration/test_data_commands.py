@@ -56,7 +56,7 @@ def test_check_writes_all_that_was_asked_for(run: Run, varied_data: Path, tmp_pa
     wanted = [tmp_path / name for name in ("c.json", "s.png", "g.csv")]
     options = [word for pair in zip(("--json", "--sheet", "--write-groups"), wanted, strict=True) for word in pair]
     code, said, _ = run("data", "check", varied_data, *options)
-    assert (code, said.splitlines()[-1].startswith("Ready to train on")) == (0, True)
+    assert (code, said.splitlines()[-1].startswith("Ready")) == (0, True)
     assert json.loads(wanted[0].read_text(encoding="utf-8"))["verdict"] == "ready"
     assert cv2.imread(str(wanted[1])) is not None
     assert wanted[2].read_text(encoding="utf-8").startswith("stem,group\ncase_00,case_00\n")
@@ -92,7 +92,7 @@ def test_unknown_layout_lists_what_each_expects(run: Run, tmp_path: Path) -> Non
     code, _, said = run("data", "check", tmp_path)
     assert (code, all(f"\n    {name}" in said for name in MAKERS)) == (1, True)
     code, _, said = run("data", "check", tmp_path, "--layout", "hc81")
-    assert (code, "Did you mean hc18?" in said) == (1, True)
+    assert (code, "hc18?" in said) == (1, True)
 
 
 def test_pattern_of_the_training_divides_the_evaluation(run: Run, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -36,6 +37,13 @@ def run_example(name: str, *arguments: str | Path, extra: Mapping[str, str] | No
 def test_no_example_is_left_out() -> None:
     tested = Path(__file__).read_text(encoding="utf-8")
     assert all(f'"{path.name}"' in tested for path in EXAMPLES.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_examples_use_the_front_door_alone(path: Path) -> None:
+    assert "edgeseg." not in " ".join(
+        re.findall(r"^ *(?:import|from) .*", path.read_text(encoding="utf-8"), re.MULTILINE)
+    )
 
 
 def test_plain_litert_draws_nearly_the_same_mask(int8_model: Path, trained_data: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from edgeseg.convert.package import build_card
 from edgeseg.core.card import Card, Provenance, SplitSpec
 from edgeseg.core.modelfile import GoldenPair, read_model, write_model
 from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec
+from tests.commands import assert_says
 from tests.flatfiles import Spot, Step, build_flatbuffer
 
 pytestmark = pytest.mark.integration
@@ -85,14 +86,11 @@ def list_leftovers(model: Path) -> list[str]:
 def test_card_and_golden_pairs_travel_on(export: Export, fake: Callable[..., Path], model: Path) -> None:
     code, said, _ = export("--compiler", fake("success"))
     assert code == 0
-    assert "Edge TPU, by the linter's rules: 2 of 2 operators mapped" in said
-    assert "12 operators on the chip, 0 on the CPU, parts: 1" in said
+    assert_says(said, "2 of 2 operators", "12 operators", "0 on the CPU", "parts: 1")
     before, after = read_model(model), read_model(model.with_name("int8_edgetpu.tflite"))
     assert np.array_equal(after.golden[0].output, before.golden[0].output)
-    assert after.card.lint == {
-        "cpu": "edgetpu-custom-op runs on an Edge TPU only: take the file from before its compilation",
-        "edgetpu": "ok",
-    }
+    assert after.card.lint["cpu"].startswith("edgetpu-custom-op ")
+    assert after.card.lint["edgetpu"] == "ok"
     assert after.card.provenance.libraries["edgetpu_compiler"] == "16.0.384591198"
     assert (after.card.name, after.card.input, after.card.macs) == ("test-edgetpu", before.card.input, before.card.macs)
     report = json.loads(model.with_name("int8_edgetpu.json").read_text(encoding="utf-8"))
@@ -113,24 +111,22 @@ def test_compiler_is_found_on_path(
 def test_what_stays_off_the_chip_is_explained(export: Export, fake: Callable[..., Path]) -> None:
     code, said, _ = export("--compiler", fake("partial"))
     assert code == 0
-    assert "9 operators on the chip, 3 on the CPU" in said
-    assert "1 RESIZE_BILINEAR on the CPU: the compiler gives no reason; large resizes" in said
-    assert "2 ADD on the CPU: it comes after one that is not mapped" in said
+    assert_says(said, "9 operators", "3 on the CPU", "1 RESIZE_BILINEAR on the CPU", "2 ADD on the CPU")
 
 
 @pytest.mark.parametrize(
     ("behaviour", "reason", "advice"),
     [
-        ("float", "computes with float numbers", "Use an int8 recipe"),
-        ("version", "opcode 'TRANSPOSE_CONV' version '4'", "edgeseg inspect names the operator"),
-        ("large", "do not fit on the chip", "smaller --size"),
-        ("silent", 'Its last words: "Compilation failed!"', "Look its words up"),
-        ("crash", "refusal (signal 6). The compiler broke off without a reason", "smaller --size"),
-        ("half", "got a damaged one", "room on the disk"),
+        ("float", "float", "int8 recipe"),
+        ("version", "opcode 'TRANSPOSE_CONV' version '4'", "edgeseg inspect"),
+        ("large", "chip", "smaller --size"),
+        ("silent", '"Compilation failed!"', "--size"),
+        ("crash", "signal 6", "smaller --size"),
+        ("half", "damaged", "disk"),
         (
             "none",
-            "Expected operators on the Edge TPU, got all 12 on the CPU",
-            "CONV_2D: it does not compute with 8 bits",
+            "12 on the CPU",
+            "CONV_2D",
         ),
     ],
 )
@@ -167,7 +163,7 @@ def test_compiler_that_hangs_is_ended_with_what_it_started(
     export: Export, fake: Callable[..., Path], tmp_path: Path
 ) -> None:
     code, _, err = export("--compiler", fake("hang"), "--timeout", "2")
-    assert (code, "Expected the Edge TPU compiler to end within 2 s" in err) == (1, True)
+    assert (code, "within 2 s" in err) == (1, True)
     deadline = time.monotonic() + 30
     while list_processes(str(tmp_path / "compiled.bin")):
         assert time.monotonic() < deadline
@@ -189,15 +185,15 @@ def test_without_a_compiler_the_rules_are_told_and_how_to_get_one(
     (tmp_path / "broken").write_bytes(b"\x7fELF no program")
     (tmp_path / "broken").chmod(0o755)
     code, _, err = export("--compiler", tmp_path / "broken")
-    assert (code, "to start, got: Exec format error" in err) == (1, True)
+    assert (code, "Exec format error" in err) == (1, True)
 
 
 def test_wrong_usage(export: Export, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     code, _, err = export(to="moon")
-    assert (code, "expected --to to be one of edgetpu" in err) == (2, True)
+    assert (code, "--to" in err and "edgetpu" in err) == (2, True)
     code, _, err = export("--out", model)
-    assert (code, "another place to write than what is read" in err) == (2, True)
+    assert (code, "another place" in err) == (2, True)
 
 
 def test_no_tensorflow_is_needed(model: Path, fake: Callable[..., Path]) -> None:
@@ -218,8 +214,7 @@ def test_inspect_tells_rule_and_cure(
     with pytest.raises(SystemExit):
         main()
     said = capsys.readouterr().out
-    assert "Edge TPU, by the linter's rules: 1 of 3 operators mapped" in said
-    assert "ABS (not mapped): is not mapped to the Edge TPU\n    leave it out of the network" in said
+    assert_says(said, "1 of 3 operators", "ABS (not mapped)")
     table = json.loads((tmp_path / "i.json").read_text(encoding="utf-8"))
     assert table["operator_times"]
     assert [finding["verdict"] for finding in table["lint"]["edgetpu"]] == ["mapped", "not mapped", "not mapped"]

@@ -8,8 +8,8 @@ import pytest
 from edgeseg.data.augment import AugmentSpec
 from edgeseg.training.ema import WeightEma
 from edgeseg.training.loading import GridArrays
+from edgeseg.training.options import EMA
 from edgeseg.training.pipeline import Feed, Part, build_pipeline, shrink_masks
-from edgeseg.training.run import AVERAGE
 
 pytestmark = pytest.mark.integration
 
@@ -18,7 +18,7 @@ def make_feed(augment: AugmentSpec | None) -> Feed:
     images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1) * np.ones((1, 32, 32, 1), np.uint8)
     masks = np.zeros((10, 32, 32, 1), np.uint8)
     masks[:, 8:24, 8:24] = 1
-    return Feed(GridArrays(images, masks), batch=4, seed=1, shrink=2, augment=augment)
+    return Feed(GridArrays(images, masks), batch=4, seed=1, stride=2, augment=augment)
 
 
 def test_every_case_comes_once_an_epoch_in_another_order() -> None:
@@ -60,11 +60,11 @@ def test_averaged_weights_are_steadier_and_take_no_nan_in() -> None:
 
     model = keras.Sequential([keras.layers.Dense(1, use_bias=False, input_shape=(1,))])
     twin = keras.models.clone_model(model)
-    average, weight = WeightEma(model, AVERAGE), model.weights[0]
+    average, weight = WeightEma(model, EMA), model.weights[0]
     for step in range(400):
         weight.assign([[10.0 if step % 2 else -10.0]])
-        average.take_step()
+        average.update()
     weight.assign([[float("nan")]])
-    average.take_step()
+    average.update()
     average.copy_to(twin)
     assert abs(float(twin.weights[0].numpy()[0, 0])) < 1.0

@@ -10,15 +10,16 @@ import pytest
 
 from edgeseg.cli.app import main
 from edgeseg.compression.context import open_run
+from edgeseg.compression.gate import Gate
+from edgeseg.core.marks import MARK
 from edgeseg.core.modelfile import read_model
-from edgeseg.search.compression_study import Bench, open_bench, run_search, run_trial
-from edgeseg.search.compressions import Choice
-from edgeseg.search.report import Promise
+from edgeseg.search.recipes import Bench, RecipeChoice, make_and_judge, open_bench, run_search
+from edgeseg.search.study import try_trial
 from tests.workers import start_worker, wait_for
 
 pytestmark = pytest.mark.integration
 
-PLENTY = Promise(budget_ms=1000.0, max_drop=1.0)
+PLENTY = Gate(budget_ms=1000.0, max_drop=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +49,12 @@ def test_killed_search_goes_on_and_its_pick_is_judged(
     assert first.stat().st_mtime_ns == made
     assert [row.state for row in report.trials].count("interrupted") == 1
     finished = [row for row in report.trials if row.state == "finished"]
-    assert [row.name for row in finished] == ["float16", "dynamic-int8", "int8-ptq"]
+    assert [row.choice.name for row in finished] == ["float16", "dynamic-int8", "int8-ptq"]
     for row in finished:
-        file = killed_search / "trials" / f"{row.number:04d}" / f"{row.name}.tflite"
+        file = killed_search / "trials" / f"{row.number:04d}" / f"{row.choice.name}.tflite"
         assert read_model(file).card.metrics is None
     assert report.pick is not None
-    picked = read_model(killed_search / "pick" / f"{report.pick.name}.tflite")
+    picked = read_model(killed_search / "pick" / f"{report.pick.choice.name}.tflite")
     assert picked.card.metrics is not None
     assert picked.golden
     assert report.gate["held"]
@@ -76,7 +77,7 @@ def check_smaller_budget(
 
 
 def test_network_with_too_little_to_prune_fails_the_trial(bench: Bench, tmp_path: Path) -> None:
-    result = run_trial(bench, tmp_path / "0004", Choice(20, "float16").recipe)
+    result = try_trial(lambda: make_and_judge(bench, tmp_path / "0004", RecipeChoice(20, "float16").recipe))
     assert result.score is None
     assert "Expected a network that can be pruned to 20% of its macs" in result.sentence
     assert list(tmp_path.iterdir()) == []
@@ -85,9 +86,9 @@ def test_network_with_too_little_to_prune_fails_the_trial(bench: Bench, tmp_path
 def test_pruned_file_is_made_with_what_describes_it(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeseg.search.compressions.PRUNE_EPOCHS", 1)
-    monkeypatch.setattr("edgeseg.search.compressions.RECOVERY_EPOCHS", 1)
-    result = run_trial(bench, tmp_path / "0004", Choice(80, "int8-ptq").recipe)
-    assert result.score is not None
-    assert result.score.values[2] == (tmp_path / "0004" / "keep80-int8-ptq.tflite").stat().st_size
-    assert {path.name for path in (tmp_path / "0004").iterdir()} == {"keep80-int8-ptq.tflite", "recipes", "networks"}
+    monkeypatch.setattr("edgeseg.search.recipes.PRUNE_EPOCHS", 1)
+    monkeypatch.setattr("edgeseg.search.recipes.RECOVERY_EPOCHS", 1)
+    score = make_and_judge(bench, tmp_path / "0004", RecipeChoice(80, "int8-ptq").recipe)
+    assert score.bytes == (tmp_path / "0004" / "keep80-int8-ptq.tflite").stat().st_size
+    made = {path.name for path in (tmp_path / "0004").iterdir()}
+    assert made == {MARK, "keep80-int8-ptq.tflite", "recipes", "networks"}

@@ -22,8 +22,8 @@ from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras
 from edgeseg.model.spec import SIZES, UNetSpec, find_size
 from edgeseg.model.unet import build_unet, summarise_stages
+from edgeseg.training.options import TrainOptions
 from edgeseg.training.pipeline import add_background
-from edgeseg.training.run import TrainOptions
 from edgeseg.training.trainer import train_run
 
 pytestmark = pytest.mark.integration
@@ -110,7 +110,7 @@ def test_summary_counts_what_is_there(kind: str) -> None:
     assert sum(stage.parameters for stage in stages) == model.count_params()
     assert sum(stage.macs for stage in stages) == read_graph(convert_model(model, "float32")).macs
     names = [stage.name for stage in stages]
-    assert names == [*(["stem"] if spec.shrink > 1 else []), *spec.stages, "head"]
+    assert names == [*(["stem"] if spec.output_stride > 1 else []), *spec.stages, "head"]
 
 
 def test_own_widths_are_built() -> None:

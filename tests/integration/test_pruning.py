@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeseg.compression import make, pruning
+from edgeseg.compression import compress, pruning
 from edgeseg.compression.channels import (
     Keep,
     LatencyMeter,
@@ -19,23 +19,24 @@ from edgeseg.compression.channels import (
     shrink_spec,
     wire_network,
 )
+from edgeseg.compression.compress import compress_run
 from edgeseg.compression.context import DistillationData, open_run, plan_distillation
+from edgeseg.compression.evaluate import score_validation
 from edgeseg.compression.finetune import quantise_model
 from edgeseg.compression.gate import Gate
-from edgeseg.compression.judge import score_validation
-from edgeseg.compression.plan import compress_run
 from edgeseg.compression.pruning import (
     BLOCK,
     MEASURES,
+    StepStore,
     check_pruning,
     find_removal,
     keep_least,
     penalise_scales,
     plan_removals,
     prune_network,
+    read_pruned,
 )
 from edgeseg.compression.recipe import PruneStep, QatStep, Recipe, load_recipe
-from edgeseg.compression.resume import StepStore, read_pruned
 from edgeseg.convert.tflite import convert_model
 from edgeseg.core.errors import OutputError, RecipeError
 from edgeseg.core.files import staged_folder
@@ -112,7 +113,7 @@ def silence_channels(network: Network, keep: Keep) -> Any:
     silent = build_unet(network.spec)
     silent.set_weights(network.model.get_weights())
     for wired in network.wiring.layers:
-        layer, gone = silent.get_layer(wired.name), ~keep[wired.gives]
+        layer, gone = silent.get_layer(wired.name), ~keep[wired.outputs]
         if wired.name.endswith("_norm"):
             for weight in (layer.gamma, layer.beta):
                 weight.assign(np.where(gone, 0, weight))
@@ -145,9 +146,9 @@ def test_costs_are_those_of_the_converted_file(kind: str) -> None:
 
 
 def test_what_is_added_is_one_group_and_the_mask_is_none() -> None:
-    added = {group.makers for group in make_network(stem="half").wiring.groups}
+    added = {group.producers for group in make_network(stem="half").wiring.groups}
     assert {("stem",), ("down0_b", "up0_reduce"), ("down1_b", "up1_reduce"), ("down2_b",), ("up0_b",)} <= added
-    listed = {group.makers for group in make_network(skip="concat").wiring.groups}
+    listed = {group.producers for group in make_network(skip="concat").wiring.groups}
     assert {("down0_b",), ("up0_reduce",)} <= listed
     assert not any("head" in makers for makers in added | listed)
 
@@ -178,7 +179,7 @@ def test_channels_that_do_nothing_go_first(measure: str) -> None:
         for weight in (norm.gamma, norm.beta):
             weight.assign(np.where(np.isin(np.arange(16), idle), 0, weight))
     scores = MEASURES[measure](network, make_lesson(network))
-    group = next(group for group in network.wiring.groups if group.makers == ("down0_b", "up0_reduce"))
+    group = next(group for group in network.wiring.groups if group.producers == ("down0_b", "up0_reduce"))
     assert scores[group.channels][idle].max() == 0.0 < scores[group.channels].max()
     first = plan_removals(network.wiring, scores, "work", network.wiring.keep_all())[1]
     assert scores[~first].max() == 0.0
@@ -211,7 +212,7 @@ def make_step(**changes: Any) -> PruneStep:
 
 def test_more_than_the_network_can_give_is_refused() -> None:
     network = make_network(widths=(8, 16))
-    with pytest.raises(RecipeError, match=r"pruned to 10% of its macs, got one that keeps \d\d%") as caught:
+    with pytest.raises(RecipeError, match=r" 10% of its macs.* \d\d%") as caught:
         check_pruning(network.spec, network.model, make_step(macs=0.1))
     assert "[prune] macs = 0." in caught.value.hint
 
@@ -273,9 +274,9 @@ def test_pruned_network_is_trained_for_integers_only_where_that_is_better(
         return quantise_model(keras.models.clone_model(model))
 
     context = open_run(trained_run)
-    monkeypatch.setattr(make, "train_quantised", forget)
+    monkeypatch.setattr(compress, "train_quantised", forget)
     recipe = Recipe("mine", "", "int8", prune=make_step(macs=0.8, steps=1), qat=QatStep(1, 1e-3, 0.5))
-    make.make_file(context, plan_distillation(context), recipe, tmp_path)
+    compress.make_file(context, plan_distillation(context), recipe, tmp_path)
     pruned = read_pruned(tmp_path, "mine")
     assert pruned is not None
     assert pruned.calibrated
@@ -287,7 +288,7 @@ def test_full_disk_leaves_the_step_before_whole(tmp_path: Path, room: int) -> No
     network, store = make_network(), StepStore(tmp_path)
     store.save(1, network.spec, network.model)
     before = read_files(tmp_path)
-    with full_disk(room), pytest.raises(OutputError, match=r"step-2\.h5 failed: File too large"):
+    with full_disk(room), pytest.raises(OutputError, match=r"step-2\.h5.*File too large"):
         store.save(2, network.spec, network.model)
     assert read_files(tmp_path) == before
 

@@ -9,12 +9,16 @@ from time import monotonic, sleep
 import numpy as np
 import pytest
 
+from edgeseg.cli.app import main
 from edgeseg.core.errors import DataError, RunError
 from edgeseg.core.files import staged_folder
+from edgeseg.core.marks import write_mark
 from edgeseg.frame.images import read_image, write_image
 from edgeseg.training import trainer
+from edgeseg.training.config import CONFIG
 from edgeseg.training.history import read_history
-from edgeseg.training.run import TrainOptions, read_interrupted, read_run
+from edgeseg.training.options import EMA, TrainOptions
+from edgeseg.training.run import read_interrupted, read_run
 from tests.commands import Fail
 from tests.discs import make_disc_data
 from tests.encoders import STANDING_STILL, read_encoder
@@ -35,6 +39,13 @@ def count_epochs(run: Path) -> int:
     return len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.is_file() else 0
 
 
+def make_older(run: Path) -> None:
+    """Leave a training as an earlier release did: without config.toml, and with the former name of the EMA."""
+    (run / CONFIG).unlink()
+    record = (run / "run.json").read_text(encoding="utf-8")
+    (run / "run.json").write_text(record.replace('"ema"', '"average"'), encoding="utf-8")
+
+
 def wait_for_epoch(partial: Path, epoch: int) -> None:
     """Wait until an epoch stands in the history, or fail after two minutes."""
     deadline = monotonic() + 120
@@ -52,7 +63,7 @@ def test_killed_training_is_continued(trained_data: Path, trained_run: Path, tmp
     process.wait()
     assert not killed.exists()
     code, said = fail("train", trained_data, "--out", killed)
-    assert (code, "Continue it with --resume" in said) == (1, True)
+    assert (code, "--resume" in said) == (1, True)
 
     record = trainer.resume_run(trained_data, killed)
     assert record.options == options
@@ -75,11 +86,11 @@ def test_nothing_to_continue_and_changed_data_are_told(tmp_path: Path, monkeypat
         trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, epochs=2))
     rows = [f"case_{number:02d},patient{number // 2}" for number in range(20)]
     (data / "groups.csv").write_text("\n".join(["stem,group", *rows]), encoding="utf-8")
-    with pytest.raises(DataError, match="got other groups or parts"):
+    with pytest.raises(DataError, match="groups or parts"):
         trainer.resume_run(data, tmp_path / "run")
     (data / "groups.csv").unlink()
     write_image(data / "images" / "case_00.png", np.zeros((72, 96), np.uint8))
-    with pytest.raises(DataError, match="got a changed folder"):
+    with pytest.raises(DataError, match="changed folder"):
         trainer.resume_run(data, tmp_path / "run")
 
 
@@ -89,9 +100,10 @@ def test_a_training_that_was_stopped_before_its_record_is_begun_anew_by_resume(
     """Plain and --resume must not send the user to each other."""
     out = tmp_path / "run"
     (tmp_path / "run.partial").mkdir()
+    write_mark(tmp_path / "run.partial", whole=False)
     (tmp_path / "run.partial" / "half").touch()
     code, said = fail("train", disc_data, "--out", out)
-    assert (code, "Continue it with --resume" in said) == (1, True)
+    assert (code, "--resume" in said) == (1, True)
     monkeypatch.setattr(trainer, "_fit", stop)
     code, said = fail("train", disc_data, "--out", out, "--resume", "--model", "nano", "--size", "32")
     assert (code, "begins anew" in said) == (130, True), said
@@ -130,7 +142,7 @@ def test_a_training_that_lost_the_other_run_is_not_continued(
     monkeypatch.setattr(trainer, "start_from", stop)
     with pytest.raises(KeyboardInterrupt):
         trainer.train_run(data, tmp_path / "run", STANDING_STILL, init=trained_run)
-    with pytest.raises(RunError, match="Expected weights taken over from discs-nano in") as caught:
+    with pytest.raises(RunError, match=r"weights.*discs-nano") as caught:
         trainer.resume_run(data, tmp_path / "run")
     assert "--init and --overwrite" in caught.value.hint
 
@@ -146,10 +158,12 @@ def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
         with pytest.raises(KeyboardInterrupt):
             trainer.train_run(data, tmp_path / "run", TrainOptions("nano", 32, epochs=2), overwrite=True)
     before = read_history(tmp_path / "run.partial")
+    make_older(tmp_path / "run.partial")
     code, said = fail("train", tmp_path / "not-read-yet", "--out", tmp_path / "run", "--resume")
-    assert (code, "replace it with --resume --overwrite" in said) == (1, True)
+    assert (code, "--resume --overwrite" in said) == (1, True)
     record = trainer.resume_run(data, tmp_path / "run", overwrite=True)
     assert read_history(tmp_path / "run") == before
+    assert record.options.ema == EMA
     assert record.timing is not None
     assert record.timing.peak_memory_mb > 100
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
@@ -164,3 +178,16 @@ def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
         "test-cases.png",
         "weights.h5",
     ]
+
+
+def test_a_config_trains_the_same_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, first, again = make_disc_data(tmp_path / "discs", 20), tmp_path / "first", tmp_path / "deeper" / "again"
+    trainer.train_run(data, first, TrainOptions("nano", 32, epochs=1, dropout=0.0, seed=5))
+    monkeypatch.setattr("sys.argv", ["edgeseg", "train", "--config", str(first / CONFIG), "--out", str(again)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert not caught.value.code
+    one, two = read_run(first), read_run(again)
+    assert (one.options, one.split, one.data_fingerprint) == (two.options, two.split, two.data_fingerprint)
+    assert one.evaluation == two.evaluation
+    assert (first / CONFIG).read_text("utf-8") == (again / CONFIG).read_text("utf-8").replace("../../", "../")

@@ -12,8 +12,7 @@ import cv2
 import pytest
 
 from edgeseg.core.errors import RunError
-from edgeseg.search.network_study import run_study
-from edgeseg.search.networks import SearchSpace, StudyPlan
+from edgeseg.search.networks import SearchSpace, StudyPlan, run_study
 from edgeseg.training.trainer import plain_split
 from tests.discs import make_disc_data
 from tests.workers import start_worker, wait_for

@@ -50,7 +50,7 @@ def test_reader_that_has_seen_enough_ends_the_stream(model: Path) -> None:
         assert json.loads(process.stdout.readline())["number"] >= 0
         process.stdout.close()
         assert process.wait(SECONDS) == 0
-        assert "ended, the stream goes on" not in process.stderr.read()
+        assert "the stream goes on" not in process.stderr.read()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -69,7 +69,7 @@ def test_signal_ends_the_stream_with_its_figures(model: Path, tmp_path: Path, nu
     assert report["warm_up_runs"] > 0
     assert report["incidents"] == []
     assert "jitter" in err
-    assert "in no figure above: a first inference of" in err
+    assert "first inference" in err
 
 
 def test_missed_budget_is_exit_code_3(model: Path) -> None:
@@ -98,8 +98,7 @@ def test_full_disk_ends_the_recording_but_not_the_stream(model: Path, tmp_path: 
     with start(model, *arguments, preexec_fn=leave_little_room, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}) as p:
         out, err = p.communicate(timeout=SECONDS)
     assert p.returncode == 1, err
-    assert "the recording ended, the stream goes on" in err
-    assert "The recording ended before the stream" in err
+    assert err.lower().count("the recording ended") == 2
     recorded = (tmp_path / "rec/index.jsonl").read_text(encoding="utf-8").splitlines()
     assert 0 < len([json.loads(line) for line in recorded]) < len(out.splitlines())
 
@@ -107,9 +106,9 @@ def test_full_disk_ends_the_recording_but_not_the_stream(model: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (("--view", "cinema"), 1, "Expected the name of a view"),
-        (("--view", "none", "--record-frames"), 2, "--record DIR beside --record-frames"),
-        (("--view", "none", "--device", "nonesuch"), 1, "Expected the name of a board"),
+        (("--view", "cinema"), 1, "cinema"),
+        (("--view", "none", "--record-frames"), 2, "--record-frames"),
+        (("--view", "none", "--device", "nonesuch"), 1, "nonesuch"),
     ],
 )
 def test_wrong_options(model: Path, arguments: tuple[str, ...], code: int, sentence: str) -> None:

@@ -85,7 +85,7 @@ def test_a_signal_in_the_middle_of_a_frame_lets_it_end(model: Path, tmp_path: Pa
     assert len(read_index(tmp_path)) == 2
 
 
-@pytest.mark.parametrize(("fault", "said"), [("fails", "the device was lost"), ("hangs", "within 0.5 s, got none")])
+@pytest.mark.parametrize(("fault", "said"), [("fails", "the device was lost"), ("hangs", "within 0.5 s")])
 def test_a_backend_at_its_end_is_replaced(model: Path, tmp_path: Path, fault: str, said: str) -> None:
     source = ("--source", f"{LONG}&frames=30", *ALL)
     with run_stream(model, tmp_path, *source, fake=f"weak 0 {WARM_UP + 5} {fault}") as process:
@@ -138,7 +138,8 @@ def test_json_lines_on_a_full_disk_are_told_and_the_rest_goes_on(model: Path, tm
         with run_stream(model, tmp_path, *source, "--emit", stdout=full) as process:
             _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
-    assert "The output of JSON lines ended before the stream: Writing the JSON lines failed: No space left" in err
+    assert "JSON lines" in err
+    assert "No space left" in err
     assert "Traceback" not in err
     assert read_report(tmp_path)["frames"]["processed"] == 20
     assert read_index(tmp_path)[-1]["number"] == 19

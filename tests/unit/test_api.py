@@ -1,19 +1,21 @@
-"""edgeseg.stream: a loop over results that closes everything behind it."""
+"""The front door: what `import edgeseg` offers, what it leaves alone, and a stream that closes everything behind it."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import edgeseg
+from edgeseg import Stream
+from edgeseg.core import errors, install
 from edgeseg.core.errors import OutputError, SourceError
-from edgeseg.streaming.api import Stream
-from edgeseg.streaming.live import StreamOptions
-from edgeseg.streaming.sinks.choose import SinkOptions
+from edgeseg.streaming.options import SinkOptions, StreamOptions
 from edgeseg.streaming.sources.options import show_source
 from tests.networks import save_network
 
@@ -25,9 +27,122 @@ def model(tmp_path: Path) -> Path:
     return save_network(tmp_path / "tiny.tflite").path
 
 
+def run_python(program: str, *arguments: Path) -> str:
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
 def test_importing_edgeseg_is_light() -> None:
-    code = "import sys, edgeseg; assert not {'numpy', 'cv2', 'typer'} & set(sys.modules), sorted(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    heavy = {"numpy", "cv2", "tensorflow", "matplotlib", "typer", "logging"}
+    run_python(f"import sys, edgeseg; dir(edgeseg); assert not {heavy} & set(sys.modules), sorted(sys.modules)")
+    run_python(f"import sys, edgeseg.cli.app; assert not {heavy - {'typer', 'logging'}} & set(sys.modules)")
+
+
+def test_only_what_trains_needs_the_packages_of_the_workstation() -> None:
+    run_python(
+        "import sys, edgeseg\n"
+        "for name in edgeseg.__all__: getattr(edgeseg, name)\n"
+        "assert not {'tensorflow', 'tf_keras', 'matplotlib', 'jinja2', 'optuna'} & set(sys.modules)"
+    )
+
+
+def test_functions_stay_functions_whatever_else_is_imported() -> None:
+    run_python(
+        "import pkgutil, edgeseg, edgeseg.training.run, edgeseg.bench.measure, edgeseg.streaming.live\n"
+        "modules = {module.name for module in pkgutil.iter_modules(edgeseg.__path__)}\n"
+        "assert not modules & set(edgeseg.__all__), modules & set(edgeseg.__all__)\n"
+        "assert all(callable(getattr(edgeseg, name)) for name in ('train', 'stream', 'evaluate', 'compress'))"
+    )
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/reference/python.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(edgeseg.__all__))
+def test_every_name_is_there_explained_and_on_the_page(name: str) -> None:
+    value = getattr(edgeseg, name)
+    assert name in dir(edgeseg)
+    assert name == "__version__" or value.__doc__
+    assert re.search(rf"`(edgeseg\.)?{name}`", PAGE), name
+
+
+def test_the_page_names_every_error() -> None:
+    table = dict(re.findall(r"^\| `(\w+Error)` \| (.+) \|$", PAGE, re.MULTILINE))
+    homes = (errors.__name__, install.__name__)
+    tree = {kind.__name__ for kind in edgeseg.EdgesegError.__subclasses__() if kind.__module__ in homes}
+    assert set(table) == tree
+
+
+SNAPSHOT = """
+import logging, os, signal, sys
+import cv2
+def look():
+    return (
+        dict(os.environ), logging.root.level, list(logging.root.handlers), cv2.utils.logging.getLogLevel(),
+        [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)],
+        sys.stdout, sys.stderr, list(sys.path),
+    )
+before = look()
+import edgeseg
+model = edgeseg.load(sys.argv[1])
+frame = edgeseg.read_image(sys.argv[2])
+assert model(frame).labels.shape == frame.shape[:2]
+with edgeseg.stream(sys.argv[1], "phantom://?size=32&frames=3") as stream:
+    assert list(stream)
+after = look()
+assert after == before, [(a, b) for a, b in zip(before, after) if a != b]
+"""
+
+
+def test_the_host_program_stays_as_it_is(model: Path, tmp_path: Path) -> None:
+    edgeseg.write_image(tmp_path / "frame.png", np.full((20, 30), 90, np.uint8))
+    assert run_python(SNAPSHOT, model, tmp_path / "frame.png") == ""
+
+
+def test_a_loaded_model_gives_labels_scores_and_areas(model: Path) -> None:
+    segmenter = edgeseg.load(model, backend="cpu")
+    frame = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
+    result = segmenter(frame, mm_per_px=0.5)
+    np.testing.assert_array_equal(result.labels, segmenter.segment(frame).labels)
+    assert result.scores.shape == (16, 16, 1)
+    (area,) = result.areas
+    assert area.name == "target"
+    assert area.area_px == np.count_nonzero(result.labels) > 0
+    assert area.area_mm2 == pytest.approx(area.area_px * 0.25)
+    assert segmenter(frame).areas[0].area_mm2 is None
+    with pytest.raises(ValueError, match="pixel size"):
+        segmenter(frame, mm_per_px=0.0)
+
+
+def test_scores_of_one_frame_outlive_the_next(model: Path) -> None:
+    segmenter = edgeseg.load(model)
+    result = segmenter(np.full((16, 16), 200, np.uint8))
+    kept = result.scores.copy()
+    segmenter(np.zeros((16, 16), np.uint8))
+    np.testing.assert_array_equal(result.scores, kept)
+
+
+def test_results_of_a_stream_are_measured_in_its_pixels(model: Path) -> None:
+    sinks, options = SinkOptions(mm_per_px=0.1), StreamOptions(frames=1)
+    (result,) = edgeseg.stream(model, SOURCE, options=options, sinks=sinks)
+    (area,) = result.segmentation.areas
+    assert area.area_mm2 == pytest.approx(area.area_px * 0.01, abs=1e-3)
+
+
+def test_a_training_refuses_what_it_does_not_know_before_it_reads_anything(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="epoch"):
+        edgeseg.train(tmp_path / "none", tmp_path / "run", epoch=3)
+    with pytest.raises(ValueError, match="epochs"):
+        edgeseg.train(tmp_path / "none", tmp_path / "run", epochs=0)
+
+
+def test_nothing_is_written_onto_what_is_read(disc_data: Path) -> None:
+    for out in (disc_data, disc_data.parent):
+        with pytest.raises(OutputError, match="another folder"):
+            edgeseg.train(disc_data, out, overwrite=True)
+    assert (disc_data / "images").is_dir()
 
 
 def test_unknown_names_are_refused_as_usual() -> None:

@@ -14,7 +14,7 @@ from edgeseg.bench.reference import compare_results, make_reference, read_refere
 from edgeseg.core.errors import BackendError, EdgesegError
 from edgeseg.core.stats import summarise_times
 from edgeseg.machine.thermal import Thermal, read_governors
-from tests.commands import Fail
+from tests.commands import Fail, assert_says
 from tests.networks import save_network
 
 SILENT = Conditions((), (Thermal(None, None), Thermal(None, None)))
@@ -39,7 +39,7 @@ def test_drift_is_told_and_noise_is_not() -> None:
     assert even.steady
     assert rising is not None
     assert (rising.steady, rising.ratio > 1.3) == (False, True)
-    assert "in the last (" in rising.describe()
+    assert f"{rising.ratio:.2f}" in rising.describe()
 
 
 def test_few_runs_say_nothing_about_drift() -> None:
@@ -48,8 +48,9 @@ def test_few_runs_say_nothing_about_drift() -> None:
 
 def test_conditions_in_a_sentence() -> None:
     hot = Conditions(("powersave",), (Thermal(45.0, False), Thermal(81.0, True)))
-    assert hot.describe() == "CPU governor: powersave; 45 to 81 degrees Celsius, the clock was lowered for heat."
-    assert SILENT.describe() == "CPU governor: none to choose; temperature not told."
+    assert_says(hot.describe(), "powersave", "45 to 81", "clock")
+    assert "clock" not in SILENT.describe()
+    assert "temperature" in SILENT.describe()
 
 
 def test_governors_are_listed_once(tmp_path: Path) -> None:
@@ -80,19 +81,19 @@ def test_reference_holds_what_is_within_the_tolerance(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", [{"threads": 4}, {"sha256": "b" * 64}, {"requested": "gpu:float16"}])
 def test_only_like_is_compared_with_like(other: dict[str, Any]) -> None:
     reference = make_reference([make_result(2.0)])
-    with pytest.raises(EdgesegError, match="Expected a row in the reference for tiny"):
+    with pytest.raises(EdgesegError, match="tiny"):
         compare_results([make_result(2.0, **other)], reference, 0.1)
 
 
 def test_times_of_nothing_are_no_reference(tmp_path: Path) -> None:
     save_reference(tmp_path / "r.json", [make_result(0.0)])
-    with pytest.raises(EdgesegError, match="Expected a time above 0"):
+    with pytest.raises(EdgesegError, match="above 0"):
         compare_results([make_result(1.0)], read_reference(tmp_path / "r.json"), 0.1)
 
 
 def test_memory_of_another_file_than_the_one_that_was_timed_is_refused(tmp_path: Path) -> None:
     path = save_network(tmp_path / "tiny.tflite").path
-    with pytest.raises(BackendError, match="replaced while it was measured"):
+    with pytest.raises(BackendError, match=r"tiny.tflite"):
         measure_memory(path, "cpu", 1, "0" * 64)
 
 
@@ -100,17 +101,17 @@ def test_memory_of_another_file_than_the_one_that_was_timed_is_refused(tmp_path:
 def test_reference_of_another_machine_is_refused(tmp_path: Path, change_to: dict[str, Any]) -> None:
     save_reference(tmp_path / "r.json", [make_result(2.0)])
     change(tmp_path / "r.json", **change_to)
-    with pytest.raises(EdgesegError, match="Expected a reference of this machine"):
+    with pytest.raises(EdgesegError, match="this machine"):
         read_reference(tmp_path / "r.json")
 
 
 def test_what_is_no_reference_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
-    with pytest.raises(EdgesegError, match="No such file"):
+    with pytest.raises(EdgesegError, match=r"r.json"):
         read_reference(path)
     for damaged in (b"\xff{", b"[" * 100_000, b'{"schema": NaN}', b"9" * 10_000, b"[]"):
         path.write_bytes(damaged)
-        with pytest.raises(EdgesegError, match="Expected a reference of edgeseg bench"):
+        with pytest.raises(EdgesegError, match="edgeseg bench"):
             read_reference(path)
     save_reference(path, [make_result(2.0)])
     change(path, schema=2)
@@ -124,7 +125,7 @@ def test_what_is_no_reference_is_refused(tmp_path: Path) -> None:
         (("--threads", "1,none"), "with commas"),
         (("--threads", "0"), "with commas"),
         (("--parity", "--save", "r.json"), "--save without --parity"),
-        (("--save", "r.json", "--against", "r.json"), "different files for --save"),
+        (("--save", "r.json", "--against", "r.json"), "--save"),
     ],
 )
 def test_wrong_usage(fail: Fail, options: tuple[str, ...], said: str) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from edgeseg.core.errors import SourceError
 from edgeseg.frame.images import measure_jpeg
-from edgeseg.streaming.grabber import CaptureOptions, Grabber, LiveSourceError
+from edgeseg.streaming.grabber import Grabber
+from edgeseg.streaming.options import CaptureOptions, LiveSourceError, SinkOptions
 from edgeseg.streaming.sinks.base import StreamInfo
-from edgeseg.streaming.sinks.choose import SinkOptions
 from edgeseg.streaming.sources import base
 from edgeseg.streaming.sources.base import LatestSlot, Notice
 from edgeseg.streaming.sources.browser import BrowserSource
@@ -68,7 +68,7 @@ def test_it_is_chosen_from_its_text_and_asks_the_page_for_size_and_rate() -> Non
 
 @pytest.mark.parametrize("options", ["size=0x0", "size=9000x10", "size=8000x10", "fps=0", "fps=500", "pace=3"])
 def test_options_that_no_camera_has_are_refused(options: str) -> None:
-    with pytest.raises(SourceError, match="Expected size, fps as options"):
+    with pytest.raises(SourceError, match="size, fps"):
         BrowserSource(f"browser://?{options}")
 
 
@@ -155,7 +155,7 @@ def test_a_camera_that_stops_is_waited_for_and_told(source: BrowserSource) -> No
     put(source, make_jpeg(20))
     reader.join(SECONDS)
     assert [notice.state for notice in told] == ["lost", "back"]
-    assert told[1].sentence.startswith("The browser's camera is back after ")
+    assert "camera is back" in told[1].sentence
 
 
 def test_waiting_for_a_first_picture_is_no_loss_and_ends_when_the_stream_does(source: BrowserSource) -> None:

@@ -12,6 +12,7 @@ from edgeseg.core.errors import SourceError
 from edgeseg.streaming.sources import gstreamer
 from edgeseg.streaming.sources.camera import CameraSource
 from edgeseg.streaming.sources.gstreamer import build_pipeline
+from tests.commands import assert_says
 from tests.fakes.video_capture import FakeVideoCapture
 
 
@@ -42,13 +43,14 @@ def test_the_faster_pixel_format_is_used(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("size=1000x700", "Expected 1000x700 from the camera 0, got 640x480 at 30 fps"),
-        ("size=1280x720&fps=60", "Expected 1280x720 at 60 fps from the camera 0, got 1280x720 at 30 fps"),
+        ("size=1000x700", ("1000x700", "camera 0", "640x480", "30 fps")),
+        ("size=1280x720&fps=60", ("1280x720", "60 fps", "camera 0", "30 fps")),
     ],
 )
-def test_what_the_camera_cannot_is_told(webcam: FakeVideoCapture, options: str, said: str) -> None:
-    with pytest.raises(SourceError, match=said):
+def test_what_the_camera_cannot_is_told(webcam: FakeVideoCapture, options: str, said: tuple[str, ...]) -> None:
+    with pytest.raises(SourceError) as caught:
         CameraSource(f"0?{options}")
+    assert_says(caught.value, *said)
     assert webcam.released
 
 
@@ -57,7 +59,7 @@ def test_an_unplugged_camera_is_told() -> None:
     source = CameraSource("0")
     for _ in range(3):
         source.read()
-    with pytest.raises(SourceError, match="from the camera 0, got none"):
+    with pytest.raises(SourceError, match="camera 0"):
         source.read()
 
 

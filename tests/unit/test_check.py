@@ -32,8 +32,8 @@ def test_good_data_are_ready(varied_data: Path) -> None:
     report = check(varied_data)
     table = report.to_json()
     assert (report.verdict, [warning["kind"] for warning in table["warnings"]]) == (READY, ["few-groups"])
-    assert describe_verdict(report).startswith("Ready to train on, but look at the warnings first")
-    assert describe_verdict(dataclasses.replace(report, warnings=())) == "Ready to train on."
+    assert "warnings" in describe_verdict(report)
+    assert "warnings" not in describe_verdict(dataclasses.replace(report, warnings=()))
     assert (table["cases"], table["groups"], table["empty"]) == (6, 6, 1)
     assert (table["sizes"], table["bits"], table["white"]) == ({"96x72": 6}, {"8": 6}, None)
     assert table["label_values"] == {"0": 6, "255": 5}
@@ -68,7 +68,7 @@ def test_all_defects_are_collected(varied_data: Path) -> None:
         "mask-values",
     }
     assert table["cases"] == 3
-    assert table["sentence"].startswith("Not to train on: 5 defects")
+    assert "5 defects" in table["sentence"]
 
 
 def test_data_that_cannot_be_read_at_all(varied_data: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect as inspection
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -14,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 import edgeseg
-from edgeseg.cli.app import app
+from edgeseg.cli.app import app, main
 from edgeseg.core.limits import THREADS
 from edgeseg.frame.images import write_image
 from tests.networks import SIDE, save_network
@@ -193,3 +194,40 @@ def test_a_folder_without_models_or_images_is_refused_by_its_path(tmp_path: Path
     result = RUNNER.invoke(app, ["inspect", str(tmp_path / "empty")])
     assert result.exit_code != 0
     assert str(tmp_path / "empty") in str(result.exception)
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
+    monkeypatch.setattr("sys.argv", ["edgeseg", *map(str, arguments)])
+    with pytest.raises(SystemExit):
+        main()
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(("options", "notice", "trace"), [([], 1, 0), (["--quiet"], 0, 0), (["-v"], 1, 1)])
+def test_notices_are_shown_or_not_wherever_the_option_stands(
+    options: list[str],
+    notice: int,
+    trace: int,
+    before: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("OPENCV_LOG_LEVEL", "OPENCV_FFMPEG_LOGLEVEL", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+    (tmp_path / "data").mkdir()
+    write_image(tmp_path / "data/a.png", np.zeros((32, 32), np.uint8))
+    model = save_network(tmp_path / "m.tflite").path
+    command: list[str | Path] = ["evaluate", tmp_path / "data", model]  # MODEL comes first: a notice, and then an error
+    run_main(monkeypatch, *(options if before else []), *command, *([] if before else options))
+    said = capsys.readouterr().err
+    assert said.count("edgeseg: MODEL comes first") == notice
+    assert said.count("Traceback") == trace
+    assert "edgeseg: Expected" in said
+
+
+def test_a_command_leaves_no_handler_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    logger = logging.getLogger("edgeseg")
+    before = (logger.level, list(logger.handlers))
+    run_main(monkeypatch, "inspect", tmp_path / "none.tflite", "--quiet")
+    assert (logger.level, list(logger.handlers)) == before

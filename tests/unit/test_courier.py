@@ -10,6 +10,7 @@ import pytest
 
 from edgeseg.core.errors import OutputError
 from edgeseg.streaming.sinks.base import LatestResultSink, Result, Writer
+from tests.commands import assert_says
 from tests.results import make_result
 
 SECONDS = 10
@@ -71,7 +72,7 @@ def test_a_slow_outlet_gets_the_first_and_the_newest_and_costs_nothing() -> None
     assert (report.taken, report.missed, report.failure) == (2, 99, None)
 
 
-def test_an_outlet_that_fails_ends_alone_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_outlet_that_fails_ends_alone_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     writer = Full()
     result_sink = LatestResultSink(writer)
     result_sink.publish(make_result(1))
@@ -80,7 +81,7 @@ def test_an_outlet_that_fails_ends_alone_and_says_so(capsys: pytest.CaptureFixtu
     result_sink.publish(make_result(2))
     report = result_sink.report()
     assert (report.taken, report.missed, report.failure, report.hint) == (0, 2, "No room.", "Make room.")
-    assert "the full one ended, the stream goes on: No room." in capsys.readouterr().err
+    assert_says(caplog.text, "the full one", "No room.")
 
 
 def test_no_thread_is_left() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
-from edgeseg.cli.train import EpochsOption
+from edgeseg.core.options import list_options
 from edgeseg.training.history import (
     EpochCost,
     EpochResult,
@@ -27,7 +26,7 @@ from edgeseg.training.loop import (
     count_reductions,
     plan_epochs,
 )
-from edgeseg.training.run import TrainOptions
+from edgeseg.training.options import TrainOptions
 
 
 def tell(*dice: float) -> list[EpochResult]:
@@ -52,10 +51,10 @@ def test_a_better_epoch_begins_the_waiting_anew() -> None:
 
 def test_patience_ends_a_training_and_none_does_not() -> None:
     history = tell(0.5, 0.6, 0.6, 0.4)
-    assert TrainingSchedule(9, 0.1, patience=2).is_over(history)
-    assert not TrainingSchedule(9, 0.1, patience=3).is_over(history)
-    assert not TrainingSchedule(9, 0.1).is_over(history)
-    assert not TrainingSchedule(9, 0.1, patience=1).is_over([])
+    assert TrainingSchedule(9, 0.1, patience=2).stops_early(history)
+    assert not TrainingSchedule(9, 0.1, patience=3).stops_early(history)
+    assert not TrainingSchedule(9, 0.1).stops_early(history)
+    assert not TrainingSchedule(9, 0.1, patience=1).stops_early([])
 
 
 def test_history_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -79,7 +78,7 @@ def test_few_images_are_seen_more_often(images: int, epochs: int) -> None:
 
 
 def test_help_says_how_many_epochs_are_planned() -> None:
-    text = get_args(EpochsOption)[1].help
+    text = next(spec.help for field, spec in list_options(TrainOptions) if field.name == "epochs")
     assert f"{FEWEST_EPOCHS} to {MOST_EPOCHS}, for about {STEPS:,} steps" in text
 
 

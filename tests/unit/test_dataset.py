@@ -10,8 +10,8 @@ import pytest
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset, read_case
+from edgeseg.data.layouts import LAYOUTS
 from edgeseg.data.layouts.base import Layout
-from edgeseg.data.layouts.choose import LAYOUTS
 from edgeseg.data.split import split_cases
 from edgeseg.frame.images import write_image
 
@@ -37,18 +37,18 @@ def test_further_mask_folders_are_further_classes(disc_data: Path) -> None:
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Expected a data folder"):
+    with pytest.raises(DataError, match="none"):
         open_dataset(tmp_path / "none")
 
 
 def test_folder_without_images(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none of the known layouts") as caught:
+    with pytest.raises(DataError, match="layout") as caught:
         open_dataset(tmp_path)
     assert all(layout.name in caught.value.hint for layout in LAYOUTS)
-    with pytest.raises(DataError, match="Expected a folder images/"):
+    with pytest.raises(DataError, match="images/"):
         open_dataset(tmp_path, "plain")
     (tmp_path / "images").mkdir()
-    with pytest.raises(DataError, match="got an empty folder"):
+    with pytest.raises(DataError, match="empty"):
         open_dataset(tmp_path, "plain")
 
 
@@ -85,7 +85,7 @@ def test_unreadable_image(disc_data: Path) -> None:
 
 def test_groups_file_without_its_columns(disc_data: Path) -> None:
     (disc_data / "groups.csv").write_text("name,patient\ncase_00,a\n", encoding="utf-8")
-    with pytest.raises(DataError, match="columns stem and group"):
+    with pytest.raises(DataError, match="stem and group"):
         open_dataset(disc_data)
 
 
@@ -105,7 +105,7 @@ def test_fingerprint_of_a_link_that_leads_nowhere(disc_data: Path) -> None:
     dataset = open_dataset(disc_data)
     dataset.cases[0].image.unlink()
     dataset.cases[0].image.symlink_to(disc_data / "none.png")
-    with pytest.raises(DataError, match=r"Expected a readable file at .*case_00"):
+    with pytest.raises(DataError, match=r"readable.*case_00"):
         fingerprint_dataset(dataset)
 
 

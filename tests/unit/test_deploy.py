@@ -27,7 +27,7 @@ from edgeseg.deploy.bundle import (
 )
 from edgeseg.deploy.remote import find_backend, send_archive
 from tests.boards import FAKES, make_key, make_target, write_program, write_wheel
-from tests.commands import Fail
+from tests.commands import Fail, assert_says
 from tests.networks import save_network
 
 BOARD = make_target("generic-aarch64")
@@ -66,7 +66,7 @@ def test_sums_are_those_of_sha256sum() -> None:
 def test_settings_come_from_the_profile() -> None:
     assert "EDGESEG_BUDGET_MS='66'\n" in write_settings(BOARD.board)
     quoted = dataclasses.replace(BOARD.board.recommended, source="gst://a'b")
-    with pytest.raises(DeployError, match="without the character '"):
+    with pytest.raises(DeployError, match="gst://a'b"):
         write_settings(dataclasses.replace(BOARD.board, recommended=quoted))
 
 
@@ -76,7 +76,7 @@ def test_the_first_backend_that_takes_the_file(model: ModelFile) -> None:
 
 def test_a_file_for_the_edge_tpu_only(tmp_path: Path) -> None:
     compiled = save_network(tmp_path / "c.tflite", custom="edgetpu-custom-op")
-    with pytest.raises(DeployError, match="compiled for the Edge TPU"):
+    with pytest.raises(DeployError, match="Edge TPU"):
         find_backend(compiled, BOARD.name, BOARD.board)
     use = dataclasses.replace(BOARD.board.recommended, backends=("edgetpu:usb", "cpu"))
     assert find_backend(compiled, "coral", dataclasses.replace(BOARD.board, recommended=use)) == "edgetpu:usb"
@@ -89,14 +89,14 @@ def test_the_linter_says_no(tmp_path: Path) -> None:
 
 
 def test_a_board_without_setup(tmp_path: Path) -> None:
-    with pytest.raises(DeployError, match=r"Expected a setup\.sh"):
+    with pytest.raises(DeployError, match=r"\bsetup\.sh"):
         Target("own", BOARD.board, tmp_path)
 
 
 def test_a_board_folder_among_files_of_others(model: ModelFile, wheel: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(BOARD.folder, tmp_path / "own")
     (tmp_path / "private.sh").write_text("my own", encoding="utf-8")
-    with pytest.raises(DeployError, match=r"Expected a setup-common\.sh"):
+    with pytest.raises(DeployError, match=r"setup-common\.sh"):
         Target("own", BOARD.board, folder)
     shutil.copy(BOARD.folder.parent / "setup-common.sh", tmp_path)
     files = gather_files(model, Target("own", BOARD.board, folder), Packages(wheel), {})
@@ -106,11 +106,12 @@ def test_a_board_folder_among_files_of_others(model: ModelFile, wheel: Path, tmp
 def test_unknown_board_and_wrong_wheel(fail: Fail, model: ModelFile, tmp_path: Path) -> None:
     out = tmp_path / "a.tar.gz"
     code, said = fail("deploy", model.path, "--device", "generic-aarch46", "--out", out)
-    assert (code, "Did you mean generic-aarch64?" in said) == (1, True)
+    assert (code, "generic-aarch64?" in said) == (1, True)
     code, said = fail("deploy", model.path, "--device", "pi", "--out", out)
-    assert (code, "Did you mean raspberry-pi-4 or raspberry-pi-5?" in said) == (1, True)
+    assert code == 1
+    assert_says(said, "raspberry-pi-4", "raspberry-pi-5")
     code, said = fail("deploy", model.path, "--device", "generic-aarch64", "--out", out, "--wheel", model.path)
-    assert (code, "Expected a wheel of edgeseg" in said) == (1, True)
+    assert (code, "wheel" in said and str(model.path) in said) == (1, True)
     assert not out.exists()
 
 
@@ -120,14 +121,14 @@ def test_bench_holds_a_budget(fail: Fail, model: ModelFile) -> None:
 
 
 def test_neither_wheel_nor_checkout(tmp_path: Path) -> None:
-    with pytest.raises(DeployError, match="Expected a checkout") as caught:
+    with pytest.raises(DeployError, match="hatchling") as caught:
         bundle.build_wheel(tmp_path, tmp_path)
     assert "--wheel F" in caught.value.hint
 
 
 def test_packages_for_another_python(wheel: Path, tmp_path: Path) -> None:
     old = dataclasses.replace(BOARD.board, python=("3.8",))
-    with pytest.raises(DeployError, match=r"one of the Pythons of the board old \(3\.8\)"):
+    with pytest.raises(DeployError, match=r"\bold\b.*3\.8"):
         bundle.fetch_needed(wheel, "old", old, tmp_path)
 
 
@@ -154,9 +155,10 @@ def test_keys_that_cannot_sign_leave_no_archive(fail: Fail, model: ModelFile, tm
     deploy = ("deploy", model.path, "--device", BOARD.name, "--out", out, "--wheel", ours, "--sign")
     for name in ("text", "ed25519", "locked"):
         code, said = fail(*deploy, tmp_path / f"{name}.pem")
-        assert (code, "got what openssl cannot sign with" in said) == (1, True), said
+        assert code == 1
+        assert_says(said, "openssl", f"{name}.pem")
     code, said = fail(*deploy, key)
-    assert (code, "got no such file" in said, f"-out {key}" in said) == (1, True, True), said
+    assert (code, f"-out {key}" in said) == (1, True), said
     assert list(tmp_path.glob("a.tar.gz*")) == []
 
 
@@ -172,7 +174,7 @@ def test_to_a_board_with_fakes_of_ssh_and_scp(status: int, tmp_path: Path, monke
     script = f'echo "$0" > "$HOME/ran"; exit {status}\n'
     archive.write_bytes(pack_files({"install.sh": script.encode()}))
     if status == 1:
-        with pytest.raises(DeployError, match="Installing on me@board failed"):
+        with pytest.raises(DeployError, match="me@board"):
             send_archive([archive], "me@board")
     else:
         assert send_archive([archive], "me@board") == status
@@ -180,7 +182,7 @@ def test_to_a_board_with_fakes_of_ssh_and_scp(status: int, tmp_path: Path, monke
 
 
 def test_a_host_that_is_an_option(tmp_path: Path) -> None:
-    with pytest.raises(DeployError, match="Expected a host"):
+    with pytest.raises(DeployError, match="-oProxyCommand=true"):
         send_archive([tmp_path / "a.tar.gz"], "-oProxyCommand=true")
 
 

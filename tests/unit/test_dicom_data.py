@@ -23,7 +23,8 @@ from edgeseg.frame.images import write_image
 from edgeseg.frame.preprocess import frame_to_pixels, use_region
 from edgeseg.streaming.sources.choose import open_source
 from edgeseg.training.loading import load_data, load_same_data, to_grid
-from edgeseg.training.run import FINISHED, TRAINING, RunRecord, TrainOptions
+from edgeseg.training.options import TrainOptions
+from edgeseg.training.run import FINISHED, TRAINING, RunRecord
 from tests.discs import draw_case
 from tests.layouts import write_dicom
 from tests.networks import describe_network
@@ -125,16 +126,16 @@ def begin_record(root: Path, **fields: Any) -> RunRecord:
 
 
 def test_the_start_of_a_training_and_its_card_say_that_the_region_is_used(
-    root: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    load_data(root, SplitSpec(0, 0.2, 0.2)).tell_warnings()
-    assert "cropped to the ultrasound region" in capsys.readouterr().err
+    load_data(root, SplitSpec(0, 0.2, 0.2)).log_warnings()
+    assert "cropped" in caplog.text
     record = begin_record(root, status=TRAINING, header_region=True)
     card = dataclasses.replace(describe_network({}), provenance=record.provenance("float32"))
     assert card_from_json(card_to_json(dataclasses.replace(card, sha256="0" * 64)), "here").provenance.header_region
 
 
-def test_runs_and_cards_from_before_that_still_load(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_and_cards_from_before_that_still_load(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     table = to_plain(begin_record(root, status=FINISHED))
     del table["header_region"]
     record = from_plain(RunRecord, table)
@@ -142,7 +143,7 @@ def test_runs_and_cards_from_before_that_still_load(root: Path, capsys: pytest.C
     del card["provenance"]["header_region"]
     assert not from_plain(Card, card).provenance.header_region
     assert load_same_data(root, record, root).dataset.header_region
-    assert "was trained on whole frames" in capsys.readouterr().err
+    assert "whole frames" in caplog.text
     with pytest.raises(DataError, match="cropped"):
         load_same_data(root, dataclasses.replace(record, status=TRAINING), root)
 
@@ -195,7 +196,7 @@ def test_a_frame_that_announces_another_size_than_its_header_is_not_decoded(
         header.PixelData = pydicom.encaps.encapsulate([frame])
         header["PixelData"].is_undefined_length = True
         header.save_as(path)
-        with pytest.raises(DataError, match=rf"frames of 96x72 in .*d1\.dcm, got one of {HUGE}x{HUGE}"):
+        with pytest.raises(DataError, match=rf"96x72.*d1\.dcm.*{HUGE}x{HUGE}"):
             read_case(open_dataset(root).cases[1])
 
 

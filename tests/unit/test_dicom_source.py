@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import DataError, MissingExtraError, SourceError
+from edgeseg.core.errors import DataError, SourceError
+from edgeseg.core.install import MissingExtraError
 from edgeseg.core.spec import Region
 from edgeseg.streaming.sources.base import Source
 from edgeseg.streaming.sources.choose import open_source
@@ -146,7 +147,7 @@ def test_what_cannot_be_shown_is_told_without_a_name(tmp_path: Path, caplog: pyt
     cine = pydicom.dcmread(path)
     del cine.PixelData
     cine.save_as(path)
-    with pytest.raises(DataError, match="got no pixels") as caught:
+    with pytest.raises(DataError, match="no pixels") as caught:
         open_source(str(path))
     said.append(caught.value.message)
     path.write_bytes(b"Secret^Name")
@@ -171,7 +172,7 @@ def test_a_compression_without_a_decoder_is_named(tmp_path: Path) -> None:
         pytest.skip("JPEG Lossless can be decoded here")
     cine.file_meta.TransferSyntaxUID, cine.PixelData = JPEGLosslessSV1, encapsulate([b"jpeg"])
     cine.save_as(path)
-    with pytest.raises(DataError, match=r"can be decoded here, got JPEG Lossless.* in "):
+    with pytest.raises(DataError, match="JPEG Lossless"):
         open_source(str(path))
 
 
@@ -182,7 +183,7 @@ def test_a_grey_cine_is_no_source_for_a_model_of_colour(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no such file"):
+    with pytest.raises(SourceError, match=r"a.dcm"):
         open_source(str(tmp_path / "a.dcm"))
 
 

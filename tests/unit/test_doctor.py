@@ -21,6 +21,7 @@ from edgeseg.doctor.checks import Check, judge_checks
 from edgeseg.doctor.run import run_checks
 from edgeseg.machine.boards import load_board
 from edgeseg.machine.host import Machine, describe_error
+from tests.commands import assert_says
 from tests.doctors import (
     FIRMWARE,
     GOVERNOR,
@@ -47,7 +48,7 @@ def machine(tmp_path: Path) -> Machine:
 def test_healthy_board(machine: Machine) -> None:
     checks = run_checks(machine, load_board("generic-aarch64"))
     assert [check for check in checks if check.state != "ok" or check.fix] == []
-    assert "Made-up Board 3; nearest profile: generic-aarch64" in checks[0].detail
+    assert all(fact in checks[0].detail for fact in ("Made-up Board 3", "generic-aarch64"))
 
 
 def test_empty_root_never_crashes(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_hottest_sensor_counts(machine: Machine) -> None:
 def test_opencv_build_is_told(machine: Machine) -> None:
     packages = fake_import(gui="GTK3", gst="YES (1.22.0)")
     check = package_checks.check_opencv(replace(machine, import_module=packages))
-    assert check.detail == "OpenCV 4.14.0, with windows, with GStreamer."
+    assert_says(check.detail, "4.14.0", "with windows", "with GStreamer")
 
 
 def test_xnnpack_is_proved_here() -> None:
@@ -138,7 +139,7 @@ def test_camera_formats(machine: Machine) -> None:
 
 
 def test_gpu_is_tried_only_where_vulkan_is(machine: Machine) -> None:
-    assert accelerators.check_gpu_backend(machine).detail == "Not usable: libvulkan.so.1 is not installed."
+    assert accelerators.check_gpu_backend(machine).detail.split()[0:3] == ["Not", "usable:", "libvulkan.so.1"]
 
 
 def test_cpu_backend_works_here() -> None:
@@ -152,7 +153,7 @@ def test_onnx_is_no_fault_when_absent(machine: Machine) -> None:
 def test_what_is_plugged_in_is_named_beside_the_board(machine: Machine) -> None:
     usb_stick()(machine)
     put(machine, "proc/device-tree/model", "Raspberry Pi 4 Model B Rev 1.4\0")
-    assert system.check_board(machine).detail.endswith("nearest profile: raspberry-pi-4; plugged in: coral-usb.")
+    assert_says(system.check_board(machine).detail, "raspberry-pi-4", "coral-usb")
 
 
 def test_errors_lose_folders_and_keep_the_first_cause() -> None:
@@ -170,8 +171,7 @@ def test_command_prints_fixes_and_exits_3(machine: Machine, monkeypatch: pytest.
     monkeypatch.setattr("edgeseg.machine.host.Machine", lambda: replace(machine, python=(3, 9)))
     result = CliRunner().invoke(app, ["--device", "generic-aarch64", "--json", str(tmp_path / "out.json")])
     assert result.exit_code == 3
-    assert "-> Make the environment with a Python from 3.10 to 3.13" in result.output
-    assert "Not ready: 2 problems" in result.output
+    assert_says(result.output, "3.10 to 3.13", "2 problems")
     report = json.loads((tmp_path / "out.json").read_text())
     assert (report["verdict"], report["board"]) == ("problems", "generic-aarch64")
     assert all(set(check) == {"name", "state", "detail", "fix"} for check in report["checks"])

@@ -218,14 +218,14 @@ def test_onnxruntime_that_refuses_the_tiny_model(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(OnnxBackend, "probe", refuse)
     machine = facts(import_module=fake_import(onnxruntime="1.20"))(describe_machine(tmp_path))
     check = backends.check_onnx_backend(machine)
-    assert (check.state, check.fix) == ("warning", "Install another onnxruntime.")
+    assert (check.state, "onnxruntime" in check.fix) == ("warning", True)
 
 
 def test_a_driver_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "LIMIT_S", 0.01)
     machine = file(VULKAN, "")(describe_machine(tmp_path))
     check = backends.check_gpu_backend(machine)
-    assert (check.state, "within 0.01 s, got no answer" in check.detail) == ("warning", True)
+    assert (check.state, "0.01 s" in check.detail) == ("warning", True)
     assert "libvulkan1" in check.fix
 
 

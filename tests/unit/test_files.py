@@ -114,13 +114,13 @@ def test_interrupted_training_can_be_kept(tmp_path: Path) -> None:
 def test_the_folder_one_works_in_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "precious").touch()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OutputError, match="folder you work in"), staged_folder(tmp_path, overwrite=True):
+    with pytest.raises(OutputError, match="work"), staged_folder(tmp_path, overwrite=True):
         pytest.fail("must not get here")
 
 
 def test_unwritable_place_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"failed: (Not a directory|File exists)"):
+    with pytest.raises(OutputError, match=r"Not a directory|File exists"):
         write_bytes(tmp_path / "file" / "below.txt", b"x")
 
 

@@ -8,7 +8,7 @@ import pytest
 from edgeseg.core.errors import SourceError
 from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec, Quantisation, Region
 from edgeseg.frame.postprocess import decide_labels, labels_on_frame, scores_to_labels, tensor_to_scores
-from edgeseg.frame.preprocess import encoding_table, frame_to_pixels, mask_to_grid, pixels_to_tensor, place_frame
+from edgeseg.frame.preprocess import frame_to_pixels, mask_to_grid, pixels_to_tensor, place_frame, quantisation_table
 
 INT8_INPUT = Quantisation("int8", 1 / 255, -128)
 INT8_OUTPUT = Quantisation("int8", 1 / 256, -128)
@@ -35,7 +35,7 @@ def test_any_quantisation_equals_the_rounded_float_path(scale: float, zero_point
 
 
 def test_calibrated_input_is_one_flipped_bit() -> None:
-    assert np.array_equal(encoding_table(INT8_INPUT).view(np.uint8), np.arange(256) ^ 0x80)
+    assert np.array_equal(quantisation_table(INT8_INPUT).view(np.uint8), np.arange(256) ^ 0x80)
 
 
 def test_scores_of_int8_and_float_outputs_agree() -> None:
@@ -90,7 +90,7 @@ def test_region_is_cut_and_put_back() -> None:
 
 def test_region_outside_the_frame_is_refused() -> None:
     spec = InputSpec(64, 64, region=Region(0, 0, 300, 100))
-    with pytest.raises(SourceError, match="inside the frame of 200x100"):
+    with pytest.raises(SourceError, match="200x100"):
         frame_to_pixels(np.zeros((100, 200), np.uint8), spec)
 
 
@@ -114,7 +114,7 @@ def test_grey_frame_for_a_colour_model_is_refused() -> None:
 
 @pytest.mark.parametrize("frame", [np.zeros((4, 4), np.float32), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8)])
 def test_what_is_no_frame_is_refused(frame: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-    with pytest.raises(SourceError, match="Expected a grey or BGR frame"):
+    with pytest.raises(SourceError, match="BGR"):
         frame_to_pixels(frame, InputSpec(64, 64))
 
 

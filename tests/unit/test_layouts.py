@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg.core.errors import DataError, MissingExtraError, UnknownNameError
+from edgeseg.core.errors import DataError, UnknownNameError
+from edgeseg.core.install import MissingExtraError
 from edgeseg.data.dataset import Dataset, fingerprint_dataset, import_dataset, open_dataset, read_case, survey_dataset
 from edgeseg.data.defects import DefectError
+from edgeseg.data.layouts import LAYOUTS
 from edgeseg.data.layouts.base import or_defect
-from edgeseg.data.layouts.choose import LAYOUTS
 from edgeseg.data.layouts.public import fill_outline
 from edgeseg.frame.images import write_image
 from tests.discs import draw_case
@@ -114,7 +115,7 @@ def test_labelmap_counts_its_classes(make: Make) -> None:
 def test_labelmap_with_a_gap_is_refused(make: Make) -> None:
     root = make("labelmap")
     write_image(root / "labels" / "m0.png", np.full((72, 96), 255, np.uint8))
-    with pytest.raises(DataError, match=r"label values 0 to K without a gap in .*, got 0, 1, 2, 255"):
+    with pytest.raises(DataError, match=r"labels.* 0, 1, 2, 255"):
         open_dataset(root)
 
 
@@ -221,10 +222,10 @@ def test_arrays_of_other_lengths_and_kinds(make: Make) -> None:
         open_dataset(root)
     np.save(root / "val_masks.npy", np.zeros((2, 72, 96)))
     np.save(root / "val_images.npy", np.full((2, 72, 96), -3.5))
-    with pytest.raises(DataError, match=r"reals from 0 to 1, in .*image 0, got float64 from -3.5"):
+    with pytest.raises(DataError, match=r"0 to 1.*image 0.*float64.*-3\.5"):
         read_case(open_dataset(root).cases[4])
     (root / "val_images.npy").write_bytes(b"no array")
-    with pytest.raises(DataError, match="array of numbers"):
+    with pytest.raises(DataError, match=r"val_images.npy"):
         open_dataset(root)
 
 
@@ -284,9 +285,9 @@ def test_several_layouts_at_once_are_refused(make: Make) -> None:
 def test_group_pattern(make: Make) -> None:
     root = make("hc18")
     assert groups(open_dataset(root, group_pattern=r"^(\d)\d\d_")) == ["0", "0", "0", "0"]
-    with pytest.raises(DataError, match=r"to find a group in every name, got none in 000_HC"):
+    with pytest.raises(DataError, match=r"group.*000_HC"):
         open_dataset(root, group_pattern=r"_(\d)HC")
-    with pytest.raises(DataError, match="in parentheses"):
+    with pytest.raises(DataError, match="parentheses"):
         open_dataset(root, group_pattern="HC")
     with pytest.raises(DataError, match="regular expression"):
         open_dataset(root, group_pattern="(")

@@ -14,7 +14,8 @@ from edgeseg.core.errors import OutputError, UnknownNameError
 from edgeseg.inference.segmenter import StageTimes
 from edgeseg.machine.boards import load_board, recommend_here
 from edgeseg.streaming.latency import WINDOW, LatencyRecorder
-from edgeseg.streaming.sinks.choose import SinkOptions, open_sinks
+from edgeseg.streaming.options import SinkOptions
+from edgeseg.streaming.sinks.choose import open_sinks
 from edgeseg.streaming.sinks.metrics import Metrics
 from tests.results import CLASSES, make_frame, make_info, make_result
 
@@ -81,9 +82,9 @@ def test_nothing_else_is_answered(metrics: Metrics, path: str, host: str | None,
 
 
 def test_wishes_that_make_no_sense() -> None:
-    with pytest.raises(UnknownNameError, match="name of a view"):
+    with pytest.raises(UnknownNameError, match="cinema"):
         SinkOptions(view="cinema")
-    with pytest.raises(UnknownNameError, match="form of a recording"):
+    with pytest.raises(UnknownNameError, match="film"):
         SinkOptions(record_as="film")
     with pytest.raises(ValueError, match="--record DIR"):
         SinkOptions(record_frames=True)

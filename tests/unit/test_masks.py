@@ -12,7 +12,7 @@ from edgeseg.frame.postprocess import scores_to_labels
 from edgeseg.frame.preprocess import place_frame
 from edgeseg.inference.masks import MaskOptions, ScoreSmoother, fill_holes, measure_areas
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.streaming.sinks.choose import SinkOptions
+from edgeseg.streaming.options import SinkOptions
 from tests.networks import SIDE, save_network
 
 CLASSES = (ClassSpec("lesion"), ClassSpec("vessel"))

@@ -49,7 +49,7 @@ def test_what_real_steps_took_is_estimated_within_a_third(
     model: str, size: int, batch: int, quantised: bool, measured: float
 ) -> None:
     from edgeseg.model.unet import build_unet
-    from edgeseg.training.run import TrainOptions
+    from edgeseg.training.options import TrainOptions
 
     network = build_unet(TrainOptions(model=model, size=size).describe_network(1))
     assert 0.95 < estimate_memory(network, batch, quantised) / measured < 1.34
@@ -58,7 +58,7 @@ def test_what_real_steps_took_is_estimated_within_a_third(
 def test_more_than_is_free_is_refused_with_the_batch_that_fits() -> None:
     model = describe_model(2**18, 2**20)
     check_memory(model, 5, free=5000)
-    with pytest.raises(TrainingError, match=r"MB of free memory .* batch of 64, got 5,000 MB") as caught:
+    with pytest.raises(TrainingError, match=r"MB.*batch of 64.*5,000 MB") as caught:
         check_memory(model, 64, free=5000)
     assert "--batch 5," in caught.value.hint
     check_memory(model, 5, free=5000)
@@ -66,14 +66,14 @@ def test_more_than_is_free_is_refused_with_the_batch_that_fits() -> None:
         check_memory(model, 6, free=5000)
     with pytest.raises(TrainingError) as caught:
         check_memory(model, 64, free=200)
-    assert "a batch of 1 needs" in caught.value.hint
+    assert "batch of 1 " in caught.value.hint
 
 
 def test_this_machine_is_asked() -> None:
     check_memory(describe_model(1, 1), 16)
-    with pytest.raises(TrainingError, match="free memory"):
+    with pytest.raises(TrainingError, match="memory"):
         check_memory(describe_model(2**20, 2**40), 16)
-    with pytest.raises(TrainingError, match="train this network further") as caught:
+    with pytest.raises(TrainingError, match="train") as caught:
         check_further_training(describe_model(2**20, 2**40), 16, quantised=True)
     assert "--recipe float16,int8-ptq" in caught.value.hint
 
@@ -143,5 +143,5 @@ def make_cases(*sides: int) -> list[Case]:
 def test_images_are_judged_before_all_are_read() -> None:
     check_images(make_cases(64, 2**25, 2**25), colour=False)
     huge = make_cases(*[2**20] * 12)
-    with pytest.raises(TrainingError, match="at least 25,165,824 MB of free memory for the 12 images"):
+    with pytest.raises(TrainingError, match=r"25,165,824 MB.*12 images"):
         check_images(huge, colour=False)

@@ -42,10 +42,10 @@ def test_three_folders_become_red_green_and_blue(modal_data: Path) -> None:
 
 
 def test_modalities_are_never_mixed_to_grey(modal_data: Path) -> None:
-    with pytest.raises(DataError, match="which would mix them") as caught:
+    with pytest.raises(DataError, match="images, doppler, elasto") as caught:
         read_case(open_dataset(modal_data).cases[0])
     assert "--colour rgb" in caught.value.hint
-    with pytest.raises(DataError, match="which would mix them"):
+    with pytest.raises(DataError, match="images, doppler, elasto"):
         load_data(modal_data, SplitSpec(0, 0.2, 0.2))
 
 
@@ -53,7 +53,7 @@ def test_two_folders_are_refused(modal_data: Path) -> None:
     for path in (modal_data / "images_elasto").iterdir():
         path.unlink()
     (modal_data / "images_elasto").rmdir()
-    with pytest.raises(DataError, match=r"one folder of images or three in .*, got 2: images, images_doppler"):
+    with pytest.raises(DataError, match=r"\b2\b.*images, images_doppler"):
         open_dataset(modal_data)
 
 

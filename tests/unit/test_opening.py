@@ -15,11 +15,10 @@ from edgeseg.core.errors import BackendError, OutputError, SourceError, UnknownN
 from edgeseg.core.schema import to_plain
 from edgeseg.frame.images import write_image
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.streaming.grabber import CaptureOptions, LiveSourceError
-from edgeseg.streaming.live import StreamOptions, open_stream
+from edgeseg.streaming.live import open_stream
 from edgeseg.streaming.loop import make_report
+from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS, CaptureOptions, LiveSourceError, SinkOptions, StreamOptions
 from edgeseg.streaming.sinks.base import Result, Sink
-from edgeseg.streaming.sinks.choose import DEFAULT_SINK_OPTIONS, SinkOptions
 from edgeseg.streaming.sources import choose
 from edgeseg.streaming.sources.phantom import PhantomSource
 from tests.cameras import HEAD, STALL, Camera, make_parts
@@ -93,7 +92,7 @@ def test_what_is_opened_is_closed_with_the_stream(segmenter: Watched, closed_sou
     [
         ("nonsense", DEFAULT_SINK_OPTIONS, UnknownNameError, 0),
         ("phantom://?size=1", DEFAULT_SINK_OPTIONS, SourceError, 0),
-        (SOURCE, SinkOptions(port=99999, view="web"), OutputError, 1),
+        (SOURCE, SinkOptions(host="203.0.113.1", view="web"), OutputError, 1),
         (SOURCE, SinkOptions(record=Path(__file__)), OutputError, 1),
         (SOURCE, SinkOptions(record=Path("/proc/recording")), OutputError, 1),
     ],
@@ -146,10 +145,10 @@ def assert_refused(attempt: Callable[[Listener], object], segmenter: Watched, er
         ({"budget_ms": 0.0}, "budget above 0"),
         ({"budget_ms": float("nan")}, "budget above 0"),
         ({"budget_ms": float("inf")}, "budget above 0"),
-        ({"max_miss": -0.1}, "share from 0 to 1"),
-        ({"max_miss": 1.1}, "share from 0 to 1"),
-        ({"max_miss": float("nan")}, "share from 0 to 1"),
-        ({"frames": 0}, "at least 1 frame"),
+        ({"max_miss": -0.1}, "max miss from 0 to 1"),
+        ({"max_miss": 1.1}, "max miss from 0 to 1"),
+        ({"max_miss": float("nan")}, "max miss from 0 to 1"),
+        ({"frames": 0}, "frames of at least 1"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(jpeg_options: dict[str, Any], said: str) -> None:

@@ -14,11 +14,11 @@ from edgeseg.phantom import GEOMETRIES, LABELS, PhantomClip, PhantomFrame, rende
 from edgeseg.phantom.acoustics import (
     BAND_SAMPLES,
     Imaging,
-    PointSpread,
-    build_spread,
+    PointSpreadFunction,
+    attenuate,
+    build_point_spread,
     detect_power,
     draw_imaging,
-    transmit,
 )
 from edgeseg.phantom.geometry import ScanGeometry, draw_geometry
 from edgeseg.phantom.scene import build_scene
@@ -28,14 +28,14 @@ from edgeseg.phantom.synthesis import SynthOptions, write_phantom_set
 SIZE = (96, 96)
 
 
-def make_probe(name: str, size: tuple[int, int] = SIZE) -> tuple[ScanGeometry, Imaging, PointSpread]:
+def make_probe(name: str, size: tuple[int, int] = SIZE) -> tuple[ScanGeometry, Imaging, PointSpreadFunction]:
     rng = np.random.default_rng(3)
     geometry = draw_geometry(rng, name, size)
     imaging = draw_imaging(rng, geometry)
-    return geometry, imaging, build_spread(geometry, imaging)
+    return geometry, imaging, build_point_spread(geometry, imaging)
 
 
-def make_speckle(samples: int, beams: int, spread: PointSpread) -> NDArray[np.float32]:
+def make_speckle(samples: int, beams: int, spread: PointSpreadFunction) -> NDArray[np.float32]:
     field = np.random.default_rng(5).standard_normal((samples, beams, 2), dtype=np.float32)
     return detect_power(np.asarray(field * np.sqrt(0.5), dtype=np.float32), spread)
 
@@ -114,7 +114,7 @@ def test_absorber_casts_a_shadow_and_fluid_enhances() -> None:
     absorption = np.zeros((100, 3), np.float32)
     absorption[40:60, 0] = 1.0
     absorption[40:60, 2] = -1.0
-    share_db = 10 * np.log10(transmit(absorption, step_mm=0.5))
+    share_db = 10 * np.log10(attenuate(absorption, step_mm=0.5))
     assert share_db[:40] == pytest.approx(0.0, abs=1e-4)
     assert share_db[-1] == pytest.approx([-10.0, 0.0, 10.0], abs=1e-3)
 

@@ -80,14 +80,14 @@ def test_a_writer_that_waits_does_not_hold_the_end(writer: io.FileIO) -> None:
 
 @pytest.mark.parametrize("text", ["-", "-?format=gray", "-?size=6x4&format=rgb", "-?size=0x4", "-?size=6x4&fps=0"])
 def test_wrong_raw_options_are_told(text: str) -> None:
-    with pytest.raises(SourceError, match="size, format, fps as options"):
+    with pytest.raises(SourceError, match=r"size.*format.*fps"):
         open_source(text)
 
 
 def test_a_silent_pipe_is_told_in_time() -> None:
     reading, writing = os.pipe()
     began = monotonic()
-    with pytest.raises(SourceError, match=r"no whole one within 0\.2 s"):
+    with pytest.raises(SourceError, match=r"the pipe.*0\.2 s"):
         Pipe(reading, "the pipe", stall_s=0.2).read(1)
     assert monotonic() - began < 5
     os.close(reading)
@@ -121,7 +121,7 @@ def test_a_pipe_without_whole_frames_is_told_in_time(beginning: bytes, piece: by
     os.write(writing, beginning)
     done = drip(writing, piece, pause_s)
     began = monotonic()
-    with pytest.raises(SourceError, match=r"no whole one within 0\.3 s"):
+    with pytest.raises(SourceError, match=r"the pipe.*0\.3 s"):
         Y4mReader(Pipe(reading, "the pipe", stall_s=0.3)).read()
     assert monotonic() - began < 3
     done.set()
@@ -175,7 +175,7 @@ def test_a_writer_that_falls_silent_is_told_and_waited_for(writer: io.FileIO) ->
 
 def test_standard_input_that_is_closed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(SourceError, match="none that is open"):
+    with pytest.raises(SourceError, match="standard input"):
         open_source("-?size=6x4")
 
 
@@ -195,9 +195,7 @@ def test_the_size_may_change_in_a_pipe() -> None:
     assert read_y4m(small + large + b"FRAME\n" + bytes(9)) == [(2, 4, 3), (4, 8, 3)]
 
 
-@pytest.mark.parametrize(
-    ("data", "said"), [(b"\x89PNG\r\n and more\n", "bytes that are none"), (b"YUV4MPEG2 W5 H4\n", "even width")]
-)
+@pytest.mark.parametrize(("data", "said"), [(b"\x89PNG\r\n and more\n", "bytes"), (b"YUV4MPEG2 W5 H4\n", "even width")])
 def test_another_kind_of_bytes_is_refused(data: bytes, said: str) -> None:
     with pytest.raises(SourceError, match=said):
         read_y4m(data)
@@ -240,7 +238,7 @@ def make_launcher(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) ->
 def test_a_pipeline_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_launcher(tmp_path, monkeypatch, 'while :; do echo -n "YUV4MPEG2 W4 H2 " > /dev/fd/$FD; sleep 0.05; done')
     source = GstreamerSource("x", stall_s=0.3)
-    with pytest.raises(SourceError, match=r"no whole one within 0\.3 s|bytes that are none"):
+    with pytest.raises(SourceError, match=r"0\.3 s|bytes"):
         source.read()
     source.close()
 
@@ -267,7 +265,7 @@ def test_a_password_that_is_not_quoted_is_not_told() -> None:
 
 @pytest.mark.parametrize("pipeline", ["a\0b", "a" * 140_000], ids=["NUL", "too long"])
 def test_a_pipeline_that_cannot_be_started_is_told(pipeline: str) -> None:
-    with pytest.raises(SourceError, match="can be started with"):
+    with pytest.raises(SourceError, match="can be started"):
         open_source(f"gst://{pipeline}")
 
 

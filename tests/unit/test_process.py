@@ -10,13 +10,13 @@ from time import monotonic
 
 import pytest
 
-from edgeseg.core.process import feed_limited, feed_module, run_limited
+from edgeseg.core.process import run_limited, run_module_limited, run_with_input
 from edgeseg.core.searchpath import list_trusted
 
 
 def test_what_a_program_reads_says_and_answers_comes_apart(tmp_path: Path) -> None:
     script = "cat; pwd; echo $WHAT >&2"
-    done = feed_limited(["/bin/sh", "-c", script], b"fed ", 30, tmp_path, {"WHAT": "told"})
+    done = run_with_input(["/bin/sh", "-c", script], b"fed ", 30, tmp_path, {"WHAT": "told"})
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, [b"fed", bytes(tmp_path)], b"told\n")
 
 
@@ -26,7 +26,7 @@ def test_status_and_everything_said_come_together(tmp_path: Path) -> None:
 
 
 def test_a_program_that_does_not_read_is_no_error(tmp_path: Path) -> None:
-    assert feed_limited(["/bin/true"], bytes(1 << 20), 30, tmp_path).returncode == 0
+    assert run_with_input(["/bin/true"], bytes(1 << 20), 30, tmp_path).returncode == 0
 
 
 def test_after_the_limit_a_program_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_child_imports_nothing_from_the_working_folder(
         if value is not None:
             monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "path", ["", str(trapped), ".", *sys.path])
-    done = feed_module("json.tool", ["--compact", "-"], b'{"a": 1}', 30)
+    done = run_module_limited("json.tool", ["--compact", "-"], b'{"a": 1}', 30)
     assert (done.returncode, done.stdout.strip()) == (0, b'{"a":1}'), done.stderr
     assert not (trapped / "was-run").exists()
 
@@ -80,9 +80,9 @@ def test_a_folder_that_was_named_in_full_is_still_searched(trapped: Path, monkey
     named.mkdir()
     (named / "mine.py").write_text("import sys\nprint(sys.argv[1:])", encoding="utf-8")
     monkeypatch.setattr(sys, "path", [str(named), *sys.path])
-    assert feed_module("mine", ["-x", "a b"], b"", 30).stdout == b"['-x', 'a b']\n"
+    assert run_module_limited("mine", ["-x", "a b"], b"", 30).stdout == b"['-x', 'a b']\n"
     monkeypatch.chdir(named)
-    assert feed_module("mine", [], b"", 30).returncode != 0
+    assert run_module_limited("mine", [], b"", 30).returncode != 0
     monkeypatch.setenv("PYTHONPATH", str(trapped))
     monkeypatch.chdir(trapped)
     monkeypatch.setattr(sys, "path", [str(trapped), *sys.path[1:]])

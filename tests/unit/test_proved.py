@@ -12,7 +12,7 @@ import pytest
 
 from edgeseg.backends import probing
 from edgeseg.backends.base import Backend, Probe
-from edgeseg.backends.cpu import CpuBackend, vouch_for
+from edgeseg.backends.cpu import CpuBackend, skip_trial
 from edgeseg.backends.gpu import GpuBackend
 from edgeseg.backends.onnx import OnnxBackend
 from edgeseg.backends.probing import try_backend, try_once
@@ -32,7 +32,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in PLACES:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(probing, "_here", set())
+    monkeypatch.setattr(probing, "_remembered", set())
     return tmp_path
 
 
@@ -54,7 +54,7 @@ def try_network(runtime: str = "LiteRT 2", name: str = "cpu", variant: str = "",
 
 
 def start_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probing, "_here", set())
+    monkeypatch.setattr(probing, "_remembered", set())
 
 
 def test_the_second_start_needs_no_trial(home: Path, trials: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def test_a_cache_of_another_user_is_left_alone(
 
 
 def test_only_so_many_are_remembered(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probing, "MOST", 3)
+    monkeypatch.setattr(probing, "MOST_REMEMBERED", 3)
     for number in range(6):
         probing.remember(f"{number}")
         os.utime(home / f".cache/edgeseg/proved/{number}", (number, number))
@@ -161,7 +161,7 @@ def test_only_so_many_are_remembered(home: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_this_process_made_needs_no_trial(trials: list[bytes], tmp_path: Path) -> None:
-    vouch_for(build_network())
+    skip_trial(build_network())
     select_backend(save_network(tmp_path / "own.tflite"), "cpu")
     assert trials == []
 
@@ -247,7 +247,7 @@ def test_every_backend_tries_a_new_network_once(
 def test_a_trial_that_answers_nonsense_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     for answer in (b"[]", b"\xff", b"[" * 100_000, b'{"available": "yes", "detail": ""}'):
         done = subprocess.CompletedProcess([], 0, answer, b"\x1b[31mlast words")
-        monkeypatch.setattr(probing, "feed_module", lambda *_, done=done: done)
+        monkeypatch.setattr(probing, "run_module_limited", lambda *_, done=done: done)
         probe = try_backend("cpu", "", NETWORK, "hint")
         assert not probe.available
         assert probe.detail.isprintable()

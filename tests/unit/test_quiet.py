@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeseg.cli.terminal import notices_on_stderr
 from edgeseg.core.errors import BackendError
 from edgeseg.core.process import captured_native_output, quiet_native_output
 from edgeseg.inference.supervision import TimeoutWorker
@@ -126,3 +128,14 @@ def test_a_closed_output_stays_closed() -> None:
     program = "import os\nfrom edgeseg.core.process import quiet_native_output as q\nwith q(): os.write(2, b'x')"
     done = subprocess.run(["sh", "-c", f'"{sys.executable}" -c "{program}" >&-'], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_notices_are_printed_once_whatever_handlers_the_root_logger_has(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    logging.getLogger().addHandler(handler)
+    try:
+        with notices_on_stderr():
+            logging.getLogger("edgeseg.training").warning("few cases")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert capsys.readouterr().err == "edgeseg: few cases\n"

@@ -39,18 +39,18 @@ def test_plain_int8_is_made_beside_recipes_that_train_for_int8() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('precision = "int4"', "expected precision to be one of"),
-        ('precision = "int8"\nspeed = 3', "unknown field speed"),
-        ('precision = "int8"\n[sparsify]\n' + STEP.replace("0.5", "1.5", 1), "expected a target between 0 and 1"),
-        ('precision = "int8"\n[sparsify]\n' + STEP.replace("2", "0", 1), "expected 1 to 100000 epochs"),
+        ('precision = "int4"', "precision.*int4"),
+        ('precision = "int8"\nspeed = 3', r"\bspeed\b"),
+        ('precision = "int8"\n[sparsify]\n' + STEP.replace("0.5", "1.5", 1), "target.*0 and 1"),
+        ('precision = "int8"\n[sparsify]\n' + STEP.replace("2", "0", 1), "100000 epochs"),
         (
             'precision = "int8"\n[prune]\n' + PRUNE,
-            "expected one or more of macs, parameters, latency in .prune., got none",
+            "macs, parameters, latency in .prune.",
         ),
-        ('precision = "int8"\n[prune]\nmacs = 0.5\nlatency = 0\n' + PRUNE, "expected latency between 0 and 1"),
-        ('precision = "int8"\n[prune]\nmacs = 1.5\n' + PRUNE, "expected macs between 0 and 1"),
-        ('precision = "int8"\n[prune]\nmacs = 0.5\nsteps = 0\n' + PRUNE, "expected 1 to 1000 steps"),
-        ('precision = "int8"\n[prune]\nmacs = 0.5\nimportance = "size"\n' + PRUNE, "one of taylor, norm"),
+        ('precision = "int8"\n[prune]\nmacs = 0.5\nlatency = 0\n' + PRUNE, "latency.*0 and 1"),
+        ('precision = "int8"\n[prune]\nmacs = 1.5\n' + PRUNE, "macs.*0 and 1"),
+        ('precision = "int8"\n[prune]\nmacs = 0.5\nsteps = 0\n' + PRUNE, "1000 steps"),
+        ('precision = "int8"\n[prune]\nmacs = 0.5\nimportance = "size"\n' + PRUNE, "taylor, norm"),
         (
             'precision = "int16x8"\n[qat]\nepochs = 1\nlearning_rate = 1e-3\ndistillation = 0.0',
             "expected precision int8",
@@ -60,9 +60,9 @@ def test_plain_int8_is_made_beside_recipes_that_train_for_int8() -> None:
             'precision = "int8"\nkeep_float = ["head"]\n[qat]\nepochs = 1\nlearning_rate = 1e-3\ndistillation = 0.0',
             "got 'int8' with .qat.",
         ),
-        ('precision = "int8"\nkeep_float = "head"', "expected a list for keep_float"),
-        ('precision = "int8"\nname = "../../evil"', "expected a name that can be a file's, got '../../evil'"),
-        ('precision = "int8"\nname = "float32"', "expected another name than float32"),
+        ('precision = "int8"\nkeep_float = "head"', "list.*keep_float"),
+        ('precision = "int8"\nname = "../../evil"', "name.*../../evil"),
+        ('precision = "int8"\nname = "float32"', "name.*float32"),
     ],
 )
 def test_recipe_that_cannot_be_is_refused(text: str, reason: str, tmp_path: Path) -> None:
@@ -75,9 +75,9 @@ def test_recipe_that_cannot_be_is_refused(text: str, reason: str, tmp_path: Path
 def test_recipes_of_one_name_are_refused() -> None:
     qat, mine = load_recipe("int8-qat"), Recipe("int8-ptq", "mine", "int8", keep_float=("head",))
     check_names(add_plain_recipe((qat, load_recipe("int8-ptq"))))
-    with pytest.raises(RecipeError, match="of different names, got 2 that are called int8-ptq"):
+    with pytest.raises(RecipeError, match=r"\b2\b.*int8-ptq"):
         check_names(add_plain_recipe((qat, mine)))
-    with pytest.raises(RecipeError, match="got 2 that are called int8-qat"):
+    with pytest.raises(RecipeError, match=r"\b2\b.*int8-qat"):
         check_names((qat, qat))
 
 

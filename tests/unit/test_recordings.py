@@ -70,7 +70,7 @@ def test_a_whole_video_misses_nothing(video: Path) -> None:
 def test_a_video_without_frames_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "clip.avi"
     cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (64, 48)).release()
-    with pytest.raises(SourceError, match="cannot be decoded"):
+    with pytest.raises(SourceError, match=r"clip.avi"):
         open_source(str(path))
 
 
@@ -78,7 +78,7 @@ def test_a_pattern_finds_its_images(images: Path) -> None:
     assert play(open_source(f"{images}/*.png")) == 4
     assert play(open_source(f"{images}/frame[12].png")) == 2
     assert play(open_source(f"{images.parent}/*/frame?.png")) == 4
-    with pytest.raises(SourceError, match="Expected images in"):
+    with pytest.raises(SourceError, match="tif"):
         open_source(f"{images}/*.tif")
 
 

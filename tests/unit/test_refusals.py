@@ -55,16 +55,16 @@ def test_every_finding_that_is_documented_is_given_to_a_training() -> None:
 
 
 def test_near_duplicates_are_counted_and_told_in_the_words_of_the_check(
-    varied_data: Path, capsys: pytest.CaptureFixture[str]
+    varied_data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for kind in ("images", "masks"):
         (varied_data / kind / "twin.png").write_bytes((varied_data / kind / "case_03.png").read_bytes())
     loaded = load_data(varied_data, SPLIT)
-    capsys.readouterr()
-    loaded.tell_leaks(loaded.count_leaks())
-    assert capsys.readouterr().err.startswith(f"edgeseg: {describe_verdict(check_survey(survey_dataset(varied_data)))}")
-    loaded.tell_leaks(0)
-    assert capsys.readouterr().err == ""
+    caplog.clear()
+    loaded.log_leaks(loaded.count_leaks())
+    assert caplog.messages[0].startswith(describe_verdict(check_survey(survey_dataset(varied_data))))
+    loaded.log_leaks(0)
+    assert len(caplog.messages) == 1
 
 
 def test_split_is_written_case_by_case(varied_data: Path, tmp_path: Path) -> None:
@@ -80,13 +80,13 @@ def test_a_class_that_no_training_case_shows_is_refused(varied_data: Path, folds
     tested = load_data(varied_data, SPLIT).split.test[0].stem
     for path in (varied_data / "masks").iterdir():
         write_image(varied_data / "masks_vessel" / path.name, read_image(path) * np.uint8(path.stem == tested))
-    with pytest.raises(DataError, match="class vessel among the training cases") as caught:
+    with pytest.raises(DataError, match=r"class vessel.*training") as caught:
         load_data(varied_data, dataclasses.replace(SPLIT, folds=folds))
     assert "--seed" in caught.value.hint
 
 
 def test_fewer_groups_than_folds_are_refused(varied_data: Path) -> None:
-    with pytest.raises(DefectError, match="at least 9 groups to divide into 9 folds, got 6"):
+    with pytest.raises(DefectError, match=r"9 groups.*9 folds.*\b6\b"):
         load_data(varied_data, dataclasses.replace(SPLIT, folds=9))
 
 

@@ -36,14 +36,14 @@ def test_round_trip() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"rate": "fast"}, "expected float for rate, got 'fast'"),
-        ({"rate": True}, "expected float for rate, got True"),
-        ({"inner": {}}, "missing field inner.size"),
-        ({"inner": {"size": [1]}}, "expected 2 values for inner.size, got 1"),
-        ({"inner": {"size": [1, "b"]}}, r"expected int for inner.size\[1\], got 'b'"),
-        ({"inner": 5}, "expected a table for inner, got 5"),
-        ({"many": {}}, "expected a list for many"),
-        ({"epochs": 5}, "unknown field epochs"),
+        ({"rate": "fast"}, "float.*rate.*'fast'"),
+        ({"rate": True}, "float.*rate.*True"),
+        ({"inner": {}}, "inner.size"),
+        ({"inner": {"size": [1]}}, "2 values.*inner.size.* 1"),
+        ({"inner": {"size": [1, "b"]}}, r"int.*inner.size\[1\].*'b'"),
+        ({"inner": 5}, "table.*inner.*5"),
+        ({"many": {}}, "list.*many"),
+        ({"epochs": 5}, "epochs"),
     ],
 )
 def test_misfits_name_the_field(change: dict[str, object], sentence: str) -> None:

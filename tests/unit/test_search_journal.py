@@ -1,4 +1,4 @@
-"""The journal of a search over files: plain files first, nothing twice, and times that can be compared."""
+"""The study of a search over recipes: a grid in a fixed order, and times that can be compared."""
 
 from __future__ import annotations
 
@@ -7,10 +7,21 @@ from pathlib import Path
 import pytest
 
 from edgeseg.core.errors import RunError
-from edgeseg.search.compressions import FIRST, PARENT_MS, FileScore, SearchJournal
-from edgeseg.search.trials import FAILED, FINISHED, INTERRUPTED, Options, Task, TrialJournal, TrialResult
+from edgeseg.search.recipes import (
+    GRID,
+    LEFT,
+    PRECISIONS,
+    FileScore,
+    RecipeChoice,
+    RecipeStudy,
+    RecipeTrial,
+    align_times,
+    open_search,
+)
+from edgeseg.search.results import FAILED, INTERRUPTED
+from edgeseg.search.study import TrialResult
 
-SCORED = TrialResult(1.0, FileScore(0.8, 0.5, 1000), notes={PARENT_MS: 2.0})
+SCORED = TrialResult(1.0, FileScore(0.8, 0.5, 1000, 2.0, 1.0))
 
 
 @pytest.fixture
@@ -23,61 +34,56 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def open_journal(run: Path, threads: int = 1) -> SearchJournal:
-    return SearchJournal(run.parent / "search", run, 0, threads)
+def open_journal(run: Path, threads: int = 1) -> RecipeStudy:
+    return open_search(run.parent / "search", run, threads)
 
 
-def run_trial(journal: TrialJournal[Options], result: TrialResult = SCORED) -> Options | None:
+def run_trial(journal: RecipeStudy, result: TrialResult[FileScore] = SCORED) -> RecipeChoice | None:
     with journal.claim(1000) as claim:
         if claim is None:
             return None
         journal.finish(claim, result)
-        return claim.options
+        return claim.choice
 
 
-def test_plain_files_come_first(run: Path) -> None:
-    parted = [run_trial(open_journal(run)) for _ in range(5)]
-    assert tuple(parted[:4]) == FIRST
-    assert parted[4] not in FIRST
+def read_trials(journal: RecipeStudy) -> list[RecipeTrial]:
+    with journal.locked() as trials:
+        return trials
 
 
-def test_nothing_is_tried_twice(run: Path) -> None:
-    journal = open_journal(run)
-    tried = [run_trial(journal) for _ in range(14)]
-    assert None not in tried
-    assert len(set(tried)) == 14
-    assert journal.count(FINISHED) == 14
+def test_grid_is_tried_in_its_order_and_then_ends(run: Path) -> None:
+    tried = [run_trial(open_journal(run)) for _ in range(37)]
+    assert tried == [*GRID, None]
+    assert len(set(tried)) == 37
 
 
-def test_search_ends_when_all_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeseg.search.trials.PROPOSALS", 8)
-    task = Task({}, 0, ("minimize",) * 3, frozenset({"x"}), lambda trial: trial.suggest_int("x", 0, 1))
-    journal = TrialJournal(tmp_path / "toy", task)
-    tried = [run_trial(journal) for _ in range(3)]
-    assert set(tried[:2]) == {0, 1}
-    assert tried[2] is None
+def test_unpruned_files_come_first_and_then_the_whole_range() -> None:
+    assert [choice.name for choice in GRID[:4]] == list(PRECISIONS)
+    assert {choice.left for choice in GRID[:20]} == {100, 70, 50, 30, 20}
+    assert sorted(LEFT) == list(range(20, 101, 10))
 
 
 def test_interrupted_trial_is_tried_again(run: Path) -> None:
     with open_journal(run).claim(9) as claim:
         assert claim is not None
     journal = open_journal(run)
-    assert tuple(run_trial(journal) for _ in range(4)) == FIRST
-    assert [row.state for row in journal.read_rows()].count(INTERRUPTED) == 1
+    assert tuple(run_trial(journal) for _ in range(4)) == GRID[:4]
+    assert [trial.state for trial in read_trials(journal)].count(INTERRUPTED) == 1
 
 
 def test_failed_trial_keeps_its_sentence(run: Path) -> None:
     journal = open_journal(run)
     run_trial(journal, TrialResult(0.1, sentence="Nothing left to prune."))
-    (row,) = journal.read_rows()
-    assert (row.state, row.sentence, row.score, row.ms) == (FAILED, "Nothing left to prune.", None, None)
+    (trial,) = read_trials(journal)
+    assert (trial.state, trial.sentence, trial.score) == (FAILED, "Nothing left to prune.", None)
 
 
 def test_times_of_busy_minutes_can_be_compared(run: Path) -> None:
     journal = open_journal(run)
     for relative, parent_ms in ((0.5, 2.0), (0.4, 8.0), (0.6, 1.0)):
-        run_trial(journal, TrialResult(1.0, FileScore(0.8, relative, 1000), notes={PARENT_MS: parent_ms}))
-    assert [row.ms for row in journal.read_rows()] == [1.0, 0.8, 1.2]
+        run_trial(journal, TrialResult(1.0, FileScore(0.8, relative, 1000, parent_ms, relative * parent_ms)))
+    scores = [trial.score for trial in align_times(read_trials(journal))]
+    assert [score.ms for score in scores if score is not None] == [1.0, 0.8, 1.2]
 
 
 def test_other_threads_and_other_runs_are_refused(run: Path) -> None:
@@ -85,5 +91,5 @@ def test_other_threads_and_other_runs_are_refused(run: Path) -> None:
     with pytest.raises(RunError, match="threads 1, got 2"):
         open_journal(run, threads=2)
     (run / "weights.h5").write_text("trained again", encoding="utf-8")
-    with pytest.raises(RunError, match="Expected the run that the search"):
+    with pytest.raises(RunError, match="run"):
         open_journal(run)

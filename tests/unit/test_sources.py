@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import LimitError, SourceError, UnknownNameError
 from edgeseg.frame.images import write_image
-from edgeseg.streaming.grabber import CaptureOptions, Grabber
+from edgeseg.streaming.grabber import Grabber
+from edgeseg.streaming.options import CaptureOptions
 from edgeseg.streaming.sources.base import Source
 from edgeseg.streaming.sources.choose import open_source
 from edgeseg.streaming.sources.options import show_source
@@ -74,7 +75,7 @@ def test_video_plays_at_its_own_rate(video: Path) -> None:
 def test_video_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"no video")
-    with pytest.raises(SourceError, match="cannot be decoded"):
+    with pytest.raises(SourceError, match=r"clip.mp4"):
         open_source(str(path))
 
 
@@ -247,17 +248,17 @@ def test_the_time_to_hide_folders_grows_with_the_text_only(piece: str) -> None:
 
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="Expected images in "):
+    with pytest.raises(SourceError, match=str(tmp_path)):
         open_source(str(tmp_path))
 
 
 def test_absent_camera_is_refused() -> None:
-    with pytest.raises(SourceError, match="Expected a camera at /dev/video99"):
+    with pytest.raises(SourceError, match="/dev/video99"):
         open_source("/dev/video99")
 
 
 @pytest.mark.parametrize("text", ["", " ", "camera", "clip.txt", "ftp://x/y"])
 def test_unknown_source_lists_the_kinds(text: str) -> None:
-    with pytest.raises(UnknownNameError, match="name of a source") as caught:
+    with pytest.raises(UnknownNameError, match="source") as caught:
         open_source(text)
     assert "phantom://" in caught.value.hint

@@ -80,23 +80,23 @@ def test_every_part_shows_something_where_few_groups_do(showing: int, seed: int)
 def test_fewer_groups_that_show_something_than_parts() -> None:
     cases = make_cases(40, per_group=2)
     empty = mark_empty(cases, 36)
-    with pytest.raises(DefectError, match="3 groups with something marked to divide into train, val, test, got 2"):
+    with pytest.raises(DefectError, match=r"3 groups.*train, val, test.*\b2\b"):
         split_cases(cases, empty, SPLIT)
-    with pytest.raises(DefectError, match="5 groups with something marked to divide into 5 folds, got 2"):
+    with pytest.raises(DefectError, match=r"5 groups.*5 folds.*\b2\b"):
         fold_cases(cases, empty, 5, seed=0)
 
 
 @pytest.mark.parametrize("hollow", GIVEN_PARTS)
 def test_a_given_part_that_shows_nothing(hollow: str) -> None:
     cases = give_parts(make_cases(9), ["train"] * 5 + ["val"] * 2 + ["test"] * 2)
-    with pytest.raises(DefectError, match=f"given part {hollow}, got only empty masks"):
+    with pytest.raises(DefectError, match=rf"part {hollow}\b.*empty masks"):
         split_cases(cases, {case.stem: case.part == hollow for case in cases}, SPLIT)
 
 
 @pytest.mark.parametrize("per_group", [10, 40])
 def test_fewer_groups_than_folds(per_group: int) -> None:
     cases = make_cases(40, per_group)
-    with pytest.raises(DataError, match=f"at least 5 groups to divide into 5 folds, got {40 // per_group}"):
+    with pytest.raises(DataError, match=rf"5 groups.*5 folds.*\b{40 // per_group}\b"):
         fold_cases(cases, mark_empty(cases, 0), 5, seed=0)
 
 
@@ -126,11 +126,11 @@ def test_a_missing_part_is_taken_from_the_training(given: str, taken: str) -> No
 
 def test_a_group_in_two_given_parts() -> None:
     cases = give_parts(make_cases(9, per_group=2), ["val"] * 3 + ["train"] * 3 + ["test"] * 3)
-    with pytest.raises(DataError, match="several parts for group g1"):
+    with pytest.raises(DataError, match=r"parts.*g1"):
         split_cases(cases, mark_empty(cases, 0), SPLIT)
 
 
 def test_only_tests_were_given() -> None:
     cases = give_parts(make_cases(4), ["test", "test", "val", "val"])
-    with pytest.raises(DataError, match="at least 1 groups to divide into train"):
+    with pytest.raises(DataError, match=r"1 groups.*train"):
         split_cases(cases, mark_empty(cases, 0), SPLIT)

@@ -17,7 +17,7 @@ def test_percentiles_of_known_times() -> None:
 def test_nothing_measured_is_zero() -> None:
     assert summarise_times([]).p99 == 0.0
     assert estimate_any([], []) is None
-    with pytest.raises(ValueError, match="at least one value"):
+    with pytest.raises(ValueError, match="value"):
         estimate_mean([])
 
 

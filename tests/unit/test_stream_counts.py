@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import EdgesegError, OutputError, SourceError
 from edgeseg.core.modelfile import read_model
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.streaming.grabber import DEFAULT_CAPTURE_OPTIONS, CaptureOptions
 from edgeseg.streaming.latency import LatencyRecorder
-from edgeseg.streaming.live import StreamOptions, StreamPipeline
+from edgeseg.streaming.live import StreamPipeline
 from edgeseg.streaming.loop import BrokenStreamError, StreamReport, run_stream
+from edgeseg.streaming.options import DEFAULT_CAPTURE_OPTIONS, CaptureOptions, StreamOptions
 from edgeseg.streaming.sinks.base import LatestResultSink, Result, Sink, Writer
 from edgeseg.streaming.sinks.recording import Recording
 from edgeseg.streaming.sources.base import Source

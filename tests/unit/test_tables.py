@@ -51,14 +51,14 @@ def test_what_spreadsheets_save_is_read(root: Path, text: str, encoding: str) ->
     ("text", "said"),
     [
         ("", "empty table"),
-        ("stem,group\n", "rows below the header"),
-        ("name,patient\n", "columns stem and group .* got name,patient"),
+        ("stem,group\n", "rows"),
+        ("name,patient\n", "stem.*group.* name,patient"),
         ("stem,group,group\ncase_00,a,b\n", "group twice"),
         ("stem,group\ncase_00\0,a\n", "NUL"),
-        ("stem,group\ncase_00," + "a" * 200_000, "line 2, which cannot be read: field larger"),
-        ('stem,group\n"case_00,a\n', "line 2, which cannot be read"),
-        ("stem,group,pixel_size_mm\ncase_00,a,0,07\n", "3 values in line 2 .* got 4"),
-        ("stem,group\ncase_00,a\n\ncase_00,b\n", r"2 that differ for case_00 \(lines 2, 4\)"),
+        ("stem,group\ncase_00," + "a" * 200_000, "line 2,.*field larger"),
+        ('stem,group\n"case_00,a\n', "line 2"),
+        ("stem,group,pixel_size_mm\ncase_00,a,0,07\n", "3 values.*line 2.* 4"),
+        ("stem,group\ncase_00,a\n\ncase_00,b\n", r"case_00.*lines 2, 4"),
         *(
             (f"stem,group,{column}\ncase_00,a,{value}\n", rf"{column} of case_00 in .*, line 2, got '{value}'")
             for column in ("pixel_size_mm", "head_circumference_mm", "pixel_size_mm_original")

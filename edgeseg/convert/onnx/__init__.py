@@ -1,1 +1,1 @@
-"""From a .tflite to ONNX, operator by operator: for onnxruntime and TensorRT, without TensorFlow."""
+"""Convert a .tflite to ONNX, operator by operator, for onnxruntime and TensorRT; without TensorFlow."""

@@ -1,4 +1,4 @@
-"""Write a model file as ONNX that carries the same card and golden pairs in its metadata."""
+"""Export a model file as ONNX, with card and golden pairs in its metadata, and compare the two files' masks."""
 
 from __future__ import annotations
 
@@ -25,35 +25,33 @@ from edgeseg.core.card import OK, Card
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.modelfile import GoldenPair, ModelFile, pack_metadata
 from edgeseg.core.spec import Quantisation
-from edgeseg.frame.postprocess import decide_labels, tensor_to_reals, tensor_to_scores
+from edgeseg.frame.postprocess import decide_labels, dequantise, tensor_to_scores
 from edgeseg.frame.preprocess import pixels_to_tensor
 from edgeseg.graph.operators import Graph, Tensor, read_graph
 
 Inputs = Iterable[tuple[NDArray[Any], NDArray[np.float32]]]
-"""Each input twice: as the .tflite takes it, and as real numbers for the ONNX file."""
+"""Each input twice: quantised for the .tflite, and as float for the ONNX file."""
 OPSET, IR_VERSION = 13, 7
-"""The oldest that has scales per channel: what TensorRT 8 of JetPack 5 reads, and everything since."""
+"""The oldest opset with scales per channel; TensorRT 8 of JetPack 5 reads it, and all later versions do."""
 INPUT, OUTPUT = "image", "mask"
-
-
 FLOAT = Quantisation()
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How near two files are to one another on the same images."""
+    """How close two files' outputs are on the same images."""
 
     images: int
     mask_iou: float
-    """Of all images together, and 1 where neither file marks anything."""
+    """Over all images together; 1 where neither file marks anything."""
     largest_difference: float | None
-    """Between two probabilities; None where one of them is no number."""
+    """Between two probabilities; None where one of them is not finite."""
 
     @property
     def held(self) -> bool:
-        """Say whether the masks are the same but for pixels near the threshold, as a backend's must be.
+        """Whether the masks are equal except for pixels near the threshold, by the limits for backends.
 
-        Nothing is proved by no image, and nothing holds where a number is none.
+        False without images and where an output is not finite.
         """
         if self.images == 0 or self.largest_difference is None:
             return False
@@ -63,7 +61,7 @@ class Comparison:
 def list_golden(model: ModelFile) -> Iterator[tuple[NDArray[Any], NDArray[np.float32]]]:
     """List the inputs of a file's golden pairs."""
     for pair in model.golden:
-        yield pair.input, tensor_to_reals(pair.input, model.card.input_quantisation).astype(np.float32)
+        yield pair.input, dequantise(pair.input, model.card.input_quantisation).astype(np.float32)
 
 
 def list_images(card: Card, images: Iterable[NDArray[np.uint8]]) -> Iterator[tuple[NDArray[Any], NDArray[np.float32]]]:
@@ -89,8 +87,8 @@ def compare_masks(model: ModelFile, data: bytes, inputs: Inputs) -> Comparison:
         count += 1
         shared += int(np.count_nonzero((first == second) & (first > 0)))
         marked += int(np.count_nonzero((first > 0) | (second > 0)))
-        far = np.abs(tensor_to_reals(wanted, card.output_quantisation) - got).max()
-        largest = float(np.maximum(largest, far))  # unlike max(), keeps what is no number
+        far = np.abs(dequantise(wanted, card.output_quantisation) - got).max()
+        largest = float(np.maximum(largest, far))  # unlike max(), keeps NaN
     iou = round(shared / marked, 5) if marked else 1.0
     return Comparison(count, iou, round(largest, 7) if math.isfinite(largest) else None)
 
@@ -105,14 +103,15 @@ class OnnxModel:
 
 
 def export_onnx(model: ModelFile, scheme: Scheme) -> OnnxModel:
-    """Write a model file as ONNX; both ends are float32 of the shapes that the .tflite has, whatever is between.
+    """Convert a model file to ONNX; input and output are float32 in the .tflite's shapes, whatever the precision.
 
-    The card says so, and leaves out the Dice where the numbers inside are not the .tflite's own. Its hash is that of
-    the file's bytes in front of the metadata.
+    The card has no Dice where the file computes in other numbers than the .tflite. Its hash is that of the bytes in
+    front of the metadata.
     """
     graph = read_graph(model.flatbuffer)
     check_precision(graph, scheme)
     proto = build_model(graph, scheme)
+    # before the metadata is appended: a wrong translation must not reach a device
     onnx.checker.check_model(proto, full_check=True)
     bare = proto.SerializeToString()
     card = _change_card(model.card, scheme, bare)
@@ -121,7 +120,7 @@ def export_onnx(model: ModelFile, scheme: Scheme) -> OnnxModel:
 
 
 def check_precision(graph: Graph, scheme: Scheme) -> None:
-    """Refuse to write int8 where the file has no ranges for it."""
+    """Refuse int8 where the .tflite has no ranges for it."""
     if scheme.is_quantised and graph.inputs[0].dtype != "int8":
         raise ModelFileError(
             f"Expected an int8 file for int8 ONNX, got one that takes {graph.inputs[0].dtype}.",
@@ -134,12 +133,12 @@ def build_model(graph: Graph, scheme: Scheme) -> Any:
     writer = GraphWriter(scheme)
     ((source,), (sink,)) = graph.inputs, graph.outputs
     writer.scope = INPUT
-    writer.begin(source, INPUT)
+    writer.set_input(source, INPUT)
     for number, operator in enumerate(graph.operators):
         writer.scope = f"{number}_{operator.name.lower()}"
         translate_operator(writer, operator, operator.outputs[0].index == sink.index)
     writer.scope = OUTPUT
-    writer.finish(sink, OUTPUT)
+    writer.set_output(sink, OUTPUT)
     ends = [_describe_end(INPUT, source)], [_describe_end(OUTPUT, sink)]
     body = onnx.helper.make_graph(writer.nodes, "edgeseg", *ends, writer.constants)
     return onnx.helper.make_model(
@@ -169,15 +168,15 @@ def _change_card(card: Card, scheme: Scheme, bare: bytes) -> Card:
 
 
 def _make_golden(model: ModelFile, bare: bytes) -> tuple[GoldenPair, ...]:
-    """Let the new file answer the old one's golden inputs."""
+    """Run the new file on the golden inputs."""
     backend = OnnxBackend(bare)
-    reals = (tensor_to_reals(pair.input, model.card.input_quantisation) for pair in model.golden)
+    reals = (dequantise(pair.input, model.card.input_quantisation) for pair in model.golden)
     inputs = [real.astype(np.float32) for real in reals]
     return tuple(GoldenPair(tensor, backend.invoke(tensor)) for tensor in inputs)
 
 
 def _pack_metadata(bare: bytes, card: Card, golden: tuple[GoldenPair, ...]) -> bytes:
-    """Pack what stands behind the model: two protobuf messages one after the other are one message."""
+    """Pack the metadata to append: concatenated protobuf messages are merged into one."""
     behind = onnx.ModelProto()
     onnx.helper.set_model_props(behind, pack_metadata(bare, card, golden))
     return bytes(behind.SerializeToString())

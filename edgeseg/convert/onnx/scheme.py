@@ -1,4 +1,4 @@
-"""In which numbers an ONNX file computes: float32, float16, int8 as in the .tflite, or int8 as TensorRT takes it."""
+"""The precision of an ONNX file: float32, float16, int8 as in the .tflite, or symmetric int8 for TensorRT."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ LOWEST, HIGHEST = -128, 127
 
 @dataclass(frozen=True)
 class Step:
-    """The scale and the zero point of an int8 activation."""
+    """Scale and zero point of an int8 activation."""
 
     scale: float
     zero_point: int
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Give the smallest and the largest real number that it can hold."""
+        """The smallest and the largest real number in range."""
         return self.scale * (LOWEST - self.zero_point), self.scale * (HIGHEST - self.zero_point)
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """The precision of an ONNX file and the runtime it is laid out for."""
+    """The precision of an ONNX file, and the runtime it is for."""
 
     precision: str = "float32"
     runtime: str = "onnxruntime"
@@ -38,23 +38,23 @@ class Scheme:
 
     @property
     def is_quantised(self) -> bool:
-        """Say whether it computes with int8."""
+        """Whether it computes in int8."""
         return self.precision == "int8"
 
     @property
     def is_half(self) -> bool:
-        """Say whether it computes in float16; both ends of the file are float32 all the same."""
+        """Whether it computes in float16; input and output stay float32."""
         return self.precision == "float16"
 
     @property
     def is_symmetric(self) -> bool:
-        """Say whether every zero point must be 0, the only one that TensorRT takes."""
+        """Whether every zero point must be 0, the only one that TensorRT takes."""
         return self.is_quantised and self.runtime == "tensorrt"
 
     def choose_step(self, scales: Scales | None) -> Step | None:
-        """Choose how an activation is quantised; None where it stays real.
+        """Choose how an activation is quantised; None where it stays float.
 
-        Symmetric steps hold the same range, so what never goes below zero is left with 7 of 8 bits.
+        Symmetric steps cover the same range, so activations that are never negative are left with 7 of 8 bits.
         """
         if scales is None or not self.is_quantised:
             return None

@@ -1,4 +1,4 @@
-"""Say each TFLite operator in ONNX; one short function for each kind."""
+"""Translate each TFLite operator to ONNX nodes; one short function per operator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TRANSPOSED, _DEPTHWISE = (3, 0, 1, 2), (3, 0, 1, 2)
 
 
 def limit_result(writer: GraphWriter, operator: Operator, name: str) -> str:
-    """Cut off what the operator's ReLU cuts off, as far as the int8 range of the result does not do it."""
+    """Apply the operator's ReLU, unless the int8 range of the result clips the same values."""
     ceiling = _find_ceiling(operator)
     if ceiling is None:
         return name
@@ -30,7 +30,7 @@ def limit_result(writer: GraphWriter, operator: Operator, name: str) -> str:
 
 
 def _find_ceiling(operator: Operator) -> float | None:
-    """Find where the operator's ReLU ends, if it has one."""
+    """Find the upper limit of the operator's ReLU; None without a ReLU."""
     kind = operator.name if operator.name in _CEILINGS else operator.activation
     if kind not in _CEILINGS:
         raise refuse_export(f"{operator.name} with the activation {kind}")
@@ -38,7 +38,7 @@ def _find_ceiling(operator: Operator) -> float | None:
 
 
 def refuse_export(what: str) -> ModelFileError:
-    """Say that an operator has no counterpart here."""
+    """Build the error of an operator that is not supported."""
     return ModelFileError(
         f"Expected operators that the ONNX export knows, got {what}.",
         "Export a file of a network that edgeseg trained; the operators are listed in docs/how-to/jetson-onnx.md.",
@@ -49,7 +49,7 @@ def translate_operator(writer: GraphWriter, operator: Operator, is_output: bool)
     """Write the nodes of one operator.
 
     Args:
-        writer: What takes the nodes.
+        writer: The ONNX graph.
         operator: The operator.
         is_output: Whether its result is the network's.
     """
@@ -58,14 +58,14 @@ def translate_operator(writer: GraphWriter, operator: Operator, is_output: bool)
         raise refuse_export(operator.name)
     source, target = operator.inputs[0], operator.outputs[0]
     if operator.name == "DEQUANTIZE" and source.constant:
-        writer.fold(source, target)
+        writer.fold_constant(source, target)
         return
     result = limit_result(writer, operator, translate(writer, operator))
-    writer.keep(target, result, is_output)
+    writer.set_result(target, result, is_output)
 
 
 def find_pads(target: int, source: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """Find the padding in front and behind, which TFLite only names; the odd pixel stands behind."""
+    """Compute SAME padding in front and behind, which TFLite only names; an odd pixel goes behind."""
     total = max(0, (target - 1) * stride + (kernel - 1) * dilation + 1 - source)
     return total // 2, total - total // 2
 
@@ -104,7 +104,7 @@ def _add_convolution(writer: GraphWriter, operator: Operator, kernel: str, group
 def _convolve_transposed(writer: GraphWriter, operator: Operator) -> str:
     _, weights, image = operator.inputs[:3]
     strides, target = (operator.options.strideH, operator.options.strideW), operator.outputs[0]
-    # What a transposed convolution cuts off is what the plain one in the other direction pads.
+    # a transposed convolution crops what the plain one in the other direction pads
     rows, columns = (
         find_pads(image.shape[axis], target.shape[axis], weights.shape[axis], stride)
         for axis, stride in zip((1, 2), strides, strict=True)
@@ -149,7 +149,7 @@ def _add(writer: GraphWriter, operator: Operator) -> str:
 
 
 def _name_operand(writer: GraphWriter, tensor: Tensor) -> str:
-    """Name a tensor, or add a constant that stands for one number per channel."""
+    """Name a tensor, or add a constant of one value per channel."""
     if not tensor.constant:
         return writer.name_of(tensor)
     return writer.add_constant(writer.read_constant(tensor).reshape(1, -1, 1, 1))
@@ -161,11 +161,11 @@ def _concatenate(writer: GraphWriter, operator: Operator) -> str:
     return writer.add("Concat", *map(writer.name_of, operator.inputs), axis=ONNX_CHANNELS)
 
 
-def _draw_sigmoid(writer: GraphWriter, operator: Operator) -> str:
+def _sigmoid(writer: GraphWriter, operator: Operator) -> str:
     return writer.add("Sigmoid", writer.name_of(operator.inputs[0]))
 
 
-def _draw_softmax(writer: GraphWriter, operator: Operator) -> str:
+def _softmax(writer: GraphWriter, operator: Operator) -> str:
     if operator.options.beta != 1.0:
         raise refuse_export(f"SOFTMAX with beta {operator.options.beta:g}")
     return writer.add("Softmax", writer.name_of(operator.inputs[0]), axis=ONNX_CHANNELS)
@@ -181,12 +181,12 @@ TRANSLATORS: dict[str, Callable[[GraphWriter, Operator], str]] = {
     "CONV_2D": _convolve,
     "DEPTHWISE_CONV_2D": _convolve_depthwise,
     "DEQUANTIZE": _pass,
-    "LOGISTIC": _draw_sigmoid,
+    "LOGISTIC": _sigmoid,
     "MAX_POOL_2D": _pool,
     "QUANTIZE": _pass,
     "RELU": _pass,
     "RELU6": _pass,
     "RESIZE_BILINEAR": _resize,
-    "SOFTMAX": _draw_softmax,
+    "SOFTMAX": _softmax,
     "TRANSPOSE_CONV": _convolve_transposed,
 }

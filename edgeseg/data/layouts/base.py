@@ -1,4 +1,4 @@
-"""What every layout gives: cases, classes and what is wrong; and how images find their masks."""
+"""The interface of a layout, and the pairing of images with masks by name that layouts share."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from edgeseg.data.reading import Case
 from edgeseg.frame.images import list_images
 
 T = TypeVar("T")
+# The class of a folder masks/, which names none.
+UNNAMED_CLASS = "target"
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a layout found in a folder; a case with a defect that shows in the listing is left out of `cases`."""
+    """The cases and classes of a folder; a case with a defect in the listing is left out of `cases`."""
 
     cases: tuple[Case, ...]
     classes: tuple[str, ...]
@@ -26,54 +28,54 @@ class Found:
 
 
 class Layout(Protocol):
-    """One way labelled images lie on disk."""
+    """One way to store labelled images on disk."""
 
     name: str
     expects: str
-    """What the layout looks for, for the sentence that lists the layouts."""
+    """The expected files, for the message that lists the layouts."""
 
     def fits(self, root: Path) -> bool:
-        """Tell from the names alone whether a folder looks like this layout."""
+        """Say from the names alone whether a folder has this layout."""
 
     def find(self, root: Path) -> Found:
         """Find the cases of a folder."""
 
 
 @dataclass(frozen=True)
-class Named:
-    """The files of one folder by name, and the names that stand for several of them."""
+class NamedFiles:
+    """The files of one folder by name without ending, and names that several files share."""
 
     files: dict[str, Path]
     defects: tuple[DefectError, ...]
 
 
-def index_by_stem(folder: Path, files: Iterable[Path]) -> Named:
-    """Index files by their names without ending."""
+def index_by_stem(folder: Path, files: Iterable[Path]) -> NamedFiles:
+    """Index files by their names without ending (stems)."""
     named: dict[str, Path] = {}
     repeated = []
     for path in files:
         if path.stem in named:
             repeated.append(path.stem)
         named.setdefault(path.stem, path)
-    return Named(named, (repeated_names(folder, repeated),) if repeated else ())
+    return NamedFiles(named, (repeated_names(folder, repeated),) if repeated else ())
 
 
 def compare_names(images: Collection[str], masks: Collection[str], folder: Path) -> tuple[DefectError, ...]:
-    """Tell which images have no mask in a folder, and which of its masks have no image."""
+    """Find images without a mask in a folder, and masks without an image."""
     missing, orphans = sorted(set(images) - set(masks)), sorted(set(masks) - set(images))
     defects = [missing_masks(folder, missing)] if missing else []
     return (*defects, missing_images(folder, orphans)) if orphans else tuple(defects)
 
 
 def collect_cases(cases: Iterable[Case], complete: Callable[[Case], Case]) -> tuple[list[Case], list[DefectError]]:
-    """Complete cases with what their files say, and collect what cannot be read."""
+    """Complete cases from their files, and collect the defects of unreadable ones."""
     tried = [or_defect(complete, case) for case in cases]
     done = [result for result in tried if not isinstance(result, DefectError)]
     return done, [result for result in tried if isinstance(result, DefectError)]
 
 
 def or_defect(act: Callable[[Case], T], case: Case) -> T | DefectError:
-    """Do something with a case, or give what is wrong with it."""
+    """Call a function on a case, and return its DataError as a defect."""
     try:
         return act(case)
     except DataError as error:
@@ -85,11 +87,12 @@ def mask_folders(root: Path) -> list[Path]:
     return [p for p in sorted(root.iterdir()) if p.is_dir() and (p.name == "masks" or p.name.startswith("masks_"))]
 
 
-def _refuse_alike(root: Path, folders: Sequence[Path]) -> None:
+def _refuse_same_class(root: Path, folders: Sequence[Path]) -> None:
     """Refuse two folders of masks for one class, which differ in case alone or are masks/ and masks_target/."""
     first: dict[str, Path] = {}
     for folder in folders:
         name = class_name(folder)
+        # file systems of macOS and Windows would merge names that differ in case or Unicode form
         other = first.setdefault(unicodedata.normalize("NFC", name).casefold(), folder)
         if other != folder or not name.strip():
             raise DataError(
@@ -100,12 +103,12 @@ def _refuse_alike(root: Path, folders: Sequence[Path]) -> None:
             )
 
 
-def pair_files(root: Path, images: Named) -> Found:
+def pair_files(root: Path, images: NamedFiles) -> Found:
     """Pair images with the files of the same names in masks/ and masks_CLASS/."""
     folders = mask_folders(root)
     if not folders:
         raise DataError(f"Expected a folder masks/ in {root}, got none.", "Several classes: masks_CLASS/ for each.")
-    _refuse_alike(root, folders)
+    _refuse_same_class(root, folders)
     masks = [index_by_stem(folder, list_images(folder)) for folder in folders]
     defects = list(images.defects)
     for folder, named in zip(folders, masks, strict=True):
@@ -119,7 +122,7 @@ def pair_files(root: Path, images: Named) -> Found:
 
 
 def list_folder(root: Path, name: str) -> list[Path]:
-    """List the images of a folder that must be there and hold some."""
+    """List the images of a folder, which must exist and not be empty."""
     folder = root / name
     if not folder.is_dir():
         raise DataError(f"Expected a folder {name}/ in {root}, got none.", "Name another folder or another layout.")
@@ -129,14 +132,11 @@ def list_folder(root: Path, name: str) -> list[Path]:
     return images
 
 
-UNNAMED_CLASS = "target"
-
-
 def class_name(folder: Path) -> str:
-    """Name the class that a folder of masks is for."""
+    """Return the class of a folder of masks."""
     return folder.name.removeprefix("masks_") if folder.name != "masks" else UNNAMED_CLASS
 
 
 def class_folder(name: str) -> str:
-    """Name the folder of masks for a class."""
+    """Return the folder of masks for a class."""
     return f"masks_{name}" if name != UNNAMED_CLASS else "masks"

@@ -45,7 +45,7 @@ class DicomLayout:
 
 
 def read_dicom_pair(case: Case, colour: bool) -> Reading:
-    """Read a DICOM image and one mask file for each class, cropped to the header's region as a stream is."""
+    """Read a DICOM image and one mask file for each class, cropped to the header's ultrasound region like a stream."""
     frame = to_channels(_read_pixels(case.image), colour, str(case.image))
     masks = tuple(read_mask(path, frame) for path in case.masks)
     return crop(frame, case.region), tuple(crop(mask, case.region) for mask in masks)
@@ -56,7 +56,7 @@ def _list_files(root: Path) -> list[Path]:
 
 
 def _read_case_header(case: Case) -> Case:
-    """Take the pixel size and the region of the picture from the header, as a stream of such a file does."""
+    """Take pixel size and ultrasound region from the header, as a stream of such a file does."""
     header = read_header(case.image, (*SIZE_TAGS, *SPACING_TAGS))
     _refuse_cine(case.image, check_announced(header, case.image))
     with silent_dicom(case.image):

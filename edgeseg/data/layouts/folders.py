@@ -1,4 +1,4 @@
-"""Images and masks of the same names in folders: the layout that `data import` and `data synth` write."""
+"""General layouts: folders of images and masks of the same names, label maps, and NumPy arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgeseg.data.defects import DefectError, missing_modalities, stray_labels
 from edgeseg.data.layouts.base import (
     UNNAMED_CLASS,
     Found,
-    Named,
+    NamedFiles,
     collect_cases,
     compare_names,
     index_by_stem,
@@ -37,12 +37,22 @@ from edgeseg.data.reading import (
     split_labels,
     to_channels,
 )
-from edgeseg.frame.images import for_data, list_images, read_image, to_frame
+from edgeseg.frame.images import as_data_error, list_images, read_image, to_frame
 
 FIRST = "images"
-COLOURS = 3
-_DAMAGES = (ValueError, EOFError, OSError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError)
-"""What NumPy raises on a header that is none; it reads it as a Python literal."""
+# Three modalities fill the channels of a colour frame.
+MODALITIES = 3
+# What NumPy raises on a damaged header, which it parses as a Python literal.
+_HEADER_ERRORS = (
+    ValueError,
+    EOFError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    RecursionError,
+    MemoryError,
+    tokenize.TokenError,
+)
 _SAVE_AGAIN = "Save the array again with numpy.save."
 
 
@@ -63,9 +73,9 @@ class PlainLayout:
         return join_modalities(root, images, further) if further else pair_files(root, images)
 
 
-def join_modalities(root: Path, images: Named, further: list[Path]) -> Found:
-    """Make one colour image of the images of the same name in three folders."""
-    if len(further) + 1 != COLOURS:
+def join_modalities(root: Path, images: NamedFiles, further: list[Path]) -> Found:
+    """Join the images of the same name in three folders into one colour image."""
+    if len(further) + 1 != MODALITIES:
         raise DataError(
             f"Expected one folder of images or three in {root}, got {len(further) + 1}: {FIRST}, "
             f"{', '.join(path.name for path in further)}.",
@@ -85,7 +95,7 @@ def join_modalities(root: Path, images: Named, further: list[Path]) -> Found:
     return Found(cases, found.classes, (*found.defects, *_list_gaps([images, *named], [root / FIRST, *further])))
 
 
-def _list_gaps(named: list[Named], folders: list[Path]) -> list[DefectError]:
+def _list_gaps(named: list[NamedFiles], folders: list[Path]) -> list[DefectError]:
     stems = set().union(*(one.files for one in named))
     gaps = [(folder, sorted(stems - set(one.files))) for folder, one in zip(folders, named, strict=True)]
     own = [defect for one in named[1:] for defect in one.defects]
@@ -103,7 +113,7 @@ class LabelMapLayout:
         return all((root / name).is_dir() and list_images(root / name) for name in ("images", "labels"))
 
     def find(self, root: Path) -> Found:
-        """Pair images with label maps; all of these are read once, to know how many classes there are."""
+        """Pair images with label maps; all maps are read once to count the classes."""
         folder = root / "labels"
         images = index_by_stem(root / "images", list_folder(root, "images"))
         labels = index_by_stem(folder, list_folder(root, "labels"))
@@ -127,7 +137,7 @@ def read_label_map(case: Case, colour: bool, classes: int) -> Reading:
 
 
 def number_classes(count: int) -> tuple[str, ...]:
-    """Name classes that have only numbers, so that they sort as they count."""
+    """Name classes that have only numbers, with leading zeros so that they sort in order."""
     return tuple(f"class_{number:0{len(str(count))}d}" for number in range(1, count + 1))
 
 
@@ -137,7 +147,7 @@ def _note_values(case: Case, values: set[int]) -> Case:
 
 
 def _check_values(values: set[int], folder: Path) -> tuple[DefectError, ...]:
-    """Refuse gaps, and more classes than a label map of 8 bits can hold later."""
+    """Refuse gaps, and more classes than a label map of 8 bits can hold."""
     expected = set(range(1, max(values, default=0) + 1))
     fits = bool(expected) and expected <= values and len(expected) <= CLASSES
     return (
@@ -169,6 +179,7 @@ class ArraysLayout:
 def read_slice(case: Case, colour: bool, number: int) -> Reading:
     """Read one image of an array, and its masks; three channels are taken as RGB."""
     source = f"{case.image}, image {number}"
+    # opened for every image: a memory map costs little, and no file stays open between them
     frame = to_channels(to_frame(_open(case.image)[number], source), colour, source)
     masks = np.atleast_3d(_open(case.masks[0])[number])
     where = f"{case.masks[0]}, mask {number}"
@@ -190,34 +201,34 @@ def _find_part(root: Path, part: str, given: str) -> Found:
 
 
 def _open(path: Path) -> NDArray[Any]:
-    """Map an array into memory, so that one image is read without the others."""
+    """Memory-map an array, so that one image is read without the others."""
     dtype, shape, fortran, start = _read_array_header(path)
     if len(shape) not in (3, 4):
         raise DataError(f"Expected an array (n, height, width[, channels]) in {path}, got {shape}.", _SAVE_AGAIN)
-    for_data(check_pixels, path, shape[2], shape[1])
+    as_data_error(check_pixels, path, shape[2], shape[1])
     if not (0 < shape[0] <= CASES and 0 < math.prod(shape[3:]) <= CLASSES):
         raise DataError(
             f"Expected 1 to {CASES} images of at most {CLASSES} channels in {path}, got the shape {shape}.", _SAVE_AGAIN
         )
-    held = path.stat().st_size - start
-    if held < math.prod(shape) * dtype.itemsize:
-        raise DataError(f"Expected the whole array {dtype} {shape} in {path}, got {held} bytes.", _SAVE_AGAIN)
+    found = path.stat().st_size - start
+    if found < math.prod(shape) * dtype.itemsize:
+        raise DataError(f"Expected the whole array {dtype} {shape} in {path}, got {found} bytes.", _SAVE_AGAIN)
     order: Literal["F", "C"] = "F" if fortran else "C"
     return np.memmap(path, dtype=dtype, mode="r", offset=start, shape=shape, order=order)
 
 
 def _read_array_header(path: Path) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
-    """Read type, shape, whether the first side varies fastest, and where the numbers begin; nothing is allocated."""
+    """Read type, shape, Fortran order and data offset from an .npy header; nothing is allocated."""
     if not os.path.lexists(path):
         raise DataError(f"Expected an array at {path}, got none.", "Save the masks beside the images.")
-    for_data(check_regular, path, MAPPED_BYTES)
+    as_data_error(check_regular, path, MAPPED_BYTES)
     try:
         with path.open("rb") as file:
             major, _ = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
             shape, fortran, dtype = read(file)
             start = file.tell()
-    except _DAMAGES as error:
+    except _HEADER_ERRORS as error:
         raise DataError(f"Expected an array of numbers, got the unreadable file {path}.", _SAVE_AGAIN) from error
     if dtype.kind not in "buif":
         raise DataError(f"Expected an array of numbers, got {dtype} in {path}.", _SAVE_AGAIN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from edgeseg.streaming.latency import LatencyRecorder
 from edgeseg.streaming.sources.base import Frame, LatestSlot, Notice
 
 CLOSE_SECONDS = 10.0
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -237,4 +238,4 @@ class LatestResultSink(Sink):
             self._writing = False
             self._drop_waiting()
         if not self._writer.wants_end:
-            print(f"edgeseg: {self._writer.name} ended, the stream goes on: {error.message}", file=sys.stderr)
+            _LOG.warning("%s ended, the stream goes on: %s", self._writer.name, error.message)

@@ -24,14 +24,14 @@ CLOSING_KEYS = (27, ord("q"))
 class Window(Sink):
     """Shows the stream in a window; closing it, Escape or q ends the stream."""
 
-    def __init__(self, info: StreamInfo, classes: Sequence[ClassSpec], hold: bool = True) -> None:
+    def __init__(self, info: StreamInfo, classes: Sequence[ClassSpec], track_mask: bool = True) -> None:
         """Prepare the window; it opens with the first picture.
 
         Raises:
             OutputError: This OpenCV or this session cannot open a window.
         """
         check_windows()
-        self._title, self._classes, self._hold = f"{info.model} - edgeseg", tuple(classes), hold
+        self._title, self._classes, self._track_mask = f"{info.model} - edgeseg", tuple(classes), track_mask
         self._open = False
         self._closed = threading.Event()
         self._tracker = MaskTracker(self._show)
@@ -42,7 +42,7 @@ class Window(Sink):
 
     def on_frame(self, frame: Frame) -> None:
         """Pass a frame to the tracker's thread."""
-        if self._hold:
+        if self._track_mask:
             self._tracker.on_frame(frame)
 
     @property

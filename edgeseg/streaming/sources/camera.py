@@ -11,6 +11,7 @@ import cv2
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
+from edgeseg.core.process import quiet_native_output
 from edgeseg.streaming.sources.base import STALL_S, Source, retrieve_frame
 from edgeseg.streaming.sources.options import Size, read_options, show_source, split_address, split_url
 
@@ -69,7 +70,8 @@ def _open_device(name: str) -> cv2.VideoCapture:
     if not name.isprintable():  # OpenCV crashes on a name that is no UTF-8
         raise SourceError(f"Expected a camera's file, got {name}.", "List cameras with: ls /dev/video*.")
     backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
-    capture = cv2.VideoCapture(int(name) if name.isdigit() else name, backend)
+    with quiet_native_output():
+        capture = cv2.VideoCapture(int(name) if name.isdigit() else name, backend)
     if not capture.isOpened():
         raise SourceError(
             f"Expected a camera at {name}, got none that opens.",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeseg.core.errors import SourceError, UnknownNameError
-from edgeseg.streaming.grabber import DEFAULT_CAPTURE_OPTIONS, CaptureOptions, LiveSourceError
+from edgeseg.streaming.options import DEFAULT_CAPTURE_OPTIONS, CaptureOptions, LiveSourceError
 from edgeseg.streaming.sources.base import Source
 from edgeseg.streaming.sources.browser import BrowserSource
 from edgeseg.streaming.sources.camera import CameraSource, RtspSource

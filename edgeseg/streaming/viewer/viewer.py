@@ -75,7 +75,7 @@ class WebViewer(Sink):
         info: StreamInfo,
         classes: Sequence[ClassSpec],
         port: int = 8765,
-        hold: bool = True,
+        track_mask: bool = True,
         access: Access = THIS_MACHINE,
         recording: LatestResultSink | None = None,
     ) -> None:
@@ -85,7 +85,7 @@ class WebViewer(Sink):
             info: The stream.
             classes: Names and colours, in the order of the labels.
             port: The port; 0 takes any free one.
-            hold: Whether to show the newest frame with the mask warped onto it, or the frame that was segmented.
+            track_mask: Whether to show the newest frame with the mask warped onto it, or the frame that was segmented.
             access: Where to serve, and the access control.
             recording: The recording that the page's button switches on and off.
 
@@ -94,7 +94,8 @@ class WebViewer(Sink):
         """
         self._context = ViewerContext(info, tuple(classes), recording)
         self._server = open_server(port, partial(ViewerHandler, self._context), "edgeseg-viewer", access)
-        self._tracker = MaskTracker(self._context.live_state.show, self._context.viewers.has_any) if hold else None
+        watching = self._context.viewers.has_any
+        self._tracker = MaskTracker(self._context.live_state.show, watching) if track_mask else None
         self._closed = False
         self.url = access.write_url(self._server.server_port)
 

@@ -1,0 +1,402 @@
+"""The functions of the front door: what `import edgeseg` offers beside the types that they take and return.
+
+Everything that belongs to the workstation is imported inside the functions, so that the device needs none of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeseg.backends.select import AUTO
+from edgeseg.core.errors import OutputError
+from edgeseg.core.files import refuse_existing, staged_folder
+from edgeseg.core.install import need_extra
+from edgeseg.core.modelfile import find_model, read_model
+from edgeseg.core.progress import progress_bar
+from edgeseg.inference.masks import DEFAULT_MASK_OPTIONS, MaskOptions
+from edgeseg.inference.segmenter import Segmenter
+from edgeseg.inference.supervision import SupervisedSegmenter
+from edgeseg.streaming.live import StreamPipeline, open_stream
+from edgeseg.streaming.loop import StreamReport, make_report
+from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS, DEFAULT_STREAM_OPTIONS, SinkOptions, StreamOptions
+from edgeseg.streaming.sinks.base import Result
+from edgeseg.streaming.viewer import WebViewer
+
+if TYPE_CHECKING:
+    from edgeseg.bench.measure import BenchResult
+    from edgeseg.compression.compress import CompressReport
+    from edgeseg.compression.recipe import Recipe
+    from edgeseg.data.check import CheckReport
+    from edgeseg.doctor.checks import Check
+    from edgeseg.evaluation.score import Evaluation
+    from edgeseg.training.options import TrainOptions
+    from edgeseg.training.run import RunRecord
+
+StrPath = str | os.PathLike[str]
+DEFAULT_RECIPES = ("float16", "int8-ptq", "int8-qat")
+_LOG = logging.getLogger(__name__)
+
+
+def load(
+    model: StrPath, *, backend: str = AUTO, threads: int = 1, masks: MaskOptions = DEFAULT_MASK_OPTIONS
+) -> Segmenter:
+    """Load a model file, to be called with frames: `edgeseg.load("int8.tflite")(frame)`.
+
+    Args:
+        model: A .tflite or .onnx file, or a folder that `train` or `compress` wrote.
+        backend: "auto" for the best one here, or cpu, gpu, edgetpu, onnx, with a variant behind a colon.
+        threads: CPU threads the model may use.
+        masks: What is done to the masks beyond what the model's card says.
+
+    Raises:
+        ModelFileError: The file is missing, damaged or was not written by edgeseg.
+        BackendError: It cannot be run here, or its golden pairs give other masks here.
+    """
+    segmenter = Segmenter(read_model(find_model(Path(model))), backend, threads, masks=masks)
+    _warn_of_fallback(segmenter)
+    return segmenter
+
+
+def _warn_of_fallback(segmenter: Segmenter) -> None:
+    selection = segmenter.selection
+    if selection.fallback_reason is not None:
+        _LOG.warning("runs on %s, since: %s", selection.backend.name, selection.fallback_reason)
+
+
+class Stream:
+    """The results of a running stream; leaving the loop by break, return or exception closes everything.
+
+    The camera runs from the start, and the next result is always that of the newest frame. Python closes the stream
+    with the loop as long as nothing else refers to the iterator; a `with` statement closes it in any case.
+    """
+
+    def __init__(self, live: StreamPipeline) -> None:
+        self._live = live
+        self.classes = live.segmenter.card.output.classes
+        self.mm_per_px = live.mm_per_px
+        """The size of a pixel, where the source or the options say it."""
+        self.url = next((sink.url for sink in live.sinks if isinstance(sink, WebViewer)), None)
+        """Where the live page is, if there is one."""
+        live.__enter__()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Result]:
+        try:
+            for result in self._live:
+                measured = dataclasses.replace(result.segmentation, mm_per_px=self.mm_per_px)
+                yield dataclasses.replace(result, segmentation=measured)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the capture and close source and sinks; may be called twice."""
+        self._live.__exit__(None, None, None)
+
+    def report(self) -> StreamReport:
+        """Summarise the stream so far: times, misses, backend and sinks."""
+        return make_report(self._live)
+
+
+def stream(
+    model: StrPath,
+    source: str = "0",
+    *,
+    backend: str = AUTO,
+    threads: int = 1,
+    options: StreamOptions = DEFAULT_STREAM_OPTIONS,
+    masks: MaskOptions = DEFAULT_MASK_OPTIONS,
+    sinks: SinkOptions = DEFAULT_SINK_OPTIONS,
+) -> Stream:
+    """Segment a live or recorded source, always the newest frame.
+
+    Args:
+        model: As in `load`.
+        source: As `edgeseg stream --source` takes it: phantom://, a camera's index, a file, a folder.
+        backend: As in `load`.
+        threads: As in `load`.
+        options: When to stop, and what counts as too late.
+        masks: Holes filled, frames smoothed.
+        sinks: A page, a window, a recording beside the loop.
+
+    Returns:
+        An iterable of results, each with its frame, its segmentation and its age; `report()` gives the figures.
+
+    Raises:
+        EdgesegError: The model, the source or a sink cannot be opened.
+    """
+    segmenter = SupervisedSegmenter(read_model(find_model(Path(model))), backend, threads, masks=masks)
+    _warn_of_fallback(segmenter)
+    return Stream(open_stream(segmenter, source, options, sinks))
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished training; takes the place of its folder wherever a path is expected."""
+
+    folder: Path
+    record: RunRecord
+    """The options, the best epoch, the validation Dice and the evaluation on the test cases."""
+
+    def __fspath__(self) -> str:
+        """Give the run folder."""
+        return str(self.folder)
+
+
+def train(
+    data: StrPath,
+    out: StrPath,
+    *,
+    options: TrainOptions | None = None,
+    init: StrPath | None = None,
+    layout: str | None = None,
+    group_pattern: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    **changes: Any,
+) -> TrainResult:
+    """Train a compact U-Net on a folder of labelled images.
+
+    Args:
+        data: Labelled images in any known layout.
+        out: The run folder to make; it appears when the training is finished.
+        options: How to train; None takes the defaults.
+        init: A finished run whose encoder the new one starts from.
+        layout: How the files lie; None finds out.
+        group_pattern: Names the group of an image, as in `check_data`.
+        resume: Continue an interrupted training, with the options it was begun with.
+        overwrite: Replace a run that stands at `out`; it stays until the new one is whole.
+        changes: Any field of TrainOptions by its name, such as model="nano" or epochs=30.
+
+    Raises:
+        MissingExtraError: The packages of the extra `train` are not installed.
+        DataError: The images cannot be used.
+        ValueError, TypeError: An option has no such value, or there is no such option.
+    """
+    need_extra("train")
+    from edgeseg.training.options import TrainOptions
+    from edgeseg.training.resume import INTERRUPTED_TRAINING, find_partial
+    from edgeseg.training.trainer import plain_split, resume_run, train_run
+
+    chosen = dataclasses.replace(options or TrainOptions(), **changes)
+    source, folder, start = Path(data), Path(out), Path(init) if init else None
+    _keep_inputs(folder, source, start)
+    if resume and find_partial(folder, INTERRUPTED_TRAINING).expect(INTERRUPTED_TRAINING):
+        return TrainResult(folder, resume_run(source, folder, overwrite, start))
+    if resume:
+        refuse_existing(folder, overwrite, go_on=True)
+    split = plain_split(chosen.seed, layout, group_pattern)
+    return TrainResult(folder, train_run(source, folder, chosen, overwrite or resume, split, start))
+
+
+@dataclass(frozen=True)
+class CompressResult:
+    """Compressed files and how they compare; takes the place of its folder wherever a path is expected."""
+
+    folder: Path
+    report: CompressReport
+
+    @property
+    def chosen(self) -> Path:
+        """Give the file to deploy."""
+        return self.folder / next(one.file for one in self.report.variants if one.name == self.report.chosen)
+
+    @property
+    def held(self) -> bool:
+        """Say whether the chosen file keeps the gate; where it does not, `report.advice` says what to do."""
+        return bool(self.report.gate["held"])
+
+    def __fspath__(self) -> str:
+        """Give the folder, which stands for its chosen file."""
+        return str(self.folder)
+
+
+def compress(
+    run: StrPath,
+    out: StrPath,
+    *,
+    recipes: Sequence[str | Recipe] | None = None,
+    device: str | None = None,
+    max_drop: float = 0.01,
+    budget_ms: float | None = None,
+    teacher: StrPath | None = None,
+    rename: Mapping[str, str] | None = None,
+    threads: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> CompressResult:
+    """Compress a run by one or several recipes, and measure what it cost.
+
+    Args:
+        run: A finished run, as `train` returns it, or its folder.
+        out: The folder to make, with the files and report.html.
+        recipes: What to compare, by name, file or as a Recipe; None takes the board's, else the usual three.
+        device: A board's name: its recipes and budget are taken, and only files that it runs.
+        max_drop: Dice that may be lost on validation cases, at the bad end of the interval.
+        budget_ms: Time one inference may take on this machine (p99).
+        teacher: A finished run whose masks are followed where a recipe trains.
+        rename: Classes of the run that go by another name in the teacher.
+        threads: CPU threads for the timing.
+        resume: Continue an interrupted compression.
+        overwrite: Replace what stands at `out`.
+
+    Raises:
+        MissingExtraError: The packages of the extra `train` are not installed.
+        RunError, RecipeError: There is no finished run, or its network cannot give what a recipe asks for.
+    """
+    need_extra("train")
+    from edgeseg.compression.compress import compress_run, open_folder
+    from edgeseg.compression.gate import Gate
+    from edgeseg.compression.recipe import load_recipe
+    from edgeseg.machine.boards import load_board, name_board
+    from edgeseg.report.compression import write_compression_report
+
+    source, folder, followed = Path(run), Path(out), Path(teacher) if teacher else None
+    _keep_inputs(folder, source, followed)
+    gate, wanted = Gate(max_drop, budget_ms), recipes or DEFAULT_RECIPES
+    if device is not None:
+        use = load_board(device).recommended
+        budget_ms = use.budget_ms if budget_ms is None else budget_ms
+        gate, wanted = Gate(max_drop, budget_ms, use.backends, name_board(device)), recipes or use.recipes
+    chosen = [load_recipe(one) if isinstance(one, str) else one for one in wanted]
+    if followed is not None and not any(recipe.trains for recipe in chosen):
+        raise ValueError("expected a recipe that trains (int8-qat) beside a teacher, got none")
+    with open_folder(folder, overwrite, resume) as growing:
+        outcome = compress_run(source, growing, chosen, gate, threads, followed, rename)
+        write_compression_report(growing, source, outcome)
+    return CompressResult(folder, outcome.report)
+
+
+def evaluate(
+    model: StrPath | Segmenter,
+    data: StrPath,
+    *,
+    split: str | None = None,
+    layout: str | None = None,
+    group_pattern: str | None = None,
+    rename: Mapping[str, str] | None = None,
+    backend: str = AUTO,
+    threads: int = 1,
+) -> Evaluation:
+    """Judge a model on labelled images: Dice and more, each with a bootstrap interval over groups.
+
+    Args:
+        model: A loaded model, a model file, or a folder that `train` or `compress` wrote.
+        data: Labelled images in any known layout.
+        split: train, val, test or all; None takes test on the model's own data, else all.
+        layout: How the files lie; None finds out.
+        group_pattern: Names the group of an image, as in `check_data`.
+        rename: Classes of the model that go by another name in the data.
+        backend: As in `load`, for a model that is not loaded yet.
+        threads: The same.
+    """
+    from edgeseg.data.dataset import read_cases
+    from edgeseg.evaluation.score import pick_cases, score_cases, summarise_cases
+
+    segmenter = model if isinstance(model, Segmenter) else load(model, backend=backend, threads=threads)
+    card = segmenter.card
+    picked = pick_cases(card, Path(data), split, layout, group_pattern, renamed=rename)
+    with progress_bar("Judging", len(picked.cases)) as advance:
+        scored = score_cases(segmenter, read_cases(picked.cases, card.input.in_colour), advance)
+    return summarise_cases(scored, card.output.classes)
+
+
+def benchmark(*models: StrPath, backend: str = AUTO, threads: int = 1, runs: int = 200) -> list[BenchResult]:
+    """Time model files in turn, from a camera-sized frame to its mask, stage by stage.
+
+    Args:
+        models: Model files, or folders that `train` or `compress` wrote.
+        backend: As in `load`.
+        threads: As in `load`.
+        runs: Frames each model is timed on.
+
+    Returns:
+        A result for each model, in their order.
+    """
+    from edgeseg.bench.measure import bench_models, count_blocks, load_models
+
+    loaded = load_models([find_model(Path(model)) for model in models], backend, [threads])
+    with progress_bar("Timing", count_blocks(runs)) as advance:
+        return bench_models(loaded, runs, advance)
+
+
+def check_data(data: StrPath, *, layout: str | None = None, group_pattern: str | None = None) -> CheckReport:
+    """Look for defects in labelled images, and for near-duplicates that training and test would share.
+
+    Args:
+        data: Labelled images.
+        layout: How the files lie; None finds out.
+        group_pattern: A regular expression whose first group, found in an image's name, is the image's group.
+    """
+    from edgeseg.data.check import check_survey
+    from edgeseg.data.dataset import survey_dataset
+
+    survey = survey_dataset(Path(data), layout, group_pattern)
+    with progress_bar("Reading images", len(survey.dataset.cases)) as advance:
+        return check_survey(survey, advance)
+
+
+def write_phantoms(
+    out: StrPath,
+    *,
+    cases: int = 200,
+    seed: int = 0,
+    size: int = 256,
+    clips: int = 2,
+    clip_frames: int = 60,
+    vessels: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Simulate ultrasound images, clips and their exact masks; gives the folder, which `train` takes.
+
+    Args:
+        out: The data folder to make.
+        cases: Still images.
+        seed: The same seed makes the same images.
+        size: Height and width in pixels.
+        clips: Moving clips.
+        clip_frames: Frames of each clip.
+        vessels: Also write masks of the vessels, as a class.
+        overwrite: Replace what stands at `out`.
+    """
+    from edgeseg.phantom.synthesis import SynthOptions, write_phantom_set
+
+    options = SynthOptions(cases, seed, (size, size), clips, clip_frames, vessels)
+    folder = Path(out)
+    with staged_folder(folder, overwrite) as growing, progress_bar("Rendering phantoms", cases + clips) as advance:
+        write_phantom_set(growing, options, lambda _: advance(""))
+    return folder
+
+
+def check_machine(device: str | None = None) -> list[Check]:
+    """Check what decides how well models run on this machine: packages, processor, accelerators, cameras, heat.
+
+    Args:
+        device: A board's name, to compare the machine with its profile.
+    """
+    from edgeseg.doctor.run import run_checks
+    from edgeseg.machine.boards import load_board
+    from edgeseg.machine.host import Machine
+
+    return run_checks(Machine(), load_board(device) if device else None)
+
+
+def _keep_inputs(out: Path, *inputs: Path | None) -> None:
+    """Refuse to write onto what is read, or onto a folder that holds it."""
+    place = Path(os.path.realpath(out))
+    for path in filter(None, inputs):
+        source = Path(os.path.realpath(path))
+        if place in (source, *source.parents):
+            raise OutputError(
+                f"Expected another folder to write than {path}, which is read, got {out}.", "Name another folder."
+            )

@@ -1,0 +1,158 @@
+"""The journal of a study: a text file that only grows, with a JSON object in each line, and the locks around it.
+
+{"version": 1, "kind": "networks", "plan": {...}, "source": "..."}      what the study searches, and on what
+{"trial": 0, "choice": {...}}                                           trial 0 begins
+{"trial": 0, "seconds": 61.2, "score": {...}, "sentence": ""}           trial 0 is finished
+{"trial": 1, "seconds": 0.3, "score": null, "sentence": "..."}          trial 1 has failed
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from edgeseg.core.errors import RunError
+from edgeseg.core.files import append_whole, explained_writes
+from edgeseg.core.limits import TABLE_BYTES, read_regular
+from edgeseg.core.schema import from_plain, parse_json, to_plain
+
+VERSION = 1
+_OPTUNA_KEY = "op_code"
+"""Stands in each line of Optuna's own journals, which edgeseg kept before it had this one."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What makes two studies the same one, so that a study can be continued and shared between processes."""
+
+    kind: str
+    plan: dict[str, Any]
+    source: str
+    """Fingerprint of the data or the run that the trials use."""
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A trial begins."""
+
+    trial: int
+    choice: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A trial has ended, with a score or with the reason why it has none."""
+
+    trial: int
+    seconds: float
+    score: dict[str, Any] | None = None
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The content of a journal; the position of a beginning is its trial's number."""
+
+    header: Header | None
+    begun: tuple[Beginning, ...] = ()
+    ended: tuple[Ending, ...] = ()
+
+
+@dataclass(frozen=True)
+class Journal:
+    """One journal file; the caller holds the study's lock."""
+
+    path: Path
+
+    def repair(self) -> None:
+        """Cut off the half line that a process leaves when it is killed while it writes."""
+        text = self._read_bytes()
+        if text and not text.endswith(b"\n"):
+            os.truncate(self.path, text.rfind(b"\n") + 1)
+
+    def append(self, entry: Header | Beginning | Ending) -> None:
+        """Write one line to the disk, whole or not at all."""
+        line = json.dumps(to_plain(entry), allow_nan=False) + "\n"
+        with explained_writes(self.path), self.path.open("ab", buffering=0) as file:
+            append_whole(file.fileno(), line.encode("utf-8"))
+            os.fsync(file.fileno())  # a trial takes minutes or hours: its result must survive a power cut
+
+    def read(self) -> Entries:
+        """Read and check all lines."""
+        with readable_journal(self.path):
+            # the whole file each time: a study has hundreds of lines at most, and other processes add to it
+            tables = [parse_json(line) for line in self._read_bytes().decode("utf-8").splitlines()]
+            if not tables:
+                return Entries(None)
+            _refuse_optuna(self.path, tables[0])
+            header = from_plain(Header, tables[0])
+            if header.version != VERSION:
+                raise ValueError(f"version {header.version}")
+            begun = tuple(from_plain(Beginning, table) for table in tables[1:] if "choice" in table)
+            ended = tuple(from_plain(Ending, table) for table in tables[1:] if "choice" not in table)
+            _check_numbers([entry.trial for entry in begun], [entry.trial for entry in ended])
+        return Entries(header, begun, ended)
+
+    def _read_bytes(self) -> bytes:
+        return read_regular(self.path, TABLE_BYTES) if self.path.exists() else b""
+
+
+@contextmanager
+def readable_journal(path: Path) -> Iterator[None]:
+    """Turn the errors of a damaged journal into one sentence."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise RunError(
+            f"Expected the journal of a search in {path}, got a file with lines that are none: "
+            f"{type(error).__name__}: {str(error).partition(chr(10))[0][:80]}.",
+            "Put back the file as it was, or begin a new search with another --out.",
+        ) from error
+
+
+def _refuse_optuna(path: Path, first: Any) -> None:
+    if isinstance(first, dict) and _OPTUNA_KEY in first:
+        raise RunError(
+            f"Expected a search of this version of edgeseg, got one of an earlier version in {path.parent}.",
+            "Continue it with the version that began it, or begin a new search with another --out.",
+        )
+
+
+def _check_numbers(begun: list[int], ended: list[int]) -> None:
+    if begun != list(range(len(begun))):
+        raise ValueError("trials that are not numbered from 0 on")
+    if len(set(ended)) < len(ended) or not set(ended) <= set(begun):
+        raise ValueError("a trial that ends twice or never began")
+
+
+@contextmanager
+def hold_lock(path: Path) -> Iterator[None]:
+    """Wait for the lock on a file and hold it within the block; the kernel frees it however the process ends."""
+    with _open_lock(path) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def is_held(path: Path) -> bool:
+    """Say whether a process holds the lock on a file."""
+    if not path.exists():
+        return False
+    with _open_lock(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _open_lock(path: Path) -> IO[bytes]:
+    # O_NONBLOCK: to open a FIFO that somebody put in the lock's place would block for ever
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    return os.fdopen(handle, "r+b", buffering=0)

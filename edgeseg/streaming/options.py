@@ -1,0 +1,195 @@
+"""What a user can choose of a stream: how frames are taken, when it ends, and where results go.
+
+Light to import: the command line is built from these fields.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeseg.core.errors import UnknownNameError
+from edgeseg.core.options import check_options, option
+from edgeseg.core.spec import Region, read_region
+
+if TYPE_CHECKING:
+    from edgeseg.streaming.sinks.base import StreamInfo
+    from edgeseg.streaming.sources.base import Source
+
+AUTO = "auto"
+VIEWS = ("web", "window", "none")
+RECORD_FORMATS = ("png", "video")
+LOCAL = "127.0.0.1"
+LARGEST_PORT = 65535
+BUDGET_MS = 50.0
+"""Where neither the user nor a board's profile names one."""
+INPUT, OUTPUT, BUDGET = "Source", "Results", "Budget"
+"""Headings of the options in --help."""
+
+
+class LiveSourceError(ValueError):
+    """What happens now cannot be slowed, held or repeated, and a browser's camera needs the page."""
+
+
+def read_rate(text: str) -> float:
+    """Read frames per second as they are written on the command line."""
+    if text == "max":
+        return math.inf
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"expected a rate in frames per second or max, got {text}") from error
+
+
+def read_roi(text: str) -> Region | str:
+    """Read the region of interest as it is written on the command line."""
+    return AUTO if text == AUTO else read_region(text)
+
+
+@dataclass(frozen=True)
+class CaptureOptions:
+    """How frames are taken from a source."""
+
+    rate: float | None = option(
+        None,
+        "Frames per second of a recorded source; max reads as fast as possible.",
+        metavar="N|max",
+        default_text="its own",
+        parse=read_rate,
+        panel=INPUT,
+    )
+    every_frame: bool = option(False, "Drop no frame of a recorded source: it waits for the model.", panel=INPUT)
+    loop: bool = option(False, "Start a recorded source again at its end.", panel=INPUT)
+    roi: Region | str | None = option(
+        None,
+        "Region of the frame that shows the ultrasound picture; auto detects it.",
+        metavar="X,Y,W,H|auto",
+        default_text="as the source or the card says",
+        parse=read_roi,
+        panel=INPUT,
+    )
+
+    def __post_init__(self) -> None:
+        if self.rate is not None and not self.rate > 0:  # infinite is allowed: as fast as possible
+            raise ValueError(f"expected a rate above 0, got {self.rate}")
+
+    @property
+    def only_recorded(self) -> bool:
+        """Say whether something is asked for that a live source cannot give."""
+        return self.rate is not None or self.every_frame or self.loop
+
+    def check_source(self, source: Source) -> None:
+        """Refuse a live source where only a recorded one can do what is asked for."""
+        if source.live and self.only_recorded:
+            raise LiveSourceError("expected a recorded source for --rate, --every-frame and --loop, got a live one")
+
+    def find_rate(self, source: Source) -> float:
+        """Give the frames per second at which a source is played; infinite for a live one, which sets its own."""
+        return math.inf if source.live else self.rate or source.fps
+
+
+DEFAULT_CAPTURE_OPTIONS = CaptureOptions()
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """When to stop, and what counts as too late."""
+
+    budget_ms: float = BUDGET_MS
+    max_miss: float = option(
+        0.01, "Share of the frames that may exceed the budget.", minimum=0.0, maximum=1.0, panel=BUDGET
+    )
+    frames: int | None = option(None, "Stop after this many frames.", minimum=1, panel=INPUT)
+    capture: CaptureOptions = DEFAULT_CAPTURE_OPTIONS
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if not 0 < self.budget_ms < math.inf:
+            raise ValueError(f"expected a budget above 0 ms, got {self.budget_ms}")
+
+
+DEFAULT_STREAM_OPTIONS = StreamOptions()
+
+
+@dataclass(frozen=True)
+class SinkOptions:
+    """Where results go."""
+
+    view: str = option(
+        "none",
+        "web serves a page on this machine, window opens a window, none shows nothing.",
+        metavar="|".join(VIEWS),
+        panel=OUTPUT,
+    )
+    port: int = option(8765, "Port of the page; 0 takes any free one.", minimum=0, maximum=LARGEST_PORT, panel=OUTPUT)
+    track_mask: bool = option(
+        True,
+        "Show the newest frame and move the newest mask with the image; otherwise each mask on its own frame.",
+        former="hold",
+        panel=OUTPUT,
+    )
+    record: Path | None = option(None, "Write every mask and an index into this folder.", metavar="DIR", panel=OUTPUT)
+    record_frames: bool = option(False, "Write the frames, too: they are patients' data.", panel=OUTPUT)
+    emit_to: int | None = None
+    """A file descriptor for JSON lines."""
+    metrics: int | None = option(
+        None,
+        "Serve metrics for Prometheus at this port of this machine.",
+        metavar="PORT",
+        minimum=0,
+        maximum=LARGEST_PORT,
+        panel=OUTPUT,
+    )
+    mm_per_px: float | None = option(
+        None, "Pixel size in mm, for areas in mm2; overrides what the source says.", minimum=1e-6, panel=OUTPUT
+    )
+    record_as: str = option(
+        "png", "A PNG file per mask, or one lossless video.", metavar="|".join(RECORD_FORMATS), panel=OUTPUT
+    )
+    host: str = option(
+        LOCAL,
+        "Address at which the page is served, 0.0.0.0 for all networks; other machines need its token.",
+        metavar="ADDRESS",
+        panel=OUTPUT,
+    )
+    record_wait: bool = option(False, "Record only while the page's record button is on; it starts off.", panel=OUTPUT)
+
+    def __post_init__(self) -> None:
+        self._check_page()
+        self._check_recording()
+        if self.mm_per_px is not None:
+            from edgeseg.inference.masks import check_pixel_size
+
+            check_pixel_size(self.mm_per_px)
+        check_options(self)
+
+    def _check_page(self) -> None:
+        if self.view not in VIEWS:
+            raise UnknownNameError("view", self.view, VIEWS)
+        if self.host == LOCAL:
+            return
+        from edgeseg.web.access import check_address
+
+        check_address(self.host)
+        if self.view != "web":
+            raise ValueError(f"expected --view web beside --host, got --view {self.view}")
+
+    def _check_recording(self) -> None:
+        if self.record_frames and self.record is None:
+            raise ValueError("expected --record DIR beside --record-frames, got none")
+        if self.record_as not in RECORD_FORMATS:
+            raise UnknownNameError("form of a recording", self.record_as, RECORD_FORMATS)
+        if self.record_wait and (self.record is None or self.view != "web"):
+            raise ValueError("expected --record DIR and --view web beside --record-wait, since the page has its button")
+
+    def check_info(self, info: StreamInfo) -> None:
+        """Refuse to wait for a page's camera without a page."""
+        if info.latest_slot is not None and self.view != "web":
+            raise LiveSourceError(
+                f"expected --view web, whose page sends the camera's pictures, got --view {self.view}"
+            )
+
+
+DEFAULT_SINK_OPTIONS = SinkOptions()

@@ -1,0 +1,162 @@
+"""The options of a training: what `edgeseg train` takes, and a run's config.toml holds.
+
+Light to import: the command line is built from these fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeseg.core.limits import BATCH, EPOCHS
+from edgeseg.core.options import check_options, option
+from edgeseg.core.spec import ACTIVATIONS, COLOURS, DENOISES, InputSpec
+from edgeseg.model.spec import CONVOLUTIONS, SIZES, SKIPS, STEMS, UPSAMPLINGS, UNetSpec, find_size
+
+EMA = 0.998
+LARGEST_SEED = 2**32
+"""What NumPy's generator takes as a seed."""
+SIZE_STEP = 32
+"""The named models halve the resolution up to five times."""
+NETWORK, COURSE = "Network", "Training"
+"""Headings of the options in --help."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the user chose for a training; None where the named size or the number of images decides."""
+
+    model: str = option("small", "Size of the U-Net.", metavar="|".join(SIZES), panel=NETWORK)
+    size: int = option(
+        256,
+        f"Height and width of the network's input in pixels; a multiple of {SIZE_STEP}.",
+        minimum=32,
+        maximum=1024,
+        multiple_of=SIZE_STEP,
+        panel=NETWORK,
+    )
+    stem: str | None = option(
+        None,
+        "Resolution of the first stage and of the mask that the network draws: quarter of the input (fastest), half, "
+        "depth (half, by a 2x2 convolution) or full. By default quarter, for classic full.",
+        choices=tuple(STEMS),
+        panel=NETWORK,
+    )
+    epochs: int | None = option(
+        None,
+        "Number of epochs; by default 50 to 400, for about 14,530 steps.",
+        minimum=1,
+        maximum=EPOCHS,
+        panel=COURSE,
+    )
+    batch: int = option(8, "Batch size, shared by all devices.", minimum=1, maximum=BATCH, panel=COURSE)
+    learning_rate: float = option(2e-3, "Highest learning rate of the schedule.", above=0.0, short="--lr", panel=COURSE)
+    seed: int = option(
+        0, "Random seed of the data split and of the initial weights.", minimum=0, below=LARGEST_SEED, panel=COURSE
+    )
+    loss: str = option(
+        "bce-dice",
+        "Loss function: bce, dice, bce-dice, bce-dice-all, focal-tversky, boundary or l1-gradient.",
+        panel=COURSE,
+    )
+    denoise: str = option(
+        "none", "Filter in front of the network, in training and on the device.", choices=DENOISES, panel=COURSE
+    )
+    augment: str = option(
+        "all",
+        "Augmentations: all, none, some (flip,rotation) or all but some (-shadow,-elastic).",
+        metavar="NAMES",
+        panel=COURSE,
+    )
+    colour: str = option("grey", "Input of the network: 1 channel or 3.", choices=tuple(COLOURS), panel=NETWORK)
+    activation: str = option(
+        "sigmoid",
+        "Last layer: sigmoid decides each class by itself, softmax one class for every pixel.",
+        choices=ACTIVATIONS,
+        panel=NETWORK,
+    )
+    skip: str | None = option(
+        None, "Merge of the skip connections. By default add, for classic concat.", choices=SKIPS, panel=NETWORK
+    )
+    upsampling: str | None = option(
+        None,
+        "Upsampling in the decoder: bilinear or a transposed convolution. By default bilinear, for classic transpose.",
+        choices=UPSAMPLINGS,
+        panel=NETWORK,
+    )
+    convolution: str = option(
+        "plain", "Plain 3x3 convolutions, or separable into depthwise 3x3 and 1x1.", choices=CONVOLUTIONS, panel=NETWORK
+    )
+    dropout: float = option(
+        0.1, "Dropout rate of the deepest stage (0 disables).", minimum=0.0, below=1.0, panel=COURSE
+    )
+    l2: float = option(0.0, "L2 regularisation of the kernels (0 disables).", minimum=0.0, panel=COURSE)
+    ema: float = option(
+        EMA,
+        "EMA decay (0 disables): the moving average of the weights is validated and kept.",
+        minimum=0.0,
+        below=1.0,
+        former="average",
+        panel=COURSE,
+    )
+    schedule: str = option(
+        "cosine",
+        "Learning rate schedule: cosine falls to zero, plateau halves the rate when the validation Dice stalls.",
+        choices=("cosine", "plateau"),
+        panel=COURSE,
+    )
+    patience: int | None = option(
+        None,
+        "Early stopping: stop after this many epochs without a better validation Dice. By default off.",
+        minimum=1,
+        panel=COURSE,
+    )
+    precision: str = option(
+        "float32",
+        "Arithmetic of the training: mixed computes in 16 bits where the hardware supports it.",
+        choices=("float32", "mixed"),
+        panel=COURSE,
+    )
+    strategy: str = option(
+        "one",
+        "One device, mirrored on all devices of this machine, or multi-worker as TF_CONFIG says.",
+        choices=("one", "mirrored", "multi-worker"),
+        panel=COURSE,
+    )
+    class_weights: str = option(
+        "auto",
+        "auto: rare classes count more in the loss. none: all count alike.",
+        choices=("auto", "none"),
+        panel=COURSE,
+    )
+
+    def __post_init__(self) -> None:
+        # numpy.random takes as long as all of typer to import, and --help needs none of it
+        from edgeseg.data.augment import choose_variations
+
+        check_options(self)
+        choose_variations(self.augment)
+        self.describe_network(outputs=1)
+
+    @property
+    def input(self) -> InputSpec:
+        """Describe what a frame is turned into."""
+        return InputSpec(self.size, self.size, self.colour, denoise=self.denoise)
+
+    def describe_network(self, outputs: int) -> UNetSpec:
+        """Describe the network that is asked for, for so many output channels."""
+        named = find_size(self.model)
+        stem = self.stem or named.stem
+        return UNetSpec(
+            height=self.size,
+            width=self.size,
+            channels=self.input.channels,
+            outputs=outputs,
+            activation=self.activation,
+            widths=named.widths_behind(stem),
+            skip=self.skip or named.skip,
+            stem=stem,
+            dropout=self.dropout,
+            upsampling=self.upsampling or named.upsampling,
+            convolution=self.convolution,
+            l2=self.l2,
+        )
