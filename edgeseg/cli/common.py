@@ -89,8 +89,8 @@ def need_onnx_packages() -> None:
     need_extra("onnx")
 
 
-def tell_selection(selection: Selection) -> None:
-    """Warn when a model runs on something else than first wanted, or draws other masks than it should."""
+def warn_of_fallback(selection: Selection) -> None:
+    """Warn when a model runs on a fallback backend, or when its masks differ from the golden masks."""
     name, parity = selection.backend.name, selection.parity
     if selection.fallback_reason is not None:
         _LOG.warning("runs on %s, since: %s", name, selection.fallback_reason)
