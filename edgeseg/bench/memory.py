@@ -67,7 +67,8 @@ def main() -> None:
     segmenter = Segmenter(model, backend, int(threads), enforce_parity=False)
     segmenter.warm_up()
     segmenter.segment(np.zeros((*FRAME_SIZE, segmenter.card.input.channels), np.uint8))
-    sys.stdout.write(f"{read_peak_mb()}\n")  # the answer to the parent process
+    # the answer to the parent process
+    sys.stdout.write(f"{read_peak_mb()}\n")
 
 
 if __name__ == "__main__":

@@ -111,7 +111,8 @@ def main() -> None:
     """Profile the network on stdin; the summaries go to stdout, LiteRT's log to stderr."""
     threads, rounds = map(int, sys.argv[1:])
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
-        os.dup2(2, 1)  # LiteRT logs to stdout
+        # LiteRT logs to stdout
+        os.dup2(2, 1)
         summaries = profile_network(LiteRt(find_library()), sys.stdin.buffer.read(), threads, rounds)
         answer.write(BETWEEN_ROUNDS.join(summaries))
 

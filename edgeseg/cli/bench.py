@@ -13,8 +13,8 @@ from edgeseg.cli.common import (
     NoParityOption,
     keep_inputs,
     save_json,
-    tell_selection,
     usage_errors,
+    warn_of_fallback,
 )
 from edgeseg.cli.tables import print_comparison, print_conditions, print_table, print_times
 from edgeseg.cli.usage import SHORTEST_MS, take_model
@@ -133,7 +133,7 @@ def _time_models(
 
     loaded = load_models(models, backend, threads, enforce_parity)
     for model in loaded:
-        tell_selection(model.segmenter.selection)
+        warn_of_fallback(model.segmenter.selection)
     with progress_bar("Timing", count_blocks(runs)) as advance:
         results = bench_models(loaded, runs, advance)
     print_times(results, runs)

@@ -17,8 +17,8 @@ from edgeseg.cli.common import (
     ThreadsOption,
     keep_inputs,
     save_json,
-    tell_selection,
     usage_errors,
+    warn_of_fallback,
 )
 from edgeseg.cli.tables import print_evaluation
 from edgeseg.cli.usage import put_model_first, take_model
@@ -85,7 +85,7 @@ def evaluate(
         refuse_existing(overlays, overwrite)
     file = read_model(model)
     segmenter = Segmenter(file, backend, threads, not no_parity)
-    tell_selection(segmenter.selection)
+    warn_of_fallback(segmenter.selection)
     picked = pick_cases(file.card, data, split, layout, group_pattern, renamed=renamed)
     colour = file.card.input.in_colour
     with progress_bar("Judging", len(picked.cases)) as advance:

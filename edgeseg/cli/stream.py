@@ -20,8 +20,8 @@ from edgeseg.cli.common import (
     ThreadsOption,
     keep_inputs,
     save_json,
-    tell_selection,
     usage_errors,
+    warn_of_fallback,
 )
 from edgeseg.cli.options import with_options
 from edgeseg.cli.tables import print_stream
@@ -149,7 +149,7 @@ def stream(
         options = dataclasses.replace(stop, budget_ms=budget, capture=capture)
     keep_inputs([file, Path(name)], [sinks.record, json_out])
     segmenter = SupervisedSegmenter(read_model(file), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
-    tell_selection(segmenter.selection)
+    warn_of_fallback(segmenter.selection)
     with live_source_errors():
         live = open_stream(segmenter, name, options, sinks, find_watchdogs())
     with _showing_what_broke(json_out):

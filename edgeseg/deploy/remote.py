@@ -39,7 +39,8 @@ def send_archive(files: Sequence[Path], host: str) -> int:
     """
     if not host or host.startswith("-"):
         raise DeployError(f"Expected a host as ssh takes it, got {host!r}.", "Write: --to user@host")
-    upload = f"edgeseg-upload-{secrets.token_hex(8)}.tar.gz"  # random: no file there has this name
+    # random: no file there has this name
+    upload = f"edgeseg-upload-{secrets.token_hex(8)}.tar.gz"
     for path, suffix in zip(files, ("", ".sig"), strict=False):
         if _run(["scp", "-q", str(path.absolute()), f"{host}:{upload}{suffix}"]) != 0:
             raise DeployError(f"Copying to {host} failed, see above.", f"Check that this works: ssh {host}")

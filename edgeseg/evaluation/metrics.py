@@ -70,7 +70,8 @@ def surface_distance(predicted: Mask, truth: Mask, percentile: float = _HD_PERCE
 
 
 def _outline(mask: Mask) -> Mask:
-    padded = np.pad(mask, 1)  # so that a mask at the image's border has an outline there
+    # so that a mask at the image's border has an outline there
+    padded = np.pad(mask, 1)
     # the outline is the inner border: pixels of the mask that a 3x3 erosion removes
     inner = cv2.erode(padded, np.ones((3, 3), np.uint8))
     return np.asarray((padded - inner)[1:-1, 1:-1], dtype=np.uint8)

@@ -272,7 +272,8 @@ class TimeoutWorker:
         try:
             return answer.result(limit_s)
         except FutureTimeout as timeout:
-            if answer.done():  # the task itself raised a TimeoutError
+            # the task itself raised a TimeoutError
+            if answer.done():
                 raise
             # the hung thread may have redirected the process's output while it loaded a driver
             restore_output(self._thread.ident)

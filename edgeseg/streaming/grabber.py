@@ -66,7 +66,8 @@ class Grabber:
     ) -> None:
         self.stop()
         self._thread.join(JOIN_TIMEOUT_S)
-        if not self._thread.is_alive():  # closing a source under a hanging read can crash in the driver
+        # closing a source under a hanging read can crash in the driver
+        if not self._thread.is_alive():
             self._source.close()
 
     @property

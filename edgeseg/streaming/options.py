@@ -72,7 +72,8 @@ class CaptureOptions:
     )
 
     def __post_init__(self) -> None:
-        if self.rate is not None and not self.rate > 0:  # infinite is allowed: as fast as possible
+        # infinite is allowed: as fast as possible
+        if self.rate is not None and not self.rate > 0:
             raise ValueError(f"expected a rate above 0, got {self.rate}")
 
     @property

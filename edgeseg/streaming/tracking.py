@@ -71,7 +71,7 @@ class MaskTracker:
         self._frame: Frame | None = None
         self._result: Result | None = None
         self._changed, self._closing = False, False
-        self._thread = threading.Thread(target=self._run, name="edgeseg-hold", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="edgeseg-tracker", daemon=True)
         self._thread.start()
 
     def on_frame(self, frame: Frame) -> None:
@@ -122,7 +122,8 @@ class MaskTracker:
 
 def _lower_priority() -> None:
     """Let the network go first where cores are scarce."""
-    if sys.platform == "linux":  # where the nice value belongs to a thread, not to the process (sched(7))
+    # where the nice value belongs to a thread, not to the process (sched(7))
+    if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 

@@ -46,7 +46,8 @@ class RequestHandler(BaseHTTPRequestHandler):
     server_version = "edgeseg"
     sys_version = ""
     timeout = SOCKET_TIMEOUT_S
-    disable_nagle_algorithm = True  # a part of the picture stream must not wait for the next one
+    # a part of the picture stream must not wait for the next one
+    disable_nagle_algorithm = True
 
     def handle(self) -> None:
         """Answer the request; that a client disconnects meanwhile is no error."""
@@ -119,7 +120,8 @@ class RequestHandler(BaseHTTPRequestHandler):
             self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"Expected at most {MAX_BODY_BYTES} bytes.")
         else:
             body = self.rfile.read(int(length))
-            return body if len(body) == int(length) else None  # a request that was cut off must do nothing
+            # a request that was cut off must do nothing
+            return body if len(body) == int(length) else None
         return None
 
     def refuse(self, status: HTTPStatus, sentence: str) -> None:
@@ -258,7 +260,8 @@ def _find_slowest(clients: Mapping[threading.Thread, Client]) -> threading.Threa
 
 
 def _disconnect(client: socket.socket) -> None:
-    with suppress(OSError):  # the client may have closed it already
+    # the client may have closed it already
+    with suppress(OSError):
         client.shutdown(socket.SHUT_RDWR)
 
 

@@ -128,7 +128,8 @@ def _make_folder(folder: Path) -> Path:
             f"Expected a new or an empty folder for the recording, or a recording to go on with, got {folder}.",
             "Name another --record DIR.",
         )
-    for number in count(2):  # mkdir is atomic: of two streams, one gets the number
+    # mkdir is atomic: of two streams, one gets the number
+    for number in count(2):
         with suppress(FileExistsError):
             (folder / f"{SESSION}{number}").mkdir()
             break

@@ -263,6 +263,7 @@ def check_announced(capture: cv2.VideoCapture, name: str) -> None:
 
 def retrieve_frame(capture: cv2.VideoCapture, name: str) -> NDArray[Any] | None:
     """Decode the grabbed frame; None where it is corrupt."""
-    check_announced(capture, name)  # again, since the size may change within a stream
+    # again, since the size may change within a stream
+    check_announced(capture, name)
     found, image = capture.retrieve()
     return np.asarray(image) if found else None

@@ -67,7 +67,8 @@ class CameraSource(Source):
 
 
 def _open_device(name: str) -> cv2.VideoCapture:
-    if not name.isprintable():  # OpenCV crashes on a name that is no UTF-8
+    # OpenCV crashes on a name that is no UTF-8
+    if not name.isprintable():
         raise SourceError(f"Expected a camera's file, got {name}.", "List cameras with: ls /dev/video*.")
     backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
     with quiet_native_output():
@@ -77,7 +78,8 @@ def _open_device(name: str) -> cv2.VideoCapture:
             f"Expected a camera at {name}, got none that opens.",
             "List cameras with: ls /dev/video*, check the cable and that your user is in the group video.",
         )
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a queue in the driver would only make frames older
+    # a queue in the driver would only make frames older
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     return capture
 
 

@@ -35,7 +35,7 @@ KINDS = (
     "IMAGE.png",
     "FOLDER/*.png",
     "- (raw frames on standard input)",
-    "browser:// (the camera of whoever has the page open)",
+    "browser:// (the camera of the device that shows the page)",
 )
 
 
@@ -64,7 +64,8 @@ def open_source(text: str, colour: bool = False, options: CaptureOptions = DEFAU
 
 
 def _find_opener(text: str, colour: bool) -> Opener:
-    text = re.sub("^[A-Za-z]+://", lambda scheme: scheme[0].lower(), text)  # schemes ignore case (RFC 3986, 3.1)
+    # schemes ignore case (RFC 3986, 3.1)
+    text = re.sub("^[A-Za-z]+://", lambda scheme: scheme[0].lower(), text)
     opener = _find_stream(text, colour) or _find_recording(text, colour)
     if opener is None:
         raise UnknownNameError("source", show_source(text) if "://" in text else text, KINDS)
@@ -83,7 +84,8 @@ def _find_stream(text: str, colour: bool) -> Opener | None:
         "browser://": lambda: BrowserSource(text),
         "/dev/": lambda: CameraSource(text),
     }
-    if text.startswith("/dev/") and _is_recording(Path(address)):  # such as a video in /dev/shm
+    # such as a video in /dev/shm
+    if text.startswith("/dev/") and _is_recording(Path(address)):
         return None
     if re.fullmatch("[0-9]{1,4}", address):
         return lambda: CameraSource(text)

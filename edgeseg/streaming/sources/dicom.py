@@ -32,7 +32,8 @@ def is_dicom(path: Path) -> bool:
     """Tell whether a file is DICOM, by its suffix or, since scanners often write none, by its prefix."""
     if path.suffix.lower() in SUFFIXES:
         return True
-    if not path.is_file() or path.stat().st_size <= _PREAMBLE:  # reading files of /proc and /sys may block
+    # reading files of /proc and /sys may block
+    if not path.is_file() or path.stat().st_size <= _PREAMBLE:
         return False
     with path.open("rb") as file:
         return file.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC

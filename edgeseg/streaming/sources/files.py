@@ -162,7 +162,8 @@ def _open_capture(path: Path) -> cv2.VideoCapture:
     """Open a file with FFmpeg where OpenCV has it: its other readers take frame1.avi for a sequence of images."""
     known = cv2.CAP_FFMPEG in cv2.videoio_registry.getBackends()
     reader = cv2.CAP_FFMPEG if known else cv2.CAP_ANY
-    whole = path.absolute()  # FFmpeg takes a relative name such as concat:x.avi for a URL
+    # FFmpeg takes a relative name such as concat:x.avi for a URL
+    whole = path.absolute()
     try:
         os.fsencode(whole).decode("utf-8")
     except UnicodeDecodeError:  # OpenCV crashes on a name that is no UTF-8

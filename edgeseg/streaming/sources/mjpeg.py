@@ -119,7 +119,8 @@ class MjpegSource(Source):
         try:
             return self._read_part()
         except SourceError as error:
-            self._failure = SourceError(error.message, error.hint)  # without traceback, which keeps the frame
+            # without traceback, which keeps the frame
+            self._failure = SourceError(error.message, error.hint)
             return None
 
     def _is_backlogged(self, data: bytes) -> bool:
@@ -180,7 +181,8 @@ def open_parts(response: HTTPResponse) -> PartReader:
     """
     headers, kind = response.headers, response.headers.get_content_type()
     if response.status != 200:
-        place = headers.get("Location")  # not followed: it may lead into the local network, or in a circle
+        # not followed: it may lead into the local network, or in a circle
+        place = headers.get("Location")
         lead = f", which leads to {place[:_QUOTED_CHARS]}" if place else ""
         raise HTTPException(f"the answer {response.status} {response.reason[:_QUOTED_CHARS]}{lead}")
     if kind != _CONTENT_TYPE:
@@ -229,7 +231,8 @@ class PartReader:
         """
         delimiter = self._delimiter or self._find_delimiter()
         if self._is_closing(delimiter):
-            self._delimiter = delimiter  # every further call returns None as well
+            # every further call returns None as well
+            self._delimiter = delimiter
             return None
         self._delimiter = b""
         length = self._read_length()
@@ -284,12 +287,14 @@ class PartReader:
     def _read_unsized(self) -> bytes:
         data = bytearray()
         self._delimiter = self._find_delimiter(data)
-        return bytes(data.removesuffix(b"\r\n"))  # the line break before a delimiter belongs to it (RFC 2046, 5.1.1)
+        # the line break before a delimiter belongs to it (RFC 2046, 5.1.1)
+        return bytes(data.removesuffix(b"\r\n"))
 
 
 def _check_length(digits: bytes) -> int:
     digits = digits.lstrip(b"0") or b"0"
-    if len(digits) > len(str(PART_BYTES)) or int(digits) > PART_BYTES:  # int() refuses thousands of digits
+    # int() refuses thousands of digits
+    if len(digits) > len(str(PART_BYTES)) or int(digits) > PART_BYTES:
         raise HTTPException(f"a frame of {digits[:_QUOTED_CHARS].decode()} bytes")
     return int(digits)
 

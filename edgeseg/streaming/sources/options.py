@@ -47,7 +47,8 @@ def show_source(text: str) -> str:
     if text.startswith("gst://"):
         return redact(hide_folders(text))
     if "://" in text:
-        return redact(re.sub(r"\s", lambda space: quote(space[0]), text))  # redact() ends a password at a space
+        # redact() ends a password at a space
+        return redact(re.sub(r"\s", lambda space: quote(space[0]), text))
     if text.startswith(("-", "/dev/")) or not Path(text).name:
         return redact(text)
     return redact(show_name(Path(text).name))
@@ -62,7 +63,8 @@ def _hide_folder(key: str, value: str) -> str:
     """Remove the folders from one word, quoted or not; device files and URLs stay."""
     mark = value[0] if value[0] in QUOTES else ""
     inner = value.strip(mark) if mark else value
-    if mark and not key and "=" in inner:  # "location=/a b/c"
+    # "location=/a b/c"
+    if mark and not key and "=" in inner:
         key, sign, rest = inner.partition("=")
         return f"{mark}{key}{sign}{_hide_folder(key + sign, rest) if rest else rest}{mark}"
     is_local = inner.startswith("file://") or (

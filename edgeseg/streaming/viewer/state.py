@@ -76,7 +76,8 @@ class LiveState:
     """
 
     def __init__(self) -> None:
-        self.name = secrets.token_hex(8)  # by which a page notices that another stream runs at the same address
+        # by which a page notices that another stream runs at the same address
+        self.name = secrets.token_hex(8)
         self._condition = threading.Condition()
         self._results = 0
         self._shown: NumberedPicture | None = None
@@ -223,7 +224,8 @@ class Viewers:
             if saw_end:
                 del self._pages[page]
             self._forget_gone()
-            while len(self._pages) > MAX_PAGES:  # a hostile client may use a new name for every poll
+            # a hostile client may use a new name for every poll
+            while len(self._pages) > MAX_PAGES:
                 del self._pages[next(iter(self._pages))]
             self._condition.notify_all()
 

@@ -295,6 +295,7 @@ def encode_picture(picture: Picture, classes: Sequence[ClassSpec], opacity: floa
 
 def has_disconnected(client: socket.socket) -> bool:
     """Tell whether a client has left: it sends nothing more, so its socket is readable only at its end."""
-    readable = select.poll()  # select() takes no file descriptor above 1023
+    # select() takes no file descriptor above 1023
+    readable = select.poll()
     readable.register(client, select.POLLIN)
     return bool(readable.poll(0))
