@@ -23,7 +23,7 @@ from trained import add_course, list_course, mean_dice, score_file, show_estimat
 from edgeseg.bench.measure import load_models, time_segmenters
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.stats import Estimate, Percentiles, pareto_front
-from edgeseg.training.history import read_history
+from edgeseg.training.validation import read_history
 
 mpl.use("agg")
 from matplotlib.figure import Figure

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from edgeseg.compression.compress import CompressReport
     from edgeseg.compression.recipe import Recipe
     from edgeseg.data.check import CheckReport
-    from edgeseg.doctor.checks import Check
+    from edgeseg.doctor import Check
     from edgeseg.evaluation.score import Evaluation
     from edgeseg.training.options import TrainOptions
     from edgeseg.training.run import RunRecord

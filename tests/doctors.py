@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from edgeseg.machine import cameras
+from edgeseg.machine import host
 from edgeseg.machine.host import Machine
 
 Spoil = Callable[[Machine], Machine]
@@ -140,7 +140,7 @@ def answer_as_camera(*formats: str) -> Callable[[int, int, bytearray], int]:
     """Answer as Video4Linux documents it: no camera can be had here."""
 
     def control(_descriptor: int, request: int, answer: bytearray) -> int:
-        if request == cameras.QUERY_CAPABILITIES:
+        if request == host.QUERY_CAPABILITIES:
             answer[:] = struct.pack("16s32s32sIII12x", b"uvcvideo", b"Made-up Cam", b"usb-1", 1, 0x84A00001, 0x04200001)
             return 0
         index = struct.unpack_from("I", answer)[0]

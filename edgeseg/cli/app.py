@@ -27,10 +27,10 @@ from edgeseg.cli import (
     search,
     stream,
     train,
-    tune,
 )
+from edgeseg.cli import search as tune
+from edgeseg.cli.arguments import SecretlessGroup, watch_numbers
 from edgeseg.cli.terminal import be_quiet, be_verbose, discard_unwritable, notices_on_stderr, standard_streams
-from edgeseg.cli.usage import SecretlessGroup, watch_numbers
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.redact import make_printable, redact
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeseg.cli.arguments import SHORTEST_MS, take_model
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
     JsonOption,
@@ -17,7 +18,6 @@ from edgeseg.cli.common import (
     warn_of_fallback,
 )
 from edgeseg.cli.tables import print_comparison, print_conditions, print_table, print_times
-from edgeseg.cli.usage import SHORTEST_MS, take_model
 from edgeseg.core.limits import THREADS
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeseg.cli.arguments import SHORTEST_MS, take_run
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
     MapOption,
@@ -20,7 +21,6 @@ from edgeseg.cli.common import (
 )
 from edgeseg.cli.tables import print_variants, tell_notices
 from edgeseg.cli.terminal import resumable
-from edgeseg.cli.usage import SHORTEST_MS, take_run
 
 if TYPE_CHECKING:
     from edgeseg.compression.compress import CompressReport

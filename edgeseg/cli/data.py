@@ -112,8 +112,7 @@ def check(
     from edgeseg.core.progress import progress_bar
     from edgeseg.data.check import READY, check_survey
     from edgeseg.data.dataset import survey_dataset
-    from edgeseg.data.duplicates import join_groups
-    from edgeseg.data.groups import write_groups
+    from edgeseg.data.groups import join_groups, write_groups
     from edgeseg.data.pictures import draw_sheet
     from edgeseg.frame.images import write_image
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import GATE_NOT_HELD, keep_inputs
-from edgeseg.cli.usage import take_model
 
 if TYPE_CHECKING:
     from edgeseg.deploy.bundle import Packages, Target

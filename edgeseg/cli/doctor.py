@@ -11,7 +11,7 @@ from edgeseg.cli.common import GATE_NOT_HELD, JsonOption, save_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgeseg.doctor.checks import Check
+    from edgeseg.doctor import Check
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
@@ -29,7 +29,7 @@ def doctor(
     Example: `edgeseg doctor --device generic-aarch64 --json doctor.json`
     """
     from edgeseg.core.schema import to_plain
-    from edgeseg.doctor.checks import judge_checks
+    from edgeseg.doctor import judge_checks
     from edgeseg.doctor.run import run_checks
     from edgeseg.machine.boards import find_nearest_board, load_board, name_board
     from edgeseg.machine.host import Machine

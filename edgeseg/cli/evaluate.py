@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeseg.cli.arguments import put_model_first, take_model
 from edgeseg.cli.common import (
     BackendOption,
     GroupPatternOption,
@@ -21,7 +22,6 @@ from edgeseg.cli.common import (
     warn_of_fallback,
 )
 from edgeseg.cli.tables import print_evaluation
-from edgeseg.cli.usage import put_model_first, take_model
 
 
 def evaluate(

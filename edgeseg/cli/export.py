@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import GATE_NOT_HELD, JsonOption, keep_inputs, need_onnx_packages, save_json, usage_errors
 from edgeseg.cli.inspect import print_findings
-from edgeseg.cli.usage import take_model
 from edgeseg.core.schema import to_plain
 
 if TYPE_CHECKING:

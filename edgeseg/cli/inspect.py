@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import JsonOption, keep_inputs, save_json
 from edgeseg.cli.tables import print_table
-from edgeseg.cli.usage import take_model
 
 if TYPE_CHECKING:
     from edgeseg.graph.findings import Finding

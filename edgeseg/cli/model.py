@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeseg.cli.arguments import with_options
 from edgeseg.cli.common import JsonOption, keep_inputs, need_training_packages, save_json
-from edgeseg.cli.options import with_options
 from edgeseg.cli.tables import print_table
 from edgeseg.training.options import NETWORK, TrainOptions
 

@@ -1,4 +1,4 @@
-"""`edgeseg search`: which pruning and number format give the best masks within a time budget."""
+"""The two searches: `edgeseg tune` for the network to train, `edgeseg search` for the file to deploy."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeseg.cli.arguments import SHORTEST_MS, take_run
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
+    GroupPatternOption,
+    JsonOption,
+    LayoutOption,
     MaxDropOption,
     ThreadsOption,
     keep_inputs,
     need_training_packages,
+    need_tune_packages,
+    save_json,
     usage_errors,
 )
 from edgeseg.cli.tables import print_table, print_variants
 from edgeseg.cli.terminal import repeatable
-from edgeseg.cli.usage import SHORTEST_MS, take_run
 
 if TYPE_CHECKING:
     from edgeseg.search.recipes import RecipeReport
+if TYPE_CHECKING:
+    from edgeseg.search.networks import NetworkReport
 
 
 def search(
@@ -61,10 +68,64 @@ def search(
 def print_search(out: Path, report: RecipeReport) -> None:
     """Print the Pareto front, what failed, and the figures of the pick on the test cases."""
     from edgeseg.search.recipes import FILES
-    from edgeseg.search.report import list_front, list_outcomes
+    from edgeseg.search.results import list_front, list_outcomes
 
     print_table(f"Pareto front of {out} (* the pick)", list(FILES.columns), list_front(report, FILES))
     print("\n".join(list_outcomes(report, FILES)) + f"; see {out}.")
     if report.pick is not None:
         print_variants(report.judged, report.pick.choice.name)
         print(f"pick: {out / 'pick' / report.judged[-1].file}\nmake it again:  {report.command}")
+
+
+def tune(
+    data: Annotated[Path, typer.Argument(help="Folder of labelled images, in any known layout.")],
+    out: Annotated[Path, typer.Option(help="The study's folder; an existing study is continued.")],
+    models: Annotated[str, typer.Option(metavar="A,B", help="Sizes of the U-Net to try.")] = "nano,micro,small",
+    sizes: Annotated[str, typer.Option(metavar="N,N", help="Input sizes to try.")] = "128,192,256",
+    stems: Annotated[str, typer.Option(metavar="A,B", help="Stems to try: quarter, half, depth or full.")] = "quarter",
+    losses: Annotated[str, typer.Option(metavar="A,B", help="Losses to try.")] = "bce-dice",
+    learning_rates: Annotated[
+        str, typer.Option(metavar="LO,HI", help="Range of learning rates to search.")
+    ] = "5e-4,8e-3",
+    trials: Annotated[int, typer.Option(help="Total number of trials, over all processes and calls.", min=1)] = 20,
+    epochs: Annotated[int, typer.Option(help="Number of epochs of each trial.", min=1)] = 30,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the data split, the initial weights and the search.", min=0)
+    ] = 0,
+    layout: LayoutOption = None,
+    group_pattern: GroupPatternOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Search the network to train: high validation Dice for few multiplications.
+
+    Each trial is a short training, judged on the validation cases only: the test cases are kept for the network that
+    is trained in the end. The same command continues an interrupted study; run it in several terminals to share the
+    work.
+
+    Example: `edgeseg tune data/phantom --out studies/phantom --trials 20 --epochs 30`
+    """
+    need_tune_packages()
+    with repeatable():
+        from edgeseg.search.networks import NETWORKS, StudyPlan, parse_space, run_study
+        from edgeseg.search.results import to_json
+        from edgeseg.training.trainer import plain_split
+
+        with usage_errors():
+            space = parse_space(models, sizes, stems, losses, learning_rates)
+            plan = StudyPlan(space, plain_split(seed, layout, group_pattern), epochs)
+        keep_inputs([data], [out, json_file])
+        report = run_study(data, out, plan, trials)
+    print_study(out, report)
+    save_json(json_file, to_json(report, NETWORKS))
+
+
+def print_study(out: Path, report: NetworkReport) -> None:
+    """Print the Pareto front, what failed or still runs, and the command that trains the pick."""
+    from edgeseg.search.networks import NETWORKS
+    from edgeseg.search.results import list_front, list_outcomes
+
+    if report.front:
+        print_table(f"Pareto front of {out} (* the pick)", list(NETWORKS.columns), list_front(report, NETWORKS))
+    print("\n".join(list_outcomes(report, NETWORKS)) + f"; see {out}.")
+    if report.command is not None:
+        print(f"Train the pick:  {report.command}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeseg.cli.arguments import SHORTEST_MS, put_model_first, take_model, with_options
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
     BackendOption,
@@ -23,9 +24,7 @@ from edgeseg.cli.common import (
     usage_errors,
     warn_of_fallback,
 )
-from edgeseg.cli.options import with_options
 from edgeseg.cli.tables import print_stream
-from edgeseg.cli.usage import SHORTEST_MS, put_model_first, take_model
 from edgeseg.streaming.options import (
     BUDGET,
     BUDGET_MS,

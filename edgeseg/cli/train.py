@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgeseg.cli.arguments import with_options
 from edgeseg.cli.common import GroupPatternOption, LayoutOption, OverwriteOption, keep_inputs, need_training_packages
-from edgeseg.cli.options import with_options
 from edgeseg.cli.tables import print_evaluation, print_folds, print_timing
 from edgeseg.cli.terminal import resumable
 from edgeseg.training.options import TrainOptions
@@ -40,7 +40,7 @@ ResumeOption = Annotated[
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
-    from edgeseg.training.config import read_config
+    from edgeseg.training.options import read_config
 
     return read_config(path)
 
@@ -136,7 +136,7 @@ def begin(
 
 def print_run(out: Path, record: RunRecord) -> None:
     """Print how a training ended."""
-    from edgeseg.training.history import read_history
+    from edgeseg.training.validation import read_history
 
     if record.evaluation is None:
         print(f"This worker is done; the chief leaves the run in {out}.")

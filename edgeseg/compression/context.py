@@ -24,11 +24,10 @@ from edgeseg.data.dataset import LabelledImage
 from edgeseg.evaluation.classes import Renaming, match_classes
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import Loss, find_class_loss, weigh_classes
-from edgeseg.training.history import read_history
-from edgeseg.training.loading import GridArrays, LoadedData, load_same_data, to_grid, to_reals
-from edgeseg.training.pipeline import Feed
+from edgeseg.training.loading import Feed, GridArrays, LoadedData, load_same_data, to_grid, to_reals
 from edgeseg.training.run import MODEL, RECORD, RunRecord, read_run
 from edgeseg.training.trainer import load_network
+from edgeseg.training.validation import read_history
 
 FEWEST_IMAGES = 8
 """Fewer calibration images do not give the ranges of activations."""

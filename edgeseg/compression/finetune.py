@@ -19,12 +19,10 @@ from edgeseg.core.errors import RecipeError
 from edgeseg.core.process import quiet_native_output
 from edgeseg.core.progress import progress_bar
 from edgeseg.model.keras import keras, tf
-from edgeseg.training.history import EpochCost
-from edgeseg.training.loading import to_reals
+from edgeseg.training.loading import build_pipeline, to_reals
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
 from edgeseg.training.memory import check_further_training
-from edgeseg.training.pipeline import build_pipeline
-from edgeseg.training.validation import EpochEvaluator
+from edgeseg.training.validation import EpochCost, EpochEvaluator
 
 with quiet_native_output():
     import tensorflow_model_optimization as tfmot

@@ -16,7 +16,7 @@ from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import Dataset, LabelledImage, Survey, find_empty_classes, find_full_classes, view_case
 from edgeseg.data.defects import DataWarning, DefectError, marked_outside
-from edgeseg.data.duplicates import DuplicatePair, find_duplicates, make_thumbnail
+from edgeseg.data.groups import DuplicatePair, find_duplicates, make_thumbnail
 from edgeseg.data.layouts.base import or_defect
 from edgeseg.data.reading import Case, find_values
 from edgeseg.data.split import split_cases

@@ -99,7 +99,7 @@ def _too_long(path: Path) -> DataError:
 
 
 def read_pixels_header(path: Path, tags: Sequence[str] = ()) -> tuple[Any, int]:
-    """Read the tags that `read_image` needs, and further ones.
+    """Read the tags that `read_dicom_image` needs, and further ones.
 
     Returns:
         The header, and its number of frames.
@@ -151,7 +151,7 @@ def _check_decoder(header: Any, path: Path) -> None:
         )
 
 
-def read_image(header: Any, path: Path, number: int = 0) -> NDArray[Any]:
+def read_dicom_image(header: Any, path: Path, number: int = 0) -> NDArray[Any]:
     """Decode one frame as an 8 or 16 bit frame, grey or RGB."""
     with silent_dicom(path) as pydicom:
         _check_fragment(pydicom, header, path, number)

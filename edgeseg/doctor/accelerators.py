@@ -12,7 +12,7 @@ from functools import cache
 from edgeseg.backends.probe_model import build_probe_model
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.install import install_command
-from edgeseg.doctor.checks import Check
+from edgeseg.doctor import Check
 from edgeseg.machine.host import Machine, parse_version
 
 USB_IN_USE = "18d1:9302"

@@ -6,7 +6,7 @@ import re
 
 from edgeseg.backends.probe_model import build_probe_model
 from edgeseg.core.errors import EdgesegError
-from edgeseg.doctor.checks import Check
+from edgeseg.doctor import Check
 from edgeseg.machine.host import Machine, Package, parse_version
 
 OLDEST_NUMPY = (1, 26)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from edgeseg.doctor import Check
 from edgeseg.doctor.accelerators import probe_backend
-from edgeseg.doctor.checks import Check
 from edgeseg.machine.boards import Board, is_board
-from edgeseg.machine.cameras import VideoDevice, query_device
-from edgeseg.machine.host import Machine, parse_version
+from edgeseg.machine.host import Machine, VideoDevice, parse_version, query_device
 
 RAW_SENSOR = ("BA", "BG", "GB", "GR", "RG", "pB", "pG", "pR", "pg", "BY")
 """Prefixes of V4L2's raw Bayer formats, which OpenCV cannot read."""

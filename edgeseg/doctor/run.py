@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from edgeseg.doctor import accelerators, packages, profile, system
-from edgeseg.doctor.checks import Check
+from edgeseg.doctor import Check, accelerators, packages, profile, system
 from edgeseg.machine.boards import Board
 from edgeseg.machine.host import Machine
 

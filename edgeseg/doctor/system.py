@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from edgeseg.doctor.checks import Check, State
+from edgeseg.doctor import Check, State
 from edgeseg.machine.boards import find_nearest_board, is_plugged_in, list_boards, load_board
 from edgeseg.machine.host import Machine, parse_version
 from edgeseg.machine.thermal import (

@@ -29,9 +29,9 @@ from edgeseg.inference.masks import draw_overlay
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.report.plots import draw_channels, draw_front, draw_history, draw_layers
 from edgeseg.streaming.loop import StreamReport
-from edgeseg.training.history import read_history
 from edgeseg.training.options import TrainOptions
 from edgeseg.training.run import RunRecord, read_run
+from edgeseg.training.validation import read_history
 
 _FOLDER = Path(__file__).parent
 Cell = Callable[[Variant, Variant], str]

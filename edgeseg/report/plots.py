@@ -21,7 +21,7 @@ from edgeseg.core.stats import pareto_front
 from edgeseg.frame.images import ACCENT, FAINT, INK, SOFT
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import StageSummary
-from edgeseg.training.history import EpochResult, paint_history
+from edgeseg.training.validation import EpochResult, paint_history
 
 PALETTE = (SOFT, ACCENT, "#64748b", "#7c3aed", "#ca8a04")
 PLAIN, WIDE = (5.6, 3.4), (11.6, 3.8)

@@ -22,8 +22,17 @@ from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset
 from edgeseg.model.losses import find_loss
 from edgeseg.model.spec import find_size
-from edgeseg.search.report import Presentation, Report, flatten_trial, write_report
-from edgeseg.search.results import Objective, Trial, find_front, pick_trial, refuse_no_result
+from edgeseg.search.results import (
+    Objective,
+    Presentation,
+    Report,
+    Trial,
+    find_front,
+    flatten_trial,
+    pick_trial,
+    refuse_no_result,
+    write_report,
+)
 from edgeseg.search.study import Claim, Problem, Study, TrialResult, try_trial
 from edgeseg.training.options import TrainOptions
 from edgeseg.training.run import MODEL

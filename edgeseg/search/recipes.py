@@ -32,8 +32,16 @@ from edgeseg.core.schema import to_plain
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras
 from edgeseg.search.journal import hold_lock, is_held
-from edgeseg.search.report import Presentation, Report, write_report
-from edgeseg.search.results import Objective, Trial, find_front, pick_trial, refuse_no_result
+from edgeseg.search.results import (
+    Objective,
+    Presentation,
+    Report,
+    Trial,
+    find_front,
+    pick_trial,
+    refuse_no_result,
+    write_report,
+)
 from edgeseg.search.study import Claim, Problem, Study, TrialResult, try_trial
 from edgeseg.training.run import MODEL, fingerprint_run
 

@@ -18,9 +18,9 @@ from edgeseg.streaming.latency import LatencyRecorder
 from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS, DEFAULT_STREAM_OPTIONS, SinkOptions, StreamOptions
 from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
 from edgeseg.streaming.sinks.choose import open_sinks
+from edgeseg.streaming.sources.address import show_source
 from edgeseg.streaming.sources.base import Frame, Notice, Source
 from edgeseg.streaming.sources.choose import open_source
-from edgeseg.streaming.sources.options import show_source
 
 _LOG = logging.getLogger(__name__)
 

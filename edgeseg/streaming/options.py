@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeseg.core.errors import UnknownNameError
-from edgeseg.core.options import check_options, option
+from edgeseg.core.schema import check_options, option
 from edgeseg.core.spec import Region, read_region
 
 if TYPE_CHECKING:

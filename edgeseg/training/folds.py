@@ -20,9 +20,8 @@ from edgeseg.data.dataset import fingerprint_dataset
 from edgeseg.data.split import fingerprint_split, refuse_other_split
 from edgeseg.evaluation.score import Evaluation, ScoredCase, score_part, summarise_cases, write_cases
 from edgeseg.model.losses import find_loss
-from edgeseg.training.config import TrainInputs, write_config
 from edgeseg.training.loading import load_data, refuse_changed_data
-from edgeseg.training.options import TrainOptions
+from edgeseg.training.options import TrainInputs, TrainOptions, write_config
 from edgeseg.training.resume import FOLDS, PLAN, begin_plan, find_partial, has_checkpoint, read_plan
 from edgeseg.training.run import MODEL, RunRecord, read_run
 from edgeseg.training.trainer import resume_run, train_run

@@ -21,11 +21,10 @@ from edgeseg.core.errors import TrainingError
 from edgeseg.core.progress import progress_bar
 from edgeseg.model.keras import keras, tf
 from edgeseg.training.ema import WeightEma
-from edgeseg.training.history import EpochCost, EpochResult, best_result
-from edgeseg.training.pipeline import Feed, build_pipeline
+from edgeseg.training.loading import Feed, build_pipeline
 from edgeseg.training.resume import Checkpoint
 from edgeseg.training.strategy import distribute_batches
-from edgeseg.training.validation import EpochEvaluator
+from edgeseg.training.validation import EpochCost, EpochEvaluator, EpochResult, best_result
 
 STALL = 8
 """Epochs without a better validation Dice after which the plateau schedule lowers the rate."""

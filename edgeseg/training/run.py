@@ -22,8 +22,7 @@ from typing import Any
 from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
-from edgeseg.core.options import rename_former
-from edgeseg.core.schema import SchemaError, from_plain, read_json_table, to_plain
+from edgeseg.core.schema import SchemaError, from_plain, read_json_table, rename_former, to_plain
 from edgeseg.core.spec import InputSpec, OutputSpec
 from edgeseg.model.spec import UNetSpec
 from edgeseg.training.options import TrainOptions

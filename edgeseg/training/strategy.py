@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeseg.core.errors import TrainingError
 from edgeseg.model.keras import tf
-from edgeseg.training.pipeline import Part
+from edgeseg.training.loading import Part
 
 CONFIG = "TF_CONFIG"
 EXAMPLE = """{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}"""

@@ -32,13 +32,10 @@ from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras, read_weights, tf
 from edgeseg.model.losses import find_loss
 from edgeseg.model.unet import build_unet
-from edgeseg.training.config import TrainInputs, write_config
-from edgeseg.training.history import RunLog, draw_curve, summarise_timing
-from edgeseg.training.loading import LoadedData, load_data, load_same_data, to_grid, weigh_by_rarity
+from edgeseg.training.loading import Feed, LoadedData, load_data, load_same_data, to_grid, weigh_by_rarity
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, computing_in, fit_model, plan_epochs
 from edgeseg.training.memory import check_memory
-from edgeseg.training.options import TrainOptions
-from edgeseg.training.pipeline import Feed
+from edgeseg.training.options import TrainInputs, TrainOptions, write_config
 from edgeseg.training.resume import Checkpoint, has_checkpoint, remove_checkpoint
 from edgeseg.training.run import (
     FINISHED,
@@ -53,7 +50,7 @@ from edgeseg.training.run import (
     write_record,
 )
 from edgeseg.training.strategy import WorkerRole, find_role, open_strategy, worker_folder
-from edgeseg.training.validation import EpochEvaluator
+from edgeseg.training.validation import EpochEvaluator, RunLog, draw_curve, summarise_timing
 
 ENCODER = ("stem", "down")
 """How the names of the encoder's layers begin."""

@@ -19,9 +19,8 @@ from edgeseg.core.files import partial_path, read_rows, staged_folder, write_jso
 from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset
 from edgeseg.training import trainer
-from edgeseg.training.config import CONFIG, read_config
 from edgeseg.training.folds import FoldPlan, _train_fold, resume_folds, train_folds
-from edgeseg.training.options import TrainOptions
+from edgeseg.training.options import CONFIG, TrainOptions, read_config
 from edgeseg.training.run import RunRecord, read_run
 from edgeseg.training.trainer import export_run, plain_split
 from tests.commands import Fail

@@ -22,8 +22,8 @@ from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras
 from edgeseg.model.spec import SIZES, UNetSpec, find_size
 from edgeseg.model.unet import build_unet, summarise_stages
+from edgeseg.training.loading import add_background
 from edgeseg.training.options import TrainOptions
-from edgeseg.training.pipeline import add_background
 from edgeseg.training.trainer import train_run
 
 pytestmark = pytest.mark.integration

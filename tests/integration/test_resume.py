@@ -15,10 +15,9 @@ from edgeseg.core.files import staged_folder
 from edgeseg.core.marks import write_mark
 from edgeseg.frame.images import read_image, write_image
 from edgeseg.training import trainer
-from edgeseg.training.config import CONFIG
-from edgeseg.training.history import read_history
-from edgeseg.training.options import EMA, TrainOptions
+from edgeseg.training.options import CONFIG, EMA, TrainOptions
 from edgeseg.training.run import read_interrupted, read_run
+from edgeseg.training.validation import read_history
 from tests.commands import Fail
 from tests.discs import make_disc_data
 from tests.encoders import STANDING_STILL, read_encoder

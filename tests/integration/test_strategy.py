@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from edgeseg.core.errors import TrainingError
-from edgeseg.training.history import read_history
 from edgeseg.training.run import read_run
 from edgeseg.training.strategy import CONFIG, EXAMPLE, WorkerRole, find_role, open_strategy
+from edgeseg.training.validation import read_history
 from tests.discs import make_disc_data
 
 pytestmark = pytest.mark.integration

@@ -18,12 +18,18 @@ from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.training import loop as courses
 from edgeseg.training.ema import WeightEma
-from edgeseg.training.history import EpochCost, EpochResult, RunLog, draw_curve, read_history, write_history
-from edgeseg.training.loading import GridArrays
+from edgeseg.training.loading import Feed, GridArrays
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, computing_in, fit_model
-from edgeseg.training.pipeline import Feed
 from edgeseg.training.resume import Checkpoint
-from edgeseg.training.validation import EpochEvaluator
+from edgeseg.training.validation import (
+    EpochCost,
+    EpochEvaluator,
+    EpochResult,
+    RunLog,
+    draw_curve,
+    read_history,
+    write_history,
+)
 from tests.commands import full_disk, read_files
 
 pytestmark = pytest.mark.integration

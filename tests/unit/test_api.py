@@ -16,7 +16,7 @@ from edgeseg import Stream
 from edgeseg.core import errors, install
 from edgeseg.core.errors import OutputError, SourceError
 from edgeseg.streaming.options import SinkOptions, StreamOptions
-from edgeseg.streaming.sources.options import show_source
+from edgeseg.streaming.sources.address import show_source
 from tests.networks import save_network
 
 SOURCE = "phantom://?size=32&frames=40"

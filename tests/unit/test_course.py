@@ -6,16 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.core.options import list_options
-from edgeseg.training.history import (
-    EpochCost,
-    EpochResult,
-    best_result,
-    make_result,
-    read_history,
-    summarise_timing,
-    write_history,
-)
+from edgeseg.core.schema import list_options
 from edgeseg.training.loop import (
     FEWEST_EPOCHS,
     LOWEST,
@@ -27,6 +18,15 @@ from edgeseg.training.loop import (
     plan_epochs,
 )
 from edgeseg.training.options import TrainOptions
+from edgeseg.training.validation import (
+    EpochCost,
+    EpochResult,
+    best_result,
+    make_result,
+    read_history,
+    summarise_timing,
+    write_history,
+)
 
 
 def tell(*dice: float) -> list[EpochResult]:

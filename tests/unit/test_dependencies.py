@@ -23,7 +23,6 @@ EXTRAS_OF = {
     "convert/onnx": {"onnx"},
     "compression": {"train"},
     "report": {"train"},
-    "demo": {"train"},
     "search": {"train"},
     "search/networks": {"train", "tune"},
 }

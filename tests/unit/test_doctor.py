@@ -15,9 +15,8 @@ import typer
 from typer.testing import CliRunner
 
 from edgeseg.cli.doctor import doctor
-from edgeseg.doctor import accelerators, profile, system
+from edgeseg.doctor import Check, accelerators, judge_checks, profile, system
 from edgeseg.doctor import packages as package_checks
-from edgeseg.doctor.checks import Check, judge_checks
 from edgeseg.doctor.run import run_checks
 from edgeseg.machine.boards import load_board
 from edgeseg.machine.host import Machine, describe_error

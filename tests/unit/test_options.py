@@ -17,13 +17,12 @@ from typer.testing import CliRunner
 
 from edgeseg.cli import train as train_command
 from edgeseg.cli.app import app
-from edgeseg.cli.options import with_options
+from edgeseg.cli.arguments import with_options
 from edgeseg.core.errors import EdgesegError
-from edgeseg.core.options import OptionError, check_options, option
+from edgeseg.core.schema import OptionError, check_options, option
 from edgeseg.streaming.options import RECORD_FORMATS
 from edgeseg.streaming.sinks.recording import FRAME_STORES
-from edgeseg.training.config import CONFIG, TrainInputs, read_config, write_config
-from edgeseg.training.options import TrainOptions
+from edgeseg.training.options import CONFIG, TrainInputs, TrainOptions, read_config, write_config
 from edgeseg.training.resume import read_plan
 
 RUNNER = CliRunner()

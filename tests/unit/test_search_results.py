@@ -20,8 +20,20 @@ from edgeseg.search.recipes import (
     explain_late,
     summarise_search,
 )
-from edgeseg.search.report import FRONT, PICTURE, TABLE, list_front, list_outcomes, write_report
-from edgeseg.search.results import FAILED, FINISHED, RUNNING, Trial, find_front, pick_trial
+from edgeseg.search.results import (
+    FAILED,
+    FINISHED,
+    FRONT,
+    PICTURE,
+    RUNNING,
+    TABLE,
+    Trial,
+    find_front,
+    list_front,
+    list_outcomes,
+    pick_trial,
+    write_report,
+)
 from tests.commands import assert_says
 
 

@@ -19,9 +19,9 @@ from edgeseg.core.errors import LimitError, SourceError, UnknownNameError
 from edgeseg.frame.images import write_image
 from edgeseg.streaming.grabber import Grabber
 from edgeseg.streaming.options import CaptureOptions
+from edgeseg.streaming.sources.address import show_source
 from edgeseg.streaming.sources.base import Source
 from edgeseg.streaming.sources.choose import open_source
-from edgeseg.streaming.sources.options import show_source
 
 
 def count_frames(source: Source) -> int:

@@ -24,8 +24,18 @@ from edgeseg.search.networks import (
     summarise_study,
     train_command,
 )
-from edgeseg.search.report import format_csv, format_markdown, list_front, to_json
-from edgeseg.search.results import FAILED, FINISHED, RUNNING, Trial, find_front, pick_trial
+from edgeseg.search.results import (
+    FAILED,
+    FINISHED,
+    RUNNING,
+    Trial,
+    find_front,
+    format_csv,
+    format_markdown,
+    list_front,
+    pick_trial,
+    to_json,
+)
 from edgeseg.training.options import TrainOptions
 
 CHOICE = NetworkChoice("nano", 128, "half", "bce-dice", 2e-3)

@@ -15,8 +15,8 @@ from edgeseg.data.dicom import (
     check_announced,
     find_pixel_size,
     find_tissue_region,
+    read_dicom_image,
     read_header,
-    read_image,
     read_pixels_header,
     silent_dicom,
 )
@@ -67,7 +67,7 @@ def _read_case_header(case: Case) -> Case:
 def _read_pixels(path: Path) -> NDArray[Any]:
     header, frames = read_pixels_header(path)
     _refuse_cine(path, frames)
-    return read_image(header, path)
+    return read_dicom_image(header, path)
 
 
 def _refuse_cine(path: Path, frames: int) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edgeseg.core.limits import check_pixels
 from edgeseg.core.redact import redact
 from edgeseg.core.spec import Region
-from edgeseg.streaming.sources.options import Size
+from edgeseg.streaming.sources.address import Size
 
 SILENT_SECONDS = 2.0
 """After a pause of this length another page's camera may take over."""

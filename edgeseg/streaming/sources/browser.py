@@ -8,8 +8,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgeseg.frame.images import decode_jpeg, measure_jpeg
+from edgeseg.streaming.sources.address import Size, read_options
 from edgeseg.streaming.sources.base import STALL_S, Health, JpegPacket, LatestSlot, Notice, OutageCounter, Source
-from edgeseg.streaming.sources.options import Size, read_options
 
 EXAMPLE = "browser://?size=640x480&fps=30"
 LONGEST_SIDE = 4096

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
 from edgeseg.core.process import quiet_native_output
+from edgeseg.streaming.sources.address import Size, read_options, show_source, split_address, split_url
 from edgeseg.streaming.sources.base import STALL_S, Source, retrieve_frame
-from edgeseg.streaming.sources.options import Size, read_options, show_source, split_address, split_url
 
 EXAMPLE = "/dev/video0?size=1280x720&fps=30"
 FORMATS = ("YUYV", "MJPG")

@@ -8,14 +8,21 @@ from pathlib import Path
 
 from edgeseg.core.errors import SourceError, UnknownNameError
 from edgeseg.streaming.options import DEFAULT_CAPTURE_OPTIONS, CaptureOptions, LiveSourceError
+from edgeseg.streaming.sources.address import show_source, split_address
 from edgeseg.streaming.sources.base import Source
 from edgeseg.streaming.sources.browser import BrowserSource
 from edgeseg.streaming.sources.camera import CameraSource, RtspSource
-from edgeseg.streaming.sources.dicom import DicomSource, is_dicom
-from edgeseg.streaming.sources.files import VIDEO_SUFFIXES, ImagesSource, VideoSource, is_image, is_pattern
+from edgeseg.streaming.sources.files import (
+    VIDEO_SUFFIXES,
+    DicomSource,
+    ImagesSource,
+    VideoSource,
+    is_dicom,
+    is_image,
+    is_pattern,
+)
 from edgeseg.streaming.sources.gstreamer import GstreamerSource, build_pipeline
 from edgeseg.streaming.sources.mjpeg import MjpegSource
-from edgeseg.streaming.sources.options import show_source, split_address
 from edgeseg.streaming.sources.phantom import PhantomSource
 from edgeseg.streaming.sources.pipes import RawSource
 from edgeseg.streaming.sources.reconnect import LoopedSource, ReconnectingSource

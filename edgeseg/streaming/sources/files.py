@@ -1,4 +1,4 @@
-"""Files: images of a folder or pattern, in the order of their names, and videos."""
+"""Recorded files: images of a folder or pattern in the order of their names, videos, and DICOM cines."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ import cv2
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, EdgesegError, LimitError, SourceError
-from edgeseg.core.limits import IMAGE_BYTES, VIDEO_BYTES, check_regular
+from edgeseg.core.limits import DICOM_BYTES, IMAGE_BYTES, VIDEO_BYTES, check_regular
 from edgeseg.core.redact import show_name
+from edgeseg.data.dicom import (
+    CINE_TAGS,
+    find_frame_rate,
+    find_pixel_size,
+    find_tissue_region,
+    read_dicom_image,
+    read_pixels_header,
+    silent_dicom,
+)
+from edgeseg.data.reading import to_channels
 from edgeseg.frame.images import SUFFIXES, list_images, read_image
 from edgeseg.streaming.sources.base import Source, check_announced, retrieve_frame
 
@@ -22,6 +32,9 @@ _MAX_CORRUPT_IN_A_ROW = 10
 """OpenCV reports a corrupt frame and the end of a file alike; after so many the file has ended."""
 _COUNT_TOLERANCE = 0.02
 """Share by which a header may announce too many frames; containers often estimate their number."""
+DICOM_SUFFIXES = (".dcm", ".dicom")
+_PREAMBLE, _MAGIC = 128, b"DICM"
+"""DICOM PS3.10, 7.1: 128 bytes, then the prefix."""
 
 
 class ImagesSource(Source):
@@ -171,3 +184,56 @@ def _open_capture(path: Path) -> cv2.VideoCapture:
         with path.open("rb") as file:
             return cv2.VideoCapture(f"/proc/self/fd/{file.fileno()}", reader)
     return cv2.VideoCapture(str(whole), reader)
+
+
+def is_dicom(path: Path) -> bool:
+    """Tell whether a file is DICOM, by its suffix or, since scanners often write none, by its prefix."""
+    if path.suffix.lower() in DICOM_SUFFIXES:
+        return True
+    # reading files of /proc and /sys may block
+    if not path.is_file() or path.stat().st_size <= _PREAMBLE:
+        return False
+    with path.open("rb") as file:
+        return file.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC
+
+
+class DicomSource(Source):
+    """Plays the frames of a DICOM file; corrupt ones are skipped and counted."""
+
+    def __init__(self, path: Path, colour: bool = False) -> None:
+        """Read the header.
+
+        Args:
+            path: A file with one frame or many.
+            colour: Whether the model's input is colour; grey frames stay grey, and such a model refuses them.
+        """
+        if not path.exists():
+            raise SourceError(f"Expected a DICOM file at {path}, got no such file.", "Check the path.")
+        check_regular(path, DICOM_BYTES)
+        self.name = show_name(path.name)
+        self._path, self._colour, self._next, self._decoded = path, colour, 0, 0
+        self._header, self._count = read_pixels_header(path, CINE_TAGS)
+        with silent_dicom(path):
+            self.fps = find_frame_rate(self._header) or Source.fps
+            self.mm_per_px = find_pixel_size(self._header)
+            self.region = find_tissue_region(self._header)
+
+    def read(self) -> NDArray[Any] | None:
+        """Decode the next frame.
+
+        Raises:
+            DataError: Not one frame could be decoded.
+        """
+        while self._next < self._count:
+            self._next += 1
+            try:
+                image = read_dicom_image(self._header, self._path, self._next - 1)
+            except DataError:
+                # one corrupt frame is skipped; a file of which none can be decoded is an error
+                if self._next == self._count and self._decoded == 0:
+                    raise
+                self.health = dataclasses.replace(self.health, corrupt=self.health.corrupt + 1)
+            else:
+                self._decoded += 1
+                return to_channels(image, self._colour and image.ndim == 3)
+        return None

@@ -26,8 +26,8 @@ from edgeseg.core.errors import SourceError
 from edgeseg.core.limits import LINE_BYTES
 from edgeseg.core.process import run_limited
 from edgeseg.core.redact import HIDDEN, redact
+from edgeseg.streaming.sources.address import Size, hide_folders, read_options, split_address
 from edgeseg.streaming.sources.base import STALL_S, Source
-from edgeseg.streaming.sources.options import Size, hide_folders, read_options, split_address
 from edgeseg.streaming.sources.pipes import Pipe, Y4mReader
 
 PROGRAM = "gst-launch-1.0"

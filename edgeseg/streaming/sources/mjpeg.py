@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import LimitError, SourceError
 from edgeseg.core.limits import HEADER_LINES, LINE_BYTES, PART_BYTES, check_pixels
 from edgeseg.frame.images import decode_jpeg, measure_jpeg
+from edgeseg.streaming.sources.address import show_source, split_url
 from edgeseg.streaming.sources.base import STALL_S, Deadline, Source, TimedSocket
-from edgeseg.streaming.sources.options import show_source, split_url
 
 EXAMPLE = "http://192.168.0.20:8080/stream.mjpg"
 _CONTENT_TYPE = "multipart/x-mixed-replace"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import SourceError
 from edgeseg.data.reading import to_channels
 from edgeseg.phantom import PhantomClip
+from edgeseg.streaming.sources.address import Size, read_options, split_address
 from edgeseg.streaming.sources.base import Source
-from edgeseg.streaming.sources.options import Size, read_options, split_address
 
 PREFIX = "phantom://"
 EXAMPLE = "phantom://?seed=1&frames=300&size=256"

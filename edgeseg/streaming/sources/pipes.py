@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import SourceError
 from edgeseg.core.limits import check_pixels
 from edgeseg.core.spec import check_choice
+from edgeseg.streaming.sources.address import Size, read_options
 from edgeseg.streaming.sources.base import STALL_S, Deadline, Notice, OutageCounter, Source
-from edgeseg.streaming.sources.options import Size, read_options
 
 _POLL_S = 0.1
 EXAMPLE = "-?size=640x480&format=gray"
