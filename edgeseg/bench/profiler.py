@@ -84,6 +84,7 @@ def _profile_round(litert: LiteRt, environment: Any, model: Any, threads: int) -
 def _compile(litert: LiteRt, environment: Any, model: Any, threads: int) -> Any:
     options = litert.make("LiteRtCreateOptions")
     litert.call("LiteRtSetOptionsHardwareAccelerators", options, _ON_CPU)
+    # options are passed as TOML text
     texts = {b"runtime_options_string": b"enable_profiling = true", b"xnnpack": b"num_threads = %d" % threads}
     for kind, text in texts.items():
         litert.call(
