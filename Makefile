@@ -31,8 +31,9 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# In the order of the files: the long ones of tests/integration first, so that no core is left with one at the end.
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The light install under the oldest and the newest Python, where this machine has them.
 light: $(VENV)/.dev

@@ -47,6 +47,8 @@ html_theme = "furo"
 html_title = "edgeseg"
 # The root document is docs/site.html; this file leads there from the site's first address.
 html_extra_path = ["index.html"]
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from edgeseg.compression.compress import Outcome
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+# pytest-xdist runs a process per core: more threads only wait for each other, on networks as small as these
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,6 +54,14 @@ def shared(request: pytest.FixtureRequest) -> Path:
     return folder
 
 
+@pytest.fixture
+def shallow_nano(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the size nano have a stage less, where masks do not matter: TensorFlow traces it in less time."""
+    from edgeseg.model.spec import SIZES
+
+    monkeypatch.setitem(SIZES, "nano", dataclasses.replace(SIZES["nano"], widths=(8, 8, 16, 16)))
+
+
 @pytest.fixture(scope="session")
 def trained_data(shared: Path) -> Path:
     """Make the data that the session's one training uses."""
@@ -65,7 +76,7 @@ def trained_run(shared: Path, trained_data: Path) -> Path:
         from edgeseg.training.options import TrainOptions
         from edgeseg.training.trainer import train_run
 
-        train_run(trained_data, shared / "run", TrainOptions(model="nano", size=64, epochs=40, seed=3))
+        train_run(trained_data, shared / "run", TrainOptions(model="nano", size=64, epochs=24, seed=3))
 
     make_once(shared, "run", train)
     return shared / "run"

@@ -1,4 +1,4 @@
-"""The command line's entrance: registers the commands and turns errors into one sentence and an exit code."""
+"""The command line's entry point: registers the commands, and turns errors into one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Train, compress and stream ultrasound segmentation on small boards.\n\n"
-    "The usual road: `edgeseg train DATA --out RUN`, `edgeseg compress RUN --out DIR`, copy the chosen .tflite to the "
+    "The usual way: `edgeseg train DATA --out RUN`, `edgeseg compress RUN --out DIR`, copy the chosen .tflite to the "
     "board, `edgeseg stream MODEL --source 0`. Without data of your own: `edgeseg demo`.\n\n"
     "Exit codes: 0 done; 1 failed, with a sentence; 2 wrong usage; 3 it ran, and a gate did not hold; "
-    "130 interrupted; 141 whoever read the output has left.\n\n"
+    "130 interrupted; 141 the reader of the output has left.\n\n"
     "Research software, no medical device: not for diagnosis or treatment.",
 )
 app.command("demo")(demo.demo)
@@ -101,7 +101,7 @@ def take_version(
         ),
     ] = False,
 ) -> None:
-    """Take the options that belong to no command."""
+    """Define the options of the program; their callbacks do the work."""
 
 
 def main() -> None:
@@ -121,7 +121,7 @@ def _run() -> None:
     except OSError as error:
         discard_unwritable()
         _fail(error, f"The operating system refused: {error}.", "Check the path, its rights and the room on the disk.")
-    except Exception as error:  # noqa: BLE001 - the last resort: a sentence for the person, the trace on request
+    except Exception as error:  # noqa: BLE001 - the last resort: a sentence for the user, the traceback on request
         _fail(error, f"Unexpected {type(error).__name__}: {error}", "This is a defect; EDGESEG_DEBUG=1 shows where.")
 
 

@@ -74,7 +74,7 @@ NoParityOption = Annotated[
 
 
 def need_training_packages() -> None:
-    """Stop with a sentence where the workstation's packages are not installed."""
+    """Stop where the packages of the extra `train` are not installed."""
     need_extra("train")
 
 
@@ -85,7 +85,7 @@ def need_tune_packages() -> None:
 
 
 def need_onnx_packages() -> None:
-    """Stop with a sentence where the packages of the ONNX export are not installed."""
+    """Stop where the packages of the ONNX export are not installed."""
     need_extra("onnx")
 
 
@@ -107,7 +107,7 @@ def save_json(path: Path | None, value: Mapping[str, Any]) -> None:
 
 
 def keep_inputs(inputs: Sequence[Path | None], outputs: Sequence[Path | None]) -> None:
-    """Refuse to write onto what is read, onto a folder that holds it, or twice onto the same."""
+    """Refuse to write onto an input, onto a folder that holds it, or twice to the same place."""
     read = [_find_place(path) for path in inputs if path is not None]
     written: set[Path] = set()
     for path in (output for output in outputs if output is not None):
@@ -126,7 +126,7 @@ def _find_place(path: Path) -> Path:
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Turn an option that does not check out into wrong usage (exit code 2)."""
+    """Turn an invalid option into wrong usage (exit code 2)."""
     try:
         yield
     except ValueError as error:

@@ -83,19 +83,30 @@ def with_options(
                 given[name] = _build(classes[name], group, {line.field: given.pop(line.field) for line in group})
             function(**given)
 
-        parameters = [inspect.Parameter(_CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
-        for name, parameter in inspect.signature(function).parameters.items():
-            if name in lines:
-                parameters += [line.parameter() for line in lines[name]]
-            else:
-                kind = inspect.Parameter.KEYWORD_ONLY
-                parameters.append(parameter.replace(annotation=hints[name], kind=kind))
-        parameters += [former for line in every if (former := line.former_parameter()) is not None]
+        parameters = [*_list_parameters(function, hints, lines), *_list_former_parameters(every)]
+        # typer reads both: the signature for names and defaults, the annotations for types
         vars(command)["__signature__"] = inspect.Signature(parameters)
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return command
 
     return decorate
+
+
+def _list_parameters(
+    function: Command, hints: Mapping[str, Any], lines: Mapping[str, list[_Line]]
+) -> Iterator[inspect.Parameter]:
+    """List a command's parameters, with the options in place of their dataclasses."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    yield inspect.Parameter(_CONTEXT, kind, annotation=typer.Context)
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in lines:
+            yield from (line.parameter() for line in lines[name])
+        else:
+            yield parameter.replace(annotation=hints[name], kind=kind)
+
+
+def _list_former_parameters(lines: list[_Line]) -> Iterator[inspect.Parameter]:
+    yield from (former for line in lines if (former := line.former_parameter()) is not None)
 
 
 def _list_lines(cls: Any, defaults: Mapping[str, Any], panel: str | None) -> Iterator[_Line]:
@@ -124,6 +135,7 @@ def _to_flag(name: str, has_opposite: bool = False) -> str:
 
 def _list_chosen(context: typer.Context, names: Mapping[str, Any]) -> set[str]:
     """List the parameters that stand on the command line itself."""
+    # compared by name: typer 0.29 brings its own copy of click, so there is no one ParameterSource to import
     sources = {name: context.get_parameter_source(name) for name in names}
     return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 

@@ -20,9 +20,9 @@ import typer
 from edgeseg.core.progress import allow_bars
 
 READER_LEFT = 128 + signal.SIGPIPE
-"""What a shell reports of a program that a broken pipe ended, as in `yes | head -1`."""
+"""The exit code that a shell reports after a broken pipe, as in `yes | head -1`."""
 INTERRUPTED = 130
-"""The exit code after either signal: 128 and the number of SIGINT, as shells have it."""
+"""The exit code after either signal: 128 plus the number of SIGINT, as in shells."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 FFMPEG_QUIET, FFMPEG_WARNINGS = "-8", "24"
 """FFmpeg's own numbers for its log levels."""

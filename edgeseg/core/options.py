@@ -61,7 +61,7 @@ class Option:
     def allows(self, value: float) -> bool:
         """Say whether a number is in the range; nan and infinity never are."""
         return (
-            math.isfinite(value)
+            math.isfinite(value)  # nan compares with no limit
             and (self.minimum is None or value >= self.minimum)
             and (self.maximum is None or value <= self.maximum)
             and (self.above is None or value > self.above)

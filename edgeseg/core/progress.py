@@ -1,4 +1,4 @@
-"""The one progress bar: what is done, how far, and how long it still takes.
+"""Progress of long work: what is done, and how long the rest takes.
 
 A program that uses edgeseg as a library sees no bar: progress goes to the logger of this module at the level INFO.
 """
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
 Advance = Callable[[str], None]
 LINES, LINE_SECONDS, SILENT_SECONDS = 10, 2.0, 300.0
+"""Lines in all; the shortest time between two, and the longest."""
 SPEED_SECONDS = 600.0
-"""Over how long the speed is averaged; in less time, steps that take a minute would have none."""
+"""How long the speed is averaged over; a shorter time would show no speed for steps that take a minute."""
 _DRAWN: ContextVar[Progress | None] = ContextVar("drawn", default=None)
 _BARS: ContextVar[bool] = ContextVar("bars", default=False)
 _LOG = logging.getLogger(__name__)
 
 
 def ignore(note: str) -> None:
-    """Take a step of progress that nobody watches."""
+    """Take a step of progress without showing it."""
 
 
 def allow_bars(allowed: bool) -> None:
@@ -36,11 +37,10 @@ def allow_bars(allowed: bool) -> None:
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Advance]:
-    """Show progress while the block runs; the yielded call goes one step on and says what is new.
+    """Show progress while the block runs; call what it yields after each step, with a note.
 
-    Where bars are allowed, a terminal gets one with the time left, and one more below it for what runs inside the
-    block. Otherwise a line is logged for every tenth of the way, where that takes long, and every five minutes, where
-    it takes very long.
+    Where bars are allowed, a terminal shows one with the time left, and one more below it for a bar inside the block.
+    Otherwise a line is logged for each tenth of the steps, at most every two seconds, and at least every five minutes.
     """
     draws = _BARS.get() and sys.stderr.isatty()
     with _draw_bar(title, total) if draws else _log_lines(title, total) as advance:

@@ -174,7 +174,7 @@ def list_worst_layers(report: CompressReport, count: int = 3) -> tuple[tuple[str
 def format_verdict(report: CompressReport) -> str:
     """State whether the gate held, and what to do where it did not."""
     gate = report.gate
-    promise = f"at most {gate['max_drop']} Dice lost on validation cases, at the interval's bad end"
+    promise = f"at most {gate['max_drop']} Dice lost on validation cases, at the upper end of the 95% interval"
     if gate["budget_ms"] is not None:
         promise += f", at most {gate['budget_ms']:g} ms per inference (p99, on the machine that wrote this)"
     held = "held" if gate["held"] else "not held" if gate["judged"] else "not judged"

@@ -127,6 +127,7 @@ def _write_line(name: str, value: Any) -> str:
     if value is None:
         return f"# {name} is not set"
     if isinstance(value, str):
+        # TOML is UTF-8; a file name on Linux may be any bytes
         if not is_printable(value):
             return f"# {name} cannot be written in TOML: {json.dumps(value)}"
         value = json.dumps(value, ensure_ascii=False)

@@ -102,8 +102,9 @@ def test_a_training_that_was_stopped_before_its_record_is_begun_anew_by_resume(
     (tmp_path / "run.partial").mkdir()
     write_mark(tmp_path / "run.partial", whole=False)
     (tmp_path / "run.partial" / "half").touch()
+    write_mark(tmp_path / "run.partial", whole=False)
     code, said = fail("train", disc_data, "--out", out)
-    assert (code, "--resume" in said) == (1, True)
+    assert (code, "--resume" in said) == (1, True), said
     monkeypatch.setattr(trainer, "_fit", stop)
     code, said = fail("train", disc_data, "--out", out, "--resume", "--model", "nano", "--size", "32")
     assert (code, "begins anew" in said) == (130, True), said
@@ -147,6 +148,7 @@ def test_a_training_that_lost_the_other_run_is_not_continued(
     assert "--init and --overwrite" in caught.value.hint
 
 
+@pytest.mark.usefixtures("shallow_nano")
 def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Fail
 ) -> None:

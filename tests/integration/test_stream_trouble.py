@@ -25,7 +25,7 @@ from tests.tinymodels import write_bright_model
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS, SOAK_SECONDS = 90, 60
+SECONDS, SOAK_SECONDS = 90, 10
 WARM_UP = 6
 """Inferences before the stream."""
 LONG, ALL = "phantom://?size=64", ("--every-frame", "--rate", "max")
@@ -98,7 +98,7 @@ def test_a_backend_at_its_end_is_replaced(model: Path, tmp_path: Path, fault: st
     assert read_index(tmp_path)[-1]["number"] == 29
 
 
-def test_a_minute_with_a_source_fifty_times_too_fast_fills_no_memory(model: Path, tmp_path: Path) -> None:
+def test_a_source_fifty_times_too_fast_fills_no_memory(model: Path, tmp_path: Path) -> None:
     with (
         subprocess.Popen(["cat", "/dev/zero"], stdout=subprocess.PIPE) as flood,
         run_stream(

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "edgeseg").rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 MOST_LINES = 500
-SIBLINGS = {"__init__.py", "base.py", "choose.py", "dicom.py"}
-"""Names that several packages share by design: an interface, the choice among its implementations, a format."""
+SIBLINGS = {"__init__.py", "base.py", "choose.py", "dicom.py", "options.py"}
+"""Names that several packages share by design: interface, choice among its implementations, format, options."""
 
 
 def name_module(path: Path) -> str:
