@@ -172,6 +172,7 @@ def join_rounds(summaries: Sequence[str]) -> tuple[OperatorTime, ...]:
 
 def parse_summary(summary: str) -> tuple[OperatorTime, ...]:
     """Parse the operators, in the order they run, from LiteRT's summary."""
+    # a second table lists the slowest operators again
     in_order = summary.partition("Top by Computation Time")[0]
     return tuple(OperatorTime(name, float(mean)) for name, mean in _ROW.findall(in_order))
 

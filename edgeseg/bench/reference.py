@@ -117,6 +117,7 @@ def compare_results(results: Sequence[BenchResult], reference: Reference, tolera
     Raises:
         EdgesegError: The reference lacks one of these files, backends or threads.
     """
+    # by hash: a file that was renamed is the same, one of the same name may be another
     kept = {(row.sha256, row.backend, row.threads): row for row in reference.rows}
     return [
         _compare(row, kept.get((row.sha256, row.backend, row.threads)), tolerance)

@@ -93,6 +93,7 @@ def list_sums(files: Mapping[str, bytes]) -> str:
 
 def _describe(name: str, size: int) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
+    # fixed owner and time, so that the bytes depend on the files alone
     entry.size, entry.mtime = size, _FILE_TIME
     entry.mode = 0o755 if name.endswith(".sh") else 0o644
     return entry

@@ -44,6 +44,7 @@ def send_archive(files: Sequence[Path], host: str) -> int:
     for path, suffix in zip(files, ("", ".sig"), strict=False):
         if _run(["scp", "-q", str(path.absolute()), f"{host}:{upload}{suffix}"]) != 0:
             raise DeployError(f"Copying to {host} failed, see above.", f"Check that this works: ssh {host}")
+    # one argument for ssh, which joins several with spaces and lets the remote shell split them
     status = _run(["ssh", host, f"sh -c {shlex.quote(INSTALL)} sh {upload}"])
     if status not in (0, 3):
         raise DeployError(f"Installing on {host} failed, see above.", "The model in use there has not changed.")

@@ -67,6 +67,7 @@ def check_edgetpu(machine: Machine) -> Check:
 
 def check_edgetpu_rights(machine: Machine) -> Check:
     """Check that this user may open the Edge TPU."""
+    # the nodes belong to the groups that the packages' udev rules name
     closed = [node for node in _list_nodes(machine) if not machine.can_write(machine.root / node)]
     if not closed:
         return Check("edge tpu rights", "ok", "No Edge TPU is closed to this user.")

@@ -96,6 +96,7 @@ def check_xnnpack(machine: Machine) -> Check:
     if is_used:
         return Check("xnnpack", "ok", "LiteRT runs convolutions through XNNPACK.")
     missing = [f"/{path}" for path in _CPU_LISTS if not machine.read(path)]
+    # some containers hide these files
     fix = f"Make {' and '.join(missing)} readable: XNNPACK stays off without." if missing else f"{_LITERT} --upgrade"
     return Check("xnnpack", "problem", "LiteRT runs convolutions without XNNPACK, its fast kernels.", fix)
 

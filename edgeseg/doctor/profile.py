@@ -76,6 +76,7 @@ def check_profile_camera(machine: Machine, board: Board) -> Check:
 
 def check_profile_backend(machine: Machine, board: Board) -> Check:
     """Check that the first of the profile's backends works."""
+    # the profile lists its backends by preference
     best, *others = board.recommended.backends
     probe = probe_backend(machine, best)
     if probe.available:

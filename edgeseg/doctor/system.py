@@ -196,6 +196,7 @@ def check_cores(machine: Machine) -> Check:
     online, present = machine.read(f"{CPU}/online"), machine.read(f"{CPU}/present")
     if not online:
         return Check("cores", "ok", "This machine does not list its cores.")
+    # both are lists of ranges, such as 0-3
     if online == present:
         return Check("cores", "ok", f"Every core is on ({online}).")
     detail = f"Cores {online} of {present} are on."

@@ -158,6 +158,7 @@ def _find_places(truths: Sequence[Mapping[str, Thumbnail]], groups: Sequence[str
             sums[name, group] = sums.get((name, group), np.zeros_like(truth)) + truth
             counts[name, group] = counts.get((name, group), 0) + 1
     total = {name: np.sum([value for (other, _), value in sums.items() if other == name], axis=0) for name, _ in sums}
+    # counted over all cases, the group's own are subtracted below
     count = {name: sum(value for (other, _), value in counts.items() if other == name) for name, _ in sums}
     return {
         # leave one group out: sums minus the group's own
@@ -181,6 +182,7 @@ def explain_useless(dice: Estimate | None, baseline: Baseline | None) -> str:
         return ""
     if dice.mean < LEAST_DICE:
         return f"These masks are useless: their Dice is {dice.mean:.2f}, and below {LEAST_DICE} most pixels are wrong."
+    # a model that is no better than a fixed place has learned nothing of the images
     if dice.mean <= baseline.dice:
         what = "the whole image" if baseline.everything >= baseline.average else "the same place"
         return (

@@ -208,6 +208,7 @@ def list_notices(scored: Sequence[ScoredCase], classes: Sequence[ClassSpec]) -> 
     else:
         notices += [said for spec in classes if (said := _explain_class(filled, spec.name))]
     groups = len({case.group for case in filled})
+    # a bootstrap over few groups gives intervals that are far too narrow
     if 0 < groups < FEWEST_GROUPS:
         notices.append(f"Too few groups for an interval: {groups}, where {FEWEST_GROUPS} are needed.")
     return notices
@@ -294,6 +295,7 @@ def pick_cases(
     # the split is stratified by empty cases, so it can be repeated only with all masks read
     empty = {case.stem: not view_case(case).labels.any() for case in dataset.cases}
     split = divide_cases(dataset.cases, empty, card.provenance.split)
+    # the same data and seed can still give another split in another version
     refuse_other_split(root, split, card.provenance.split_fingerprint)
     return PickedCases(chosen, split.part(chosen))
 

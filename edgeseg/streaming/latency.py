@@ -94,6 +94,7 @@ class LatencyRecorder:
             self._ages.add(age_ms)
             self._late += age_ms > self.budget_ms
             if ready_at is not None and self._ready_at is not None:
+                # the first mask has no interval
                 self._intervals.add(1e3 * (ready_at - self._ready_at))
             self._ready_at = ready_at
 

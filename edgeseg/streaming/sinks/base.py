@@ -132,6 +132,7 @@ class LatestResultSink(Sink):
         self._closing, self._writing, self._has_ended = False, False, False
         self._taken, self._missed = 0, 0
         self._failure: EdgesegError | None = None
+        # a daemon thread: one that hangs in a write must not keep the process alive
         self._thread = threading.Thread(target=self._run, name=f"edgeseg-{writer.name}", daemon=True)
         self._thread.start()
 

@@ -46,6 +46,7 @@ def _list_openers(
     if metrics is not None:
         yield lambda: _open_metrics(info, metrics)
     if sink_options.view == "web":
+        # the only such sink so far: the JSON lines are opened after the page
         recording = next((sink for sink in opened if isinstance(sink, LatestResultSink)), None)
         yield lambda: _open_page(info, classes, sink_options, recording)
     if emit_to is not None:

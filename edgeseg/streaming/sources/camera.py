@@ -70,6 +70,7 @@ def _open_device(name: str) -> cv2.VideoCapture:
     # OpenCV crashes on a name that is no UTF-8
     if not name.isprintable():
         raise SourceError(f"Expected a camera's file, got {name}.", "List cameras with: ls /dev/video*.")
+    # without a named API, OpenCV tries several in turn
     backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
     with quiet_native_output():
         capture = cv2.VideoCapture(int(name) if name.isdigit() else name, backend)

@@ -141,6 +141,7 @@ class VideoSource(Source):
             self._capture.release()
             raise
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
+        # some files announce 0 or 90000 frames per second
         self.fps = fps if _PLAUSIBLE_FPS[0] <= fps <= _PLAUSIBLE_FPS[1] else Source.fps
 
     def read(self) -> NDArray[Any] | None:

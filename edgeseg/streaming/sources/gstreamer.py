@@ -92,6 +92,7 @@ class GstreamerSource(Source):
 
     def _check_end(self) -> None:
         try:
+            # the frames' pipe closes a moment before the process ends
             status = self._process.wait(_JOIN_S)
         except subprocess.TimeoutExpired:
             status = None
@@ -182,6 +183,7 @@ def _not_started(error: OSError | ValueError) -> SourceError:
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """Terminate a process group, and kill it when it does not end in time."""
+    # SIGTERM first, so that the pipeline can close its camera in order
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -145,6 +145,7 @@ class MjpegSource(Source):
 def _send_request(timed: TimedSocket, where: SplitResult) -> HTTPResponse:
     connection = HTTPConnection(str(where.hostname), where.port or 80)
     connection.sock = timed
+    # basic authentication (RFC 7617), which is all that most cameras have
     headers = {}
     if where.username is not None:
         pair = unquote_to_bytes(where.username) + b":" + unquote_to_bytes(where.password or "")
@@ -187,6 +188,7 @@ def open_parts(response: HTTPResponse) -> PartReader:
         raise HTTPException(f"the answer {response.status} {response.reason[:_QUOTED_CHARS]}{lead}")
     if kind != _CONTENT_TYPE:
         raise HTTPException(f"{kind[:_QUOTED_CHARS]}, which is no Motion JPEG")
+    # a compressed stream could expand without a limit
     encoding = headers.get("Content-Encoding", "identity")
     if encoding.strip().lower() != "identity":
         raise HTTPException(f"frames that are packed again as {encoding[:_QUOTED_CHARS]}")

@@ -185,6 +185,7 @@ class Pipe:
         data = bytearray(count)
         view, filled = memoryview(data), 0
         while filled < count and self._wait():
+            # straight into the frame's buffer, without a copy
             got = os.readv(self._descriptor, [view[filled:]])
             if got == 0:
                 break

@@ -152,6 +152,7 @@ class LoopedSource(Source):
 
     def read(self) -> NDArray[Any]:
         """Return the next image; after the last one, the first."""
+        # the pipeline sets the callback after the source was opened
         self._source.on_notice = self.on_notice
         image = self._source.read()
         if image is None:

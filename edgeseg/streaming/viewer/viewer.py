@@ -166,6 +166,7 @@ class ViewerHandler(RequestHandler):
         """Add the security headers to every response."""
         for name, value in HEADERS.items():
             self.send_header(name, value)
+        # the page may use a camera only where the stream takes its frames from the page
         camera = "()" if self._context.info.latest_slot is None else "(self)"
         self.send_header("Permissions-Policy", f"camera={camera}, microphone=(), geolocation=()")
         super().end_headers()
@@ -288,6 +289,7 @@ def write_part(context: ViewerContext, picture: Picture, opacity: float) -> byte
 
 def encode_picture(picture: Picture, classes: Sequence[ClassSpec], opacity: float) -> bytes:
     """Draw the mask onto a picture and encode it as JPEG."""
+    # draws on a copy: other threads use the same frame
     image = draw_overlay(picture.image, picture.labels, classes, opacity)
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return encoded.tobytes()
