@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from edgeseg.streaming.loop import StreamReport
 
 DEFAULT_SOURCE = "phantom://"
+SOURCE_VARIABLE = "EDGESEG_SOURCE"
 
 SmoothOption = Annotated[
     bool, typer.Option("--smooth", help="Average each frame's scores with those of the frame before.")
@@ -81,7 +82,7 @@ SourceOption = Annotated[
         metavar="SOURCE",
         help="phantom://, a camera's index or /dev/video0, csi://0, gst://PIPELINE, rtsp://, http:// (Motion JPEG), "
         "a video, image or DICOM file, a folder of images or a pattern such as 'F/*.png', - for raw frames, "
-        "or browser:// for the camera of the device that has the page open.",
+        "or browser:// for the camera of the device that has the page open. Read from EDGESEG_SOURCE if it is not given.",
         rich_help_panel=INPUT,
         show_default=DEFAULT_SOURCE,
     ),
@@ -93,7 +94,8 @@ def choose_source(argument: str | None, option: str | None) -> str:
     if argument is not None and option is not None and argument != option:
         raise typer.BadParameter(f"expected one source, got {argument} and --source {option}")
     given = option if argument is None else argument
-    return DEFAULT_SOURCE if given is None else given
+    # a password in the environment is hidden from other users of the machine, one on a command line is not
+    return os.environ.get(SOURCE_VARIABLE) or DEFAULT_SOURCE if given is None else given
 
 
 @contextmanager

@@ -119,11 +119,14 @@ def test_a_misspelt_option_is_answered_with_the_nearest(wrong: str, right: str) 
 
 
 @pytest.mark.parametrize(
-    "arguments", [[SMALL], ["--source", SMALL], [SMALL, "--source", SMALL]], ids=["argument", "option", "both"]
+    ("arguments", "variable"),
+    [([SMALL], "1"), (["--source", SMALL], "1"), ([SMALL, "--source", SMALL], ""), ([], SMALL)],
+    ids=["argument", "option", "both", "variable"],
 )
-def test_the_source_is_an_argument_or_an_option(arguments: list[str], tmp_path: Path) -> None:
+def test_the_source_is_an_argument_an_option_or_a_variable(arguments: list[str], variable: str, tmp_path: Path) -> None:
     model, out = save_network(tmp_path / "m.tflite").path, tmp_path / "s.json"
-    result = RUNNER.invoke(app, ["stream", str(model), *arguments, *SHORT_STREAM, "--json", str(out)])
+    command = ["stream", str(model), *arguments, *SHORT_STREAM, "--json", str(out)]
+    result = RUNNER.invoke(app, command, env={"EDGESEG_SOURCE": variable})
     assert result.exit_code == 0, result.output
     assert json.loads(out.read_text(encoding="utf-8"))["source"] == SMALL
 

@@ -36,9 +36,11 @@ verify() {
 run_stream() {
     # shellcheck source=/dev/null
     . "$prefix/stream.env"
+    # in the environment, since other users can read a command line, and an address may hold a password
+    export EDGESEG_SOURCE
     set -f
     # shellcheck disable=SC2086  # several options, split at spaces as systemd does
-    exec "$prefix/current/venv/bin/edgeseg" stream "$prefix/current/model.tflite" --source "$EDGESEG_SOURCE" \
+    exec "$prefix/current/venv/bin/edgeseg" stream "$prefix/current/model.tflite" \
         --backend "$EDGESEG_BACKEND" --threads "$EDGESEG_THREADS" --budget-ms "$EDGESEG_BUDGET_MS" \
         --view "$EDGESEG_VIEW" ${EDGESEG_MORE:-}
 }
