@@ -82,7 +82,8 @@ SourceOption = Annotated[
         metavar="SOURCE",
         help="phantom://, a camera's index or /dev/video0, csi://0, gst://PIPELINE, rtsp://, http:// (Motion JPEG), "
         "a video, image or DICOM file, a folder of images or a pattern such as 'F/*.png', - for raw frames, "
-        "or browser:// for the camera of the device that has the page open. Read from EDGESEG_SOURCE if it is not given.",
+        "or browser:// for the camera of the device that has the page open. Default: "
+        "the variable EDGESEG_SOURCE, if it is set.",
         rich_help_panel=INPUT,
         show_default=DEFAULT_SOURCE,
     ),
