@@ -94,6 +94,7 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
+# Where the names are that do not come from edgeseg.api.
 _MODULES = {
     "BenchResult": "bench.measure",
     "Board": "machine.boards",
@@ -125,7 +126,6 @@ _MODULES = {
     "read_model": "core.modelfile",
     "write_image": "frame.images",
 }
-"""Where the names are that do not come from edgeseg.api."""
 
 
 def __getattr__(name: str) -> object:

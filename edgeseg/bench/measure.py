@@ -32,11 +32,11 @@ from edgeseg.machine.thermal import Thermal, describe_heat, read_governors, read
 from edgeseg.phantom import render_case
 from edgeseg.streaming.latency import STAGES
 
+# Between the medians of the first and the last third of a steady run.
 MAX_DRIFT = 0.1
-"""Between the medians of the first and the last third of a steady run."""
 MIN_RUNS_FOR_DRIFT = 30
+# Frames per block.
 BLOCK = 10
-"""Frames per block."""
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,11 @@ from edgeseg.graph.summary import Layer
 LIBRARIES = ("libLiteRt.so", "libLiteRt.dylib", "libLiteRt.dll")
 WARM_UP, RUNS = 3, 10
 BETWEEN_ROUNDS = "\f"
+# More than the size of LiteRtRankedTensorType, which is opaque here.
 _TENSOR_TYPE_BYTES = 1024
-"""More than the size of LiteRtRankedTensorType, which is opaque here."""
 ROUNDS = 10
 LIMIT_S = 120.0
+# The operators of a file, and the prefixes of XNNPACK's names for them.
 KINDS = {
     "ADD": ("Add",),
     "CONCATENATION": ("Concatenate", "Copy"),
@@ -37,7 +38,6 @@ KINDS = {
     "SOFTMAX": ("Softmax",),
     "TRANSPOSE_CONV": ("Deconvolution",),
 }
-"""The operators of a file, and the prefixes of XNNPACK's names for them."""
 
 _ON_CPU = ctypes.c_int(1)
 _FIRST, _ONE = ctypes.c_size_t(0), ctypes.c_size_t(1)

@@ -23,14 +23,14 @@ from edgeseg.core.redact import redact
 from edgeseg.core.schema import Option, OptionError, list_options
 
 Given = TypeVar("Given", str, Path)
+# Options of the program that every command takes as well.
 EVERYWHERE = ("verbose", "quiet")
-"""Options of the program that every command takes as well."""
+# Entries of a folder that are looked at for an image; a folder on a slow network must not hold a command.
 _LOOKED_AT = 2000
-"""Entries of a folder that are looked at for an image; a folder on a slow network must not hold a command."""
+# Frames, seeds and sizes end up in libraries that count with 32 bits.
 LARGEST_WHOLE = 2**31 - 1
-"""Frames, seeds and sizes end up in libraries that count with 32 bits."""
+# A nanosecond: a budget below it can only be a mistake.
 SHORTEST_MS = 1e-6
-"""A nanosecond: a budget below it can only be a mistake."""
 Command = Callable[..., None]
 _CONTEXT = "context"
 CONFIG = "config"
@@ -63,8 +63,8 @@ def _without_secrets() -> Iterator[None]:
         raise
 
 
+# Of a source such as phantom://; a path keeps one of the two slashes, or none at its end.
 _SCHEME = re.compile(r"[a-z+]+:(/|$)")
-"""Of a source such as phantom://; a path keeps one of the two slashes, or none at its end."""
 
 
 def take_model(path: Path, usage: str) -> Path:

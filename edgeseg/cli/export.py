@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from edgeseg.core.modelfile import ModelFile
 
 EDGETPU, ONNX, TENSORRT = TARGETS = ("edgetpu", "onnx", "tensorrt")
+# The runtime that the file is laid out for, by what `--to` says.
 RUNTIMES = {"onnx": "onnxruntime", "tensorrt": "tensorrt"}
-"""The runtime that the file is laid out for, by what `--to` says."""
 VALIDATION = "val"
 
 

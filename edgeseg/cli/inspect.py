@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from edgeseg.bench.operators import OperatorTime
     from edgeseg.graph.summary import Layer, OperatorGroup
 
+# Names of the linter's targets.
 TARGETS = {"cpu": "CPU", "edgetpu": "Edge TPU"}
-"""Names of the linter's targets."""
 
 
 def print_findings(target: str, findings: Sequence[Finding]) -> None:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from edgeseg.streaming.sources.base import Health
 
 _LOG = logging.getLogger(__name__)
+# Columns where the output is no terminal, so that no figure is cut off.
 PIPED_WIDTH = 140
-"""Columns where the output is no terminal, so that no figure is cut off."""
 NOT_KNOWN = "n/a"
 SHOWN_DEFECTS, SHOWN_PAIRS, SHOWN_VALUES = 20, 5, 4
+# Share of the training time spent waiting for images, above which a hint is printed.
 SHOWN_WAITING = 0.1
-"""Share of the training time spent waiting for images, above which a hint is printed."""
 MEASURES = (
     ("dice", "Dice"),
     ("iou", "IoU"),

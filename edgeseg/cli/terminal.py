@@ -19,13 +19,13 @@ import typer
 
 from edgeseg.core.progress import allow_bars
 
+# The exit code that a shell reports after a broken pipe, as in `yes | head -1`.
 READER_LEFT = 128 + signal.SIGPIPE
-"""The exit code that a shell reports after a broken pipe, as in `yes | head -1`."""
+# The exit code after either signal: 128 plus the number of SIGINT, as in shells.
 INTERRUPTED = 130
-"""The exit code after either signal: 128 plus the number of SIGINT, as in shells."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# FFmpeg's own numbers for its log levels.
 FFMPEG_QUIET, FFMPEG_WARNINGS = "-8", "24"
-"""FFmpeg's own numbers for its log levels."""
 
 
 class NoticeHandler(logging.Handler):

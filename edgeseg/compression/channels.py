@@ -26,17 +26,17 @@ from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet, count_positions
 
 ChannelIds = NDArray[np.int64]
+# For every channel id whether the channel stays.
 Keep = NDArray[np.bool_]
-"""For every channel id whether the channel stays."""
 TIMED_ROUNDS = 100
+# The quantile of the times that is compared: other load on the machine only ever adds to a time.
 FAST_QUANTILE = 0.1
-"""The quantile of the times that is compared: other load on the machine only ever adds to a time."""
+# For networks that are only timed.
 CALIBRATION_IMAGES = 1
-"""For networks that are only timed."""
+# Channels that XNNPACK's int8 kernels write and read at once; fewer take the same time (docs/decisions/0039).
 WRITTEN, READ = 16, 8
-"""Channels that XNNPACK's int8 kernels write and read at once; fewer take the same time (docs/decisions/0039)."""
+# Cost of rounding and storing a written channel of a pixel, in multiplications; measured as 0039 says.
 EXTRA = 56
-"""Cost of rounding and storing a written channel of a pixel, in multiplications; measured as 0039 says."""
 _STAGE = re.compile(r"(?:down|up)(\d+)_")
 
 
@@ -90,8 +90,8 @@ class Network:
     wiring: Wiring
 
 
+# Measures the cost of a network that keeps some channels, as a share of the whole network's cost.
 Meter = Callable[[Network, Keep], float]
-"""Measures the cost of a network that keeps some channels, as a share of the whole network's cost."""
 
 
 def wire_network(spec: UNetSpec, model: Any) -> Network:

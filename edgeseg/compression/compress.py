@@ -63,10 +63,10 @@ from edgeseg.training.resume import COMPRESSION, begin_plan, find_partial
 from edgeseg.training.run import MODEL, fingerprint_run, read_run
 
 LIBRARIES = (*trainer.LIBRARIES, "tensorflow-model-optimization", "ai-edge-litert")
+# The same figures twice: under the name that other programs know, and beside report.html and report.md.
 RESULTS = ("compress.json", "report.json")
-"""The same figures twice: under the name that other programs know, and beside report.html and report.md."""
+# Folders in the result: the recipes as they were used, and the finished steps of the recipe that is being made.
 RECIPES, UNFINISHED = "recipes", "unfinished"
-"""Folders in the result: the recipes as they were used, and the finished steps of the recipe that is being made."""
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,12 @@ from edgeseg.training.run import MODEL, RECORD, RunRecord, read_run
 from edgeseg.training.trainer import load_network
 from edgeseg.training.validation import read_history
 
+# Fewer calibration images do not give the ranges of activations.
 FEWEST_IMAGES = 8
-"""Fewer calibration images do not give the ranges of activations."""
+# Images of a fine-tuning step.
 BATCH = 16
-"""Images of a fine-tuning step."""
+# Turns a batch of images into the teacher's masks, on the student's output grid.
 Teacher = Callable[[Any], Any]
-"""Turns a batch of images into the teacher's masks, on the student's output grid."""
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ from edgeseg.graph.summary import count_operators, measure_sparsity
 from edgeseg.inference.segmenter import Segmenter
 
 TIMED_RUNS = 100
+# Training images on which layers are compared.
 COMPARED_IMAGES = 4
-"""Training images on which layers are compared."""
 
 
 @dataclass(frozen=True)

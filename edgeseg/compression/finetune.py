@@ -27,13 +27,13 @@ from edgeseg.training.validation import EpochCost, EpochEvaluator
 with quiet_native_output():
     import tensorflow_model_optimization as tfmot
 
+# Share of the steps in which sparsity rises to its target, and in about how many updates.
 RAMP_SHARE, SPARSITY_UPDATES = 0.6, 20
-"""Share of the steps in which sparsity rises to its target, and in about how many updates."""
+# Sparsity that may be missing: rounding to whole weights costs it in layers of a few dozen.
 TOLERANCE = 0.01
-"""Sparsity that may be missing: rounding to whole weights costs it in layers of a few dozen."""
 _CALIBRATION_IMAGES = 64
+# Layers that tfmot's schemes do not list: the image, and what is folded into the convolution before it.
 _FOLDED = (keras.layers.InputLayer, keras.layers.BatchNormalization)
-"""Layers that tfmot's schemes do not list: the image, and what is folded into the convolution before it."""
 _HINT = (
     "Use Conv2D, BatchNormalization, ReLU, MaxPool2D, bilinear UpSampling2D, Add or Concatenate, "
     "or take the recipe int8-ptq."

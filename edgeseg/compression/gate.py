@@ -14,10 +14,10 @@ from edgeseg.core.stats import FEWEST_GROUPS, Estimate, Percentiles
 from edgeseg.evaluation.score import Evaluation
 
 NOT_JUDGED = "Not judged: "
+# A --max-drop of 1 switches the accuracy gate off.
 EVERYTHING = 1.0
-"""A --max-drop of 1 switches the accuracy gate off."""
+# Files within this factor of the fastest count as equally fast; the validation Dice decides between them.
 SAME_SPEED = 1.10
-"""Files within this factor of the fastest count as equally fast; the validation Dice decides between them."""
 NAMED_LAYERS = 3
 CALIBRATED = (
     "{} has its ranges from calibration alone: training what pruning left for int8 was not better on validation cases."

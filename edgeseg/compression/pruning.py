@@ -42,20 +42,20 @@ from edgeseg.model.losses import find_loss
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 
+# The importance of every channel; that of channels that are added is the sum of theirs.
 Scores = NDArray[np.float64]
-"""The importance of every channel; that of channels that are added is the sum of theirs."""
+# Training cases that the Taylor importance is averaged over.
 SCORED_CASES = 128
-"""Training cases that the Taylor importance is averaged over."""
+# Channels are removed down to multiples of it, and never to fewer: kernels read so many channels at once
+# (docs/decisions/0039).
 BLOCK = 8
-"""Channels are removed down to multiples of it, and never to fewer: kernels read so many channels at once
-(docs/decisions/0039)."""
+# Weight of the L1 norm of all scales in the loss.
 SCALE_PENALTY = 1e-3
-"""Weight of the L1 norm of all scales in the loss."""
+# The cost by which blocks are compared, for each budget: a latency is measured of whole networks, not of blocks
+# (docs/decisions/0039).
 SAVED = {"parameters": "parameters", "macs": "work", "latency": "work"}
-"""The cost by which blocks are compared, for each budget: a latency is measured of whole networks, not of blocks
-(docs/decisions/0039)."""
+# The cost that the progress bar shows: it is counted, not measured, and so at hand at once.
 SHOWN = "macs"
-"""The cost that the progress bar shows: it is counted, not measured, and so at hand at once."""
 STEP_RECORD, NETWORKS = "step.json", "networks"
 
 

@@ -16,12 +16,12 @@ from edgeseg.core.spec import check_choice
 from edgeseg.machine.boards import find_recipe, read_toml
 
 PRECISIONS = ("float16", "dynamic-int8", "int8", "int16x8")
+# Precisions with integer activations, whose ranges come from calibration images.
 CALIBRATED = ("int8", "int16x8")
-"""Precisions with integer activations, whose ranges come from calibration images."""
 BUDGETS = ("macs", "parameters", "latency")
 IMPORTANCES = ("taylor", "norm")
+# The name of the float parent's file; no recipe may have it.
 PARENT = "float32"
-"""The name of the float parent's file; no recipe may have it."""
 
 _NAME = re.compile(r"\w[\w .+-]*")
 

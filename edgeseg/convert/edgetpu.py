@@ -24,6 +24,7 @@ from edgeseg.graph.operators import Graph, read_graph
 
 UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 MAPPED = "Mapped to Edge TPU"
+# For each status of an operator in the compiler's words: what it means, and what to change.
 STATUSES = {
     "More than one subgraph is not supported": (
         "it comes after one that is not mapped, and the chip's part cannot begin again",
@@ -48,7 +49,7 @@ STATUSES = {
         "train with a smaller --size or --stem quarter",
     ),
 }
-"""For each status of an operator in the compiler's words: what it means, and what to change."""
+# For each refusal of a file in the compiler's words: what it means, and what to do; the first that matches counts.
 REFUSALS = {
     "Didn't find op for builtin opcode": (
         "The file has an operator of a newer version than the compiler knows.",
@@ -69,7 +70,6 @@ REFUSALS = {
         "Try the same network with a smaller --size, without transposed convolutions and with a recipe without zeros.",
     ),
 }
-"""For each refusal of a file in the compiler's words: what it means, and what to do; the first that matches counts."""
 _SUMMARY = {
     "on_chip_bytes": "On-chip memory used for caching model parameters",
     "on_chip_free_bytes": "On-chip memory remaining for caching model parameters",
@@ -82,8 +82,8 @@ HOW_TO_GET = (
     "It runs on x86-64 Linux and only its vendor publishes it: see https://coral.ai/docs/edgetpu/compiler/. "
     "Then name it with --compiler PATH, or put it on PATH."
 )
+# How much later than ours the compiler's own time limit, 180 s by default, is set.
 OWN_LIMIT_SECONDS = 60
-"""How much later than ours the compiler's own time limit, 180 s by default, is set."""
 _INPUT, _OUTPUT, _LOG = "model.tflite", "model_edgetpu.tflite", "model_edgetpu.log"
 
 

@@ -21,8 +21,8 @@ from edgeseg.phantom import render_case
 GOLDEN_SEED = 20
 GOLDEN_CANDIDATES = 12
 GOLDEN_PAIRS = 2
+# The bits of a golden input that are kept: speckle in the lower ones would not compress.
 GOLDEN_BITS = 0b11000000
-"""The bits of a golden input that are kept: speckle in the lower ones would not compress."""
 
 
 def build_card(flatbuffer: bytes, name: str, ends: tuple[InputSpec, OutputSpec], provenance: Provenance) -> Card:

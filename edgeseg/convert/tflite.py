@@ -18,19 +18,19 @@ from edgeseg.graph.operators import Graph, read_graph
 from edgeseg.model.keras import tf
 
 FILE_IDENTIFIER = b"TFL3"
+# Alignment of buffers in bytes, as the schema demands; its Python code does not align them.
 ALIGNMENT = 16
-"""Alignment of buffers in bytes, as the schema demands; its Python code does not align them."""
+# Versions of TRANSPOSE_CONV with and without a fused activation.
 FUSED_VERSION, SPLIT_VERSION = 4, 3
-"""Versions of TRANSPOSE_CONV with and without a fused activation."""
 _OPERATORS, _TYPES, _ACTIVATIONS = schema.BuiltinOperator, schema.TensorType, schema.ActivationFunctionType
 _SPLIT = {_ACTIVATIONS.RELU: _OPERATORS.RELU, _ACTIVATIONS.RELU6: _OPERATORS.RELU6}
+# The version of the activation operator for each type.
 _SPLIT_VERSIONS = {_TYPES.FLOAT32: 1, _TYPES.INT8: 2, _TYPES.INT16: 3}
-"""The version of the activation operator for each type."""
+# Input and output type of full-integer files, and their set of operators.
 _INTEGERS = {
     "int8": (tf.int8, tf.lite.OpsSet.TFLITE_BUILTINS_INT8),
     "int16x8": (tf.int16, tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8),
 }
-"""Input and output type of full-integer files, and their set of operators."""
 _KNOWN_WARNINGS = (
     # A quantisation-aware model carries its ranges in its layers, where this warning does not look.
     "Statistics for quantized inputs were expected",

@@ -24,8 +24,8 @@ from typing import Any
 from edgeseg.core.errors import DataError, OutputError, RunError
 from edgeseg.core.marks import MARK, held_folder, list_foreign, read_mark, refuse_foreign, remove_folder, write_mark
 
+# How a text begins that a spreadsheet takes for a formula (CWE-1236), after apostrophes of an earlier escape.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-"""How a text begins that a spreadsheet takes for a formula (CWE-1236), after apostrophes of an earlier escape."""
 PARTIAL_SUFFIX = ".partial"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

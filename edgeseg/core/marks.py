@@ -21,12 +21,12 @@ from edgeseg.core.errors import LimitError, OutputError
 from edgeseg.core.limits import TABLE_BYTES, read_regular
 
 MARK = ".edgeseg"
+# A marker that is being written.
 _NEW = f"{MARK}.new"
-"""A marker that is being written."""
 _MAKER = "edgeseg"
 _LOG = logging.getLogger(__name__)
+# How many foreign files a message names.
 _NAMED = 3
-"""How many foreign files a message names."""
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 Advance = Callable[[str], None]
+# Lines in all; the shortest time between two, and the longest.
 LINES, LINE_SECONDS, SILENT_SECONDS = 10, 2.0, 300.0
-"""Lines in all; the shortest time between two, and the longest."""
+# How long the speed is averaged over; a shorter time would show no speed for steps that take a minute.
 SPEED_SECONDS = 600.0
-"""How long the speed is averaged over; a shorter time would show no speed for steps that take a minute."""
 _DRAWN: ContextVar[Progress | None] = ContextVar("drawn", default=None)
 _BARS: ContextVar[bool] = ContextVar("bars", default=False)
 _LOG = logging.getLogger(__name__)

@@ -31,17 +31,17 @@ from edgeseg.machine.boards import Board
 
 SUMS = "SHA256SUMS"
 SUFFIX = ".sig"
+# The variable of reproducible-builds.org for the build time.
 EPOCH = "SOURCE_DATE_EPOCH"
-"""The variable of reproducible-builds.org for the build time."""
 SETUP, SHARED_SETUP = "setup.sh", "setup-common.sh"
 SCRIPTS = Path(__file__).with_name("board")
 CHECKOUT = Path(edgeseg.__file__).resolve().parents[1]
 SIGN_SECONDS = 60
 BUILD_SECONDS = 900
+# Minor versions of glibc 2 in the manylinux tags to try: every system with Python 3.10 has 2.28.
 OLDEST_GLIBC, NEWEST_GLIBC = 17, 28
-"""Minor versions of glibc 2 in the manylinux tags to try: every system with Python 3.10 has 2.28."""
+# 1980, the earliest time of a zip entry, as in the model file; tar warns of implausibly old files.
 _FILE_TIME = 315532800
-"""1980, the earliest time of a zip entry, as in the model file; tar warns of implausibly old files."""
 
 
 @dataclass(frozen=True)

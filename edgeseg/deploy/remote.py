@@ -16,6 +16,7 @@ from edgeseg.core.errors import DeployError
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.machine.boards import Board
 
+# Run on the board: an installed board.sh checks signature and age before it unpacks, a new board installs.
 INSTALL = """
 upload=$1
 unpacked=$(mktemp -d "$HOME/edgeseg-upload.XXXXXX") || exit 1
@@ -28,7 +29,6 @@ else
     tar -xzf "$upload" -C "$unpacked" --no-same-owner && sh "$unpacked/install.sh"
 fi
 """
-"""Run on the board: an installed board.sh checks signature and age before it unpacks, a new board installs."""
 
 
 def send_archive(files: Sequence[Path], host: str) -> int:

@@ -16,11 +16,11 @@ from edgeseg.doctor import Check
 from edgeseg.machine.host import Machine, parse_version
 
 USB_IN_USE = "18d1:9302"
+# Vendor and product before and after the first use: loading the firmware changes them.
 USB_IDS = frozenset({"1a6e:089a", USB_IN_USE})
-"""Vendor and product before and after the first use: loading the firmware changes them."""
 USB_3_MBIT = 5000
+# In the device tree's model of the Coral Dev Board Mini, whose Edge TPU is on USB 2 by design.
 SOLDERED_ON_USB_2 = "MT8167"
-"""In the device tree's model of the Coral Dev Board Mini, whose Edge TPU is on USB 2 by design."""
 PCI_IDS = frozenset({"1ac1:089a"})
 LIBRARY = "libedgetpu.so.1"
 LIBRARY_HINT = "Install libedgetpu1-std from Coral's package source: https://coral.ai/software"
@@ -28,18 +28,18 @@ CRASH_HINT = (
     "Install a libedgetpu that was built for this TFLite runtime: Coral's 16.0 was built for TensorFlow Lite 2.5 and "
     "crashes in runtimes from 2.12 on."
 )
+# The first TFLite runtime in which Coral's libedgetpu 16.0 crashes.
 FIRST_MISFIT = (2, 12)
-"""The first TFLite runtime in which Coral's libedgetpu 16.0 crashes."""
+# Bytes; a Raspberry Pi 5 has pages of 16 kB by default.
 SMALL_PAGE = 4096
-"""Bytes; a Raspberry Pi 5 has pages of 16 kB by default."""
 VULKAN = "libvulkan.so.1"
+# For a driver that hangs; one that works answers within two seconds.
 LIMIT_S = 10.0
-"""For a driver that hangs; one that works answers within two seconds."""
 _VULKAN_HINT = "sudo apt-get install libvulkan1 mesa-vulkan-drivers    (NVIDIA: its own driver), or use --backend cpu."
 _CRASH_HINTS = {"gpu": _VULKAN_HINT, "edgetpu": CRASH_HINT}
 
+# Coral's own versions; builds for later TFLite releases have a suffix, such as 16.0tf2.19.
 _CORALS_OWN = re.compile(r"1[0-6]\.\d+(-\d+)?")
-"""Coral's own versions; builds for later TFLite releases have a suffix, such as 16.0tf2.19."""
 _PACKAGE = re.compile(r"^Package: libedgetpu1-(?:std|max)\n(?:.+\n)*?Version: (\S+)", re.MULTILINE)
 
 

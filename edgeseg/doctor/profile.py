@@ -7,10 +7,10 @@ from edgeseg.doctor.accelerators import probe_backend
 from edgeseg.machine.boards import Board, is_board
 from edgeseg.machine.host import Machine, VideoDevice, parse_version, query_device
 
+# Prefixes of V4L2's raw Bayer formats, which OpenCV cannot read.
 RAW_SENSOR = ("BA", "BG", "GB", "GR", "RG", "pB", "pG", "pR", "pg", "BY")
-"""Prefixes of V4L2's raw Bayer formats, which OpenCV cannot read."""
+# Formats with the same prefixes that it can.
 _READABLE = ("RGB", "BGR", "GREY", "GR16")
-"""Formats with the same prefixes that it can."""
 
 
 def check_profile_machine(machine: Machine, board: Board) -> Check:

@@ -47,8 +47,8 @@ CHECKS: tuple[Callable[[Machine], Check], ...] = (
     system.check_date,
     system.check_port,
 )
+# Checks that wait for a child process; they run beside the others.
 WAITING = (accelerators.check_gpu_backend, accelerators.check_edgetpu_backend)
-"""Checks that wait for a child process; they run beside the others."""
 PROFILE_CHECKS: tuple[Callable[[Machine, Board], Check], ...] = (
     profile.check_profile_machine,
     profile.check_profile_board,

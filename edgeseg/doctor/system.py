@@ -24,13 +24,13 @@ WHEEL_GLIBC = (2, 27)
 MEMORY_MB: Mapping[State, int] = {"problem": 128, "warning": 256}
 PAGE_PORT = 8765
 DISK_MB: Mapping[State, int] = {"problem": 50, "warning": 500}
+# A board without a real-time clock starts in an earlier year, and then no TLS certificate is valid.
 EARLIEST_YEAR = 2025
-"""A board without a real-time clock starts in an earlier year, and then no TLS certificate is valid."""
+# A Raspberry Pi begins to throttle at 80 degrees.
 WARM_CELSIUS = 75
-"""A Raspberry Pi begins to throttle at 80 degrees."""
 CPU = "sys/devices/system/cpu"
+# Jetson's counters of over-current events, which lower the clock; not verified on hardware.
 _OVERLOADS = "sys/class/hwmon/hwmon*/oc*_event_cnt"
-"""Jetson's counters of over-current events, which lower the clock; not verified on hardware."""
 
 
 def check_board(machine: Machine) -> Check:

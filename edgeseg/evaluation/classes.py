@@ -15,11 +15,11 @@ from edgeseg.data.layouts.base import UNNAMED_CLASS
 from edgeseg.data.layouts.folders import number_classes
 from edgeseg.data.reading import Case, CaseReader, Reading
 
+# A model's class name to the data's name of the same class.
 Renaming = Mapping[str, str]
-"""A model's class name to the data's name of the same class."""
 
+# Names of a single class that nobody named: a folder `masks`, or the only value of a label map.
 DEFAULT_NAMES = frozenset({UNNAMED_CLASS, *number_classes(1)})
-"""Names of a single class that nobody named: a folder `masks`, or the only value of a label map."""
 
 
 def match_classes(

@@ -17,11 +17,11 @@ from edgeseg.core.stats import Estimate
 from edgeseg.frame.postprocess import fit_ellipse
 
 Mask = NDArray[np.uint8]
+# A true mask on a grid of `THUMBNAIL_SIDE` cells a side: the covered share of every cell.
 Thumbnail = NDArray[np.float32]
-"""A true mask on a grid of `THUMBNAIL_SIDE` cells a side: the covered share of every cell."""
 THUMBNAIL_SIDE = 32
+# Thresholds of the average mask, as shares of the other cases; the best one counts.
 LEVELS = (0.1, 0.25, 0.5)
-"""Thresholds of the average mask, as shares of the other cases; the best one counts."""
 LEAST_DICE = 0.3
 """Below it there are more than four false pixels for every true one: (FP + FN) / TP = 2 (1 - D) / D.
 

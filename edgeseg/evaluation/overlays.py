@@ -19,10 +19,10 @@ from edgeseg.evaluation.score import ScoredCase
 from edgeseg.frame.images import write_image
 from edgeseg.inference.segmenter import Segmenter
 
+# RGB, blue and orange: also distinct for people with red-green colour blindness.
 TRUTH, PREDICTION = (0, 200, 255), (255, 150, 0)
-"""RGB, blue and orange: also distinct for people with red-green colour blindness."""
+# Cases per kind; pixels of a picture's and of a tile's side.
 SHOWN, SIDE, TILE = 6, 640, 288
-"""Cases per kind; pixels of a picture's and of a tile's side."""
 WORST, BEST, FALSE = "worst", "best", "false-positive"
 INDEX, SHEET = "overlays.csv", "sheet.png"
 _STRIP, _SCALE = 24, 0.45

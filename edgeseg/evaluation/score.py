@@ -32,8 +32,8 @@ from edgeseg.evaluation.metrics import (
 from edgeseg.inference.segmenter import Segmenter
 
 MEASURES = ("dice", "iou", "precision", "recall", "hd95_px")
+# Share of marked pixels above which nearly the whole image is marked: no organ fills so much of a frame.
 FLOODED = 0.9
-"""Share of marked pixels above which nearly the whole image is marked: no organ fills so much of a frame."""
 CASE_COLUMNS = ("stem", "group", "class", "outcome", *MEASURES, "hd95_mm", "circumference_error_mm")
 
 

@@ -17,12 +17,12 @@ from edgeseg.frame.images import to_bgr
 
 WORK_SIZE_PX = 320
 LEARN_FRAMES = 10
+# In which the local mean and deviation are taken, in pixels of the reduced frame.
 _WINDOW = (7, 7)
-"""In which the local mean and deviation are taken, in pixels of the reduced frame."""
+# Grey levels of 255.
 _MIN_SPECKLE_STD, _MIN_SPECKLE_MEAN = 2.5, 4.0
-"""Grey levels of 255."""
+# Between the channels of a pixel, in levels of 255; speckle has none.
 _MIN_COLOUR_SPREAD = 40
-"""Between the channels of a pixel, in levels of 255; speckle has none."""
 _MIN_AREA_SHARE = 0.08
 
 

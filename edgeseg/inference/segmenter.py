@@ -27,8 +27,8 @@ from edgeseg.inference.masks import (
 )
 
 WARM_UP_RUNS = 5
+# The newest are kept: a stream may run for months.
 MAX_INCIDENTS = 100
-"""The newest are kept: a stream may run for months."""
 
 
 @dataclass(frozen=True)

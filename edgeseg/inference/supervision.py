@@ -30,15 +30,15 @@ from edgeseg.inference.segmenter import Segmenter
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
+# Longer than any first inference that compiles shaders; a hang lasts for ever.
 INVOKE_LIMIT_S = 10.0
-"""Longer than any first inference that compiles shaders; a hang lasts for ever."""
 LOAD_LIMIT_S = 120.0
+# Back-off before each attempt to reload an accelerator; the last value repeats.
 RETRY_PAUSES_S = (1.0, 10.0, 60.0, 300.0, 1800.0)
-"""Back-off before each attempt to reload an accelerator; the last value repeats."""
+# After so long without a fault the back-off starts again with its shortest pause.
 HEALTHY_AFTER_S = 600.0
-"""After so long without a fault the back-off starts again with its shortest pause."""
+# A thread that hangs in a driver cannot be ended; with so many, no new one is started until one returns.
 MAX_HUNG_THREADS = 8
-"""A thread that hangs in a driver cannot be ended; with so many, no new one is started until one returns."""
 
 
 class SupervisedSegmenter(Segmenter):

@@ -20,8 +20,8 @@ from edgeseg.core.limits import MODEL_BYTES, read_regular
 from edgeseg.core.process import quiet_native_output
 
 __all__ = ["keras", "tf"]
+# What h5py raises on damaged and foreign files.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError)
-"""What h5py raises on damaged and foreign files."""
 
 # both variables are only read when TensorFlow is imported
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")

@@ -14,10 +14,10 @@ from edgeseg.model.keras import keras, tf
 ClassLoss = Callable[[Any, Any], Any]
 Loss = Callable[[Any, Any], Any]
 
+# Pixels that are added to both areas, so that two empty masks agree.
 _SMOOTH = 1.0
-"""Pixels that are added to both areas, so that two empty masks agree."""
+# Weights of missed and false pixels, and the focal exponent 1/gamma with gamma = 4/3 (Abraham and Khan 2019).
 _TVERSKY_MISSED, _TVERSKY_FALSE, _TVERSKY_FOCUS = 0.7, 0.3, 0.75
-"""Weights of missed and false pixels, and the focal exponent 1/gamma with gamma = 4/3 (Abraham and Khan 2019)."""
 _GRADIENT_WEIGHT = 1.0
 
 
@@ -119,6 +119,7 @@ LOSSES: dict[str, ClassLoss] = {
 }
 
 _CROSS_ENTROPY_DICE = _add(cross_entropy_loss, _on_classes(overlap_loss))
+# The losses of softmax masks, whose first channel is the background.
 SOFTMAX_LOSSES: dict[str, ClassLoss] = {
     "bce": cross_entropy_loss,
     "dice": _on_classes(dice_loss),
@@ -128,7 +129,6 @@ SOFTMAX_LOSSES: dict[str, ClassLoss] = {
     "boundary": _add(_CROSS_ENTROPY_DICE, _on_classes(outline_loss)),
     "l1-gradient": _on_classes(l1_gradient_loss),
 }
-"""The losses of softmax masks, whose first channel is the background."""
 
 
 def find_loss(name: str, activation: str = "sigmoid", weights: Sequence[float] = ()) -> Loss:

@@ -12,10 +12,10 @@ from edgeseg.core.spec import ACTIVATIONS, COLOURS, check_choice
 SKIPS = ("add", "concat")
 UPSAMPLINGS = ("bilinear", "transpose")
 CONVOLUTIONS = ("plain", "separable")
+# The output stride of every stem: how many times smaller than the input the first stage and the mask are.
 STEMS = {"full": 1, "half": 2, "depth": 2, "quarter": 4}
-"""The output stride of every stem: how many times smaller than the input the first stage and the mask are."""
+# Kernels compute on so many channels at once.
 NARROWEST = 8
-"""Kernels compute on so many channels at once."""
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from edgeseg.model.keras import keras
 from edgeseg.model.spec import UNetSpec
 
 layers = keras.layers
+# Averages the statistics over about 10 steps; Keras' default of 0.99 over about 100.
 BATCH_NORM_MOMENTUM = 0.9
-"""Averages the statistics over about 10 steps; Keras' default of 0.99 over about 100."""
+# The stem's convolutions, all with stride 2; a 2x2 one is space-to-depth and a 1x1 convolution in one operator.
 STEM_KERNELS = {"full": {}, "half": {"stem": 3}, "depth": {"stem": 2}, "quarter": {"stem": 3, "stem2": 3}}
-"""The stem's convolutions, all with stride 2; a 2x2 one is space-to-depth and a 1x1 convolution in one operator."""
 _KERNELS = ("kernel", "depthwise_kernel")
 _STAGE = re.compile(r"stem|down\d+|up\d+|head")
 

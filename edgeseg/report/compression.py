@@ -34,11 +34,11 @@ from edgeseg.training.run import RunRecord, read_run
 from edgeseg.training.validation import read_history
 
 _FOLDER = Path(__file__).parent
+# Formats a variant's cell; the second argument is the float parent.
 Cell = Callable[[Variant, Variant], str]
-"""Formats a variant's cell; the second argument is the float parent."""
 PAGE, TEXT = "report.html", "report.md"
+# Width of the report's pictures in pixels.
 SHOWN_WIDTH = 256
-"""Width of the report's pictures in pixels."""
 COLUMNS: dict[str, Cell] = {
     "file": lambda v, _: v.name,
     "validation Dice": lambda v, _: f"{v.validation.dice.mean:.4f}",

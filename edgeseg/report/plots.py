@@ -25,8 +25,8 @@ from edgeseg.training.validation import EpochResult, paint_history
 
 PALETTE = (SOFT, ACCENT, "#64748b", "#7c3aed", "#ca8a04")
 PLAIN, WIDE = (5.6, 3.4), (11.6, 3.8)
+# Latencies that differ by more than this factor are drawn on a logarithmic axis.
 FAR_APART = 8.0
-"""Latencies that differ by more than this factor are drawn on a logarithmic axis."""
 _OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 _STYLE = {
     "axes.edgecolor": FAINT,

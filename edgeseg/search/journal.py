@@ -23,8 +23,8 @@ from edgeseg.core.limits import TABLE_BYTES, read_regular
 from edgeseg.core.schema import from_plain, parse_json, to_plain
 
 VERSION = 1
+# Stands in each line of Optuna's own journals, which edgeseg kept before it had this one.
 _OPTUNA_KEY = "op_code"
-"""Stands in each line of Optuna's own journals, which edgeseg kept before it had this one."""
 
 
 @dataclass(frozen=True)

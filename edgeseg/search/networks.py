@@ -39,8 +39,8 @@ from edgeseg.training.run import MODEL
 from edgeseg.training.trainer import train_run
 
 Number = TypeVar("Number", int, float)
+# Random proposals after a repeated one; when none of them is new, hardly anything is left to try.
 PROPOSALS = 64
-"""Random proposals after a repeated one; when none of them is new, hardly anything is left to try."""
 _LISTS = ("models", "sizes", "stems", "losses")
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

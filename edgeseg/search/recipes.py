@@ -45,16 +45,16 @@ from edgeseg.search.results import (
 from edgeseg.search.study import Claim, Problem, Study, TrialResult, try_trial
 from edgeseg.training.run import MODEL, fingerprint_run
 
+# Recipes that leave the network's channels alone; each is tried as it is, and after pruning.
 PRECISIONS = ("float16", "dynamic-int8", "int8-ptq", "int8-qat")
-"""Recipes that leave the network's channels alone; each is tried as it is, and after pruning."""
 UNPRUNED = 100
+# Percent of the multiplications that are left, in the order of trials: a short search covers the whole range.
 LEFT = (UNPRUNED, 50, 30, 70, 20, 40, 60, 80, 90)
-"""Percent of the multiplications that are left, in the order of trials: a short search covers the whole range."""
+# Short, since a search only compares; the pick's recipe can be made again with more.
 PRUNE_STEPS, PRUNE_EPOCHS, RECOVERY_EPOCHS = 2, 2, 8
-"""Short, since a search only compares; the pick's recipe can be made again with more."""
 LEARNING_RATE, DISTILLATION = 5e-4, 0.5
+# Inferences of each of the two files that are timed in turn.
 TIMED_RUNS = 200
-"""Inferences of each of the two files that are timed in turn."""
 PLAIN_INT8, PARENT_FOLDER, PICK, SEARCH_LOCK = "int8-ptq", "parent", "pick", "search.lock"
 
 

@@ -18,15 +18,15 @@ from edgeseg.core.stats import Costs, pareto_front
 from edgeseg.frame.images import ACCENT, FAINT, INK, SOFT
 from edgeseg.report.plots import draw_png
 
+# A dataclass with the values that one trial tries.
 ChoiceT = TypeVar("ChoiceT")
-"""A dataclass with the values that one trial tries."""
+# A dataclass with the values that a finished trial is compared by.
 ScoreT = TypeVar("ScoreT")
-"""A dataclass with the values that a finished trial is compared by."""
 FINISHED, FAILED, RUNNING, INTERRUPTED = "finished", "failed", "running", "interrupted"
 TABLE, PICTURE, FRONT = "trials.csv", "front.png", "front.md"
 COLOURS = {"other trials": FAINT, "Pareto front": SOFT, "pick": ACCENT}
+# Square points: of each point, and of the largest one where the area shows the file's size.
 POINT_AREA, LARGEST_AREA = 30.0, 220.0
-"""Square points: of each point, and of the largest one where the area shows the file's size."""
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ from edgeseg.search.journal import Beginning, Ending, Header, Journal, hold_lock
 from edgeseg.search.results import FAILED, FINISHED, INTERRUPTED, RUNNING, ChoiceT, ScoreT, Trial, count_state
 
 JOURNAL, LOCK, TRIALS = "journal.log", "study.lock", "trials"
+# A trial whose process ended this often is not tried again: the system kills what needs too much memory.
 ATTEMPTS = 3
-"""A trial whose process ended this often is not tried again: the system kills what needs too much memory."""
 OFTEN_INTERRUPTED = f"Its process ended before it was finished, {ATTEMPTS} times; perhaps the memory is not enough."
+# Errors that end a trial; all others end the search.
 TRIAL_FAILURES = (TrainingError, RecipeError, MemoryError, tf.errors.OpError)
-"""Errors that end a trial; all others end the search."""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from edgeseg.inference.regions import RegionFinder
 from edgeseg.streaming.options import DEFAULT_CAPTURE_OPTIONS, CaptureOptions
 from edgeseg.streaming.sources.base import Frame, Health, Source
 
+# A read that hangs in a driver delays the end of the stream by this much at most.
 JOIN_TIMEOUT_S = 10.0
-"""A read that hangs in a driver delays the end of the stream by this much at most."""
+# A recorded source that fell behind by more goes on from there instead of catching up in a burst.
 MAX_LAG_S = 1.0
-"""A recorded source that fell behind by more goes on from there instead of catching up in a burst."""
 
 
 class Grabber:

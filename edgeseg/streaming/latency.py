@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from edgeseg.core.stats import Percentiles, summarise_times
 from edgeseg.inference.segmenter import StageTimes
 
+# Frames that the figures cover: 36 minutes at 30 per second.
 CAPACITY = 65536
-"""Frames that the figures cover: 36 minutes at 30 per second."""
+# Frames of the short window, for metrics and the report: ten seconds at 30 per second.
 WINDOW = 300
-"""Frames of the short window, for metrics and the report: ten seconds at 30 per second."""
 STAGES = ("preprocess", "invoke", "postprocess", "total")
+# How long a frame waited for the segmenter, and how long the sinks held up the stream.
 CAPTURE, PUBLISH = "capture", "publish"
-"""How long a frame waited for the segmenter, and how long the sinks held up the stream."""
 
 
 class TimeSeries:

@@ -24,8 +24,8 @@ from edgeseg.streaming.sinks.base import Result, Sink, SinkReport
 from edgeseg.streaming.sources.base import Health
 
 MISSED, NOT_MEASURED, NOT_JUDGED = "missed", "not measured", "not judged"
+# Keep-alive messages per watchdog timeout; sd_watchdog_enabled(3) advises two or more.
 NOTIFIES_PER_LIMIT = 4
-"""Keep-alive messages per watchdog timeout; sd_watchdog_enabled(3) advises two or more."""
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ VIEWS = ("web", "window", "none")
 RECORD_FORMATS = ("png", "video")
 LOCAL = "127.0.0.1"
 LARGEST_PORT = 65535
+# Where neither the user nor a board's profile names one.
 BUDGET_MS = 50.0
-"""Where neither the user nor a board's profile names one."""
+# Headings of the options in --help.
 INPUT, OUTPUT, BUDGET = "Source", "Results", "Budget"
-"""Headings of the options in --help."""
 
 
 class LiveSourceError(ValueError):

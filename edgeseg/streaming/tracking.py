@@ -21,14 +21,14 @@ from edgeseg.frame.images import to_grey
 from edgeseg.streaming.sinks.base import Result
 from edgeseg.streaming.sources.base import Frame
 
+# Longest side of the frames for optical flow: 128 loses a part of the gain, more costs twice as much for little.
 FLOW_SIDE_PX = 192
-"""Longest side of the frames for optical flow: 128 loses a part of the gain, more costs twice as much for little."""
+# Of the Gaussian that smooths the flow field, in pixels of the reduced frame: tissue moves as a whole.
 FLOW_SIGMA_PX = 4.0
-"""Of the Gaussian that smooths the flow field, in pixels of the reduced frame: tissue moves as a whole."""
+# DIS flow works on patches of 8 pixels, on a pyramid.
 MIN_SIDE_PX = 16
-"""DIS flow works on patches of 8 pixels, on a pyramid."""
+# A mask that is one frame old is shown as it is: on phantoms, warping gained nothing there.
 MIN_FRAMES_BEHIND = 2
-"""A mask that is one frame old is shown as it is: on phantoms, warping gained nothing there."""
 NICE = 10
 JOIN_SECONDS = 5.0
 

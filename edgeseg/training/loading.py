@@ -36,10 +36,10 @@ from edgeseg.model.keras import tf
 from edgeseg.training.memory import check_images
 from edgeseg.training.run import FINISHED, SPLIT, RunRecord
 
+# The rarest class weighs at most this many times as much as the most frequent one.
 LARGEST_RATIO = 10.0
-"""The rarest class weighs at most this many times as much as the most frequent one."""
+# Random streams of one seed: the order of an epoch, and the augmentation of an image.
 _ORDER_STREAM, _IMAGE_STREAM = 1, 2
-"""Random streams of one seed: the order of an epoch, and the augmentation of an image."""
 
 
 _LOG = logging.getLogger(__name__)

@@ -26,25 +26,25 @@ from edgeseg.training.resume import Checkpoint
 from edgeseg.training.strategy import distribute_batches
 from edgeseg.training.validation import EpochCost, EpochEvaluator, EpochResult, best_result
 
+# Epochs without a better validation Dice after which the plateau schedule lowers the rate.
 STALL = 8
-"""Epochs without a better validation Dice after which the plateau schedule lowers the rate."""
+# The plateau schedule's factor at every stall, and the smallest share of the rate that it goes down to.
 FACTOR, LOWEST = 0.5, 2**-6
-"""The plateau schedule's factor at every stall, and the smallest share of the rate that it goes down to."""
+# Share of the epochs over which the validation Dice is averaged to find the best one.
 STEADY_SHARE = 0.1
-"""Share of the epochs over which the validation Dice is averaged to find the best one."""
+# Training steps where no epochs are given, so that data sets of all sizes train equally long, and the limits in
+# epochs (docs/decisions/0040).
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 14_530, 50, 400
-"""Training steps where no epochs are given, so that data sets of all sizes train equally long, and the limits in
-epochs (docs/decisions/0040)."""
+# Of the plateau schedule.
 WARM_UP_EPOCHS = 3
-"""Of the plateau schedule."""
+# Share of the steps in which the cosine schedule warms up.
 WARM_UP_SHARE = 0.1
-"""Share of the steps in which the cosine schedule warms up."""
+# The warm-up starts at this fraction of the rate.
 WARM_UP_START = 20
-"""The warm-up starts at this fraction of the rate."""
 WEIGHT_DECAY = 0.02
 CPU_FLAGS = ("avx512_bf16", "amx_bf16")
+# The compute capability from which an NVIDIA GPU has tensor cores.
 LEAST_COMPUTE = (7, 0)
-"""The compute capability from which an NVIDIA GPU has tensor cores."""
 
 
 @dataclass(frozen=True)

@@ -11,22 +11,22 @@ from edgeseg.core.errors import TrainingError
 from edgeseg.data.dataset import Case, read_cases
 from edgeseg.machine.host import Machine
 
+# Share of all layers' outputs that is kept for the backward pass. Measured as peak resident memory of two real steps
+# on two cores (docs/decisions/0045): 0.7 to 0.9 for sizes nano to classic, 128 to 512 pixels, batches of 2 to 32.
 KEPT_SHARE = 0.8
-"""Share of all layers' outputs that is kept for the backward pass. Measured as peak resident memory of two real steps
-on two cores (docs/decisions/0045): 0.7 to 0.9 for sizes nano to classic, 128 to 512 pixels, batches of 2 to 32."""
+# The same in QAT, where fake quantisation adds an output to every layer; measured as 1.12.
 QUANTISED_SHARE = 1.15
-"""The same in QAT, where fake quantisation adds an output to every layer; measured as 1.12."""
+# What TensorFlow takes for a step of any size: its graph, thread pools and buffers.
 FIXED_MB = 100
-"""What TensorFlow takes for a step of any size: its graph, thread pools and buffers."""
+# Of the weights: they themselves, gradients, AdamW's two moments, the EMA and the model that is evaluated.
 COPIES = 6
-"""Of the weights: they themselves, gradients, AdamW's two moments, the EMA and the model that is evaluated."""
+# Batches of images and masks in memory: the current one and those that the pipeline prefetches.
 FETCHED = 4
-"""Batches of images and masks in memory: the current one and those that the pipeline prefetches."""
 FLOAT_BYTES = 4
+# Cases read to estimate the size of all; the smallest of them counts.
 SAMPLES = 5
-"""Cases read to estimate the size of all; the smallest of them counts."""
+# A control group without a limit reports a number near 2**63 bytes, or max.
 UNLIMITED_MB = 2**40
-"""A control group without a limit reports a number near 2**63 bytes, or max."""
 
 
 def check_images(cases: Sequence[Case], colour: bool) -> None:

@@ -24,15 +24,15 @@ from edgeseg.machine.boards import read_toml
 from edgeseg.model.spec import CONVOLUTIONS, SIZES, SKIPS, STEMS, UPSAMPLINGS, UNetSpec, find_size
 
 EMA = 0.998
+# What NumPy's generator takes as a seed.
 LARGEST_SEED = 2**32
-"""What NumPy's generator takes as a seed."""
+# The named models halve the resolution up to five times.
 SIZE_STEP = 32
-"""The named models halve the resolution up to five times."""
+# Headings of the options in --help.
 NETWORK, COURSE = "Network", "Training"
-"""Headings of the options in --help."""
 CONFIG = "config.toml"
+# Letters of a name, or of an option that is text; a message quotes both. Paths and patterns may be longer.
 _LONGEST = 255
-"""Letters of a name, or of an option that is text; a message quotes both. Paths and patterns may be longer."""
 
 
 @dataclass(frozen=True)

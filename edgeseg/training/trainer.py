@@ -52,12 +52,12 @@ from edgeseg.training.run import (
 from edgeseg.training.strategy import WorkerRole, find_role, open_strategy, worker_folder
 from edgeseg.training.validation import EpochEvaluator, RunLog, draw_curve, summarise_timing
 
+# How the names of the encoder's layers begin.
 ENCODER = ("stem", "down")
-"""How the names of the encoder's layers begin."""
 VALIDATION_SHARE, TEST_SHARE = 0.12, 0.15
 LIBRARIES = ("tensorflow", "tf_keras", "numpy", "opencv-python-headless")
+# The float32 file is the parent that drops are measured against.
 NO_DROP = Estimate(0.0, 0.0, (0.0, 0.0))
-"""The float32 file is the parent that drops are measured against."""
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from urllib.parse import parse_qs
 LOCAL = "127.0.0.1"
 ANY = "0.0.0.0"
 TOKEN_BYTES = 24
+# Values of Sec-Fetch-Site for requests of other pages; a page on another port of this machine is "same-site".
 FOREIGN_SITES = ("cross-site", "same-site")
-"""Values of Sec-Fetch-Site for requests of other pages; a page on another port of this machine is "same-site"."""
 
 HOST = re.compile(r"([a-z0-9._-]+)(?::[0-9]{1,5})?")
+# An address that is reserved for documentation (RFC 5737), and the discard port.
 _PROBE_ADDRESS = ("192.0.2.1", 9)
-"""An address that is reserved for documentation (RFC 5737), and the discard port."""
 
 
 @dataclass(frozen=True)

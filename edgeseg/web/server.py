@@ -25,19 +25,19 @@ from edgeseg.core.errors import OutputError
 from edgeseg.web.access import THIS_MACHINE, Access
 
 _LOG = logging.getLogger(__name__)
+# For one read or write.
 SOCKET_TIMEOUT_S = 5.0
-"""For one read or write."""
+# For a whole request with its body, however often a single byte arrives.
 REQUEST_TIMEOUT_S = 10.0
-"""For a whole request with its body, however often a single byte arrives."""
 MAX_BODY_BYTES = 1024 * 1024
 NO_HEADERS: Mapping[str, str] = {}
 POLL_SECONDS = 0.1
 JOIN_SECONDS = 5.0
 MAX_CLIENTS = 64
+# Half of the connections stay free for other machines.
 MAX_CLIENTS_PER_ADDRESS = 32
-"""Half of the connections stay free for other machines."""
+# The shortest interval between two printed defects.
 ERROR_LOG_SECONDS = 60.0
-"""The shortest interval between two printed defects."""
 
 
 class RequestHandler(BaseHTTPRequestHandler):

@@ -29,10 +29,10 @@ from edgeseg.frame.postprocess import decide_labels, dequantise, tensor_to_score
 from edgeseg.frame.preprocess import pixels_to_tensor
 from edgeseg.graph.operators import Graph, Tensor, read_graph
 
+# Each input twice: quantised for the .tflite, and as float for the ONNX file.
 Inputs = Iterable[tuple[NDArray[Any], NDArray[np.float32]]]
-"""Each input twice: quantised for the .tflite, and as float for the ONNX file."""
+# The oldest opset with scales per channel; TensorRT 8 of JetPack 5 reads it, and all later versions do.
 OPSET, IR_VERSION = 13, 7
-"""The oldest opset with scales per channel; TensorRT 8 of JetPack 5 reads it, and all later versions do."""
 INPUT, OUTPUT = "image", "mask"
 FLOAT = Quantisation()
 

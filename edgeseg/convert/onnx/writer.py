@@ -13,8 +13,8 @@ from edgeseg.core.errors import ExportError
 from edgeseg.graph.operators import Tensor
 
 ONNX_CHANNELS = 1
+# Orders of axes: ONNX has NCHW, TFLite NHWC.
 TO_ONNX, TO_TFLITE = (0, 3, 1, 2), (0, 2, 3, 1)
-"""Orders of axes: ONNX has NCHW, TFLite NHWC."""
 LARGEST_HALF = float(np.finfo(np.float16).max)
 
 

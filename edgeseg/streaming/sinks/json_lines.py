@@ -22,10 +22,10 @@ from edgeseg.inference.masks import measure_areas
 from edgeseg.streaming.sinks.base import Result, Writer
 
 POLL_SECONDS = 0.1
+# How long a slow reader may take for the last line when the stream ends.
 FAREWELL_SECONDS = 1.0
-"""How long a slow reader may take for the last line when the stream ends."""
+# A pipe that select() reports as writable takes so many bytes without blocking (pipe(7)).
 CHUNK = select.PIPE_BUF
-"""A pipe that select() reports as writable takes so many bytes without blocking (pipe(7))."""
 
 
 class JsonLinesWriter(Writer):

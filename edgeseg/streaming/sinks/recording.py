@@ -31,20 +31,20 @@ from edgeseg.streaming.sinks.base import Result, StreamInfo, Writer
 from edgeseg.streaming.sources.base import Frame
 
 INDEX, HEADER, MASKS, FRAMES = "index.jsonl", "recording.json", "masks", "images"
+# Prefix of the folder of a later session; the first session is the recording's own folder.
 SESSION = "session-"
-"""Prefix of the folder of a later session; the first session is the recording's own folder."""
+# File systems allow 255 bytes for a name; the rest is for a number and the suffix.
 STEM_BYTES = 200
-"""File systems allow 255 bytes for a name; the rest is for a number and the suffix."""
 
 _EBML, _SEGMENT, _INFO, _TRACKS, _TRACK_ENTRY = 0x1A45DFA3, 0x18538067, 0x1549A966, 0x1654AE6B, 0xAE
+# Element ids of EBML (RFC 8794, 11.2) and Matroska (RFC 9559, 5.1).
 _CLUSTER, _TIMESTAMP, _SIMPLE_BLOCK = 0x1F43B675, 0xE7, 0xA3
-"""Element ids of EBML (RFC 8794, 11.2) and Matroska (RFC 9559, 5.1)."""
 _TRACK = 1
 _KEYFRAME = 0x80
+# So that timestamps are milliseconds.
 _TIMESTAMP_SCALE_NS = 1_000_000
-"""So that timestamps are milliseconds."""
+# All bits set: the size of an element that grows until the end of the file (RFC 8794, 6.2).
 _UNKNOWN_SIZE = bytes([0x01]) + 7 * b"\xff"
-"""All bits set: the size of an element that grows until the end of the file (RFC 8794, 6.2)."""
 
 
 class Recording(Writer):

@@ -17,8 +17,8 @@ from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
 from edgeseg.streaming.sources.base import Frame
 from edgeseg.streaming.tracking import MaskTracker, Picture
 
+# Escape and q.
 CLOSING_KEYS = (27, ord("q"))
-"""Escape and q."""
 
 
 class Window(Sink):

@@ -24,10 +24,10 @@ from edgeseg.core.redact import redact
 from edgeseg.core.spec import Region
 from edgeseg.streaming.sources.address import Size
 
+# After a pause of this length another page's camera may take over.
 SILENT_SECONDS = 2.0
-"""After a pause of this length another page's camera may take over."""
+# How long the next complete frame of a live source may take before the source counts as lost.
 STALL_S = 5.0
-"""How long the next complete frame of a live source may take before the source counts as lost."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from edgeseg.streaming.sources.address import Size, read_options
 from edgeseg.streaming.sources.base import STALL_S, Health, JpegPacket, LatestSlot, Notice, OutageCounter, Source
 
 EXAMPLE = "browser://?size=640x480&fps=30"
+# Checked before decoding: a JPEG of a few bytes can announce an image that fills the memory.
 LONGEST_SIDE = 4096
-"""Checked before decoding: a JPEG of a few bytes can announce an image that fills the memory."""
 FASTEST_FPS = 60.0
 
 _NAME = "The browser's camera"

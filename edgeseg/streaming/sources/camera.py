@@ -16,8 +16,8 @@ from edgeseg.streaming.sources.address import Size, read_options, show_source, s
 from edgeseg.streaming.sources.base import STALL_S, Source, retrieve_frame
 
 EXAMPLE = "/dev/video0?size=1280x720&fps=30"
+# YUYV first: it needs no decoding, but over USB 2 many cameras reach their full rate only with MJPG.
 FORMATS = ("YUYV", "MJPG")
-"""YUYV first: it needs no decoding, but over USB 2 many cameras reach their full rate only with MJPG."""
 RTSP_EXAMPLE = "rtsp://192.168.0.20:554/stream"
 
 

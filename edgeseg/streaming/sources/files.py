@@ -28,13 +28,13 @@ from edgeseg.streaming.sources.base import Source, check_announced, retrieve_fra
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".mpeg", ".mpg", ".webm", ".m4v")
 _PLAUSIBLE_FPS = (1.0, 240.0)
+# OpenCV reports a corrupt frame and the end of a file alike; after so many the file has ended.
 _MAX_CORRUPT_IN_A_ROW = 10
-"""OpenCV reports a corrupt frame and the end of a file alike; after so many the file has ended."""
+# Share by which a header may announce too many frames; containers often estimate their number.
 _COUNT_TOLERANCE = 0.02
-"""Share by which a header may announce too many frames; containers often estimate their number."""
 DICOM_SUFFIXES = (".dcm", ".dicom")
+# DICOM PS3.10, 7.1: 128 bytes, then the prefix.
 _PREAMBLE, _MAGIC = 128, b"DICM"
-"""DICOM PS3.10, 7.1: 128 bytes, then the prefix."""
 
 
 class ImagesSource(Source):

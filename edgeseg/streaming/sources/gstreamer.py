@@ -35,14 +35,14 @@ EXAMPLE = "gst://videotestsrc is-live=true ! video/x-raw,width=640,height=480"
 _JOIN_S = 2.0
 _MAX_REASON_CHARS = 300
 CSI_EXAMPLE = "csi://0?size=1280x720&fps=30"
+# The first call on a board is slow: it builds the registry of all plugins.
 INSPECTOR, INSPECT_SECONDS = "gst-inspect-1.0", 60.0
-"""The first call on a board is slow: it builds the registry of all plugins."""
+# Jetson, Raspberry Pi, Coral Dev Board, in this order; not verified on hardware.
 PIPELINES = {
     "nvarguscamerasrc": "nvarguscamerasrc sensor-id={number} ! video/x-raw(memory:NVMM),{caps} ! nvvidconv",
     "libcamerasrc": "libcamerasrc ! video/x-raw,{caps}",
     "v4l2src": "v4l2src device=/dev/video{number} ! video/x-raw,{caps}",
 }
-"""Jetson, Raspberry Pi, Coral Dev Board, in this order; not verified on hardware."""
 
 _SIZE = Size(1280, 720)
 

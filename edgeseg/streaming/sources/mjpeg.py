@@ -30,17 +30,17 @@ from edgeseg.streaming.sources.base import STALL_S, Deadline, Source, TimedSocke
 
 EXAMPLE = "http://192.168.0.20:8080/stream.mjpg"
 _CONTENT_TYPE = "multipart/x-mixed-replace"
+# RFC 2046 allows 70; some cameras use more.
 _MAX_BOUNDARY_CHARS = 256
-"""RFC 2046 allows 70; some cameras use more."""
+# How much of a server's text an error quotes.
 _QUOTED_CHARS = 200
-"""How much of a server's text an error quotes."""
 _MAX_CORRUPT_IN_A_ROW = 100
 _MIN_BACKLOG_BYTES = 16 * 1024
 _MAX_SKIPPED = 100
+# Reserved characters and "~" stay (RFC 3986, 2.2); anything else is percent-encoded.
 _URL_CHARS = "/?#[]@!$&'()*+,;=%:~"
-"""Reserved characters and "~" stay (RFC 3986, 2.2); anything else is percent-encoded."""
+# A host name that IDNA cannot encode is a UnicodeError.
 _NETWORK_ERRORS = (OSError, HTTPException, UnicodeError)
-"""A host name that IDNA cannot encode is a UnicodeError."""
 
 
 class MjpegSource(Source):

@@ -15,8 +15,8 @@ from edgeseg.streaming.sources.base import Source
 
 PREFIX = "phantom://"
 EXAMPLE = "phantom://?seed=1&frames=300&size=256"
+# Frames that are rendered ahead.
 _RENDERED = 90
-"""Frames that are rendered ahead."""
 
 _SIZE = Size(256, 256)
 

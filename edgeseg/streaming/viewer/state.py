@@ -17,22 +17,22 @@ from edgeseg.streaming.sinks.base import LatestResultSink, Result, StreamInfo
 from edgeseg.streaming.sources.base import Frame, Notice
 from edgeseg.streaming.tracking import Picture
 
+# The window of the frame rate.
 RATE_SECONDS = 2.0
-"""The window of the frame rate."""
 HISTORY_SECONDS = 60
 MAX_EVENTS = 600
 KEPT_FRAMES = 300
 KEPT_NOTICES = 5
 MAX_VIEWERS = 8
+# So that two stay free for others, even if a client never reads its picture.
 MAX_VIEWERS_PER_ADDRESS = 6
-"""So that two stay free for others, even if a client never reads its picture."""
 MAX_PAGES = 64
+# A page polls twice a second; one that is silent for so long was closed.
 GONE_AFTER_SECONDS = 1.5
-"""A page polls twice a second; one that is silent for so long was closed."""
+# How long the end waits for the pages' next poll.
 FAREWELL_SECONDS = 1.2
-"""How long the end waits for the pages' next poll."""
+# How long a temperature reading is reused: every client asks for it, and sensors are slow to read.
 THERMAL_SECONDS = 2.0
-"""How long a temperature reading is reused: every client asks for it, and sensors are slow to read."""
 
 
 @dataclass(frozen=True)

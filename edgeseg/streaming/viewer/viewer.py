@@ -33,14 +33,14 @@ from edgeseg.web.server import RequestHandler, open_server
 
 JPEG_QUALITY = 88
 MIN_FPS, MAX_FPS = 0.1, 60.0
+# How often a thread without a new picture checks whether its client has left.
 POLL_SECONDS = 0.5
-"""How often a thread without a new picture checks whether its client has left."""
 CONTENT_TYPE = "multipart/x-mixed-replace; boundary=frame"
 FIGURES_HEADER = "X-Edgeseg-Figures"
+# After the last part (RFC 2046, 5.1.1).
 CLOSING_DELIMITER = b"--frame--\r\n"
-"""After the last part (RFC 2046, 5.1.1)."""
+# Small, so that a slow client gets a newer picture next and not a queue of old ones.
 SEND_BUFFER_BYTES = 128 * 1024
-"""Small, so that a slow client gets a newer picture next and not a queue of old ones."""
 PAGE_NAME_LENGTH = 40
 FOLDER = Path(__file__).parent / "page"
 HTML, CSS, SCRIPT = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
@@ -54,6 +54,7 @@ PAGE_FILES = {
     "/picture.js": SCRIPT,
     "/recording.js": SCRIPT,
 }
+# Keep pictures of patients on this machine: no other site may load, embed or cache them.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -64,7 +65,6 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-"""Keep pictures of patients on this machine: no other site may load, embed or cache them."""
 
 
 class WebViewer(Sink):
