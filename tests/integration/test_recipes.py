@@ -198,7 +198,10 @@ def test_teacher_of_the_same_classes_in_another_order_is_followed_by_name(
 
 
 def test_a_gate_that_was_not_judged_is_no_praise(
-    compressed: tuple[Path, Outcome], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    compressed: tuple[Path, Outcome],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     import shutil
 
@@ -220,7 +223,7 @@ def test_a_gate_that_was_not_judged_is_no_praise(
     said = capsys.readouterr()
     assert "chosen:" not in said.out
     assert doubt in said.err
-    assert "Nothing is marked." in said.err
+    assert "Nothing is marked." in caplog.text
     for file in ("float32.tflite", f"{report.chosen}.tflite"):
         shutil.copy(folder / file, tmp_path)
     write_compression_report(tmp_path, folder.parent / "run", dataclasses.replace(outcome, report=doubted, cases=()))
