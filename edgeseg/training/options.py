@@ -20,7 +20,6 @@ from edgeseg.core.limits import BATCH, EPOCHS
 from edgeseg.core.redact import is_printable
 from edgeseg.core.schema import check_options, from_plain, list_options, option
 from edgeseg.core.spec import ACTIVATIONS, COLOURS, DENOISES, InputSpec
-from edgeseg.machine.boards import read_toml
 from edgeseg.model.spec import CONVOLUTIONS, SIZES, SKIPS, STEMS, UPSAMPLINGS, UNetSpec, find_size
 
 EMA = 0.998
@@ -206,6 +205,8 @@ def read_config(path: Path) -> dict[str, Any]:
         OSError: It is not there or may not be read.
         EdgesegError: It is no TOML file, or a name or a value in it is not allowed.
     """
+    from edgeseg.machine.boards import read_toml  # not at the top: --help loads this module, and reads no file
+
     table = _name_fields(read_toml(path))
     for name in ("data", "init"):
         if isinstance(table.get(name), str):
