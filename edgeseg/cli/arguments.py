@@ -228,7 +228,9 @@ def with_options(
     """
 
     def decorate(function: Command) -> Command:
-        hints = get_type_hints(function, include_extras=True)
+        # not get_type_hints: before Python 3.11 it makes Optional[Annotated[...]] of a parameter with the default None
+        given_parameters = inspect.signature(function, eval_str=True).parameters
+        hints = {name: parameter.annotation for name, parameter in given_parameters.items()}
         classes = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
         lines = {name: list(_list_lines(hint, defaults or {}, panel)) for name, hint in classes.items()}
         every = [line for group in lines.values() for line in group]
