@@ -164,7 +164,9 @@ def read_dicom_image(header: Any, path: Path, number: int = 0) -> NDArray[Any]:
 
 def _check_fragment(pydicom: Any, header: Any, path: Path, number: int) -> None:
     """Refuse a compressed frame whose own size differs from the header's: decoders allocate the frame's own size."""
-    if not header.file_meta.TransferSyntaxUID.is_encapsulated:
+    syntax = header.file_meta.TransferSyntaxUID
+    # run lengths have no size of their own, and the marker of JPEG 2000 occurs in them by chance
+    if not syntax.is_encapsulated or syntax in pydicom.uid.RLETransferSyntaxes:
         return
     frames = int(header.get("NumberOfFrames") or 1)
     data = pydicom.encaps.get_frame(header.PixelData, number, number_of_frames=frames)

@@ -25,9 +25,10 @@ VALUES = (40, 120, 220)
 
 
 def make_cine(colour: bool = False) -> NDArray[np.uint8]:
-    """Make three plain frames with a dark corner."""
+    """Make three plain frames with a dark corner, and pixels that look like the marker of JPEG 2000."""
     frames = np.stack([np.full((*SIZE, 3) if colour else SIZE, value, np.uint8) for value in VALUES])
     frames[:, :8, :8] = 0
+    frames[:, 12, 8:12] = np.frombuffer(b"\xff\x4f\xff\x51", np.uint8)[:, None] if colour else [255, 79, 255, 81]
     return frames
 
 
