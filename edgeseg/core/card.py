@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from edgeseg.core.decision import Decision
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.limits import GOLDEN_PAIRS, NAME_LETTERS, TEXT_LETTERS
 from edgeseg.core.redact import show_name
 from edgeseg.core.schema import SchemaError, from_plain, parse_json, to_plain
-from edgeseg.core.spec import InputSpec, OutputSpec, Quantisation, check_quantisation
+from edgeseg.core.spec import FindingSpec, InputSpec, OutputSpec, Quantisation, check_quantisation
 from edgeseg.core.stats import Estimate
 
 SCHEMA = 2
@@ -102,6 +103,11 @@ class Card:
     golden_pairs: int = 0
     """How many the file holds; cards of schema 1 do not say."""
     metrics: Metrics | None = None
+    finding: FindingSpec | None = None
+    """None where the network has masks as its only output."""
+    finding_quantisation: Quantisation | None = None
+    decision: Decision | None = None
+    """None in files of older versions: they have no operating point."""
     schema: int = SCHEMA
     intended_use: str = INTENDED_USE
     disclaimer: str = DISCLAIMER

@@ -136,6 +136,23 @@ class OutputSpec:
 
 
 @dataclass(frozen=True)
+class FindingSpec:
+    """What the network's second output (1, 1, 1, channels) says about the whole frame; every channel is a probability.
+
+    The first channels say of each class of the masks whether it is present, in their order. The others say which of
+    `frame_classes` the frame is: each by itself (sigmoid), and the highest is taken.
+    """
+
+    frame_classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.frame_classes) == 1 or len(set(self.frame_classes)) < len(self.frame_classes):
+            raise ValueError(f"expected no frame classes or at least 2 different ones, got {self.frame_classes[:9]}")
+        if len(self.frame_classes) > CLASSES or not all(0 < len(n.strip()) <= NAME_LETTERS for n in self.frame_classes):
+            raise ValueError(f"expected at most {CLASSES} frame classes of 1 to {NAME_LETTERS} letters")
+
+
+@dataclass(frozen=True)
 class Quantisation:
     """Affine quantisation of a whole tensor, as TFLite defines it: real = scale * (number - zero_point)."""
 

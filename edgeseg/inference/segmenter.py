@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
@@ -50,6 +51,19 @@ def _no_scores() -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
+class ClassFinding:
+    """What one frame shows of one class, and how sure that is."""
+
+    name: str
+    state: str
+    """found, doubtful (below the operating point) or nothing; without an operating point every mask is found."""
+    confidence: float | None = None
+    """Of the mask, 0 to 1, with the finding probability where the card combines them; None where nothing is marked."""
+    probability: float | None = None
+    """Of the class's presence in the frame; None without a finding output."""
+
+
+@dataclass(frozen=True)
 class Segmentation:
     """The result for one frame."""
 
@@ -61,6 +75,17 @@ class Segmentation:
     classes: tuple[ClassSpec, ...] = ()
     mm_per_px: float | None = None
     """The size of the frame's pixels, where it is known."""
+    findings: tuple[ClassFinding, ...] = ()
+    """For every class of the card."""
+    frame_classes: Mapping[str, float] = field(default_factory=dict)
+    """The probability of every frame class; empty where the model has none."""
+    distance: float | None = None
+    """From the training frames, 1 at the card's threshold; None where the card does not describe them."""
+
+    @property
+    def out_of_distribution(self) -> bool:
+        """Say whether the frame is none that the model was trained on, so that its masks mean nothing."""
+        return self.distance is not None and self.distance > 1.0
 
     @property
     def areas(self) -> tuple[ClassArea, ...]:

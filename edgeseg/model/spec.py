@@ -59,6 +59,8 @@ class UNetSpec:
     l2: float = 0.0
     own: Mapping[str, int] = field(default_factory=dict)
     """Widths of single convolutions that differ from their stage's, by the layer's name: {"down1_a": 12}."""
+    findings: int = 0
+    """Channels of the finding output, a second output per frame; 0 for none."""
 
     def __post_init__(self) -> None:
         if (
@@ -71,6 +73,8 @@ class UNetSpec:
                 f"expected an image of at most {TRAINED_SIDE}x{TRAINED_SIDE} and 1 to 256 masks, got "
                 f"{self.height}x{self.width} and {self.outputs}"
             )
+        if not 0 <= self.findings <= 512:
+            raise ValueError(f"expected 0 to 512 findings, got {self.findings}")
         check_choice("channels", self.channels, tuple(COLOURS.values()))
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("skip", self.skip, SKIPS)

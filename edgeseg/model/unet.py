@@ -22,7 +22,7 @@ BATCH_NORM_MOMENTUM = 0.9
 # The stem's convolutions, all with stride 2; a 2x2 one is space-to-depth and a 1x1 convolution in one operator.
 STEM_KERNELS = {"full": {}, "half": {"stem": 3}, "depth": {"stem": 2}, "quarter": {"stem": 3, "stem2": 3}}
 _KERNELS = ("kernel", "depthwise_kernel")
-_STAGE = re.compile(r"stem|down\d+|up\d+|head")
+_STAGE = re.compile(r"stem|down\d+|up\d+|head|finding")
 
 
 def build_unet(spec: UNetSpec) -> Any:
@@ -37,6 +37,7 @@ def build_unet(spec: UNetSpec) -> Any:
             x = layers.MaxPool2D(name=f"down{stage}_pool")(x)
         x = _conv_pair(x, spec, f"down{stage}", stage)
         skips.append(x)
+    deepest = x
     # drops whole channels, since neighbouring pixels are correlated (Tompson et al. 2015); deepest stage only
     x = layers.SpatialDropout2D(spec.dropout, name="dropout")(x)
     for stage in reversed(range(len(spec.widths) - 1)):
@@ -44,7 +45,17 @@ def build_unet(spec: UNetSpec) -> Any:
     logits = layers.Conv2D(spec.outputs, 1, kernel_regularizer=_penalty(spec), name="head")(x)
     # float32: mixed precision must not round the probabilities
     mask = layers.Activation(spec.activation, dtype="float32", name="mask")(logits)
-    return keras.Model(image, mask, name="unet")
+    if not spec.findings:
+        return keras.Model(image, mask, name="unet")
+    return keras.Model(image, [mask, _find(deepest, spec)], name="unet")
+
+
+def _find(x: Any, spec: UNetSpec) -> Any:
+    """Add the finding output: probabilities of the whole frame, from the mean of the deepest stage."""
+    x = layers.GlobalAveragePooling2D(keepdims=True, name="finding_pool")(x)
+    logits = layers.Conv2D(spec.findings, 1, kernel_regularizer=_penalty(spec), name="finding_head")(x)
+    # not softmax: the Edge TPU's compiler takes none, and several classes may be present at once
+    return layers.Activation("sigmoid", dtype="float32", name="finding")(logits)
 
 
 def _up(x: Any, skip: Any, spec: UNetSpec, stage: int) -> Any:
