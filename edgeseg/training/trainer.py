@@ -314,7 +314,8 @@ def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[Label
     """
     path = folder / MODEL
     flatbuffer = compact_flatbuffer(convert_model(model, "float32"))
-    card = build_card(flatbuffer, record.name, (record.input, record.output), record.provenance("float32"))
+    ends = (record.input, record.output)
+    card = build_card(flatbuffer, record.name, ends, record.provenance("float32"), record.finding)
     write_model(path, flatbuffer, card)
     if test is None:
         return record
