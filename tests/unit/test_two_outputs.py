@@ -172,7 +172,7 @@ def test_plain_litert_reads_both_outputs_in_order(path: Path) -> None:
     interpreter.invoke()
     mask, finding = (interpreter.get_tensor(end["index"]) for end in interpreter.get_output_details())
     assert np.array_equal(mask, make_pair().output)
-    assert np.array_equal(finding, make_pair().finding)
+    assert np.array_equal(finding, make_pair().arrays[2])
 
 
 def test_the_card_is_made_from_the_network() -> None:
