@@ -31,6 +31,8 @@ class ClassFinding:
     """Of the mask, 0 to 1, with the finding probability where the card combines them; None where nothing is marked."""
     probability: float | None = None
     """Of the class's presence in the frame; None without a finding output."""
+    threshold: float | None = None
+    """Of the operating point; None where the card has none for the class."""
 
 
 def measure_confidences(scores: Pixels, spec: OutputSpec) -> tuple[float | None, ...]:
@@ -106,13 +108,14 @@ def decide_findings(
 
 
 def _decide(name: str, confidence: float | None, probability: float | None, rule: ClassDecision | None) -> ClassFinding:
+    point = None if rule is None else rule.operating_point
+    threshold = None if point is None else point.threshold
     if confidence is None:
-        return ClassFinding(name, NOTHING, None, probability)
+        return ClassFinding(name, NOTHING, None, probability, threshold)
     if rule is not None:
         confidence = combine(confidence, probability, rule.finding_weight)
-    point = None if rule is None else rule.operating_point
-    is_found = point is None or confidence >= point.threshold
-    return ClassFinding(name, FOUND if is_found else DOUBTFUL, confidence, probability)
+    is_found = threshold is None or confidence >= threshold
+    return ClassFinding(name, FOUND if is_found else DOUBTFUL, confidence, probability, threshold)
 
 
 def combine(confidence: float, probability: float | None, weight: float) -> float:
