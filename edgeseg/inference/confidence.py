@@ -72,7 +72,8 @@ def read_finding(
     """Dequantise and calibrate the finding output (1, 1, 1, channels) into one probability per channel."""
     channels = tensor.ravel()
     if quantisation.dtype not in ("int8", "uint8"):
-        real = dequantise(channels, quantisation)
+        # no number is no finding
+        real = np.nan_to_num(dequantise(channels, quantisation), nan=0.0)
         return tuple(calibrate(real, np.array(temperatures or 1.0)).tolist())
     table = _probability_table(quantisation, temperatures or len(channels) * (1.0,))
     return tuple(row[number] for row, number in zip(table, channels.view(np.uint8).tolist(), strict=True))
