@@ -173,6 +173,10 @@ def print_check(title: str, report: CheckReport) -> None:
     _print_some([f"{defect.message}\n  {defect.hint}" for defect in report.defects], SHOWN_DEFECTS, "defects")
     warnings = [f"Warning: {warning.message}\n  {warning.hint}" for warning in report.warnings]
     _print_some(warnings, SHOWN_DEFECTS, "warnings")
+    found = [f"{number}. {one.describe()}" for number, one in enumerate(report.contradictions, start=1)]
+    if found:
+        print("Near-duplicates with contradictory labels, worst first:")
+    _print_some(found, SHOWN_DEFECTS, "contradictions")
     pairs = [f"{p.first.stem} and {p.second.stem}: correlation {p.correlation:.3f}" for p in report.leaks]
     _print_some([make_printable(pair) for pair in pairs], SHOWN_PAIRS, "pairs across groups")
     print(table["sentence"])
