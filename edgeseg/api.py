@@ -17,11 +17,10 @@ from edgeseg.backends.select import AUTO
 from edgeseg.core.errors import OutputError
 from edgeseg.core.files import refuse_existing, staged_folder
 from edgeseg.core.install import need_extra
-from edgeseg.core.modelfile import find_model, read_model
 from edgeseg.core.progress import progress_bar
+from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.inference.masks import DEFAULT_MASK_OPTIONS, MaskOptions
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.inference.supervision import SupervisedSegmenter
 from edgeseg.streaming.live import StreamPipeline, open_stream
 from edgeseg.streaming.loop import StreamReport, make_report
 from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS, DEFAULT_STREAM_OPTIONS, SinkOptions, StreamOptions
@@ -49,7 +48,8 @@ def load(
     """Load a model file, to be called with frames: `edgeseg.load("int8.tflite")(frame)`.
 
     Args:
-        model: A .tflite or .onnx file, or a folder that `train` or `compress` wrote.
+        model: A .tflite or .onnx file, a folder that `train` or `compress` wrote, or the folder of a cross-validation
+            (`edgeseg train --folds`), whose networks then answer together.
         backend: "auto" for the best one here, or cpu, gpu, edgetpu, onnx, with a variant behind a colon.
         threads: CPU threads the model may use.
         masks: What is done to the masks beyond what the model's card says.
@@ -58,7 +58,7 @@ def load(
         ModelFileError: The file is missing, damaged or was not written by edgeseg.
         BackendError: It cannot be run here, or its golden pairs give other masks here.
     """
-    segmenter = Segmenter(read_model(find_model(Path(model))), backend, threads, masks=masks)
+    segmenter = open_segmenter(Path(model), backend, threads, masks=masks)
     _warn_of_fallback(segmenter)
     return segmenter
 
@@ -135,7 +135,7 @@ def stream(
     Raises:
         EdgesegError: The model, the source or a sink cannot be opened.
     """
-    segmenter = SupervisedSegmenter(read_model(find_model(Path(model))), backend, threads, masks=masks)
+    segmenter = open_segmenter(Path(model), backend, threads, masks=masks, supervised=True)
     _warn_of_fallback(segmenter)
     return Stream(open_stream(segmenter, source, options, sinks))
 
@@ -293,7 +293,8 @@ def evaluate(
     Args:
         model: A loaded model, a model file, or a folder that `train` or `compress` wrote.
         data: Labelled images in any known layout.
-        split: train, val, test or all; None takes test on the model's own data, else all.
+        split: train, val, test or all; None takes test on the model's own data, else all. The networks of a
+            cross-validation judge every case of their own data by the one that has not seen it.
         layout: How the files lie; None finds out.
         group_pattern: Names the group of an image, as in `check_data`.
         rename: Classes of the model that go by another name in the data.
@@ -301,11 +302,12 @@ def evaluate(
         threads: The same.
     """
     from edgeseg.data.dataset import read_cases
-    from edgeseg.evaluation.score import pick_cases, score_cases, summarise_cases
+    from edgeseg.evaluation.out_of_fold import pick_judged
+    from edgeseg.evaluation.score import score_cases, summarise_cases
 
     segmenter = model if isinstance(model, Segmenter) else load(model, backend=backend, threads=threads)
     card = segmenter.card
-    picked = pick_cases(card, Path(data), split, layout, group_pattern, renamed=rename)
+    picked = pick_judged(segmenter, Path(data), split, layout, group_pattern, renamed=rename)
     with progress_bar("Judging", len(picked.cases)) as advance:
         scored = score_cases(segmenter, read_cases(picked.cases, card.input.in_colour), advance)
     return summarise_cases(scored, card.output.classes)
@@ -325,7 +327,7 @@ def benchmark(*models: StrPath, backend: str = AUTO, threads: int = 1, runs: int
     """
     from edgeseg.bench.measure import bench_models, count_blocks, load_models
 
-    loaded = load_models([find_model(Path(model)) for model in models], backend, [threads])
+    loaded = load_models([Path(model) for model in models], backend, [threads])
     with progress_bar("Timing", count_blocks(runs)) as advance:
         return bench_models(loaded, runs, advance)
 

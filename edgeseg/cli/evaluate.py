@@ -25,7 +25,12 @@ from edgeseg.cli.tables import print_evaluation
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A .tflite or .onnx file, or a run folder.", metavar="MODEL|RUN")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A .tflite or .onnx file, a run folder, or that of a cross-validation.", metavar="MODEL|RUN"
+        ),
+    ],
     data: Annotated[Path, typer.Argument(help="Folder of labelled images, in any known layout.")],
     split: Annotated[
         str | None,
@@ -67,35 +72,35 @@ def evaluate(
     Example: `edgeseg evaluate runs/first data/phantom`
     """
     from edgeseg.core.files import refuse_existing, staged_folder
-    from edgeseg.core.modelfile import read_model
     from edgeseg.core.progress import progress_bar
     from edgeseg.core.schema import to_plain
     from edgeseg.data.dataset import read_case, read_cases
     from edgeseg.evaluation.classes import parse_renaming
+    from edgeseg.evaluation.out_of_fold import pick_judged
     from edgeseg.evaluation.overlays import write_overlays
-    from edgeseg.evaluation.score import pick_cases, score_cases, summarise_cases, write_cases
-    from edgeseg.inference.segmenter import Segmenter
+    from edgeseg.evaluation.score import score_cases, summarise_cases, write_cases
+    from edgeseg.inference.ensemble import open_segmenter
 
     model, data = put_model_first(model, data)
-    model = take_model(model, f"edgeseg evaluate MODEL {data}")
+    model = take_model(model, f"edgeseg evaluate MODEL {data}", ensembles=True)
     keep_inputs([model, data], [cases_out, overlays, json_out])
     with usage_errors():
         renamed = parse_renaming(renaming or ())
     if overlays is not None:
         refuse_existing(overlays, overwrite)
-    file = read_model(model)
-    segmenter = Segmenter(file, backend, threads, not no_parity)
+    segmenter = open_segmenter(model, backend, threads, not no_parity)
     warn_of_fallback(segmenter.selection)
-    picked = pick_cases(file.card, data, split, layout, group_pattern, renamed=renamed)
-    colour = file.card.input.in_colour
+    card = segmenter.card
+    picked = pick_judged(segmenter, data, split, layout, group_pattern, renamed=renamed)
+    colour = card.input.in_colour
     with progress_bar("Judging", len(picked.cases)) as advance:
         scored = score_cases(segmenter, read_cases(picked.cases, colour), advance)
-    table = to_plain(summarise_cases(scored, file.card.output.classes))
-    print_evaluation(f"{file.card.name} on {picked.part} cases of {data.name}", table)
+    table = to_plain(summarise_cases(scored, card.output.classes))
+    print_evaluation(f"{card.name} on {picked.part} cases of {data.name}", table)
     if cases_out is not None:
-        write_cases(cases_out, scored, file.card.output.classes)
+        write_cases(cases_out, scored, card.output.classes)
     if overlays is not None:
         with staged_folder(overlays, overwrite) as folder:
             write_overlays(folder, segmenter, scored, lambda number: read_case(picked.cases[number], colour))
     ran_on = to_plain(segmenter.selection.report())
-    save_json(json_out, {"model": file.card.name, "split": picked.part, "backend": ran_on} | table)
+    save_json(json_out, {"model": card.name, "split": picked.part, "backend": ran_on} | table)

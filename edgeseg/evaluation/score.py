@@ -112,7 +112,7 @@ def score_cases(segmenter: Segmenter, images: Iterable[LabelledImage], on_case: 
     """
     scored = []
     for image in images:
-        labels = segmenter.segment(image.frame).labels
+        labels = segmenter.for_case(image.case.stem).segment(image.frame).labels
         scored.append(score_labels(labels, image, segmenter.card.output.classes))
         on_case(image.case.stem)
     return scored
