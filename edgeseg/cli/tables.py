@@ -119,6 +119,11 @@ def print_folds(summary: FoldSummary) -> None:
     rows.append(("mean and spread", f"{summary.mean:.4f} +- {summary.std:.4f}"))
     print_table("Cross-validation", ("test cases of", "Dice"), rows)
     print_evaluation("All cases, each judged by the network that had not seen its group", to_plain(summary.evaluation))
+    if summary.labels_in_doubt:
+        print(
+            f"Look at these labels first: {summary.labels_in_doubt} cases, listed in look-first.csv and drawn in "
+            "look-first.png of the folder, contradict a confident network that had not seen them, or a near-duplicate."
+        )
 
 
 def print_variants(variants: Sequence[Variant], chosen: str) -> None:

@@ -16,9 +16,12 @@ from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, stag
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import from_plain, to_plain
-from edgeseg.data.dataset import fingerprint_dataset
+from edgeseg.data.dataset import fingerprint_dataset, read_case, read_cases
 from edgeseg.data.split import fingerprint_split, refuse_other_split
+from edgeseg.evaluation.label_doubts import review_labels, write_label_doubts
+from edgeseg.evaluation.out_of_fold import pick_judged
 from edgeseg.evaluation.score import Evaluation, ScoredCase, score_part, summarise_cases, write_cases
+from edgeseg.inference.ensemble import EnsembleSegmenter, make_ensemble
 from edgeseg.model.losses import find_loss
 from edgeseg.training.loading import load_data, refuse_changed_data
 from edgeseg.training.options import TrainInputs, TrainOptions, write_config
@@ -52,6 +55,8 @@ class FoldSummary:
     mean: float
     std: float
     evaluation: Evaluation
+    labels_in_doubt: int = 0
+    """Cases in look-first.csv: labels that the network without them contradicts, or a near-duplicate's label."""
 
 
 def train_folds(
@@ -131,7 +136,9 @@ def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:
         record = _train_fold(data, folder, plan, fold)
         dice.append(_read_dice(record, fold))
     together = _score_together(data, folder, plan)
-    summary = FoldSummary(tuple(dice), round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5), together)
+    doubts = _list_label_doubts(data, folder, plan)
+    mean, std = round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5)
+    summary = FoldSummary(tuple(dice), mean, std, together, doubts)
     write_json(folder / SUMMARY, to_plain(summary))
     return summary
 
@@ -158,6 +165,18 @@ def _score_together(data: Path, folder: Path, plan: FoldPlan) -> Evaluation:
     classes = models[0].card.output.classes
     write_cases(folder / CASES, scored, classes)
     return summarise_cases(scored, classes)
+
+
+def _list_label_doubts(data: Path, folder: Path, plan: FoldPlan) -> int:
+    """Write the cases whose labels should be looked at first; gives their number."""
+    models = [read_model(_fold_folder(folder, fold) / MODEL) for fold in range(plan.folds)]
+    segmenter = EnsembleSegmenter(make_ensemble(folder, models))
+    picked = pick_judged(segmenter, data, None, plan.split.layout, plan.split.group_pattern)
+    colour = segmenter.card.input.in_colour
+    with progress_bar("Looking for doubtful labels", len(picked.cases)) as advance:
+        doubts = review_labels(segmenter, read_cases(picked.cases, colour), advance)
+    write_label_doubts(folder, segmenter, doubts, lambda number: read_case(doubts[number].case, colour))
+    return len(doubts)
 
 
 def _fold_folder(folder: Path, fold: int) -> Path:
