@@ -136,7 +136,7 @@ def _list_probabilities(result: Segmentation) -> list[float | None]:
 def _list_truths(image: LabelledImage, card: Card) -> list[bool | None]:
     """List whether a case shows every class, and which frame class it is; None where nobody said."""
     named = card.finding.frame_classes if card.finding is not None else ()
-    label = getattr(image.case, "label", "")
+    label = image.case.label
     return [*map(bool, image.marked), *(label == name if label in named else None for name in named)]
 
 

@@ -183,7 +183,7 @@ def score_segmentation(result: Segmentation, image: LabelledImage, card: Card) -
     return dataclasses.replace(
         scored,
         outcomes=outcomes,
-        frame_class=getattr(image.case, "label", ""),
+        frame_class=image.case.label,
         frame_classes=result.frame_classes,
         pixels=bin_scores(scores[:, :, card.output.draws_background :], truth[:, :, card.output.draws_background :]),
     )
