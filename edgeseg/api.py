@@ -234,6 +234,8 @@ def compress(
     threads: int = 1,
     resume: bool = False,
     overwrite: bool = False,
+    sensitivity: float | None = None,
+    coverage: float | None = None,
 ) -> CompressResult:
     """Compress a run by one or several recipes, and measure what it cost.
 
@@ -249,6 +251,9 @@ def compress(
         threads: CPU threads for the timing.
         resume: Continue an interrupted compression.
         overwrite: Replace what stands at `out`.
+        sensitivity: The share of the validation cases with the structure that every file's operating point finds;
+            by default as in the training.
+        coverage: The same for the share of those cases in which a mask is found, wherever.
 
     Raises:
         MissingExtraError: The packages of the extra `train` are not installed.
@@ -258,6 +263,7 @@ def compress(
     from edgeseg.compression.compress import compress_run, open_folder
     from edgeseg.compression.gate import Gate
     from edgeseg.compression.recipe import load_recipe
+    from edgeseg.evaluation.decide import Target
     from edgeseg.machine.boards import load_board, name_board
     from edgeseg.report.compression import write_compression_report
 
@@ -271,8 +277,9 @@ def compress(
     chosen = [load_recipe(one) if isinstance(one, str) else one for one in wanted]
     if followed is not None and not any(recipe.trains for recipe in chosen):
         raise ValueError("expected a recipe that trains (int8-qat) beside a teacher, got none")
+    target = Target(sensitivity, coverage) if sensitivity or coverage else None
     with open_folder(folder, overwrite, resume) as growing:
-        outcome = compress_run(source, growing, chosen, gate, threads, followed, rename)
+        outcome = compress_run(source, growing, chosen, gate, threads, followed, rename, target)
         write_compression_report(growing, source, outcome)
     return CompressResult(folder, outcome.report)
 

@@ -10,11 +10,13 @@ import typer
 from edgeseg.cli.arguments import put_model_first, take_model
 from edgeseg.cli.common import (
     BackendOption,
+    CoverageOption,
     GroupPatternOption,
     JsonOption,
     LayoutOption,
     MapOption,
     NoParityOption,
+    SensitivityOption,
     ThreadsOption,
     keep_inputs,
     save_json,
@@ -53,23 +55,8 @@ def evaluate(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --overlays folder.")] = False,
-    sensitivity: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S",
-            help="Judge at another operating point, which finds this share of the validation cases with the structure. "
-            "Needs the model's own data. By default the operating point on the model's card.",
-            show_default=False,
-        ),
-    ] = None,
-    coverage: Annotated[
-        float | None,
-        typer.Option(
-            metavar="C",
-            help="The same for the share of those cases in which a mask is found, wherever.",
-            show_default=False,
-        ),
-    ] = None,
+    sensitivity: SensitivityOption = None,
+    coverage: CoverageOption = None,
     save_model: Annotated[
         Path | None,
         typer.Option(
@@ -99,7 +86,8 @@ def evaluate(
     names; overlays.csv beside them does.
 
     A mask counts as found where its confidence reaches the operating point on the model's card, else as doubtful:
-    sensitivity, false alarms and the Dice of what is found are those of this operating point.
+    sensitivity, false alarms and the Dice of what is found are those of this operating point. --sensitivity and
+    --coverage choose another one, on the validation cases of the model's own data, and --save-model keeps it.
 
     Example: `edgeseg evaluate runs/first data/phantom`
     """

@@ -230,6 +230,11 @@ def print_variants(variants: Sequence[Variant], chosen: str) -> None:
     ]
     columns = ("file", "val drop", "95% interval", "test Dice", "95% interval", "test drop", "kB", "smaller", "ms")
     print_table("Compression (* chosen on validation cases)", (*columns, "faster"), rows)
+    points = [(v.name, to_plain(v.point)) for v in variants if v.point is not None]
+    decided = [(name, *(show_estimate(point[key]) for key, _ in POINT_FIGURES)) for name, point in points]
+    if decided:
+        labels = [label for _, label in POINT_FIGURES]
+        print_table("Test cases at each file's operating point", ("file", *labels), decided)
 
 
 def print_check(title: str, report: CheckReport) -> None:
