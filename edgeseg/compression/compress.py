@@ -242,7 +242,8 @@ def make_file(context: CompressContext, distillation: DistillationData, recipe: 
 def _build_card(context: CompressContext, recipe: Recipe, flatbuffer: bytes) -> Card:
     record = context.record
     name = f"{record.name}-{recipe.name}"
-    return build_card(flatbuffer, name, (record.input, record.output), record.provenance(recipe.name))
+    ends = record.input, record.output
+    return build_card(flatbuffer, name, ends, record.provenance(recipe.name), record.finding)
 
 
 def _prune(context: CompressContext, distillation: DistillationData, recipe: Recipe, folder: Path) -> Network:

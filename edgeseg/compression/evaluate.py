@@ -19,6 +19,7 @@ from edgeseg.compression.context import CompressContext
 from edgeseg.compression.gate import FEWEST_EMPTY, AlarmFigures, CaseFigures, LayerError, Variant
 from edgeseg.compression.pruning import float_path, read_pruned
 from edgeseg.compression.recipe import PARENT, Recipe
+from edgeseg.convert.tflite import OUTPUTS
 from edgeseg.core.card import Card, Metrics
 from edgeseg.core.errors import RecipeError, UnknownNameError
 from edgeseg.core.modelfile import ModelFile, read_model, write_model
@@ -283,6 +284,8 @@ def _open_flatbuffer(flatbuffer: bytes) -> Any:
 
 def _list_steps(interpreter: Any) -> tuple[_Step, ...]:
     details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
+    # the operator behind the mask has been "logistic" before there were findings
+    ends = {detail["index"]: OUTPUTS[1] for detail in interpreter.get_output_details()[1:]}
     steps = []
     # there is no public way to list operators with their tensors
     for operator in interpreter._get_ops_details():
@@ -291,7 +294,7 @@ def _list_steps(interpreter: Any) -> tuple[_Step, ...]:
         result = details[operator["outputs"][0]]
         scale, zero_point = result["quantization"]
         shape = tuple(int(n) for n in result["shape"])
-        name = name_layer(result["name"], operator["op_name"])
+        name = ends.get(result["index"]) or name_layer(result["name"], operator["op_name"])
         quantisation = Quantisation(np.dtype(result["dtype"]).name, float(scale), int(zero_point))
         steps.append(_Step(operator["op_name"], result["name"], result["index"], shape, quantisation, name))
     return tuple(steps)
