@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -24,22 +25,25 @@ from edgeseg.core.decision import (
     Decision,
     OperatingPoint,
 )
+from edgeseg.core.errors import DataError
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.core.progress import Advance, ignore
+from edgeseg.core.progress import Advance, ignore, progress_bar
 from edgeseg.core.spec import ClassSpec
 from edgeseg.core.stats import Estimate, area_under_curve, show_interval
-from edgeseg.data.dataset import LabelledImage
+from edgeseg.data.dataset import LabelledImage, read_cases
 from edgeseg.evaluation.calibration import (
     align_scores,
     count_scores,
     find_finding_temperature,
     find_temperatures,
 )
+from edgeseg.evaluation.classes import Renaming
 from edgeseg.evaluation.operating import Outcome, measure_class
-from edgeseg.evaluation.score import ScoredCase, score_cases
+from edgeseg.evaluation.score import ScoredCase, pick_cases, score_cases
 from edgeseg.inference.confidence import combine
 from edgeseg.inference.segmenter import Segmentation, Segmenter
 
+VALIDATION_PART = "val"
 DEFAULT_SENSITIVITY, DEFAULT_COVERAGE = 0.9, 0.95
 # Cases that show a class, of which a threshold takes a share; of fewer than ten, 90% is all.
 FEWEST_CASES = 10
@@ -87,13 +91,21 @@ class Target:
 DEFAULT_TARGET = Target()
 
 
+@dataclass(frozen=True)
+class Decided:
+    """A model's decision, and the cases it was chosen on as they are decided by it."""
+
+    decision: Decision
+    scored: tuple[ScoredCase, ...]
+
+
 def decide_model(
     model: ModelFile,
     images: Sequence[LabelledImage],
     target: Target = DEFAULT_TARGET,
     threads: int = 1,
     on_case: Advance = ignore,
-) -> Decision:
+) -> Decided:
     """Choose temperatures and operating points of a model file on its validation cases.
 
     Args:
@@ -106,9 +118,23 @@ def decide_model(
     plain = Segmenter(change_decision(model, None), "cpu", threads)
     calibrated = calibrate_model(plain, images, on_case)
     scored = score_cases(Segmenter(change_decision(model, calibrated), "cpu", threads), images, on_case)
-    decision = choose_decision(scored, model.card.output.classes, target)
+    chosen = choose_decision(scored, model.card.output.classes, target)
     known = model.card.decision.known if model.card.decision is not None else None
-    return dataclasses.replace(calibrated, classes=decision.classes, known=known)
+    decision = dataclasses.replace(calibrated, classes=chosen.classes, known=known)
+    return Decided(decision, tuple(decide_case(case, decision) for case in scored))
+
+
+def decide_case(case: ScoredCase, decision: Decision) -> ScoredCase:
+    """Decide a scored case again, by other weights and operating points; its scores stay."""
+    rules = {rule.name: rule for rule in decision.classes}
+    return dataclasses.replace(
+        case, outcomes=tuple(_decide_again(one, rules[one.name]) if one.name in rules else one for one in case.outcomes)
+    )
+
+
+def _decide_again(outcome: Outcome, rule: ClassDecision) -> Outcome:
+    threshold = rule.operating_point.threshold if rule.operating_point is not None else 0.0
+    return decide_outcome(weigh_outcome(outcome, rule.finding_weight), threshold)
 
 
 def change_decision(model: ModelFile, decision: Decision | None) -> ModelFile:
@@ -255,6 +281,36 @@ def choose_threshold(outcomes: Sequence[Outcome], kind: str, wanted: float) -> f
     below = max((one.confidence for one in outcomes if one.confidence < last), default=0.0)
     middle = round((last + below) / 2, _DIGITS)
     return middle if below < middle <= last else last
+
+
+def decide_by_own_data(
+    model: ModelFile,
+    root: Path,
+    target: Target,
+    layout: str | None = None,
+    group_pattern: str | None = None,
+    renamed: Renaming | None = None,
+) -> Decision:
+    """Choose another operating point for a model file, on the validation cases of the data it was trained on.
+
+    Args:
+        model: The file.
+        root: Its training data; others are refused, since their test cases must only report.
+        target: The sensitivity or coverage to choose for.
+        layout: The layout of the folder; None detects it.
+        group_pattern: Finds the group in each name; on the model's training data the card's pattern is used.
+        renamed: Classes with another name in the data.
+    """
+    picked = pick_cases(model.card, root, None, layout, group_pattern, VALIDATION_PART, renamed)
+    if picked.part != VALIDATION_PART:
+        raise DataError(
+            f"Expected the data that the model was trained on, whose validation cases choose an operating point, got "
+            f"other data in {root}.",
+            "Leave --sensitivity and --coverage out: the operating point of the model's card is used then.",
+        )
+    images = list(read_cases(picked.cases, model.card.input.in_colour))
+    with progress_bar("Choosing the operating point", 2 * len(images)) as advance:
+        return decide_model(model, images, target, on_case=advance).decision
 
 
 def explain_decision(decision: Decision) -> list[str]:

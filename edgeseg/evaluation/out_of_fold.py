@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgeseg.core.errors import DataError, UnknownNameError
+from edgeseg.core.modelfile import ModelFile
 from edgeseg.data.dataset import Dataset, fingerprint_dataset, open_dataset, view_case
 from edgeseg.data.split import PARTS, list_splits, refuse_other_split
 from edgeseg.evaluation.classes import Renaming, arrange_dataset
-from edgeseg.evaluation.score import PickedCases, pick_cases
+from edgeseg.evaluation.score import PickedCases, Thresholds, list_thresholds, pick_cases
 from edgeseg.inference.ensemble import Ensemble, EnsembleSegmenter
 from edgeseg.inference.segmenter import Segmenter
 
@@ -54,7 +56,7 @@ def pick_judged(
         dataset = open_dataset(root, layout, provenance.split.group_pattern)
     dataset = arrange_dataset(dataset, segmenter.card.output.classes, renamed)
     segmenter.judge_out_of_fold(find_judges(segmenter.ensemble, dataset))
-    return PickedCases(OUT_OF_FOLD, dataset.cases)
+    return PickedCases(OUT_OF_FOLD, dataset.cases, frozenset(case.stem for case in dataset.cases))
 
 
 def find_judges(ensemble: Ensemble, dataset: Dataset) -> dict[str, int]:
@@ -70,3 +72,16 @@ def find_judges(ensemble: Ensemble, dataset: Dataset) -> dict[str, int]:
     for model, split in zip(ensemble.models, splits, strict=True):
         refuse_other_split(dataset.root, split, model.card.provenance.split_fingerprint)
     return {case.stem: number for number, split in enumerate(splits) for case in split.test}
+
+
+def list_judged_thresholds(segmenter: Segmenter) -> Thresholds:
+    """List the operating points by which a model's cases were decided (`pick_judged`)."""
+    if isinstance(segmenter, EnsembleSegmenter) and segmenter.judges_out_of_fold:
+        return share_thresholds(segmenter.ensemble.models)
+    return list_thresholds(segmenter.card)
+
+
+def share_thresholds(models: Sequence[ModelFile]) -> Thresholds:
+    """List the classes for which each network has an operating point of its own; no threshold holds for all cases."""
+    points = [list_thresholds(model.card) for model in models]
+    return {name: None for name in points[0] if all(name in point for point in points)}

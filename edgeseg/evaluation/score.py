@@ -374,6 +374,8 @@ class PickedCases:
 
     part: str
     cases: tuple[Case, ...]
+    known: frozenset[str] = frozenset()
+    """The names of all cases of the data, in any part."""
 
 
 def pick_cases(
@@ -404,9 +406,9 @@ def pick_cases(
     if own and group_pattern != card.provenance.split.group_pattern:
         dataset = open_dataset(root, layout, card.provenance.split.group_pattern)
     dataset = arrange_dataset(dataset, card.output.classes, renamed)
-    chosen = part or (own_part if own else "all")
+    chosen, known = part or (own_part if own else "all"), frozenset(case.stem for case in dataset.cases)
     if chosen == "all":
-        return PickedCases("all", dataset.cases)
+        return PickedCases("all", dataset.cases, known)
     if not own:
         raise DataError(
             f"Expected the model's training data for the part {chosen}, got other data in {root}.",
@@ -417,7 +419,7 @@ def pick_cases(
     split = divide_cases(dataset.cases, empty, card.provenance.split)
     # the same data and seed can still give another split in another version
     refuse_other_split(root, split, card.provenance.split_fingerprint)
-    return PickedCases(chosen, split.part(chosen))
+    return PickedCases(chosen, split.part(chosen), known)
 
 
 def score_part(model: ModelFile, root: Path, part: str, layout: str | None = None) -> list[ScoredCase]:

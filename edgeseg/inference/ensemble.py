@@ -311,6 +311,11 @@ class EnsembleSegmenter(Segmenter):
         members = {number: Segmenter(self.ensemble.models[number], requested) for number in set(member_of.values())}
         self._judges = {stem: members[number] for stem, number in member_of.items()}
 
+    @property
+    def judges_out_of_fold(self) -> bool:
+        """Say whether cases are judged by single members."""
+        return bool(self._judges)
+
     def for_case(self, stem: str) -> Segmenter:
         """Give the member that may judge a case of the training data; all together judge any other."""
         return self._judges.get(stem, self)

@@ -108,6 +108,8 @@ def measure_areas(
 
 def count_pixels(labels: NDArray[np.uint8], classes: int) -> list[int]:
     """Count the pixels of every class."""
+    if classes == 1:
+        return [cv2.countNonZero(labels)]
     if classes > _FEW_CLASSES:
         return [int(count) for count in np.bincount(labels.ravel(), minlength=classes + 1)[1 : classes + 1]]
     return [cv2.countNonZero(cv2.inRange(labels, number, number)) for number in range(1, classes + 1)]
@@ -138,7 +140,7 @@ def trace_bands(grid: Bytes, region: Region | None, classes: int) -> tuple[Class
 
 def _trace(plane: Any, level: int, region: Region) -> tuple[NDArray[np.int32], ...]:
     above = cv2.threshold(plane, level, 1, cv2.THRESH_BINARY)[1]
-    outlines, _ = cv2.findContours(above, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE, offset=(region.x, region.y))
+    outlines, _ = cv2.findContours(above, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE, offset=(region.x, region.y))
     return tuple(np.asarray(outline, dtype=np.int32).reshape(-1, 2) for outline in outlines)
 
 
