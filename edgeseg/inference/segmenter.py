@@ -15,8 +15,15 @@ from edgeseg.backends.select import BackendReport, Selection, select_backend
 from edgeseg.core.card import Card
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.spec import ClassSpec, Region
-from edgeseg.frame.postprocess import labels_on_frame, scores_to_labels, tensor_to_scores
+from edgeseg.frame.postprocess import clean_scores, grid_to_labels, labels_on_frame, tensor_to_scores
 from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor, place_frame, use_region
+from edgeseg.inference.confidence import (
+    ClassFinding,
+    decide_findings,
+    measure_confidences,
+    name_frame_classes,
+    read_finding,
+)
 from edgeseg.inference.masks import (
     DEFAULT_MASK_OPTIONS,
     ClassArea,
@@ -48,19 +55,6 @@ class StageTimes:
 
 def _no_scores() -> NDArray[np.uint8]:
     return np.empty((0, 0, 0), np.uint8)
-
-
-@dataclass(frozen=True)
-class ClassFinding:
-    """What one frame shows of one class, and how sure that is."""
-
-    name: str
-    state: str
-    """found, doubtful (below the operating point) or nothing; without an operating point every mask is found."""
-    confidence: float | None = None
-    """Of the mask, 0 to 1, with the finding probability where the card combines them; None where nothing is marked."""
-    probability: float | None = None
-    """Of the class's presence in the frame; None without a finding output."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +114,7 @@ class Segmenter:
         """
         self.card: Card = model.card
         self._masks, self._smoother = masks, ScoreSmoother()
+        self._temperatures = () if self.card.decision is None else self.card.decision.temperatures
         self.incidents: deque[str] = deque(maxlen=MAX_INCIDENTS)
         self.selection: Selection = self._load(model, requested, threads, enforce_parity)
 
@@ -150,20 +145,30 @@ class Segmenter:
         start = perf_counter()
         tensor = pixels_to_tensor(frame_to_pixels(frame, spec), card.input_quantisation)
         ready = perf_counter()
-        output = self._invoke(tensor)
+        output, finding = self._invoke(tensor), None
         done = perf_counter()
         placement = place_frame(spec, *size)
-        scores = tensor_to_scores(output, card.output_quantisation)
+        scores = tensor_to_scores(output, card.output_quantisation, self._temperatures)
         if self._masks.smooth:
             scores = self._smoother.smooth(scores)
         # the best class is taken after resizing the scores, so that outlines are smooth
-        inner = scores_to_labels(scores, placement, (spec.height, spec.width), card.output)
-        labels = labels_on_frame(inner, placement, *size)
+        inner = clean_scores(scores, placement, (spec.height, spec.width), card.output)
+        labels = labels_on_frame(grid_to_labels(inner, placement, card.output), placement, *size)
         if self._masks.fill_holes:
             labels = fill_holes(labels, len(card.output.classes))
+        probabilities = self._read_finding(finding)
+        confidences = measure_confidences(inner, card.output)
+        findings = decide_findings(confidences, probabilities, card.output.classes, card.decision)
         end = perf_counter()
         times = StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (end - done))
-        return Segmentation(labels, times, scores, card.output.classes)
+        return Segmentation(
+            labels,
+            times,
+            scores,
+            card.output.classes,
+            findings=findings,
+            frame_classes=name_frame_classes(probabilities, card),
+        )
 
     def warm_up(self) -> float:
         """Segment a few blank frames: the first inferences allocate memory and compile kernels.
@@ -186,6 +191,12 @@ class Segmenter:
     def report(self) -> BackendReport:
         """Describe the backend in use at this moment."""
         return self.selection.report()
+
+    def _read_finding(self, tensor: NDArray[Any] | None) -> tuple[float, ...]:
+        quantisation, decision = self.card.finding_quantisation, self.card.decision
+        if tensor is None or quantisation is None:
+            return ()
+        return read_finding(tensor, quantisation, () if decision is None else decision.finding_temperatures)
 
     def _load(self, model: ModelFile, requested: str, threads: int, enforce_parity: bool) -> Selection:
         return select_backend(model, requested, threads, enforce_parity)
