@@ -104,7 +104,9 @@ def bin_findings(probabilities: Sequence[float], truth: Sequence[bool]) -> Bins:
     return _add_up(given, np.ones(given.size), np.asarray(truth, dtype=np.float64), FINDING_BINS)
 
 
-def _add_up(probability: NDArray[np.float64], number: NDArray[np.float64], true: NDArray[np.float64], bins: int) -> Bins:
+def _add_up(
+    probability: NDArray[np.float64], number: NDArray[np.float64], true: NDArray[np.float64], bins: int
+) -> Bins:
     places = np.minimum((probability * bins).astype(np.intp), bins - 1)
     return np.stack(
         [np.bincount(places, weights=weights, minlength=bins) for weights in (number, number * probability, true)],
@@ -185,9 +187,7 @@ def find_finding_temperature(probabilities: Sequence[float], truth: Sequence[boo
     return _minimise(given, 1.0 - true, true)
 
 
-def _minimise(
-    probability: NDArray[np.float64], false: NDArray[np.float64], true: NDArray[np.float64]
-) -> float:
+def _minimise(probability: NDArray[np.float64], false: NDArray[np.float64], true: NDArray[np.float64]) -> float:
     if min(false.sum(), true.sum()) == 0:
         return 1.0
     temperatures = np.geomspace(COOLEST, HOTTEST, _TRIED)
