@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgeseg.core.decision import ClassDecision, Decision, KnownFrames
 from edgeseg.core.spec import ClassSpec, InputSpec
 from edgeseg.data.dataset import LabelledImage
-from edgeseg.frame.features import VERSION, FrameJudge, describe_pixels
+from edgeseg.frame.features import VERSION, FrameJudge, cut_padding, describe_pixels
 from edgeseg.frame.preprocess import Pixels, frame_to_pixels, place_frame
 
 # Share of known frames, with ordinary settings of gain and contrast, that may exceed the threshold.
@@ -26,9 +26,8 @@ FALSE_RATE = 0.02
 FEWEST_IMAGES, FEWEST_GROUPS = 50, 5
 # More are taken evenly out of all.
 MOST_IMAGES = 4000
-# Gain, gamma and contrast of ordinary settings, in which every image is looked at; the first is the image itself.
+# Gain, gamma and contrast of ordinary settings, in which every image is looked at.
 SETTINGS = (
-    (1.0, 1.0, 1.0),
     (0.8, 1.0, 1.0),
     (1.25, 1.0, 1.0),
     (1.0, 0.85, 1.0),
@@ -36,6 +35,8 @@ SETTINGS = (
     (1.0, 1.0, 0.8),
     (1.0, 1.0, 1.25),
 )
+# Share of each side that a smaller depth cuts off and a wider screen adds, and the noise of a converter in grey levels.
+_ZOOM, _BORDER, _NOISE = 0.1, 0.1, 3.0
 # Grey level, of 1, that a change of contrast leaves as it is.
 _PIVOT = 0.35
 # Of the covariance: the weight of the settings, and how far correlations are drawn towards none (shrinkage).
@@ -101,8 +102,20 @@ def keep_known_frames(
 
 
 def list_settings(pixels: Pixels) -> list[Pixels]:
-    """Show an image in every ordinary setting of gain, gamma and contrast."""
-    return [pixels, *(change_setting(pixels, *setting) for setting in SETTINGS[1:])]
+    """Show an image as it is, and then as other settings and another screen would show it."""
+    height, width = pixels.shape[:2]
+    y, x = int(height * _ZOOM), int(width * _ZOOM)
+    border = ((int(height * _BORDER),) * 2, (int(width * _BORDER),) * 2, (0, 0))
+    noise = np.random.default_rng(0).normal(0.0, _NOISE, pixels.shape)
+    return [
+        pixels,
+        *(change_setting(pixels, *setting) for setting in SETTINGS),
+        pixels[:, ::-1],
+        pixels[y : height - y, x : width - x],
+        np.clip(pixels + noise, 0, 255).astype(np.uint8),
+        # the last: most images are cropped, and a threshold for those that are not would let other organs through
+        np.pad(pixels, border),
+    ]
 
 
 def change_setting(pixels: Pixels, gain: float = 1.0, gamma: float = 1.0, contrast: float = 1.0) -> Pixels:
@@ -113,8 +126,8 @@ def change_setting(pixels: Pixels, gain: float = 1.0, gamma: float = 1.0, contra
 
 def _describe_image(frame: NDArray[Any], spec: InputSpec) -> _Values:
     """Describe a frame in every setting, as (settings, features)."""
-    pixels, placement = frame_to_pixels(frame, spec), place_frame(spec, *frame.shape[:2])
-    return np.stack([describe_pixels(shown, placement) for shown in list_settings(pixels)])
+    pixels = cut_padding(frame_to_pixels(frame, spec), place_frame(spec, *frame.shape[:2]))
+    return np.stack([describe_pixels(shown) for shown in list_settings(pixels)])
 
 
 def _fit_distribution(features: _Values) -> KnownFrames:
@@ -135,12 +148,12 @@ def _fit_distribution(features: _Values) -> KnownFrames:
 
 
 def _measure_held_out(features: _Values, groups: Sequence[str]) -> Iterator[_Values]:
-    """Measure the distances of every image, in every setting, from a fit that has not seen its group."""
+    """Measure how far every image, in all settings but the last, is from a fit that has not seen its group."""
     names, numbers = np.unique(list(groups), return_inverse=True)
     part_of = np.random.default_rng(0).permutation(names.size)[numbers] % min(_HELD_OUT_PARTS, names.size)
     for part in range(part_of.max() + 1):
         judge = FrameJudge(_fit_distribution(features[part_of != part]))
-        held_out = features[part_of == part].reshape(-1, features.shape[-1])
+        held_out = features[part_of == part, :-1].reshape(-1, features.shape[-1])
         yield np.array([judge.measure_length(row) for row in held_out])
 
 

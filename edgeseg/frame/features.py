@@ -37,7 +37,7 @@ def describe_pixels(pixels: Pixels, placement: Placement | None = None) -> Featu
         pixels: As `frame_to_pixels` gives them.
         placement: Where the frame lies on the grid: the black margins beside it do not count.
     """
-    grey, colour = _to_grey(_cut(pixels, placement))
+    grey, colour = _to_grey(pixels if placement is None else cut_padding(pixels, placement))
     scales = _list_scales(grey)
     roughness = [number for level in scales for number in _measure_roughness(level)]
     numbers = [*_measure_levels(grey, scales[1]), *roughness, *_measure_layout(scales[-1]), *colour]
@@ -80,16 +80,15 @@ def count_features(channels: int) -> int:
     return describe_pixels(np.zeros((_SHORTEST, _SHORTEST, channels), np.uint8)).size
 
 
-def _cut(pixels: Pixels, placement: Placement | None) -> Pixels:
-    if placement is None:
-        return pixels
+def cut_padding(pixels: Pixels, placement: Placement) -> Pixels:
+    """Cut off the black margins that the letterbox has put beside a frame."""
     return pixels[placement.y : placement.y + placement.height, placement.x : placement.x + placement.width]
 
 
 def _to_grey(pixels: Pixels) -> tuple[Pixels, list[float]]:
     """Return the grey image, and for colour frames how far red and blue are from green."""
     if pixels.shape[2] == 1:
-        return _enlarge(pixels[:, :, 0]), []
+        return _enlarge(np.ascontiguousarray(pixels[:, :, 0])), []
     pixels = np.ascontiguousarray(pixels)
     grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
     half = (max(1, grey.shape[1] // 2), max(1, grey.shape[0] // 2))

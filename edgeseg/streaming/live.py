@@ -26,7 +26,7 @@ from edgeseg.streaming.sources.address import show_source
 from edgeseg.streaming.sources.base import Frame, Notice, Source
 from edgeseg.streaming.sources.choose import open_source
 
-# A picture counts as frozen after so many equal frames over so many seconds: slow scanners and fast grabbers repeat some.
+# A picture counts as frozen after so many equal frames over so many seconds: slow scanners repeat a few.
 FROZEN_FRAMES, FROZEN_SECONDS = 10, 1.0
 # Rows and columns of the frame that are compared.
 _COMPARED = 64
