@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgeseg.bench.reference import Comparison
     from edgeseg.streaming.loop import StreamReport
     from edgeseg.streaming.sources.base import Health
+    from edgeseg.streaming.states import StateReport
 
 _LOG = logging.getLogger(__name__)
 # Columns where the output is no terminal, so that no figure is cut off.
@@ -262,10 +263,37 @@ def print_stream(report: StreamReport) -> None:
         f"{counts.captured} frames captured, {counts.processed} processed, {counts.dropped} dropped"
         f"{_describe_lateness(report)}"
     )
+    _print_states(report.states)
     for sink in report.sinks:
         print(f"{sink.name[0].upper()}{sink.name[1:]} took {sink.taken} masks and missed {sink.missed}.")
     _print_details(report)
     _print_health(report.source_health)
+
+
+def _print_states(states: StateReport) -> None:
+    """Print what was found for how long, and how steady that was."""
+    from edgeseg.core.decision import STATES
+
+    rows = [
+        (
+            one.name,
+            *(f"{one.seconds[state]:.1f}" for state in STATES),
+            _show_number(one.flicker_per_minute, ".1f"),
+            _show_number(one.area_jitter, ".1%"),
+        )
+        for one in states.classes
+    ]
+    columns = ("class", *(f"{state} s" for state in STATES), "changes/min", "area jitter")
+    print_table("What was found", columns, rows)
+    without = [one.name for one in states.classes if one.name not in states.operating_points]
+    if without:
+        print(f"No operating point on the card for {', '.join(without)}: every mask counts as found.")
+    if states.out_of_distribution:
+        print(f"{states.out_of_distribution} frames are not what the model was trained on: nothing counts as found.")
+
+
+def _show_number(value: float | None, form: str) -> str:
+    return NOT_KNOWN if value is None else format(value, form)
 
 
 def _describe_lateness(report: StreamReport) -> str:

@@ -31,6 +31,8 @@ class ClassFinding:
     """Of the mask, 0 to 1, with the finding probability where the card combines them; None where nothing is marked."""
     probability: float | None = None
     """Of the class's presence in the frame; None without a finding output."""
+    threshold: float | None = None
+    """Of the operating point; None where the card has none for the class."""
 
 
 def measure_confidences(scores: Pixels, spec: OutputSpec) -> tuple[float | None, ...]:
@@ -70,7 +72,8 @@ def read_finding(
     """Dequantise and calibrate the finding output (1, 1, 1, channels) into one probability per channel."""
     channels = tensor.ravel()
     if quantisation.dtype not in ("int8", "uint8"):
-        real = dequantise(channels, quantisation)
+        # no number is no finding
+        real = np.nan_to_num(dequantise(channels, quantisation), nan=0.0)
         return tuple(calibrate(real, np.array(temperatures or 1.0)).tolist())
     table = _probability_table(quantisation, temperatures or len(channels) * (1.0,))
     return tuple(row[number] for row, number in zip(table, channels.view(np.uint8).tolist(), strict=True))
@@ -106,13 +109,14 @@ def decide_findings(
 
 
 def _decide(name: str, confidence: float | None, probability: float | None, rule: ClassDecision | None) -> ClassFinding:
+    point = None if rule is None else rule.operating_point
+    threshold = None if point is None else point.threshold
     if confidence is None:
-        return ClassFinding(name, NOTHING, None, probability)
+        return ClassFinding(name, NOTHING, None, probability, threshold)
     if rule is not None:
         confidence = combine(confidence, probability, rule.finding_weight)
-    point = None if rule is None else rule.operating_point
-    is_found = point is None or confidence >= point.threshold
-    return ClassFinding(name, FOUND if is_found else DOUBTFUL, confidence, probability)
+    is_found = threshold is None or confidence >= threshold
+    return ClassFinding(name, FOUND if is_found else DOUBTFUL, confidence, probability, threshold)
 
 
 def combine(confidence: float, probability: float | None, weight: float) -> float:
