@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,6 +187,18 @@ def area_under_curve(scores: Sequence[float], positive: Sequence[bool]) -> Stati
         return float((hits * lower).sum() / pairs) if pairs > 0 else float("nan")
 
     return measure
+
+
+def rank_auc(scores: NDArray[np.floating[Any]], positive: NDArray[np.bool_]) -> float | None:
+    """Compute the area under the ROC curve (Mann-Whitney): how often a positive scores higher than a negative.
+
+    Equal scores count half. None unless there are both.
+    """
+    high, low = np.asarray(scores, np.float64)[positive], np.sort(np.asarray(scores, np.float64)[~positive])
+    if not high.size or not low.size:
+        return None
+    below, up_to = np.searchsorted(low, high, "left"), np.searchsorted(low, high, "right")
+    return float((below + up_to).mean() / 2 / low.size)
 
 
 def dominates(one: Costs, other: Costs) -> bool:
