@@ -194,11 +194,8 @@ def rank_auc(scores: NDArray[np.floating[Any]], positive: NDArray[np.bool_]) -> 
 
     Equal scores count half. None unless there are both.
     """
-    high, low = np.asarray(scores, np.float64)[positive], np.sort(np.asarray(scores, np.float64)[~positive])
-    if not high.size or not low.size:
-        return None
-    below, up_to = np.searchsorted(low, high, "left"), np.searchsorted(low, high, "right")
-    return float((below + up_to).mean() / 2 / low.size)
+    value = area_under_curve(scores.tolist(), positive.tolist())(np.ones(scores.size))
+    return None if np.isnan(value) else float(value)
 
 
 def dominates(one: Costs, other: Costs) -> bool:

@@ -22,6 +22,7 @@ from edgeseg.frame.preprocess import place_frame
 Pixels = NDArray[np.uint8]
 # For each bin the number of predictions, the sum of their probabilities, and how many are true.
 Bins = NDArray[np.float64]
+Reals = NDArray[np.float64]
 # How often each of the 256 scores lies on background and on the class.
 ScoreCounts = NDArray[np.int64]
 # Bins of equal width, as in Guo et al.; findings are few, and more bins would hold chance.
@@ -94,8 +95,8 @@ def sum_counts(counts: ScoreCounts) -> ScoreCounts:
 
 def _bin_counts(counts: ScoreCounts) -> Bins:
     probability = _SCORES / SCORE_ONE
-    number = counts.sum(axis=1)
-    return _add_up(probability, number, counts[:, 1], PIXEL_BINS)
+    reals = counts.astype(np.float64)
+    return _add_up(probability, reals.sum(axis=1), reals[:, 1], PIXEL_BINS)
 
 
 def bin_findings(probabilities: Sequence[float], truth: Sequence[bool]) -> Bins:
@@ -104,9 +105,7 @@ def bin_findings(probabilities: Sequence[float], truth: Sequence[bool]) -> Bins:
     return _add_up(given, np.ones(given.size), np.asarray(truth, dtype=np.float64), FINDING_BINS)
 
 
-def _add_up(
-    probability: NDArray[np.float64], number: NDArray[np.float64], true: NDArray[np.float64], bins: int
-) -> Bins:
+def _add_up(probability: Reals, number: Reals, true: Reals, bins: int) -> Bins:
     places = np.minimum((probability * bins).astype(np.intp), bins - 1)
     return np.stack(
         [np.bincount(places, weights=weights, minlength=bins) for weights in (number, number * probability, true)],
@@ -174,7 +173,7 @@ def find_temperature(counts: ScoreCounts) -> float:
     """
     # a score stands for probabilities up to half a step away, so 0 is not impossible
     probability = np.clip(_SCORES / SCORE_ONE, 0.5 / SCORE_ONE, 1.0 - 0.5 / SCORE_ONE)
-    return _minimise(probability, counts[:, 0], counts[:, 1])
+    return _minimise(probability, *counts.astype(np.float64).T)
 
 
 def find_finding_temperature(probabilities: Sequence[float], truth: Sequence[bool]) -> float:
@@ -187,7 +186,7 @@ def find_finding_temperature(probabilities: Sequence[float], truth: Sequence[boo
     return _minimise(given, 1.0 - true, true)
 
 
-def _minimise(probability: NDArray[np.float64], false: NDArray[np.float64], true: NDArray[np.float64]) -> float:
+def _minimise(probability: Reals, false: Reals, true: Reals) -> float:
     if min(false.sum(), true.sum()) == 0:
         return 1.0
     temperatures = np.geomspace(COOLEST, HOTTEST, _TRIED)

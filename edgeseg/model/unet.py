@@ -21,6 +21,8 @@ layers = keras.layers
 BATCH_NORM_MOMENTUM = 0.9
 # The stem's convolutions, all with stride 2; a 2x2 one is space-to-depth and a 1x1 convolution in one operator.
 STEM_KERNELS = {"full": {}, "half": {"stem": 3}, "depth": {"stem": 2}, "quarter": {"stem": 3, "stem2": 3}}
+# The last convolutions of the two outputs.
+HEADS = ("head", "finding_head")
 _KERNELS = ("kernel", "depthwise_kernel")
 _STAGE = re.compile(r"stem|down\d+|up\d+|head|finding")
 

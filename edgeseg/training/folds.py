@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeseg.core.card import SplitSpec
+from edgeseg.core.decision import OUT_OF_FOLD, Decision
 from edgeseg.core.errors import RunError, TrainingError
 from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, staged_folder, write_json
 from edgeseg.core.modelfile import read_model
@@ -18,7 +19,16 @@ from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.data.dataset import fingerprint_dataset, fingerprint_labels
 from edgeseg.data.split import fingerprint_split, refuse_other_split
-from edgeseg.evaluation.score import Evaluation, ScoredCase, score_part, summarise_cases, write_cases
+from edgeseg.evaluation.decide import Target, choose_decision
+from edgeseg.evaluation.score import (
+    Evaluation,
+    ScoredCase,
+    Thresholds,
+    list_thresholds,
+    score_part,
+    summarise_cases,
+    write_cases,
+)
 from edgeseg.model.losses import find_loss
 from edgeseg.training.loading import load_data, refuse_changed_data, refuse_other_labels
 from edgeseg.training.options import TrainInputs, TrainOptions, write_config
@@ -54,6 +64,9 @@ class FoldSummary:
     mean: float
     std: float
     evaluation: Evaluation
+    """Each case is decided at the operating point of its own fold."""
+    decision: Decision | None = None
+    """Chosen out of fold, on all cases; without temperatures, which are each network's own."""
 
 
 def train_folds(
@@ -137,8 +150,9 @@ def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:
         _LOG.info("fold %d of %d", fold + 1, plan.folds)
         record = _train_fold(data, folder, plan, fold)
         dice.append(_read_dice(record, fold))
-    together = _score_together(data, folder, plan)
-    summary = FoldSummary(tuple(dice), round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5), together)
+    together, decision = _score_together(data, folder, plan)
+    mean, std = round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5)
+    summary = FoldSummary(tuple(dice), mean, std, together, decision)
     write_json(folder / SUMMARY, to_plain(summary))
     return summary
 
@@ -154,8 +168,12 @@ def _read_dice(record: RunRecord, fold: int) -> float:
         ) from error
 
 
-def _score_together(data: Path, folder: Path, plan: FoldPlan) -> Evaluation:
-    """Score every case with the network of the fold that tested it, for one confidence interval over the whole set."""
+def _score_together(data: Path, folder: Path, plan: FoldPlan) -> tuple[Evaluation, Decision]:
+    """Score every case with the network of the fold that tested it, for one confidence interval over the whole set.
+
+    Returns:
+        The evaluation, each case decided by its own fold, and the decision that all cases together would choose.
+    """
     models = [read_model(_fold_folder(folder, fold) / MODEL) for fold in range(plan.folds)]
     with progress_bar("Scoring all cases", plan.folds) as advance:
         scored: list[ScoredCase] = []
@@ -164,7 +182,11 @@ def _score_together(data: Path, folder: Path, plan: FoldPlan) -> Evaluation:
             advance(f"fold {number}")
     classes = models[0].card.output.classes
     write_cases(folder / CASES, scored, classes)
-    return summarise_cases(scored, classes)
+    # every fold has its own threshold; a class counts where each of them has one
+    points = [list_thresholds(model.card) for model in models]
+    shared: Thresholds = {spec.name: None for spec in classes if all(spec.name in point for point in points)}
+    target = Target(plan.options.sensitivity, plan.options.coverage)
+    return summarise_cases(scored, classes, shared), choose_decision(scored, classes, target, OUT_OF_FOLD)
 
 
 def _fold_folder(folder: Path, fold: int) -> Path:
