@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.decision import ClassDecision, Decision, KnownFrames
-from edgeseg.core.spec import ClassSpec, InputSpec
+from edgeseg.core.decision import KnownFrames
+from edgeseg.core.spec import InputSpec
 from edgeseg.data.dataset import LabelledImage
 from edgeseg.frame.features import VERSION, FrameJudge, cut_padding, describe_pixels
 from edgeseg.frame.preprocess import Pixels, frame_to_pixels, place_frame
@@ -89,16 +89,6 @@ def fit_known_frames(features: _Values, groups: Sequence[str], false_rate: float
     known = _fit_distribution(features)
     distances = np.concatenate(list(_measure_held_out(features, groups)))
     return dataclasses.replace(known, threshold=_round(float(np.quantile(distances, 1.0 - false_rate))))
-
-
-def keep_known_frames(
-    decision: Decision | None, classes: Iterable[ClassSpec], known: KnownFrames | None
-) -> Decision | None:
-    """Put the known frames into a card's decision; where there is none yet, nothing else is decided."""
-    if decision is None and known is None:
-        return None
-    decision = decision or Decision(tuple(ClassDecision(spec.name) for spec in classes))
-    return dataclasses.replace(decision, known=known)
 
 
 def list_settings(pixels: Pixels) -> list[Pixels]:
