@@ -115,7 +115,7 @@ class Card:
     @property
     def finding_channels(self) -> int:
         """Count the channels of the finding output, one per class and one per frame class; 0 without that output."""
-        return 0 if self.finding is None else len(self.output.classes) + len(self.finding.frame_classes)
+        return 0 if self.finding is None else self.finding.count_channels(len(self.output.classes))
 
 
 def card_to_json(card: Card) -> str:
