@@ -15,7 +15,7 @@ from edgeseg.core.spec import ClassSpec
 from edgeseg.inference.confidence import ClassFinding
 from edgeseg.inference.masks import count_pixels
 from edgeseg.inference.segmenter import Segmentation
-from edgeseg.inference.steadiness import Steadiness, SteadinessRecorder, SteadyStates
+from edgeseg.inference.steadiness import ClassSteadiness, SteadinessRecorder, SteadyStates
 
 # Digits of confidences and probabilities in JSON; they come from scores of 8 bits.
 _DIGITS = 4
@@ -25,7 +25,7 @@ _DIGITS = 4
 class StateReport:
     """What a stream showed."""
 
-    classes: tuple[Steadiness, ...]
+    classes: tuple[ClassSteadiness, ...]
     out_of_distribution: int
     """Frames that are none of those the model was trained on; no class counts as found in them."""
     operating_points: dict[str, float]
