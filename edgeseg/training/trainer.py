@@ -116,7 +116,6 @@ def train_run(
     if test and role.chief:
         loaded.log_warnings()
         loaded.log_leaks(record.near_duplicates)
-    if role.chief:
         loaded.log_finding(record.finding, options.findings)
     with staged_folder(out, overwrite, keep_partial=True) if role.chief else worker_folder() as folder:
         write_record(folder, record)
