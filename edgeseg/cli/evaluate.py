@@ -23,7 +23,7 @@ from edgeseg.cli.common import (
     usage_errors,
     warn_of_fallback,
 )
-from edgeseg.cli.tables import print_beside, print_evaluation, tell_notices
+from edgeseg.cli.tables import print_beside, print_clips, print_evaluation, tell_notices
 
 
 def evaluate(
@@ -92,7 +92,8 @@ def evaluate(
 
     A mask counts as found where its confidence reaches the operating point on the model's card, else as doubtful:
     sensitivity, false alarms and the Dice of what is found are those of this operating point. --sensitivity and
-    --coverage choose another one, on the validation cases of the model's own data, and --save-model keeps it.
+    --coverage choose another one, on the validation cases of the model's own data, and --save-model keeps it. Clips
+    beside the images (clips/NAME/images, as `data synth` writes them) are played in order for flicker and area jitter.
 
     Example: `edgeseg evaluate runs/first data/phantom`
     """
@@ -102,6 +103,7 @@ def evaluate(
     from edgeseg.core.schema import to_plain
     from edgeseg.data.dataset import read_case, read_cases
     from edgeseg.evaluation.classes import parse_renaming
+    from edgeseg.evaluation.clips import count_frames, evaluate_clips, list_clips
     from edgeseg.evaluation.decide import Target, change_decision, decide_by_own_data, explain_decision
     from edgeseg.evaluation.exclusion import leave_out, read_stems
     from edgeseg.evaluation.out_of_fold import list_judged_thresholds, pick_judged
@@ -144,6 +146,11 @@ def evaluate(
         others = to_plain(summarise_cases(kept, classes, thresholds))
         print_beside(table, others, len(scored) - len(kept))
         table["without"] = {"left_out": len(scored) - len(kept)} | others
+    clips = list_clips(data)
+    if clips:
+        with progress_bar("Playing clips", count_frames(clips)) as advance:
+            table["clips"] = to_plain(evaluate_clips(segmenter, clips, advance))
+        print_clips(table["clips"])
     if cases_out is not None:
         write_cases(cases_out, scored, classes)
     if overlays is not None:

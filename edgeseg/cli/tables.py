@@ -150,6 +150,7 @@ def _print_confidence(evaluation: Mapping[str, Any]) -> None:
         ("AUC of the finding probability", finding and finding["auc"]),
         ("calibration error of pixels (ECE)", calibration.get("ece_pixels")),
         ("calibration error of findings (ECE)", calibration.get("ece_findings")),
+        ("cases called out of distribution", evaluation.get("out_of_distribution")),
     ]
     rows = [(label, show_estimate(value)) for label, value in figures if value is not None]
     for share in SHOWN_SHARES:
@@ -183,6 +184,21 @@ def print_beside(evaluation: Mapping[str, Any], others: Mapping[str, Any], left_
         (label, show_estimate(first), show_estimate(second)) for label, first, second in figures if first is not None
     ]
     print_table(f"With and without {left_out} listed cases", ("", "all cases", "without them"), rows)
+
+
+def print_clips(figures: Mapping[str, Any]) -> None:
+    """Print how steady the classes are in clips."""
+    labels = (
+        ("flicker_per_minute", "changes of state per minute"),
+        ("flicker_frame_by_frame", "frame by frame"),
+        ("area_jitter", "area jitter"),
+        ("found_share", "time found"),
+    )
+    rows = [(name, *(show_estimate(one[key]) for key, _ in labels)) for name, one in figures["per_class"].items()]
+    title = f"{figures['clips']} clips, {figures['frames']} frames"
+    if figures["out_of_distribution"]:
+        title += f", {figures['out_of_distribution']} of them out of distribution"
+    print_table(title, ("class", *(label for _, label in labels)), rows)
 
 
 def _show_share(share: float | None) -> str:
