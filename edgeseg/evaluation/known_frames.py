@@ -25,7 +25,7 @@ FALSE_RATE = 0.02
 # With fewer images not even one is the allowed share, and with fewer groups nothing is known of the next patient.
 FEWEST_IMAGES, FEWEST_GROUPS = 50, 5
 # More are taken evenly out of all.
-MOST_IMAGES = 4000
+MOST_IMAGES = 2000
 # Gain, gamma and contrast of ordinary settings, in which every image is looked at.
 SETTINGS = (
     (0.8, 1.0, 1.0),
