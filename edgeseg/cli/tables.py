@@ -150,6 +150,7 @@ def _print_confidence(evaluation: Mapping[str, Any]) -> None:
         ("AUC of the finding probability", finding and finding["auc"]),
         ("calibration error of pixels (ECE)", calibration.get("ece_pixels")),
         ("calibration error of findings (ECE)", calibration.get("ece_findings")),
+        ("cases called out of distribution", evaluation.get("out_of_distribution")),
     ]
     rows = [(label, show_estimate(value)) for label, value in figures if value is not None]
     for share in SHOWN_SHARES:
@@ -185,6 +186,21 @@ def print_beside(evaluation: Mapping[str, Any], others: Mapping[str, Any], left_
     print_table(f"With and without {left_out} listed cases", ("", "all cases", "without them"), rows)
 
 
+def print_clips(figures: Mapping[str, Any]) -> None:
+    """Print how steady the classes are in clips."""
+    labels = (
+        ("flicker_per_minute", "changes of state per minute"),
+        ("flicker_frame_by_frame", "frame by frame"),
+        ("area_jitter", "area jitter"),
+        ("found_share", "time found"),
+    )
+    rows = [(name, *(show_estimate(one[key]) for key, _ in labels)) for name, one in figures["per_class"].items()]
+    title = f"{figures['clips']} clips, {figures['frames']} frames"
+    if figures["out_of_distribution"]:
+        title += f", {figures['out_of_distribution']} of them out of distribution"
+    print_table(title, ("class", *(label for _, label in labels)), rows)
+
+
 def _show_share(share: float | None) -> str:
     return NOT_KNOWN if share is None else f"{share:.0%}"
 
@@ -207,6 +223,11 @@ def print_folds(summary: FoldSummary) -> None:
     rows.append(("mean and spread", f"{summary.mean:.4f} +- {summary.std:.4f}"))
     print_table("Cross-validation", ("test cases of", "Dice"), rows)
     print_evaluation("All cases, each judged by the network that had not seen its group", to_plain(summary.evaluation))
+    if summary.labels_in_doubt:
+        print(
+            f"Look at these labels first: {summary.labels_in_doubt} cases, listed in look-first.csv and drawn in "
+            "look-first.png of the folder, contradict a confident network that had not seen them, or a near-duplicate."
+        )
 
 
 def print_variants(variants: Sequence[Variant], chosen: str) -> None:
@@ -266,6 +287,10 @@ def print_check(title: str, report: CheckReport) -> None:
     _print_some([f"{defect.message}\n  {defect.hint}" for defect in report.defects], SHOWN_DEFECTS, "defects")
     warnings = [f"Warning: {warning.message}\n  {warning.hint}" for warning in report.warnings]
     _print_some(warnings, SHOWN_DEFECTS, "warnings")
+    found = [f"{number}. {one.describe()}" for number, one in enumerate(report.contradictions, start=1)]
+    if found:
+        print("Near-duplicates with contradictory labels, worst first:")
+    _print_some(found, SHOWN_DEFECTS, "contradictions")
     pairs = [f"{p.first.stem} and {p.second.stem}: correlation {p.correlation:.3f}" for p in report.leaks]
     _print_some([make_printable(pair) for pair in pairs], SHOWN_PAIRS, "pairs across groups")
     print(table["sentence"])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgeseg.bench.measure import count_blocks, time_segmenters
 from edgeseg.compression.context import CompressContext
-from edgeseg.compression.gate import FEWEST_EMPTY, AlarmFigures, CaseFigures, LayerError, Variant
+from edgeseg.compression.gate import CaseFigures, LayerError, Variant, compare_alarms
 from edgeseg.compression.pruning import float_path, read_pruned
 from edgeseg.compression.recipe import PARENT, Recipe
 from edgeseg.convert.tflite import OUTPUTS
@@ -114,21 +114,6 @@ def compare_cases(parent: Sequence[ScoredCase], child: Sequence[ScoredCase]) -> 
     filled = [case for case in child if not case.empty]
     dice = estimate_mean([case.mean("dice") for case in filled], [case.group for case in filled])
     return CaseFigures(dice, estimate_drop(parent, child))
-
-
-def compare_alarms(parent: Sequence[ScoredCase], child: Sequence[ScoredCase]) -> AlarmFigures | None:
-    """Compare false alarms with the parent's, paired by case and class; None where too few cases lack a class."""
-    pairs = [
-        (before, after)
-        for one, other in zip(parent, child, strict=True)
-        for before, after in zip(one.outcomes, other.outcomes, strict=True)
-        if not after.present
-    ]
-    if len(pairs) < FEWEST_EMPTY:
-        return None
-    groups = [after.group for _, after in pairs]
-    rise = estimate_mean([float(after.found) - float(before.found) for before, after in pairs], groups)
-    return AlarmFigures(len(pairs), estimate_mean([float(after.found) for _, after in pairs], groups), rise)
 
 
 def _show_file(advance: Advance, file: str, case: str) -> None:  # noqa: ARG001 - a case's name may identify a patient

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeseg.core.card import INTEGER_TARGETS, UNMAPPED, read_verdict
-from edgeseg.core.stats import FEWEST_GROUPS, Estimate, Percentiles
+from edgeseg.core.stats import FEWEST_GROUPS, Estimate, Percentiles, estimate_mean
 from edgeseg.evaluation.operating import PointFigures
-from edgeseg.evaluation.score import Evaluation
+from edgeseg.evaluation.score import Evaluation, ScoredCase
 
 NOT_JUDGED = "Not judged: "
 # A --max-drop of 1 switches the accuracy gate off.
@@ -60,6 +60,21 @@ class AlarmFigures:
     cases: int
     rate: Estimate
     rise: Estimate
+
+
+def compare_alarms(parent: Sequence[ScoredCase], child: Sequence[ScoredCase]) -> AlarmFigures | None:
+    """Compare false alarms with the parent's, paired by case and class; None where too few cases lack a class."""
+    pairs = [
+        (before, after)
+        for one, other in zip(parent, child, strict=True)
+        for before, after in zip(one.outcomes, other.outcomes, strict=True)
+        if not after.present
+    ]
+    if len(pairs) < FEWEST_EMPTY:
+        return None
+    groups = [after.group for _, after in pairs]
+    rise = estimate_mean([float(after.found) - float(before.found) for before, after in pairs], groups)
+    return AlarmFigures(len(pairs), estimate_mean([float(after.found) for _, after in pairs], groups), rise)
 
 
 @dataclass(frozen=True)

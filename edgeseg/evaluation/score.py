@@ -83,6 +83,8 @@ class ScoredCase:
     """What the frame is labelled as; empty without a label."""
     frame_classes: Mapping[str, float] = field(default_factory=dict, compare=False)
     """The probability of every frame class."""
+    out_of_distribution: bool | None = field(default=None, compare=False)
+    """Whether the frame is none that the model was trained on; None where its card does not describe those."""
     pixels: Bins | None = field(default=None, compare=False, repr=False)
     """The scores of all pixels against the truth, for `measure_calibration`."""
 
@@ -146,6 +148,8 @@ class Evaluation:
     finding: FindingFigures | None = None
     """None where the model has no finding output."""
     calibration: CalibrationFigures | None = None
+    out_of_distribution: Estimate | None = None
+    """Share of the cases that are called none of those the model was trained on; None where its card knows none."""
 
 
 def score_cases(segmenter: Segmenter, images: Iterable[LabelledImage], on_case: Advance = ignore) -> list[ScoredCase]:
@@ -158,7 +162,8 @@ def score_cases(segmenter: Segmenter, images: Iterable[LabelledImage], on_case: 
     """
     scored = []
     for image in images:
-        scored.append(score_segmentation(segmenter.segment(image.frame), image, segmenter.card))
+        judge = segmenter.for_case(image.case.stem)
+        scored.append(score_segmentation(judge.segment(image.frame), image, judge.card))
         on_case(image.case.stem)
     return scored
 
@@ -173,7 +178,8 @@ def score_segmentation(result: Segmentation, image: LabelledImage, card: Card) -
             name=finding.name,
             group=scored.group,
             dice=scored.scores[finding.name].dice if finding.name in scored.scores else None,
-            state=finding.state,
+            # as a stream shows it: masks of a frame of another kind mean nothing
+            state=NOTHING if result.out_of_distribution else finding.state,
             confidence=finding.confidence or 0.0,
             mask_confidence=confidence or 0.0,
             probability=finding.probability,
@@ -185,6 +191,7 @@ def score_segmentation(result: Segmentation, image: LabelledImage, card: Card) -
         outcomes=outcomes,
         frame_class=image.case.label,
         frame_classes=result.frame_classes,
+        out_of_distribution=None if result.distance is None else result.out_of_distribution,
         pixels=bin_scores(scores[:, :, card.output.draws_background :], truth[:, :, card.output.draws_background :]),
     )
 
@@ -260,6 +267,9 @@ def summarise_cases(
         confidence=measure_confidence(outcomes),
         finding=measure_finding(outcomes, [(c.frame_class, c.frame_classes, c.group) for c in scored]),
         calibration=_calibrate(scored),
+        out_of_distribution=_estimate_known(
+            scored, [None if c.out_of_distribution is None else float(c.out_of_distribution) for c in scored]
+        ),
         useless=bool(doubt),
         notices=(*([doubt] if doubt else []), *list_notices(scored, classes)),
     )

@@ -190,6 +190,10 @@ class Segmenter:
             region=placement.region,
         )
 
+    def for_case(self, stem: str) -> Segmenter:  # noqa: ARG002 - an ensemble asks which of its networks has seen it
+        """Give the model that may judge a labelled case: this one."""
+        return self
+
     def warm_up(self) -> float:
         """Segment a few blank frames: the first inferences allocate memory and compile kernels.
 

@@ -9,21 +9,25 @@ from pathlib import Path
 import pytest
 
 from edgeseg.compression.gate import (
+    AlarmFigures,
     CaseFigures,
     Gate,
     KeptChannels,
     LayerError,
     Variant,
     choose_variant,
+    compare_alarms,
     explain_choice,
     explain_doubt,
     explain_gate,
     list_remarks,
 )
 from edgeseg.core.card import UNCERTAIN, UNMAPPED
+from edgeseg.core.decision import DOUBTFUL, FOUND
 from edgeseg.core.stats import Estimate, Percentiles, estimate_mean
 from edgeseg.evaluation.metrics import Baseline, explain_useless
-from edgeseg.evaluation.score import EmptyCases, Evaluation
+from edgeseg.evaluation.operating import Outcome
+from edgeseg.evaluation.score import EmptyCases, Evaluation, ScoredCase
 from edgeseg.graph.findings import Objection, make_finding, summarise_findings
 from edgeseg.machine.boards import find_board, list_boards, load_board
 from tests.commands import assert_says
@@ -357,3 +361,39 @@ def test_the_same_figures_give_the_same_choice_in_any_order(gate: Gate) -> None:
     ]
     chosen = {choose_variant(order, gate)[0].name for order in itertools.permutations(variants)}
     assert chosen == {"a"}
+
+
+def add_alarms(variant: Variant, rise: float) -> Variant:
+    estimate = Estimate(rise, rise, None)
+    return dataclasses.replace(variant, alarms=AlarmFigures(20, Estimate(0.1 + rise, 0.0, None), estimate))
+
+
+def test_a_file_that_raises_false_alarms_is_refused() -> None:
+    loud, quiet = add_alarms(make_variant("loud", 1.0, 0.0), 0.1), add_alarms(make_variant("quiet", 3.0, 0.0), 0.05)
+    chosen, held = choose_variant([loud, quiet], Gate())
+    assert (chosen.name, held) == ("quiet", True)
+    assert_says(list_remarks([loud, quiet], chosen, Gate())["loud"], "false alarms by 0.10", "20%", "20 validation")
+    alone, held = choose_variant([loud], Gate())
+    assert not held
+    assert_says(explain_choice([loud], alone, held, Gate()), "false alarms within 0.05", "loud", "--sensitivity")
+
+
+def test_false_alarms_count_only_where_they_are_known_and_a_gate_is_wanted() -> None:
+    loud = add_alarms(make_variant("loud", 1.0, 0.0), 0.5)
+    assert Gate(max_drop=1.0).admits(loud)
+    assert Gate().admits(dataclasses.replace(loud, alarms=None))
+    assert Gate().admits(add_alarms(loud, -0.3))
+
+
+def test_alarms_are_compared_case_by_case() -> None:
+    def score(found: bool, number: int) -> ScoredCase:
+        state = FOUND if found else DOUBTFUL
+        outcome = Outcome("target", f"g{number}", None, state, 0.5)
+        return ScoredCase(f"c{number}", f"g{number}", {}, (), True, outcomes=(outcome,))
+
+    parent = [score(number < 2, number) for number in range(10)]
+    child = [score(number < 5, number) for number in range(10)]
+    figures = compare_alarms(parent, child)
+    assert figures is not None
+    assert (figures.cases, figures.rate.mean, figures.rise.mean) == (10, 0.5, 0.3)
+    assert compare_alarms(parent[:9], child[:9]) is None
