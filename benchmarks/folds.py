@@ -224,8 +224,13 @@ def _describe(result: Result) -> str:
         return f"the mean of the scores of {' and '.join(recipe.members)}{averaged}"
     if recipe.done:
         return f"`{read_options(recipe.done[0])}`{averaged}"
-    before = f"`edgeseg {shlex.join(recipe.before)}`, then " if recipe.before else ""
-    return f"{before}`{shlex.join(('edgeseg', 'train', 'DATA', *recipe.options))}`{averaged}"
+    before = f"`{_write_command(*recipe.before)}`, then " if recipe.before else ""
+    return f"{before}`{_write_command('train', 'DATA', *recipe.options)}`{averaged}"
+
+
+def _write_command(*words: str) -> str:
+    # paths on this machine are nobody's business
+    return shlex.join(["edgeseg", *(Path(word).name if Path(word).is_absolute() else word for word in words)])
 
 
 def read_options(folder: Path) -> str:
@@ -234,8 +239,7 @@ def read_options(folder: Path) -> str:
     lines = config.read_text(encoding="utf-8").splitlines() if config.is_file() else []
     command = next((line for line in lines if line.startswith("#     edgeseg train") and "--config" not in line), "")
     words = shlex.split(command.removeprefix("#     "))
-    # data and output are private paths
-    return shlex.join(["edgeseg", "train", "DATA", *words[5:]]) if len(words) > 4 else folder.name
+    return _write_command("train", "DATA", *words[5:]) if len(words) > 4 else folder.name
 
 
 def read_recipes(chosen: argparse.Namespace) -> list[Recipe]:
