@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -234,6 +234,8 @@ def compress(
     threads: int = 1,
     resume: bool = False,
     overwrite: bool = False,
+    sensitivity: float | None = None,
+    coverage: float | None = None,
 ) -> CompressResult:
     """Compress a run by one or several recipes, and measure what it cost.
 
@@ -249,6 +251,9 @@ def compress(
         threads: CPU threads for the timing.
         resume: Continue an interrupted compression.
         overwrite: Replace what stands at `out`.
+        sensitivity: The share of the validation cases with the structure that every file's operating point finds;
+            by default as in the training.
+        coverage: The same for the share of those cases in which a mask is found, wherever.
 
     Raises:
         MissingExtraError: The packages of the extra `train` are not installed.
@@ -258,6 +263,7 @@ def compress(
     from edgeseg.compression.compress import compress_run, open_folder
     from edgeseg.compression.gate import Gate
     from edgeseg.compression.recipe import load_recipe
+    from edgeseg.evaluation.decide import Target
     from edgeseg.machine.boards import load_board, name_board
     from edgeseg.report.compression import write_compression_report
 
@@ -271,8 +277,9 @@ def compress(
     chosen = [load_recipe(one) if isinstance(one, str) else one for one in wanted]
     if followed is not None and not any(recipe.trains for recipe in chosen):
         raise ValueError("expected a recipe that trains (int8-qat) beside a teacher, got none")
+    target = Target(sensitivity, coverage) if sensitivity or coverage else None
     with open_folder(folder, overwrite, resume) as growing:
-        outcome = compress_run(source, growing, chosen, gate, threads, followed, rename)
+        outcome = compress_run(source, growing, chosen, gate, threads, followed, rename, target)
         write_compression_report(growing, source, outcome)
     return CompressResult(folder, outcome.report)
 
@@ -287,8 +294,13 @@ def evaluate(
     rename: Mapping[str, str] | None = None,
     backend: str = AUTO,
     threads: int = 1,
+    sensitivity: float | None = None,
+    coverage: float | None = None,
+    without: Collection[str] = (),
 ) -> Evaluation:
     """Judge a model on labelled images: Dice and more, each with a bootstrap interval over groups.
+
+    What counts as found, and so sensitivity and false alarms, follows the operating point on the model's card.
 
     Args:
         model: A loaded model, a model file, or a folder that `train` or `compress` wrote.
@@ -299,16 +311,36 @@ def evaluate(
         rename: Classes of the model that go by another name in the data.
         backend: As in `load`, for a model that is not loaded yet.
         threads: The same.
+        sensitivity: Judge at another operating point, which finds this share of the validation cases that show the
+            structure; needs a model file and the data that it was trained on.
+        coverage: The same for the share of those cases in which a mask is found, wherever.
+        without: Names of cases to leave out.
+
+    Raises:
+        DataError: The images cannot be used, or are not those that another operating point needs.
+        ValueError: A share is not above 0 and at most 1, or an operating point is wanted for a loaded model.
     """
     from edgeseg.data.dataset import read_cases
-    from edgeseg.evaluation.score import pick_cases, score_cases, summarise_cases
+    from edgeseg.evaluation.decide import Target, change_decision, decide_by_own_data
+    from edgeseg.evaluation.exclusion import leave_out
+    from edgeseg.evaluation.score import list_thresholds, pick_cases, score_cases, summarise_cases
 
-    segmenter = model if isinstance(model, Segmenter) else load(model, backend=backend, threads=threads)
+    target = Target(sensitivity, coverage)
+    if target == Target():
+        segmenter = model if isinstance(model, Segmenter) else load(model, backend=backend, threads=threads)
+    elif isinstance(model, Segmenter):
+        raise ValueError("expected a model file beside sensitivity or coverage, got a loaded model")
+    else:
+        file = read_model(find_model(Path(model)))
+        decision = decide_by_own_data(file, Path(data), target, layout, group_pattern, rename)
+        segmenter = Segmenter(change_decision(file, decision), backend, threads)
+        _warn_of_fallback(segmenter)
     card = segmenter.card
     picked = pick_cases(card, Path(data), split, layout, group_pattern, renamed=rename)
     with progress_bar("Judging", len(picked.cases)) as advance:
         scored = score_cases(segmenter, read_cases(picked.cases, card.input.in_colour), advance)
-    return summarise_cases(scored, card.output.classes)
+    kept = leave_out(scored, without, picked.known, "the cases to leave out")
+    return summarise_cases(kept, card.output.classes, list_thresholds(card))
 
 
 def benchmark(*models: StrPath, backend: str = AUTO, threads: int = 1, runs: int = 200) -> list[BenchResult]:

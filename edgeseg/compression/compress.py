@@ -10,7 +10,7 @@ import dataclasses
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import Case
 from edgeseg.evaluation.classes import Renaming
+from edgeseg.evaluation.decide import Target
+from edgeseg.evaluation.score import Evaluation
 from edgeseg.graph.summary import measure_sparsity
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.training import trainer
@@ -95,6 +97,8 @@ class CompressReport:
     libraries: dict[str, str]
     """The versions that compressed; those that trained are in the run's record."""
     host: dict[str, Any]
+    target: dict[str, float | None] = field(default_factory=dict)
+    """The sensitivity or coverage that was asked for beside the run's; empty where none was."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,13 @@ class ComparedCase:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The report, and each test case's Dice with the float parent and with the chosen file, for pictures."""
+    """The report, and what its pictures show of the float parent and the chosen file on the test cases."""
 
     report: CompressReport
     cases: tuple[ComparedCase, ...]
+    """The Dice of every case that shows something."""
+    tested: Mapping[str, Evaluation] = field(default_factory=dict)
+    """The evaluation of both files, by name."""
 
 
 @contextmanager
@@ -139,6 +146,7 @@ def compress_run(
     threads: int = 1,
     teacher: Path | None = None,
     renamed: Renaming | None = None,
+    target: Target | None = None,
 ) -> Outcome:
     """Make every recipe's file and compare them with the float parent.
 
@@ -150,6 +158,7 @@ def compress_run(
         threads: CPU threads for the timing.
         teacher: A run to distil from where a recipe trains; None distils from the run's own float model.
         renamed: Classes of the run that have another name in the teacher.
+        target: The sensitivity or coverage that every file's operating point is chosen for; None takes the run's.
     """
     requested = frozenset(recipe.name for recipe in recipes)
     recipes = add_plain_recipe(tuple(recipes))
@@ -164,12 +173,15 @@ def compress_run(
     make_files(context, distillation, recipes, folder)
     by_name = {recipe.name: recipe for recipe in recipes}
     paths = {name: folder / name_file(name) for name in (PARENT, *by_name)}
-    evaluated = evaluate_files(context, paths, by_name, threads)
+    evaluated = evaluate_files(context, paths, by_name, threads, target)
     evaluated = {name: _mark_requested(one, name in requested) for name, one in evaluated.items()}
     report = _report(context, evaluated, gate, threads, recipes, teacher)
+    if target is not None:
+        report = dataclasses.replace(report, target=to_plain(target))
     for name in RESULTS:
         write_json(folder / name, to_plain(report))
-    return Outcome(report, _compare_cases(context, evaluated[PARENT], evaluated[report.chosen]))
+    tested = {name: evaluated[name].test for name in (PARENT, report.chosen)}
+    return Outcome(report, _compare_cases(context, evaluated[PARENT], evaluated[report.chosen]), tested)
 
 
 def check_recipes(recipes: Sequence[Recipe], context: CompressContext, run: Path) -> None:
@@ -230,7 +242,8 @@ def make_file(context: CompressContext, distillation: DistillationData, recipe: 
 def _build_card(context: CompressContext, recipe: Recipe, flatbuffer: bytes) -> Card:
     record = context.record
     name = f"{record.name}-{recipe.name}"
-    return build_card(flatbuffer, name, (record.input, record.output), record.provenance(recipe.name))
+    ends = record.input, record.output
+    return build_card(flatbuffer, name, ends, record.provenance(recipe.name), record.finding)
 
 
 def _prune(context: CompressContext, distillation: DistillationData, recipe: Recipe, folder: Path) -> Network:

@@ -21,6 +21,7 @@ from edgeseg.streaming.sinks.choose import open_sinks
 from edgeseg.streaming.sources.address import show_source
 from edgeseg.streaming.sources.base import Frame, Notice, Source
 from edgeseg.streaming.sources.choose import open_source
+from edgeseg.streaming.states import StateKeeper
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class StreamPipeline:
         self.options, self.name, self.mm_per_px = options, name, mm_per_px
         self.grabber = Grabber(source, options.capture, self._on_frame)
         source.on_notice = self._on_notice
+        self.states = StateKeeper(segmenter.card.output.classes, options.steady)
         self.processed = 0
         self.thermal: Thermal = read_thermal()
         self._began = monotonic()
@@ -116,6 +118,7 @@ class StreamPipeline:
 
     def _segment(self, frame: Frame) -> Result:
         segmentation = self.segmenter.segment(frame.image, frame.region)
+        segmentation = self.states.take(segmentation, frame.captured_at)
         ready_at = monotonic()
         result = Result(frame, segmentation, 1e3 * (ready_at - frame.captured_at))
         self.recorder.record(segmentation.times, result.age_ms, ready_at)

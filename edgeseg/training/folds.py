@@ -11,16 +11,26 @@ from pathlib import Path
 import numpy as np
 
 from edgeseg.core.card import SplitSpec
+from edgeseg.core.decision import OUT_OF_FOLD, Decision
 from edgeseg.core.errors import RunError, TrainingError
 from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, staged_folder, write_json
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import from_plain, to_plain
-from edgeseg.data.dataset import fingerprint_dataset
+from edgeseg.data.dataset import fingerprint_dataset, fingerprint_labels
 from edgeseg.data.split import fingerprint_split, refuse_other_split
-from edgeseg.evaluation.score import Evaluation, ScoredCase, score_part, summarise_cases, write_cases
+from edgeseg.evaluation.decide import Target, choose_decision
+from edgeseg.evaluation.score import (
+    Evaluation,
+    ScoredCase,
+    Thresholds,
+    list_thresholds,
+    score_part,
+    summarise_cases,
+    write_cases,
+)
 from edgeseg.model.losses import find_loss
-from edgeseg.training.loading import load_data, refuse_changed_data
+from edgeseg.training.loading import load_data, refuse_changed_data, refuse_other_labels
 from edgeseg.training.options import TrainInputs, TrainOptions, write_config
 from edgeseg.training.resume import FOLDS, PLAN, begin_plan, find_partial, has_checkpoint, read_plan
 from edgeseg.training.run import MODEL, RunRecord, read_run
@@ -42,6 +52,8 @@ class FoldPlan:
     """Hash of the first fold's split; empty in plans of older versions."""
     init: str | None = None
     """The run whose encoder every fold starts from, relative to the cross-validation's folder."""
+    label_fingerprint: str = ""
+    """Hash of the frames' labels; empty where none are learned."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,9 @@ class FoldSummary:
     mean: float
     std: float
     evaluation: Evaluation
+    """Each case is decided at the operating point of its own fold."""
+    decision: Decision | None = None
+    """Chosen out of fold, on all cases; without temperatures, which are each network's own."""
 
 
 def train_folds(
@@ -85,7 +100,8 @@ def train_folds(
     loaded = load_data(data, dataclasses.replace(split, folds=folds), options.input.in_colour)
     start = os.path.relpath(init, out) if init is not None else None
     fingerprints = fingerprint_dataset(loaded.dataset), fingerprint_split(loaded.split)
-    plan = FoldPlan(options, folds, split, *fingerprints, init=start)
+    labels = fingerprint_labels(loaded.dataset.cases) if options.findings == "auto" else ""
+    plan = FoldPlan(options, folds, split, *fingerprints, init=start, label_fingerprint=labels)
     with staged_folder(out, overwrite, keep_partial=True) as folder:
         begin_plan(folder, to_plain(plan))
         write_config(folder, out, options, TrainInputs(data, init, folds, split.layout, split.group_pattern))
@@ -110,7 +126,10 @@ def resume_folds(data: Path, out: Path, overwrite: bool = False) -> FoldSummary:
 
 def _read_plan(folder: Path) -> FoldPlan:
     try:
-        return from_plain(FoldPlan, read_plan(folder))
+        table = read_plan(folder)
+        # folds of older versions, of which some may be finished, had no finding output
+        table.get("options", {}).setdefault("findings", "none")
+        return from_plain(FoldPlan, table)
     except ValueError as error:
         raise RunError(
             f"Expected the plan of a cross-validation in {folder / PLAN}, got a damaged one: {error}.",
@@ -122,6 +141,7 @@ def _refuse_changes(data: Path, plan: FoldPlan, out: Path) -> None:
     loaded = load_data(data, dataclasses.replace(plan.split, folds=plan.folds), plan.options.input.in_colour)
     refuse_changed_data(data, fingerprint_dataset(loaded.dataset), plan.data_fingerprint, out)
     refuse_other_split(data, loaded.split, plan.split_fingerprint)
+    refuse_other_labels(data, loaded.dataset, plan.label_fingerprint, out)
 
 
 def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:
@@ -130,8 +150,9 @@ def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:
         _LOG.info("fold %d of %d", fold + 1, plan.folds)
         record = _train_fold(data, folder, plan, fold)
         dice.append(_read_dice(record, fold))
-    together = _score_together(data, folder, plan)
-    summary = FoldSummary(tuple(dice), round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5), together)
+    together, decision = _score_together(data, folder, plan)
+    mean, std = round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5)
+    summary = FoldSummary(tuple(dice), mean, std, together, decision)
     write_json(folder / SUMMARY, to_plain(summary))
     return summary
 
@@ -147,8 +168,12 @@ def _read_dice(record: RunRecord, fold: int) -> float:
         ) from error
 
 
-def _score_together(data: Path, folder: Path, plan: FoldPlan) -> Evaluation:
-    """Score every case with the network of the fold that tested it, for one confidence interval over the whole set."""
+def _score_together(data: Path, folder: Path, plan: FoldPlan) -> tuple[Evaluation, Decision]:
+    """Score every case with the network of the fold that tested it, for one confidence interval over the whole set.
+
+    Returns:
+        The evaluation, each case decided by its own fold, and the decision that all cases together would choose.
+    """
     models = [read_model(_fold_folder(folder, fold) / MODEL) for fold in range(plan.folds)]
     with progress_bar("Scoring all cases", plan.folds) as advance:
         scored: list[ScoredCase] = []
@@ -157,7 +182,11 @@ def _score_together(data: Path, folder: Path, plan: FoldPlan) -> Evaluation:
             advance(f"fold {number}")
     classes = models[0].card.output.classes
     write_cases(folder / CASES, scored, classes)
-    return summarise_cases(scored, classes)
+    # every fold has its own threshold; a class counts where each of them has one
+    points = [list_thresholds(model.card) for model in models]
+    shared: Thresholds = {spec.name: None for spec in classes if all(spec.name in point for point in points)}
+    target = Target(plan.options.sensitivity, plan.options.coverage)
+    return summarise_cases(scored, classes, shared), choose_decision(scored, classes, target, OUT_OF_FOLD)
 
 
 def _fold_folder(folder: Path, fold: int) -> Path:

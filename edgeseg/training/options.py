@@ -141,6 +141,28 @@ class TrainOptions:
         choices=("auto", "none"),
         panel=COURSE,
     )
+    findings: str = option(
+        "auto",
+        "Second output, what the whole frame shows. auto: where some images lack a structure or have labels. none.",
+        choices=("auto", "none"),
+        panel=NETWORK,
+    )
+    sensitivity: float | None = option(
+        None,
+        "Share of the validation cases with a structure in which it must be found; chooses the operating point. By "
+        "default 0.9 where some images lack the structure.",
+        above=0.0,
+        maximum=1.0,
+        panel=COURSE,
+    )
+    coverage: float | None = option(
+        None,
+        "Share of those cases in which a mask must be found, wherever. By default 0.95 where every image shows the "
+        "structure.",
+        above=0.0,
+        maximum=1.0,
+        panel=COURSE,
+    )
 
     def __post_init__(self) -> None:
         # numpy.random takes as long as all of typer to import, and --help needs none of it
@@ -155,8 +177,8 @@ class TrainOptions:
         """Describe what a frame is turned into."""
         return InputSpec(self.size, self.size, self.colour, denoise=self.denoise)
 
-    def describe_network(self, outputs: int) -> UNetSpec:
-        """Describe the network that is asked for, for so many output channels."""
+    def describe_network(self, outputs: int, findings: int = 0) -> UNetSpec:
+        """Describe the network that is asked for, for so many channels of masks and of findings."""
         named = find_size(self.model)
         stem = self.stem or named.stem
         return UNetSpec(
@@ -172,6 +194,7 @@ class TrainOptions:
             upsampling=self.upsampling or named.upsampling,
             convolution=self.convolution,
             l2=self.l2,
+            findings=findings,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import resource
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import edgeseg
 from edgeseg.convert.package import build_card, make_golden
 from edgeseg.convert.tflite import compact_flatbuffer, convert_model
 from edgeseg.core.card import Metrics, SplitSpec
+from edgeseg.core.decision import Decision
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, staged_folder
 from edgeseg.core.modelfile import read_model, write_model
@@ -23,16 +25,26 @@ from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import OutputSpec
 from edgeseg.core.stats import Estimate
 from edgeseg.data.augment import choose_variations
-from edgeseg.data.dataset import LabelledImage, find_shape, find_white, fingerprint_dataset
+from edgeseg.data.dataset import LabelledImage, find_shape, find_white, fingerprint_dataset, fingerprint_labels
 from edgeseg.data.split import fingerprint_split
+from edgeseg.evaluation.decide import Target, decide_model, explain_decision
 from edgeseg.evaluation.overlays import draw_sheet, pick_notable_cases
-from edgeseg.evaluation.score import score_cases, summarise_cases, write_cases
+from edgeseg.evaluation.score import list_thresholds, score_cases, summarise_cases, write_cases
 from edgeseg.frame.images import write_image
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras, read_weights, tf
-from edgeseg.model.losses import find_loss
+from edgeseg.model.losses import find_finding_loss, find_loss
 from edgeseg.model.unet import build_unet
-from edgeseg.training.loading import Feed, LoadedData, load_data, load_same_data, to_grid, weigh_by_rarity
+from edgeseg.training.loading import (
+    Feed,
+    LoadedData,
+    find_findings,
+    load_data,
+    load_same_data,
+    to_grid,
+    weigh_by_rarity,
+    weigh_findings,
+)
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, computing_in, fit_model, plan_epochs
 from edgeseg.training.memory import check_memory
 from edgeseg.training.options import TrainInputs, TrainOptions, write_config
@@ -52,10 +64,13 @@ from edgeseg.training.run import (
 from edgeseg.training.strategy import WorkerRole, find_role, open_strategy, worker_folder
 from edgeseg.training.validation import EpochEvaluator, RunLog, draw_curve, summarise_timing
 
+_LOG = logging.getLogger(__name__)
 # How the names of the encoder's layers begin.
 ENCODER = ("stem", "down")
 VALIDATION_SHARE, TEST_SHARE = 0.12, 0.15
 LIBRARIES = ("tensorflow", "tf_keras", "numpy", "opencv-python-headless")
+# Weight of the finding's loss beside that of the masks (docs/decisions/0053).
+FINDING_SHARE = 0.3
 # The float32 file is the parent that drops are measured against.
 NO_DROP = Estimate(0.0, 0.0, (0.0, 0.0))
 
@@ -101,6 +116,8 @@ def train_run(
     if test and role.chief:
         loaded.log_warnings()
         loaded.log_leaks(record.near_duplicates)
+    if role.chief:
+        loaded.log_finding(record.finding, options.findings)
     with staged_folder(out, overwrite, keep_partial=True) if role.chief else worker_folder() as folder:
         write_record(folder, record)
         loaded.write_split(folder)
@@ -159,21 +176,26 @@ def plain_split(seed: int, layout: str | None = None, group_pattern: str | None 
 
 
 def _begin_record(loaded: LoadedData, path: str, options: TrainOptions, init: str | None) -> RunRecord:
-    output = OutputSpec(loaded.dataset.classes, options.activation, shape=find_shape(loaded.part("train")))
+    train = loaded.part("train")
+    output = OutputSpec(loaded.dataset.classes, options.activation, shape=find_shape(train))
+    finding = loaded.choose_finding() if options.findings == "auto" else None
     return RunRecord(
         name=f"{loaded.dataset.root.resolve().name}-{options.model}",
         status=TRAINING,
         data=path,
         data_fingerprint=fingerprint_dataset(loaded.dataset),
         split=loaded.split_spec,
-        input=dataclasses.replace(options.input, white=find_white(loaded.part("train"))),
+        input=dataclasses.replace(options.input, white=find_white(train)),
         output=output,
-        spec=options.describe_network(output.channels),
+        finding=finding,
+        spec=options.describe_network(output.channels, finding.count_channels(len(output.classes)) if finding else 0),
         options=options,
         libraries={name: version(name) for name in LIBRARIES},
         edgeseg=edgeseg.__version__,
         split_fingerprint=fingerprint_split(loaded.split),
-        class_weights=weigh_by_rarity(loaded.part("train")) if options.class_weights == "auto" else (),
+        class_weights=weigh_by_rarity(train) if options.class_weights == "auto" else (),
+        finding_weights=weigh_findings(find_findings(train, finding)) if finding else (),
+        label_fingerprint=fingerprint_labels(loaded.dataset.cases) if finding and finding.frame_classes else "",
         init=init,
         near_duplicates=loaded.count_leaks(),
         header_region=loaded.dataset.header_region,
@@ -200,19 +222,19 @@ def _train(
     )
     if not run_paths.role.chief:
         return record
-    return _finish(evaluator, record, run_paths.folder, loaded.part("test") if test else None)
+    validation, tested = loaded.part("val"), loaded.part("test") if test else None
+    return _finish(evaluator, record, run_paths.folder, validation, tested)
 
 
 def _fit(model: Any, loaded: LoadedData, record: RunRecord, run_paths: RunPaths) -> EpochEvaluator:
     options, folder = record.options, run_paths.folder
-    train, validation = (to_grid(loaded.part(part), record.input) for part in ("train", "val"))
+    train, validation = (to_grid(loaded.part(part), record.input, record.finding) for part in ("train", "val"))
     epochs = options.epochs or plan_epochs(len(train), options.batch)
     training_schedule = TrainingSchedule(epochs, options.learning_rate, options.schedule, options.patience)
     output, augment = record.output, choose_variations(options.augment)
     feed = Feed(train, options.batch, options.seed, record.spec.output_stride, augment, output.draws_background)
-    loss = find_loss(options.loss, output.activation, record.class_weights)
     with model.distribute_strategy.scope():
-        model.compile(build_optimizer(training_schedule, feed.steps), loss)
+        model.compile(build_optimizer(training_schedule, feed.steps), **choose_losses(record))
     # its model is built outside strategy and mixed precision: what is evaluated is what is exported
     evaluator = EpochEvaluator(
         "Training",
@@ -229,6 +251,17 @@ def _fit(model: Any, loaded: LoadedData, record: RunRecord, run_paths: RunPaths)
         checkpoint.save(0)
     fit_model(model, feed, evaluator, training_schedule, checkpoint=checkpoint, on_result=RunLog(folder).write)
     return evaluator
+
+
+def choose_losses(record: RunRecord) -> dict[str, Any]:
+    """Choose what Keras compiles a run's network with: a loss for the masks, and one for findings beside it."""
+    loss = find_loss(record.options.loss, record.output.activation, record.class_weights)
+    if record.finding is None:
+        return {"loss": loss}
+    return {
+        "loss": [loss, find_finding_loss(record.finding_weights)],
+        "loss_weights": [1.0, FINDING_SHARE],
+    }
 
 
 def start_from(model: Any, run: Path) -> int:
@@ -263,45 +296,69 @@ def load_network(run: Path, record: RunRecord) -> Any:
 
 
 def _finish(
-    evaluator: EpochEvaluator, record: RunRecord, folder: Path, test: Sequence[LabelledImage] | None
+    evaluator: EpochEvaluator,
+    record: RunRecord,
+    folder: Path,
+    validation: Sequence[LabelledImage],
+    test: Sequence[LabelledImage] | None,
 ) -> RunRecord:
     draw_curve(folder, evaluator.history, evaluator.best)
-    record = export_run(folder, evaluator.ema_model, record, test)
+    record = export_run(folder, evaluator.ema_model, record, validation, test)
     write_record(folder, record)
     remove_checkpoint(folder)
     return record
 
 
-def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[LabelledImage] | None) -> RunRecord:
-    """Convert the model to the run's float32 file, and score it on the test cases.
+def export_run(
+    folder: Path,
+    model: Any,
+    record: RunRecord,
+    validation: Sequence[LabelledImage],
+    test: Sequence[LabelledImage] | None,
+) -> RunRecord:
+    """Convert the model to the run's float32 file, choose how it decides, and score it on the test cases.
 
     Args:
         folder: The run folder.
         model: The Keras model with its best weights.
         record: The run's record.
-        test: The test cases; None leaves the file without evaluation and golden pairs.
+        validation: The validation cases, on which the operating point is chosen.
+        test: The test cases; None leaves the file without operating point, evaluation and golden pairs.
 
     Returns:
         The record, with the evaluation where there is one.
     """
     path = folder / MODEL
     flatbuffer = compact_flatbuffer(convert_model(model, "float32"))
-    card = build_card(flatbuffer, record.name, (record.input, record.output), record.provenance("float32"))
+    ends = (record.input, record.output)
+    card = build_card(flatbuffer, record.name, ends, record.provenance("float32"), record.finding)
     write_model(path, flatbuffer, card)
     if test is None:
         return record
+    card = dataclasses.replace(card, decision=_decide(path, record, validation))
+    write_model(path, flatbuffer, card)
     # scored through the device's runtime, not through Keras: this is the file that users get
     segmenter = Segmenter(read_model(path))
     with progress_bar("Scoring test cases", len(test)) as advance:
         scored = score_cases(segmenter, test, advance)
     write_image(folder / TEST_CASES, draw_sheet(segmenter, pick_notable_cases(scored), test.__getitem__))
     write_cases(folder / TEST_ROWS, scored, card.output.classes)
-    evaluation = summarise_cases(scored, card.output.classes)
+    evaluation = summarise_cases(scored, card.output.classes, list_thresholds(card))
     dice = evaluation.dice
     metrics = Metrics(evaluation.cases, dice, dice, NO_DROP) if dice is not None else None
     # written again: metrics and golden pairs come from running the file itself
     write_model(path, flatbuffer, dataclasses.replace(card, metrics=metrics), make_golden(flatbuffer, card))
     return dataclasses.replace(record, evaluation=to_plain(evaluation))
+
+
+def _decide(path: Path, record: RunRecord, validation: Sequence[LabelledImage]) -> Decision:
+    """Choose temperatures and operating points on the validation cases, and say what is uncertain about them."""
+    target = Target(record.options.sensitivity, record.options.coverage)
+    with progress_bar("Choosing the operating point", 2 * len(validation)) as advance:
+        decision = decide_model(read_model(path), validation, target, on_case=advance).decision
+    for sentence in explain_decision(decision):
+        _LOG.warning("%s", sentence)
+    return decision
 
 
 def _read_peak_memory() -> float:
