@@ -123,7 +123,7 @@ def judge_case(scored: ScoredCase, decided: bool) -> Judged:
     return Judged(
         stem=scored.stem,
         group=scored.group,
-        marked=scored.marked_share > 0.0,
+        marked=bool(scored.marked_share > 0.0),
         outcomes=scored.outcomes,
         decided=decided,
         frame_class=scored.frame_class,
