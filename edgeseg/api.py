@@ -19,9 +19,9 @@ from edgeseg.core.files import refuse_existing, staged_folder
 from edgeseg.core.install import need_extra
 from edgeseg.core.modelfile import find_model, read_model
 from edgeseg.core.progress import progress_bar
+from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.inference.masks import DEFAULT_MASK_OPTIONS, MaskOptions
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.inference.supervision import SupervisedSegmenter
 from edgeseg.streaming.live import StreamPipeline, open_stream
 from edgeseg.streaming.loop import StreamReport, make_report
 from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS, DEFAULT_STREAM_OPTIONS, SinkOptions, StreamOptions
@@ -49,7 +49,8 @@ def load(
     """Load a model file, to be called with frames: `edgeseg.load("int8.tflite")(frame)`.
 
     Args:
-        model: A .tflite or .onnx file, or a folder that `train` or `compress` wrote.
+        model: A .tflite or .onnx file, a folder that `train` or `compress` wrote, or the folder of a cross-validation
+            (`edgeseg train --folds`), whose networks then answer together.
         backend: "auto" for the best one here, or cpu, gpu, edgetpu, onnx, with a variant behind a colon.
         threads: CPU threads the model may use.
         masks: What is done to the masks beyond what the model's card says.
@@ -58,7 +59,7 @@ def load(
         ModelFileError: The file is missing, damaged or was not written by edgeseg.
         BackendError: It cannot be run here, or its golden pairs give other masks here.
     """
-    segmenter = Segmenter(read_model(find_model(Path(model))), backend, threads, masks=masks)
+    segmenter = open_segmenter(Path(model), backend, threads, masks=masks)
     _warn_of_fallback(segmenter)
     return segmenter
 
@@ -135,7 +136,7 @@ def stream(
     Raises:
         EdgesegError: The model, the source or a sink cannot be opened.
     """
-    segmenter = SupervisedSegmenter(read_model(find_model(Path(model))), backend, threads, masks=masks)
+    segmenter = open_segmenter(Path(model), backend, threads, masks=masks, supervised=True)
     _warn_of_fallback(segmenter)
     return Stream(open_stream(segmenter, source, options, sinks))
 
@@ -246,7 +247,7 @@ def compress(
         device: A board's name: its recipes and budget are taken, and only files that it runs.
         max_drop: Dice that may be lost on validation cases, at the bad end of the interval.
         budget_ms: Time one inference may take on this machine (p99).
-        teacher: A finished run whose masks are followed where a recipe trains.
+        teacher: A finished run, or the folder of a cross-validation, that is followed where a recipe trains.
         rename: Classes of the run that go by another name in the teacher.
         threads: CPU threads for the timing.
         resume: Continue an interrupted compression.
@@ -305,7 +306,8 @@ def evaluate(
     Args:
         model: A loaded model, a model file, or a folder that `train` or `compress` wrote.
         data: Labelled images in any known layout.
-        split: train, val, test or all; None takes test on the model's own data, else all.
+        split: train, val, test or all; None takes test on the model's own data, else all. The networks of a
+            cross-validation judge every case of their own data by the one that has not seen it.
         layout: How the files lie; None finds out.
         group_pattern: Names the group of an image, as in `check_data`.
         rename: Classes of the model that go by another name in the data.
@@ -323,7 +325,8 @@ def evaluate(
     from edgeseg.data.dataset import read_cases
     from edgeseg.evaluation.decide import Target, change_decision, decide_by_own_data
     from edgeseg.evaluation.exclusion import leave_out
-    from edgeseg.evaluation.score import list_thresholds, pick_cases, score_cases, summarise_cases
+    from edgeseg.evaluation.out_of_fold import list_judged_thresholds, pick_judged
+    from edgeseg.evaluation.score import score_cases, summarise_cases
 
     target = Target(sensitivity, coverage)
     if target == Target():
@@ -336,11 +339,11 @@ def evaluate(
         segmenter = Segmenter(change_decision(file, decision), backend, threads)
         _warn_of_fallback(segmenter)
     card = segmenter.card
-    picked = pick_cases(card, Path(data), split, layout, group_pattern, renamed=rename)
+    picked = pick_judged(segmenter, Path(data), split, layout, group_pattern, renamed=rename)
     with progress_bar("Judging", len(picked.cases)) as advance:
         scored = score_cases(segmenter, read_cases(picked.cases, card.input.in_colour), advance)
     kept = leave_out(scored, without, picked.known, "the cases to leave out")
-    return summarise_cases(kept, card.output.classes, list_thresholds(card))
+    return summarise_cases(kept, card.output.classes, list_judged_thresholds(segmenter))
 
 
 def benchmark(*models: StrPath, backend: str = AUTO, threads: int = 1, runs: int = 200) -> list[BenchResult]:
@@ -357,7 +360,7 @@ def benchmark(*models: StrPath, backend: str = AUTO, threads: int = 1, runs: int
     """
     from edgeseg.bench.measure import bench_models, count_blocks, load_models
 
-    loaded = load_models([find_model(Path(model)) for model in models], backend, [threads])
+    loaded = load_models([Path(model) for model in models], backend, [threads])
     with progress_bar("Timing", count_blocks(runs)) as advance:
         return bench_models(loaded, runs, advance)
 

@@ -207,6 +207,11 @@ def print_folds(summary: FoldSummary) -> None:
     rows.append(("mean and spread", f"{summary.mean:.4f} +- {summary.std:.4f}"))
     print_table("Cross-validation", ("test cases of", "Dice"), rows)
     print_evaluation("All cases, each judged by the network that had not seen its group", to_plain(summary.evaluation))
+    if summary.labels_in_doubt:
+        print(
+            f"Look at these labels first: {summary.labels_in_doubt} cases, listed in look-first.csv and drawn in "
+            "look-first.png of the folder, contradict a confident network that had not seen them, or a near-duplicate."
+        )
 
 
 def print_variants(variants: Sequence[Variant], chosen: str) -> None:
@@ -266,6 +271,10 @@ def print_check(title: str, report: CheckReport) -> None:
     _print_some([f"{defect.message}\n  {defect.hint}" for defect in report.defects], SHOWN_DEFECTS, "defects")
     warnings = [f"Warning: {warning.message}\n  {warning.hint}" for warning in report.warnings]
     _print_some(warnings, SHOWN_DEFECTS, "warnings")
+    found = [f"{number}. {one.describe()}" for number, one in enumerate(report.contradictions, start=1)]
+    if found:
+        print("Near-duplicates with contradictory labels, worst first:")
+    _print_some(found, SHOWN_DEFECTS, "contradictions")
     pairs = [f"{p.first.stem} and {p.second.stem}: correlation {p.correlation:.3f}" for p in report.leaks]
     _print_some([make_printable(pair) for pair in pairs], SHOWN_PAIRS, "pairs across groups")
     print(table["sentence"])

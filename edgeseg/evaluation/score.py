@@ -158,7 +158,8 @@ def score_cases(segmenter: Segmenter, images: Iterable[LabelledImage], on_case: 
     """
     scored = []
     for image in images:
-        scored.append(score_segmentation(segmenter.segment(image.frame), image, segmenter.card))
+        judge = segmenter.for_case(image.case.stem)
+        scored.append(score_segmentation(judge.segment(image.frame), image, judge.card))
         on_case(image.case.stem)
     return scored
 

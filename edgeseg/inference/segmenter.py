@@ -15,6 +15,7 @@ from edgeseg.backends.select import BackendReport, Selection, select_backend
 from edgeseg.core.card import Card
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.spec import ClassSpec, InputSpec, Region
+from edgeseg.frame.features import open_judge
 from edgeseg.frame.postprocess import clean_scores, grid_to_labels, labels_on_frame, tensor_to_scores
 from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor, place_frame, use_region
 from edgeseg.inference.confidence import (
@@ -126,6 +127,8 @@ class Segmenter:
         self.card: Card = model.card
         self._masks, self._smoother = masks, ScoreSmoother()
         self._temperatures = () if self.card.decision is None else self.card.decision.temperatures
+        known = None if self.card.decision is None else self.card.decision.known
+        self._judge = open_judge(known, self.card.input.channels)
         self.incidents: deque[str] = deque(maxlen=MAX_INCIDENTS)
         self.selection: Selection = self._load(model, requested, threads, enforce_parity)
 
@@ -154,13 +157,15 @@ class Segmenter:
         card, size = self.card, (frame.shape[0], frame.shape[1])
         spec = use_region(card.input, region)
         start = perf_counter()
-        tensor = pixels_to_tensor(frame_to_pixels(frame, spec), card.input_quantisation)
+        pixels = frame_to_pixels(frame, spec)
+        tensor = pixels_to_tensor(pixels, card.input_quantisation)
         ready = perf_counter()
         outputs = self._invoke(tensor)
         done = perf_counter()
+        distance = None if self._judge is None else self._judge(pixels, place_frame(spec, *size))
         result = self._postprocess(outputs, spec, size)
         times = StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (perf_counter() - done))
-        return replace(result, times=times)
+        return replace(result, times=times, distance=distance)
 
     def _postprocess(self, outputs: Sequence[NDArray[Any]], spec: InputSpec, size: tuple[int, int]) -> Segmentation:
         card, placement = self.card, place_frame(spec, *size)
@@ -184,6 +189,10 @@ class Segmenter:
             grid=grid,
             region=placement.region,
         )
+
+    def for_case(self, stem: str) -> Segmenter:  # noqa: ARG002 - an ensemble asks which of its networks has seen it
+        """Give the model that may judge a labelled case: this one."""
+        return self
 
     def warm_up(self) -> float:
         """Segment a few blank frames: the first inferences allocate memory and compile kernels.

@@ -79,6 +79,8 @@ class StreamReport:
     source_health: Health
     incidents: tuple[str, ...]
     """Faults of the backend and what was done about them."""
+    frozen: int
+    """Processed frames on which the picture stood still."""
     sinks: tuple[SinkReport, ...]
     thermal: tuple[Thermal, Thermal]
     """At the beginning and at the end."""
@@ -137,6 +139,7 @@ def make_report(live: StreamPipeline) -> StreamReport:
         backend=live.segmenter.report(),
         source_health=grabber.health,
         incidents=tuple(live.segmenter.incidents),
+        frozen=live.frozen,
         sinks=tuple(report for report in reports if report is not None),
         thermal=(live.thermal, read_thermal()),
     )

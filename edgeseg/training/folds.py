@@ -17,18 +17,13 @@ from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, stag
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import from_plain, to_plain
-from edgeseg.data.dataset import fingerprint_dataset, fingerprint_labels
+from edgeseg.data.dataset import fingerprint_dataset, fingerprint_labels, read_case, read_cases
 from edgeseg.data.split import fingerprint_split, refuse_other_split
 from edgeseg.evaluation.decide import Target, choose_decision
-from edgeseg.evaluation.score import (
-    Evaluation,
-    ScoredCase,
-    Thresholds,
-    list_thresholds,
-    score_part,
-    summarise_cases,
-    write_cases,
-)
+from edgeseg.evaluation.label_doubts import review_labels, write_label_doubts
+from edgeseg.evaluation.out_of_fold import pick_judged, share_thresholds
+from edgeseg.evaluation.score import Evaluation, ScoredCase, score_part, summarise_cases, write_cases
+from edgeseg.inference.ensemble import EnsembleSegmenter, make_ensemble
 from edgeseg.model.losses import find_loss
 from edgeseg.training.loading import load_data, refuse_changed_data, refuse_other_labels
 from edgeseg.training.options import TrainInputs, TrainOptions, write_config
@@ -67,6 +62,8 @@ class FoldSummary:
     """Each case is decided at the operating point of its own fold."""
     decision: Decision | None = None
     """Chosen out of fold, on all cases; without temperatures, which are each network's own."""
+    labels_in_doubt: int = 0
+    """Cases in look-first.csv: labels that the network without them contradicts, or a near-duplicate's label."""
 
 
 def train_folds(
@@ -151,8 +148,9 @@ def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:
         record = _train_fold(data, folder, plan, fold)
         dice.append(_read_dice(record, fold))
     together, decision = _score_together(data, folder, plan)
+    doubts = _list_label_doubts(data, folder, plan)
     mean, std = round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5)
-    summary = FoldSummary(tuple(dice), mean, std, together, decision)
+    summary = FoldSummary(tuple(dice), mean, std, together, decision, doubts)
     write_json(folder / SUMMARY, to_plain(summary))
     return summary
 
@@ -182,11 +180,22 @@ def _score_together(data: Path, folder: Path, plan: FoldPlan) -> tuple[Evaluatio
             advance(f"fold {number}")
     classes = models[0].card.output.classes
     write_cases(folder / CASES, scored, classes)
-    # every fold has its own threshold; a class counts where each of them has one
-    points = [list_thresholds(model.card) for model in models]
-    shared: Thresholds = {spec.name: None for spec in classes if all(spec.name in point for point in points)}
     target = Target(plan.options.sensitivity, plan.options.coverage)
-    return summarise_cases(scored, classes, shared), choose_decision(scored, classes, target, OUT_OF_FOLD)
+    return summarise_cases(scored, classes, share_thresholds(models)), choose_decision(
+        scored, classes, target, OUT_OF_FOLD
+    )
+
+
+def _list_label_doubts(data: Path, folder: Path, plan: FoldPlan) -> int:
+    """Write the cases whose labels should be looked at first; gives their number."""
+    models = [read_model(_fold_folder(folder, fold) / MODEL) for fold in range(plan.folds)]
+    segmenter = EnsembleSegmenter(make_ensemble(folder, models))
+    picked = pick_judged(segmenter, data, None, plan.split.layout, plan.split.group_pattern)
+    colour = segmenter.card.input.in_colour
+    with progress_bar("Looking for doubtful labels", len(picked.cases)) as advance:
+        doubts = review_labels(segmenter, read_cases(picked.cases, colour), advance)
+    write_label_doubts(folder, segmenter, doubts, lambda number: read_case(doubts[number].case, colour))
+    return len(doubts)
 
 
 def _fold_folder(folder: Path, fold: int) -> Path:

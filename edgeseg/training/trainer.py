@@ -16,7 +16,7 @@ import edgeseg
 from edgeseg.convert.package import build_card, make_golden
 from edgeseg.convert.tflite import compact_flatbuffer, convert_model
 from edgeseg.core.card import Metrics, SplitSpec
-from edgeseg.core.decision import Decision
+from edgeseg.core.decision import Decision, KnownFrames
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, staged_folder
 from edgeseg.core.modelfile import read_model, write_model
@@ -28,6 +28,7 @@ from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import LabelledImage, find_shape, find_white, fingerprint_dataset, fingerprint_labels
 from edgeseg.data.split import fingerprint_split
 from edgeseg.evaluation.decide import Target, decide_model, explain_decision
+from edgeseg.evaluation.known_frames import describe_known_frames
 from edgeseg.evaluation.overlays import draw_sheet, pick_notable_cases
 from edgeseg.evaluation.score import list_thresholds, score_cases, summarise_cases, write_cases
 from edgeseg.frame.images import write_image
@@ -116,7 +117,6 @@ def train_run(
     if test and role.chief:
         loaded.log_warnings()
         loaded.log_leaks(record.near_duplicates)
-    if role.chief:
         loaded.log_finding(record.finding, options.findings)
     with staged_folder(out, overwrite, keep_partial=True) if role.chief else worker_folder() as folder:
         write_record(folder, record)
@@ -223,7 +223,8 @@ def _train(
     if not run_paths.role.chief:
         return record
     validation, tested = loaded.part("val"), loaded.part("test") if test else None
-    return _finish(evaluator, record, run_paths.folder, validation, tested)
+    known = describe_known_frames([*loaded.part("train"), *validation], record.input) if test else None
+    return _finish(evaluator, record, run_paths.folder, validation, tested, known)
 
 
 def _fit(model: Any, loaded: LoadedData, record: RunRecord, run_paths: RunPaths) -> EpochEvaluator:
@@ -301,9 +302,10 @@ def _finish(
     folder: Path,
     validation: Sequence[LabelledImage],
     test: Sequence[LabelledImage] | None,
+    known: KnownFrames | None,
 ) -> RunRecord:
     draw_curve(folder, evaluator.history, evaluator.best)
-    record = export_run(folder, evaluator.ema_model, record, validation, test)
+    record = export_run(folder, evaluator.ema_model, record, validation, test, known)
     write_record(folder, record)
     remove_checkpoint(folder)
     return record
@@ -315,6 +317,7 @@ def export_run(
     record: RunRecord,
     validation: Sequence[LabelledImage],
     test: Sequence[LabelledImage] | None,
+    known: KnownFrames | None = None,
 ) -> RunRecord:
     """Convert the model to the run's float32 file, choose how it decides, and score it on the test cases.
 
@@ -324,6 +327,7 @@ def export_run(
         record: The run's record.
         validation: The validation cases, on which the operating point is chosen.
         test: The test cases; None leaves the file without operating point, evaluation and golden pairs.
+        known: The frames of the training; None leaves frames unjudged.
 
     Returns:
         The record, with the evaluation where there is one.
@@ -335,7 +339,8 @@ def export_run(
     write_model(path, flatbuffer, card)
     if test is None:
         return record
-    card = dataclasses.replace(card, decision=_decide(path, record, validation))
+    decision = dataclasses.replace(_decide(path, record, validation), known=known)
+    card = dataclasses.replace(card, decision=decision)
     write_model(path, flatbuffer, card)
     # scored through the device's runtime, not through Keras: this is the file that users get
     segmenter = Segmenter(read_model(path))

@@ -79,6 +79,7 @@ def describe_result(result: Result, classes: Sequence[ClassSpec], mm_per_px: flo
         "name": result.frame.name,
         "captured_at": round(result.frame.captured_at, 4),
         "age_ms": round(result.age_ms, 3),
+        "frozen": result.frozen,
         "frame_px": [labels.shape[1], labels.shape[0]],
         "classes": [
             {**to_plain(area), "contours": trace_contours(labels == number), "band": band}

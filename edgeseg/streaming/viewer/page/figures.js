@@ -136,7 +136,7 @@ export function showLegend(figures) {
     const entry = legend.children[index];
     entry.dataset.state = one.state ?? "found";
     entry.querySelector(".state").textContent = figures.out_of_distribution ? "" : describeState(one);
-    entry.querySelector(".area").textContent = describeArea(one, pixels);
+    entry.querySelector(".area").textContent = one.state === "nothing" ? "" : describeArea(one, pixels);
   });
 }
 
