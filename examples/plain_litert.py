@@ -14,7 +14,7 @@ print(card["name"], card["input"], card["input_quantisation"])
 
 interpreter = Interpreter(model_path=model_path)
 interpreter.allocate_tensors()
-source, sink = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+source, (sink, *others) = interpreter.get_input_details()[0], interpreter.get_output_details()
 
 image = cv2.imread(image_path, cv2.IMREAD_GRAYSCALE)
 height, width = card["input"]["height"], card["input"]["width"]
@@ -30,3 +30,9 @@ scale, zero_point = sink["quantization"]
 probability = (output - zero_point) * scale if scale else output
 mask = (probability > card["output"]["threshold"]).astype(np.uint8) * 255
 cv2.imwrite(mask_path, cv2.resize(mask, image.shape[::-1], interpolation=cv2.INTER_NEAREST))
+
+for finding in others:  # at most one: the probability of each class, then of each frame class
+    output = interpreter.get_tensor(finding["index"])[0, 0, 0].astype(np.float32)
+    scale, zero_point = finding["quantization"]
+    names = [spec["name"] for spec in card["output"]["classes"]] + card["finding"]["frame_classes"]
+    print(dict(zip(names, ((output - zero_point) * scale if scale else output).round(4).tolist(), strict=True)))

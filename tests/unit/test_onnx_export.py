@@ -114,6 +114,7 @@ def test_what_is_no_number_holds_nothing() -> None:
     assert not Comparison(3, 1.0, None).held
     assert not Comparison(0, 1.0, 0.0).held
     assert Comparison(1, 0.2, 0.01).held
+    assert not Comparison(1, 1.0, 0.0, None, False).held
 
 
 def test_masks_that_are_no_numbers_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +122,7 @@ def test_masks_that_are_no_numbers_are_noticed(tmp_path: Path, monkeypatch: pyte
     data = export_onnx(model, Scheme("float32")).data
     good = compare_masks(model, data, list_golden(model))
     assert (good.images, good.mask_iou, good.held) == (1, 1.0, True)
-    monkeypatch.setattr(OnnxBackend, "invoke", lambda _, tensor: np.full(tensor.shape, np.nan, np.float32))
+    monkeypatch.setattr(OnnxBackend, "invoke", lambda _, tensor: (np.full(tensor.shape, np.nan, np.float32),))
     bad = compare_masks(model, data, [*list_golden(model), *list_golden(model)])
     assert (bad.images, bad.largest_difference, bad.held) == (2, None, False)
 
