@@ -7,6 +7,7 @@ several frames in a row were lower. While a class is found, a lower threshold ho
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +19,8 @@ from edgeseg.inference.confidence import ClassFinding
 RISING_FRAMES = 3
 # It falls once so many frames in a row were lower: a sixth of a second at 30 frames per second.
 FALLING_FRAMES = 5
-# A found class stays found down to this share of the operating point's threshold.
-HOLDING_SHARE = 0.95
+# A found class stays found so far below the operating point's threshold, in logits: confidences crowd near 1.
+HOLDING_LOGITS = 0.2
 # The distance from the training frames is the median of so many frames.
 DISTANCE_FRAMES = 5
 # A longer pause between two frames counts for no state: the source was lost.
@@ -70,9 +71,15 @@ class _SteadyClass:
             self._level == _HIGHEST
             and finding.confidence is not None
             and finding.threshold is not None
-            and finding.confidence >= HOLDING_SHARE * finding.threshold
+            and finding.confidence >= find_holding_threshold(finding.threshold)
         )
         return _HIGHEST if is_held else _LEVELS.index(finding.state)
+
+
+def find_holding_threshold(threshold: float) -> float:
+    """Find the threshold of a class that is found already: sigmoid(logit(threshold) - HOLDING_LOGITS)."""
+    odds = math.exp(-HOLDING_LOGITS) * threshold
+    return odds / (odds + 1.0 - threshold)
 
 
 @dataclass(frozen=True)
