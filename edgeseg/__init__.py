@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from edgeseg.data.dataset import Dataset, open_dataset
     from edgeseg.evaluation.score import Evaluation
     from edgeseg.frame.images import list_images, read_image, write_image
+    from edgeseg.inference.confidence import ClassFinding
     from edgeseg.inference.masks import ClassArea, MaskOptions, draw_overlay, measure_areas
     from edgeseg.inference.segmenter import Segmentation, Segmenter
     from edgeseg.machine.boards import Board, list_boards, load_board
@@ -54,6 +55,7 @@ __all__ = [
     "CaptureOptions",
     "Card",
     "ClassArea",
+    "ClassFinding",
     "CompressResult",
     "Dataset",
     "EdgesegError",
@@ -101,6 +103,7 @@ _MODULES = {
     "CaptureOptions": "streaming.options",
     "Card": "core.card",
     "ClassArea": "inference.masks",
+    "ClassFinding": "inference.confidence",
     "Dataset": "data.dataset",
     "EdgesegError": "core.errors",
     "Evaluation": "evaluation.score",

@@ -247,7 +247,7 @@ def compress(
         device: A board's name: its recipes and budget are taken, and only files that it runs.
         max_drop: Dice that may be lost on validation cases, at the bad end of the interval.
         budget_ms: Time one inference may take on this machine (p99).
-        teacher: A finished run whose masks are followed where a recipe trains.
+        teacher: A finished run, or the folder of a cross-validation, that is followed where a recipe trains.
         rename: Classes of the run that go by another name in the teacher.
         threads: CPU threads for the timing.
         resume: Continue an interrupted compression.

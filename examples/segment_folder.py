@@ -10,5 +10,6 @@ model = edgeseg.load(model_path)
 for path in edgeseg.list_images(folder):
     frame = edgeseg.read_image(path)
     result = model(frame)
-    edgeseg.write_image(out / f"{path.stem}.png", edgeseg.draw_overlay(frame, result.labels, result.classes))
+    overlay = edgeseg.draw_overlay(frame, result.labels, result.classes, findings=result.findings)
+    edgeseg.write_image(out / f"{path.stem}.png", overlay)
     print(f"{path.name}: {(result.labels > 0).mean():.1%} marked in {result.times.total:.1f} ms")

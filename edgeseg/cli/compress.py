@@ -55,7 +55,8 @@ def compress(
     teacher: Annotated[
         Path | None,
         typer.Option(
-            help="Teacher for knowledge distillation: a finished run, used by recipes that train.", show_default=False
+            help="Teacher for knowledge distillation: a finished run or a cross-validation, for recipes that train.",
+            show_default=False,
         ),
     ] = None,
     renaming: MapOption = None,

@@ -7,6 +7,7 @@ Every finished file and step stays in the partial result folder, so that `--resu
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ from edgeseg.compression.pruning import (
     write_pruned,
 )
 from edgeseg.compression.recipe import CALIBRATED, PARENT, Recipe, add_plain_recipe, check_names, format_recipe
+from edgeseg.compression.teachers import Teachers, choose_teachers, fingerprint_teacher
 from edgeseg.convert.package import build_card, make_golden
 from edgeseg.convert.tflite import compact_flatbuffer, convert_model
 from edgeseg.core.card import Card
@@ -62,8 +64,9 @@ from edgeseg.inference.segmenter import Segmenter
 from edgeseg.training import trainer
 from edgeseg.training.memory import check_further_training
 from edgeseg.training.resume import COMPRESSION, begin_plan, find_partial
-from edgeseg.training.run import MODEL, fingerprint_run, read_run
+from edgeseg.training.run import MODEL, fingerprint_run
 
+_LOG = logging.getLogger(__name__)
 LIBRARIES = (*trainer.LIBRARIES, "tensorflow-model-optimization", "ai-edge-litert")
 # The same figures twice: under the name that other programs know, and beside report.html and report.md.
 RESULTS = ("compress.json", "report.json")
@@ -156,7 +159,8 @@ def compress_run(
         recipes: The recipes to make; plain int8 is added to recipes with QAT.
         gate: What the chosen file must hold.
         threads: CPU threads for the timing.
-        teacher: A run to distil from where a recipe trains; None distils from the run's own float model.
+        teacher: A run or the folder of a cross-validation to distil from where a recipe trains; None distils from the
+            run's own float model.
         renamed: Classes of the run that have another name in the teacher.
         target: The sensitivity or coverage that every file's operating point is chosen for; None takes the run's.
     """
@@ -165,7 +169,14 @@ def compress_run(
     check_names(recipes)
     context = open_run(run)
     check_recipes(recipes, context, run)
-    distillation = plan_distillation(context, teacher, renamed)
+    teachers = choose_teachers(teacher, context) if teacher is not None else None
+    if teachers is None:
+        distillation = plan_distillation(context)
+    else:
+        # who teaches is known before hours of work, and so is what its figures are worth
+        for notice in teachers.notices:
+            _LOG.warning("%s", notice)
+        distillation = plan_distillation(context, teachers.runs, renamed, divided_alike=not teachers.ensemble)
     # after all checks: a refused compression must leave nothing to resume
     begin_plan(folder, describe_plan(run, recipes, teacher, renamed))
     # the parent is a variant, too: it is scored and timed in turn with the others
@@ -175,7 +186,7 @@ def compress_run(
     paths = {name: folder / name_file(name) for name in (PARENT, *by_name)}
     evaluated = evaluate_files(context, paths, by_name, threads, target)
     evaluated = {name: _mark_requested(one, name in requested) for name, one in evaluated.items()}
-    report = _report(context, evaluated, gate, threads, recipes, teacher)
+    report = _report(context, evaluated, gate, threads, recipes, teachers)
     if target is not None:
         report = dataclasses.replace(report, target=to_plain(target))
     for name in RESULTS:
@@ -205,7 +216,7 @@ def describe_plan(
     """Describe what a compression makes; an interrupted one is only continued with an equal plan."""
     return {
         "run": fingerprint_run(run),
-        "teacher": fingerprint_run(teacher) if teacher is not None else None,
+        "teacher": fingerprint_teacher(teacher) if teacher is not None else None,
         "recipes": to_plain(recipes),
         **({"map": dict(renamed)} if renamed else {}),
     }
@@ -316,7 +327,7 @@ def _report(
     gate: Gate,
     threads: int,
     recipes: tuple[Recipe, ...],
-    teacher: Path | None,
+    teachers: Teachers | None,
 ) -> CompressReport:
     record, variants = context.record, tuple(evaluation.variant for evaluation in evaluated.values())
     # the parent itself cannot be chosen
@@ -329,10 +340,10 @@ def _report(
         chosen=chosen.name,
         gate={**to_plain(gate), "held": held and not doubt, "judged": not doubt},
         advice=doubt or explain_choice(variants[1:], chosen, held, gate),
-        notices=list_notices(evaluated, chosen, gate),
+        notices=(*(teachers.notices if teachers is not None else ()), *list_notices(evaluated, chosen, gate)),
         remarks={} if doubt else list_remarks(variants[1:], chosen, gate),
         threads=threads,
-        teacher=read_run(teacher).name if teacher is not None else None,
+        teacher=teachers.name if teachers is not None else None,
         recipes=recipes,
         seed=record.options.seed,
         data_fingerprint=record.data_fingerprint,

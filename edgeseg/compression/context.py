@@ -164,28 +164,48 @@ class DistillationData:
 
 
 def plan_distillation(
-    context: CompressContext, teacher: Path | None = None, renamed: Renaming | None = None
+    context: CompressContext,
+    teachers: Sequence[Path] = (),
+    renamed: Renaming | None = None,
+    divided_alike: bool = True,
 ) -> DistillationData:
-    """Distil from the run's own float model, or from another run where one is given.
+    """Distil from the run's own float model, or from other runs where some are given.
 
     Args:
         context: The run, opened.
-        teacher: The run to distil from.
-        renamed: Classes of the run that have another name in the teacher.
+        teachers: The runs to distil from; what several say is averaged.
+        renamed: Classes of the run that have another name in the teachers.
+        divided_alike: Whether a teacher of the same data must have been divided as the run.
     """
     record = context.record
+    others = [open_teacher(run, context, renamed, divided_alike) for run in teachers]
     return DistillationData(
         train=context.train,
         validation=context.validation,
         seed=record.options.seed,
-        teacher=partial(context.model, training=False) if teacher is None else open_teacher(teacher, context, renamed),
+        teacher=average_teachers(others) if others else partial(context.model, training=False),
         augment=choose_variations(record.options.augment),
         activation=record.output.activation,
         finding_weights=record.finding_weights,
     )
 
 
-def open_teacher(run: Path, context: CompressContext, renamed: Renaming | None = None) -> Teacher:
+def average_teachers(teachers: Sequence[Teacher]) -> Teacher:
+    """Average the masks and findings of several teachers; a finding that one does not know is left out."""
+    if len(teachers) == 1:
+        return teachers[0]
+
+    def predict(images: Any) -> Any:
+        masks, findings = zip(*(split_outputs(teach(images)) for teach in teachers), strict=True)
+        drawn = tf.add_n(masks) / len(masks)
+        return drawn if any(found is None for found in findings) else (drawn, tf.add_n(findings) / len(findings))
+
+    return predict
+
+
+def open_teacher(
+    run: Path, context: CompressContext, renamed: Renaming | None = None, divided_alike: bool = True
+) -> Teacher:
     """Open another run as teacher: images are resized to its input, and its masks to the student's size and order.
 
     Its findings are put in the student's order as well; what it does not know is left unknown.
@@ -194,9 +214,10 @@ def open_teacher(run: Path, context: CompressContext, renamed: Renaming | None =
         run: The teacher.
         context: The student, opened.
         renamed: Classes of the student that have another name in the teacher.
+        divided_alike: Whether a teacher of the same data must have been divided as the student.
     """
     record = read_run(run)
-    channels = check_teacher(run, record, context.record, renamed)
+    channels = check_teacher(run, record, context.record, renamed, divided_alike)
     model, output_size = load_network(run, record), find_mask_shape(context.model)[:2]
     input_size = (record.input.height, record.input.width)
     order = order_findings(record, context.record, channels)
@@ -234,7 +255,11 @@ def order_findings(teacher: RunRecord, student: RunRecord, channels: Sequence[in
 
 
 def check_teacher(
-    run: Path, teacher: RunRecord, student: RunRecord, renamed: Renaming | None = None
+    run: Path,
+    teacher: RunRecord,
+    student: RunRecord,
+    renamed: Renaming | None = None,
+    divided_alike: bool = True,
 ) -> tuple[int, ...]:
     """Refuse a teacher with other inputs or classes, or one that was trained on the student's test cases.
 
@@ -243,6 +268,7 @@ def check_teacher(
         teacher: Its record.
         student: The record of the run that is distilled into.
         renamed: Classes of the student that have another name in the teacher.
+        divided_alike: Whether a teacher of the same data must have been divided as the student.
 
     Returns:
         For each output channel of the student the teacher's channel of the same class.
@@ -262,7 +288,8 @@ def check_teacher(
             "Train the teacher with the same colour, region and shape of input; its size may differ.",
         )
     # masks of a teacher that was trained on the student's test cases would leak them into the student
-    if teacher.data_fingerprint == student.data_fingerprint and _is_split_differently(teacher, student):
+    same_data = teacher.data_fingerprint == student.data_fingerprint
+    if divided_alike and same_data and _is_split_differently(teacher, student):
         raise RunError(
             f"Expected a teacher whose data were divided as the run's, got {run}, which has learned from other cases: "
             "it may know the test cases.",

@@ -19,7 +19,7 @@ from edgeseg.core.errors import RecipeError
 from edgeseg.core.process import quiet_native_output
 from edgeseg.core.progress import progress_bar
 from edgeseg.model.keras import keras, tf
-from edgeseg.model.unet import HEADS
+from edgeseg.model.unet import HEAD
 from edgeseg.training.loading import build_pipeline, to_reals
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
 from edgeseg.training.memory import check_further_training
@@ -206,10 +206,10 @@ def plan_sparsity(target: float, steps: int) -> Any:
 
 
 def wrap_convolutions(parent: Any, schedule: Any) -> Any:
-    """Copy a model with every convolution but the heads wrapped for tfmot's magnitude pruning.
+    """Copy a model with every convolution but the one of the masks wrapped for tfmot's magnitude pruning.
 
-    A head, which computes masks or findings, has few weights: if only its negative ones were left, every mask would be
-    empty for good, since zero weights stay zero.
+    That one has few weights: if only its negative ones were left, every mask would be empty for good, since zero
+    weights stay zero.
     """
     sparsified = _list_sparsified(parent)
 
@@ -244,7 +244,7 @@ def _list_convolutions(model: Any) -> list[Any]:
 
 
 def _list_sparsified(model: Any) -> list[Any]:
-    return [layer for layer in _list_convolutions(model) if layer.name not in HEADS]
+    return [layer for layer in _list_convolutions(model) if layer.name != HEAD]
 
 
 def check_reachable_sparsity(model: Any, target: float) -> None:

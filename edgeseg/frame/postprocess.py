@@ -67,8 +67,8 @@ def _score_table(quantisation: Quantisation, temperatures: tuple[float, ...]) ->
 def calibration_table(temperatures: tuple[float, ...]) -> Pixels:
     """Build the lookup table (1, 256, channels) from each score to the calibrated one.
 
-    One half stays where it is, whatever rounding does, so that calibration moves no outline of a single class. Softmax
-    channels with one temperature keep their order, and two of them keep the sum of 1.
+    One half stays where it is, whatever rounding does, so that no score of a class changes sides at that threshold.
+    Softmax channels with one temperature keep their order, and two of them keep the sum of 1.
     """
     scores = np.arange(256)
     columns = [_probability_to_score(calibrate(scores / SCORE_ONE, value)) for value in temperatures]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -50,19 +51,19 @@ def measure_confidences(scores: Pixels, spec: OutputSpec) -> tuple[float | None,
     labels = decide_labels(scores, spec)
     if spec.shape == "ellipse":
         labels = draw_ellipses(labels, len(spec.classes))
-    planes = [np.asarray(plane, dtype=np.uint8) for plane in cv2.split(scores)[spec.draws_background :]]
+    planes = cv2.split(scores)[spec.draws_background :]
     if len(planes) == 1:
         return (_measure_soft_dice(planes[0], labels),)
-    numbers = range(1, len(planes) + 1)
-    masks = (np.asarray(cv2.inRange(labels, number, number), dtype=np.uint8) for number in numbers)
+    masks = (cv2.inRange(labels, number, number) for number in range(1, len(planes) + 1))
     return tuple(map(_measure_soft_dice, planes, masks))
 
 
-def _measure_soft_dice(plane: Pixels, mask: Pixels) -> float | None:
+def _measure_soft_dice(plane: Any, mask: Any) -> float | None:
     area = cv2.countNonZero(mask)
     if not area:
         return None
-    inside = area * cv2.mean(plane, mask)[0]
+    # the L1 norm is the sum of what is not negative, and the fastest sum with a mask
+    inside = cv2.norm(plane, cv2.NORM_L1, mask)
     return float(2.0 * inside / (cv2.sumElems(plane)[0] + SCORE_ONE * area))
 
 

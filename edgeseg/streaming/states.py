@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeseg.core.decision import NOTHING
 from edgeseg.core.spec import ClassSpec
 from edgeseg.inference.confidence import ClassFinding
 from edgeseg.inference.masks import count_pixels
 from edgeseg.inference.segmenter import Segmentation
-from edgeseg.inference.steadiness import Steadiness, SteadinessRecorder, SteadyStates
+from edgeseg.inference.steadiness import ClassSteadiness, SteadinessRecorder, SteadyStates
 
 # Digits of confidences and probabilities in JSON; they come from scores of 8 bits.
 _DIGITS = 4
@@ -21,7 +25,7 @@ _DIGITS = 4
 class StateReport:
     """What a stream showed."""
 
-    classes: tuple[Steadiness, ...]
+    classes: tuple[ClassSteadiness, ...]
     out_of_distribution: int
     """Frames that are none of those the model was trained on; no class counts as found in them."""
     operating_points: dict[str, float]
@@ -65,11 +69,16 @@ class StateKeeper:
         return StateReport(classes, self._out_of_distribution, dict(self._thresholds))
 
     def _record(self, segmentation: Segmentation, findings: Sequence[ClassFinding], captured_at: float) -> None:
-        areas = count_pixels(segmentation.labels, len(self._recorders))
+        areas = _count_pixels(segmentation.labels, len(self._recorders))
         for recorder, finding, area in zip(self._recorders, findings, areas, strict=False):
             recorder.record(captured_at, finding.state, 0 if finding.state == NOTHING else area)
             if finding.threshold is not None:
                 self._thresholds[finding.name] = finding.threshold
+
+
+def _count_pixels(labels: NDArray[np.uint8], classes: int) -> list[int]:
+    # a segmenter's labels of one class are 0 and 1, so their sum is the area, in a quarter of the time
+    return [int(cv2.sumElems(labels)[0])] if classes == 1 else count_pixels(labels, classes)
 
 
 def _deny(findings: Sequence[ClassFinding]) -> tuple[ClassFinding, ...]:

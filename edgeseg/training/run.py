@@ -22,6 +22,7 @@ from typing import Any
 from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
+from edgeseg.core.modelfile import is_ensemble
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table, rename_former, to_plain
 from edgeseg.core.spec import FindingSpec, InputSpec, OutputSpec
 from edgeseg.model.spec import UNetSpec
@@ -150,6 +151,11 @@ def _no_run(folder: Path) -> RunError:
         return RunError(
             f"Expected a finished run in {folder}, got only {partial_path(folder)}, whose training was interrupted.",
             "Continue it with: edgeseg train DATA --out RUN --resume",
+        )
+    if is_ensemble(folder):
+        return RunError(
+            f"Expected one run, got {folder}, a cross-validation of several.",
+            f"Name one of them, such as {folder / 'fold-1'}; together they are a model or a teacher.",
         )
     return RunError(
         f"Expected a run folder with {RECORD}, got {folder}.", "Make one with: edgeseg train DATA --out RUN"

@@ -119,7 +119,7 @@ def test_finding_of_int8_and_float_outputs_agree() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.7, 1.0, 2.5, 20.0])
-def test_temperature_moves_no_outline(temperature: float) -> None:
+def test_temperature_changes_no_decision_at_one_half(temperature: float) -> None:
     tensor = np.arange(-128, 128).astype(np.int8).reshape(1, 16, 16, 1)
     plain, calibrated = tensor_to_scores(tensor, INT8), tensor_to_scores(tensor, INT8, (temperature,))
     assert np.array_equal(decide_labels(plain, ONE), decide_labels(calibrated, ONE))

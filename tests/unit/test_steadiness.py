@@ -47,8 +47,8 @@ def test_it_falls_after_some_lower_frames_in_a_row() -> None:
 
 
 def test_a_found_class_is_held_below_the_threshold_and_a_doubtful_one_is_not() -> None:
-    assert set(hold([0.9, *20 * [0.57]])) == {"f"}
-    assert set(hold([0.5, *20 * [0.57]])) == {"d"}
+    assert set(hold([0.9, *20 * [0.58]])) == {"f"}
+    assert set(hold([0.5, *20 * [0.58]])) == {"d"}
 
 
 def test_confidence_around_the_threshold_does_not_flicker() -> None:
