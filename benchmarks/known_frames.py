@@ -34,6 +34,8 @@ from edgeseg.streaming.live import FreezeDetector
 from edgeseg.streaming.sources.base import Frame
 
 SPEC = InputSpec(256, 256)
+# How many settings a training looks at.
+COUNT = len(list_settings(np.zeros((8, 8, 1), np.uint8)))
 FOLDS, DRAWN, CUTS, FRAMES_OF_CLIP = 5, 120, 5, 8
 STRONG_GAINS = (0.35, 2.5)
 # Changes of 20% that must pass: gain, gamma, contrast.
@@ -49,10 +51,6 @@ class Described:
 
     groups: tuple[str, ...]
     features: Values
-
-    def take(self, start: int, step: int) -> Described:
-        """Take every step-th frame."""
-        return Described(self.groups[start::step], self.features[start::step])
 
 
 @dataclass(frozen=True)
@@ -224,24 +222,23 @@ def show(estimate: Estimate | None) -> str:
 
 def compare_set(name: str, sets: dict[str, Described], kinds: dict[str, Described]) -> Iterator[list[str]]:
     """Make the rows of one set."""
-    known, settings = sets[name], len(list_settings(np.zeros((8, 8, 1), np.uint8)))
-    judges = FoldJudges(Described(known.groups, known.features[:, :settings]))
+    known = sets[name]
+    judges = FoldJudges(Described(known.groups, known.features[:, :COUNT]))
     own = judges.judge_own(known)
     yield [name, "its own, other groups", str(len(own.values)), "", show(own.beyond)]
-    ordinary = [judges.judge_own(known, settings + number) for number in range(len(ORDINARY))]
+    ordinary = [judges.judge_own(known, COUNT + number) for number in range(len(ORDINARY))]
     yield [name, "its own, gain and contrast 20% off", str(4 * len(own.values)), "", show(join(ordinary).beyond)]
-    first = settings + len(ORDINARY) + len(STRONG_GAINS)
+    first = COUNT + len(ORDINARY) + len(STRONG_GAINS)
     for number, kind in enumerate(ACQUIRED):
         yield [name, f"its own, {kind}", str(len(own.values)), "", show(judges.judge_own(known, first + number).beyond)]
     for kind in ("no contact", "screen", "photograph", "noise"):
         yield make_row(name, kind, own, judges.judge_others(kinds[kind]))
     organs = {other: judges.judge_others(frames) for other, frames in sets.items() if other != name}
     organs["clips"] = judges.judge_others(kinds["clips"])
-    # as many of each set as it has: the sets are listed one by one, too
     yield make_row(name, "other organ, all together", own, join(list(organs.values())))
     for other, distances in organs.items():
         yield make_row(name, f"other organ: {other}", own, distances)
-    first = settings + len(ORDINARY)
+    first = COUNT + len(ORDINARY)
     strong = [judges.judge_own(known, first + number) for number in range(len(STRONG_GAINS))]
     yield make_row(name, "strong shift of gain, all together", own, join(strong))
     for gain, distances in zip(STRONG_GAINS, strong, strict=True):
@@ -333,7 +330,7 @@ def compare_frozen(folder: Path) -> list[str]:
 
 def time_judge(known: Described) -> str:
     """Time the distance of a grey 256x256 frame, in microseconds."""
-    judge = FrameJudge(fit_known_frames(known.features, known.groups))
+    judge = FrameJudge(fit_known_frames(known.features[:, :COUNT], known.groups))
     pixels = np.random.default_rng(0).integers(0, 255, (256, 256, 1)).astype(np.uint8)
     times = []
     for _ in range(3000):

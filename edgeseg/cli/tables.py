@@ -381,6 +381,8 @@ def print_stream(report: StreamReport) -> None:
         f"{_describe_lateness(report)}"
     )
     _print_states(report.states)
+    if report.frozen:
+        print(f"The picture stood still on {report.frozen} of {counts.processed} frames.")
     for sink in report.sinks:
         print(f"{sink.name[0].upper()}{sink.name[1:]} took {sink.taken} masks and missed {sink.missed}.")
     _print_details(report)

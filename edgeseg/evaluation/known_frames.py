@@ -25,7 +25,7 @@ FALSE_RATE = 0.02
 # With fewer images not even one is the allowed share, and with fewer groups nothing is known of the next patient.
 FEWEST_IMAGES, FEWEST_GROUPS = 50, 5
 # More are taken evenly out of all.
-MOST_IMAGES = 4000
+MOST_IMAGES = 2000
 # Gain, gamma and contrast of ordinary settings, in which every image is looked at.
 SETTINGS = (
     (0.8, 1.0, 1.0),
@@ -39,8 +39,11 @@ SETTINGS = (
 _ZOOM, _BORDER, _NOISE = 0.1, 0.1, 3.0
 # Grey level, of 1, that a change of contrast leaves as it is.
 _PIVOT = 0.35
-# Of the covariance: the weight of the settings, and how far correlations are drawn towards none (shrinkage).
-_SETTINGS_WEIGHT, _SHRINKAGE = 0.2, 0.2
+# Weights in the covariance of what the settings change: gain, gamma, contrast, mirror, zoom; noise; the border, which
+# moves a cropped image far and must pass on a screen that is not cropped.
+_WEIGHTS = (*(0.02,) * (len(SETTINGS) + 2), 0.1, 0.2)
+# How far correlations are drawn towards none.
+_SHRINKAGE = 0.2
 # Least deviation of a feature: one that is constant here, as a black border, need not be so on the next machine.
 _LEAST_DEVIATION = 0.06
 _HELD_OUT_PARTS = 5
@@ -65,7 +68,7 @@ def describe_known_frames(
     groups = [image.case.group for image in images]
     if len(images) < FEWEST_IMAGES or len(set(groups)) < FEWEST_GROUPS:
         _LOG.warning(
-            "Frames unlike the training images are not told: %d images in %d groups are too few.\n  "
+            "Frames unlike those of the training are not told: %d images in %d groups are too few.\n  "
             "At least %d images in %d groups are needed.",
             len(images),
             len(set(groups)),
@@ -126,11 +129,11 @@ def _fit_distribution(features: _Values) -> KnownFrames:
     mean = images.mean(axis=0)
     deviation = np.maximum(images.std(axis=0), _LEAST_DEVIATION)
     scaled = (images - mean) / deviation
-    changes = ((features[:, 1:] - features[:, :1]) / deviation).reshape(-1, mean.size)
+    changes = (features[:, 1:] - features[:, :1]) / deviation
     covariance = scaled.T @ scaled / len(scaled)
     variance = np.diag(covariance)
     covariance = (1.0 - _SHRINKAGE) * covariance + np.diag(_SHRINKAGE * variance + np.maximum(0.0, 1.0 - variance))
-    covariance += _SETTINGS_WEIGHT * changes.T @ changes / len(changes)
+    covariance += np.einsum("isf,isg,s->fg", changes, changes, _WEIGHTS, optimize=True) / len(changes)
     # triangular, so that half of the card's numbers are zeros; every root of the inverse gives the same distance
     whitening = np.linalg.cholesky(np.linalg.inv(covariance)).T / deviation
     rows = tuple(tuple(map(_round, row)) for row in whitening.tolist())
