@@ -27,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 PIPED_WIDTH = 140
 NOT_KNOWN = "n/a"
 SHOWN_DEFECTS, SHOWN_PAIRS, SHOWN_VALUES = 20, 5, 4
+# As many as the contact sheet draws.
+SHOWN_CONTRADICTIONS = 40
 # Share of the training time spent waiting for images, above which a hint is printed.
 SHOWN_WAITING = 0.1
 MEASURES = (
@@ -290,7 +292,7 @@ def print_check(title: str, report: CheckReport) -> None:
     found = [f"{number}. {one.describe()}" for number, one in enumerate(report.contradictions, start=1)]
     if found:
         print("Near-duplicates with contradictory labels, worst first:")
-    _print_some(found, SHOWN_DEFECTS, "contradictions")
+    _print_some(found, SHOWN_CONTRADICTIONS, "contradictions")
     pairs = [f"{p.first.stem} and {p.second.stem}: correlation {p.correlation:.3f}" for p in report.leaks]
     _print_some([make_printable(pair) for pair in pairs], SHOWN_PAIRS, "pairs across groups")
     print(table["sentence"])
@@ -381,6 +383,8 @@ def print_stream(report: StreamReport) -> None:
         f"{_describe_lateness(report)}"
     )
     _print_states(report.states)
+    if report.frozen:
+        print(f"The picture stood still on {report.frozen} of {counts.processed} frames.")
     for sink in report.sinks:
         print(f"{sink.name[0].upper()}{sink.name[1:]} took {sink.taken} masks and missed {sink.missed}.")
     _print_details(report)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.archive import Archive, pack_archive, read_archive
-from edgeseg.core.card import SCHEMA, SEALED_SCHEMA, Card, card_from_json, card_to_json
+from edgeseg.core.card import MOST_FOLDS, SCHEMA, SEALED_SCHEMA, Card, card_from_json, card_to_json
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.files import write_bytes
 from edgeseg.core.flatbuffer import is_flatbuffer
@@ -373,12 +373,15 @@ def find_members(folder: Path) -> tuple[Path, ...]:
             f"Expected the Dice of every fold in {place}, got a damaged file.",
             "Name one of the folds, or train again with --overwrite.",
         ) from error
-    members = tuple(folder / FOLD_FOLDER.format(number) / RUN_FILE for number in range(1, folds + 1))
-    missing = [path for path in members if not path.is_file()]
-    if missing or not members:
-        what = f"none in {missing[0].parent.name}" if missing else "no fold"
+    if not 0 < folds <= MOST_FOLDS:
         raise ModelFileError(
-            f"Expected {RUN_FILE} of each of the {folds} folds in {folder}, got {what}.",
+            f"Expected 1 to {MOST_FOLDS} folds in {place}, got {folds}.", "Train again with --overwrite."
+        )
+    members = tuple(folder / FOLD_FOLDER.format(number) / RUN_FILE for number in range(1, folds + 1))
+    missing = next((path for path in members if not path.is_file()), None)
+    if missing is not None:
+        raise ModelFileError(
+            f"Expected {RUN_FILE} of each of the {folds} folds in {folder}, got none in {missing.parent.name}.",
             "Copy the whole folder again; without a network the others are no ensemble of all cases.",
         )
     return members

@@ -17,7 +17,6 @@ from edgeseg.core.redact import show_name
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.defects import DataWarning
 from edgeseg.data.groups import DuplicatePair
-from edgeseg.data.reading import Case
 
 # Correlation above which two images should have the same masks. In BUSI, all 16 pairs above it whose masks differ show
 # one frame with two labels; below it the lesion itself has moved or changed its shape.
@@ -65,8 +64,10 @@ class Contradiction:
     kind: str
     """Masks differ, one class is marked in one image only, or the frame labels differ."""
     name: str
-    """The class whose masks differ, or both frame labels."""
+    """The class whose masks overlap least."""
     overlap: float
+    labels: tuple[str, str] | None = None
+    """The frame labels, where they differ."""
 
     @property
     def stems(self) -> tuple[str, str]:
@@ -76,12 +77,14 @@ class Contradiction:
     def describe(self) -> str:
         """Name the two cases, and say in what they differ."""
         first, second = map(show_name, self.stems)
-        alike = f"correlation {self.pair.correlation:.3f}"
-        if self.kind == LABELS:
-            return f"{first} and {second}: labelled {self.name}, {alike}"
+        said = [f"correlation {self.pair.correlation:.3f}"]
+        if self.labels is not None:
+            said.insert(0, f"labelled {' and '.join(map(show_name, self.labels))}")
         if self.kind == PRESENCE:
-            return f"{first} and {second}: {self.name} is marked in one only, {alike}"
-        return f"{first} and {second}: masks of {self.name} overlap by {self.overlap:.2f}, {alike}"
+            said.insert(0, f"{self.name} is marked in one only")
+        elif self.kind == MASKS:
+            said.insert(0, f"masks of {self.name} overlap by {self.overlap:.2f}")
+        return f"{first} and {second}: {', '.join(said)}"
 
     def to_json(self) -> dict[str, Any]:
         """Convert it to a JSON table."""
@@ -90,6 +93,7 @@ class Contradiction:
             "kind": self.kind,
             "class": self.name,
             "overlap": round(self.overlap, 4),
+            "labels": None if self.labels is None else list(self.labels),
             "correlation": round(self.pair.correlation, 4),
         }
 
@@ -115,18 +119,15 @@ def _judge(
     first, second = packed[pair.first.stem], packed[pair.second.stem]
     overlaps = [measure_overlap(one, other) for one, other in zip(first, second, strict=True)]
     worst = int(np.argmin(overlaps))
+    labels = pair.first.label, pair.second.label
+    told = labels if all(labels) and labels[0] != labels[1] else None
     if overlaps[worst] < LEAST_OVERLAP:
         kind = MASKS if first[worst].any() and second[worst].any() else PRESENCE
-        return Contradiction(pair, kind, classes[worst].name, overlaps[worst])
-    labels = _read_label(pair.first), _read_label(pair.second)
-    if all(labels) and labels[0] != labels[1]:
-        return Contradiction(pair, LABELS, f"{labels[0]} and {labels[1]}", overlaps[worst])
-    return None
-
-
-def _read_label(case: Case) -> str:
-    """Read which class the whole frame is labelled with; empty where it is not."""
-    return str(getattr(case, "label", None) or "")
+    elif told is not None:
+        kind = LABELS
+    else:
+        return None
+    return Contradiction(pair, kind, classes[worst].name, overlaps[worst], told)
 
 
 def warn_of_contradictions(found: Sequence[Contradiction]) -> list[DataWarning]:

@@ -24,6 +24,7 @@ from edgeseg.core.decision import ClassDecision, Decision, OperatingPoint
 from edgeseg.core.errors import BackendError, ModelFileError
 from edgeseg.core.limits import NAME_LETTERS
 from edgeseg.core.modelfile import FOLDS_FILE, ModelFile, find_members, find_model, is_ensemble, read_model
+from edgeseg.core.redact import show_name
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table
 from edgeseg.core.signature import TensorSpec
 from edgeseg.core.spec import InputSpec, OutputSpec, Quantisation
@@ -136,7 +137,7 @@ def _combine_cards(folder: Path, cards: Sequence[Card], decision: Decision | Non
     hashes = "".join(card.sha256 for card in cards)
     return dataclasses.replace(
         first,
-        name=f"{folder.resolve().name} ({len(cards)} networks)"[-NAME_LETTERS:],
+        name=show_name(f"{folder.resolve().name} ({len(cards)} networks)")[-NAME_LETTERS:],
         input=dataclasses.replace(first.input, white=max(card.input.white for card in cards)),
         input_quantisation=_PIXELS,
         output=dataclasses.replace(first.output, threshold=_mean([card.output.threshold for card in cards])),
@@ -148,19 +149,25 @@ def _combine_cards(folder: Path, cards: Sequence[Card], decision: Decision | Non
         golden_pairs=0,
         lint={},
         metrics=None,
-        decision=_combine_decisions([card.decision for card in cards]) if decision is None else _forget_heat(decision),
+        decision=_combine_decisions([card.decision for card in cards], decision),
     )
 
 
-def _combine_decisions(decisions: Sequence[Decision | None]) -> Decision | None:
-    """Average the members' operating points; without one in every member there is none."""
+def _combine_decisions(decisions: Sequence[Decision | None], chosen: Decision | None) -> Decision | None:
+    """Take what was chosen for all, or average the members' operating points; one without any leaves none.
+
+    The training frames are described by the first member: others have seen mostly the same.
+    """
     known = [decision for decision in decisions if decision is not None]
+    frames = known[0].known if known else None
+    if chosen is not None:
+        return _forget_heat(dataclasses.replace(chosen, known=chosen.known or frames))
     if len(known) < len(decisions):
         return None
     rows = [{rule.name: rule for rule in decision.classes} for decision in known]
     names = [name for name in rows[0] if all(name in row for row in rows)]
     classes = tuple(_combine_rules([row[name] for row in rows]) for name in names)
-    return _forget_heat(dataclasses.replace(known[0], classes=classes))
+    return _forget_heat(Decision(classes, known=frames))
 
 
 def _combine_rules(rules: Sequence[ClassDecision]) -> ClassDecision:

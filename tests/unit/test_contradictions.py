@@ -64,7 +64,7 @@ def test_data_without_contradictions_say_nothing_of_them(tmp_path: Path) -> None
     assert not warn_of_contradictions(report.contradictions)
 
 
-def make_pair(correlation: float, labels: tuple[str | None, str | None] = (None, None)) -> DuplicatePair:
+def make_pair(correlation: float, labels: tuple[str, str] = ("", "")) -> DuplicatePair:
     first, second = (SimpleNamespace(stem=f"case_{n}", label=label) for n, label in enumerate(labels))
     return DuplicatePair(cast("Any", first), cast("Any", second), correlation)
 
@@ -84,9 +84,15 @@ def test_the_class_that_differs_most_is_named() -> None:
 
 def test_frame_labels_that_differ_contradict_where_both_are_known() -> None:
     disc = [draw_case(1)[1]] * 2
-    assert compare(make_pair(0.99, ("benign", "malignant")), disc, disc) == [(LABELS, "benign and malignant")]
+    assert compare(make_pair(0.99, ("benign", "malignant")), disc, disc) == [(LABELS, "disc")]
     assert compare(make_pair(0.99, ("benign", "benign")), disc, disc) == []
-    assert compare(make_pair(0.99, ("benign", None)), disc, disc) == []
+    assert compare(make_pair(0.99, ("benign", "")), disc, disc) == []
+    pair = make_pair(0.99, ("benign", "malignant"))
+    (both,) = find_contradictions(
+        [pair], {"case_0": pack_masks(disc), "case_1": pack_masks([disc[0] * 0] * 2)}, CLASSES
+    )
+    assert (both.kind, both.labels) == (PRESENCE, ("benign", "malignant"))
+    assert "labelled benign and malignant" in both.describe()
 
 
 def test_masks_of_other_sizes_are_compared_on_one_grid() -> None:

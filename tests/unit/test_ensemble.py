@@ -13,7 +13,7 @@ import pytest
 
 import edgeseg
 from edgeseg.backends.base import Probe
-from edgeseg.core.decision import DOUBTFUL, FOUND
+from edgeseg.core.decision import DOUBTFUL, FOUND, KnownFrames
 from edgeseg.core.errors import BackendError, EdgesegError, ModelFileError
 from edgeseg.core.modelfile import find_model, is_ensemble, read_model
 from edgeseg.core.schema import to_plain
@@ -85,7 +85,11 @@ def test_the_card_is_that_of_all_members(tmp_path: Path) -> None:
 
 def test_a_decision_that_was_chosen_out_of_fold_comes_first(tmp_path: Path) -> None:
     folder = make_folds(tmp_path / "cv", decision=to_plain(make_decision(1.0)))
-    change_member(folder, 0, decision=make_decision(0.1))
+    known = KnownFrames((0.5,), ((1.0,),), 3.0)
+    change_member(folder, 0, decision=dataclasses.replace(make_decision(0.1), known=known))
+    decision = load(folder).card.decision
+    assert decision is not None
+    assert decision.known == known
     assert [finding.state for finding in load(folder).segment(FRAME).findings] == [DOUBTFUL]
     (folder / "folds.json").write_text(json.dumps({"dice": [1, 1, 1], "decision": None}), encoding="utf-8")
     # one member without an operating point: there is none for all
@@ -168,7 +172,7 @@ def single_run(folder: Path) -> None:
         (single_run, ("fold 2 of 3", "fold 1 of 1")),
         (lambda folder: change_member(folder, 2, data="1" * 64), ("same data", "fold-3")),
         (lambda folder: (folder / "folds.json").write_text("[]", encoding="utf-8"), ("folds.json",)),
-        (lambda folder: (folder / "folds.json").write_text('{"dice": []}', encoding="utf-8"), ("no fold",)),
+        (lambda folder: (folder / "folds.json").write_text('{"dice": []}', encoding="utf-8"), ("folds.json", "got 0")),
         (lambda folder: (folder / "folds.json").write_text('{"dice": 7}', encoding="utf-8"), ("folds.json",)),
         (
             lambda folder: (folder / "folds.json").write_text(
