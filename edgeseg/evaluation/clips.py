@@ -14,7 +14,7 @@ from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.stats import Estimate, estimate_any
 from edgeseg.frame.images import list_images, read_image
 from edgeseg.inference.segmenter import Segmentation, Segmenter
-from edgeseg.inference.steadiness import Steadiness
+from edgeseg.inference.steadiness import ClassSteadiness
 from edgeseg.streaming.states import StateKeeper, StateReport
 
 FOLDER, FRAMES = "clips", "images"
@@ -98,11 +98,11 @@ def _segment(segmenter: Segmenter, clip: Path) -> Iterator[Segmentation]:
         yield segmenter.segment(read_image(path, segmenter.card.input.in_colour))
 
 
-def _pick(reports: Sequence[StateReport], name: str) -> list[Steadiness]:
+def _pick(reports: Sequence[StateReport], name: str) -> list[ClassSteadiness]:
     return [one for report in reports for one in report.classes if one.name == name]
 
 
-def _summarise(steady: Sequence[Steadiness], single: Sequence[Steadiness]) -> ClipSteadiness:
+def _summarise(steady: Sequence[ClassSteadiness], single: Sequence[ClassSteadiness]) -> ClipSteadiness:
     shares = [one.seconds[FOUND] / sum(one.seconds.values()) for one in steady if sum(one.seconds.values()) > 0]
     return ClipSteadiness(
         _average([one.flicker_per_minute for one in steady]),

@@ -56,7 +56,7 @@ def _find(x: Any, spec: UNetSpec) -> Any:
     """Add the finding output: probabilities of the whole frame, from mean and maximum over the deepest stage."""
     x = _conv(x, spec, "finding_hidden", 0, 1)
     mean = layers.GlobalAveragePooling2D(keepdims=True, name="finding_mean")(x)
-    # not GlobalMaxPooling2D: the converter makes a REDUCE_MAX of it, which XNNPACK and the Edge TPU lack
+    # not GlobalMaxPooling2D: it becomes a REDUCE_MAX, whose limits on the Edge TPU are not documented
     most = layers.MaxPool2D(tuple(x.shape[1:3]), name="finding_max")(x)
     x = layers.Concatenate(name="finding_pool")([mean, most])
     logits = layers.Conv2D(spec.findings, 1, kernel_regularizer=_penalty(spec), name="finding_head")(x)

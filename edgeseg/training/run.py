@@ -15,6 +15,7 @@ RUN/test-cases.csv  the scores of every test case
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,16 @@ class RunRecord:
     validation_dice: float = 0.0
     evaluation: dict[str, Any] | None = None
     schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        expected = 0 if self.finding is None else self.finding.count_channels(len(self.output.classes))
+        if self.spec.findings != expected or len(self.finding_weights) not in (0, expected):
+            raise ValueError(
+                f"expected {expected} findings with as many weights, got {self.spec.findings} with "
+                f"{len(self.finding_weights)}"
+            )
+        if any(not 0.0 < weight < math.inf for pair in self.finding_weights for weight in pair):
+            raise ValueError("expected weights of findings above 0")
 
     def provenance(self, recipe: str) -> Provenance:
         """Describe where a file of this run comes from; the data's path is private and left out."""

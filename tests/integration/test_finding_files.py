@@ -74,7 +74,7 @@ def make_lesson() -> DistillationData:
 
 
 def to_reals(count: int = CASES) -> NDArray[np.float32]:
-    return make_arrays().images[:count].astype(np.float32) / 255
+    return make_arrays().images[:count].astype(np.float32) / np.float32(255)
 
 
 @lru_cache
