@@ -340,10 +340,11 @@ def evaluate(
         _warn_of_fallback(segmenter)
     card = segmenter.card
     picked = pick_judged(segmenter, Path(data), split, layout, group_pattern, renamed=rename)
-    with progress_bar("Judging", len(picked.cases)) as advance:
-        scored = score_cases(segmenter, read_cases(picked.cases, card.input.in_colour), advance)
-    kept = leave_out(scored, without, picked.known, "the cases to leave out")
-    return summarise_cases(kept, card.output.classes, list_judged_thresholds(segmenter))
+    staying = leave_out(picked.cases, without, picked.known, "the cases to leave out")
+    cases = [case for case in picked.cases if case.stem in staying]
+    with progress_bar("Judging", len(cases)) as advance:
+        scored = score_cases(segmenter, read_cases(cases, card.input.in_colour), advance)
+    return summarise_cases(scored, card.output.classes, list_judged_thresholds(segmenter))
 
 
 def benchmark(*models: StrPath, backend: str = AUTO, threads: int = 1, runs: int = 200) -> list[BenchResult]:

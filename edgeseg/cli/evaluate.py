@@ -128,6 +128,8 @@ def evaluate(
         segmenter = open_segmenter(model, backend, threads, not no_parity)
     else:
         file = read_model(find_model(model))
+        if save_model is not None and file.is_onnx:
+            raise typer.BadParameter("expected a .tflite file beside --save-model, got ONNX: export it again instead")
         decision = decide_by_own_data(file, data, target, layout, group_pattern, renamed)
         tell_notices(explain_decision(decision))
         file = change_decision(file, decision)
@@ -135,6 +137,7 @@ def evaluate(
     warn_of_fallback(segmenter.selection)
     card = segmenter.card
     picked = pick_judged(segmenter, data, split, layout, group_pattern, renamed=renamed)
+    staying = leave_out(picked.cases, stems, picked.known, without)
     colour, classes = card.input.in_colour, card.output.classes
     with progress_bar("Judging", len(picked.cases)) as advance:
         scored = score_cases(segmenter, read_cases(picked.cases, colour), advance)
@@ -142,7 +145,7 @@ def evaluate(
     table = to_plain(summarise_cases(scored, classes, thresholds))
     print_evaluation(f"{card.name} on {picked.part} cases of {data.name}", table)
     if stems:
-        kept = leave_out(scored, stems, picked.known, without)
+        kept = [case for case in scored if case.stem in staying]
         others = to_plain(summarise_cases(kept, classes, thresholds))
         print_beside(table, others, len(scored) - len(kept))
         table["without"] = {"left_out": len(scored) - len(kept)} | others

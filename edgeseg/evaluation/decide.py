@@ -115,9 +115,10 @@ def decide_model(
         threads: CPU threads of the inference.
         on_case: Called with each case's name, twice.
     """
-    plain = Segmenter(change_decision(model, None), "cpu", threads)
+    backend = "onnx" if model.is_onnx else "cpu"
+    plain = Segmenter(change_decision(model, None), backend, threads)
     calibrated = calibrate_model(plain, images, on_case)
-    scored = score_cases(Segmenter(change_decision(model, calibrated), "cpu", threads), images, on_case)
+    scored = score_cases(Segmenter(change_decision(model, calibrated), backend, threads), images, on_case)
     chosen = choose_decision(scored, model.card.output.classes, target)
     known = model.card.decision.known if model.card.decision is not None else None
     decision = dataclasses.replace(calibrated, classes=chosen.classes, known=known)

@@ -10,8 +10,7 @@ from edgeseg.core.errors import DataError
 from edgeseg.core.limits import TABLE_BYTES, read_regular
 from edgeseg.core.redact import show_name
 from edgeseg.data.groups import read_table
-from edgeseg.data.reading import plain_name
-from edgeseg.evaluation.score import ScoredCase
+from edgeseg.data.reading import Case, plain_name
 
 STEM = "stem"
 _NAMED = 3
@@ -37,23 +36,23 @@ def read_stems(path: Path) -> tuple[str, ...]:
     return stems
 
 
-def leave_out(
-    scored: Sequence[ScoredCase], stems: Collection[str], known: Collection[str], where: object
-) -> list[ScoredCase]:
-    """Leave out the listed cases.
+def leave_out(cases: Sequence[Case], stems: Collection[str], known: Collection[str], where: object) -> frozenset[str]:
+    """Find which cases stay when the listed ones are left out.
 
     Args:
-        scored: The cases.
+        cases: The cases.
         stems: The names of those to leave out; some may be in another part of the data.
         known: The names of all cases of the data.
         where: The list, for messages.
 
+    Returns:
+        The names of the cases that stay.
+
     Raises:
         DataError: A name is no case's, or no case is left.
     """
-    everything = {plain_name(stem) for stem in known}
     wanted = {plain_name(stem) for stem in stems}
-    unknown = sorted(wanted - everything)
+    unknown = sorted(wanted - {plain_name(stem) for stem in known})
     if unknown:
         more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
         named = ", ".join(show_name(stem[:80]) for stem in unknown[:_NAMED])
@@ -61,7 +60,7 @@ def leave_out(
             f"Expected names of cases in {where}, got {named}{more}, which the data do not have.",
             "Correct the names: a case's name is that of its image without the ending.",
         )
-    kept = [case for case in scored if plain_name(case.stem) not in wanted]
-    if scored and not kept:
+    kept = frozenset(case.stem for case in cases if plain_name(case.stem) not in wanted)
+    if cases and not kept:
         raise DataError(f"Expected cases that are left beside those of {where}, got none.", "List fewer cases.")
     return kept

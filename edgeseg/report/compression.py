@@ -58,7 +58,7 @@ COLUMNS: dict[str, Cell] = {
     "test drop, 95% interval": lambda v, _: show_interval(v.dice_drop.ci95, "+.4f"),
     "sensitivity": lambda v, _: show_point(v, "sensitivity"),
     "false alarms": lambda v, _: show_point(v, "false_alarm_rate"),
-    "Dice of what is found": lambda v, _: show_point(v, "dice_shown"),
+    "Dice shown": lambda v, _: show_point(v, "dice_shown"),
     "kB": lambda v, _: f"{v.bytes / 1000:.0f}",
     "gzipped": lambda v, _: f"{v.gzip_bytes / 1000:.0f}",
     "sparsity": lambda v, _: f"{v.sparsity:.1%}",

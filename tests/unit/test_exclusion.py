@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from edgeseg.core.errors import DataError, LimitError
+from edgeseg.data.dataset import Case
 from edgeseg.evaluation.exclusion import leave_out, read_stems
-from edgeseg.evaluation.score import ScoredCase
 
-SCORED = [ScoredCase(stem, stem, {}, (), empty=True) for stem in ("a", "b", "c")]
+CASES = [Case(stem, Path(stem), (), stem) for stem in ("a", "b", "c")]
 KNOWN = ("a", "b", "c", "elsewhere")
 
 
@@ -50,13 +50,13 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_listed_cases_are_left_out_and_those_of_other_parts_may_be_listed() -> None:
-    assert [case.stem for case in leave_out(SCORED, ["b", "elsewhere"], KNOWN, "list")] == ["a", "c"]
-    assert leave_out(SCORED, [], KNOWN, "list") == SCORED
+    assert leave_out(CASES, ["b", "elsewhere"], KNOWN, "list") == {"a", "c"}
+    assert leave_out(CASES, [], KNOWN, "list") == {"a", "b", "c"}
 
 
 def test_unknown_names_and_nothing_left_are_refused() -> None:
     with pytest.raises(DataError, match="got x1, x2, x3 and 1 more") as caught:
-        leave_out(SCORED, ["a", "x1", "x2", "x3", "x4"], KNOWN, "list")
+        leave_out(CASES, ["a", "x1", "x2", "x3", "x4"], KNOWN, "list")
     assert "without the ending" in caught.value.hint
     with pytest.raises(DataError, match="left"):
-        leave_out(SCORED, ["a", "b", "c"], KNOWN, "list")
+        leave_out(CASES, ["a", "b", "c"], KNOWN, "list")
