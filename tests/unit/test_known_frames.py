@@ -40,7 +40,8 @@ def draw_tissue(number: int, size: tuple[int, int] = (96, 80)) -> NDArray[np.uin
     rng = np.random.default_rng(number)
     depth = np.linspace(0.0, 1.0, size[0])[:, None]
     speckle = cv2.GaussianBlur(rng.rayleigh(1.0, size), (0, 0), 1.2)
-    return np.clip(rng.uniform(50, 80) * speckle * np.exp(-rng.uniform(0.8, 1.4) * depth), 0, 255).astype(np.uint8)
+    bright = rng.uniform(50, 80) * speckle * np.exp(-rng.uniform(0.8, 1.4) * depth)
+    return np.asarray(np.clip(bright, 0, 255), np.uint8)
 
 
 def make_images(count: int, groups: int = 12) -> list[LabelledImage]:
