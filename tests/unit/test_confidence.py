@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgeseg.core.card import Card, card_from_json, card_to_json
 from edgeseg.core.decision import (
     COVERAGE,
     DOUBTFUL,
@@ -17,11 +21,16 @@ from edgeseg.core.decision import (
     Decision,
     OperatingPoint,
 )
+from edgeseg.core.errors import ModelFileError
+from edgeseg.core.modelfile import read_model
+from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec, Quantisation
 from edgeseg.core.stats import Estimate
 from edgeseg.frame.postprocess import calibrate, clean_scores, decide_labels, tensor_to_scores
 from edgeseg.frame.preprocess import place_frame
 from edgeseg.inference.confidence import decide_findings, measure_confidences, read_finding
+from edgeseg.inference.segmenter import Segmenter
+from tests.tinymodels import write_bright_model
 
 ONE = OutputSpec((ClassSpec("lesion"),))
 TWO = OutputSpec((ClassSpec("lesion"), ClassSpec("cyst")))
@@ -153,3 +162,56 @@ def test_two_softmax_channels_keep_their_order_and_their_sum() -> None:
     assert np.array_equal(
         decide_labels(scores.astype(np.uint8), spec), decide_labels(tensor_to_scores(tensor, Quantisation()), spec)
     )
+
+
+def read_card(tmp_path: Path, colour: str = "grey", **decision: object) -> Card:
+    """Read the card of a model file whose decision somebody changed."""
+    card = json.loads(card_to_json(read_model(write_bright_model(tmp_path / "bright.tflite", colour)).card))
+    plain = to_plain(Decision((ClassDecision("bright0", at(0.5)),)))
+    return card_from_json(json.dumps({**card, "decision": {**plain, **decision}}), "bright.tflite")
+
+
+RULE = {"name": "bright0", "finding_weight": 0.0, "operating_point": None}
+POINT = to_plain(at(0.5))
+
+
+def test_a_decision_travels_on_the_card(tmp_path: Path) -> None:
+    card = read_card(tmp_path, temperatures=[1.5])
+    assert card.decision == Decision((ClassDecision("bright0", at(0.5)),), temperatures=(1.5,))
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        {"temperatures": [1.0, 1.0]},
+        {"temperatures": [0.0]},
+        {"temperatures": ["hot"]},
+        {"finding_temperatures": [1.0]},
+        {"classes": [{**RULE, "name": "another"}]},
+        {"classes": [RULE, RULE]},
+        {"classes": [{**RULE, "finding_weight": 1.5}]},
+        {"classes": [{**RULE, "operating_point": {**POINT, "threshold": 1.2}}]},
+        {"classes": [{**RULE, "operating_point": {**POINT, "threshold": -0.1}}]},
+        {"classes": [{**RULE, "operating_point": {**POINT, "target": "luck"}}]},
+        {"classes": {}},
+    ],
+)
+def test_an_impossible_decision_is_one_sentence(tmp_path: Path, decision: dict[str, object]) -> None:
+    with pytest.raises(ModelFileError, match="bright"):
+        read_card(tmp_path, **decision)
+
+
+def test_a_segmenter_decides_by_its_card_and_an_old_file_has_no_operating_point(tmp_path: Path) -> None:
+    model = read_model(write_bright_model(tmp_path / "bright.tflite"))
+    frame = np.zeros((64, 64), np.uint8)
+    frame[16:48, 16:48] = 255
+    old = Segmenter(model, "cpu")(frame)
+    (finding,) = old.findings
+    assert (finding.state, finding.threshold, old.frame_classes, old.out_of_distribution) == (FOUND, None, {}, False)
+    assert finding.confidence == measure_confidences(old.scores, model.card.output)[0]
+    decision = Decision((ClassDecision("bright0", at(0.999)),))
+    strict = Segmenter(replace(model, card=replace(model.card, decision=decision)), "cpu")(frame)
+    assert [one.state for one in strict.findings] == [DOUBTFUL]
+    assert np.array_equal(strict.labels, old.labels)
+    assert np.array_equal(strict.scores, old.scores)
+    assert len(old.bands) == 1

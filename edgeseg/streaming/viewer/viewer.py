@@ -315,7 +315,9 @@ def _draw_bands(image: NDArray[np.uint8], picture: Picture, classes: Sequence[Cl
     for number, (spec, band) in enumerate(zip(classes, picture.segmentation.bands, strict=False), start=1):
         if (picture.labels == number).any():
             lines = [move_points(line, picture.flow, size) for line in (*band.outer, *band.inner)]
-            cv2.polylines(image, lines, True, spec.colour[::-1], 1, cv2.LINE_AA)
+            # halfway to white, so that the lines stand out beside an outline that is near
+            light = [(part + 255) // 2 for part in spec.colour[::-1]]
+            cv2.polylines(image, lines, True, light, 1, cv2.LINE_AA)
 
 
 def has_disconnected(client: socket.socket) -> bool:
