@@ -30,19 +30,21 @@ from watched import FPS, Camera, compare_watched
 from edgeseg.backends.cpu import find_runtime
 from edgeseg.bench.measure import make_frame
 from edgeseg.core.modelfile import ModelFile, read_model
-from edgeseg.frame.postprocess import decide_labels, scores_to_labels, tensor_to_scores
+from edgeseg.frame.postprocess import clean_scores, decide_labels, scores_to_labels, tensor_to_scores
 from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor, place_frame
+from edgeseg.inference.confidence import measure_confidences
 from edgeseg.inference.segmenter import StageTimes
 from edgeseg.inference.supervision import SupervisedSegmenter
 from edgeseg.streaming.latency import LatencyRecorder
 from edgeseg.streaming.live import StreamPipeline
 from edgeseg.streaming.options import CaptureOptions, StreamOptions
+from edgeseg.streaming.states import StateKeeper
 
 BLOCK = 10
 LIMIT_MS, LIMIT_SHARE, LIMIT_PAGE = 0.4, 0.1, 1.25
 HEADER = ("what", "ms p50", "limit", "verdict")
 PREPROCESS = {"colour to grey": "colour to grey", "resize to the network's grid": "from grey", "quantise": "quantise"}
-POSTPROCESS = ("scores", "back to frame size", "threshold")
+POSTPROCESS = ("scores", "back to frame size", "threshold", "confidence")
 EVERY_FRAME = StreamOptions(capture=CaptureOptions(rate=math.inf, every_frame=True))
 
 
@@ -101,9 +103,11 @@ def time_functions(model: ModelFile, runs: int) -> dict[str, float]:
     card, colour, grey = model.card, make_frame(colour=True), make_frame(colour=False)
     spec, size = card.input, (card.input.height, card.input.width)
     placement, pixels = place_frame(spec, *grey.shape), frame_to_pixels(colour, spec)
-    backend = SupervisedSegmenter(model, "cpu").selection.backend
-    output = backend.invoke(pixels_to_tensor(pixels, card.input_quantisation))[0]
+    segmenter = SupervisedSegmenter(model, "cpu")
+    output = segmenter.selection.backend.invoke(pixels_to_tensor(pixels, card.input_quantisation))[0]
     scores = tensor_to_scores(output, card.output_quantisation)
+    clean, segmentation = clean_scores(scores, placement, size, card.output), segmenter.segment(colour)
+    keeper = StateKeeper(card.output.classes)
     full = np.zeros((*grey.shape, scores.shape[2]), np.uint8)
     took = take_medians(
         {
@@ -112,6 +116,8 @@ def time_functions(model: ModelFile, runs: int) -> dict[str, float]:
             "quantise": lambda: pixels_to_tensor(pixels, card.input_quantisation),
             "scores": lambda: tensor_to_scores(output, card.output_quantisation),
             "threshold": lambda: decide_labels(full, card.output),
+            "confidence": lambda: measure_confidences(clean, card.output),
+            "states": lambda: keeper.take(segmentation, monotonic()),
             "labels": lambda: scores_to_labels(scores, placement, size, card.output),
         },
         runs,
@@ -146,6 +152,7 @@ def measure_full_speed(model: ModelFile, runs: int) -> list[list[str]]:
         show("tensor in and out", median(way.times.invoke for way in ways) - net),
         show("postprocess", median(way.times.postprocess for way in ways)),
         *(show(f"- {name}", alone[name]) for name in POSTPROCESS),
+        show("states, flicker and jitter", alone["states"]),
         show("book-keeping", median(way.whole - way.age for way in ways)),
     ]
 

@@ -164,9 +164,9 @@ def test_two_softmax_channels_keep_their_order_and_their_sum() -> None:
     )
 
 
-def read_card(tmp_path: Path, colour: str = "grey", **decision: object) -> Card:
+def read_card(tmp_path: Path, **decision: object) -> Card:
     """Read the card of a model file whose decision somebody changed."""
-    card = json.loads(card_to_json(read_model(write_bright_model(tmp_path / "bright.tflite", colour)).card))
+    card = json.loads(card_to_json(read_model(write_bright_model(tmp_path / "bright.tflite")).card))
     plain = to_plain(Decision((ClassDecision("bright0", at(0.5)),)))
     return card_from_json(json.dumps({**card, "decision": {**plain, **decision}}), "bright.tflite")
 
