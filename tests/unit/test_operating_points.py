@@ -131,6 +131,15 @@ def test_the_finding_counts_only_where_it_tells_cases_apart() -> None:
     assert choose_weight([one for one in telling if one.present]) == 0.0
 
 
+def test_the_finding_does_not_replace_what_the_mask_says_of_itself() -> None:
+    rng = np.random.default_rng(5)
+    # the mask's confidence is its Dice, the finding knows only whether something is there
+    dice = rng.uniform(0.3, 1, 80)
+    shown = [make_outcome(float(value), float(value), float(rng.uniform(0.6, 1))) for value in dice]
+    normals = [make_outcome(None, float(rng.uniform(0.2, 0.9)), float(rng.uniform(0, 0.3))) for _ in range(30)]
+    assert 0.0 < choose_weight([*shown, *normals]) < 1.0
+
+
 def test_the_chosen_weight_is_in_the_operating_point() -> None:
     sure = [make_outcome(0.8, 0.5 + 0.001 * number, 0.9) for number in range(40)]
     normals = [make_outcome(None, 0.6 + 0.001 * number, 0.01) for number in range(20)]
