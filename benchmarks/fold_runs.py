@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,9 +11,10 @@ from pathlib import Path
 
 from few_labels import find_folds, make_subset
 
-from edgeseg.core.files import partial_path
+from edgeseg.core.files import partial_path, write_json
+from edgeseg.training.run import fingerprint_run
 
-MODEL, INT8 = "model.tflite", "int8-ptq.tflite"
+MODEL, INT8, PLAN = "model.tflite", "int8-ptq.tflite", "plan.json"
 # In a recipe, a folder of its own fold.
 _FOLDERS = ("{rest}", "{frames}", "{before}")
 
@@ -78,6 +80,7 @@ def train(course: Course, recipe: Recipe) -> Runs:
     """Train a recipe on every fold and seed, or take what stands there."""
     if recipe.done:
         return tuple(_list_done(course, recipe, number, folder) for number, folder in enumerate(recipe.done))
+    keep_recipe(course, recipe)
     if not course.trains_apart(recipe):
         return (_train_together(course, recipe),)
     return tuple(_train_apart(course, recipe, seed) for seed in course.seeds)
@@ -95,7 +98,7 @@ def _list_done(course: Course, recipe: Recipe, number: int, folder: Path) -> tup
 def _train_together(course: Course, recipe: Recipe) -> tuple[FoldRun, ...]:
     folder = course.out / recipe.name / "folds"
     if not folder.is_dir():
-        begun = (partial_path(folder) / "plan.json").is_file()
+        begun = (partial_path(folder) / PLAN).is_file()
         options = ("--resume",) if begun else ("--folds", str(course.folds), *recipe.options)
         run_edgeseg("train", str(course.data), "--out", str(folder), *options)
     return _list_done(course, recipe, 0, folder)
@@ -112,19 +115,15 @@ def _train_apart(course: Course, recipe: Recipe, seed: int) -> tuple[FoldRun, ..
         folders = {"rest": subset.rest, "frames": subset.frames, "before": before}
         if not (run / "run.json").is_file():
             if recipe.before and not before.is_dir():
-                _run_before(recipe, folders)
-            begun = (partial_path(run) / "checkpoint" / "checkpoint").is_file()
-            words = ("--seed", str(seed), *_fill_in(recipe.options, folders))
-            how = ("--resume",) if begun else (*words, *(("--overwrite",) if partial_path(run).is_dir() else ()))
-            run_edgeseg("train", str(subset.labelled), "--out", str(run), *how)
+                run_edgeseg(*_fill_in(recipe.before, folders), "--out", str(before), *_go_on(before))
+            words = ("train", str(subset.labelled), "--seed", str(seed), *_fill_in(recipe.options, folders))
+            run_edgeseg(*words, "--out", str(run), *_go_on(run))
         runs.append(FoldRun(run, subset.labelled, folder / f"int8-{number}" / INT8))
     return tuple(runs)
 
 
-def _run_before(recipe: Recipe, folders: dict[str, Path]) -> None:
-    begun = partial_path(folders["before"]).is_dir()
-    how = ("--overwrite",) if begun else ()
-    run_edgeseg(*_fill_in(recipe.before, folders), "--out", str(folders["before"]), *how)
+def _go_on(out: Path) -> tuple[str, ...]:
+    return ("--resume",) if partial_path(out).is_dir() else ()
 
 
 def _fill_in(words: Sequence[str], folders: dict[str, Path]) -> list[str]:
@@ -137,12 +136,38 @@ def choose_file(course: Course, fold: FoldRun) -> Path:
     """Give the file of a fold that is judged: the trained one, or its int8 file, which is made where it is missing."""
     if not course.int8:
         return fold.run / MODEL
-    if not fold.int8.is_file():
-        folder = fold.int8.parent
-        begun = ("--resume",) if (partial_path(folder) / "plan.json").is_file() else ()
+    folder = fold.int8.parent
+    if folder != fold.run and not _is_of_run(folder, fold.run):
+        begun = _is_of_run(partial_path(folder), fold.run)
+        how = ("--resume",) if begun else ("--overwrite",)
+        words = ("compress", str(fold.run), "--out", str(folder), "--recipe", "int8-ptq", "--max-drop", "1", *how)
         # 3: a gate did not hold; folds are compared whatever they lost
-        run_edgeseg(
-            "compress", str(fold.run), "--out", str(folder), "--recipe", "int8-ptq", "--max-drop", "1", *begun,
-            allowed=(0, 3),
-        )  # fmt: skip
+        run_edgeseg(*words, allowed=(0, 3))
     return fold.int8
+
+
+def _is_of_run(folder: Path, run: Path) -> bool:
+    """Say whether a compression, finished or not, is of the run as it is now."""
+    plan = folder / PLAN
+    return plan.is_file() and json.loads(plan.read_text(encoding="utf-8")).get("run") == fingerprint_run(run)
+
+
+def keep_recipe(course: Course, recipe: Recipe) -> None:
+    """Note how a recipe is trained, and refuse one whose name stands for another in the results' folder."""
+    path = course.out / recipe.name / "recipe.json"
+    ours = {
+        "data": course.data.name,
+        "folds": course.folds,
+        "options": list(recipe.options),
+        "before": list(recipe.before),
+    }
+    if not path.is_file():
+        write_json(path, ours)
+        return
+    known = json.loads(path.read_text(encoding="utf-8"))
+    changed = [name for name, value in ours.items() if known.get(name) != value]
+    if changed:
+        raise SystemExit(
+            f"expected the {changed[0]} that {recipe.name} was trained with, {known.get(changed[0])}, got "
+            f"{ours[changed[0]]}; choose another name, or another folder"
+        )

@@ -108,6 +108,10 @@ def judge_fold(paths: Sequence[Path], data: Path) -> list[Judged]:
     """Judge the test cases of one fold."""
     segmenters = [Segmenter(read_model(path)) for path in paths]
     card = segmenters[0].card
+    if len({segmenter.card.provenance.split_fingerprint for segmenter in segmenters}) > 1:
+        raise SystemExit(
+            f"expected {paths[0]} and {paths[1]} to have seen the same cases, got another division of them"
+        )
     cases = pick_cases(card, data, "test").cases
     segment = segmenters[0].segment if len(segmenters) == 1 else average_scores(segmenters)
     # a threshold was chosen for one network, not for the mean of several

@@ -126,6 +126,8 @@ def read_tensors(path: Path) -> Arrays:
     Raises:
         SystemExit: It is not the file that is expected.
     """
+    if not path.is_file():
+        raise SystemExit(f"expected the weights at {path}; install them as the first lines of this file say")
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != SHA256:
