@@ -52,6 +52,7 @@ class AugmentSpec:
     """Probability of a slight Gaussian blur."""
 
 
+_WITHOUT_GEOMETRY = AugmentSpec(flip=False, rotation_degrees=0.0, zoom=0.0, stretch=0.0, shift=0.0, elastic=0.0)
 VARIATIONS = {field.name.removesuffix("_degrees").replace("_", "-"): field.name for field in fields(AugmentSpec)}
 
 
@@ -88,6 +89,22 @@ def augment_case(image: Pixels, masks: Pixels, spec: AugmentSpec, random: Random
     # masks are interpolated at 0 and 255 and thresholded, which moves their outline by less than a pixel
     moved = _remap(masks * np.uint8(255), rows, columns, cv2.INTER_LINEAR)
     return vary_brightness(warped, spec, random), (moved > 127).astype(np.uint8)
+
+
+def view_twice(pixels: Pixels, spec: AugmentSpec | None, denoise: str, random: Random) -> tuple[Pixels, Pixels]:
+    """Augment an unlabelled image: two views of one geometry, the second with its brightness varied strongly."""
+    if spec is None:
+        spec = _WITHOUT_GEOMETRY
+    rows, columns = draw_warp(pixels.shape[0], pixels.shape[1], spec, random)
+    warped = _remap(pixels, rows, columns, cv2.INTER_LINEAR)
+    varied = vary_brightness(warped, strengthen(spec), random)
+    return denoise_pixels(warped, denoise), denoise_pixels(varied, denoise)
+
+
+def strengthen(spec: AugmentSpec) -> AugmentSpec:
+    """Double the variations of brightness; geometry stays."""
+    names = ("gain", "depth_gain", "gamma", "shadow", "speckle", "noise", "blur")
+    return replace(spec, **{name: 2 * getattr(spec, name) for name in names})
 
 
 def draw_warp(

@@ -45,6 +45,17 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class FrameRecord:
+    """What a run remembers of frames without masks."""
+
+    folder: str
+    """Relative to the run folder, so that both can be moved together."""
+    frames: int
+    files: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """The content of run.json."""
 
@@ -66,6 +77,8 @@ class RunRecord:
     """Each class's weight in the loss; empty where all weigh the same."""
     init: str | None = None
     """The name of the run whose encoder weights this one started from."""
+    unlabelled: FrameRecord | None = None
+    """The frames without masks that were trained on, too."""
     near_duplicates: int = 0
     """Pairs of nearly equal images in different groups, so that one may be in training and one in test."""
     header_region: bool = False
