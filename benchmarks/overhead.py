@@ -101,9 +101,8 @@ def time_functions(model: ModelFile, runs: int) -> dict[str, float]:
     card, colour, grey = model.card, make_frame(colour=True), make_frame(colour=False)
     spec, size = card.input, (card.input.height, card.input.width)
     placement, pixels = place_frame(spec, *grey.shape), frame_to_pixels(colour, spec)
-    output = SupervisedSegmenter(model, "cpu").selection.backend.invoke(
-        pixels_to_tensor(pixels, card.input_quantisation)
-    )
+    backend = SupervisedSegmenter(model, "cpu").selection.backend
+    output = backend.invoke(pixels_to_tensor(pixels, card.input_quantisation))[0]
     scores = tensor_to_scores(output, card.output_quantisation)
     full = np.zeros((*grey.shape, scores.shape[2]), np.uint8)
     took = take_medians(

@@ -73,7 +73,7 @@ def draw_masks(
     """Give the labels and the real outputs for every image."""
     drawn = []
     for pixels in list_pixels(model, data):
-        output = backend.invoke(pixels_to_tensor(pixels, ends[0])).copy()
+        output = backend.invoke(pixels_to_tensor(pixels, ends[0]))[0].copy()
         labels = decide_labels(tensor_to_scores(output, ends[1]), model.card.output)
         drawn.append((labels, dequantise(output, ends[1])))
     return drawn

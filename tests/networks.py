@@ -56,6 +56,6 @@ def draw_ramp() -> np.ndarray[tuple[int, ...], np.dtype[np.int8]]:
 def save_network(path: Path, custom: str = "", lint: dict[str, str] | None = None) -> ModelFile:
     """Write such a model file with a golden pair and read it again."""
     ramp = draw_ramp()
-    output = ramp if custom else CpuBackend(build_network()).invoke(ramp).copy()
+    output = ramp if custom else CpuBackend(build_network()).invoke(ramp)[0].copy()
     write_model(path, build_network(custom), describe_network(lint or {}), (GoldenPair(ramp, output),))
     return read_model(path)

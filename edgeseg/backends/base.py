@@ -26,8 +26,9 @@ class Backend(ABC):
 
     name: ClassVar[str]
     input: TensorSpec
-    output: TensorSpec
-    """As the runtime reports them; some report the type and neither scale nor zero point."""
+    outputs: tuple[TensorSpec, ...]
+    """As the runtime reports them, the mask first and then the finding; some report the type and neither scale nor
+    zero point."""
     detail: str
     """The library and the accelerator in use, for reports."""
 
@@ -52,8 +53,11 @@ class Backend(ABC):
         return False
 
     @abstractmethod
-    def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        """Run inference once; the result stays valid until the next call."""
+    def invoke(self, tensor: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """Run inference once: the mask's scores, and the finding of a network that has one.
+
+        The results stay valid until the next call.
+        """
 
 
 def refuse_variant(name: str, variant: str) -> None:

@@ -20,7 +20,7 @@ from edgeseg.core.card import COMPILED
 from edgeseg.core.errors import BackendError
 from edgeseg.core.process import quiet_native_output
 from edgeseg.core.redact import to_one_line
-from edgeseg.core.signature import TensorSpec
+from edgeseg.core.signature import TensorSpec, check_ends, order_outputs
 from edgeseg.core.spec import Quantisation
 
 # Interpreter modules and their names, the best first: int8 models run several times slower on tflite-runtime.
@@ -46,21 +46,24 @@ class InterpreterBackend(Backend):
                 )
                 self._interpreter.allocate_tensors()
             (source,) = self._interpreter.get_input_details()
-            (sink,) = self._interpreter.get_output_details()
+            sinks = self._interpreter.get_output_details()
+            check_ends(1, len(sinks))
         except (RuntimeError, ValueError) as error:
             raise _explain_refusal(library, error) from error
         self._input_index: int = source["index"]
-        self._output_index: int = sink["index"]
-        self.input, self.output = _describe(source), _describe(sink)
+        found = [_describe(sink) for sink in sinks]
+        order = order_outputs([sink.shape for sink in found])
+        self._output_indices: tuple[int, ...] = tuple(sinks[number]["index"] for number in order)
+        self.input, self.outputs = _describe(source), tuple(found[number] for number in order)
         return library
 
-    def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
+    def invoke(self, tensor: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """Run inference once."""
         try:
             self._interpreter.set_tensor(self._input_index, tensor)
             self._interpreter.invoke()
             # a copy: while a view of the tensor exists, the interpreter refuses to run
-            return np.asarray(self._interpreter.get_tensor(self._output_index))
+            return tuple([np.asarray(self._interpreter.get_tensor(index)) for index in self._output_indices])
         except (RuntimeError, ValueError) as error:
             raise BackendError(
                 f"Expected an inference on {self.detail}, got: {to_one_line(error)}.",

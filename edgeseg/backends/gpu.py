@@ -19,7 +19,7 @@ from edgeseg.backends.probing import try_backend, try_once
 from edgeseg.core.errors import BackendError, UnknownNameError
 from edgeseg.core.process import NativeLog, captured_native_output
 from edgeseg.core.redact import to_one_line
-from edgeseg.core.signature import TensorSpec
+from edgeseg.core.signature import TensorSpec, check_ends, order_outputs
 from edgeseg.core.spec import Quantisation
 
 # The first is the default: it gives the CPU's masks, while float16 overflows silently in large sums.
@@ -43,7 +43,7 @@ class _Handles:
     network: bytes
     model: Any
     source: Any
-    sink: Any
+    sinks: tuple[Any, ...]
 
 
 class GpuBackend(Backend):
@@ -57,7 +57,10 @@ class GpuBackend(Backend):
         try:
             with captured_native_output() as log:
                 self._handles = _compile(network, precision)
-                self.input, self.output = _describe(self._handles.source), _describe(self._handles.sink)
+                self.input = _describe(self._handles.source)
+                found = [_describe(sink) for sink in self._handles.sinks]
+                self._order = order_outputs([sink.shape for sink in found])
+                self.outputs = tuple(found[number] for number in self._order)
                 # a driver may fail in the first run only, which must not be the first frame
                 self._run(np.zeros(self.input.shape, self.input.quantisation.dtype))
         except (RuntimeError, ValueError) as error:
@@ -79,18 +82,18 @@ class GpuBackend(Backend):
         library, module = find_runtime()
         return try_once(cls.name, variant, network, f"{name_version(library, module)} {tiny.detail}", _CRASH_HINT)
 
-    def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
+    def invoke(self, tensor: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """Run inference once."""
         try:
             return self._run(tensor)
         except (RuntimeError, ValueError) as error:
             raise BackendError(f"Expected an inference on {self.detail}, got the driver's refusal.", _HINT) from error
 
-    def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        handles, shape = self._handles, self.output.shape
+    def _run(self, tensor: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        handles = self._handles
         handles.source.write(tensor)
-        handles.model.run_by_index(0, [handles.source], [handles.sink])
-        return np.asarray(handles.sink.read(math.prod(shape), self.output.quantisation.dtype)).reshape(shape)
+        handles.model.run_by_index(0, [handles.source], list(handles.sinks))
+        return tuple(_read(handles.sinks[number], sink) for number, sink in zip(self._order, self.outputs, strict=True))
 
 
 def _check_precision(variant: str) -> str:
@@ -107,8 +110,9 @@ def _compile(network: bytes, precision: str) -> _Handles:
     # without it LiteRT computes in float16 wherever the GPU can
     options.gpu_options.enforce_f32 = precision == "float32"
     model = CompiledModel.from_buffer(network, options=options)
-    (source,), (sink,) = model.create_input_buffers(0), model.create_output_buffers(0)
-    return _Handles(network, model, source, sink)
+    (source,), sinks = model.create_input_buffers(0), model.create_output_buffers(0)
+    check_ends(1, len(sinks))
+    return _Handles(network, model, source, tuple(sinks))
 
 
 def find_adapter(log: str) -> str:
@@ -134,7 +138,12 @@ def explain_refusal(log: str, error: str) -> BackendError:
 def _release(handles: _Handles) -> None:
     """Release the GPU; LiteRT would log it on stderr."""
     with captured_native_output():
-        handles.source = handles.sink = handles.model = None
+        handles.source = handles.model = None
+        handles.sinks = ()
+
+
+def _read(buffer: Any, tensor: TensorSpec) -> NDArray[Any]:
+    return np.asarray(buffer.read(math.prod(tensor.shape), tensor.quantisation.dtype)).reshape(tensor.shape)
 
 
 def _describe(buffer: Any) -> TensorSpec:

@@ -14,7 +14,7 @@ from edgeseg.backends.probing import try_once
 from edgeseg.core.errors import BackendError, EdgesegError
 from edgeseg.core.install import MissingExtraError
 from edgeseg.core.redact import to_one_line
-from edgeseg.core.signature import TensorSpec
+from edgeseg.core.signature import TensorSpec, order_outputs
 from edgeseg.core.spec import Quantisation
 
 ACCELERATORS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
@@ -44,14 +44,16 @@ class OnnxBackend(Backend):
                 "Export the file again with edgeseg export --to onnx.",
             ) from error
         sources, sinks = self._session.get_inputs(), self._session.get_outputs()
-        if len(sources) != 1 or len(sinks) != 1:
+        if len(sources) != 1 or len(sinks) not in (1, 2):
             raise BackendError(
-                f"Expected one input and one output, got {len(sources)} and {len(sinks)}.",
+                f"Expected one input and one or two outputs, got {len(sources)} and {len(sinks)}.",
                 "Export the file again with edgeseg export --to onnx.",
             )
-        (source,), (sink,) = sources, sinks
-        self._input_name: str = source.name
-        self.input, self.output = _describe(source), _describe(sink)
+        found = [_describe(sink) for sink in sinks]
+        order = order_outputs([sink.shape for sink in found])
+        self._input_name: str = sources[0].name
+        self._output_names: list[str] = [sinks[number].name for number in order]
+        self.input, self.outputs = _describe(sources[0]), tuple(found[number] for number in order)
         self.detail = f"onnxruntime {runtime.__version__}, {_describe_provider(wanted, self._session.get_providers())}"
 
     @classmethod
@@ -71,16 +73,16 @@ class OnnxBackend(Backend):
         """Say whether this onnxruntime has no provider but the CPU."""
         return not {*ACCELERATORS} & {*_import_onnxruntime().get_available_providers()}
 
-    def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
+    def invoke(self, tensor: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """Run inference once."""
         try:
-            (output,) = self._session.run(None, {self._input_name: tensor})
+            outputs = self._session.run(self._output_names, {self._input_name: tensor})
         except _list_errors() as error:
             raise BackendError(
                 f"Expected an inference on {self.detail}, got: {to_one_line(error)}.",
                 "Try the .tflite with --backend cpu.",
             ) from error
-        return np.asarray(output)
+        return tuple(np.asarray(output) for output in outputs)
 
 
 def _describe_provider(wanted: list[str], loaded: list[str]) -> str:

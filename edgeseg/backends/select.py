@@ -12,7 +12,7 @@ from edgeseg.backends.edgetpu import EdgeTpuBackend
 from edgeseg.backends.gpu import GpuBackend
 from edgeseg.backends.onnx import OnnxBackend
 from edgeseg.backends.parity import Parity, measure_parity, refuse_other_masks
-from edgeseg.core.card import COMPILED, OK, UNMAPPED, read_verdict
+from edgeseg.core.card import COMPILED, OK, UNMAPPED, Card, read_verdict
 from edgeseg.core.errors import BackendError, EdgesegError, ModelFileError, UnknownNameError
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.signature import has_integer_stride
@@ -141,14 +141,26 @@ def _check_verdict(model: ModelFile, name: str) -> None:
 
 
 def _check_signature(model: ModelFile, backend: Backend) -> None:
-    card, source, sink = model.card, backend.input, backend.output
+    card, source, (sink, *others) = model.card, backend.input, backend.outputs
     wanted = (1, card.input.height, card.input.width, card.input.channels)
     types = (card.input_quantisation.dtype, card.output_quantisation.dtype)
     found = (source.quantisation.dtype, sink.quantisation.dtype)
     drawn = has_integer_stride(card.input, sink.shape) and sink.shape[-1] == card.output.channels
+    if [(other.shape, other.quantisation.dtype) for other in others] != _list_others(card):
+        raise ModelFileError(
+            f"Expected the model in {model.path} to give {card.finding_channels} findings as its card says, got "
+            f"{', '.join(other.describe() for other in others) or 'no second output'}.",
+            "Write the file again with edgeseg compress.",
+        )
     if source.shape != wanted or not drawn or found != types:
         raise ModelFileError(
             f"Expected the model in {model.path} to take {wanted} and give {card.output.channels} channels as its "
             f"card says ({' to '.join(types)}), got {source.shape} and {sink.shape} ({' to '.join(found)}).",
             "Write the file again with edgeseg compress.",
         )
+
+
+def _list_others(card: Card) -> list[tuple[tuple[int, ...], str]]:
+    """List shape and type of the outputs beside the mask that a card announces."""
+    quantisation = card.finding_quantisation
+    return [] if quantisation is None else [((1, 1, 1, card.finding_channels), quantisation.dtype)]

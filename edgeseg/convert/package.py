@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgeseg.backends.cpu import CpuBackend, skip_trial
 from edgeseg.core.card import Card, Provenance
 from edgeseg.core.modelfile import GoldenPair
-from edgeseg.core.spec import InputSpec, OutputSpec
+from edgeseg.core.spec import FindingSpec, InputSpec, OutputSpec
 from edgeseg.data.reading import to_channels
 from edgeseg.frame.postprocess import SCORE_ONE, tensor_to_scores
 from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor
@@ -25,19 +25,36 @@ GOLDEN_PAIRS = 2
 GOLDEN_BITS = 0b11000000
 
 
-def build_card(flatbuffer: bytes, name: str, ends: tuple[InputSpec, OutputSpec], provenance: Provenance) -> Card:
-    """Build the card of a new flatbuffer, with all that can be read from the flatbuffer itself."""
+def build_card(
+    flatbuffer: bytes,
+    name: str,
+    ends: tuple[InputSpec, OutputSpec],
+    provenance: Provenance,
+    finding: FindingSpec | None = None,
+) -> Card:
+    """Build the card of a new flatbuffer, with all that can be read from the flatbuffer itself.
+
+    Args:
+        flatbuffer: The network.
+        name: Of the model.
+        ends: Its input and its mask.
+        provenance: Where it comes from.
+        finding: What its second output says; None for a network of one output.
+    """
     backend, graph = CpuBackend(flatbuffer), read_graph(flatbuffer)
+    mask, *others = [tensor.quantisation for tensor in backend.outputs]
     return Card(
         name=name,
         input=ends[0],
         input_quantisation=backend.input.quantisation,
         output=ends[1],
-        output_quantisation=backend.output.quantisation,
+        output_quantisation=mask,
         provenance=provenance,
         parameters=graph.parameters,
         macs=graph.macs,
         lint=lint_graph(graph),
+        finding=finding,
+        finding_quantisation=others[0] if others else None,
     )
 
 
@@ -50,7 +67,7 @@ def make_golden(flatbuffer: bytes, card: Card) -> tuple[GoldenPair, ...]:
     pairs = []
     for pixels in render_golden_pixels(card.input):
         tensor = pixels_to_tensor(pixels, card.input_quantisation)
-        pairs.append(GoldenPair(tensor, backend.invoke(tensor).copy()))
+        pairs.append(GoldenPair(tensor, *(output.copy() for output in backend.invoke(tensor))))
     # it has just run here: no probe in another process is needed
     skip_trial(flatbuffer)
     return tuple(sorted(pairs, key=lambda pair: -_covered(pair, card))[:GOLDEN_PAIRS])

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, ModelFileError, RecipeError
 from edgeseg.core.process import quiet_native_output
+from edgeseg.core.signature import order_outputs
 from edgeseg.graph.operators import Graph, read_graph
 from edgeseg.model.keras import tf
 
 FILE_IDENTIFIER = b"TFL3"
+# The names of the outputs in the signature of a network that has two, in this order.
+OUTPUTS = ("mask", "finding")
 # Alignment of buffers in bytes, as the schema demands; its Python code does not align them.
 ALIGNMENT = 16
 # Versions of TRANSPOSE_CONV with and without a fused activation.
@@ -63,6 +66,7 @@ def convert_model(
         converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], _hold_variables(model))
         _set_precision(converter, precision, calibration)
         converted = _convert_mixed(converter, float_nodes) if float_nodes else bytes(converter.convert())
+    converted = put_mask_first(converted)
     graph = read_graph(converted)
     check_static(graph)
     if float_nodes:
@@ -111,6 +115,22 @@ def _set_precision(converter: Any, precision: str, calibration: NDArray[np.float
         converter.target_spec.supported_ops = [operators]
         # after QAT there is no calibration: the ranges are in the model
         converter.representative_dataset = lambda: ([image[np.newaxis]] for image in calibration)
+
+
+def put_mask_first(flatbuffer: bytes) -> bytes:
+    """Put two outputs in order, mask and then finding, and name them so; a file of one output is not changed."""
+    if len(read_graph(flatbuffer).outputs) == 1:
+        return flatbuffer
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
+    (graph,) = model.subgraphs
+    order = order_outputs([tuple(graph.tensors[index].shape) for index in graph.outputs])
+    graph.outputs = [int(graph.outputs[number]) for number in order]
+    for signature in model.signatureDefs or []:
+        names = dict(zip(graph.outputs, OUTPUTS, strict=True))
+        for output in signature.outputs:
+            output.name = names[output.tensorIndex]
+        signature.outputs.sort(key=lambda output: OUTPUTS.index(output.name))
+    return pack_model_objects(model)
 
 
 def check_calibration(images: NDArray[np.float32], shape: tuple[int, ...]) -> None:
@@ -192,6 +212,7 @@ def compact_flatbuffer(flatbuffer: bytes) -> bytes:
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
     for graph in model.subgraphs:
         _shorten_names(graph)
+        _name_outputs(graph)
     _drop_empty_buffers(model)
     return pack_model_objects(model)
 
@@ -204,6 +225,13 @@ def _shorten_names(graph: Any) -> None:
         name = graph.tensors[index].name.partition(b";")[0]
         graph.tensors[index].name = name if name not in taken else b"%s_%d" % (name, index)
         taken.add(graph.tensors[index].name)
+
+
+def _name_outputs(graph: Any) -> None:
+    """Name two outputs, so that whoever lists them knows which is which."""
+    if len(graph.outputs) == len(OUTPUTS):
+        for index, name in zip(graph.outputs, OUTPUTS, strict=True):
+            graph.tensors[index].name = name.encode()
 
 
 def _drop_empty_buffers(model: Any) -> None:

@@ -112,6 +112,11 @@ class Card:
     intended_use: str = INTENDED_USE
     disclaimer: str = DISCLAIMER
 
+    @property
+    def finding_channels(self) -> int:
+        """Count the channels of the finding output, one per class and one per frame class; 0 without that output."""
+        return 0 if self.finding is None else len(self.output.classes) + len(self.finding.frame_classes)
+
 
 def card_to_json(card: Card) -> str:
     """Write a card as JSON."""
@@ -167,6 +172,10 @@ def _check_card(card: Card) -> None:
     """Refuse impossible values; input and output are checked in `edgeseg.core.spec`."""
     for name, quantisation in (("input", card.input_quantisation), ("output", card.output_quantisation)):
         check_quantisation(name, quantisation)
+    if (card.finding is None) != (card.finding_quantisation is None):
+        raise ValueError("expected finding and finding_quantisation both or neither, got one of them")
+    if card.finding_quantisation is not None:
+        check_quantisation("finding", card.finding_quantisation)
     if not 0 < len(card.name) <= NAME_LETTERS:
         raise ValueError(f"expected a name of 1 to {NAME_LETTERS} letters, got {len(card.name)}")
     if not re.fullmatch("[0-9a-f]{64}", card.sha256):

@@ -51,6 +51,8 @@ MAPPED_BYTES = 256 * 1024 * MIB
 CASES = 1_000_000
 # Classes of one network or data folder: label maps have 8 bits, and 0 is the background.
 CLASSES = 255
+# Labels of whole frames (benign, malignant, normal); far more are names of something else.
+FRAME_CLASSES = 32
 # Numbers that describe a frame, for the distance from the training frames.
 FEATURES = 64
 # Header in front of a volume's voxels (NIfTI with its extensions, MetaImage); 352 bytes are usual.

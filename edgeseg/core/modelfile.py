@@ -42,6 +42,8 @@ GOLDEN_KEY = "golden"
 # Limits for the seal, which has 65 bytes, and for the header of an .npy array.
 SEAL_BYTES = 100
 _HEADER_BYTES = 1024
+# The names of a golden pair's arrays; the third is there where the network has a finding output.
+_ENDS = ("input", "output", "finding")
 # The file of a run, the report of a compression beside its files, and the folder that a search picked.
 RUN_FILE, COMPRESSION, PICK = "model.tflite", "compress.json", "pick"
 # The float model beside the files that were compressed from it.
@@ -59,10 +61,17 @@ _noticed: set[Path] = set()
 
 @dataclass(frozen=True)
 class GoldenPair:
-    """An input tensor and the output that the network gave for it when the file was written."""
+    """An input tensor and the outputs that the network gave for it when the file was written."""
 
     input: NDArray[Any]
     output: NDArray[Any]
+    finding: NDArray[Any] | None = None
+    """Of a network with a second output."""
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """List the arrays in the order of `NetworkSignature.ends`."""
+        return (self.input, self.output) if self.finding is None else (self.input, self.output, self.finding)
 
 
 @dataclass(frozen=True)
@@ -150,13 +159,13 @@ def _read_tflite(path: Path, data: bytes) -> ModelFile:
     signature = read_tflite_signature(flatbuffer)
     check_signature(card, signature, path)
     names = [name for name in archive.entries if name not in (CARD_NAME, SEAL_NAME)]
-    pairs = _count_pairs(card, names)
-    _check_names(card, list(archive.entries), [CARD_NAME, *_name_arrays(pairs)])
-    arrays = _unpack_arrays(archive, _name_arrays(pairs), signature)
+    wanted = _name_arrays(_count_pairs(card, names), signature)
+    _check_names(card, list(archive.entries), [CARD_NAME, *wanted])
+    arrays = _unpack_arrays(archive, wanted, signature)
     if card.schema >= SEALED_SCHEMA:
         seal = archive.entries[SEAL_NAME].unpack(SEAL_BYTES)
         _check_seal(seal, flatbuffer, {CARD_NAME: text, **arrays}, archive.canonical)
-    return ModelFile(path, flatbuffer, card, _pair_up(arrays, _name_arrays(pairs), signature))
+    return ModelFile(path, flatbuffer, card, _pair_up(arrays, wanted, signature))
 
 
 def _read_onnx(path: Path, data: bytes) -> ModelFile:
@@ -173,7 +182,7 @@ def _read_onnx(path: Path, data: bytes) -> ModelFile:
     archive = _read_golden(entries[GOLDEN_KEY])
     names = list(archive.entries)
     pairs = _count_pairs(card, names)
-    wanted = _name_arrays(pairs) if card.schema >= SEALED_SCHEMA else _name_numpy_arrays(pairs)
+    wanted = _name_arrays(pairs, signature) if card.schema >= SEALED_SCHEMA else _name_numpy_arrays(pairs)
     if sorted(names) != sorted(wanted):
         raise ValueError(f"expected {len(wanted)} arrays of golden pairs, got {', '.join(names)[:200]}")
     arrays = _unpack_arrays(archive, wanted, signature)
@@ -238,7 +247,8 @@ def _check_seal(seal: bytes, network: bytes, contents: Mapping[str, bytes], cano
 
 def _count_pairs(card: Card, names: Sequence[str]) -> int:
     """Count the golden pairs in the file, and check the count against the card."""
-    pairs = (len(names) + 1) // 2
+    arrays = 2 if card.finding is None else 3
+    pairs = (len(names) + arrays - 1) // arrays
     if card.schema >= SEALED_SCHEMA and pairs != card.golden_pairs:
         raise ValueError(f"expected {card.golden_pairs} golden pairs as the card says, got {pairs}")
     return pairs
@@ -259,8 +269,9 @@ def _complete_card(network: bytes, card: Card, golden: tuple[GoldenPair, ...]) -
     return card_to_json(whole).encode("utf-8")
 
 
-def _name_arrays(pairs: int) -> list[str]:
-    return [f"golden/{number}/{end}.npy" for number in range(pairs) for end in ("input", "output")]
+def _name_arrays(pairs: int, signature: NetworkSignature) -> list[str]:
+    ends = _ENDS[: len(signature.ends)]
+    return [f"golden/{number}/{end}.npy" for number in range(pairs) for end in ends]
 
 
 def _name_numpy_arrays(pairs: int) -> list[str]:
@@ -269,23 +280,26 @@ def _name_numpy_arrays(pairs: int) -> list[str]:
 
 
 def _pack_arrays(golden: tuple[GoldenPair, ...]) -> dict[str, bytes]:
-    arrays = (_array_to_bytes(array) for pair in golden for array in (pair.input, pair.output))
-    return dict(zip(_name_arrays(len(golden)), arrays, strict=True))
+    return {
+        f"golden/{number}/{end}.npy": _array_to_bytes(array)
+        for number, pair in enumerate(golden)
+        for end, array in zip(_ENDS, pair.arrays, strict=False)
+    }
 
 
 def _unpack_arrays(archive: Archive, names: Sequence[str], signature: NetworkSignature) -> dict[str, bytes]:
-    """Unpack arrays that are no larger than the network's input and output, whatever they announce."""
-    limits = [end.bytes + _HEADER_BYTES for _ in names[::2] for end in (signature.input, signature.output)]
+    """Unpack arrays that are no larger than the network's input and outputs, whatever they announce."""
+    ends = signature.ends
+    limits = [end.bytes + _HEADER_BYTES for _ in names[:: len(ends)] for end in ends]
     if sum(limits) > GOLDEN_BYTES:
         raise ValueError(f"expected at most {GOLDEN_BYTES // MIB} MiB of golden pairs, got {sum(limits) // MIB}")
     return {name: archive.entries[name].unpack(limit) for name, limit in zip(names, limits, strict=True)}
 
 
 def _pair_up(arrays: Mapping[str, bytes], names: Sequence[str], signature: NetworkSignature) -> tuple[GoldenPair, ...]:
-    return tuple(
-        GoldenPair(_bytes_to_array(arrays[source], signature.input), _bytes_to_array(arrays[sink], signature.output))
-        for source, sink in zip(names[::2], names[1::2], strict=True)
-    )
+    ends = signature.ends
+    parsed = [_bytes_to_array(arrays[name], ends[number % len(ends)]) for number, name in enumerate(names)]
+    return tuple(GoldenPair(*parsed[start : start + len(ends)]) for start in range(0, len(parsed), len(ends)))
 
 
 def _array_to_bytes(array: NDArray[Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""The signature of a network: shape, type and quantisation of its input and output, and whether the card agrees.
+"""The signature of a network: shape, type and quantisation of its input and outputs, and whether the card agrees.
 
 It is read from the network itself, a .tflite flatbuffer or an ONNX model, and neither is trusted.
 """
@@ -6,7 +6,7 @@ It is read from the network itself, a .tflite flatbuffer or an ONNX model, and n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,10 +60,24 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class NetworkSignature:
-    """The only input and the only output."""
+    """The only input, the mask's scores, and the finding where the network has a second output."""
 
     input: TensorSpec
     output: TensorSpec
+    finding: TensorSpec | None = None
+
+    @property
+    def ends(self) -> tuple[TensorSpec, ...]:
+        """The tensors of a golden pair: the input, the mask and the finding, if there is one."""
+        return (self.input, self.output) if self.finding is None else (self.input, self.output, self.finding)
+
+
+def order_outputs(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Say in which order outputs are mask, then finding; runtimes and converters may list them in another one.
+
+    The finding is the one of a single position, 1x1.
+    """
+    return tuple(sorted(range(len(shapes)), key=lambda index: shapes[index][1:3] == (1, 1)))
 
 
 def check_signature(card: Card, found: NetworkSignature, path: Path) -> None:
@@ -72,7 +86,12 @@ def check_signature(card: Card, found: NetworkSignature, path: Path) -> None:
     height, width = shape[1:3] if len(shape) == 4 else (0, 0)
     source = TensorSpec((1, card.input.height, card.input.width, card.input.channels), card.input_quantisation)
     sink = TensorSpec((1, height, width, card.output.channels), card.output_quantisation)
-    for name, wanted, got in (("input", source, found.input), ("output", sink, found.output)):
+    _check_finding(card, found, path)
+    tensors = [("input", source, found.input), ("output", sink, found.output)]
+    if found.finding is not None and card.finding_quantisation is not None:
+        finding = TensorSpec((1, 1, 1, card.finding_channels), card.finding_quantisation)
+        tensors.append(("finding", finding, found.finding))
+    for name, wanted, got in tensors:
         check_quantisation(name, got.quantisation)
         if wanted.shape != got.shape or not _is_same(wanted.quantisation, got.quantisation):
             raise ModelFileError(
@@ -85,6 +104,15 @@ def check_signature(card: Card, found: NetworkSignature, path: Path) -> None:
             f"Expected masks of {card.input.height}x{card.input.width} or a whole fraction of it from the network in "
             f"{path}, got {height}x{width}.",
             "Write the file again with edgeseg compress.",
+        )
+
+
+def _check_finding(card: Card, found: NetworkSignature, path: Path) -> None:
+    if (card.finding is None) != (found.finding is None):
+        wanted, got = (1, 2) if card.finding is None else (2, 1)
+        raise ModelFileError(
+            f"Expected {wanted} outputs from the network in {path} as its card says, got {got}.",
+            "Write the file again with edgeseg compress; a card is never changed by hand.",
         )
 
 
@@ -105,12 +133,18 @@ def read_tflite_signature(flatbuffer: bytes) -> NetworkSignature:
     """Read the signature of a .tflite.
 
     Raises:
-        ValueError: The flatbuffer is damaged or beyond a limit, or has not one input and one output of fixed size.
+        ValueError: The flatbuffer is damaged or beyond a limit, or has not one input and one or two outputs of fixed
+            size.
     """
     network = read_network(flatbuffer)
-    if len(network.inputs) != 1 or len(network.outputs) != 1:
-        raise ValueError(f"expected one input and one output, got {len(network.inputs)} and {len(network.outputs)}")
+    check_ends(len(network.inputs), len(network.outputs))
     return NetworkSignature(*(_read_tensor(network.tensors[i]) for i in (*network.inputs, *network.outputs)))
+
+
+def check_ends(inputs: int, outputs: int) -> None:
+    """Refuse a network that has not one input and one or two outputs."""
+    if inputs != 1 or outputs not in (1, 2):
+        raise ValueError(f"expected one input and one or two outputs, got {inputs} and {outputs}")
 
 
 def _read_tensor(tensor: NetworkTensor) -> TensorSpec:
@@ -147,7 +181,7 @@ def split_onnx_metadata(data: bytes) -> tuple[bytes, dict[str, str]]:
 
 
 def read_onnx_signature(bare: bytes) -> NetworkSignature:
-    """Read the only input and output of an ONNX model; a model that refers to other files is refused.
+    """Read the input and the outputs of an ONNX model; a model that refers to other files is refused.
 
     Raises:
         ValueError: The model is damaged, or of a kind that edgeseg does not write.
@@ -165,13 +199,12 @@ def read_onnx_signature(bare: bytes) -> NetworkSignature:
         found.get(field, []).append(value)
     if len(found[_NODE]) > OPERATORS or len(found[_INITIALIZER]) > TENSORS or found[_SPARSE]:
         raise ValueError(f"expected at most {OPERATORS} nodes and {TENSORS} dense weights, got others")
-    if len(found[_INPUT]) != 1 or len(found[_OUTPUT]) != 1:
-        raise ValueError(f"expected one input and one output, got {len(found[_INPUT])} and {len(found[_OUTPUT])}")
+    check_ends(len(found[_INPUT]), len(found[_OUTPUT]))
     for tensor in found[_INITIALIZER]:
         _check_tensor(reader, tensor)
     for node in found[_NODE]:
         _check_node(reader, node)
-    return NetworkSignature(_read_value_info(reader, found[_INPUT][0]), _read_value_info(reader, found[_OUTPUT][0]))
+    return NetworkSignature(*(_read_value_info(reader, value) for value in (*found[_INPUT], *found[_OUTPUT])))
 
 
 def _check_node(reader: _ProtobufReader, node: memoryview) -> None:

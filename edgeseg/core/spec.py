@@ -151,6 +151,10 @@ class FindingSpec:
         if len(self.frame_classes) > CLASSES or not all(0 < len(n.strip()) <= NAME_LETTERS for n in self.frame_classes):
             raise ValueError(f"expected at most {CLASSES} frame classes of 1 to {NAME_LETTERS} letters")
 
+    def count_channels(self, classes: int) -> int:
+        """Count the channels of the finding output of a network that draws masks of so many classes."""
+        return classes + len(self.frame_classes)
+
 
 @dataclass(frozen=True)
 class Quantisation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,18 @@ def _bootstrap_interval(data: NDArray[np.float64], labels: NDArray[np.intp], see
     draws = np.random.default_rng(seed).integers(0, sums.size, size=(RESAMPLES, sums.size))
     low, high = np.percentile(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), [2.5, 97.5])
     return round(float(low), 5), round(float(high), 5)
+
+
+def rank_auc(scores: NDArray[np.floating[Any]], positive: NDArray[np.bool_]) -> float | None:
+    """Compute the area under the ROC curve (Mann-Whitney): how often a positive scores higher than a negative.
+
+    Equal scores count half. None unless there are both.
+    """
+    high, low = np.asarray(scores, np.float64)[positive], np.sort(np.asarray(scores, np.float64)[~positive])
+    if not high.size or not low.size:
+        return None
+    below, up_to = np.searchsorted(low, high, "left"), np.searchsorted(low, high, "right")
+    return float((below + up_to).mean() / 2 / low.size)
 
 
 def dominates(one: Costs, other: Costs) -> bool:

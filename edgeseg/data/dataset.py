@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
+from edgeseg.core.files import write_rows
 from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, digest_regular
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.redact import is_printable
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.defects import DataWarning, DefectError, bad_names, nothing_marked, nothing_unmarked
+from edgeseg.data.frame_labels import COLUMNS, LABELS, label_cases, list_labels
 from edgeseg.data.groups import GROUPS, group_cases, write_groups
 from edgeseg.data.layouts import choose_layout
 from edgeseg.data.layouts.base import class_folder
@@ -118,8 +120,9 @@ def survey_dataset(root: Path, layout: str | None = None, group_pattern: str | N
         )
     classes = tuple(ClassSpec(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(found.classes))
     grouping = group_cases(found.cases, root, group_pattern)
-    dataset = Dataset(root, grouping.cases, classes, chosen.name, grouping.warnings)
-    return Survey(dataset, (*_check_names(dataset), *found.defects, *grouping.defects))
+    labelling = label_cases(grouping.cases, root)
+    dataset = Dataset(root, labelling.cases, classes, chosen.name, (*grouping.warnings, *labelling.warnings))
+    return Survey(dataset, (*_check_names(dataset), *found.defects, *grouping.defects, *labelling.defects))
 
 
 def _check_names(dataset: Dataset) -> list[DefectError]:
@@ -197,6 +200,12 @@ def fingerprint_dataset(dataset: Dataset) -> str:
     return total.hexdigest()
 
 
+def fingerprint_labels(cases: Iterable[Case]) -> str:
+    """Hash the labels of frames; empty where no case has one, as in all data of older versions."""
+    rows = sorted(f"{case.stem}\0{case.label}" for case in cases if case.label)
+    return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest() if rows else ""
+
+
 def find_shape(images: Iterable[LabelledImage]) -> str:
     """Return "ellipse" if each image has a measured head that is labelled as an ellipse, else "free"."""
     return "ellipse" if all(_shows_ellipse(image) for image in images) else "free"
@@ -232,6 +241,8 @@ def import_dataset(dataset: Dataset, out: Path, on_case: Advance = ignore) -> No
             write_image(folder / name, mask * np.uint8(255))
         on_case(image.case.stem)
     write_groups(out / GROUPS, dataset.cases)
+    if list_labels(dataset.cases):
+        write_rows(out / LABELS, COLUMNS, ((case.stem, case.label) for case in dataset.cases if case.label))
 
 
 def drop_equal_channels(frame: NDArray[Any]) -> NDArray[Any]:

@@ -172,6 +172,35 @@ def repeated_rows(path: Path, rows: Sequence[str]) -> DataWarning:
     )
 
 
+def unknown_labels(path: Path, stems: Sequence[str]) -> DefectError:
+    """Describe labels of images that do not exist."""
+    return DefectError(
+        "label-without-image",
+        f"Expected an image for every row in {path}, got none for {_count(stems, 'image')}.",
+        "Correct the names (an image's name without its ending), or remove the rows.",
+        stems,
+    )
+
+
+def one_label(path: Path, labels: Sequence[str]) -> DefectError:
+    """Describe labels that do not differ."""
+    return DefectError(
+        "one-label",
+        f"Expected at least 2 different labels in {path}, got {show_name(labels[0]) if labels else 'none'}.",
+        "Label the other images, too, or remove the file.",
+    )
+
+
+def missing_labels(path: Path, stems: Sequence[str]) -> DataWarning:
+    """Describe images without a label among labelled ones."""
+    return DataWarning(
+        "missing-labels",
+        f"{path} labels some images, but not {_count(stems, 'image')}: a network learns the labels from the others.",
+        "Add the missing labels if they are known.",
+        tuple(stems),
+    )
+
+
 def marked_outside(stems: Sequence[str]) -> DataWarning:
     """Describe masks that reach outside the DICOM ultrasound region of their image."""
     return DataWarning(

@@ -7,7 +7,6 @@ import dataclasses
 import io
 import os
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_rows
 from edgeseg.core.limits import IMAGE_SIDE, TABLE_BYTES
 from edgeseg.data.defects import DataWarning, DefectError, missing_rows, repeated_rows
-from edgeseg.data.reading import CIRCUMFERENCE_MM, GIVEN_PARTS, PIXEL_MM, Case, describe_range, is_within
+from edgeseg.data.reading import CIRCUMFERENCE_MM, GIVEN_PARTS, PIXEL_MM, Case, describe_range, is_within, plain_name
 from edgeseg.frame.images import read_bytes
 
 # A comma; a semicolon where the comma is the decimal point; a tab in Excel's "Unicode text".
@@ -172,7 +171,7 @@ class Grouping:
 def group_cases(cases: Sequence[Case], root: Path, pattern: str | None) -> Grouping:
     """Assign groups from groups.csv, or from a pattern if one is given, and collect missing and repeated rows."""
     path = root / GROUPS
-    _refuse_misspelt(root)
+    refuse_misspelt(root, GROUPS)
     rows, repeated = read_groups(path)
     matched = _match_rows(cases, rows)
     described = [_describe(case, matched.get(case.stem)) for case in cases]
@@ -212,23 +211,18 @@ def _list_lines(rows: Sequence[Row]) -> str:
     return ", ".join(str(row.line) for row in rows)
 
 
-def _refuse_misspelt(root: Path) -> None:
+def refuse_misspelt(root: Path, name: str) -> None:
     """Refuse Groups.csv and the like, which would be ignored silently."""
-    alike = sorted(path.name for path in root.iterdir() if path.name.lower() == GROUPS and path.name != GROUPS)
+    alike = sorted(path.name for path in root.iterdir() if path.name.lower() == name and path.name != name)
     if alike:
-        raise DataError(f"Expected the name {GROUPS} in {root}, got {alike[0]}.", "Rename the file.")
+        raise DataError(f"Expected the name {name} in {root}, got {alike[0]}.", "Rename the file.")
 
 
 def _match_rows(cases: Sequence[Case], rows: Mapping[str, GroupRow]) -> dict[str, GroupRow]:
     """Find the row of each case by its name; outer spaces and the Unicode form of accents may differ."""
-    alike = {_plain_name(stem): row for stem, row in rows.items()}
-    found = {case.stem: rows.get(case.stem) or alike.get(_plain_name(case.stem)) for case in cases}
+    alike = {plain_name(stem): row for stem, row in rows.items()}
+    found = {case.stem: rows.get(case.stem) or alike.get(plain_name(case.stem)) for case in cases}
     return {stem: row for stem, row in found.items() if row is not None}
-
-
-def _plain_name(stem: str) -> str:
-    # macOS stores accents decomposed (NFD), most spreadsheets write them composed (NFC)
-    return unicodedata.normalize("NFC", stem.strip())
 
 
 def write_groups(path: Path, cases: Sequence[Case]) -> None:

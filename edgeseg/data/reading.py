@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -150,6 +151,8 @@ class Case:
     """Names of the modalities in the channels of its frame, red first; empty for an ordinary image."""
     part: str = ""
     """The part (train, val, test) that the publishers of the data chose; empty if they did not."""
+    label: str = ""
+    """What the whole frame is said to show, such as benign or malignant; empty if nobody said."""
     pixel_size_mm: float | None = None
     """Millimetres per pixel at the image's own size, if known and equal in both directions."""
     head_circumference_mm: float | None = None
@@ -174,6 +177,12 @@ def square_pixel(width_mm: float, height_mm: float) -> float | None:
     """Return the size of a square pixel of plausible size; None for others."""
     square = is_within(width_mm, PIXEL_MM) and abs(width_mm - height_mm) <= _SQUARE * width_mm
     return width_mm if square else None
+
+
+def plain_name(stem: str) -> str:
+    """Bring an image's name to the form in which names from files and tables are compared."""
+    # macOS stores accents decomposed (NFD), most spreadsheets write them composed (NFC)
+    return unicodedata.normalize("NFC", stem.strip())
 
 
 def is_within(value: float, limits: tuple[float, float]) -> bool:

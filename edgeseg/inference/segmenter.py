@@ -150,10 +150,10 @@ class Segmenter:
         start = perf_counter()
         tensor = pixels_to_tensor(frame_to_pixels(frame, spec), card.input_quantisation)
         ready = perf_counter()
-        output = self._invoke(tensor)
+        outputs = self._invoke(tensor)
         done = perf_counter()
         placement = place_frame(spec, *size)
-        scores = tensor_to_scores(output, card.output_quantisation)
+        scores = tensor_to_scores(outputs[0], card.output_quantisation)
         if self._masks.smooth:
             scores = self._smoother.smooth(scores)
         # the best class is taken after resizing the scores, so that outlines are smooth
@@ -190,5 +190,5 @@ class Segmenter:
     def _load(self, model: ModelFile, requested: str, threads: int, enforce_parity: bool) -> Selection:
         return select_backend(model, requested, threads, enforce_parity)
 
-    def _invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
+    def _invoke(self, tensor: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         return self.selection.backend.invoke(tensor)

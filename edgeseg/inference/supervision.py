@@ -113,7 +113,7 @@ class SupervisedSegmenter(Segmenter):
             self._worker = None
         return selection
 
-    def _invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
+    def _invoke(self, tensor: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         while True:
             if self._on_fallback:
                 self._poll_reload()

@@ -131,6 +131,28 @@ SOFTMAX_LOSSES: dict[str, ClassLoss] = {
 }
 
 
+def find_finding_loss(weights: Sequence[tuple[float, float]] = ()) -> Loss:
+    """Build the loss of findings (n, 1, 1, channels): cross-entropy, without the channels whose truth is unknown.
+
+    Weights do not move the probabilities that a network learns: each is compared after it was moved as the weights
+    would move it (Menon et al. 2021, "Long-tail learning via logit adjustment").
+
+    Args:
+        weights: Of every channel, of its presence and of its absence; empty for equal ones.
+    """
+    present = [pair[0] for pair in weights] or 1.0
+    absent = [pair[1] for pair in weights] or 1.0
+
+    def loss(truth: Any, predicted: Any) -> Any:
+        # a truth below 0 is unknown
+        known = tf.cast(truth >= 0.0, predicted.dtype)
+        moved = present * predicted / (present * predicted + absent * (1.0 - predicted))
+        weight = known * (truth * present + (1.0 - truth) * absent)
+        return tf.reduce_mean(weight * keras.backend.binary_crossentropy(truth, moved), axis=(1, 2, 3))
+
+    return loss
+
+
 def find_loss(name: str, activation: str = "sigmoid", weights: Sequence[float] = ()) -> Loss:
     """Find a loss by name.
 

@@ -16,6 +16,8 @@ CONVOLUTIONS = ("plain", "separable")
 STEMS = {"full": 1, "half": 2, "depth": 2, "quarter": 4}
 # Kernels compute on so many channels at once.
 NARROWEST = 8
+# Channels of the hidden layer of the finding output.
+FINDING_WIDTH = 64
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class UNetSpec:
         free |= {f"{stage}_reduce" for stage in self.stages if stage[:2] == "up" and self.skip == "concat"}
         free |= {"stem"} if self.output_stride > 1 else set()
         free |= {"stem2"} if self.stem == "quarter" else set()
+        free |= {"finding_hidden"} if self.findings else set()
         for name, width in self.own.items():
             if name not in free or not 1 <= width <= NETWORK_WIDTH:
                 raise ValueError(
@@ -114,6 +117,8 @@ class UNetSpec:
 
     def width_of(self, convolution: str, stage: int) -> int:
         """Find the width of a convolution: its own or its stage's, halved for the first of two stem convolutions."""
+        if convolution == "finding_hidden":
+            return self.own.get(convolution, FINDING_WIDTH)
         halved = convolution == "stem" and self.stem == "quarter"
         return self.own.get(convolution, max(NARROWEST, self.widths[0] // 2) if halved else self.widths[stage])
 

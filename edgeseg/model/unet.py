@@ -51,8 +51,12 @@ def build_unet(spec: UNetSpec) -> Any:
 
 
 def _find(x: Any, spec: UNetSpec) -> Any:
-    """Add the finding output: probabilities of the whole frame, from the mean of the deepest stage."""
-    x = layers.GlobalAveragePooling2D(keepdims=True, name="finding_pool")(x)
+    """Add the finding output: probabilities of the whole frame, from mean and maximum over the deepest stage."""
+    x = _conv(x, spec, "finding_hidden", 0, 1)
+    mean = layers.GlobalAveragePooling2D(keepdims=True, name="finding_mean")(x)
+    # not GlobalMaxPooling2D: the converter makes a REDUCE_MAX of it, which XNNPACK and the Edge TPU lack
+    most = layers.MaxPool2D(tuple(x.shape[1:3]), name="finding_max")(x)
+    x = layers.Concatenate(name="finding_pool")([mean, most])
     logits = layers.Conv2D(spec.findings, 1, kernel_regularizer=_penalty(spec), name="finding_head")(x)
     # not softmax: the Edge TPU's compiler takes none, and several classes may be present at once
     return layers.Activation("sigmoid", dtype="float32", name="finding")(logits)
@@ -119,6 +123,18 @@ def _norm(x: Any, name: str) -> Any:
 
 def _penalty(spec: UNetSpec) -> Any:
     return keras.regularizers.L2(spec.l2) if spec.l2 else None
+
+
+def find_mask_shape(model: Any) -> tuple[int, int, int]:
+    """Find height, width and channels of the masks, with or without a finding output beside them."""
+    shape = model.output_shape
+    _, height, width, channels = shape[0] if isinstance(shape, list) else shape
+    return height, width, channels
+
+
+def split_outputs(results: Any) -> tuple[Any, Any | None]:
+    """Split what a model returns into masks and findings; the latter are None for a model without them."""
+    return tuple(results) if isinstance(results, (list, tuple)) else (results, None)
 
 
 @dataclass(frozen=True)

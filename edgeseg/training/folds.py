@@ -16,11 +16,11 @@ from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, stag
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import from_plain, to_plain
-from edgeseg.data.dataset import fingerprint_dataset
+from edgeseg.data.dataset import fingerprint_dataset, fingerprint_labels
 from edgeseg.data.split import fingerprint_split, refuse_other_split
 from edgeseg.evaluation.score import Evaluation, ScoredCase, score_part, summarise_cases, write_cases
 from edgeseg.model.losses import find_loss
-from edgeseg.training.loading import load_data, refuse_changed_data
+from edgeseg.training.loading import load_data, refuse_changed_data, refuse_other_labels
 from edgeseg.training.options import TrainInputs, TrainOptions, write_config
 from edgeseg.training.resume import FOLDS, PLAN, begin_plan, find_partial, has_checkpoint, read_plan
 from edgeseg.training.run import MODEL, RunRecord, read_run
@@ -45,6 +45,8 @@ class FoldPlan:
     """The run whose encoder every fold starts from, relative to the cross-validation's folder."""
     unlabelled: str | None = None
     """The folder of frames without masks that every fold trains on, too, relative in the same way."""
+    label_fingerprint: str = ""
+    """Hash of the frames' labels; empty where none are learned."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def train_folds(
         # every case tests once, so that the training cases of the first fold count as well
         add_frames(loaded, unlabelled, options, held_out=("all",))
         frames = os.path.relpath(unlabelled, out)
-    plan = FoldPlan(options, folds, split, *fingerprints, init=start, unlabelled=frames)
+    labels = fingerprint_labels(loaded.dataset.cases) if options.findings == "auto" else ""
+    plan = FoldPlan(options, folds, split, *fingerprints, init=start, unlabelled=frames, label_fingerprint=labels)
     with staged_folder(out, overwrite, keep_partial=True) as folder:
         begin_plan(folder, to_plain(plan))
         inputs = TrainInputs(data, init, folds, split.layout, split.group_pattern, unlabelled)
@@ -121,7 +124,10 @@ def resume_folds(data: Path, out: Path, overwrite: bool = False) -> FoldSummary:
 
 def _read_plan(folder: Path) -> FoldPlan:
     try:
-        return from_plain(FoldPlan, read_plan(folder))
+        table = read_plan(folder)
+        # folds of older versions, of which some may be finished, had no finding output
+        table.get("options", {}).setdefault("findings", "none")
+        return from_plain(FoldPlan, table)
     except ValueError as error:
         raise RunError(
             f"Expected the plan of a cross-validation in {folder / PLAN}, got a damaged one: {error}.",
@@ -133,6 +139,7 @@ def _refuse_changes(data: Path, plan: FoldPlan, out: Path) -> None:
     loaded = load_data(data, dataclasses.replace(plan.split, folds=plan.folds), plan.options.input.in_colour)
     refuse_changed_data(data, fingerprint_dataset(loaded.dataset), plan.data_fingerprint, out)
     refuse_other_split(data, loaded.split, plan.split_fingerprint)
+    refuse_other_labels(data, loaded.dataset, plan.label_fingerprint, out)
 
 
 def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:

@@ -15,19 +15,22 @@ from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_rows
 from edgeseg.core.progress import progress_bar
-from edgeseg.core.spec import ClassSpec, InputSpec
+from edgeseg.core.spec import ClassSpec, FindingSpec, InputSpec
 from edgeseg.data.augment import AugmentSpec, vary_case
 from edgeseg.data.check import CROPPED, describe_leak, find_warnings, measure_marks
 from edgeseg.data.dataset import (
+    Case,
     Dataset,
     LabelledImage,
     find_empty_classes,
     find_full_classes,
     fingerprint_dataset,
+    fingerprint_labels,
     list_absent,
     open_dataset,
     read_cases,
 )
+from edgeseg.data.frame_labels import count_labels, list_labels
 from edgeseg.data.groups import find_duplicates, make_thumbnail
 from edgeseg.data.split import Split, list_splits, refuse_other_split
 from edgeseg.evaluation.classes import arrange_dataset
@@ -39,6 +42,10 @@ from edgeseg.training.unlabelled import FrameSet
 
 # The rarest class weighs at most this many times as much as the most frequent one.
 LARGEST_RATIO = 10.0
+# Training cases that must lack a class before a finding output is trained: fewer say nothing of other cases.
+FEWEST_LACKING = 5
+# Stands for a label that nobody gave.
+UNKNOWN = -1.0
 # Random streams of one seed: the order of an epoch, and the augmentation of an image.
 _ORDER_STREAM, _IMAGE_STREAM = 1, 2
 
@@ -60,6 +67,37 @@ class LoadedData:
     def part(self, name: str) -> list[LabelledImage]:
         """List the images of the part train, val or test."""
         return [self.images[case.stem] for case in self.split.part(name)]
+
+    def choose_finding(self) -> FindingSpec | None:
+        """Choose the finding output: None where every training case shows every class, and there are no labels.
+
+        Its frame classes are the labels in all data, so that every fold has the same ones.
+        """
+        labels = list_labels(self.dataset.cases)
+        learned = labels or max(count_lacking(self.part("train"))) >= FEWEST_LACKING
+        return FindingSpec(labels) if learned else None
+
+    def log_finding(self, finding: FindingSpec | None, wanted: str) -> None:
+        """Print whether the network learns what the whole frame shows, and why not."""
+        names = [spec.name for spec in self.dataset.classes]
+        lacking = dict(zip(names, count_lacking(self.part("train")), strict=True))
+        if finding is not None:
+            shown = "; ".join(f"{name} (missing in {count})" for name, count in lacking.items())
+            labels = count_labels([image.case for image in self.part("train")])
+            classes = ", ".join(f"{name} ({labels.get(name, 0)})" for name in finding.frame_classes)
+            _LOG.info(
+                "Finding output for %d training images: presence of %s%s.",
+                len(self.part("train")),
+                shown,
+                f"; frame classes {classes}" if classes else "",
+            )
+        elif wanted == "auto":
+            _LOG.info(
+                "No finding output: %s, and no labels.csv labels frames.",
+                f"only {max(lacking.values())} training images lack a class (at least {FEWEST_LACKING} are needed)"
+                if any(lacking.values())
+                else "every training image shows every class",
+            )
 
     def count_leaks(self) -> int:
         """Count pairs of near-duplicates in different groups: one may be in training and the other in test."""
@@ -136,7 +174,20 @@ def load_same_data(root: Path, record: RunRecord, run: Path) -> LoadedData:
     data = load_data(root, record.split, record.input.in_colour, record.output.classes)
     refuse_other_split(root, data.split, record.split_fingerprint)
     _refuse_other_region(data, record, run)
+    refuse_other_labels(root, data.dataset, record.label_fingerprint, run)
     return data
+
+
+def refuse_other_labels(root: Path, dataset: Dataset, begun: str, run: Path) -> None:
+    """Refuse frames with other labels than those that a training began with; labels that it did not learn may change.
+
+    They have a fingerprint of their own: labels that are added to a folder change no run that learned none.
+    """
+    if begun and fingerprint_labels(dataset.cases) != begun:
+        raise DataError(
+            f"Expected the frames' labels that {run} was trained on, got other ones in {root}.",
+            "Restore labels.csv (or the column class of groups.csv), or train again.",
+        )
 
 
 def _refuse_other_region(data: LoadedData, record: RunRecord, run: Path) -> None:
@@ -173,6 +224,9 @@ class GridArrays:
     masks: NDArray[np.uint8]
     """0 and 1."""
     denoise: str = "none"
+    frame_labels: NDArray[np.float32] | None = None
+    """For a finding output: 1 and 0 for each of its frame classes (n, frame classes), below 0 where no label is known.
+    None without such an output."""
 
     @property
     def images(self) -> NDArray[np.uint8]:
@@ -181,17 +235,70 @@ class GridArrays:
             return self.pixels
         return np.stack([denoise_pixels(pixels, self.denoise) for pixels in self.pixels])
 
+    @property
+    def findings(self) -> NDArray[np.float32] | None:
+        """What a finding output should say of every case (n, channels); None without such an output."""
+        if self.frame_labels is None:
+            return None
+        return np.concatenate([self.masks.any(axis=(1, 2)), self.frame_labels], axis=1, dtype=np.float32)
+
     def __len__(self) -> int:
         return int(self.pixels.shape[0])
 
 
-def to_grid(images: Sequence[LabelledImage], spec: InputSpec) -> GridArrays:
-    """Resize cases to the network's input grid."""
+def to_grid(images: Sequence[LabelledImage], spec: InputSpec, finding: FindingSpec | None = None) -> GridArrays:
+    """Resize cases to the network's input grid.
+
+    Args:
+        images: The cases.
+        spec: The input grid.
+        finding: The network's finding output, whose truth is then part of the arrays.
+    """
     return GridArrays(
         np.stack([frame_to_grid(image.frame, spec) for image in images]),
         np.stack([np.stack([mask_to_grid(mask, spec) for mask in image.masks], axis=-1) for image in images]),
         spec.denoise,
+        None if finding is None else encode_labels([image.case for image in images], finding.frame_classes),
     )
+
+
+def encode_labels(cases: Sequence[Case], frame_classes: Sequence[str]) -> NDArray[np.float32]:
+    """Encode labels as 1 for a case's frame class and 0 for the others; cases without a known label get UNKNOWN."""
+    rows = [
+        [float(case.label == name) for name in frame_classes]
+        if case.label in frame_classes
+        else [UNKNOWN] * len(frame_classes)
+        for case in cases
+    ]
+    return np.array(rows, np.float32).reshape(len(cases), len(frame_classes))
+
+
+def find_findings(images: Sequence[LabelledImage], finding: FindingSpec) -> NDArray[np.float32]:
+    """Find what a finding output should say of cases (n, channels); below 0 where it is unknown."""
+    presence = [[count > 0 for count in image.marked] for image in images]
+    labels = encode_labels([image.case for image in images], finding.frame_classes)
+    return np.concatenate([presence, labels], axis=1, dtype=np.float32)
+
+
+def count_lacking(images: Sequence[LabelledImage]) -> tuple[int, ...]:
+    """Count for each class the cases that do not show it."""
+    return tuple(int(count) for count in np.sum([[not count for count in image.marked] for image in images], axis=0))
+
+
+def weigh_findings(findings: NDArray[np.float32]) -> tuple[tuple[float, float], ...]:
+    """Weigh presence and absence of every finding so that they count alike, within limits, and 1 on average.
+
+    Args:
+        findings: The truth of the training cases (n, channels); below 0 where it is unknown.
+    """
+    return tuple(_weigh_channel(channel[channel >= 0.0]) for channel in findings.T)
+
+
+def _weigh_channel(truth: NDArray[np.float32]) -> tuple[float, float]:
+    share = float(truth.mean()) if truth.size else 0.5
+    ratio = min(max((1.0 - share) / max(share, 1e-9), 1.0 / LARGEST_RATIO), LARGEST_RATIO)
+    absent = 1.0 / (share * ratio + 1.0 - share)
+    return round(ratio * absent, 4), round(absent, 4)
 
 
 def to_reals(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -227,17 +334,44 @@ class Feed:
         """Batches of an epoch."""
         return -(-len(self.arrays) // self.batch)
 
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of what `make_case` returns."""
+        height, width, channels = self.arrays.pixels.shape[1:]
+        classes = self.arrays.masks.shape[-1]
+        shapes = (height, width, channels), (height // self.stride, width // self.stride, classes + self.background)
+        labels = self.arrays.frame_labels
+        return shapes if labels is None else (*shapes, (1, 1, classes + labels.shape[1]))
+
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Shuffle the cases for an epoch."""
         return np.random.default_rng((self.seed, _ORDER_STREAM, epoch)).permutation(len(self.arrays))
 
-    def make_case(self, epoch: int, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Make one augmented image from 0 to 1, and its masks."""
+    def make_case(self, epoch: int, number: int) -> tuple[NDArray[np.float32], ...]:
+        """Make one augmented image from 0 to 1, its masks, and its findings (1, 1, channels) where they are learned."""
         arrays = self.arrays
         random = np.random.default_rng((self.seed, _IMAGE_STREAM, epoch, number))
-        image, masks = vary_case(arrays.pixels[number], arrays.masks[number], self.augment, arrays.denoise, random)
-        masks = add_background(masks) if self.background else masks
-        return image.astype(np.float32) / np.float32(255), shrink_masks(masks, self.stride)
+        image, varied = vary_case(arrays.pixels[number], arrays.masks[number], self.augment, arrays.denoise, random)
+        masks = add_background(varied) if self.background else varied
+        case = image.astype(np.float32) / np.float32(255), shrink_masks(masks, self.stride)
+        if arrays.frame_labels is None:
+            return case
+        return *case, find_truth(arrays.masks[number], varied, arrays.frame_labels[number])
+
+
+def find_truth(
+    masks: NDArray[np.uint8], varied: NDArray[np.uint8], frame_labels: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Find what a finding output should say of an augmented case, of which a structure may have left the picture.
+
+    Args:
+        masks: The masks (height, width, classes) before the augmentation.
+        varied: The masks after it.
+        frame_labels: The case's frame classes; unknown once all that was marked has left the picture.
+    """
+    left = masks.any() and not varied.any()
+    labels = np.full_like(frame_labels, UNKNOWN) if left else frame_labels
+    return np.concatenate([varied.any(axis=(0, 1)), labels], dtype=np.float32)[np.newaxis, np.newaxis]
 
 
 def add_background(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -275,7 +409,10 @@ def shrink_masks(masks: NDArray[np.uint8], stride: int) -> NDArray[np.float32]:
 
 
 def build_pipeline(feed: Feed, epochs: int, first_epoch: int = 0, part: Part = WHOLE) -> Any:
-    """Build the tf.data pipeline of all epochs from the first one on, for a part of the replicas."""
+    """Build the tf.data pipeline of all epochs from the first one on, for a part of the replicas.
+
+    A batch is (images, masks); with a finding output it is (images, (masks, findings)), as Keras takes two outputs.
+    """
 
     def list_epoch(epoch: Any) -> Any:
         order = tf.numpy_function(lambda number: part.select(feed.order(number), feed.batch), [epoch], tf.int64)
@@ -286,12 +423,10 @@ def build_pipeline(feed: Feed, epochs: int, first_epoch: int = 0, part: Part = W
         return cases.batch(feed.batch // part.total, drop_remainder=part.total > 1)
 
     def make_case(epoch: Any, number: Any) -> tuple[Any, Any]:
-        image, masks = tf.numpy_function(feed.make_case, [epoch, number], (tf.float32, tf.float32))
+        made = tf.numpy_function(feed.make_case, [epoch, number], (tf.float32,) * len(shapes))
         # numpy_function loses static shapes, and the training step is traced with them
-        return tf.ensure_shape(image, image_shape), tf.ensure_shape(masks, mask_shape)
+        image, *truth = (tf.ensure_shape(tensor, shape) for tensor, shape in zip(made, shapes, strict=True))
+        return image, tuple(truth) if len(truth) > 1 else truth[0]
 
-    height, width, channels = feed.arrays.pixels.shape[1:]
-    image_shape = (height, width, channels)
-    outputs = feed.arrays.masks.shape[-1] + feed.background
-    mask_shape = (height // feed.stride, width // feed.stride, outputs)
+    shapes = feed.shapes
     return tf.data.Dataset.range(first_epoch, epochs).flat_map(list_epoch).prefetch(tf.data.AUTOTUNE)

@@ -10,6 +10,7 @@ from typing import Any
 from edgeseg.core.errors import TrainingError
 from edgeseg.data.dataset import Case, read_cases
 from edgeseg.machine.host import Machine
+from edgeseg.model.unet import find_mask_shape
 
 # Share of all layers' outputs that is kept for the backward pass. Measured as peak resident memory of two real steps
 # on two cores (docs/decisions/0045): 0.7 to 0.9 for sizes nano to classic, 128 to 512 pixels, batches of 2 to 32.
@@ -119,7 +120,7 @@ def estimate_memory(model: Any, batch: int, quantised: bool = False) -> float:
     kept = QUANTISED_SHARE if quantised else KEPT_SHARE
     parameters: int = model.count_params()
     results: int = sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
-    ends: int = math.prod(model.layers[0].output.shape[1:]) + math.prod(model.layers[-1].output.shape[1:])
+    ends: int = math.prod(model.layers[0].output.shape[1:]) + math.prod(find_mask_shape(model))
     # outputs of all layers and prefetched batches grow with the batch, the weights' copies do not
     numbers = batch * (kept * results + FETCHED * ends) + COPIES * parameters
     return FIXED_MB + FLOAT_BYTES * numbers / 2**20

@@ -141,6 +141,12 @@ class TrainOptions:
         choices=("auto", "none"),
         panel=COURSE,
     )
+    findings: str = option(
+        "auto",
+        "Second output, what the whole frame shows. auto: where some images lack a structure or have labels. none.",
+        choices=("auto", "none"),
+        panel=NETWORK,
+    )
 
     def __post_init__(self) -> None:
         # numpy.random takes as long as all of typer to import, and --help needs none of it
@@ -155,8 +161,8 @@ class TrainOptions:
         """Describe what a frame is turned into."""
         return InputSpec(self.size, self.size, self.colour, denoise=self.denoise)
 
-    def describe_network(self, outputs: int) -> UNetSpec:
-        """Describe the network that is asked for, for so many output channels."""
+    def describe_network(self, outputs: int, findings: int = 0) -> UNetSpec:
+        """Describe the network that is asked for, for so many channels of masks and of findings."""
         named = find_size(self.model)
         stem = self.stem or named.stem
         return UNetSpec(
@@ -172,6 +178,7 @@ class TrainOptions:
             upsampling=self.upsampling or named.upsampling,
             convolution=self.convolution,
             l2=self.l2,
+            findings=findings,
         )
 
 

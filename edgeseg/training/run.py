@@ -23,7 +23,7 @@ from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table, rename_former, to_plain
-from edgeseg.core.spec import InputSpec, OutputSpec
+from edgeseg.core.spec import FindingSpec, InputSpec, OutputSpec
 from edgeseg.model.spec import UNetSpec
 from edgeseg.training.options import TrainOptions
 
@@ -75,6 +75,12 @@ class RunRecord:
     """Hash of which case is in which part; empty in runs of older versions."""
     class_weights: tuple[float, ...] = ()
     """Each class's weight in the loss; empty where all weigh the same."""
+    finding: FindingSpec | None = None
+    """The network's finding output, if it has one."""
+    finding_weights: tuple[tuple[float, float], ...] = ()
+    """Weights of presence and absence in the loss of every finding."""
+    label_fingerprint: str = ""
+    """Hash of the frames' labels; empty where none were learned."""
     init: str | None = None
     """The name of the run whose encoder weights this one started from."""
     unlabelled: FrameRecord | None = None

@@ -24,6 +24,7 @@ from edgeseg.core.spec import InputSpec
 from edgeseg.data.augment import AugmentSpec, view_twice
 from edgeseg.data.dataset import find_white
 from edgeseg.model.keras import keras, tf
+from edgeseg.model.unet import split_outputs
 from edgeseg.training.ema import WeightEma
 from edgeseg.training.loading import LoadedData
 from edgeseg.training.options import TrainOptions
@@ -115,10 +116,10 @@ class MeanTeacher:
         (images, truth), (weak, strong) = batch
         model = self._model
         self._ema.assign_to(self._teacher)
-        masks = _find_masks(self._teacher(weak, training=False))
+        masks, _ = split_outputs(self._teacher(weak, training=False))
         before = [weight.read_value() for weight in self._statistics]
         with tf.GradientTape() as tape:
-            drawn = _find_masks(model(strong, training=True))
+            drawn, _ = split_outputs(model(strong, training=True))
             # frames may come from elsewhere: the statistics that are exported are those of labelled images
             for weight, value in zip(self._statistics, before, strict=True):
                 weight.assign(value)
@@ -131,11 +132,6 @@ class MeanTeacher:
     def _weigh(self) -> Any:
         progress = tf.cast(self._model.optimizer.iterations, tf.float32) / (RAMP_SHARE * self._steps)
         return tf.exp(-_RAMP_STEEPNESS * (1.0 - tf.minimum(progress, 1.0)) ** 2)
-
-
-def _find_masks(outputs: Any) -> Any:
-    """Return the masks of a network that may have a finding output behind them."""
-    return outputs[0] if isinstance(outputs, (list, tuple)) else outputs
 
 
 def compare_with_teacher(masks: Any, drawn: Any) -> Any:

@@ -23,16 +23,25 @@ from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import OutputSpec
 from edgeseg.core.stats import Estimate
 from edgeseg.data.augment import choose_variations
-from edgeseg.data.dataset import LabelledImage, find_shape, find_white, fingerprint_dataset
+from edgeseg.data.dataset import LabelledImage, find_shape, find_white, fingerprint_dataset, fingerprint_labels
 from edgeseg.data.split import fingerprint_split
 from edgeseg.evaluation.overlays import draw_sheet, pick_notable_cases
 from edgeseg.evaluation.score import score_cases, summarise_cases, write_cases
 from edgeseg.frame.images import write_image
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras, read_weights, tf
-from edgeseg.model.losses import find_loss
+from edgeseg.model.losses import find_finding_loss, find_loss
 from edgeseg.model.unet import build_unet
-from edgeseg.training.loading import Feed, LoadedData, load_data, load_same_data, to_grid, weigh_by_rarity
+from edgeseg.training.loading import (
+    Feed,
+    LoadedData,
+    find_findings,
+    load_data,
+    load_same_data,
+    to_grid,
+    weigh_by_rarity,
+    weigh_findings,
+)
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, computing_in, fit_model, plan_epochs
 from edgeseg.training.memory import check_memory
 from edgeseg.training.options import TrainInputs, TrainOptions, write_config
@@ -57,6 +66,8 @@ from edgeseg.training.validation import EpochEvaluator, RunLog, draw_curve, summ
 ENCODER = ("stem", "down")
 VALIDATION_SHARE, TEST_SHARE = 0.12, 0.15
 LIBRARIES = ("tensorflow", "tf_keras", "numpy", "opencv-python-headless")
+# Weight of the finding's loss beside that of the masks (docs/decisions/0053).
+FINDING_SHARE = 0.3
 # The float32 file is the parent that drops are measured against.
 NO_DROP = Estimate(0.0, 0.0, (0.0, 0.0))
 
@@ -106,6 +117,8 @@ def train_run(
     if test and role.chief:
         loaded.log_warnings()
         loaded.log_leaks(record.near_duplicates)
+    if role.chief:
+        loaded.log_finding(record.finding, options.findings)
     with staged_folder(out, overwrite, keep_partial=True) if role.chief else worker_folder() as folder:
         write_record(folder, record)
         loaded.write_split(folder)
@@ -174,21 +187,26 @@ def plain_split(seed: int, layout: str | None = None, group_pattern: str | None 
 
 
 def _begin_record(loaded: LoadedData, data: Path, out: Path, options: TrainOptions, init: str | None) -> RunRecord:
-    output = OutputSpec(loaded.dataset.classes, options.activation, shape=find_shape(loaded.part("train")))
+    train = loaded.part("train")
+    output = OutputSpec(loaded.dataset.classes, options.activation, shape=find_shape(train))
+    finding = loaded.choose_finding() if options.findings == "auto" else None
     return RunRecord(
         name=f"{loaded.dataset.root.resolve().name}-{options.model}",
         status=TRAINING,
         data=os.path.relpath(data, out),
         data_fingerprint=fingerprint_dataset(loaded.dataset),
         split=loaded.split_spec,
-        input=dataclasses.replace(options.input, white=find_white(loaded.part("train"))),
+        input=dataclasses.replace(options.input, white=find_white(train)),
         output=output,
-        spec=options.describe_network(output.channels),
+        finding=finding,
+        spec=options.describe_network(output.channels, finding.count_channels(len(output.classes)) if finding else 0),
         options=options,
         libraries={name: version(name) for name in LIBRARIES},
         edgeseg=edgeseg.__version__,
         split_fingerprint=fingerprint_split(loaded.split),
-        class_weights=weigh_by_rarity(loaded.part("train")) if options.class_weights == "auto" else (),
+        class_weights=weigh_by_rarity(train) if options.class_weights == "auto" else (),
+        finding_weights=weigh_findings(find_findings(train, finding)) if finding else (),
+        label_fingerprint=fingerprint_labels(loaded.dataset.cases) if finding and finding.frame_classes else "",
         init=init,
         near_duplicates=loaded.count_leaks(),
         unlabelled=loaded.frames.describe(out) if loaded.frames is not None else None,
@@ -221,14 +239,13 @@ def _train(
 
 def _fit(model: Any, loaded: LoadedData, record: RunRecord, run_paths: RunPaths) -> EpochEvaluator:
     options, folder = record.options, run_paths.folder
-    train, validation = (to_grid(loaded.part(part), record.input) for part in ("train", "val"))
+    train, validation = (to_grid(loaded.part(part), record.input, record.finding) for part in ("train", "val"))
     epochs = options.epochs or plan_epochs(len(train), options.batch)
     training_schedule = TrainingSchedule(epochs, options.learning_rate, options.schedule, options.patience)
     output, augment = record.output, choose_variations(options.augment)
     feed = Feed(train, options.batch, options.seed, record.spec.output_stride, augment, output.draws_background)
-    loss = find_loss(options.loss, output.activation, record.class_weights)
     with model.distribute_strategy.scope():
-        model.compile(build_optimizer(training_schedule, feed.steps), loss)
+        model.compile(build_optimizer(training_schedule, feed.steps), **choose_losses(record))
     # its model is built outside strategy and mixed precision: what is evaluated is what is exported
     evaluator = EpochEvaluator(
         "Training",
@@ -258,6 +275,17 @@ def _fit(model: Any, loaded: LoadedData, record: RunRecord, run_paths: RunPaths)
         mean_teacher=mean_teacher,
     )
     return evaluator
+
+
+def choose_losses(record: RunRecord) -> dict[str, Any]:
+    """Choose what Keras compiles a run's network with: a loss for the masks, and one for findings beside it."""
+    loss = find_loss(record.options.loss, record.output.activation, record.class_weights)
+    if record.finding is None:
+        return {"loss": loss}
+    return {
+        "loss": [loss, find_finding_loss(record.finding_weights)],
+        "loss_weights": [1.0, FINDING_SHARE],
+    }
 
 
 def start_from(model: Any, run: Path) -> int:
@@ -315,7 +343,8 @@ def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[Label
     """
     path = folder / MODEL
     flatbuffer = compact_flatbuffer(convert_model(model, "float32"))
-    card = build_card(flatbuffer, record.name, (record.input, record.output), record.provenance("float32"))
+    ends = (record.input, record.output)
+    card = build_card(flatbuffer, record.name, ends, record.provenance("float32"), record.finding)
     write_model(path, flatbuffer, card)
     if test is None:
         return record

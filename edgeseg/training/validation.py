@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import write_rows
 from edgeseg.core.limits import TABLE_BYTES, read_regular
+from edgeseg.core.stats import rank_auc
 from edgeseg.frame.images import ACCENT, INK
 from edgeseg.model.keras import read_weights, tf, write_weights
+from edgeseg.model.unet import find_mask_shape, split_outputs
 from edgeseg.training.ema import WeightEma
 from edgeseg.training.loading import GridArrays, shrink_masks, to_reals
 from edgeseg.training.options import EMA
@@ -29,7 +31,7 @@ from edgeseg.training.run import HISTORY, Timing
 
 CURVE = "curve.png"
 FOLDER = "logs"
-SHOWN = ("loss", "validation_dice", "learning_rate", "waiting_share")
+SHOWN = ("loss", "validation_dice", "learning_rate", "waiting_share", "finding_auc", "frame_class_auc")
 MASK_THRESHOLD = 0.5
 
 
@@ -54,18 +56,40 @@ class EpochResult:
     seconds: float = 0.0
     waiting_share: float = 0.0
     """Share of the epoch's seconds in which the steps waited for their batches."""
+    finding_auc: float | None = None
+    """AUC of the presence of classes, averaged over those that some validation cases show and some lack."""
+    frame_class_auc: float | None = None
+    """AUC of each frame class against the others, averaged."""
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(EpochResult))
+_FIGURES = dataclasses.fields(EpochResult)[1:]
+COLUMNS = ("epoch", *(field.name for field in _FIGURES))
 
 
-def make_result(epoch: int, cost: EpochCost, dice: float, validation_seconds: float) -> EpochResult:
+@dataclass(frozen=True)
+class Judgement:
+    """What a model reaches on the validation cases; None where it has no such output, or they cannot judge it."""
+
+    dice: float
+    finding_auc: float | None = None
+    frame_class_auc: float | None = None
+
+
+def make_result(epoch: int, cost: EpochCost, judged: Judgement, validation_seconds: float) -> EpochResult:
     """Round an epoch's figures as the file does, so that a continued training decides as an uninterrupted one."""
     seconds = cost.seconds + validation_seconds
     share = cost.waiting_seconds / seconds if seconds else 0.0
     # four significant digits: the cosine schedule ends close to zero
     rate = float(f"{cost.learning_rate:.4g}")
-    return EpochResult(epoch, round(cost.loss, 5), round(dice, 5), rate, round(seconds, 3), round(share, 4))
+    return EpochResult(
+        epoch,
+        round(cost.loss, 5),
+        round(judged.dice, 5),
+        rate,
+        round(seconds, 3),
+        round(share, 4),
+        *(None if auc is None else round(auc, 5) for auc in (judged.finding_auc, judged.frame_class_auc)),
+    )
 
 
 def write_history(folder: Path, history: Sequence[EpochResult]) -> None:
@@ -74,12 +98,12 @@ def write_history(folder: Path, history: Sequence[EpochResult]) -> None:
 
 
 def read_history(folder: Path) -> list[EpochResult]:
-    """Read the history of a run; columns that older versions did not write are 0."""
+    """Read the history of a run; columns that older versions did not write are 0, or None for findings."""
     path = folder / HISTORY
     try:
         text = read_regular(path, TABLE_BYTES).decode("utf-8")
         history = [
-            EpochResult(int(row["epoch"]), *(float(row.get(name) or 0.0) for name in COLUMNS[1:]))
+            EpochResult(int(row["epoch"]), **{field.name: _read_figure(row, field) for field in _FIGURES})
             for row in csv.DictReader(io.StringIO(text, newline=""))
         ]
     except (ValueError, KeyError, TypeError, csv.Error) as error:
@@ -90,6 +114,11 @@ def read_history(folder: Path) -> list[EpochResult]:
     if not history:
         raise RunError(f"Expected a line for each epoch in {path}, got none.", "Train again, with --overwrite.")
     return history
+
+
+def _read_figure(row: Mapping[str, str | None], field: dataclasses.Field[Any]) -> Any:
+    text = row.get(field.name)
+    return float(text) if text else (None if field.default is None else 0.0)
 
 
 def best_result(history: Sequence[EpochResult], window: int = 1) -> EpochResult:
@@ -123,6 +152,11 @@ def paint_history(figure: Any, history: Sequence[EpochResult], best: EpochResult
     left.set(xlabel="epoch", ylabel="training loss")
     right = left.twinx()
     right.plot(epochs, [row.validation_dice for row in history], color=ACCENT)
+    for name, style, label in (("finding_auc", ":", "finding AUC"), ("frame_class_auc", "--", "frame class AUC")):
+        known = [(row.epoch, getattr(row, name)) for row in history if getattr(row, name) is not None]
+        if known:
+            right.plot(*zip(*known, strict=True), style, color=ACCENT, linewidth=1, label=label)
+            right.legend(loc="lower right", fontsize="small")
     right.plot(best.epoch, best.validation_dice, "o", color=ACCENT)
     right.annotate(f"best: {best.epoch}", (best.epoch, best.validation_dice), (0, -16), textcoords="offset points")
     right.set(ylim=(0, 1))
@@ -151,7 +185,9 @@ class RunLog:
         try:
             with self._writer.as_default():
                 for name in SHOWN:
-                    tf.summary.write(name, tf.constant(getattr(result, name)), step=result.epoch, metadata=_scalar())
+                    value = getattr(result, name)
+                    if value is not None:
+                        tf.summary.write(name, tf.constant(value), step=result.epoch, metadata=_scalar())
                 self._writer.flush()
         except tf.errors.OpError as error:
             raise OSError(None, error.message, str(self._folder)) from error
@@ -164,7 +200,7 @@ def _scalar() -> Any:
 
 
 class Validator:
-    """Measures the Dice of Keras models on cases that lie on the network's grid."""
+    """Measures the Dice of Keras models on cases that lie on the network's grid, and the AUC of their findings."""
 
     def __init__(self, cases: GridArrays, model: Any) -> None:
         """Prepare the cases once for all epochs.
@@ -174,13 +210,39 @@ class Validator:
             model: A model of the output size of those that will be evaluated.
         """
         self._images: NDArray[np.float32] = to_reals(cases.images)
-        stride = cases.masks.shape[1] // model.output_shape[1]
+        stride = cases.masks.shape[1] // find_mask_shape(model)[0]
+        self._findings = cases.findings
         # on the network's output grid, where a pixel counts as marked if more than half of it is
         self._masks = (shrink_masks(cases.masks, stride) > MASK_THRESHOLD).astype(np.uint8)
 
     def dice(self, model: Any) -> float:
         """Average the Dice over the masks that are not empty."""
-        return grid_dice(model.predict(self._images, verbose=0), self._masks)
+        return self.judge(model).dice
+
+    def judge(self, model: Any) -> Judgement:
+        """Measure the Dice as `dice` does, and the AUC of the findings where the model has them."""
+        masks, findings = split_outputs(model.predict(self._images, verbose=0))
+        dice, classes = grid_dice(masks, self._masks), self._masks.shape[-1]
+        if findings is None or self._findings is None:
+            return Judgement(dice)
+        aucs = channel_aucs(findings.reshape(len(findings), -1), self._findings)
+        return Judgement(dice, _average_known(aucs[:classes]), _average_known(aucs[classes:]))
+
+
+def channel_aucs(findings: NDArray[np.float32], truth: NDArray[np.float32]) -> list[float | None]:
+    """Compute the AUC of every channel over the cases whose truth is known; None where they are all alike.
+
+    Args:
+        findings: Predicted probabilities (n, channels).
+        truth: 0 and 1 of the same shape; below 0 where it is unknown.
+    """
+    known = truth >= 0.0
+    return [rank_auc(findings[cases, channel], truth[cases, channel] > 0.0) for channel, cases in enumerate(known.T)]
+
+
+def _average_known(aucs: Sequence[float | None]) -> float | None:
+    known = [auc for auc in aucs if auc is not None]
+    return float(np.mean(known)) if known else None
 
 
 def grid_dice(predicted: NDArray[np.float32], masks: NDArray[np.uint8], threshold: float = MASK_THRESHOLD) -> float:
@@ -241,14 +303,15 @@ class EpochEvaluator:
             return ""
         last = self.history[-1]
         loss = f"loss {last.loss:.3f}  " if last.epoch else ""
-        return f"{loss}Dice {last.validation_dice:.3f}  best {self.best.validation_dice:.3f}"
+        finding = "" if last.finding_auc is None else f"  finding AUC {last.finding_auc:.3f}"
+        return f"{loss}Dice {last.validation_dice:.3f}  best {self.best.validation_dice:.3f}{finding}"
 
     def evaluate(self, epoch: int, cost: EpochCost) -> EpochResult:
         """Evaluate the EMA as it is now, and keep its weights where they are the best so far."""
         start = perf_counter()
         self.ema.copy_to(self.ema_model)
-        dice = self._validator.dice(self.ema_model)
-        result = make_result(epoch, cost, dice, perf_counter() - start)
+        judged = self._validator.judge(self.ema_model)
+        result = make_result(epoch, cost, judged, perf_counter() - start)
         self.history.append(result)
         # weights before history: a kill between the two leaves no history of weights that are lost
         if self.best is result:

@@ -38,7 +38,7 @@ class Fake(CpuBackend):
     def probe(cls, network: bytes = b"", variant: str = "") -> Probe:
         return Probe(True, f"{len(network)}{variant}")
 
-    def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
+    def invoke(self, tensor: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         print("invoke", file=sys.stderr, flush=True)
         self._left -= 1
         if self._left < 0 and not self.hangs:

@@ -50,9 +50,9 @@ def test_other_precisions_draw_nearly_the_float_masks(
         precision: make_flatbuffer(context, plan_distillation(context), load_recipe(precision), context.model),
     }.items():
         backend = CpuBackend(flatbuffer)
-        output = backend.invoke(pixels_to_tensor(pixels, backend.input.quantisation))
-        scores[name] = tensor_to_scores(output, backend.output.quantisation).astype(int)
-    assert (backend.input.quantisation.dtype, backend.output.quantisation.dtype) == (ends, ends)
+        output = backend.invoke(pixels_to_tensor(pixels, backend.input.quantisation))[0]
+        scores[name] = tensor_to_scores(output, backend.outputs[0].quantisation).astype(int)
+    assert (backend.input.quantisation.dtype, backend.outputs[0].quantisation.dtype) == (ends, ends)
     half = SCORE_ONE // 2
     assert np.mean((scores["float32"] > half) != (scores[precision] > half)) < 0.01
     assert (scores["float32"] > half).any()
@@ -87,7 +87,7 @@ def test_packed_file_says_the_same_in_fewer_bytes(context: CompressContext) -> N
     plain = convert_model(context.model, "int8", pick_calibration(context.train, 8))
     packed = compact_flatbuffer(plain)
     pixels = pixels_to_tensor(context.train.images[0], CpuBackend(plain).input.quantisation)
-    np.testing.assert_array_equal(CpuBackend(packed).invoke(pixels), CpuBackend(plain).invoke(pixels))
+    np.testing.assert_array_equal(CpuBackend(packed).invoke(pixels)[0], CpuBackend(plain).invoke(pixels)[0])
     assert len(packed) < 0.97 * len(plain)
     assert compact_flatbuffer(packed) == packed
     tensors = {t.index: t.name for o in read_graph(packed).operators for t in (*o.inputs, *o.outputs)}

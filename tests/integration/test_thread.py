@@ -49,7 +49,7 @@ def test_keras_and_tflite_draw_the_same_masks(trained_run: Path, trained_data: P
     images = to_reals(to_grid([read_case(case) for case in open_dataset(trained_data).cases[:4]], record.input).images)
     backend = CpuBackend(model.flatbuffer)
     for image, expected in zip(images, keras_model.predict(images, verbose=0), strict=True):
-        np.testing.assert_allclose(backend.invoke(image[np.newaxis])[0], expected, atol=1e-4)
+        np.testing.assert_allclose(backend.invoke(image[np.newaxis])[0][0], expected, atol=1e-4)
 
 
 def test_every_variant_is_there_and_keeps_the_dice(compressed: tuple[Path, Outcome]) -> None:
@@ -83,7 +83,7 @@ def test_golden_pairs_come_out_again(compressed: tuple[Path, Outcome], name: str
     backend = Segmenter(model).selection.backend
     assert model.golden
     for pair in model.golden:
-        assert np.array_equal(backend.invoke(pair.input), pair.output)
+        assert np.array_equal(backend.invoke(pair.input)[0], pair.output)
 
 
 def test_card_holds_no_path_and_no_case_name(compressed: tuple[Path, Outcome], trained_data: Path) -> None:

@@ -29,15 +29,16 @@ class Changed(Backend):
     change: Any = staticmethod(lambda tensor: tensor)
 
     def __init__(self, network: bytes = b"", threads: int = 1, variant: str = "") -> None:
-        self.input = self.output = TensorSpec((1, SIDE, SIDE, 1), NUMBERS)
+        self.input = TensorSpec((1, SIDE, SIDE, 1), NUMBERS)
+        self.outputs = (self.input,)
         self.detail = f"{len(network)} bytes, {threads} threads, {variant or 'no variant'}"
 
     @classmethod
     def probe(cls, network: bytes, variant: str = "") -> Probe:
         return Probe(not variant, f"{len(network)} bytes")
 
-    def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(self.change(tensor))
+    def invoke(self, tensor: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return (np.asarray(self.change(tensor)),)
 
 
 def change_by(function: Any) -> Changed:

@@ -19,6 +19,7 @@ from edgeseg.training.loop import (
 )
 from edgeseg.training.options import TrainOptions
 from edgeseg.training.validation import (
+    Judgement,
     EpochCost,
     EpochResult,
     best_result,
@@ -59,7 +60,7 @@ def test_patience_ends_a_training_and_none_does_not() -> None:
 
 def test_history_comes_back_as_it_was(tmp_path: Path) -> None:
     costs = (EpochCost(0.1234567, 0.00123456, 1.23456, 0.2), EpochCost(0.1, 2e-9, 0.7, 0.1))
-    history = [make_result(number, cost, 1 / 3, 0.5) for number, cost in enumerate(costs, start=1)]
+    history = [make_result(number, cost, Judgement(1 / 3), 0.5) for number, cost in enumerate(costs, start=1)]
     write_history(tmp_path, history)
     assert read_history(tmp_path) == history
     assert best_result(history).epoch == 1
@@ -89,8 +90,8 @@ def test_history_of_an_older_run_is_read(tmp_path: Path) -> None:
 
 def test_waiting_is_told_against_all_the_time() -> None:
     history = [
-        make_result(1, EpochCost(1.0, 0.1, 3.0, 2.0), 0.5, 1.0),
-        make_result(2, EpochCost(1.0, 0.1, 3.0), 0.5, 1.0),
+        make_result(1, EpochCost(1.0, 0.1, 3.0, 2.0), Judgement(0.5), 1.0),
+        make_result(2, EpochCost(1.0, 0.1, 3.0), Judgement(0.5), 1.0),
     ]
     timing = summarise_timing(history, 100.0)
     assert (timing.seconds_per_epoch, timing.waiting_share) == (4.0, 0.25)

@@ -44,7 +44,8 @@ class Weak(Backend):
     may_load: ClassVar[threading.Event] = threading.Event()
 
     def __init__(self, network: bytes, threads: int = 1, variant: str = "") -> None:
-        self.input = self.output = TensorSpec((1, SIDE, SIDE, 1), NUMBERS)
+        self.input = TensorSpec((1, SIDE, SIDE, 1), NUMBERS)
+        self.outputs = (self.input,)
         self.detail = f"{len(network)} bytes, {threads} threads{variant}"
         self.may_load.wait(SECONDS)
         if not self.lives:
@@ -55,13 +56,13 @@ class Weak(Backend):
     def probe(cls, network: bytes, variant: str = "") -> Probe:
         return Probe(True, f"{len(network)}{variant}")
 
-    def invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
+    def invoke(self, tensor: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         self._left -= 1
         if self._left < 0 and self.hangs:
             self.released.wait()
         if self._left < 0:
             raise RuntimeError("the device was lost")
-        return tensor
+        return (tensor,)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from edgeseg.training.memory import (
 def describe_model(results: int, parameters: int) -> SimpleNamespace:
     layer = SimpleNamespace(name="conv", output=SimpleNamespace(shape=(None, 1024, results)))
     ends = SimpleNamespace(name="end", output=SimpleNamespace(shape=(None, 0)))
-    return SimpleNamespace(layers=[ends, layer, ends], count_params=lambda: parameters)
+    return SimpleNamespace(layers=[ends, layer, ends], count_params=lambda: parameters, output_shape=(None, 0, 0, 0))
 
 
 def test_results_grow_with_the_batch_and_weights_do_not() -> None:

@@ -75,7 +75,7 @@ def test_the_odd_pixel_of_padding_stands_behind(sizes: dict[str, int], pads: tup
 def test_integers_go_through_as_they_are(graph: Graph, scheme: Scheme) -> None:
     # The model multiplies by one, and all its scales are one, so whole numbers must come back whole.
     image = np.arange(-32, 32, dtype=np.float32).reshape(1, SIDE, SIDE, 1)
-    got = OnnxBackend(build_model(graph, scheme).SerializeToString()).invoke(image)
+    got = OnnxBackend(build_model(graph, scheme).SerializeToString()).invoke(image)[0]
     assert np.allclose(got, image, atol=0.51 if scheme.is_symmetric else 0)
 
 

@@ -149,7 +149,7 @@ class FailingSegmenter(Segmenter):
 
     calls = 0
 
-    def _invoke(self, tensor: NDArray[Any]) -> NDArray[Any]:
+    def _invoke(self, tensor: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         self.calls += 1
         if self.calls > 20:
             raise EdgesegError("The backend is gone.")

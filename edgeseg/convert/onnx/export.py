@@ -81,7 +81,7 @@ def compare_masks(model: ModelFile, data: bytes, inputs: Inputs) -> Comparison:
     count = shared = marked = 0
     largest = 0.0
     for tensor, reals in inputs:
-        wanted, got = backend.invoke(tensor).copy(), exported.invoke(reals)
+        wanted, got = backend.invoke(tensor)[0].copy(), exported.invoke(reals)[0]
         first = decide_labels(tensor_to_scores(wanted, card.output_quantisation), card.output)
         second = decide_labels(tensor_to_scores(np.nan_to_num(got), FLOAT), card.output)
         count += 1
@@ -172,7 +172,7 @@ def _make_golden(model: ModelFile, bare: bytes) -> tuple[GoldenPair, ...]:
     backend = OnnxBackend(bare)
     reals = (dequantise(pair.input, model.card.input_quantisation) for pair in model.golden)
     inputs = [real.astype(np.float32) for real in reals]
-    return tuple(GoldenPair(tensor, backend.invoke(tensor)) for tensor in inputs)
+    return tuple(GoldenPair(tensor, *backend.invoke(tensor)) for tensor in inputs)
 
 
 def _pack_metadata(bare: bytes, card: Card, golden: tuple[GoldenPair, ...]) -> bytes:

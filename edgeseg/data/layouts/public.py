@@ -78,7 +78,11 @@ class BusiLayout:
             found = _BUSI_MASK.match(path.stem)
             if found:
                 masks.setdefault(found.group(1), []).append(path)
-        cases = tuple(Case(s, p, tuple(masks[s]), s, read=read_merged) for s, p in images.items() if s in masks)
+        cases = tuple(
+            Case(s, p, tuple(masks[s]), s, label=p.parent.name, read=read_merged)
+            for s, p in images.items()
+            if s in masks
+        )
         return Found(cases, ("lesion",), (*named.defects, *compare_names(images, masks, root)))
 
 
