@@ -52,7 +52,6 @@ class AugmentSpec:
     """Probability of a slight Gaussian blur."""
 
 
-_WITHOUT_GEOMETRY = AugmentSpec(flip=False, rotation_degrees=0.0, zoom=0.0, stretch=0.0, shift=0.0, elastic=0.0)
 VARIATIONS = {field.name.removesuffix("_degrees").replace("_", "-"): field.name for field in fields(AugmentSpec)}
 
 
@@ -93,12 +92,17 @@ def augment_case(image: Pixels, masks: Pixels, spec: AugmentSpec, random: Random
 
 def view_twice(pixels: Pixels, spec: AugmentSpec | None, denoise: str, random: Random) -> tuple[Pixels, Pixels]:
     """Augment an unlabelled image: two views of one geometry, the second with its brightness varied strongly."""
-    if spec is None:
-        spec = _WITHOUT_GEOMETRY
-    rows, columns = draw_warp(pixels.shape[0], pixels.shape[1], spec, random)
-    warped = _remap(pixels, rows, columns, cv2.INTER_LINEAR)
-    varied = vary_brightness(warped, strengthen(spec), random)
+    warped = warp_frame(pixels, spec, "none", random)
+    varied = vary_brightness(warped, strengthen(spec or AugmentSpec()), random)
     return denoise_pixels(warped, denoise), denoise_pixels(varied, denoise)
+
+
+def warp_frame(pixels: Pixels, spec: AugmentSpec | None, denoise: str, random: Random) -> Pixels:
+    """Augment an unlabelled image by geometry alone."""
+    if spec is not None:
+        rows, columns = draw_warp(pixels.shape[0], pixels.shape[1], spec, random)
+        pixels = _remap(pixels, rows, columns, cv2.INTER_LINEAR)
+    return denoise_pixels(pixels, denoise)
 
 
 def strengthen(spec: AugmentSpec) -> AugmentSpec:

@@ -25,6 +25,7 @@ from edgeseg.training.options import TrainInputs, TrainOptions, write_config
 from edgeseg.training.resume import FOLDS, PLAN, begin_plan, find_partial, has_checkpoint, read_plan
 from edgeseg.training.run import MODEL, RunRecord, read_run
 from edgeseg.training.semisupervised import add_frames
+from edgeseg.training.start import refuse_leaking_start
 from edgeseg.training.trainer import resume_run, train_run
 
 _LOG = logging.getLogger(__name__)
@@ -92,9 +93,11 @@ def train_folds(
     loaded = load_data(data, dataclasses.replace(split, folds=folds), options.input.in_colour)
     start = os.path.relpath(init, out) if init is not None else None
     fingerprints = fingerprint_dataset(loaded.dataset), fingerprint_split(loaded.split)
+    if init is not None:
+        # every case tests once, so that the training cases of the first fold count as well
+        refuse_leaking_start(init, loaded.part("all"))
     frames = None
     if unlabelled is not None:
-        # every case tests once, so that the training cases of the first fold count as well
         add_frames(loaded, unlabelled, options, held_out=("all",))
         frames = os.path.relpath(unlabelled, out)
     labels = fingerprint_labels(loaded.dataset.cases) if options.findings == "auto" else ""

@@ -30,6 +30,8 @@ from edgeseg.training.options import TrainOptions
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
 TEST_CASES, TEST_ROWS, SPLIT = "test-cases.png", "test-cases.csv", "split.csv"
+# The record of a pretraining, which has no masks and no model file (training/pretrain.py).
+PRETRAINING = "pretrain.json"
 TRAINING, FINISHED = "training", "finished"
 
 
@@ -159,6 +161,11 @@ def rename_options(table: dict[str, Any]) -> None:
 
 
 def _no_run(folder: Path) -> RunError:
+    if (folder / PRETRAINING).is_file():
+        return RunError(
+            f"Expected a run that draws masks in {folder}, got a pretraining.",
+            f"Train from it with: edgeseg train DATA --out RUN --init {folder}",
+        )
     if partial_path(folder).is_dir():
         return RunError(
             f"Expected a finished run in {folder}, got only {partial_path(folder)}, whose training was interrupted.",

@@ -55,10 +55,10 @@ from edgeseg.training.run import (
     WEIGHTS,
     RunRecord,
     read_interrupted,
-    read_run,
     write_record,
 )
 from edgeseg.training.semisupervised import FrameFeed, MeanTeacher, add_frames, add_same_frames
+from edgeseg.training.start import load_start, name_start, refuse_leaking_start
 from edgeseg.training.strategy import WorkerRole, find_role, open_strategy, worker_folder
 from edgeseg.training.validation import EpochEvaluator, RunLog, draw_curve, summarise_timing
 
@@ -112,7 +112,10 @@ def train_run(
     loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour)
     if unlabelled is not None:
         loaded = add_frames(loaded, unlabelled, options)
-    start = read_run(init).name if init is not None else None
+    start = None
+    if init is not None:
+        start = name_start(init)
+        refuse_leaking_start(init, [*loaded.part("val"), *loaded.part("test")])
     record = _begin_record(loaded, data, out, options, start)
     if test and role.chief:
         loaded.log_warnings()
@@ -153,7 +156,7 @@ def resume_run(
     record = read_interrupted(partial_path(out))
     if has_checkpoint(partial_path(out)):
         init = None
-    elif init is None or record.init is None or read_run(init).name != record.init:
+    elif init is None or record.init is None or name_start(init) != record.init:
         _refuse_lost_start(partial_path(out), record.init)
     role = find_role(record.options.strategy)
     if role.chief:
@@ -293,12 +296,12 @@ def start_from(model: Any, run: Path) -> int:
 
     Args:
         model: The model that is to be trained.
-        run: The run; its encoder must fit, its size and classes may differ.
+        run: The run, or a pretraining; its encoder must fit, its size and classes may differ.
 
     Returns:
         How many layers were copied.
     """
-    source = load_network(run, read_run(run))
+    source = load_start(run)
     given = {layer.name: layer.get_weights() for layer in source.layers if layer.name.startswith(ENCODER)}
     wanted = [layer for layer in model.layers if layer.name.startswith(ENCODER) and layer.weights]
     for layer in wanted:

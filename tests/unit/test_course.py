@@ -19,9 +19,9 @@ from edgeseg.training.loop import (
 )
 from edgeseg.training.options import TrainOptions
 from edgeseg.training.validation import (
-    Judgement,
     EpochCost,
     EpochResult,
+    Judgement,
     best_result,
     make_result,
     read_history,
