@@ -128,7 +128,7 @@ def plan_pretraining(options: TrainOptions) -> UNetSpec:
 def find_patch(spec: UNetSpec) -> int:
     """Find the side of a cell of the deepest stage in pixels, but at most a quarter of the frame."""
     deepest = spec.output_stride * 2 ** (len(spec.widths) - 1)
-    return max(spec.output_stride, min(deepest, spec.height // 4))
+    return int(max(spec.output_stride, min(deepest, spec.height // 4)))
 
 
 def pretrain_run(frames: Path, out: Path, options: TrainOptions, overwrite: bool = False) -> PretrainRecord:
@@ -193,7 +193,7 @@ def keep_apart(files: Sequence[str], seed: int) -> NDArray[np.bool_]:
     """Choose the frames that only measure the error: those of some files, or every tenth frame of a single file."""
     names = sorted(set(files))
     if len(names) == 1:
-        return np.arange(len(files)) % round(1 / APART_SHARE) == 0
+        return np.asarray(np.arange(len(files)) % round(1 / APART_SHARE) == 0)
     order = np.random.default_rng((seed, _APART_STREAM)).permutation(len(names))
     apart = {names[number] for number in order[: max(1, round(APART_SHARE * len(names)))]}
     return np.array([name in apart for name in files])

@@ -96,14 +96,12 @@ def read_thumbnails(folder: Path) -> NDArray[np.int8]:
     path = folder / THUMBNAILS
     try:
         found = np.load(io.BytesIO(read_regular(path, ARRAY_BYTES)), allow_pickle=False)
-        if found.dtype != np.int8 or found.ndim != 2 or found.shape[1] != SIDE * SIDE:
-            raise ValueError(f"{found.dtype} of shape {found.shape}")
-    except (OSError, ValueError, EOFError) as error:
+        return np.asarray(found.astype(np.int8, casting="safe").reshape(-1, SIDE * SIDE))
+    except (OSError, ValueError, TypeError, AttributeError, EOFError) as error:
         raise RunError(
             f"Expected thumbnails of the frames in {path}, got none that can be read: {error}.",
             "Without them nothing shows that no test case was among the frames: pretrain again.",
         ) from error
-    return np.asarray(found, dtype=np.int8)
 
 
 def name_start(run: Path) -> str:
