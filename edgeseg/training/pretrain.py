@@ -9,7 +9,7 @@ OUT/weights.h5           the best weights
 OUT/history.csv          one line per epoch
 OUT/curve.png            the history as a picture
 OUT/reconstructions.png  frames that were kept apart: whole, with hidden patches, and filled in
-OUT/thumbnails.npy       32x32 pixels of every frame, by which a later training finds its test cases among them
+OUT/thumbnails.bin       32x32 pixels of every frame, by which a later training finds its test cases among them
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from edgeseg.training.options import TrainOptions
 from edgeseg.training.run import FINISHED, PRETRAINING, WEIGHTS, FrameRecord, read_run
 from edgeseg.training.unlabelled import find_leaks
 
-THUMBNAILS = "thumbnails.npy"
+THUMBNAILS = "thumbnails.bin"
 SCHEMA = 1
 
 
@@ -86,22 +85,26 @@ def read_interrupted_pretraining(folder: Path) -> PretrainRecord:
 
 def write_thumbnails(folder: Path, thumbnails: NDArray[np.int8]) -> None:
     """Write the thumbnails of all frames, by which a training finds its test cases among them."""
-    content = io.BytesIO()
-    np.save(content, thumbnails, allow_pickle=False)
-    write_bytes(folder / THUMBNAILS, content.getvalue())
+    write_bytes(folder / THUMBNAILS, thumbnails.tobytes())
 
 
 def read_thumbnails(folder: Path) -> NDArray[np.int8]:
     """Read the thumbnails of a pretraining."""
     path = folder / THUMBNAILS
     try:
-        found = np.load(io.BytesIO(read_regular(path, ARRAY_BYTES)), allow_pickle=False)
-        return np.asarray(found.astype(np.int8, casting="safe").reshape(-1, SIDE * SIDE))
-    except (OSError, ValueError, TypeError, AttributeError, EOFError) as error:
-        raise RunError(
-            f"Expected thumbnails of the frames in {path}, got none that can be read: {error}.",
-            "Without them nothing shows that no test case was among the frames: pretrain again.",
-        ) from error
+        content = read_regular(path, ARRAY_BYTES)
+    except OSError as error:
+        raise _refuse_thumbnails(path, error.strerror or str(error)) from error
+    if not content or len(content) % SIDE**2:
+        raise _refuse_thumbnails(path, f"{len(content)} bytes")
+    return np.frombuffer(content, dtype=np.int8).reshape(-1, SIDE**2)
+
+
+def _refuse_thumbnails(path: Path, what: str) -> RunError:
+    return RunError(
+        f"Expected thumbnails of the frames in {path}, got none that can be read: {what}.",
+        "Without them nothing shows that no test case was among the frames: pretrain again.",
+    )
 
 
 def name_start(run: Path) -> str:
