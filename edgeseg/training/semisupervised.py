@@ -1,9 +1,8 @@
 """Mean teacher: unlabelled frames beside the labelled ones.
 
 The teacher is the EMA of the weights, which every training has. It sees a frame warped only, the network sees the same
-warp with its brightness varied strongly, and learns the masks that the teacher is sure of. After Tarvainen and Valpola
-2017, "Mean teachers are better role models", with the confident pseudo-masks of Sohn et al. 2020, "FixMatch"
-(docs/decisions/0058).
+warp with its brightness varied strongly, and is to draw what the teacher draws. After Tarvainen and Valpola 2017, "Mean
+teachers are better role models" (docs/decisions/0058).
 """
 
 from __future__ import annotations
@@ -33,13 +32,11 @@ from edgeseg.training.unlabelled import read_frames, refuse_leaks
 
 # The parts that no frame may show.
 HELD_OUT = ("val", "test")
-# Probability from which the teacher is sure that a pixel belongs to a class; below 1 minus this, that it does not.
-SURE = 0.9
 # Share of the steps over which the weight of the unlabelled frames rises to 1, as in Laine and Aila 2017, "Temporal
 # Ensembling": an untrained teacher knows nothing.
 RAMP_SHARE = 0.3
 _RAMP_STEEPNESS = 5.0
-# Pixels that are added to both areas, as in the Dice loss of labelled images.
+# Pixels that are added to the areas, as in the Dice loss of labelled images.
 _SMOOTH = 1.0
 # Random streams of one seed, beside those of the labelled images: order and views.
 _ORDER_STREAM, _VIEW_STREAM = 3, 4
@@ -135,22 +132,18 @@ class MeanTeacher:
 
 
 def compare_with_teacher(masks: Any, drawn: Any) -> Any:
-    """Cross-entropy and Dice loss against the teacher's masks, where it is sure.
+    """Squared difference of two views' masks relative to their areas, so that small structures count like large ones.
 
-    As in the loss of labelled images, the Dice part counts only where there is something to find.
+    It is least where both agree, whatever the teacher believes: masks that it is unsure of are neither cut off nor
+    rounded. Where both draw nothing, it vanishes.
 
     Args:
         masks: The teacher's probabilities (n, height, width, classes).
         drawn: The network's.
     """
-    sure = tf.cast(tf.abs(masks - 0.5) >= SURE - 0.5, drawn.dtype)
-    truth = tf.cast(masks > 0.5, drawn.dtype)
-    entropy = tf.reduce_mean(sure * keras.backend.binary_crossentropy(truth, drawn), axis=(1, 2))
-    hit = tf.reduce_sum(sure * truth * drawn, axis=(1, 2))
-    area = tf.reduce_sum(sure * (truth + drawn), axis=(1, 2))
-    present = tf.cast(tf.reduce_any(sure * truth > 0.0, axis=(1, 2)), drawn.dtype)
-    dice = present * (1.0 - (2.0 * hit + _SMOOTH) / (area + _SMOOTH))
-    return tf.reduce_mean(entropy + dice)
+    difference = tf.reduce_sum(tf.square(masks - drawn), axis=(1, 2))
+    area = tf.reduce_sum(tf.square(masks) + tf.square(drawn), axis=(1, 2))
+    return tf.reduce_mean(difference / (area + _SMOOTH))
 
 
 def add_frames(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -28,6 +28,7 @@ from edgeseg.data.layouts import LAYOUTS
 from edgeseg.data.reading import crop
 from edgeseg.frame.images import SUFFIXES, read_image, to_grey
 from edgeseg.frame.preprocess import frame_to_grid, use_region
+from edgeseg.streaming.sources.base import Source
 from edgeseg.streaming.sources.choose import open_source
 from edgeseg.streaming.sources.files import VIDEO_SUFFIXES, is_dicom
 from edgeseg.training.memory import check_frames
@@ -189,7 +190,12 @@ def _read_file(path: Path, spec: InputSpec) -> list[FrameView]:
         check_regular(path, IMAGE_BYTES)
         return [_view_frame(read_image(path, spec.in_colour), spec, None)]
     with closing(open_source(str(path), spec.in_colour)) as source:
-        return thin_out(iter(source.read, None), lambda frame: _view_frame(frame, spec, source.region))
+        return thin_out(_list_frames(source), lambda frame: _view_frame(frame, spec, source.region))
+
+
+def _list_frames(source: Source) -> Iterator[NDArray[Any]]:
+    while (frame := source.read()) is not None:
+        yield frame
 
 
 def _view_frame(frame: NDArray[Any], spec: InputSpec, region: Region | None) -> FrameView:
