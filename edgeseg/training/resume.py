@@ -17,10 +17,11 @@ from typing import Any
 
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
+from edgeseg.core.modelfile import PRETRAINING
 from edgeseg.core.schema import SchemaError, read_json_table
 from edgeseg.model.keras import tf
 from edgeseg.training.ema import WeightEma
-from edgeseg.training.run import PRETRAINING, RECORD, rename_options
+from edgeseg.training.run import RECORD, rename_options
 
 _LOG = logging.getLogger(__name__)
 PLAN, CHECKPOINT = "plan.json", "checkpoint"

@@ -22,6 +22,7 @@ from typing import Any
 from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
+from edgeseg.core.modelfile import PRETRAINING
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table, rename_former, to_plain
 from edgeseg.core.spec import FindingSpec, InputSpec, OutputSpec
 from edgeseg.model.spec import UNetSpec
@@ -30,8 +31,6 @@ from edgeseg.training.options import TrainOptions
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
 TEST_CASES, TEST_ROWS, SPLIT = "test-cases.png", "test-cases.csv", "split.csv"
-# The record of a pretraining, which has no masks and no model file (training/pretrain.py).
-PRETRAINING = "pretrain.json"
 TRAINING, FINISHED = "training", "finished"
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import RunError, TrainingError
 from edgeseg.core.files import write_bytes, write_json
 from edgeseg.core.limits import ARRAY_BYTES, read_regular
+from edgeseg.core.modelfile import PRETRAINING
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table, to_plain
 from edgeseg.core.spec import InputSpec
 from edgeseg.data.dataset import LabelledImage
@@ -21,7 +22,7 @@ from edgeseg.model.keras import read_weights
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.training.options import TrainOptions
-from edgeseg.training.run import FINISHED, PRETRAINING, WEIGHTS, FrameRecord, read_run
+from edgeseg.training.run import FINISHED, WEIGHTS, FrameRecord, read_run
 from edgeseg.training.unlabelled import find_leaks
 
 THUMBNAILS = "thumbnails.bin"
