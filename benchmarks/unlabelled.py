@@ -73,7 +73,16 @@ def run_share(data: Path, out: Path, share: float, seeds: Sequence[int], steps: 
     share_pretraining(out, share, seeds)
     recipes = list_recipes(len(open_dataset(data).cases), share, steps)
     command = [str(Path(__file__).parent / "folds.py"), str(data), str(out), *recipes]
-    command += ["--share", f"{share:g}", "--seeds", *map(str, seeds), "--name", name_share(share)]
+    command += [
+        "--folds",
+        str(FOLDS),
+        "--share",
+        f"{share:g}",
+        "--seeds",
+        *map(str, seeds),
+        "--name",
+        name_share(share),
+    ]
     subprocess.run([sys.executable, *command, "--title", f"{share:.0%} of the labels"], check=True)
 
 
