@@ -38,13 +38,13 @@ from edgeseg.core.schema import from_plain
 from edgeseg.core.stats import Percentiles
 from edgeseg.evaluation.score import estimate_drop
 from edgeseg.graph.operators import read_graph
-from edgeseg.model.losses import find_loss
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model, plan_epochs
 from edgeseg.training.options import EMA, TrainOptions
 from edgeseg.training.resume import PLAN
 from edgeseg.training.run import MODEL
+from edgeseg.training.trainer import choose_losses
 from edgeseg.training.validation import EpochEvaluator
 
 RUNS = 200
@@ -116,9 +116,9 @@ def teach(context: CompressContext, spec: UNetSpec, out: Path) -> Any:
     """Train a network from scratch with the defaults of edgeseg train."""
     options = TrainOptions()
     model, ema_model = build_unet(spec), build_unet(spec)
-    feed = plan_distillation(context).feed(spec.output_stride)
+    feed = plan_distillation(context).feed(model)
     training_schedule = TrainingSchedule(plan_epochs(len(context.train), options.batch), options.learning_rate)
-    model.compile(build_optimizer(training_schedule, feed.steps), find_loss(options.loss, spec.activation))
+    model.compile(build_optimizer(training_schedule, feed.steps), **choose_losses(context.record))
     evaluator = EpochEvaluator(
         "Training from scratch",
         model,

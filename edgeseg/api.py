@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,9 @@ from edgeseg.core.files import refuse_existing, staged_folder
 from edgeseg.core.install import need_extra
 from edgeseg.core.modelfile import find_model, read_model
 from edgeseg.core.progress import progress_bar
+from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.inference.masks import DEFAULT_MASK_OPTIONS, MaskOptions
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.inference.supervision import SupervisedSegmenter
 from edgeseg.streaming.live import StreamPipeline, open_stream
 from edgeseg.streaming.loop import StreamReport, make_report
 from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS, DEFAULT_STREAM_OPTIONS, SinkOptions, StreamOptions
@@ -49,7 +49,8 @@ def load(
     """Load a model file, to be called with frames: `edgeseg.load("int8.tflite")(frame)`.
 
     Args:
-        model: A .tflite or .onnx file, or a folder that `train` or `compress` wrote.
+        model: A .tflite or .onnx file, a folder that `train` or `compress` wrote, or the folder of a cross-validation
+            (`edgeseg train --folds`), whose networks then answer together.
         backend: "auto" for the best one here, or cpu, gpu, edgetpu, onnx, with a variant behind a colon.
         threads: CPU threads the model may use.
         masks: What is done to the masks beyond what the model's card says.
@@ -58,7 +59,7 @@ def load(
         ModelFileError: The file is missing, damaged or was not written by edgeseg.
         BackendError: It cannot be run here, or its golden pairs give other masks here.
     """
-    segmenter = Segmenter(read_model(find_model(Path(model))), backend, threads, masks=masks)
+    segmenter = open_segmenter(Path(model), backend, threads, masks=masks)
     _warn_of_fallback(segmenter)
     return segmenter
 
@@ -135,7 +136,7 @@ def stream(
     Raises:
         EdgesegError: The model, the source or a sink cannot be opened.
     """
-    segmenter = SupervisedSegmenter(read_model(find_model(Path(model))), backend, threads, masks=masks)
+    segmenter = open_segmenter(Path(model), backend, threads, masks=masks, supervised=True)
     _warn_of_fallback(segmenter)
     return Stream(open_stream(segmenter, source, options, sinks))
 
@@ -237,6 +238,8 @@ def compress(
     threads: int = 1,
     resume: bool = False,
     overwrite: bool = False,
+    sensitivity: float | None = None,
+    coverage: float | None = None,
 ) -> CompressResult:
     """Compress a run by one or several recipes, and measure what it cost.
 
@@ -247,11 +250,14 @@ def compress(
         device: A board's name: its recipes and budget are taken, and only files that it runs.
         max_drop: Dice that may be lost on validation cases, at the bad end of the interval.
         budget_ms: Time one inference may take on this machine (p99).
-        teacher: A finished run whose masks are followed where a recipe trains.
+        teacher: A finished run, or the folder of a cross-validation, that is followed where a recipe trains.
         rename: Classes of the run that go by another name in the teacher.
         threads: CPU threads for the timing.
         resume: Continue an interrupted compression.
         overwrite: Replace what stands at `out`.
+        sensitivity: The share of the validation cases with the structure that every file's operating point finds;
+            by default as in the training.
+        coverage: The same for the share of those cases in which a mask is found, wherever.
 
     Raises:
         MissingExtraError: The packages of the extra `train` are not installed.
@@ -261,6 +267,7 @@ def compress(
     from edgeseg.compression.compress import compress_run, open_folder
     from edgeseg.compression.gate import Gate
     from edgeseg.compression.recipe import load_recipe
+    from edgeseg.evaluation.decide import Target
     from edgeseg.machine.boards import load_board, name_board
     from edgeseg.report.compression import write_compression_report
 
@@ -274,8 +281,9 @@ def compress(
     chosen = [load_recipe(one) if isinstance(one, str) else one for one in wanted]
     if followed is not None and not any(recipe.trains for recipe in chosen):
         raise ValueError("expected a recipe that trains (int8-qat) beside a teacher, got none")
+    target = Target(sensitivity, coverage) if sensitivity or coverage else None
     with open_folder(folder, overwrite, resume) as growing:
-        outcome = compress_run(source, growing, chosen, gate, threads, followed, rename)
+        outcome = compress_run(source, growing, chosen, gate, threads, followed, rename, target)
         write_compression_report(growing, source, outcome)
     return CompressResult(folder, outcome.report)
 
@@ -290,28 +298,55 @@ def evaluate(
     rename: Mapping[str, str] | None = None,
     backend: str = AUTO,
     threads: int = 1,
+    sensitivity: float | None = None,
+    coverage: float | None = None,
+    without: Collection[str] = (),
 ) -> Evaluation:
     """Judge a model on labelled images: Dice and more, each with a bootstrap interval over groups.
+
+    What counts as found, and so sensitivity and false alarms, follows the operating point on the model's card.
 
     Args:
         model: A loaded model, a model file, or a folder that `train` or `compress` wrote.
         data: Labelled images in any known layout.
-        split: train, val, test or all; None takes test on the model's own data, else all.
+        split: train, val, test or all; None takes test on the model's own data, else all. The networks of a
+            cross-validation judge every case of their own data by the one that has not seen it.
         layout: How the files lie; None finds out.
         group_pattern: Names the group of an image, as in `check_data`.
         rename: Classes of the model that go by another name in the data.
         backend: As in `load`, for a model that is not loaded yet.
         threads: The same.
+        sensitivity: Judge at another operating point, which finds this share of the validation cases that show the
+            structure; needs a model file and the data that it was trained on.
+        coverage: The same for the share of those cases in which a mask is found, wherever.
+        without: Names of cases to leave out.
+
+    Raises:
+        DataError: The images cannot be used, or are not those that another operating point needs.
+        ValueError: A share is not above 0 and at most 1, or an operating point is wanted for a loaded model.
     """
     from edgeseg.data.dataset import read_cases
-    from edgeseg.evaluation.score import pick_cases, score_cases, summarise_cases
+    from edgeseg.evaluation.decide import Target, change_decision, decide_by_own_data
+    from edgeseg.evaluation.exclusion import leave_out
+    from edgeseg.evaluation.out_of_fold import list_judged_thresholds, pick_judged
+    from edgeseg.evaluation.score import score_cases, summarise_cases
 
-    segmenter = model if isinstance(model, Segmenter) else load(model, backend=backend, threads=threads)
+    target = Target(sensitivity, coverage)
+    if target == Target():
+        segmenter = model if isinstance(model, Segmenter) else load(model, backend=backend, threads=threads)
+    elif isinstance(model, Segmenter):
+        raise ValueError("expected a model file beside sensitivity or coverage, got a loaded model")
+    else:
+        file = read_model(find_model(Path(model)))
+        decision = decide_by_own_data(file, Path(data), target, layout, group_pattern, rename)
+        segmenter = Segmenter(change_decision(file, decision), backend, threads)
+        _warn_of_fallback(segmenter)
     card = segmenter.card
-    picked = pick_cases(card, Path(data), split, layout, group_pattern, renamed=rename)
+    picked = pick_judged(segmenter, Path(data), split, layout, group_pattern, renamed=rename)
     with progress_bar("Judging", len(picked.cases)) as advance:
         scored = score_cases(segmenter, read_cases(picked.cases, card.input.in_colour), advance)
-    return summarise_cases(scored, card.output.classes)
+    kept = leave_out(scored, without, picked.known, "the cases to leave out")
+    return summarise_cases(kept, card.output.classes, list_judged_thresholds(segmenter))
 
 
 def benchmark(*models: StrPath, backend: str = AUTO, threads: int = 1, runs: int = 200) -> list[BenchResult]:
@@ -328,7 +363,7 @@ def benchmark(*models: StrPath, backend: str = AUTO, threads: int = 1, runs: int
     """
     from edgeseg.bench.measure import bench_models, count_blocks, load_models
 
-    loaded = load_models([find_model(Path(model)) for model in models], backend, [threads])
+    loaded = load_models([Path(model) for model in models], backend, [threads])
     with progress_bar("Timing", count_blocks(runs)) as advance:
         return bench_models(loaded, runs, advance)
 

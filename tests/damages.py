@@ -116,6 +116,13 @@ def name_in_latin_1(root: Path) -> None:
         (root / kind / "case_01.png").rename(root / kind / os.fsdecode(b"caf\xe9.png"))
 
 
+def label(text: str) -> Damage:
+    def write_labels(root: Path) -> None:
+        (root / "labels.csv").write_text("stem,label\n" + text, encoding="utf-8")
+
+    return write_labels
+
+
 DAMAGES: dict[str, tuple[str, Damage]] = {
     "image without mask": ("image-without-mask", remove("masks/case_01.png")),
     "mask without image": ("mask-without-image", remove("images/case_01.png")),
@@ -133,6 +140,8 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
     "two groups that show something": ("groups", show_in_two_groups),
     "given part that shows nothing": ("empty-part", give_empty_part),
     "group in two parts": ("parted-group", part_group),
+    "label of no image": ("label-without-image", label("case_00,a\ncase_01,b\nCASE_02,a\n")),
+    "one label only": ("one-label", label("case_00,a\ncase_01,a\n")),
 }
 OTHERS: dict[str, Damage] = {
     "label-values": skip_label,

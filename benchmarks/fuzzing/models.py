@@ -16,13 +16,14 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgeseg.core.card import Card, Provenance, SplitSpec
 from edgeseg.core.modelfile import CARD_NAME, pack_model
-from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec, Quantisation
+from edgeseg.core.spec import ClassSpec, FindingSpec, InputSpec, OutputSpec, Quantisation
 from fuzzing import doors
 from fuzzing.kind import Kind
 from fuzzing.mutate import DEEP, NUMBERS, count_steps, mutate_bytes, mutate_text, mutate_tree, nest
 from fuzzing.packing import MIB, STORED, Entry, deflate_zeros, gzip_zeros, mutate_npy, mutate_zip, write_npy, write_zip
 from fuzzing.sealing import describe, pack_sealed, pack_texts, seal_texts
 from tests.flatfiles import Spot, Step, build_flatbuffer, make_weights
+from tests.networks import FACTORS, FRAME_CLASSES, build_finding_network
 
 SIDE = 16
 END = Quantisation("int8", 1 / 256, -128)
@@ -105,11 +106,12 @@ SEEDS: Mapping[str, Callable[[], bytes]] = {
     "net": build_net,
     "float": build_float,
     "custom": build_custom,
+    "two": build_finding_network,
 }
 
 
-def make_card(numbers: Quantisation = END) -> Card:
-    """Write the card of such a network, with every optional part."""
+def make_card(numbers: Quantisation = END, two: bool = False) -> Card:
+    """Write the card of such a network, of one output or of two."""
     return Card(
         name="fuzz",
         input=InputSpec(SIDE, SIDE),
@@ -120,6 +122,8 @@ def make_card(numbers: Quantisation = END) -> Card:
         parameters=1,
         macs=SIDE * SIDE,
         lint={"cpu": "ok", "edgetpu": "ok"},
+        finding=FindingSpec(FRAME_CLASSES) if two else None,
+        finding_quantisation=numbers if two else None,
     )
 
 
@@ -237,9 +241,9 @@ class ModelKind(Kind):
 
     def mutate(self, rng: Random) -> bytes:
         """Change a network and seal it again."""
-        name = rng.choice(("plain", "net", "net", "net", "float", "custom"))
+        name = rng.choice(("plain", "net", "net", "net", "two", "float", "custom"))
         numbers = Quantisation() if name == "float" else END
-        return seal(mutate_network(rng, self.networks[name]), make_card(numbers))
+        return seal(mutate_network(rng, self.networks[name]), make_card(numbers, name == "two"))
 
     def feed(self, data: bytes) -> None:
         """Look at the file as edgeseg inspect does."""
@@ -286,8 +290,8 @@ class CardKind(Kind):
     def __init__(self, folder: Path) -> None:
         """Build a network and its cards."""
         super().__init__(folder)
-        self.network = build_plain()
-        self.cards = {sealed: describe(self.network, make_card(), sealed=sealed) for sealed in (True, False)}
+        self.network = build_finding_network()
+        self.cards = {sealed: describe(self.network, make_card(two=True), sealed=sealed) for sealed in (True, False)}
 
     def bombs(self) -> Mapping[str, Callable[[], bytes]]:
         """Give cards that no person would write."""
@@ -339,11 +343,13 @@ class ZipKind(Kind):
     def __init__(self, folder: Path) -> None:
         """Build the entries of a good file, with a seal and without."""
         super().__init__(folder)
-        self.network = build_plain()
-        self.array = write_npy(f"(1, {SIDE}, {SIDE}, 1)", "|i1", bytes(SIDE * SIDE))
-        self.arrays = {f"golden/0/{end}.npy": self.array for end in ("input", "output")}
-        self.sealed = json.dumps(describe(self.network, make_card(), 1)).encode()
-        text = json.dumps(describe(self.network, make_card(), 1, sealed=False)).encode()
+        self.network = build_finding_network()
+        picture = write_npy(f"(1, {SIDE}, {SIDE}, 1)", "|i1", bytes(SIDE * SIDE))
+        finding = write_npy(f"(1, 1, 1, {len(FACTORS)})", "|i1", bytes(len(FACTORS)))
+        parts = {"input": picture, "output": picture, "finding": finding}
+        self.arrays = {f"golden/0/{end}.npy": array for end, array in parts.items()}
+        self.sealed = json.dumps(describe(self.network, make_card(two=True), 1)).encode()
+        text = json.dumps(describe(self.network, make_card(two=True), 1, sealed=False)).encode()
         self.card = Entry(CARD_NAME.encode(), text)
         self.golden = [Entry(name.encode(), data) for name, data in self.arrays.items()]
 
@@ -360,8 +366,8 @@ class ZipKind(Kind):
             "array of objects": write_npy("(1,)", "|O", b"\x80\4N."),
         }
         return {
-            "5 GiB of golden pair": lambda: self._write(big, self.golden[1]),
-            "5 GiB of golden pair that says 400 bytes": lambda: self._write(lying, self.golden[1]),
+            "5 GiB of golden pair": lambda: self._write(big, *self.golden[1:]),
+            "5 GiB of golden pair that says 400 bytes": lambda: self._write(lying, *self.golden[1:]),
             "encrypted card": lambda: write_zip(self.network, [dataclasses.replace(self.card, flags=1)]),
             "unknown compression": lambda: write_zip(self.network, [dataclasses.replace(self.card, method=99)]),
             "two cards": lambda: self._write(self.card),
@@ -374,14 +380,15 @@ class ZipKind(Kind):
         """Change the zip, or an array in it, under the seal or without one."""
         act = rng.random()
         if act < 0.2:
-            changed = {rng.choice(list(self.arrays)): mutate_npy(rng, self.array)}
+            name = rng.choice(list(self.arrays))
+            changed = {name: mutate_npy(rng, self.arrays[name])}
             return pack_sealed(self.network, self.sealed, self.arrays | changed)
         if act < 0.3:
             return mutate_bytes(rng, pack_sealed(self.network, self.sealed, self.arrays), len(self.network))
         entries = [self.card, *self.golden]
         if act < 0.5:
             place = rng.randrange(1, len(entries))
-            entries[place] = dataclasses.replace(entries[place], data=mutate_npy(rng, self.array))
+            entries[place] = dataclasses.replace(entries[place], data=mutate_npy(rng, entries[place].data))
             return write_zip(self.network, entries)
         return mutate_zip(rng, self.network, entries)
 
@@ -395,7 +402,7 @@ class ZipKind(Kind):
         return write_zip(self.network, [self.card, *entries])
 
     def _replace_input(self, data: bytes) -> bytes:
-        return self._write(dataclasses.replace(self.golden[0], data=data), self.golden[1])
+        return self._write(dataclasses.replace(self.golden[0], data=data), *self.golden[1:])
 
 
 def deflate_head(data: bytes) -> bytes:

@@ -23,10 +23,11 @@ from edgeseg.backends.parity import Parity
 from edgeseg.backends.select import AUTO, run_trial_first, select_backend
 from edgeseg.bench.memory import FRAME_SIZE, measure_memory
 from edgeseg.core.errors import BackendError
-from edgeseg.core.modelfile import ModelFile, read_model
+from edgeseg.core.modelfile import ModelFile, find_members, find_model, is_ensemble, read_model
 from edgeseg.core.progress import ignore
 from edgeseg.core.stats import Percentiles, summarise_times
 from edgeseg.data.reading import to_channels
+from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.inference.segmenter import Segmenter, StageTimes
 from edgeseg.machine.thermal import Thermal, describe_heat, read_governors, read_thermal
 from edgeseg.phantom import render_case
@@ -134,9 +135,11 @@ def load_models(
 
 def _load(path: Path, requested: str, threads: int, enforce_parity: bool) -> LoadedModel:
     # before the clock starts: a new file is first tried in a child process, which is no load time
-    run_trial_first(read_model(path), requested)
+    path = path if is_ensemble(path) else find_model(path)
+    for member in find_members(path) if is_ensemble(path) else (path,):
+        run_trial_first(read_model(member), requested)
     start = perf_counter()
-    segmenter = Segmenter(read_model(path), requested, threads, enforce_parity)
+    segmenter = open_segmenter(path, requested, threads, enforce_parity)
     load_ms = 1e3 * (perf_counter() - start)
     return LoadedModel(path, threads, segmenter, round(load_ms, 3), round(segmenter.warm_up(), 3))
 

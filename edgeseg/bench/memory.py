@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from edgeseg.core.errors import BackendError
-from edgeseg.core.modelfile import read_model
 from edgeseg.core.process import describe_end, run_module_limited
 from edgeseg.core.redact import to_one_line
-from edgeseg.inference.segmenter import Segmenter
+from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.machine.boards import ROOT, read_text
 
 LIMIT_S = 180.0
@@ -61,10 +60,9 @@ def read_peak_mb(process: int | str = "self", root: Path = ROOT) -> float:
 def main() -> None:
     """Segment frames and print the peak; the arguments are model, backend, threads and hash."""
     path, backend, threads, sha256 = sys.argv[1:]
-    model = read_model(Path(path))
-    if sha256 not in ("", model.card.sha256):
+    segmenter = open_segmenter(Path(path), backend, int(threads), enforce_parity=False)
+    if sha256 not in ("", segmenter.card.sha256):
         sys.exit(f"{path} was replaced while it was measured")
-    segmenter = Segmenter(model, backend, int(threads), enforce_parity=False)
     segmenter.warm_up()
     segmenter.segment(np.zeros((*FRAME_SIZE, segmenter.card.input.channels), np.uint8))
     # the answer to the parent process

@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any
 
 from edgeseg.core.errors import BackendError
+from edgeseg.core.flatbuffer import read_network
 from edgeseg.core.process import describe_end, run_module_limited
 from edgeseg.core.redact import to_one_line
 from edgeseg.graph.summary import Layer
@@ -34,6 +35,7 @@ KINDS = {
     "DEPTHWISE_CONV_2D": ("Convolution",),
     "LOGISTIC": ("Sigmoid",),
     "MAX_POOL_2D": ("Max Pooling",),
+    "MEAN": ("Mean",),
     "RESIZE_BILINEAR": ("Resize Bilinear",),
     "SOFTMAX": ("Softmax",),
     "TRANSPOSE_CONV": ("Deconvolution",),
@@ -78,18 +80,21 @@ def find_library() -> Path:
 
 
 def profile_network(litert: LiteRt, network: bytes, threads: int, rounds: int) -> list[str]:
-    """Profile a network of one input and one output on the CPU; returns LiteRT's summary of every round.
+    """Profile a network of one input on the CPU; returns LiteRT's summary of every round.
 
     Every round loads the network again: a profiler's summary includes earlier runs, even after a reset.
     """
     environment = litert.make("LiteRtCreateEnvironment", 0, None)
     model = litert.make("LiteRtCreateModelFromBuffer", environment, network, ctypes.c_size_t(len(network)))
-    return [_profile_round(litert, environment, model, threads) for _ in range(rounds)]
+    outputs = len(read_network(network).outputs)
+    return [_profile_round(litert, environment, model, threads, outputs) for _ in range(rounds)]
 
 
-def _profile_round(litert: LiteRt, environment: Any, model: Any, threads: int) -> str:
+def _profile_round(litert: LiteRt, environment: Any, model: Any, threads: int, outputs: int) -> str:
     compiled = _compile(litert, environment, model, threads)
-    ends = [_make_buffer(litert, environment, model, compiled, end) for end in ("Input", "Output")]
+    source = _make_buffer(litert, environment, model, compiled, "Input", 0)
+    sinks = [_make_buffer(litert, environment, model, compiled, "Output", number) for number in range(outputs)]
+    ends = (source, sinks)
     # the warm-up runs before the profiler starts, so its average holds none of it
     profiler = litert.make("LiteRtCompiledModelGetProfiler", compiled)
     _run(litert, compiled, ends, WARM_UP)
@@ -112,19 +117,20 @@ def _compile(litert: LiteRt, environment: Any, model: Any, threads: int) -> Any:
     return litert.make("LiteRtCreateCompiledModel", environment, model, options)
 
 
-def _make_buffer(litert: LiteRt, environment: Any, model: Any, compiled: Any, end: str) -> Any:
-    signature = litert.make("LiteRtGetModelSignature", model, _FIRST)
-    tensor = litert.make(f"LiteRtGetSignature{end}TensorByIndex", signature, _FIRST)
+def _make_buffer(litert: LiteRt, environment: Any, model: Any, compiled: Any, end: str, number: int) -> Any:
+    signature, place = litert.make("LiteRtGetModelSignature", model, _FIRST), ctypes.c_size_t(number)
+    tensor = litert.make(f"LiteRtGetSignature{end}TensorByIndex", signature, place)
     described = ctypes.create_string_buffer(_TENSOR_TYPE_BYTES)
     litert.call("LiteRtGetRankedTensorType", tensor, described)
-    needed = litert.make(f"LiteRtGetCompiledModel{end}BufferRequirements", compiled, _FIRST, _FIRST)
+    needed = litert.make(f"LiteRtGetCompiledModel{end}BufferRequirements", compiled, _FIRST, place)
     return litert.make("LiteRtCreateManagedTensorBufferFromRequirements", environment, described, needed)
 
 
-def _run(litert: LiteRt, compiled: Any, ends: list[Any], times: int) -> None:
-    source, sink = ((ctypes.c_void_p * 1)(end) for end in ends)
+def _run(litert: LiteRt, compiled: Any, ends: tuple[Any, list[Any]], times: int) -> None:
+    source, sinks = (ctypes.c_void_p * 1)(ends[0]), (ctypes.c_void_p * len(ends[1]))(*ends[1])
+    count = ctypes.c_size_t(len(ends[1]))
     for _ in range(times):
-        litert.call("LiteRtRunCompiledModel", compiled, _FIRST, _ONE, source, _ONE, sink)
+        litert.call("LiteRtRunCompiledModel", compiled, _FIRST, _ONE, source, count, sinks)
 
 
 def main() -> None:

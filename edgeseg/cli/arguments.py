@@ -67,22 +67,23 @@ def _without_secrets() -> Iterator[None]:
 _SCHEME = re.compile(r"[a-z+]+:(/|$)")
 
 
-def take_model(path: Path, usage: str) -> Path:
+def take_model(path: Path, usage: str, ensembles: bool = False) -> Path:
     """Find the model file that MODEL means, or refuse an argument that is clearly something else.
 
     Args:
         path: A model file, or a folder that train, compress or search wrote.
         usage: The correct command, for the error message.
+        ensembles: Whether the folder of a cross-validation is taken as it is, for all its networks together.
 
     Raises:
         typer.BadParameter: It is an image, a recording, a source or a folder of images.
         ModelFileError: The folder holds no model file, or several.
     """
-    from edgeseg.core.modelfile import find_model
+    from edgeseg.core.modelfile import find_model, is_ensemble
 
     kind = _name_other(path)
     if kind is None:
-        return find_model(path)
+        return path if ensembles and is_ensemble(path) else find_model(path)
     raise typer.BadParameter(f"expected a model file or a run as MODEL, got {kind}: {path}. Type: {usage}")
 
 
@@ -107,10 +108,12 @@ def put_model_first(first: Given, second: Given) -> tuple[Given, Given]:
 
 def is_model(path: Path) -> bool:
     """Say whether a path is a model file, or a folder of edgeseg's that holds one."""
-    from edgeseg.core.modelfile import ENDINGS, find_model
+    from edgeseg.core.modelfile import ENDINGS, find_model, is_ensemble
 
     if path.is_file():
         return path.suffix in ENDINGS
+    if is_ensemble(path):
+        return True
     try:
         return path.is_dir() and find_model(path) != path
     except ModelFileError:

@@ -88,7 +88,8 @@ def bench(
     with usage_errors():
         numbers = _read_threads(threads)
         _refuse_mixtures(parity, budget_ms, save, against)
-    models = [take_model(model, "edgeseg bench MODEL (it times frames of its own)") for model in models]
+    usage = "edgeseg bench MODEL (it times frames of its own)"
+    models = [take_model(model, usage, ensembles=not parity) for model in models]
     keep_inputs(models, [json_out, save])
     if parity:
         _show_parity(models, backend, numbers[0], json_out)

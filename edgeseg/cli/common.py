@@ -59,6 +59,24 @@ MaxDropOption = Annotated[
         max=1.0,
     ),
 ]
+# A share of the cases; fewer than one in a hundred is a slip of the pen.
+_SHARE = {"min": 0.01, "max": 1.0, "show_default": False}
+SensitivityOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S",
+        help="Operating point: the share of the validation cases with the structure in which it is found.",
+        **_SHARE,
+    ),
+]
+CoverageOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="C",
+        help="Operating point: the share of those cases in which a mask is found, wherever.",
+        **_SHARE,
+    ),
+]
 ThreadsOption = Annotated[int, typer.Option(help="Number of CPU threads.", min=1, max=THREADS)]
 BackendOption = Annotated[
     str,

@@ -11,9 +11,11 @@ import typer
 from edgeseg.cli.arguments import SHORTEST_MS, take_run
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
+    CoverageOption,
     MapOption,
     MaxDropOption,
     OverwriteOption,
+    SensitivityOption,
     ThreadsOption,
     keep_inputs,
     need_training_packages,
@@ -53,10 +55,13 @@ def compress(
     teacher: Annotated[
         Path | None,
         typer.Option(
-            help="Teacher for knowledge distillation: a finished run, used by recipes that train.", show_default=False
+            help="Teacher for knowledge distillation: a finished run or a cross-validation, for recipes that train.",
+            show_default=False,
         ),
     ] = None,
     renaming: MapOption = None,
+    sensitivity: SensitivityOption = None,
+    coverage: CoverageOption = None,
     threads: ThreadsOption = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted compression; its finished files are kept.")
@@ -66,7 +71,9 @@ def compress(
     """Compress a run by one or several recipes, and prove what it cost.
 
     Every file is judged on the run's own cases through the device's runtime, and timed beside the float parent. The
-    fastest file whose Dice on the validation cases holds the gate is chosen; the test cases only report. Exit code 3
+    fastest file whose Dice on the validation cases holds the gate is chosen; the test cases only report. Every file
+    gets an operating point of its own on its card, chosen on the validation cases, and one that raises the false-alarm
+    rate there by more than 0.05 is refused, too. Exit code 3
     when no file that was asked for holds the gate, or when nothing can be promised because the float model itself is
     useless or the validation cases are too few; files and report are there anyway.
 
@@ -79,6 +86,7 @@ def compress(
         from edgeseg.compression.gate import Gate
         from edgeseg.compression.recipe import load_recipe
         from edgeseg.evaluation.classes import parse_renaming
+        from edgeseg.evaluation.decide import Target
         from edgeseg.machine.boards import load_board, name_board
         from edgeseg.report.compression import write_compression_report
 
@@ -93,9 +101,10 @@ def compress(
             gate = Gate(max_drop, budget_ms, targets, named)
             check_teacher_use(teacher, recipes)
             renamed = parse_renaming(renaming or ())
+            target = Target(sensitivity, coverage) if sensitivity or coverage else None
         keep_inputs([run, teacher], [out])
         with open_folder(out, overwrite, resume) as folder:
-            outcome = compress_run(run, folder, recipes, gate, threads, teacher, renamed)
+            outcome = compress_run(run, folder, recipes, gate, threads, teacher, renamed, target)
             write_compression_report(folder, run, outcome)
     tell_outcome(outcome.report, out)
 

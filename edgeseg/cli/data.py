@@ -105,6 +105,7 @@ def check(
 ) -> None:
     """Look at labelled images before training on them: sizes, classes, defects, near-duplicates, a contact sheet.
 
+    Near-duplicates whose labels contradict one another are listed, and drawn side by side below the contact sheet.
     Exit code 3 where a training would be refused, or where near-duplicates stand in different groups.
 
     Example: `edgeseg data check data/busi --sheet busi.png`
@@ -113,7 +114,7 @@ def check(
     from edgeseg.data.check import READY, check_survey
     from edgeseg.data.dataset import survey_dataset
     from edgeseg.data.groups import join_groups, write_groups
-    from edgeseg.data.pictures import draw_sheet
+    from edgeseg.data.pictures import draw_pairs, draw_sheet, stack_pictures
     from edgeseg.frame.images import write_image
 
     keep_inputs([source], [sheet, groups_out, json_out])
@@ -123,7 +124,9 @@ def check(
     print_check(make_printable(source.name), report)
     cases = [facts.case for facts in report.facts]
     if sheet is not None and cases:
-        write_image(sheet, draw_sheet(cases, survey.dataset.classes))
+        classes, doubtful = survey.dataset.classes, [one.pair for one in report.contradictions]
+        below = [draw_pairs([(pair.first, pair.second) for pair in doubtful], classes)] if doubtful else []
+        write_image(sheet, stack_pictures([draw_sheet(cases, classes), *below]))
     if groups_out is not None:
         write_groups(groups_out, join_groups(cases, report.pairs))
     save_json(json_out, report.to_json())

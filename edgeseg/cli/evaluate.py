@@ -10,22 +10,29 @@ import typer
 from edgeseg.cli.arguments import put_model_first, take_model
 from edgeseg.cli.common import (
     BackendOption,
+    CoverageOption,
     GroupPatternOption,
     JsonOption,
     LayoutOption,
     MapOption,
     NoParityOption,
+    SensitivityOption,
     ThreadsOption,
     keep_inputs,
     save_json,
     usage_errors,
     warn_of_fallback,
 )
-from edgeseg.cli.tables import print_evaluation
+from edgeseg.cli.tables import print_beside, print_evaluation, tell_notices
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A .tflite or .onnx file, or a run folder.", metavar="MODEL|RUN")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A .tflite or .onnx file, a run folder, or that of a cross-validation.", metavar="MODEL|RUN"
+        ),
+    ],
     data: Annotated[Path, typer.Argument(help="Folder of labelled images, in any known layout.")],
     split: Annotated[
         str | None,
@@ -53,6 +60,25 @@ def evaluate(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --overlays folder.")] = False,
+    sensitivity: SensitivityOption = None,
+    coverage: CoverageOption = None,
+    save_model: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-model",
+            metavar="F",
+            help="Write the model with the operating point of --sensitivity or --coverage on its card.",
+            show_default=False,
+        ),
+    ] = None,
+    without: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F",
+            help="A list of cases, one name in each line or the column stem of a table: figures with and without them.",
+            show_default=False,
+        ),
+    ] = None,
     json_out: JsonOption = None,
 ) -> None:
     """Judge a model on labelled images, through the same runtime as on the device.
@@ -64,38 +90,66 @@ def evaluate(
     come in millimetres too, and for fetal heads the error of the circumference. The pictures of --overlays carry no
     names; overlays.csv beside them does.
 
+    A mask counts as found where its confidence reaches the operating point on the model's card, else as doubtful:
+    sensitivity, false alarms and the Dice of what is found are those of this operating point. --sensitivity and
+    --coverage choose another one, on the validation cases of the model's own data, and --save-model keeps it.
+
     Example: `edgeseg evaluate runs/first data/phantom`
     """
     from edgeseg.core.files import refuse_existing, staged_folder
-    from edgeseg.core.modelfile import read_model
+    from edgeseg.core.modelfile import ModelFile, find_model, read_model, write_model
     from edgeseg.core.progress import progress_bar
     from edgeseg.core.schema import to_plain
     from edgeseg.data.dataset import read_case, read_cases
     from edgeseg.evaluation.classes import parse_renaming
+    from edgeseg.evaluation.decide import Target, change_decision, decide_by_own_data, explain_decision
+    from edgeseg.evaluation.exclusion import leave_out, read_stems
+    from edgeseg.evaluation.out_of_fold import list_judged_thresholds, pick_judged
     from edgeseg.evaluation.overlays import write_overlays
-    from edgeseg.evaluation.score import pick_cases, score_cases, summarise_cases, write_cases
+    from edgeseg.evaluation.score import score_cases, summarise_cases, write_cases
+    from edgeseg.inference.ensemble import open_segmenter
     from edgeseg.inference.segmenter import Segmenter
 
     model, data = put_model_first(model, data)
-    model = take_model(model, f"edgeseg evaluate MODEL {data}")
-    keep_inputs([model, data], [cases_out, overlays, json_out])
+    model = take_model(model, f"edgeseg evaluate MODEL {data}", ensembles=True)
+    keep_inputs([model, data, without], [cases_out, overlays, json_out, save_model])
     with usage_errors():
         renamed = parse_renaming(renaming or ())
+        target = Target(sensitivity, coverage)
+        if save_model is not None and target == Target():
+            raise ValueError("expected --sensitivity or --coverage beside --save-model, got neither")
     if overlays is not None:
         refuse_existing(overlays, overwrite)
-    file = read_model(model)
-    segmenter = Segmenter(file, backend, threads, not no_parity)
+    stems = read_stems(without) if without is not None else ()
+    file: ModelFile | None = None
+    if target == Target():
+        segmenter = open_segmenter(model, backend, threads, not no_parity)
+    else:
+        file = read_model(find_model(model))
+        decision = decide_by_own_data(file, data, target, layout, group_pattern, renamed)
+        tell_notices(explain_decision(decision))
+        file = change_decision(file, decision)
+        segmenter = Segmenter(file, backend, threads, not no_parity)
     warn_of_fallback(segmenter.selection)
-    picked = pick_cases(file.card, data, split, layout, group_pattern, renamed=renamed)
-    colour = file.card.input.in_colour
+    card = segmenter.card
+    picked = pick_judged(segmenter, data, split, layout, group_pattern, renamed=renamed)
+    colour, classes = card.input.in_colour, card.output.classes
     with progress_bar("Judging", len(picked.cases)) as advance:
         scored = score_cases(segmenter, read_cases(picked.cases, colour), advance)
-    table = to_plain(summarise_cases(scored, file.card.output.classes))
-    print_evaluation(f"{file.card.name} on {picked.part} cases of {data.name}", table)
+    thresholds = list_judged_thresholds(segmenter)
+    table = to_plain(summarise_cases(scored, classes, thresholds))
+    print_evaluation(f"{card.name} on {picked.part} cases of {data.name}", table)
+    if stems:
+        kept = leave_out(scored, stems, picked.known, without)
+        others = to_plain(summarise_cases(kept, classes, thresholds))
+        print_beside(table, others, len(scored) - len(kept))
+        table["without"] = {"left_out": len(scored) - len(kept)} | others
     if cases_out is not None:
-        write_cases(cases_out, scored, file.card.output.classes)
+        write_cases(cases_out, scored, classes)
     if overlays is not None:
         with staged_folder(overlays, overwrite) as folder:
             write_overlays(folder, segmenter, scored, lambda number: read_case(picked.cases[number], colour))
+    if save_model is not None and file is not None:
+        write_model(save_model, file.flatbuffer, file.card, file.golden)
     ran_on = to_plain(segmenter.selection.report())
-    save_json(json_out, {"model": file.card.name, "split": picked.part, "backend": ran_on} | table)
+    save_json(json_out, {"model": card.name, "split": picked.part, "backend": ran_on} | table)

@@ -172,7 +172,11 @@ def _describe(compared: Comparison) -> str:
         return "nothing is proved; name images with --data"
     far = compared.largest_difference
     difference = "what is no number" if far is None else f"{far:.6f}"
-    verdict = "the same masks" if compared.held else "not the same masks"
+    if compared.finding_difference is not None or not compared.finding_held:
+        near = compared.finding_difference
+        difference += f", of a finding {'what is no number' if near is None else f'{near:.6f}'}"
+    same = "the same masks" if compared.finding_difference is None else "the same masks and findings"
+    verdict = same if compared.held else f"not {same}"
     return f"IoU of the masks {compared.mask_iou:.4f}, largest difference of a probability {difference}: {verdict}"
 
 

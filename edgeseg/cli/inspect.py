@@ -131,6 +131,7 @@ def _print_card(card: dict[str, Any], size: int, pairs: int, sealed: bool) -> No
         f"{card['input_quantisation']['dtype']}",
         "classes": ", ".join(spec["name"] for spec in card["output"]["classes"]),
         "shape": card["output"]["shape"],
+        **_describe_finding(card),
         "recipe": f"{provenance['recipe']}, from the model size {provenance['model']}",
         "size": f"{size:,} bytes, {card['parameters']:,} parameters, {card['macs'] / 1e6:.1f} million MACs",
         "golden pairs": str(pairs),
@@ -146,3 +147,14 @@ def _print_card(card: dict[str, Any], size: int, pairs: int, sealed: bool) -> No
     lines["use"] = f"{card['intended_use']} {card['disclaimer']}"
     for name, value in lines.items():
         print(f"{name:<14}{value}")
+
+
+def _describe_finding(card: dict[str, Any]) -> dict[str, str]:
+    """Describe the second output, where there is one."""
+    if not card["finding"]:
+        return {}
+    classes = ", ".join(card["finding"]["frame_classes"])
+    return {
+        "finding": f"presence of {', '.join(spec['name'] for spec in card['output']['classes'])}"
+        f"{f'; frame classes {classes}' if classes else ''}; {card['finding_quantisation']['dtype']}"
+    }

@@ -136,13 +136,12 @@ def stream(
     Example: `edgeseg stream runs/demo/int8-qat.tflite phantom:// --frames 300`
     """
     model, name = put_model_first(model, choose_source(source, source_option))
-    file = take_model(Path(model), f"edgeseg stream MODEL {model}")
+    file = take_model(Path(model), f"edgeseg stream MODEL {model}", ensembles=True)
     if emit:
         sinks = dataclasses.replace(sinks, emit_to=_take_stdout())
 
-    from edgeseg.core.modelfile import read_model
+    from edgeseg.inference.ensemble import open_segmenter
     from edgeseg.inference.masks import MaskOptions
-    from edgeseg.inference.supervision import SupervisedSegmenter
     from edgeseg.streaming.live import open_stream
     from edgeseg.streaming.loop import find_watchdogs, run_stream
 
@@ -150,7 +149,8 @@ def stream(
     with usage_errors():
         options = dataclasses.replace(stop, budget_ms=budget, capture=capture)
     keep_inputs([file, Path(name)], [sinks.record, json_out])
-    segmenter = SupervisedSegmenter(read_model(file), backend, threads, not no_parity, MaskOptions(smooth, fill_holes))
+    masks = MaskOptions(smooth, fill_holes)
+    segmenter = open_segmenter(file, backend, threads, not no_parity, masks, supervised=True)
     warn_of_fallback(segmenter.selection)
     with live_source_errors():
         live = open_stream(segmenter, name, options, sinks, find_watchdogs())

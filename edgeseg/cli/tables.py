@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgeseg.bench.reference import Comparison
     from edgeseg.streaming.loop import StreamReport
     from edgeseg.streaming.sources.base import Health
+    from edgeseg.streaming.states import StateReport
 
 _LOG = logging.getLogger(__name__)
 # Columns where the output is no terminal, so that no figure is cut off.
@@ -37,6 +38,14 @@ MEASURES = (
     ("hd95_mm", "HD95 (mm)"),
     ("circumference_error_mm", "circumference error (mm)"),
 )
+POINT_FIGURES = (
+    ("sensitivity", "sensitivity"),
+    ("coverage", "coverage"),
+    ("false_alarm_rate", "false alarms"),
+    ("dice_shown", "Dice of what is found"),
+)
+# Shares of the cases whose Dice is printed from the risk-coverage curve.
+SHOWN_SHARES = (0.8, 0.9)
 STAGES = ("preprocess", "invoke", "postprocess", "total")
 
 
@@ -73,6 +82,8 @@ def print_evaluation(title: str, evaluation: Mapping[str, Any]) -> None:
         print(f"False positives: {rate:.0%} of the {empty['cases']} cases with nothing to find{spread}.")
     if len(evaluation["per_class"]) > 1:
         _print_classes(evaluation)
+    _print_point(evaluation)
+    _print_confidence(evaluation)
     tell_notices(evaluation.get("notices", ()))
 
 
@@ -97,6 +108,83 @@ def _print_classes(evaluation: Mapping[str, Any]) -> None:
     print_table("Classes", ("mean", *(label for _, label in measures), "false positives"), rows)
 
 
+def _print_point(evaluation: Mapping[str, Any]) -> None:
+    """Print what the operating point gives, for each class."""
+    point = evaluation.get("operating_point")
+    if point is None:
+        # without confidences no network was run, so nothing was decided
+        if evaluation.get("confidence") is not None:
+            print("No operating point on the model's card: every mask counts as found.\n")
+        return
+    rows = [
+        (name, _show_threshold(figures["threshold"]), *(show_estimate(figures[key]) for key, _ in POINT_FIGURES))
+        for name, figures in (point["per_class"] or {"all cases": point}).items()
+    ]
+    print_table("At the operating point", ("", "confidence", *(label for _, label in POINT_FIGURES)), rows)
+
+
+def _show_threshold(threshold: float | None) -> str:
+    return "of each fold" if threshold is None else f"from {threshold:.3f}"
+
+
+def show_estimate(estimate: Mapping[str, Any] | None) -> str:
+    """Format a figure with its interval; "n/a" without an estimate."""
+    from edgeseg.core.stats import show_interval
+
+    if estimate is None:
+        return NOT_KNOWN
+    interval = "" if estimate["ci95"] is None else f" ({show_interval(estimate['ci95'], '.2f')})"
+    return f"{estimate['mean']:.3f}{interval}"
+
+
+def _print_confidence(evaluation: Mapping[str, Any]) -> None:
+    """Print what confidences and probabilities are worth, and the frame's classes."""
+    confidence, finding = evaluation.get("confidence"), evaluation.get("finding")
+    calibration = evaluation.get("calibration") or {}
+    if confidence is None:
+        return
+    figures = [
+        ("Dice over all cases, silence right where nothing is", evaluation.get("dice_all")),
+        ("rank correlation of confidence and Dice", confidence["rank_correlation"]),
+        ("AUC of the confidence, cases with and without", confidence["auc"]),
+        ("AUC of the finding probability", finding and finding["auc"]),
+        ("calibration error of pixels (ECE)", calibration.get("ece_pixels")),
+        ("calibration error of findings (ECE)", calibration.get("ece_findings")),
+    ]
+    rows = [(label, show_estimate(value)) for label, value in figures if value is not None]
+    for share in SHOWN_SHARES:
+        rows += [
+            (f"Dice of the surest {share:.0%}", f"{dice:.3f}")
+            for coverage, dice in confidence["risk_coverage"]
+            if abs(coverage - share) < 1e-6
+        ]
+    print_table("How sure", ("", "with 95% interval"), rows)
+    if finding is not None and finding["frame_classes"] is not None:
+        _print_frame_classes(finding["frame_classes"])
+
+
+def _print_frame_classes(figures: Mapping[str, Any]) -> None:
+    confusion = figures["confusion"]
+    rows = [
+        (truth, *(str(count) for count in told.values()), show_estimate(figures["auc"].get(truth)))
+        for truth, told in confusion.items()
+    ]
+    title = f"Frame classes: {show_estimate(figures['accuracy'])} are told right"
+    print_table(title, ("labelled as", *(f"told {name}" for name in confusion), "AUC"), rows)
+
+
+def print_beside(evaluation: Mapping[str, Any], others: Mapping[str, Any], left_out: int) -> None:
+    """Print an evaluation beside that of the same cases without some of them."""
+    point, other_point = evaluation.get("operating_point") or {}, others.get("operating_point") or {}
+    figures = [(label, evaluation.get(key), others.get(key)) for key, label in MEASURES]
+    figures += [("Dice over all cases", evaluation.get("dice_all"), others.get("dice_all"))]
+    figures += [(label, point.get(key), other_point.get(key)) for key, label in POINT_FIGURES]
+    rows = [
+        (label, show_estimate(first), show_estimate(second)) for label, first, second in figures if first is not None
+    ]
+    print_table(f"With and without {left_out} listed cases", ("", "all cases", "without them"), rows)
+
+
 def _show_share(share: float | None) -> str:
     return NOT_KNOWN if share is None else f"{share:.0%}"
 
@@ -119,6 +207,11 @@ def print_folds(summary: FoldSummary) -> None:
     rows.append(("mean and spread", f"{summary.mean:.4f} +- {summary.std:.4f}"))
     print_table("Cross-validation", ("test cases of", "Dice"), rows)
     print_evaluation("All cases, each judged by the network that had not seen its group", to_plain(summary.evaluation))
+    if summary.labels_in_doubt:
+        print(
+            f"Look at these labels first: {summary.labels_in_doubt} cases, listed in look-first.csv and drawn in "
+            "look-first.png of the folder, contradict a confident network that had not seen them, or a near-duplicate."
+        )
 
 
 def print_variants(variants: Sequence[Variant], chosen: str) -> None:
@@ -143,6 +236,11 @@ def print_variants(variants: Sequence[Variant], chosen: str) -> None:
     ]
     columns = ("file", "val drop", "95% interval", "test Dice", "95% interval", "test drop", "kB", "smaller", "ms")
     print_table("Compression (* chosen on validation cases)", (*columns, "faster"), rows)
+    points = [(v.name, to_plain(v.point)) for v in variants if v.point is not None]
+    decided = [(name, *(show_estimate(point[key]) for key, _ in POINT_FIGURES)) for name, point in points]
+    if decided:
+        labels = [label for _, label in POINT_FIGURES]
+        print_table("Test cases at each file's operating point", ("file", *labels), decided)
 
 
 def print_check(title: str, report: CheckReport) -> None:
@@ -173,6 +271,10 @@ def print_check(title: str, report: CheckReport) -> None:
     _print_some([f"{defect.message}\n  {defect.hint}" for defect in report.defects], SHOWN_DEFECTS, "defects")
     warnings = [f"Warning: {warning.message}\n  {warning.hint}" for warning in report.warnings]
     _print_some(warnings, SHOWN_DEFECTS, "warnings")
+    found = [f"{number}. {one.describe()}" for number, one in enumerate(report.contradictions, start=1)]
+    if found:
+        print("Near-duplicates with contradictory labels, worst first:")
+    _print_some(found, SHOWN_DEFECTS, "contradictions")
     pairs = [f"{p.first.stem} and {p.second.stem}: correlation {p.correlation:.3f}" for p in report.leaks]
     _print_some([make_printable(pair) for pair in pairs], SHOWN_PAIRS, "pairs across groups")
     print(table["sentence"])
@@ -262,10 +364,37 @@ def print_stream(report: StreamReport) -> None:
         f"{counts.captured} frames captured, {counts.processed} processed, {counts.dropped} dropped"
         f"{_describe_lateness(report)}"
     )
+    _print_states(report.states)
     for sink in report.sinks:
         print(f"{sink.name[0].upper()}{sink.name[1:]} took {sink.taken} masks and missed {sink.missed}.")
     _print_details(report)
     _print_health(report.source_health)
+
+
+def _print_states(states: StateReport) -> None:
+    """Print what was found for how long, and how steady that was."""
+    from edgeseg.core.decision import STATES
+
+    rows = [
+        (
+            one.name,
+            *(f"{one.seconds[state]:.1f}" for state in STATES),
+            _show_number(one.flicker_per_minute, ".1f"),
+            _show_number(one.area_jitter, ".1%"),
+        )
+        for one in states.classes
+    ]
+    columns = ("class", *(f"{state} s" for state in STATES), "changes/min", "area jitter")
+    print_table("What was found", columns, rows)
+    without = [one.name for one in states.classes if one.name not in states.operating_points]
+    if without:
+        print(f"No operating point on the card for {', '.join(without)}: every mask counts as found.")
+    if states.out_of_distribution:
+        print(f"{states.out_of_distribution} frames are not what the model was trained on: nothing counts as found.")
+
+
+def _show_number(value: float | None, form: str) -> str:
+    return NOT_KNOWN if value is None else format(value, form)
 
 
 def _describe_lateness(report: StreamReport) -> str:

@@ -69,7 +69,7 @@ class Wiring:
 
     layers: tuple[WiredLayer, ...]
     groups: tuple[Group, ...]
-    """Without the channels of image and mask, which must stay."""
+    """Without the channels of image, mask and finding, which must stay."""
     total: int
 
     def keep_all(self) -> Keep:
@@ -159,8 +159,8 @@ def trace_channels(model: Any) -> Wiring:
         for name, numbers in inputs.items()
     }
     producers = [wired[layer.name] for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-    # the channels of the output are the classes
-    fixed = ids.resolve(outputs[model.output.node.layer.name])
+    # the channels of the outputs are the classes and findings
+    fixed = ids.resolve(np.concatenate([outputs[tensor.node.layer.name] for tensor in model.outputs]))
     return Wiring(tuple(wired.values()), _group_producers(producers, fixed), len(ids.parents))
 
 

@@ -7,10 +7,11 @@ Every finished file and step stays in the partial result folder, so that `--resu
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from edgeseg.compression.pruning import (
     write_pruned,
 )
 from edgeseg.compression.recipe import CALIBRATED, PARENT, Recipe, add_plain_recipe, check_names, format_recipe
+from edgeseg.compression.teachers import Teachers, choose_teachers, fingerprint_teacher
 from edgeseg.convert.package import build_card, make_golden
 from edgeseg.convert.tflite import compact_flatbuffer, convert_model
 from edgeseg.core.card import Card
@@ -55,13 +57,16 @@ from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import Case
 from edgeseg.evaluation.classes import Renaming
+from edgeseg.evaluation.decide import Target
+from edgeseg.evaluation.score import Evaluation
 from edgeseg.graph.summary import measure_sparsity
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.training import trainer
 from edgeseg.training.memory import check_further_training
 from edgeseg.training.resume import COMPRESSION, begin_plan, find_partial
-from edgeseg.training.run import MODEL, fingerprint_run, read_run
+from edgeseg.training.run import MODEL, fingerprint_run
 
+_LOG = logging.getLogger(__name__)
 LIBRARIES = (*trainer.LIBRARIES, "tensorflow-model-optimization", "ai-edge-litert")
 # The same figures twice: under the name that other programs know, and beside report.html and report.md.
 RESULTS = ("compress.json", "report.json")
@@ -95,6 +100,8 @@ class CompressReport:
     libraries: dict[str, str]
     """The versions that compressed; those that trained are in the run's record."""
     host: dict[str, Any]
+    target: dict[str, float | None] = field(default_factory=dict)
+    """The sensitivity or coverage that was asked for beside the run's; empty where none was."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +115,13 @@ class ComparedCase:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The report, and each test case's Dice with the float parent and with the chosen file, for pictures."""
+    """The report, and what its pictures show of the float parent and the chosen file on the test cases."""
 
     report: CompressReport
     cases: tuple[ComparedCase, ...]
+    """The Dice of every case that shows something."""
+    tested: Mapping[str, Evaluation] = field(default_factory=dict)
+    """The evaluation of both files, by name."""
 
 
 @contextmanager
@@ -139,6 +149,7 @@ def compress_run(
     threads: int = 1,
     teacher: Path | None = None,
     renamed: Renaming | None = None,
+    target: Target | None = None,
 ) -> Outcome:
     """Make every recipe's file and compare them with the float parent.
 
@@ -148,15 +159,24 @@ def compress_run(
         recipes: The recipes to make; plain int8 is added to recipes with QAT.
         gate: What the chosen file must hold.
         threads: CPU threads for the timing.
-        teacher: A run to distil from where a recipe trains; None distils from the run's own float model.
+        teacher: A run or the folder of a cross-validation to distil from where a recipe trains; None distils from the
+            run's own float model.
         renamed: Classes of the run that have another name in the teacher.
+        target: The sensitivity or coverage that every file's operating point is chosen for; None takes the run's.
     """
     requested = frozenset(recipe.name for recipe in recipes)
     recipes = add_plain_recipe(tuple(recipes))
     check_names(recipes)
     context = open_run(run)
     check_recipes(recipes, context, run)
-    distillation = plan_distillation(context, teacher, renamed)
+    teachers = choose_teachers(teacher, context) if teacher is not None else None
+    if teachers is None:
+        distillation = plan_distillation(context)
+    else:
+        # who teaches is known before hours of work, and so is what its figures are worth
+        for notice in teachers.notices:
+            _LOG.warning("%s", notice)
+        distillation = plan_distillation(context, teachers.runs, renamed, divided_alike=not teachers.ensemble)
     # after all checks: a refused compression must leave nothing to resume
     begin_plan(folder, describe_plan(run, recipes, teacher, renamed))
     # the parent is a variant, too: it is scored and timed in turn with the others
@@ -164,12 +184,15 @@ def compress_run(
     make_files(context, distillation, recipes, folder)
     by_name = {recipe.name: recipe for recipe in recipes}
     paths = {name: folder / name_file(name) for name in (PARENT, *by_name)}
-    evaluated = evaluate_files(context, paths, by_name, threads)
+    evaluated = evaluate_files(context, paths, by_name, threads, target)
     evaluated = {name: _mark_requested(one, name in requested) for name, one in evaluated.items()}
-    report = _report(context, evaluated, gate, threads, recipes, teacher)
+    report = _report(context, evaluated, gate, threads, recipes, teachers)
+    if target is not None:
+        report = dataclasses.replace(report, target=to_plain(target))
     for name in RESULTS:
         write_json(folder / name, to_plain(report))
-    return Outcome(report, _compare_cases(context, evaluated[PARENT], evaluated[report.chosen]))
+    tested = {name: evaluated[name].test for name in (PARENT, report.chosen)}
+    return Outcome(report, _compare_cases(context, evaluated[PARENT], evaluated[report.chosen]), tested)
 
 
 def check_recipes(recipes: Sequence[Recipe], context: CompressContext, run: Path) -> None:
@@ -193,7 +216,7 @@ def describe_plan(
     """Describe what a compression makes; an interrupted one is only continued with an equal plan."""
     return {
         "run": fingerprint_run(run),
-        "teacher": fingerprint_run(teacher) if teacher is not None else None,
+        "teacher": fingerprint_teacher(teacher) if teacher is not None else None,
         "recipes": to_plain(recipes),
         **({"map": dict(renamed)} if renamed else {}),
     }
@@ -230,7 +253,8 @@ def make_file(context: CompressContext, distillation: DistillationData, recipe: 
 def _build_card(context: CompressContext, recipe: Recipe, flatbuffer: bytes) -> Card:
     record = context.record
     name = f"{record.name}-{recipe.name}"
-    return build_card(flatbuffer, name, (record.input, record.output), record.provenance(recipe.name))
+    ends = record.input, record.output
+    return build_card(flatbuffer, name, ends, record.provenance(recipe.name), record.finding)
 
 
 def _prune(context: CompressContext, distillation: DistillationData, recipe: Recipe, folder: Path) -> Network:
@@ -303,7 +327,7 @@ def _report(
     gate: Gate,
     threads: int,
     recipes: tuple[Recipe, ...],
-    teacher: Path | None,
+    teachers: Teachers | None,
 ) -> CompressReport:
     record, variants = context.record, tuple(evaluation.variant for evaluation in evaluated.values())
     # the parent itself cannot be chosen
@@ -316,10 +340,10 @@ def _report(
         chosen=chosen.name,
         gate={**to_plain(gate), "held": held and not doubt, "judged": not doubt},
         advice=doubt or explain_choice(variants[1:], chosen, held, gate),
-        notices=list_notices(evaluated, chosen, gate),
+        notices=(*(teachers.notices if teachers is not None else ()), *list_notices(evaluated, chosen, gate)),
         remarks={} if doubt else list_remarks(variants[1:], chosen, gate),
         threads=threads,
-        teacher=read_run(teacher).name if teacher is not None else None,
+        teacher=teachers.name if teachers is not None else None,
         recipes=recipes,
         seed=record.options.seed,
         data_fingerprint=record.data_fingerprint,

@@ -1,7 +1,7 @@
 """A run opened for compression: record, model and data, calibration images, and the teacher to distil from.
 
-Distillation trains on the true masks and on a teacher's soft masks together (Hinton, Vinyals and Dean 2015,
-"Distilling the Knowledge in a Neural Network"). Without another teacher the run's own float model is used.
+Distillation trains on the truth and on a teacher's probabilities together, of masks and of findings (Hinton, Vinyals
+and Dean 2015, "Distilling the Knowledge in a Neural Network"). The default teacher is the run's own float model.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from edgeseg.data.augment import AugmentSpec, choose_variations
 from edgeseg.data.dataset import LabelledImage
 from edgeseg.evaluation.classes import Renaming, match_classes
 from edgeseg.model.keras import keras, tf
-from edgeseg.model.losses import Loss, find_class_loss, weigh_classes
-from edgeseg.training.loading import Feed, GridArrays, LoadedData, load_same_data, to_grid, to_reals
+from edgeseg.model.losses import Loss, find_class_loss, find_finding_loss, find_loss, weigh_classes
+from edgeseg.model.unet import find_mask_shape, split_outputs
+from edgeseg.training.loading import UNKNOWN, Feed, GridArrays, LoadedData, load_same_data, to_grid, to_reals
 from edgeseg.training.run import MODEL, RECORD, RunRecord, read_run
-from edgeseg.training.trainer import load_network
+from edgeseg.training.trainer import FINDING_SHARE, load_network
 from edgeseg.training.validation import read_history
 
 # Fewer calibration images do not give the ranges of activations.
 FEWEST_IMAGES = 8
 # Images of a fine-tuning step.
 BATCH = 16
-# Turns a batch of images into the teacher's masks, on the student's output grid.
+# Turns a batch of images into the teacher's masks on the student's output grid, or into masks and findings.
 Teacher = Callable[[Any], Any]
 
 
@@ -64,7 +65,7 @@ def open_run(run: Path) -> CompressContext:
         check_cases(data.part(part), part)
     # fine-tuning draws from this seed: the same run and recipe give the same file
     keras.utils.set_random_seed(record.options.seed)
-    train, validation = (to_grid(data.part(part), record.input) for part in ("train", "val"))
+    train, validation = (to_grid(data.part(part), record.input, record.finding) for part in ("train", "val"))
     return CompressContext(record, load_network(run, record), data, train, validation)
 
 
@@ -80,8 +81,8 @@ def check_cases(images: Sequence[LabelledImage], part: str) -> None:
 def check_card(run: Path, record: RunRecord) -> None:
     """Refuse a run whose float file and record disagree on input, output or data: calibration would not match."""
     card = read_model(run / MODEL).card
-    ours = (record.input, record.output, record.data_fingerprint)
-    if (card.input, card.output, card.provenance.data_fingerprint) != ours:
+    ours = (record.input, record.output, record.finding, record.data_fingerprint)
+    if (card.input, card.output, card.finding, card.provenance.data_fingerprint) != ours:
         raise RunError(
             f"Expected the card in {run / MODEL} to say the same of images, classes and data as {run / RECORD}, "
             "got another: calibration images would not match the model.",
@@ -113,64 +114,152 @@ class DistillationData:
     teacher: Teacher
     augment: AugmentSpec | None = field(default_factory=AugmentSpec)
     activation: str = "sigmoid"
+    finding_weights: tuple[tuple[float, float], ...] = ()
+    """Weights of presence and absence in the loss of every finding."""
 
-    def feed(self, stride: int) -> Feed:
-        """Build the feed of the training cases, augmented as in the run, for a network of this output stride."""
+    def feed(self, model: Any) -> Feed:
+        """Build the feed of the training cases, augmented as in the run, for a network of this output size."""
+        stride = model.input_shape[1] // find_mask_shape(model)[0]
         return Feed(self.train, BATCH, self.seed, stride, self.augment, self.activation == "softmax")
 
     def add_teacher(self, pipeline: Any) -> Any:
-        """Append the teacher's masks to the true ones, as further channels."""
+        """Append the teacher's masks to the true ones, as further channels, and likewise its findings."""
 
-        def append(images: Any, masks: Any) -> tuple[Any, Any]:
-            return images, tf.concat([masks, self.teacher(images)], axis=-1)
+        def append(images: Any, truth: Any) -> tuple[Any, Any]:
+            (masks, findings), (drawn, found) = split_outputs(truth), split_outputs(self.teacher(images))
+            masks = tf.concat([masks, drawn], axis=-1)
+            if findings is None:
+                return images, masks
+            # a teacher without findings knows none
+            found = tf.fill(tf.shape(findings), UNKNOWN) if found is None else found
+            return images, (masks, tf.concat([findings, found], axis=-1))
 
         return pipeline.map(append, num_parallel_calls=1).prefetch(1)
 
+    def compile(self, model: Any, optimizer: Any, share: float) -> None:
+        """Compile a model with the loss that mixes truth and teacher.
+
+        Args:
+            model: The network.
+            optimizer: Its optimizer.
+            share: The teacher's share of the loss.
+        """
+        loss = distillation_loss(share, self.activation)
+        if len(model.outputs) == 1:
+            model.compile(optimizer, loss)
+            return
+        losses = [loss, finding_distillation_loss(share, self.finding_weights)]
+        model.compile(optimizer, losses, loss_weights=[1.0, FINDING_SHARE])
+
+    def measure_loss(self, truth: Sequence[Any], given: Sequence[Any]) -> Any:
+        """Sum up the loss of a batch as it is without a teacher.
+
+        Args:
+            truth: The true masks, and findings where the network has them.
+            given: What the network gives.
+        """
+        losses = find_loss("bce-dice", self.activation), find_finding_loss(self.finding_weights)
+        parts = zip(losses, (1.0, FINDING_SHARE), truth, given, strict=False)
+        return tf.add_n([weight * tf.reduce_sum(loss(true, output)) for loss, weight, true, output in parts])
+
 
 def plan_distillation(
-    context: CompressContext, teacher: Path | None = None, renamed: Renaming | None = None
+    context: CompressContext,
+    teachers: Sequence[Path] = (),
+    renamed: Renaming | None = None,
+    divided_alike: bool = True,
 ) -> DistillationData:
-    """Distil from the run's own float model, or from another run where one is given.
+    """Distil from the run's own float model, or from other runs where some are given.
 
     Args:
         context: The run, opened.
-        teacher: The run to distil from.
-        renamed: Classes of the run that have another name in the teacher.
+        teachers: The runs to distil from; what several say is averaged.
+        renamed: Classes of the run that have another name in the teachers.
+        divided_alike: Whether a teacher of the same data must have been divided as the run.
     """
     record = context.record
+    others = [open_teacher(run, context, renamed, divided_alike) for run in teachers]
     return DistillationData(
         train=context.train,
         validation=context.validation,
         seed=record.options.seed,
-        teacher=partial(context.model, training=False) if teacher is None else open_teacher(teacher, context, renamed),
+        teacher=average_teachers(others) if others else partial(context.model, training=False),
         augment=choose_variations(record.options.augment),
         activation=record.output.activation,
+        finding_weights=record.finding_weights,
     )
 
 
-def open_teacher(run: Path, context: CompressContext, renamed: Renaming | None = None) -> Teacher:
+def average_teachers(teachers: Sequence[Teacher]) -> Teacher:
+    """Average the masks and findings of several teachers; a finding that one does not know is left out."""
+    if len(teachers) == 1:
+        return teachers[0]
+
+    def predict(images: Any) -> Any:
+        masks, findings = zip(*(split_outputs(teach(images)) for teach in teachers), strict=True)
+        drawn = tf.add_n(masks) / len(masks)
+        return drawn if any(found is None for found in findings) else (drawn, tf.add_n(findings) / len(findings))
+
+    return predict
+
+
+def open_teacher(
+    run: Path, context: CompressContext, renamed: Renaming | None = None, divided_alike: bool = True
+) -> Teacher:
     """Open another run as teacher: images are resized to its input, and its masks to the student's size and order.
+
+    Its findings are put in the student's order as well; what it does not know is left unknown.
 
     Args:
         run: The teacher.
         context: The student, opened.
         renamed: Classes of the student that have another name in the teacher.
+        divided_alike: Whether a teacher of the same data must have been divided as the student.
     """
     record = read_run(run)
-    channels = check_teacher(run, record, context.record, renamed)
-    model, output_size = load_network(run, record), context.model.output_shape[1:3]
+    channels = check_teacher(run, record, context.record, renamed, divided_alike)
+    model, output_size = load_network(run, record), find_mask_shape(context.model)[:2]
     input_size = (record.input.height, record.input.width)
+    order = order_findings(record, context.record, channels)
 
     def predict(images: Any) -> Any:
         # antialias: the teacher's input may be smaller
-        masks = model(tf.image.resize(images, input_size, antialias=True), training=False)
-        return tf.image.resize(tf.gather(masks, channels, axis=-1), output_size)
+        masks, findings = split_outputs(model(tf.image.resize(images, input_size, antialias=True), training=False))
+        masks = tf.image.resize(tf.gather(masks, channels, axis=-1), output_size)
+        if findings is None or not order:
+            return masks
+        unknown = tf.fill(tf.shape(findings[..., :1]), UNKNOWN)
+        return masks, tf.gather(tf.concat([findings, unknown], axis=-1), order, axis=-1)
 
     return predict
 
 
+def order_findings(teacher: RunRecord, student: RunRecord, channels: Sequence[int]) -> tuple[int, ...]:
+    """Find for each finding of the student the teacher's channel; one behind its last where it has none.
+
+    Args:
+        teacher: The teacher's record.
+        student: The student's.
+        channels: The teacher's mask channel of each of the student's.
+
+    Returns:
+        Nothing where one of the two has no findings.
+    """
+    if teacher.finding is None or student.finding is None:
+        return ()
+    background = int(student.output.draws_background)
+    classes, known = len(teacher.output.classes), teacher.finding.frame_classes
+    unknown = teacher.finding.count_channels(classes)
+    frames = (classes + known.index(name) if name in known else unknown for name in student.finding.frame_classes)
+    return (*(channel - background for channel in channels[background:]), *frames)
+
+
 def check_teacher(
-    run: Path, teacher: RunRecord, student: RunRecord, renamed: Renaming | None = None
+    run: Path,
+    teacher: RunRecord,
+    student: RunRecord,
+    renamed: Renaming | None = None,
+    divided_alike: bool = True,
 ) -> tuple[int, ...]:
     """Refuse a teacher with other inputs or classes, or one that was trained on the student's test cases.
 
@@ -179,6 +268,7 @@ def check_teacher(
         teacher: Its record.
         student: The record of the run that is distilled into.
         renamed: Classes of the student that have another name in the teacher.
+        divided_alike: Whether a teacher of the same data must have been divided as the student.
 
     Returns:
         For each output channel of the student the teacher's channel of the same class.
@@ -198,7 +288,8 @@ def check_teacher(
             "Train the teacher with the same colour, region and shape of input; its size may differ.",
         )
     # masks of a teacher that was trained on the student's test cases would leak them into the student
-    if teacher.data_fingerprint == student.data_fingerprint and _is_split_differently(teacher, student):
+    same_data = teacher.data_fingerprint == student.data_fingerprint
+    if divided_alike and same_data and _is_split_differently(teacher, student):
         raise RunError(
             f"Expected a teacher whose data were divided as the run's, got {run}, which has learned from other cases: "
             "it may know the test cases.",
@@ -232,3 +323,19 @@ def distillation_loss(share: float, activation: str = "sigmoid") -> Loss:
         return (1.0 - share) * task_loss(masks, predicted) + share * distil_loss(teacher_masks, predicted)
 
     return weigh_classes(mix)
+
+
+def finding_distillation_loss(share: float, weights: Sequence[tuple[float, float]] = ()) -> Loss:
+    """Build the loss that mixes true findings and the teacher's; what is unknown to one of the two has no part in it.
+
+    Args:
+        share: The teacher's share of the loss.
+        weights: Of presence and absence of every finding in the loss against the truth.
+    """
+    task_loss, distil_loss = find_finding_loss(weights), find_finding_loss()
+
+    def mix(truth: Any, predicted: Any) -> Any:
+        findings, found = tf.split(truth, 2, axis=-1)
+        return (1.0 - share) * task_loss(findings, predicted) + share * distil_loss(found, predicted)
+
+    return mix

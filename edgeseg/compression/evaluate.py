@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from edgeseg.bench.measure import count_blocks, time_segmenters
 from edgeseg.compression.context import CompressContext
-from edgeseg.compression.gate import CaseFigures, LayerError, Variant
+from edgeseg.compression.gate import FEWEST_EMPTY, AlarmFigures, CaseFigures, LayerError, Variant
 from edgeseg.compression.pruning import float_path, read_pruned
 from edgeseg.compression.recipe import PARENT, Recipe
+from edgeseg.convert.tflite import OUTPUTS
 from edgeseg.core.card import Card, Metrics
 from edgeseg.core.errors import RecipeError, UnknownNameError
 from edgeseg.core.modelfile import ModelFile, read_model, write_model
@@ -26,7 +27,15 @@ from edgeseg.core.process import quiet_native_output
 from edgeseg.core.progress import Advance, ignore, progress_bar
 from edgeseg.core.spec import Quantisation
 from edgeseg.core.stats import Percentiles, estimate_mean
-from edgeseg.evaluation.score import Evaluation, ScoredCase, estimate_drop, score_cases, summarise_cases
+from edgeseg.evaluation.decide import Target, change_decision, decide_model
+from edgeseg.evaluation.score import (
+    Evaluation,
+    ScoredCase,
+    estimate_drop,
+    list_thresholds,
+    score_cases,
+    summarise_cases,
+)
 from edgeseg.frame.postprocess import dequantise
 from edgeseg.frame.preprocess import pixels_to_tensor
 from edgeseg.graph.operators import CONVERSIONS, read_graph
@@ -50,24 +59,38 @@ class FileEvaluation:
 
 
 def evaluate_files(
-    context: CompressContext, files: Mapping[str, Path], recipes: Mapping[str, Recipe], threads: int
+    context: CompressContext,
+    files: Mapping[str, Path],
+    recipes: Mapping[str, Recipe],
+    threads: int,
+    target: Target | None = None,
 ) -> dict[str, FileEvaluation]:
-    """Evaluate the float parent and the files made from it, and write the figures onto their cards.
+    """Evaluate the float parent and the files made from it, and write operating points and figures onto their cards.
 
     Args:
         context: The run they were made from.
         files: Every file by name, the parent first.
         recipes: The recipes they were made with; the parent has none.
         threads: CPU threads for the timing.
+        target: The sensitivity or coverage to choose operating points for; None takes that of the run.
     """
+    options = context.record.options
+    target = target or Target(options.sensitivity, options.coverage)
     models = {name: read_model(path) for name, path in files.items()}
-    segmenters = {name: Segmenter(model, "cpu", threads) for name, model in models.items()}
-    cases = len(context.data.split.test) + len(context.data.split.validation)
+    own = models[PARENT].card.decision
+    cases = len(context.data.split.test) + 2 * len(context.data.split.validation)
+    scores, segmenters = {}, {}
     with progress_bar("Scoring files", len(models) * cases) as advance:
-        scores = {
-            name: _score_file(context, segmenter, partial(_show_file, advance, name))
-            for name, segmenter in segmenters.items()
-        }
+        for name, model in models.items():
+            on_case = partial(_show_file, advance, name)
+            # each file's own scores decide, since quantisation moves them
+            decided = decide_model(model, context.data.part("val"), target, threads, on_case)
+            # the training frames are those of the run, whatever became of its network
+            decision = dataclasses.replace(decided.decision, known=own.known if own is not None else None)
+            models[name] = change_decision(model, decision)
+            segmenters[name] = Segmenter(models[name], "cpu", threads)
+            tested = tuple(score_cases(segmenters[name], context.data.part("test"), on_case))
+            scores[name] = {"test": tested, "val": decided.scored}
     with progress_bar("Timing", count_blocks(TIMED_RUNS)) as advance:
         # all files in turn, so that a slow moment of the machine hits all alike
         times = time_segmenters(list(segmenters.values()), TIMED_RUNS, advance)
@@ -78,7 +101,10 @@ def evaluate_files(
         figures = compare_cases(parent["val"], one["val"])
         metrics = _write_metrics(model, parent["test"], one["test"])
         variant = _describe(name, model, recipes.get(name), metrics, figures, layers, timed["invoke"])
-        test, validation = (summarise_cases(one[part], classes) for part in ("test", "val"))
+        thresholds = list_thresholds(model.card)
+        test, validation = (summarise_cases(one[part], classes, thresholds) for part in ("test", "val"))
+        alarms = compare_alarms(parent["val"], one["val"]) if thresholds else None
+        variant = dataclasses.replace(variant, alarms=alarms, point=test.operating_point)
         evaluated[name] = FileEvaluation(variant, one["test"], test, validation)
     return evaluated
 
@@ -90,8 +116,19 @@ def compare_cases(parent: Sequence[ScoredCase], child: Sequence[ScoredCase]) -> 
     return CaseFigures(dice, estimate_drop(parent, child))
 
 
-def _score_file(context: CompressContext, segmenter: Segmenter, on_case: Advance) -> dict[str, tuple[ScoredCase, ...]]:
-    return {part: tuple(score_cases(segmenter, context.data.part(part), on_case)) for part in ("test", "val")}
+def compare_alarms(parent: Sequence[ScoredCase], child: Sequence[ScoredCase]) -> AlarmFigures | None:
+    """Compare false alarms with the parent's, paired by case and class; None where too few cases lack a class."""
+    pairs = [
+        (before, after)
+        for one, other in zip(parent, child, strict=True)
+        for before, after in zip(one.outcomes, other.outcomes, strict=True)
+        if not after.present
+    ]
+    if len(pairs) < FEWEST_EMPTY:
+        return None
+    groups = [after.group for _, after in pairs]
+    rise = estimate_mean([float(after.found) - float(before.found) for before, after in pairs], groups)
+    return AlarmFigures(len(pairs), estimate_mean([float(after.found) for _, after in pairs], groups), rise)
 
 
 def _show_file(advance: Advance, file: str, case: str) -> None:  # noqa: ARG001 - a case's name may identify a patient
@@ -247,6 +284,8 @@ def _open_flatbuffer(flatbuffer: bytes) -> Any:
 
 def _list_steps(interpreter: Any) -> tuple[_Step, ...]:
     details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
+    # the operator behind the mask has been "logistic" before there were findings
+    ends = {detail["index"]: OUTPUTS[1] for detail in interpreter.get_output_details()[1:]}
     steps = []
     # there is no public way to list operators with their tensors
     for operator in interpreter._get_ops_details():
@@ -255,7 +294,7 @@ def _list_steps(interpreter: Any) -> tuple[_Step, ...]:
         result = details[operator["outputs"][0]]
         scale, zero_point = result["quantization"]
         shape = tuple(int(n) for n in result["shape"])
-        name = name_layer(result["name"], operator["op_name"])
+        name = ends.get(result["index"]) or name_layer(result["name"], operator["op_name"])
         quantisation = Quantisation(np.dtype(result["dtype"]).name, float(scale), int(zero_point))
         steps.append(_Step(operator["op_name"], result["name"], result["index"], shape, quantisation, name))
     return tuple(steps)

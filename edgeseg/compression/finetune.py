@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.compression.context import BATCH, DistillationData, distillation_loss
+from edgeseg.compression.context import BATCH, DistillationData
 from edgeseg.compression.recipe import PruneStep, QatStep, SparsifyStep
 from edgeseg.core.errors import RecipeError
 from edgeseg.core.process import quiet_native_output
 from edgeseg.core.progress import progress_bar
 from edgeseg.model.keras import keras, tf
+from edgeseg.model.unet import HEAD
 from edgeseg.training.loading import build_pipeline, to_reals
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
 from edgeseg.training.memory import check_further_training
@@ -60,11 +61,9 @@ def fine_tune(
     """
     model, ema_model = pair
     check_further_training(model, BATCH, isinstance(step, QatStep))
-    feed = distillation.feed(model.input_shape[1] // model.output_shape[1])
+    feed = distillation.feed(model)
     training_schedule = TrainingSchedule(epochs, step.learning_rate)
-    model.compile(
-        build_optimizer(training_schedule, feed.steps), distillation_loss(step.distillation, distillation.activation)
-    )
+    distillation.compile(model, build_optimizer(training_schedule, feed.steps), step.distillation)
     with tempfile.TemporaryDirectory() as folder:
         evaluator = EpochEvaluator(title, model, ema_model, distillation.validation, Path(folder) / "best.h5")
         if keep_initial:
@@ -174,13 +173,11 @@ def sparsify_model(parent: Any, step: SparsifyStep, distillation: DistillationDa
         distillation: The cases and the teacher.
     """
     check_further_training(parent, BATCH, quantised=False)
-    feed = distillation.feed(parent.input_shape[1] // parent.output_shape[1])
+    feed = distillation.feed(parent)
     steps = step.epochs * feed.steps
     model = wrap_convolutions(parent, plan_sparsity(step.target, steps))
     training_schedule = TrainingSchedule(step.epochs, step.learning_rate)
-    model.compile(
-        build_optimizer(training_schedule, feed.steps), distillation_loss(step.distillation, distillation.activation)
-    )
+    distillation.compile(model, build_optimizer(training_schedule, feed.steps), step.distillation)
     with progress_bar("Setting weights to zero", step.epochs) as advance:
         progress = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: advance(f"loss {logs['loss']:.3f}")  # noqa: ARG005 - Keras names them
@@ -209,12 +206,12 @@ def plan_sparsity(target: float, steps: int) -> Any:
 
 
 def wrap_convolutions(parent: Any, schedule: Any) -> Any:
-    """Copy a model with every convolution but the last wrapped for tfmot's magnitude pruning.
+    """Copy a model with every convolution but the one of the masks wrapped for tfmot's magnitude pruning.
 
-    The last one, which computes the masks, has few weights: if only its negative ones were left, every mask would be
-    empty for good, since zero weights stay zero.
+    That one has few weights: if only its negative ones were left, every mask would be empty for good, since zero
+    weights stay zero.
     """
-    sparsified = _list_convolutions(parent)[:-1]
+    sparsified = _list_sparsified(parent)
 
     def wrap(layer: Any) -> Any:
         copy = layer.__class__.from_config(layer.get_config())
@@ -246,9 +243,13 @@ def _list_convolutions(model: Any) -> list[Any]:
     return [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
 
 
+def _list_sparsified(model: Any) -> list[Any]:
+    return [layer for layer in _list_convolutions(model) if layer.name != HEAD]
+
+
 def check_reachable_sparsity(model: Any, target: float) -> None:
     """Refuse a target that no training reaches, since too many weights are in layers that tfmot does not sparsify."""
-    sparsified = _list_convolutions(model)[:-1]
+    sparsified = _list_sparsified(model)
     left = {
         layer.name: _count_weights(layer)
         for layer in model.layers

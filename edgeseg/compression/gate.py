@@ -11,11 +11,14 @@ from dataclasses import dataclass
 
 from edgeseg.core.card import INTEGER_TARGETS, UNMAPPED, read_verdict
 from edgeseg.core.stats import FEWEST_GROUPS, Estimate, Percentiles
+from edgeseg.evaluation.operating import PointFigures
 from edgeseg.evaluation.score import Evaluation
 
 NOT_JUDGED = "Not judged: "
 # A --max-drop of 1 switches the accuracy gate off.
 EVERYTHING = 1.0
+# How much the false-alarm rate may rise: one image in twenty. Fewer empty cases than this tell nothing of it.
+MAX_FALSE_ALARMS, FEWEST_EMPTY = 0.05, 10
 # Files within this factor of the fastest count as equally fast; the validation Dice decides between them.
 SAME_SPEED = 1.10
 NAMED_LAYERS = 3
@@ -48,6 +51,15 @@ class CaseFigures:
 
     dice: Estimate
     dice_drop: Estimate
+
+
+@dataclass(frozen=True)
+class AlarmFigures:
+    """The false-alarm rate at the file's own operating point, and its rise over the float parent's."""
+
+    cases: int
+    rate: Estimate
+    rise: Estimate
 
 
 @dataclass(frozen=True)
@@ -85,6 +97,10 @@ class Variant:
     """Whether a pruned network was quantised by calibration, because its recipe's QAT was not better."""
     requested: bool = True
     """False for the plain int8 that is added to recipes with QAT."""
+    alarms: AlarmFigures | None = None
+    """On the validation cases; None where fewer than `FEWEST_EMPTY` of them are without a class."""
+    point: PointFigures | None = None
+    """At its operating point on the test cases; None without one."""
 
     @property
     def plain(self) -> bool:
@@ -114,6 +130,8 @@ class Gate:
     """What the board runs files on, the best first; the best must take the file. Empty: this machine's CPU."""
     board: str | None = None
     """The board whose targets these are."""
+    max_false_alarms: float = MAX_FALSE_ALARMS
+    """How much the false-alarm rate may rise over the float parent's, each at its own operating point."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.max_drop <= 1.0:
@@ -123,7 +141,12 @@ class Gate:
 
     def admits(self, variant: Variant) -> bool:
         """Say whether a variant keeps all limits."""
-        return self.keeps_accuracy(variant) and self.keeps_budget(variant) and self.finds_target(variant)
+        return (
+            self.keeps_accuracy(variant)
+            and self.keeps_silence(variant)
+            and self.keeps_budget(variant)
+            and self.finds_target(variant)
+        )
 
     def keeps_accuracy(self, variant: Variant) -> bool:
         """Compare the drop on validation cases at the upper end of its interval, or on average where there is none.
@@ -131,6 +154,11 @@ class Gate:
         With too few cases for an interval a file is still chosen, but `explain_doubt` leaves the gate unjudged.
         """
         return variant.validation.dice_drop.high <= self.max_drop
+
+    def keeps_silence(self, variant: Variant) -> bool:
+        """Compare the rise of the false-alarm rate on validation cases; not where accuracy may be lost at will."""
+        off = self.max_drop >= EVERYTHING
+        return off or variant.alarms is None or variant.alarms.rise.mean <= self.max_false_alarms
 
     def keeps_budget(self, variant: Variant) -> bool:
         """Compare the 99th percentile of the latency."""
@@ -202,6 +230,7 @@ def find_nearest(variants: Sequence[Variant], gate: Gate) -> Variant:
     """Find what comes nearest to the gate: of those that the target takes, the fastest accurate one, else the best."""
     fitting = [variant for variant in variants if gate.finds_target(variant)] or variants
     accurate = [variant for variant in fitting if gate.keeps_accuracy(variant)]
+    accurate = [variant for variant in accurate if gate.keeps_silence(variant)] or accurate
     if accurate:
         return min(accurate, key=lambda variant: (variant.latency_ms.p99, *order_equal(variant)))
     return min(fitting, key=order_drop)
@@ -277,6 +306,12 @@ def explain_gate(nearest: Variant, gate: Gate, kind: str = "file", pruned: bool 
             f"No {kind} keeps the drop within {gate.max_drop}: the best, {nearest.name}, {_say_drop(nearest)}; "
             f"{_advise_accuracy(nearest, gate)}train longer, take a larger model, or raise --max-drop."
         )
+    if not gate.keeps_silence(nearest):
+        return (
+            f"No {kind} keeps the rise of false alarms within {gate.max_false_alarms}: the best, {nearest.name}, "
+            f"{_say_alarms(nearest)}; {_name_layers(nearest)}try --recipe int16x8, train longer, or take a lower "
+            "--sensitivity."
+        )
     return (
         f"No accurate {kind} stays within {gate.budget_ms} ms: {nearest.name} {_say_time(nearest)}; "
         f"try {_advise_speed(pruned)}edgeseg search, train a smaller model or size, use more --threads, or raise "
@@ -322,6 +357,8 @@ def _list_misses(variant: Variant, gate: Gate) -> str:
     misses = [] if gate.finds_target(variant) else [f"is refused ({_quote_lint(variant, gate)})"]
     if not gate.keeps_accuracy(variant):
         misses.append(f"{_say_drop(variant)}, where {gate.max_drop} may be lost")
+    if not gate.keeps_silence(variant):
+        misses.append(f"{_say_alarms(variant)}, where {gate.max_false_alarms} may be added")
     if not gate.keeps_budget(variant):
         misses.append(f"{_say_time(variant)}, where {gate.budget_ms} ms may be taken")
     return " and ".join(misses)
@@ -337,6 +374,16 @@ def _say_drop(variant: Variant) -> str:
     drop = variant.validation.dice_drop
     spread = "" if drop.ci95 is None else f" (up to {drop.ci95[1]:.4f})"
     return f"loses {drop.mean:.4f}{spread} on validation cases"
+
+
+def _say_alarms(variant: Variant) -> str:
+    alarms = variant.alarms
+    if alarms is None:
+        return "has no false-alarm rate"
+    return (
+        f"raises false alarms by {alarms.rise.mean:.2f} to {alarms.rate.mean:.0%} of the {alarms.cases} validation "
+        "cases without the structure"
+    )
 
 
 def _say_time(variant: Variant) -> str:

@@ -38,7 +38,6 @@ from edgeseg.core.files import write_json
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import from_plain, read_json_table, to_plain
 from edgeseg.model.keras import keras, read_weights, tf, write_weights
-from edgeseg.model.losses import find_loss
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 
@@ -159,16 +158,16 @@ def score_taylor(network: Network, distillation: DistillationData) -> Scores:
     """
     model, producers = network.model, _list_producers(network)
     watched = keras.Model(
-        model.input, [*(_find_activation(model, producer).output for producer in producers), model.output]
+        model.input, [*(_find_activation(model, producer).output for producer in producers), *model.outputs]
     )
     changes = [np.zeros(_find_activation(model, producer).output.shape[-1]) for producer in producers]
-    loss = find_loss("bce-dice", distillation.activation)
-    for images, masks in _list_batches(model, distillation):
+    for images, *truth in _list_batches(model, distillation):
         with tf.GradientTape() as tape:
-            *activations, drawn = watched(images, training=False)
-            wrong = tf.reduce_sum(loss(masks, drawn))
-        for change, given, slope in zip(changes, activations, tape.gradient(wrong, activations), strict=True):
-            change += np.abs(tf.reduce_sum(given * slope, axis=(1, 2)).numpy()).sum(axis=0)
+            results = watched(images, training=False)
+            activations, given = results[: len(producers)], results[len(producers) :]
+            wrong = distillation.measure_loss(truth, given)
+        for change, activation, slope in zip(changes, activations, tape.gradient(wrong, activations), strict=True):
+            change += np.abs(tf.reduce_sum(activation * slope, axis=(1, 2)).numpy()).sum(axis=0)
     return _sum_scores(network, dict(zip(producers, changes, strict=True)))
 
 
@@ -206,16 +205,14 @@ def _measure_scale(model: Any, producer: str) -> Scores:
     return np.asarray(np.sqrt(np.square(model.get_layer(producer).kernel.numpy()).sum(axis=(0, 1, 3))), np.float64)
 
 
-def _list_batches(
-    model: Any, distillation: DistillationData
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Yield batches of training cases without augmentation."""
-    feed = dataclasses.replace(distillation.feed(model.input_shape[1] // model.output_shape[1]), augment=None)
+def _list_batches(model: Any, distillation: DistillationData) -> Iterator[tuple[NDArray[np.float32], ...]]:
+    """Yield batches of training cases without augmentation: images, masks, and findings where they are learned."""
+    feed = dataclasses.replace(distillation.feed(model), augment=None)
     count = len(distillation.train)
     picked = np.linspace(0, count - 1, min(SCORED_CASES, count)).astype(int)
     for start in range(0, len(picked), BATCH):
-        images, masks = zip(*(feed.make_case(0, int(number)) for number in picked[start : start + BATCH]), strict=True)
-        yield np.stack(images), np.stack(masks)
+        cases = [feed.make_case(0, int(number)) for number in picked[start : start + BATCH]]
+        yield tuple(np.stack(arrays) for arrays in zip(*cases, strict=True))
 
 
 def _sum_scores(network: Network, by_producer: dict[str, Scores]) -> Scores:

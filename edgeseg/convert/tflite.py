@@ -66,8 +66,10 @@ def convert_model(
         converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], _hold_variables(model))
         _set_precision(converter, precision, calibration)
         converted = _convert_mixed(converter, float_nodes) if float_nodes else bytes(converter.convert())
-    converted = put_mask_first(converted)
     graph = read_graph(converted)
+    if len(graph.outputs) > 1:
+        converted = put_mask_first(converted)
+        graph = read_graph(converted)
     check_static(graph)
     if float_nodes:
         check_mixed(graph, len(float_nodes))
@@ -118,9 +120,10 @@ def _set_precision(converter: Any, precision: str, calibration: NDArray[np.float
 
 
 def put_mask_first(flatbuffer: bytes) -> bytes:
-    """Put two outputs in order, mask and then finding, and name them so; a file of one output is not changed."""
-    if len(read_graph(flatbuffer).outputs) == 1:
-        return flatbuffer
+    """Put two outputs and the operators behind them in order, mask and then finding.
+
+    A chip that does not take an operator of the finding then still runs all of the mask.
+    """
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(flatbuffer, 0))
     (graph,) = model.subgraphs
     order = order_outputs([tuple(graph.tensors[index].shape) for index in graph.outputs])
@@ -130,7 +133,18 @@ def put_mask_first(flatbuffer: bytes) -> bytes:
         for output in signature.outputs:
             output.name = names[output.tensorIndex]
         signature.outputs.sort(key=lambda output: OUTPUTS.index(output.name))
+    graph.operators = _list_needed_first(graph, graph.outputs[0])
     return pack_model_objects(model)
+
+
+def _list_needed_first(graph: Any, output: int) -> list[Any]:
+    """List the operators that an output needs, then the others, each in the order of execution."""
+    needed, found = {output}, []
+    for operator in reversed(graph.operators):
+        if needed.intersection(operator.outputs):
+            needed.update(operator.inputs)
+            found.append(operator)
+    return [*reversed(found), *(operator for operator in graph.operators if operator not in found)]
 
 
 def check_calibration(images: NDArray[np.float32], shape: tuple[int, ...]) -> None:

@@ -115,7 +115,7 @@ class Card:
     @property
     def finding_channels(self) -> int:
         """Count the channels of the finding output, one per class and one per frame class; 0 without that output."""
-        return 0 if self.finding is None else len(self.output.classes) + len(self.finding.frame_classes)
+        return 0 if self.finding is None else self.finding.count_channels(len(self.output.classes))
 
 
 def card_to_json(card: Card) -> str:
@@ -176,6 +176,7 @@ def _check_card(card: Card) -> None:
         raise ValueError("expected finding and finding_quantisation both or neither, got one of them")
     if card.finding_quantisation is not None:
         check_quantisation("finding", card.finding_quantisation)
+    _check_decision(card)
     if not 0 < len(card.name) <= NAME_LETTERS:
         raise ValueError(f"expected a name of 1 to {NAME_LETTERS} letters, got {len(card.name)}")
     if not re.fullmatch("[0-9a-f]{64}", card.sha256):
@@ -183,6 +184,24 @@ def _check_card(card: Card) -> None:
     for what, found, most in _list_ranges(card):
         if not 0 <= found <= most:
             raise ValueError(f"expected {what} from 0 to {most:g}, got {found:g}")
+
+
+def _check_decision(card: Card) -> None:
+    """Refuse a decision that is for other classes or other channels."""
+    decision = card.decision
+    if decision is None:
+        return
+    names, known = [rule.name for rule in decision.classes], {spec.name for spec in card.output.classes}
+    if len(set(names)) < len(names) or not known.issuperset(names):
+        raise ValueError(f"expected decisions for {', '.join(sorted(known))}, each once, got {', '.join(names)[:200]}")
+    for what, found, wanted in (
+        ("temperatures", len(decision.temperatures), card.output.channels),
+        ("finding_temperatures", len(decision.finding_temperatures), card.finding_channels),
+    ):
+        if found not in (0, wanted):
+            raise ValueError(f"expected {wanted} {what}, one for each channel, or none, got {found}")
+    if card.output.draws_background and len(set(decision.temperatures)) > 1:
+        raise ValueError("expected one temperature for all channels of a softmax, got different ones")
 
 
 def _list_ranges(card: Card) -> Iterator[tuple[str, float, float]]:

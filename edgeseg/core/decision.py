@@ -6,7 +6,6 @@ Files without it still draw masks, and say that they have no operating point.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +21,8 @@ SENSITIVITY, COVERAGE = "sensitivity", "coverage"
 VALIDATION, OUT_OF_FOLD = "validation", "out-of-fold"
 # Temperatures beyond these make every score 0, 1/2 or 1.
 _COOLEST, _HOTTEST = 0.05, 20.0
+# Of the numbers that describe known frames: features are logarithms and shares.
+_LARGEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,9 @@ class KnownFrames:
         if any(len(row) != len(self.mean) for row in self.whitening):
             raise ValueError(f"expected {len(self.mean)} numbers in every row of the whitening")
         numbers = [*self.mean, *(number for row in self.whitening for number in row), self.threshold]
-        if not all(map(math.isfinite, numbers)) or self.threshold <= 0.0:
-            raise ValueError("expected finite numbers and a threshold above 0 for the known frames")
+        # within these limits no distance overflows; a comparison with NaN is false
+        if not all(abs(number) <= _LARGEST for number in numbers) or not self.threshold >= 1.0 / _LARGEST:
+            raise ValueError(f"expected numbers up to {_LARGEST:g} and a threshold above 0 for the known frames")
 
 
 @dataclass(frozen=True)

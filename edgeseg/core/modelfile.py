@@ -25,7 +25,7 @@ from edgeseg.core.errors import ModelFileError
 from edgeseg.core.files import write_bytes
 from edgeseg.core.flatbuffer import is_flatbuffer
 from edgeseg.core.limits import CARD_BYTES, GOLDEN_BYTES, MIB, MODEL_BYTES, TABLE_BYTES, read_regular
-from edgeseg.core.schema import parse_json
+from edgeseg.core.schema import SchemaError, parse_json, read_json_table
 from edgeseg.core.signature import (
     NetworkSignature,
     TensorSpec,
@@ -51,6 +51,8 @@ PRETRAINING = "pretrain.json"
 # The float model beside the files that were compressed from it.
 PARENT_FILE = "float32.tflite"
 ENDINGS = (".tflite", ".onnx")
+# The summary of a cross-validation, and the folder of each of its runs; the plan stands there from the beginning on.
+FOLDS_FILE, FOLD_FOLDER, PLAN_FILE = "folds.json", "fold-{}", "plan.json"
 _MOST_LISTED = 6
 
 # The header of an .npy file, version 1.0, as numpy writes it for C-ordered arrays.
@@ -341,9 +343,54 @@ def find_model(path: Path) -> Path:
         return _find_chosen(path)
     if (path / RUN_FILE).is_file():
         return path / RUN_FILE
+    if is_ensemble(path):
+        raise ModelFileError(
+            f"Expected one model file in {path}, got the networks of a cross-validation.",
+            f"Name one of them: {path / FOLD_FOLDER.format(1)}. All together are taken by evaluate, bench, stream and "
+            "compress --teacher.",
+        )
+    if (path / PLAN_FILE).is_file() and (path / FOLD_FOLDER.format(1)).is_dir():
+        raise _unfinished_folds(path)
     if (path / PICK).is_dir() and (picked := _list_models(path / PICK)):
         return _take_only(path, [file for file in picked if file.name != PARENT_FILE] or picked)
     return _take_only(path, _list_models(path) or sorted(path.glob(f"*/{RUN_FILE}")))
+
+
+def is_ensemble(path: Path) -> bool:
+    """Say whether a path is the folder of a finished cross-validation, whose networks are used as one model."""
+    return path.is_dir() and (path / FOLDS_FILE).is_file()
+
+
+def find_members(folder: Path) -> tuple[Path, ...]:
+    """List the model files of a finished cross-validation, a fold each.
+
+    Raises:
+        ModelFileError: Its summary is damaged, or the network of a fold is missing.
+    """
+    place = folder / FOLDS_FILE
+    try:
+        folds = len(read_json_table(place)["dice"])
+    except (KeyError, TypeError, SchemaError) as error:
+        raise ModelFileError(
+            f"Expected the Dice of every fold in {place}, got a damaged file.",
+            "Name one of the folds, or train again with --overwrite.",
+        ) from error
+    members = tuple(folder / FOLD_FOLDER.format(number) / RUN_FILE for number in range(1, folds + 1))
+    missing = [path for path in members if not path.is_file()]
+    if missing or not members:
+        what = f"none in {missing[0].parent.name}" if missing else "no fold"
+        raise ModelFileError(
+            f"Expected {RUN_FILE} of each of the {folds} folds in {folder}, got {what}.",
+            "Copy the whole folder again; without a network the others are no ensemble of all cases.",
+        )
+    return members
+
+
+def _unfinished_folds(folder: Path) -> ModelFileError:
+    return ModelFileError(
+        f"Expected a finished cross-validation, got {folder}, which has no {FOLDS_FILE} yet.",
+        "Continue it with: edgeseg train DATA --out RUN --folds N --resume",
+    )
 
 
 def _find_chosen(folder: Path) -> Path:

@@ -1,8 +1,8 @@
-"""Percentiles of times, means with bootstrap confidence intervals, and the Pareto front."""
+"""Percentiles of times, means and rank statistics with bootstrap confidence intervals, and the Pareto front."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +16,12 @@ FEWEST_GROUPS = 5
 # Objectives of which each is better the lower it is.
 Costs = tuple[float, ...]
 Row = TypeVar("Row")
+# How often each case is drawn; all ones for the cases as they are.
+Weights = NDArray[np.float64]
+# A figure of weighted cases, or several; nan where those cases do not have it.
+Statistic = Callable[[Weights], "float | NDArray[np.float64]"]
+# Draws that may be without the figure, such as an AUC without a negative case, before there is no interval.
+_MOST_UNDEFINED = 0.05
 
 
 @dataclass(frozen=True)
@@ -92,16 +98,104 @@ def _bootstrap_interval(data: NDArray[np.float64], labels: NDArray[np.intp], see
     return round(float(low), 5), round(float(high), 5)
 
 
+@dataclass(frozen=True)
+class Band:
+    """Figures of the same cases, such as the points of a curve, with their 95% bootstrap confidence intervals."""
+
+    values: tuple[float, ...]
+    ci95: tuple[tuple[float, float] | None, ...]
+
+
+def estimate_statistic(statistic: Statistic, groups: Sequence[str], seed: int = 0) -> Estimate | None:
+    """Estimate a figure that is no mean, with a cluster bootstrap interval as `estimate_mean` has it.
+
+    Args:
+        statistic: Computes the figure from the weight of every case.
+        groups: The group of each case.
+        seed: Of the resampling.
+
+    Returns:
+        The estimate, whose median is the figure itself; None where the cases do not have the figure.
+    """
+    band = estimate_band(statistic, groups, seed)
+    value, interval = band.values[0], band.ci95[0]
+    return None if np.isnan(value) else Estimate(value, value, interval)
+
+
+def estimate_band(statistic: Statistic, groups: Sequence[str], seed: int = 0) -> Band:
+    """Estimate several figures of the same cases at once; nan where the cases do not have one."""
+    values = np.atleast_1d(np.asarray(statistic(np.ones(len(groups))), dtype=np.float64))
+    labels = np.unique(list(groups), return_inverse=True)[1] if groups else np.zeros(0, np.intp)
+    count = int(labels.max()) + 1 if groups else 0
+    if count < FEWEST_GROUPS:
+        return Band(_round_all(values), (None,) * values.size)
+    generator = np.random.default_rng(seed)
+    drawn = np.empty((RESAMPLES, values.size))
+    for row in drawn:
+        times = np.bincount(generator.integers(0, count, count), minlength=count)
+        row[:] = statistic(times[labels].astype(np.float64))
+    return Band(_round_all(values), tuple(_find_interval(column) for column in drawn.T))
+
+
+def _round_all(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(round(float(value), 5) for value in values)
+
+
+def _find_interval(drawn: NDArray[np.float64]) -> tuple[float, float] | None:
+    defined = drawn[~np.isnan(drawn)]
+    if defined.size < (1.0 - _MOST_UNDEFINED) * drawn.size:
+        return None
+    low, high = np.percentile(defined, [2.5, 97.5])
+    return round(float(low), 5), round(float(high), 5)
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> Statistic:
+    """Build Spearman's rank correlation of two figures of each case; equal figures share their mean rank."""
+    places = [np.unique(list(values), return_inverse=True)[1] for values in (first, second)]
+
+    def correlate(weights: Weights) -> float:
+        one, other = (_rank(place, weights) for place in places)
+        total = weights.sum()
+        if total == 0:
+            return float("nan")
+        one, other = (ranks - (weights * ranks).sum() / total for ranks in (one, other))
+        spread = np.sqrt((weights * one**2).sum() * (weights * other**2).sum())
+        return float((weights * one * other).sum() / spread) if spread > 0 else float("nan")
+
+    return correlate
+
+
+def _rank(places: NDArray[np.intp], weights: Weights) -> NDArray[np.float64]:
+    """Rank weighted cases whose values are given by their place among the different values."""
+    totals = np.bincount(places, weights=weights)
+    return np.asarray((np.cumsum(totals) - totals / 2)[places], dtype=np.float64)
+
+
+def area_under_curve(scores: Sequence[float], positive: Sequence[bool]) -> Statistic:
+    """Build the area under the ROC curve: the share of pairs in which the positive case scores higher, ties half.
+
+    This is Mann and Whitney's statistic (Hanley and McNeil, Radiology 1982).
+    """
+    places = np.unique(list(scores), return_inverse=True)[1]
+    wanted = np.asarray(positive, dtype=bool)
+
+    def measure(weights: Weights) -> float:
+        hits = np.bincount(places, weights=weights * wanted)
+        others = np.bincount(places, weights=weights * ~wanted)
+        pairs = hits.sum() * others.sum()
+        lower = np.cumsum(others) - others / 2
+        return float((hits * lower).sum() / pairs) if pairs > 0 else float("nan")
+
+    return measure
+
+
 def rank_auc(scores: NDArray[np.floating[Any]], positive: NDArray[np.bool_]) -> float | None:
     """Compute the area under the ROC curve (Mann-Whitney): how often a positive scores higher than a negative.
 
     Equal scores count half. None unless there are both.
     """
-    high, low = np.asarray(scores, np.float64)[positive], np.sort(np.asarray(scores, np.float64)[~positive])
-    if not high.size or not low.size:
-        return None
-    below, up_to = np.searchsorted(low, high, "left"), np.searchsorted(low, high, "right")
-    return float((below + up_to).mean() / 2 / low.size)
+    value = area_under_curve(scores.tolist(), positive.tolist())(np.ones(scores.size))
+    return None if np.isnan(value) else float(value)
 
 
 def dominates(one: Costs, other: Costs) -> bool:

@@ -14,6 +14,13 @@ from numpy.typing import NDArray
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.schema import to_plain
+from edgeseg.data.contradictions import (
+    Contradiction,
+    PackedMasks,
+    find_contradictions,
+    pack_masks,
+    warn_of_contradictions,
+)
 from edgeseg.data.dataset import Dataset, LabelledImage, Survey, find_empty_classes, find_full_classes, view_case
 from edgeseg.data.defects import DataWarning, DefectError, marked_outside
 from edgeseg.data.groups import DuplicatePair, find_duplicates, make_thumbnail
@@ -129,6 +136,8 @@ class CaseFacts:
     """The values in its mask files, or in its label map if they are no image files."""
     thumbnail: NDArray[np.float32]
     marks: Marks
+    packed: PackedMasks
+    """Its masks on a common small grid, to be compared with those of near-duplicates."""
     overlapping: bool = False
     """Whether a pixel belongs to several classes."""
     outside: bool = False
@@ -154,6 +163,7 @@ class CheckReport:
     defects: tuple[DefectError, ...]
     pairs: tuple[DuplicatePair, ...]
     warnings: tuple[DataWarning, ...] = ()
+    contradictions: tuple[Contradiction, ...] = ()
 
     @property
     def leaks(self) -> list[DuplicatePair]:
@@ -210,6 +220,7 @@ class CheckReport:
                 "across": len(self.leaks),
                 "pairs": [pair.to_json() for pair in self.pairs],
             },
+            "contradictory_labels": [one.to_json() for one in self.contradictions],
             "defects": [defect.to_json() for defect in self.defects],
             "warnings": to_plain(self.warnings),
         }
@@ -274,7 +285,10 @@ def check_survey(survey: Survey, on_case: Advance = ignore) -> CheckReport:
     outside = [fact.case.stem for fact in facts if fact.outside]
     if outside:
         warnings = (*warnings, marked_outside(outside))
-    return CheckReport(survey.dataset, facts, defects, tuple(_compare(facts)), warnings)
+    pairs = tuple(_compare(facts))
+    found = find_contradictions(pairs, {fact.case.stem: fact.packed for fact in facts}, survey.dataset.classes)
+    warnings = (*warnings, *warn_of_contradictions(found))
+    return CheckReport(survey.dataset, facts, defects, pairs, warnings, found)
 
 
 def _check_classes(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[DefectError]:
@@ -303,6 +317,7 @@ def describe_image(image: LabelledImage) -> CaseFacts:
         values=list_values(image),
         thumbnail=make_thumbnail(frame),
         marks=measure_marks(image),
+        packed=pack_masks(image.masks),
         overlapping=image.overlapping,
         outside=_marks_outside(image),
     )

@@ -21,6 +21,9 @@ from edgeseg.frame.preprocess import Pixels, frame_to_grid, mask_to_grid
 # Sizes in pixels.
 TILE, GAP = 192, 4
 COLUMNS, ROWS = 8, 6
+# Pairs on a sheet.
+SHOWN_PAIRS = 40
+_INK = (235, 235, 235)
 OUTLINE_LEVEL = 127
 # Rows and variants of a preview.
 CASES, VARIANTS = 6, 7
@@ -44,6 +47,23 @@ def draw_tile(image: LabelledImage, classes: Sequence[ClassSpec]) -> Picture:
     """Draw one case with its masks outlined into a square tile."""
     outlines = [(mask, spec.colour) for mask, spec in zip(image.masks, classes, strict=True)]
     return pad_square(draw_outlines(image.frame, outlines, TILE), TILE)
+
+
+def draw_pairs(pairs: Sequence[tuple[Case, Case]], classes: Sequence[ClassSpec]) -> Picture:
+    """Draw pairs of cases side by side (BGR), numbered from 1, each with its masks outlined."""
+    tiles = []
+    for number, pair in enumerate(pairs[:SHOWN_PAIRS], start=1):
+        both = lay_tiles([draw_tile(view_case(case), classes) for case in pair], columns=2)
+        cv2.putText(both, str(number), (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _INK, 1, cv2.LINE_AA)
+        tiles.append(both)
+    return lay_tiles(tiles, COLUMNS // 2)
+
+
+def stack_pictures(pictures: Sequence[Picture]) -> Picture:
+    """Put pictures below one another, with a gap between them."""
+    width = max(picture.shape[1] for picture in pictures)
+    padded = [np.pad(picture, ((0, 2 * GAP), (0, width - picture.shape[1]), (0, 0))) for picture in pictures]
+    return np.concatenate(padded)[: -2 * GAP]
 
 
 def draw_outlines(frame: NDArray[Any], outlines: Iterable[Outline], side: int) -> Picture:

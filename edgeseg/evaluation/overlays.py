@@ -98,7 +98,7 @@ def draw_sheet(segmenter: Segmenter, notable: Sequence[NotableCase], get_image: 
 
 def draw_comparison(segmenter: Segmenter, image: LabelledImage, side: int) -> Picture:
     """Draw a case with the true outlines, and the predicted ones over them."""
-    labels = segmenter.segment(image.frame).labels
+    labels = segmenter.for_case(image.case.stem).segment(image.frame).labels
     predicted = [(labels == number).astype(np.uint8) for number in range(1, len(image.masks) + 1)]
     outlines = [(mask, TRUTH) for mask in image.masks] + [(mask, PREDICTION) for mask in predicted]
     return draw_outlines(image.frame, outlines, side)

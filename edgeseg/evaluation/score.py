@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.card import Card
+from edgeseg.core.decision import NOTHING
 from edgeseg.core.errors import DataError, UnknownNameError
 from edgeseg.core.files import write_rows
 from edgeseg.core.modelfile import ModelFile
@@ -18,6 +20,14 @@ from edgeseg.core.spec import ClassSpec
 from edgeseg.core.stats import FEWEST_GROUPS, Estimate, estimate_any, estimate_mean
 from edgeseg.data.dataset import Case, LabelledImage, fingerprint_dataset, open_dataset, read_cases, view_case
 from edgeseg.data.split import PARTS, divide_cases, refuse_other_split
+from edgeseg.evaluation.calibration import (
+    Bins,
+    CalibrationFigures,
+    align_scores,
+    bin_findings,
+    bin_scores,
+    measure_calibration,
+)
 from edgeseg.evaluation.classes import Renaming, arrange_dataset
 from edgeseg.evaluation.metrics import (
     Baseline,
@@ -29,12 +39,26 @@ from edgeseg.evaluation.metrics import (
     score_mask,
     shrink_truth,
 )
-from edgeseg.inference.segmenter import Segmenter
+from edgeseg.evaluation.operating import (
+    ConfidenceFigures,
+    FindingFigures,
+    Outcome,
+    PointFigures,
+    measure_confidence,
+    measure_finding,
+    measure_point,
+)
+from edgeseg.inference.confidence import measure_confidences
+from edgeseg.inference.segmenter import Segmentation, Segmenter
 
 MEASURES = ("dice", "iou", "precision", "recall", "hd95_px")
 # Share of marked pixels above which nearly the whole image is marked: no organ fills so much of a frame.
 FLOODED = 0.9
-CASE_COLUMNS = ("stem", "group", "class", "outcome", *MEASURES, "hd95_mm", "circumference_error_mm")
+LENGTHS = ("hd95_mm", "circumference_error_mm")
+DECIDED = ("state", "confidence", "probability")
+CASE_COLUMNS = ("stem", "group", "class", "outcome", *MEASURES, *LENGTHS, *DECIDED, "frame_class", "told_class")
+# The threshold of every class that has an operating point; None where it differs between cases.
+Thresholds = Mapping[str, "float | None"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +77,20 @@ class ScoredCase:
     """Share of the image's pixels that were marked, as any class."""
     truth: Mapping[str, Thumbnail] = field(default_factory=dict, compare=False, repr=False)
     """Each class of the truth as a thumbnail, for `measure_baseline`."""
+    outcomes: tuple[Outcome, ...] = field(default=(), compare=False)
+    """How the device decides every class; empty where a label map was scored without a network."""
+    frame_class: str = ""
+    """What the frame is labelled as; empty without a label."""
+    frame_classes: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """The probability of every frame class."""
+    pixels: Bins | None = field(default=None, compare=False, repr=False)
+    """The scores of all pixels against the truth, for `measure_calibration`."""
+
+    def shows(self, name: str) -> bool:
+        """Say whether a class is marked and counts as found; without a network's decision every mask does."""
+        if self.outcomes:
+            return any(one.found for one in self.outcomes if one.name == name)
+        return name in self.false_positives or (name in self.scores and self.scores[name].dice > 0)
 
     def mean(self, measure: str) -> float:
         """Average a measure over the classes of the truth."""
@@ -100,6 +138,14 @@ class Evaluation:
     """Whether the Dice is no better than the baseline, or below `LEAST_DICE`."""
     notices: tuple[str, ...] = ()
     """Warnings to read before the figures."""
+    dice_all: Estimate | None = None
+    """Dice of what is found, over all cases and classes: nothing found scores 1 where nothing is there, else 0."""
+    operating_point: PointFigures | None = None
+    """None where the model has no operating point."""
+    confidence: ConfidenceFigures | None = None
+    finding: FindingFigures | None = None
+    """None where the model has no finding output."""
+    calibration: CalibrationFigures | None = None
 
 
 def score_cases(segmenter: Segmenter, images: Iterable[LabelledImage], on_case: Advance = ignore) -> list[ScoredCase]:
@@ -112,10 +158,36 @@ def score_cases(segmenter: Segmenter, images: Iterable[LabelledImage], on_case: 
     """
     scored = []
     for image in images:
-        labels = segmenter.segment(image.frame).labels
-        scored.append(score_labels(labels, image, segmenter.card.output.classes))
+        judge = segmenter.for_case(image.case.stem)
+        scored.append(score_segmentation(judge.segment(image.frame), image, judge.card))
         on_case(image.case.stem)
     return scored
+
+
+def score_segmentation(result: Segmentation, image: LabelledImage, card: Card) -> ScoredCase:
+    """Score what a model says of a case: its masks, how sure it is of them, and its probabilities."""
+    scored = score_labels(result.labels, image, card.output.classes)
+    scores, truth = align_scores(result.scores, image, card)
+    confidences = measure_confidences(scores, card.output)
+    outcomes = tuple(
+        Outcome(
+            name=finding.name,
+            group=scored.group,
+            dice=scored.scores[finding.name].dice if finding.name in scored.scores else None,
+            state=finding.state,
+            confidence=finding.confidence or 0.0,
+            mask_confidence=confidence or 0.0,
+            probability=finding.probability,
+        )
+        for finding, confidence in zip(result.findings, confidences, strict=True)
+    )
+    return dataclasses.replace(
+        scored,
+        outcomes=outcomes,
+        frame_class=image.case.label,
+        frame_classes=result.frame_classes,
+        pixels=bin_scores(scores[:, :, card.output.draws_background :], truth[:, :, card.output.draws_background :]),
+    )
 
 
 def score_labels(labels: NDArray[np.uint8], image: LabelledImage, classes: Sequence[ClassSpec]) -> ScoredCase:
@@ -148,16 +220,30 @@ def _compare_heads(labels: NDArray[np.uint8], case: Case) -> float | None:
     return abs(found - case.head_circumference_mm)
 
 
-def summarise_cases(scored: Sequence[ScoredCase], classes: Sequence[ClassSpec]) -> Evaluation:
+def list_thresholds(card: Card) -> Thresholds:
+    """List the operating points of a model by class; none in files of older versions."""
+    rules = card.decision.classes if card.decision is not None else ()
+    return {rule.name: rule.operating_point.threshold for rule in rules if rule.operating_point is not None}
+
+
+def summarise_cases(
+    scored: Sequence[ScoredCase], classes: Sequence[ClassSpec], thresholds: Thresholds | None = None
+) -> Evaluation:
     """Summarise cases: means with bootstrap confidence intervals.
 
     Groups are resampled, not cases: images of one patient are not independent.
+
+    Args:
+        scored: The cases.
+        classes: Of the model.
+        thresholds: Its operating points, by which the cases were decided (`list_thresholds`).
     """
     filled = [case for case in scored if not case.empty]
     groups = [case.group for case in filled]
     overall = {m: estimate_any([case.mean(m) for case in filled], groups) for m in MEASURES}
     baseline = measure_baseline([case.truth for case in filled], groups)
     doubt = explain_useless(overall["dice"], baseline)
+    outcomes = [one for case in scored for one in case.outcomes]
     return Evaluation(
         cases=len(filled),
         **overall,
@@ -170,9 +256,33 @@ def summarise_cases(scored: Sequence[ScoredCase], classes: Sequence[ClassSpec]) 
         hd95_mm=_estimate_known(filled, [case.to_mm(case.mean("hd95_px")) for case in filled]),
         circumference_error_mm=_estimate_known(filled, [case.circumference_error_mm for case in filled]),
         baseline=baseline,
+        dice_all=estimate_any([_score_all(case, classes) for case in scored], [case.group for case in scored]),
+        operating_point=measure_point(outcomes, thresholds or {}),
+        confidence=measure_confidence(outcomes),
+        finding=measure_finding(outcomes, [(c.frame_class, c.frame_classes, c.group) for c in scored]),
+        calibration=_calibrate(scored),
         useless=bool(doubt),
         notices=(*([doubt] if doubt else []), *list_notices(scored, classes)),
     )
+
+
+def _score_all(case: ScoredCase, classes: Sequence[ClassSpec]) -> float:
+    """Score what is found in a case: an empty truth counts 1 where nothing is found, and 0 where something is."""
+    found = {spec.name: case.shows(spec.name) for spec in classes}
+    return float(
+        np.mean([case.scores[n].dice * found[n] if n in case.scores else not found[n] for n in found]) if found else 0.0
+    )
+
+
+def _calibrate(scored: Sequence[ScoredCase]) -> CalibrationFigures | None:
+    known = [(case, case.pixels) for case in scored if case.pixels is not None]
+    findings = [_bin_presence(case) for case, _ in known]
+    return measure_calibration([bins for _, bins in known], findings, [case.group for case, _ in known])
+
+
+def _bin_presence(case: ScoredCase) -> Bins | None:
+    pairs = [(one.probability, one.present) for one in case.outcomes if one.probability is not None]
+    return bin_findings([given for given, _ in pairs], [present for _, present in pairs]) if pairs else None
 
 
 def _count_false(marked: Sequence[tuple[ScoredCase, bool]]) -> EmptyCases:
@@ -238,14 +348,24 @@ def write_cases(path: Path, scored: Sequence[ScoredCase], classes: Sequence[Clas
 
 
 def _list_case(case: ScoredCase, name: str) -> tuple[str, ...]:
-    score = case.scores.get(name)
+    score, decided = case.scores.get(name), next((one for one in case.outcomes if one.name == name), None)
+    values: tuple[float | None, ...] = (None,) * (len(MEASURES) + len(LENGTHS))
     if score is None:
         outcome = "false positive" if name in case.false_positives else "nothing there"
-        return (case.stem, case.group, name, outcome, *[""] * (len(MEASURES) + 2))
-    outcome = "found" if score.dice > 0 else "missed"
-    lengths = case.to_mm(score.hd95_px), case.circumference_error_mm
-    values = (*(getattr(score, measure) for measure in MEASURES), *lengths)
-    return (case.stem, case.group, name, outcome, *("" if value is None else f"{value:.5f}" for value in values))
+    else:
+        outcome = "found" if score.dice > 0 else "missed"
+        lengths = case.to_mm(score.hd95_px), case.circumference_error_mm
+        values = (*(getattr(score, measure) for measure in MEASURES), *lengths)
+    confidence = decided.confidence if decided is not None and decided.state != NOTHING else None
+    probability = decided.probability if decided is not None else None
+    told = max(case.frame_classes, key=lambda one: case.frame_classes[one], default="")
+    state = decided.state if decided is not None else ""
+    figures = [*map(_show, values), state, _show(confidence), _show(probability)]
+    return (case.stem, case.group, name, outcome, *figures, case.frame_class, told)
+
+
+def _show(value: float | None) -> str:
+    return "" if value is None else f"{value:.5f}"
 
 
 @dataclass(frozen=True)
@@ -254,6 +374,8 @@ class PickedCases:
 
     part: str
     cases: tuple[Case, ...]
+    known: frozenset[str] = frozenset()
+    """The names of all cases of the data, in any part."""
 
 
 def pick_cases(
@@ -284,9 +406,9 @@ def pick_cases(
     if own and group_pattern != card.provenance.split.group_pattern:
         dataset = open_dataset(root, layout, card.provenance.split.group_pattern)
     dataset = arrange_dataset(dataset, card.output.classes, renamed)
-    chosen = part or (own_part if own else "all")
+    chosen, known = part or (own_part if own else "all"), frozenset(case.stem for case in dataset.cases)
     if chosen == "all":
-        return PickedCases("all", dataset.cases)
+        return PickedCases("all", dataset.cases, known)
     if not own:
         raise DataError(
             f"Expected the model's training data for the part {chosen}, got other data in {root}.",
@@ -297,7 +419,7 @@ def pick_cases(
     split = divide_cases(dataset.cases, empty, card.provenance.split)
     # the same data and seed can still give another split in another version
     refuse_other_split(root, split, card.provenance.split_fingerprint)
-    return PickedCases(chosen, split.part(chosen))
+    return PickedCases(chosen, split.part(chosen), known)
 
 
 def score_part(model: ModelFile, root: Path, part: str, layout: str | None = None) -> list[ScoredCase]:

@@ -2,7 +2,8 @@
 
 Training, calibration, evaluation and the device all call this file, so they cannot differ.
 
-    tensor ─ dequantise ─> scores (1/256) ─ drop small regions ─ cut padding ─ resize ─ threshold ─ shape ─> labels
+    tensor ─ dequantise ─ calibrate ─> scores (1/256) ─ drop small regions ─ cut padding ─ resize ─ threshold ─ shape
+    ─> labels
 """
 
 from __future__ import annotations
@@ -25,14 +26,26 @@ _LARGEST_EXCESS = 1.5
 SCORE_ONE = 256
 
 
-def tensor_to_scores(tensor: NDArray[Any], quantisation: Quantisation) -> Pixels:
-    """Dequantise the output tensor (1, height, width, channels) into scores in 1/256."""
+def tensor_to_scores(tensor: NDArray[Any], quantisation: Quantisation, temperatures: tuple[float, ...] = ()) -> Pixels:
+    """Dequantise the output tensor (1, height, width, channels) into scores in 1/256, and calibrate them.
+
+    Temperatures act on scores of 8 bits in every format, so that a float file and its int8 copy are calibrated alike.
+
+    Args:
+        tensor: The network's output.
+        quantisation: Its quantisation.
+        temperatures: One for every channel, or none.
+    """
     output = tensor[0]
     if quantisation.dtype in ("int8", "uint8"):
-        return np.asarray(cv2.LUT(output.view(np.uint8), _score_table(quantisation))).reshape(output.shape)
-    if quantisation.dtype.startswith("float"):
-        return _probability_to_score(output)
-    return _probability_to_score(dequantise(output, quantisation))
+        table = _score_table(quantisation, temperatures)
+        return np.asarray(cv2.LUT(output.view(np.uint8), table), dtype=np.uint8).reshape(output.shape)
+    scores = _probability_to_score(
+        output if quantisation.dtype.startswith("float") else dequantise(output, quantisation)
+    )
+    if not temperatures:
+        return scores
+    return np.asarray(cv2.LUT(scores, calibration_table(temperatures)), dtype=np.uint8).reshape(scores.shape)
 
 
 def dequantise(tensor: NDArray[Any], quantisation: Quantisation) -> NDArray[np.float64]:
@@ -43,10 +56,34 @@ def dequantise(tensor: NDArray[Any], quantisation: Quantisation) -> NDArray[np.f
 
 
 @lru_cache(maxsize=16)
-def _score_table(quantisation: Quantisation) -> Pixels:
+def _score_table(quantisation: Quantisation, temperatures: tuple[float, ...]) -> Pixels:
     """Build the lookup table from each 8-bit output number, its bits read as an unsigned byte, to its score."""
     numbers = np.arange(256, dtype=np.uint8).view(quantisation.dtype)
-    return _probability_to_score(dequantise(numbers, quantisation))
+    scores = _probability_to_score(dequantise(numbers, quantisation))
+    return calibration_table(temperatures)[:, scores] if temperatures else scores
+
+
+@lru_cache(maxsize=16)
+def calibration_table(temperatures: tuple[float, ...]) -> Pixels:
+    """Build the lookup table (1, 256, channels) from each score to the calibrated one.
+
+    One half stays where it is, whatever rounding does, so that no score of a class changes sides at that threshold.
+    Softmax channels with one temperature keep their order, and two of them keep the sum of 1.
+    """
+    scores = np.arange(256)
+    columns = [_probability_to_score(calibrate(scores / SCORE_ONE, value)) for value in temperatures]
+    half = SCORE_ONE // 2
+    kept = [np.where(scores > half, np.maximum(column, half + 1), np.minimum(column, half)) for column in columns]
+    return np.asarray(np.stack(kept, axis=-1), np.uint8)[None]
+
+
+def calibrate(probability: NDArray[Any], temperature: float | NDArray[Any]) -> NDArray[np.float64]:
+    """Calibrate probabilities by temperature: sigmoid(logit(p) / T)."""
+    # Guo et al., "On calibration of modern neural networks", ICML 2017; written with powers, since logit(0) is infinite
+    power = 1.0 / np.asarray(temperature, np.float64)
+    high = np.power(np.clip(probability, 0.0, 1.0), power)
+    low = np.power(1.0 - np.clip(probability, 0.0, 1.0), power)
+    return np.asarray(high / (high + low), np.float64)
 
 
 def _probability_to_score(probability: NDArray[Any]) -> Pixels:
@@ -65,12 +102,21 @@ def scores_to_labels(scores: Pixels, placement: Placement, size: tuple[int, int]
     Returns:
         Labels of the frame's region in the placement.
     """
+    return grid_to_labels(clean_scores(scores, placement, size, spec), placement, spec)
+
+
+def clean_scores(scores: Pixels, placement: Placement, size: tuple[int, int], spec: OutputSpec) -> Pixels:
+    """Drop small regions and cut the letterbox's padding; the network's grid stays. Arguments: `scores_to_labels`."""
     if spec.smallest_region > 0:
         scores = _drop_small_regions(scores, spec, (size[0] // scores.shape[0]) ** 2)
+    return _cut_padding(scores, placement, size)
+
+
+def grid_to_labels(scores: Pixels, placement: Placement, spec: OutputSpec) -> Pixels:
+    """Resize clean scores to the region of the frame and decide its labels."""
     region = placement.region
-    inner = _cut_padding(scores, placement, size)
     # scores are resized and labels are not: a threshold behind the interpolation keeps outlines smooth
-    full = cv2.resize(inner, (region.width, region.height), interpolation=cv2.INTER_LINEAR)
+    full = cv2.resize(scores, (region.width, region.height), interpolation=cv2.INTER_LINEAR)
     full = np.asarray(full, dtype=np.uint8).reshape(region.height, region.width, -1)
     labels = decide_labels(full, spec, in_place=True)
     return draw_ellipses(labels, len(spec.classes)) if spec.shape == "ellipse" else labels

@@ -6,6 +6,7 @@ and reports. They are not verified with the compiler: `edgeseg export --to edget
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from edgeseg.core.card import COMPILED, UNCERTAIN, UNMAPPED
@@ -20,6 +21,7 @@ VERSIONS = {
     "DEPTHWISE_CONV_2D": 6,
     "LOGISTIC": 3,
     "MAX_POOL_2D": 3,
+    "MEAN": 2,
     "QUANTIZE": 2,
     "RELU": 3,
     "RELU6": 3,
@@ -30,7 +32,7 @@ VERSIONS = {
 }
 # Operators that are documented as mapped, with limits and versions that are not documented.
 UNTRIED = (
-    *("AVERAGE_POOL_2D", "EXPAND_DIMS", "FULLY_CONNECTED", "L2_NORMALIZATION", "MAXIMUM", "MEAN", "MINIMUM", "MUL"),
+    *("AVERAGE_POOL_2D", "EXPAND_DIMS", "FULLY_CONNECTED", "L2_NORMALIZATION", "MAXIMUM", "MINIMUM", "MUL"),
     *("PACK", "PAD", "PRELU", "REDUCE_MAX", "REDUCE_MIN", "RELU_N1_TO_1", "RESHAPE", "SLICE", "SPACE_TO_DEPTH"),
     *("SPLIT", "SQUEEZE", "STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE"),
 )
@@ -40,6 +42,11 @@ CHIP_BYTES = 8 * 2**20
 SURE_SIDE, DOUBTFUL_SIDE = 128, 256
 # Documented limit of a softmax's input.
 SOFTMAX_LIMIT = 16_000
+# Pixels of a mean over a picture: 128x64 are mapped and 256x128 are not, according to
+# https://github.com/google-coral/edgetpu/issues/461, and the compiler breaks off at 256x256 (issue 183 there).
+MEAN_PIXELS, TOO_MANY_PIXELS = 128 * 64, 256 * 128
+# Documented for a mean over the channels.
+_MEAN_CHANNELS = 4
 _FUSED = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 _UNFUSED = ("AVERAGE_POOL_2D", "CONCATENATION", "MAX_POOL_2D", "TRANSPOSE_CONV")
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
@@ -148,6 +155,24 @@ def _judge_softmax(operator: Operator) -> Objection | None:
     return None
 
 
+def _judge_mean(operator: Operator) -> Objection | None:
+    if operator.name != "MEAN":
+        return None
+    axes, shape = operator.reduced_axes, operator.inputs[0].shape
+    if axes is None:
+        return Objection(UNMAPPED, "has axes that are not constant", "take the mean over rows and columns")
+    if 0 in axes and len(shape) > 3:
+        return Objection(UNMAPPED, "takes the mean over the batch", "take the mean over rows and columns")
+    if len(shape) - 1 in axes and shape[-1] % _MEAN_CHANNELS:
+        return Objection(UNMAPPED, f"takes the mean over {shape[-1]} channels", "take a multiple of 4 channels")
+    pixels = math.prod(shape[axis] for axis in axes)
+    if pixels >= TOO_MANY_PIXELS:
+        return Objection(UNMAPPED, f"takes the mean over {pixels:,} pixels", "train a network of more stages")
+    if pixels > MEAN_PIXELS:
+        return Objection(UNCERTAIN, f"takes the mean over {pixels:,} pixels", "train a network of more stages")
+    return None
+
+
 def _judge_activation_memory(operator: Operator) -> Objection | None:
     needed = sum(tensor.bytes for tensor in _list_activations(operator))
     if needed <= CHIP_BYTES:
@@ -174,6 +199,7 @@ _RULES: tuple[Callable[[Operator], Objection | None], ...] = (
     _judge_resize,
     _judge_concatenation,
     _judge_softmax,
+    _judge_mean,
     _judge_activation_memory,
 )
 

@@ -34,11 +34,12 @@ _RANKS = {
     "CONCATENATION": (1,),
     "DEQUANTIZE": (0,),
     "MAX_POOL_2D": (4,),
+    "MEAN": (1, 0),
     "RESIZE_BILINEAR": (4,),
     "RESIZE_NEAREST_NEIGHBOR": (4,),
     "SOFTMAX": (1,),
 }
-# Operators with an activation or strides, whose options are scalars: without offsets, LiteRT's reader is safe on them.
+# Operators whose options are looked at, all of them scalars: without offsets, LiteRT's reader is safe on them.
 _OPTIONS = {
     "ADD": "AddOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",
@@ -49,6 +50,7 @@ _OPTIONS = {
     "FULLY_CONNECTED": "FullyConnectedOptions",
     "L2_NORMALIZATION": "L2NormOptions",
     "MAX_POOL_2D": "Pool2DOptions",
+    "MEAN": "ReducerOptions",
     "MUL": "MulOptions",
     "RESIZE_BILINEAR": "ResizeBilinearOptions",
     "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
@@ -120,6 +122,15 @@ class Operator:
         """Return the fused activation: NONE, RELU, RELU6, ..."""
         kind = getattr(self.options, "fusedActivationFunction", schema.ActivationFunctionType.NONE)
         return str(_ACTIVATIONS[kind])
+
+    @property
+    def reduced_axes(self) -> tuple[int, ...] | None:
+        """Which axes of its first input a reduction like MEAN takes; None where no constant says so."""
+        (source, axes), rank = self.inputs[:2], len(self.inputs[0].shape)
+        if axes.data is None or axes.data.dtype.kind != "i":
+            return None
+        found = {int(axis) + rank * (int(axis) < 0) for axis in np.atleast_1d(axes.data)}
+        return tuple(sorted(found)) if found <= set(range(len(source.shape))) else None
 
     @property
     def is_float(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
@@ -14,17 +14,27 @@ from numpy.typing import NDArray
 from edgeseg.backends.select import BackendReport, Selection, select_backend
 from edgeseg.core.card import Card
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.core.spec import ClassSpec, Region
-from edgeseg.frame.postprocess import labels_on_frame, scores_to_labels, tensor_to_scores
+from edgeseg.core.spec import ClassSpec, InputSpec, Region
+from edgeseg.frame.features import open_judge
+from edgeseg.frame.postprocess import clean_scores, grid_to_labels, labels_on_frame, tensor_to_scores
 from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor, place_frame, use_region
+from edgeseg.inference.confidence import (
+    ClassFinding,
+    decide_findings,
+    measure_confidences,
+    name_frame_classes,
+    read_finding,
+)
 from edgeseg.inference.masks import (
     DEFAULT_MASK_OPTIONS,
     ClassArea,
+    ClassBand,
     MaskOptions,
     ScoreSmoother,
     check_pixel_size,
     fill_holes,
     measure_areas,
+    trace_bands,
 )
 
 WARM_UP_RUNS = 5
@@ -51,19 +61,6 @@ def _no_scores() -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
-class ClassFinding:
-    """What one frame shows of one class, and how sure that is."""
-
-    name: str
-    state: str
-    """found, doubtful (below the operating point) or nothing; without an operating point every mask is found."""
-    confidence: float | None = None
-    """Of the mask, 0 to 1, with the finding probability where the card combines them; None where nothing is marked."""
-    probability: float | None = None
-    """Of the class's presence in the frame; None without a finding output."""
-
-
-@dataclass(frozen=True)
 class Segmentation:
     """The result for one frame."""
 
@@ -71,7 +68,7 @@ class Segmentation:
     """A label map of the frame's size: 0 is background, k the k-th class of the card."""
     times: StageTimes
     scores: NDArray[np.uint8] = field(default_factory=_no_scores)
-    """What the network gave, in 1/256, as (height, width, channels) on its own output grid."""
+    """What the network gave, calibrated, in 1/256, as (height, width, channels) on its own output grid."""
     classes: tuple[ClassSpec, ...] = ()
     mm_per_px: float | None = None
     """The size of the frame's pixels, where it is known."""
@@ -81,6 +78,10 @@ class Segmentation:
     """The probability of every frame class; empty where the model has none."""
     distance: float | None = None
     """From the training frames, 1 at the card's threshold; None where the card does not describe them."""
+    grid: NDArray[np.uint8] = field(default_factory=_no_scores)
+    """The scores without padding and small regions, as they cover `region`."""
+    region: Region | None = None
+    """The part of the frame that was segmented."""
 
     @property
     def out_of_distribution(self) -> bool:
@@ -91,6 +92,11 @@ class Segmentation:
     def areas(self) -> tuple[ClassArea, ...]:
         """Measure the area of every class, in mm2 too where the pixel size is known."""
         return measure_areas(self.labels, self.classes, self.mm_per_px)
+
+    @property
+    def bands(self) -> tuple[ClassBand, ...]:
+        """Trace where the scores of every class cross 1/4 and 3/4: between them the outline is uncertain."""
+        return trace_bands(self.grid, self.region, len(self.classes))
 
 
 class Segmenter:
@@ -120,6 +126,9 @@ class Segmenter:
         """
         self.card: Card = model.card
         self._masks, self._smoother = masks, ScoreSmoother()
+        self._temperatures = () if self.card.decision is None else self.card.decision.temperatures
+        known = None if self.card.decision is None else self.card.decision.known
+        self._judge = open_judge(known, self.card.input.channels)
         self.incidents: deque[str] = deque(maxlen=MAX_INCIDENTS)
         self.selection: Selection = self._load(model, requested, threads, enforce_parity)
 
@@ -148,22 +157,42 @@ class Segmenter:
         card, size = self.card, (frame.shape[0], frame.shape[1])
         spec = use_region(card.input, region)
         start = perf_counter()
-        tensor = pixels_to_tensor(frame_to_pixels(frame, spec), card.input_quantisation)
+        pixels = frame_to_pixels(frame, spec)
+        tensor = pixels_to_tensor(pixels, card.input_quantisation)
         ready = perf_counter()
         outputs = self._invoke(tensor)
         done = perf_counter()
-        placement = place_frame(spec, *size)
-        scores = tensor_to_scores(outputs[0], card.output_quantisation)
+        distance = None if self._judge is None else self._judge(pixels, place_frame(spec, *size))
+        result = self._postprocess(outputs, spec, size)
+        times = StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (perf_counter() - done))
+        return replace(result, times=times, distance=distance)
+
+    def _postprocess(self, outputs: Sequence[NDArray[Any]], spec: InputSpec, size: tuple[int, int]) -> Segmentation:
+        card, placement = self.card, place_frame(spec, *size)
+        scores = tensor_to_scores(outputs[0], card.output_quantisation, self._temperatures)
         if self._masks.smooth:
             scores = self._smoother.smooth(scores)
         # the best class is taken after resizing the scores, so that outlines are smooth
-        inner = scores_to_labels(scores, placement, (spec.height, spec.width), card.output)
-        labels = labels_on_frame(inner, placement, *size)
+        grid = clean_scores(scores, placement, (spec.height, spec.width), card.output)
+        labels = labels_on_frame(grid_to_labels(grid, placement, card.output), placement, *size)
         if self._masks.fill_holes:
             labels = fill_holes(labels, len(card.output.classes))
-        end = perf_counter()
-        times = StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (end - done))
-        return Segmentation(labels, times, scores, card.output.classes)
+        probabilities = self._read_finding(outputs)
+        confidences = measure_confidences(grid, card.output)
+        return Segmentation(
+            labels,
+            StageTimes(0.0, 0.0, 0.0),
+            scores,
+            card.output.classes,
+            findings=decide_findings(confidences, probabilities, card.output.classes, card.decision),
+            frame_classes=name_frame_classes(probabilities, card),
+            grid=grid,
+            region=placement.region,
+        )
+
+    def for_case(self, stem: str) -> Segmenter:  # noqa: ARG002 - an ensemble asks which of its networks has seen it
+        """Give the model that may judge a labelled case: this one."""
+        return self
 
     def warm_up(self) -> float:
         """Segment a few blank frames: the first inferences allocate memory and compile kernels.
@@ -186,6 +215,12 @@ class Segmenter:
     def report(self) -> BackendReport:
         """Describe the backend in use at this moment."""
         return self.selection.report()
+
+    def _read_finding(self, outputs: Sequence[NDArray[Any]]) -> tuple[float, ...]:
+        quantisation, decision = self.card.finding_quantisation, self.card.decision
+        if len(outputs) < 2 or quantisation is None:
+            return ()
+        return read_finding(outputs[1], quantisation, () if decision is None else decision.finding_temperatures)
 
     def _load(self, model: ModelFile, requested: str, threads: int, enforce_parity: bool) -> Selection:
         return select_backend(model, requested, threads, enforce_parity)

@@ -21,6 +21,8 @@ layers = keras.layers
 BATCH_NORM_MOMENTUM = 0.9
 # The stem's convolutions, all with stride 2; a 2x2 one is space-to-depth and a 1x1 convolution in one operator.
 STEM_KERNELS = {"full": {}, "half": {"stem": 3}, "depth": {"stem": 2}, "quarter": {"stem": 3, "stem2": 3}}
+# The convolution that computes the masks.
+HEAD = "head"
 _KERNELS = ("kernel", "depthwise_kernel")
 _STAGE = re.compile(r"stem|down\d+|up\d+|head|finding")
 
@@ -42,7 +44,7 @@ def build_unet(spec: UNetSpec) -> Any:
     x = layers.SpatialDropout2D(spec.dropout, name="dropout")(x)
     for stage in reversed(range(len(spec.widths) - 1)):
         x = _up(x, skips[stage], spec, stage)
-    logits = layers.Conv2D(spec.outputs, 1, kernel_regularizer=_penalty(spec), name="head")(x)
+    logits = layers.Conv2D(spec.outputs, 1, kernel_regularizer=_penalty(spec), name=HEAD)(x)
     # float32: mixed precision must not round the probabilities
     mask = layers.Activation(spec.activation, dtype="float32", name="mask")(logits)
     if not spec.findings:
@@ -54,7 +56,7 @@ def _find(x: Any, spec: UNetSpec) -> Any:
     """Add the finding output: probabilities of the whole frame, from mean and maximum over the deepest stage."""
     x = _conv(x, spec, "finding_hidden", 0, 1)
     mean = layers.GlobalAveragePooling2D(keepdims=True, name="finding_mean")(x)
-    # not GlobalMaxPooling2D: the converter makes a REDUCE_MAX of it, which XNNPACK and the Edge TPU lack
+    # not GlobalMaxPooling2D: it becomes a REDUCE_MAX, whose limits on the Edge TPU are not documented
     most = layers.MaxPool2D(tuple(x.shape[1:3]), name="finding_max")(x)
     x = layers.Concatenate(name="finding_pool")([mean, most])
     logits = layers.Conv2D(spec.findings, 1, kernel_regularizer=_penalty(spec), name="finding_head")(x)

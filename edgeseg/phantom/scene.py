@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -18,6 +18,8 @@ from edgeseg.phantom.structures import Blob
 LABELS: tuple[str, ...] = ("background", "lesion", "vessel")
 # Share of cases with a lesion.
 LESION_SHARE = 0.9
+# A lesion that comes and goes: its period, how long it is absent, and how long it takes to come or to go.
+PASSING_SECONDS, ABSENT_SECONDS, CROSSING_SECONDS = 3.0, 1.2, 0.3
 _HALF = 127
 
 
@@ -89,8 +91,18 @@ def _sample(raster: FloatArray, look: FloatArray, how: int) -> FloatArray:
     return np.asarray(cv2.remap(raster, look[0], look[1], how, borderMode=cv2.BORDER_REFLECT), dtype=np.float32)
 
 
-def build_scene(seed: int, index: int, size: tuple[int, int], geometry_name: str | None, always_lesion: bool) -> Scene:
-    """Draw everything about a case; each part has its own random stream, so that changing one leaves the others."""
+def build_scene(
+    seed: int,
+    index: int,
+    size: tuple[int, int],
+    geometry_name: str | None,
+    always_lesion: bool,
+    paints_lesion: bool = True,
+) -> Scene:
+    """Draw everything about a case; each part has its own random stream, so that changing one leaves the others.
+
+    Without painting its lesion, the tissue around the place of the lesion stays the same.
+    """
     if seed < 0 or index < 0:
         raise DataError(f"Expected a seed and an index of zero or more, got {seed} and {index}.", "Use 0.")
     # the number and order of the streams decide every image: never change them
@@ -101,7 +113,7 @@ def build_scene(seed: int, index: int, size: tuple[int, int], geometry_name: str
     grid = tissue.build_grid(geometry)
     stacks = tissue.STACKS[geometry.name]
     body = tissue.lay_tissue(layers, grid, geometry.depth_mm, stacks[layers.integers(len(stacks))])
-    pulse_center = _paint_parts(parts, geometry, body, always_lesion)
+    pulse_center = _paint_parts(parts, geometry, body, always_lesion, paints_lesion)
     spread = acoustics.build_point_spread(geometry, imaging)
     return Scene(
         geometry=geometry,
@@ -117,7 +129,11 @@ def build_scene(seed: int, index: int, size: tuple[int, int], geometry_name: str
 
 
 def _paint_parts(
-    rng: np.random.Generator, geometry: ScanGeometry, body: tissue.Tissue, always_lesion: bool
+    rng: np.random.Generator,
+    geometry: ScanGeometry,
+    body: tissue.Tissue,
+    always_lesion: bool,
+    paints_lesion: bool,
 ) -> tuple[float, float]:
     """Paint vessels, then the lesion, then shadows; return the point that pulses."""
     depth = geometry.depth_mm
@@ -128,9 +144,9 @@ def _paint_parts(
     drawn = structures.draw_vessels(rng, geometry, avoid)
     for vessel in drawn:
         structures.paint_vessel(rng, body, vessel, depth)
-    if has_lesion:
+    if has_lesion and paints_lesion:
         structures.paint_lesion(rng, body, lesion, depth)
-    if has_lesion and lesion.kind == "shadowed":
+    if has_lesion and paints_lesion and lesion.kind == "shadowed":
         _shade_lesion(rng, body, lesion.outline, depth)
     pulsing = [vessel.outline.center_mm for vessel in drawn if isinstance(vessel.outline, Blob)]
     return pulsing[0] if pulsing else lesion.outline.center_mm
@@ -158,6 +174,7 @@ class PhantomClip:
         size: Height and width.
         fps: Frames per second of the cine.
         geometry: One of GEOMETRIES, or None for any.
+        comes_and_goes: Whether the lesion grows out of the tissue and leaves again, as when the probe passes it.
     """
 
     def __init__(
@@ -167,13 +184,49 @@ class PhantomClip:
         size: tuple[int, int] = (256, 256),
         fps: float = 30.0,
         geometry: str | None = None,
+        comes_and_goes: bool = False,
     ) -> None:
         if fps <= 0:
             raise DataError(f"Expected a frame rate above zero, got {fps}.", "Use 30 frames per second.")
         self._scene = build_scene(seed, index, size, geometry, always_lesion=True)
+        self._passing = PassingLesion(self._scene, seed, index, size, geometry) if comes_and_goes else None
         self.fps = fps
         self.geometry = self._scene.geometry.name
 
     def frame(self, number: int) -> PhantomFrame:
         """Render one frame."""
-        return self._scene.render(number / self.fps, number)
+        seconds = number / self.fps
+        scene = self._scene if self._passing is None else self._passing.at(seconds)
+        return scene.render(seconds, number)
+
+
+class PassingLesion:
+    """A lesion whose cross-section grows and shrinks while the probe passes it: absent, then there, then absent."""
+
+    def __init__(self, scene: Scene, seed: int, index: int, size: tuple[int, int], geometry: str | None) -> None:
+        self._with = scene
+        self._without = build_scene(seed, index, size, geometry, always_lesion=True, paints_lesion=False)
+        depth = cv2.distanceTransform(np.asarray(scene.marks[..., 0]), cv2.DIST_L2, 5)
+        self._depth = np.asarray(depth / max(1.0, float(depth.max())), dtype=np.float32)
+
+    def at(self, seconds: float) -> Scene:
+        """Give the scene at a time."""
+        share = find_lesion_share(seconds)
+        if share in (0.0, 1.0):
+            return self._with if share else self._without
+        # the plane shows what lies deeper inside the lesion than this
+        seen = self._depth > 1.0 - share
+        there, gone = self._with, self._without
+        return replace(
+            there,
+            scatterers=np.where(seen[..., None], there.scatterers, gone.scatterers),
+            absorption=np.where(seen, there.absorption, gone.absorption),
+            marks=np.where(seen[..., None], there.marks, gone.marks),
+        )
+
+
+def find_lesion_share(seconds: float) -> float:
+    """Say how much of a lesion that comes and goes is in the plane, from 0 to 1."""
+    phase = seconds % PASSING_SECONDS
+    rising, falling = phase - ABSENT_SECONDS, PASSING_SECONDS - phase
+    return float(np.clip(min(rising, falling) / CROSSING_SECONDS, 0.0, 1.0))

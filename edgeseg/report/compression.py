@@ -22,18 +22,26 @@ from edgeseg.compression.recipe import PARENT
 from edgeseg.core.card import DISCLAIMER, read_verdict
 from edgeseg.core.files import write_text
 from edgeseg.core.modelfile import read_model
-from edgeseg.core.stats import show_interval
+from edgeseg.core.stats import Estimate, show_interval
 from edgeseg.data.dataset import read_case
 from edgeseg.frame.images import encode_png, to_bgr
 from edgeseg.inference.masks import draw_overlay
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.report.plots import draw_channels, draw_front, draw_history, draw_layers
+from edgeseg.report.plots import draw_channels, draw_front, draw_history, draw_layers, draw_reliability, draw_risk
 from edgeseg.streaming.loop import StreamReport
 from edgeseg.training.options import TrainOptions
 from edgeseg.training.run import RunRecord, read_run
 from edgeseg.training.validation import read_history
 
 _FOLDER = Path(__file__).parent
+
+
+def show_point(variant: Variant, figure: str) -> str:
+    """Format a figure at a file's operating point on the test cases."""
+    estimate: Estimate | None = getattr(variant.point, figure, None)
+    return "n/a" if estimate is None else f"{estimate.mean:.3f}"
+
+
 # Formats a variant's cell; the second argument is the float parent.
 Cell = Callable[[Variant, Variant], str]
 PAGE, TEXT = "report.html", "report.md"
@@ -48,6 +56,9 @@ COLUMNS: dict[str, Cell] = {
     "test Dice, 95% interval": lambda v, _: show_interval(v.dice.ci95, ".3f"),
     "test drop": lambda v, _: f"{v.dice_drop.mean:+.4f}",
     "test drop, 95% interval": lambda v, _: show_interval(v.dice_drop.ci95, "+.4f"),
+    "sensitivity": lambda v, _: show_point(v, "sensitivity"),
+    "false alarms": lambda v, _: show_point(v, "false_alarm_rate"),
+    "Dice of what is found": lambda v, _: show_point(v, "dice_shown"),
     "kB": lambda v, _: f"{v.bytes / 1000:.0f}",
     "gzipped": lambda v, _: f"{v.gzip_bytes / 1000:.0f}",
     "sparsity": lambda v, _: f"{v.sparsity:.1%}",
@@ -83,6 +94,8 @@ def write_compression_report(folder: Path, run: Path, outcome: Outcome, stream: 
         channels=draw_channels(report.variants),
         history=draw_history(read_history(run), read_run(run).best_epoch),
         front=draw_front(report.variants, report.chosen),
+        risk=draw_risk(outcome.tested),
+        reliability=draw_reliability(outcome.tested[report.chosen]) if report.chosen in outcome.tested else "",
         rows=draw_cases(folder, report, outcome.cases),
         stream=stream,
         commands=write_commands(report, record),
@@ -175,6 +188,8 @@ def format_verdict(report: CompressReport) -> str:
     """State whether the gate held, and what to do where it did not."""
     gate = report.gate
     promise = f"at most {gate['max_drop']} Dice lost on validation cases, at the upper end of the 95% interval"
+    if any(variant.alarms is not None for variant in report.variants):
+        promise += f", false alarms up by at most {gate['max_false_alarms']} there"
     if gate["budget_ms"] is not None:
         promise += f", at most {gate['budget_ms']:g} ms per inference (p99, on the machine that wrote this)"
     held = "held" if gate["held"] else "not held" if gate["judged"] else "not judged"
@@ -211,6 +226,7 @@ def write_commands(report: CompressReport, record: RunRecord) -> tuple[str, str]
         compress += f" --budget-ms {report.gate['budget_ms']}"
     if report.teacher is not None:
         compress += " --teacher TEACHER"
+    compress += "".join(f" --{name} {share}" for name, share in report.target.items() if share is not None)
     return train, f"{compress} --threads {report.threads}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,8 @@ from matplotlib.ticker import PercentFormatter
 
 from edgeseg.compression.gate import Variant
 from edgeseg.core.files import write_bytes
-from edgeseg.core.stats import pareto_front
+from edgeseg.core.stats import pareto_front, show_interval
+from edgeseg.evaluation.score import Evaluation
 from edgeseg.frame.images import ACCENT, FAINT, INK, SOFT
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import StageSummary
@@ -130,6 +131,56 @@ def draw_channels(variants: Sequence[Variant]) -> str:
         axes.legend(frameon=False, ncols=len(pruned) + 1, loc="lower left", bbox_to_anchor=(0, 1))
 
     return _draw(paint, WIDE)
+
+
+def draw_risk(tested: Mapping[str, Evaluation]) -> str:
+    """Plot the risk-coverage curve of each file, with its operating point; empty without confidences."""
+    curves = {name: one.confidence for name, one in tested.items() if one.confidence is not None}
+    if not any(curve.risk_coverage for curve in curves.values()):
+        return ""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        # the last one is the chosen file, drawn over the others
+        for colour, (name, curve) in zip((SOFT, ACCENT), curves.items(), strict=False):
+            coverage, dice = zip(*curve.risk_coverage, strict=True)
+            axes.plot(coverage, dice, color=colour, label=name)
+            known = [(x, ends) for x, ends in zip(coverage, curve.risk_coverage_ci95, strict=True) if ends is not None]
+            if colour == ACCENT and known:
+                low, high = [low for _, (low, _) in known], [high for _, (_, high) in known]
+                axes.fill_between([x for x, _ in known], low, high, color=colour, alpha=0.15, linewidth=0)
+            point = tested[name].operating_point
+            if point is not None and point.coverage is not None and point.dice_shown is not None:
+                axes.plot(point.coverage.mean, point.dice_shown.mean, "o", color=colour)
+        axes.set(xlabel="coverage: share of the cases shown, the surest first", ylabel="test Dice of these")
+        axes.set(xlim=(0, 1.02))
+        axes.legend(frameon=False, loc="lower left")
+
+    return _draw(paint)
+
+
+def draw_reliability(evaluation: Evaluation) -> str:
+    """Plot how often scores and finding probabilities are right; empty without them."""
+    calibration = evaluation.calibration
+    if calibration is None:
+        return ""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.plot((0, 1), (0, 1), color=FAINT, zorder=0)
+        series = (
+            ("pixels", calibration.pixels, calibration.ece_pixels, ACCENT),
+            ("findings", calibration.findings, calibration.ece_findings, PALETTE[3]),
+        )
+        for name, bins, error, colour in series:
+            if bins and error is not None:
+                label = f"{name}, ECE {error.mean:.3f} ({show_interval(error.ci95, '.3f')})"
+                axes.plot([one[0] for one in bins], [one[1] for one in bins], "o-", color=colour, label=label)
+        axes.set(xlabel="probability that the network states", ylabel="share that is true")
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        axes.legend(frameon=False, loc="upper left")
+
+    return _draw(paint)
 
 
 def draw_png(paint: Callable[[Figure], None]) -> bytes:

@@ -380,4 +380,5 @@ def explain_loss(parent: FileEvaluation, pick: FileEvaluation, gate: Gate) -> st
     """Say what the pick loses on validation cases where that is too much, or why it is unknown; else empty."""
     if doubt := explain_doubt(parent.validation, parent.test, gate):
         return doubt
-    return "" if gate.keeps_accuracy(pick.variant) else explain_gate(pick.variant, gate)
+    held = gate.keeps_accuracy(pick.variant) and gate.keeps_silence(pick.variant)
+    return "" if held else explain_gate(pick.variant, gate)

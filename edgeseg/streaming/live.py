@@ -8,6 +8,10 @@ from contextlib import ExitStack
 from itertools import count
 from time import monotonic, perf_counter
 from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
 from edgeseg.inference.masks import check_pixel_size
@@ -21,8 +25,41 @@ from edgeseg.streaming.sinks.choose import open_sinks
 from edgeseg.streaming.sources.address import show_source
 from edgeseg.streaming.sources.base import Frame, Notice, Source
 from edgeseg.streaming.sources.choose import open_source
+from edgeseg.streaming.states import StateKeeper
 
+# A picture counts as frozen after so many equal frames over so many seconds: slow scanners repeat a few.
+FROZEN_FRAMES, FROZEN_SECONDS = 10, 1.0
+# Rows and columns of the frame that are compared.
+_COMPARED = 64
 _LOG = logging.getLogger(__name__)
+
+
+class FreezeDetector:
+    """Tells a picture that stands still, as of a camera that hangs; frames of a probe always differ by their noise."""
+
+    def __init__(self) -> None:
+        self._newest: NDArray[Any] | None = None
+        self._repeats, self._since = 0, 0.0
+        self.stillness = 0.0
+        """How long the frames have been equal, as a multiple of what counts as frozen."""
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the picture stands still."""
+        return self.stillness >= 1.0
+
+    def look(self, frame: Frame) -> bool:
+        """Look at the next frame, and say whether the picture stands still; still images are never frozen."""
+        height, width = frame.image.shape[:2]
+        # a copy, since a source may use its buffer again
+        points = frame.image[:: max(1, height // _COMPARED), :: max(1, width // _COMPARED)].copy()
+        if frame.name or self._newest is None or not np.array_equal(points, self._newest):
+            self._newest, self._repeats, self._since = points, 0, frame.captured_at
+        else:
+            self._repeats += 1
+        seconds = frame.captured_at - self._since
+        self.stillness = min(self._repeats / FROZEN_FRAMES, seconds / FROZEN_SECONDS)
+        return self.frozen
 
 
 class StreamPipeline:
@@ -57,7 +94,11 @@ class StreamPipeline:
         self.options, self.name, self.mm_per_px = options, name, mm_per_px
         self.grabber = Grabber(source, options.capture, self._on_frame)
         source.on_notice = self._on_notice
+        self.states = StateKeeper(segmenter.card.output.classes, options.steady)
         self.processed = 0
+        self.frozen = 0
+        """Number of frames on which the picture stood still."""
+        self._freezes = FreezeDetector()
         self.thermal: Thermal = read_thermal()
         self._began = monotonic()
         self._ended: float | None = None
@@ -116,11 +157,21 @@ class StreamPipeline:
 
     def _segment(self, frame: Frame) -> Result:
         segmentation = self.segmenter.segment(frame.image, frame.region)
+        segmentation = self.states.take(segmentation, frame.captured_at)
         ready_at = monotonic()
-        result = Result(frame, segmentation, 1e3 * (ready_at - frame.captured_at))
+        result = Result(frame, segmentation, 1e3 * (ready_at - frame.captured_at), self._look_for_freeze(frame))
         self.recorder.record(segmentation.times, result.age_ms, ready_at)
         self.processed += 1
         return result
+
+    def _look_for_freeze(self, frame: Frame) -> bool:
+        was, frozen = self._freezes.frozen, self._freezes.look(frame)
+        self.frozen += frozen
+        if frozen and not was:
+            self._on_notice(Notice("frozen", "The picture stands still: the source gives the same image every time."))
+        elif was and not frozen:
+            self._on_notice(Notice("moving", "The picture moves again."))
+        return frozen
 
     def _publish(self, result: Result) -> None:
         began = perf_counter()

@@ -22,6 +22,7 @@ from edgeseg.streaming.live import StreamPipeline
 from edgeseg.streaming.options import StreamOptions
 from edgeseg.streaming.sinks.base import Result, Sink, SinkReport
 from edgeseg.streaming.sources.base import Health
+from edgeseg.streaming.states import StateReport
 
 MISSED, NOT_MEASURED, NOT_JUDGED = "missed", "not measured", "not judged"
 # Keep-alive messages per watchdog timeout; sd_watchdog_enabled(3) advises two or more.
@@ -64,6 +65,8 @@ class StreamReport:
     interval_ms: Percentiles
     jitter_ms: float
     window: WindowReport
+    states: StateReport
+    """Seconds in each state, flicker and area jitter of every class."""
     first_inference_ms: float
     warm_up_runs: int
     """Blank frames that were segmented before the stream; in no figure here."""
@@ -76,6 +79,8 @@ class StreamReport:
     source_health: Health
     incidents: tuple[str, ...]
     """Faults of the backend and what was done about them."""
+    frozen: int
+    """Processed frames on which the picture stood still."""
     sinks: tuple[SinkReport, ...]
     thermal: tuple[Thermal, Thermal]
     """At the beginning and at the end."""
@@ -123,6 +128,7 @@ def make_report(live: StreamPipeline) -> StreamReport:
         interval_ms=latency.interval_ms,
         jitter_ms=latency.jitter_ms,
         window=live.recorder.report_window(),
+        states=live.states.report(),
         first_inference_ms=latency.first_inference_ms,
         warm_up_runs=WARM_UP_RUNS,
         budget_ms=latency.budget_ms,
@@ -133,6 +139,7 @@ def make_report(live: StreamPipeline) -> StreamReport:
         backend=live.segmenter.report(),
         source_health=grabber.health,
         incidents=tuple(live.segmenter.incidents),
+        frozen=live.frozen,
         sinks=tuple(report for report in reports if report is not None),
         thermal=(live.thermal, read_thermal()),
     )

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 VIEWS = ("web", "window", "none")
+# Which masks are drawn: those that are found, or doubtful ones too.
+SHOWS = ("found", "doubtful")
 RECORD_FORMATS = ("png", "video")
 LOCAL = "127.0.0.1"
 LARGEST_PORT = 65535
@@ -104,6 +106,9 @@ class StreamOptions:
     )
     frames: int | None = option(None, "Stop after this many frames.", minimum=1, panel=INPUT)
     capture: CaptureOptions = DEFAULT_CAPTURE_OPTIONS
+    steady: bool = option(
+        True, "Hold found and doubtful over a few frames; otherwise each frame is decided by itself.", panel=OUTPUT
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -129,6 +134,12 @@ class SinkOptions:
         True,
         "Show the newest frame and move the newest mask with the image; otherwise each mask on its own frame.",
         former="hold",
+        panel=OUTPUT,
+    )
+    show: str = option(
+        "doubtful",
+        "Draw the masks that are found, or doubtful ones too, with a dashed outline.",
+        choices=SHOWS,
         panel=OUTPUT,
     )
     record: Path | None = option(None, "Write every mask and an index into this folder.", metavar="DIR", panel=OUTPUT)

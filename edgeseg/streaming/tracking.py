@@ -10,14 +10,18 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.core.decision import DOUBTFUL, FOUND
 from edgeseg.frame.images import to_grey
+from edgeseg.inference.masks import choose_labels
+from edgeseg.inference.segmenter import Segmentation
+from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS
 from edgeseg.streaming.sinks.base import Result
 from edgeseg.streaming.sources.base import Frame
 
@@ -30,6 +34,8 @@ MIN_SIDE_PX = 16
 # A mask that is one frame old is shown as it is: on phantoms, warping gained nothing there.
 MIN_FRAMES_BEHIND = 2
 NICE = 10
+# By the value of --show.
+_SHOWN_STATES = {FOUND: frozenset({FOUND}), DOUBTFUL: frozenset({FOUND, DOUBTFUL})}
 JOIN_SECONDS = 5.0
 
 
@@ -39,18 +45,24 @@ class Picture:
 
     image: NDArray[Any]
     labels: NDArray[np.uint8]
+    """Of the classes that are shown."""
     number: int = 0
     """Of the frame."""
     name: str = ""
     """Of the frame's file, where it has one."""
     mask_number: int = 0
     """Of the frame that was segmented: an older one where the mask was warped."""
+    segmentation: Segmentation | None = None
+    """What was found in that frame."""
+    flow: NDArray[np.float32] | None = None
+    """How the mask was warped: from the frame that is shown to the one that was segmented, on a reduced grid."""
 
 
-def make_picture(result: Result) -> Picture:
+def make_picture(result: Result, show: str = DEFAULT_SINK_OPTIONS.show) -> Picture:
     """Make the picture of a frame with its own mask."""
-    frame = result.frame
-    return Picture(frame.image, result.segmentation.labels, frame.number, frame.name, frame.number)
+    frame, segmentation = result.frame, result.segmentation
+    labels = choose_labels(segmentation.labels, segmentation.findings, _SHOWN_STATES[show])
+    return Picture(frame.image, labels, frame.number, frame.name, frame.number, segmentation)
 
 
 class MaskTracker:
@@ -59,14 +71,20 @@ class MaskTracker:
     Frames and results that arrive while it works are skipped: both are latest-value slots.
     """
 
-    def __init__(self, show: Callable[[Picture], None], is_watched: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        on_picture: Callable[[Picture], None],
+        is_watched: Callable[[], bool] = lambda: True,
+        show: str = DEFAULT_SINK_OPTIONS.show,
+    ) -> None:
         """Start the thread.
 
         Args:
-            show: Called with every picture, on this thread.
+            on_picture: Called with every picture, on this thread.
             is_watched: Whether anybody looks; while nobody does, masks are not warped, which saves a core.
+            show: Which masks are shown, as `SinkOptions` has it.
         """
-        self._show, self._is_watched = show, is_watched
+        self._on_picture, self._is_watched, self._show = on_picture, is_watched, show
         self._condition = threading.Condition()
         self._frame: Frame | None = None
         self._result: Result | None = None
@@ -100,11 +118,10 @@ class MaskTracker:
         warper = MaskWarper()
         while (pair := self._take()) is not None:
             result, frame = pair
-            if frame is None or not self._is_watched():
-                self._show(make_picture(result))
-            else:
-                labels = warper.warp(result.segmentation.labels, result.frame.image, frame.image)
-                self._show(Picture(frame.image, labels, frame.number, frame.name, result.frame.number))
+            picture = make_picture(result, self._show)
+            if frame is not None and self._is_watched():
+                picture = warper.move(picture, frame)
+            self._on_picture(picture)
 
     def _take(self) -> tuple[Result, Frame | None] | None:
         """Wait for a change; the frame is None where the result's own frame is shown. None at the end."""
@@ -136,6 +153,12 @@ class MaskWarper:
     def __init__(self) -> None:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
+    def move(self, picture: Picture, frame: Frame) -> Picture:
+        """Move a picture's mask onto a newer frame; its states stay those of the frame that was segmented."""
+        flow = self.find_flow(picture.image, frame.image) if picture.labels.any() else None
+        labels = picture.labels if flow is None else _warp(picture.labels, flow)
+        return replace(picture, image=frame.image, labels=labels, number=frame.number, name=frame.name, flow=flow)
+
     def warp(self, labels: NDArray[np.uint8], old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.uint8]:
         """Warp labels from an old frame to a new one; return them unchanged where the flow does not fit.
 
@@ -144,15 +167,18 @@ class MaskWarper:
             old: The frame that was segmented.
             new: The frame that is shown.
         """
-        if old is new or old.shape[:2] != new.shape[:2] or not labels.any():
-            return labels
+        flow = self.find_flow(old, new) if labels.any() else None
+        return labels if flow is None else _warp(labels, flow)
+
+    def find_flow(self, old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.float32] | None:
+        """Find the flow from a new frame back to an old one, on a reduced grid; None where it does not fit."""
+        if old is new or old.shape[:2] != new.shape[:2]:
+            return None
         before, after = shrink(old), shrink(new)
         # backward flow, from the new frame to the old one: remap() asks for every new pixel where it was
         flow = np.asarray(self._flow.calc(after, before, np.zeros((*after.shape, 2), np.float32)), dtype=np.float32)
         flow = np.asarray(cv2.GaussianBlur(flow, (0, 0), FLOW_SIGMA_PX), dtype=np.float32)
-        if not _flow_fits(flow, before, after):
-            return labels
-        return _warp(labels, flow)
+        return flow if _flow_fits(flow, before, after) else None
 
 
 def shrink(frame: NDArray[Any]) -> NDArray[np.uint8]:
@@ -177,3 +203,16 @@ def _warp(image: NDArray[np.uint8], flow: NDArray[np.float32]) -> NDArray[np.uin
     columns, rows = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     warped = cv2.remap(image, full[..., 0] + columns, full[..., 1] + rows, cv2.INTER_NEAREST)
     return np.asarray(warped, dtype=np.uint8)
+
+
+def move_points(
+    points: NDArray[np.int32], flow: NDArray[np.float32] | None, size: tuple[int, int]
+) -> NDArray[np.int32]:
+    """Move points [x, y] of the old frame to the new one, both of this height and width."""
+    if flow is None:
+        return points
+    scale = np.array([size[1] / flow.shape[1], size[0] / flow.shape[0]], np.float32)
+    columns, rows = (points / scale).astype(np.intp).T
+    # the flow is smooth and short: its value at the old point is that at the new one, nearly
+    vectors = flow[rows.clip(0, flow.shape[0] - 1), columns.clip(0, flow.shape[1] - 1)]
+    return np.asarray(np.rint(points - vectors * scale), dtype=np.int32)

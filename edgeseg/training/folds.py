@@ -11,14 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from edgeseg.core.card import SplitSpec
+from edgeseg.core.decision import OUT_OF_FOLD, Decision
 from edgeseg.core.errors import RunError, TrainingError
 from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, staged_folder, write_json
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import from_plain, to_plain
-from edgeseg.data.dataset import fingerprint_dataset, fingerprint_labels
+from edgeseg.data.dataset import fingerprint_dataset, fingerprint_labels, read_case, read_cases
 from edgeseg.data.split import fingerprint_split, refuse_other_split
+from edgeseg.evaluation.decide import Target, choose_decision
+from edgeseg.evaluation.label_doubts import review_labels, write_label_doubts
+from edgeseg.evaluation.out_of_fold import pick_judged, share_thresholds
 from edgeseg.evaluation.score import Evaluation, ScoredCase, score_part, summarise_cases, write_cases
+from edgeseg.inference.ensemble import EnsembleSegmenter, make_ensemble
 from edgeseg.model.losses import find_loss
 from edgeseg.training.loading import load_data, refuse_changed_data, refuse_other_labels
 from edgeseg.training.options import TrainInputs, TrainOptions, write_config
@@ -58,6 +63,11 @@ class FoldSummary:
     mean: float
     std: float
     evaluation: Evaluation
+    """Each case is decided at the operating point of its own fold."""
+    decision: Decision | None = None
+    """Chosen out of fold, on all cases; without temperatures, which are each network's own."""
+    labels_in_doubt: int = 0
+    """Cases in look-first.csv: labels that the network without them contradicts, or a near-duplicate's label."""
 
 
 def train_folds(
@@ -151,8 +161,10 @@ def _train_missing(data: Path, folder: Path, plan: FoldPlan) -> FoldSummary:
         _LOG.info("fold %d of %d", fold + 1, plan.folds)
         record = _train_fold(data, folder, plan, fold)
         dice.append(_read_dice(record, fold))
-    together = _score_together(data, folder, plan)
-    summary = FoldSummary(tuple(dice), round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5), together)
+    together, decision = _score_together(data, folder, plan)
+    doubts = _list_label_doubts(data, folder, plan)
+    mean, std = round(float(np.mean(dice)), 5), round(float(np.std(dice)), 5)
+    summary = FoldSummary(tuple(dice), mean, std, together, decision, doubts)
     write_json(folder / SUMMARY, to_plain(summary))
     return summary
 
@@ -168,8 +180,12 @@ def _read_dice(record: RunRecord, fold: int) -> float:
         ) from error
 
 
-def _score_together(data: Path, folder: Path, plan: FoldPlan) -> Evaluation:
-    """Score every case with the network of the fold that tested it, for one confidence interval over the whole set."""
+def _score_together(data: Path, folder: Path, plan: FoldPlan) -> tuple[Evaluation, Decision]:
+    """Score every case with the network of the fold that tested it, for one confidence interval over the whole set.
+
+    Returns:
+        The evaluation, each case decided by its own fold, and the decision that all cases together would choose.
+    """
     models = [read_model(_fold_folder(folder, fold) / MODEL) for fold in range(plan.folds)]
     with progress_bar("Scoring all cases", plan.folds) as advance:
         scored: list[ScoredCase] = []
@@ -178,7 +194,22 @@ def _score_together(data: Path, folder: Path, plan: FoldPlan) -> Evaluation:
             advance(f"fold {number}")
     classes = models[0].card.output.classes
     write_cases(folder / CASES, scored, classes)
-    return summarise_cases(scored, classes)
+    target = Target(plan.options.sensitivity, plan.options.coverage)
+    return summarise_cases(scored, classes, share_thresholds(models)), choose_decision(
+        scored, classes, target, OUT_OF_FOLD
+    )
+
+
+def _list_label_doubts(data: Path, folder: Path, plan: FoldPlan) -> int:
+    """Write the cases whose labels should be looked at first; gives their number."""
+    models = [read_model(_fold_folder(folder, fold) / MODEL) for fold in range(plan.folds)]
+    segmenter = EnsembleSegmenter(make_ensemble(folder, models))
+    picked = pick_judged(segmenter, data, None, plan.split.layout, plan.split.group_pattern)
+    colour = segmenter.card.input.in_colour
+    with progress_bar("Looking for doubtful labels", len(picked.cases)) as advance:
+        doubts = review_labels(segmenter, read_cases(picked.cases, colour), advance)
+    write_label_doubts(folder, segmenter, doubts, lambda number: read_case(doubts[number].case, colour))
+    return len(doubts)
 
 
 def _fold_folder(folder: Path, fold: int) -> Path:

@@ -147,6 +147,22 @@ class TrainOptions:
         choices=("auto", "none"),
         panel=NETWORK,
     )
+    sensitivity: float | None = option(
+        None,
+        "Share of the validation cases with a structure in which it must be found; chooses the operating point. By "
+        "default 0.9 where some images lack the structure.",
+        above=0.0,
+        maximum=1.0,
+        panel=COURSE,
+    )
+    coverage: float | None = option(
+        None,
+        "Share of those cases in which a mask must be found, wherever. By default 0.95 where every image shows the "
+        "structure.",
+        above=0.0,
+        maximum=1.0,
+        panel=COURSE,
+    )
 
     def __post_init__(self) -> None:
         # numpy.random takes as long as all of typer to import, and --help needs none of it

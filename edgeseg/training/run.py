@@ -15,6 +15,7 @@ RUN/test-cases.csv  the scores of every test case
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
-from edgeseg.core.modelfile import PRETRAINING
+from edgeseg.core.modelfile import PRETRAINING, is_ensemble
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table, rename_former, to_plain
 from edgeseg.core.spec import FindingSpec, InputSpec, OutputSpec
 from edgeseg.model.spec import UNetSpec
@@ -95,6 +96,16 @@ class RunRecord:
     validation_dice: float = 0.0
     evaluation: dict[str, Any] | None = None
     schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        expected = 0 if self.finding is None else self.finding.count_channels(len(self.output.classes))
+        if self.spec.findings != expected or len(self.finding_weights) not in (0, expected):
+            raise ValueError(
+                f"expected {expected} findings with as many weights, got {self.spec.findings} with "
+                f"{len(self.finding_weights)}"
+            )
+        if any(not 0.0 < weight < math.inf for pair in self.finding_weights for weight in pair):
+            raise ValueError("expected weights of findings above 0")
 
     def provenance(self, recipe: str) -> Provenance:
         """Describe where a file of this run comes from; the data's path is private and left out."""
@@ -169,6 +180,11 @@ def _no_run(folder: Path) -> RunError:
         return RunError(
             f"Expected a finished run in {folder}, got only {partial_path(folder)}, whose training was interrupted.",
             "Continue it with: edgeseg train DATA --out RUN --resume",
+        )
+    if is_ensemble(folder):
+        return RunError(
+            f"Expected one run, got {folder}, a cross-validation of several.",
+            f"Name one of them, such as {folder / 'fold-1'}; together they are a model or a teacher.",
         )
     return RunError(
         f"Expected a run folder with {RECORD}, got {folder}.", "Make one with: edgeseg train DATA --out RUN"

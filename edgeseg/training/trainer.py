@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import resource
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import edgeseg
 from edgeseg.convert.package import build_card, make_golden
 from edgeseg.convert.tflite import compact_flatbuffer, convert_model
 from edgeseg.core.card import Metrics, SplitSpec
+from edgeseg.core.decision import Decision, KnownFrames
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, staged_folder
 from edgeseg.core.modelfile import read_model, write_model
@@ -25,8 +27,10 @@ from edgeseg.core.stats import Estimate
 from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import LabelledImage, find_shape, find_white, fingerprint_dataset, fingerprint_labels
 from edgeseg.data.split import fingerprint_split
+from edgeseg.evaluation.decide import Target, decide_model, explain_decision
+from edgeseg.evaluation.known_frames import describe_known_frames
 from edgeseg.evaluation.overlays import draw_sheet, pick_notable_cases
-from edgeseg.evaluation.score import score_cases, summarise_cases, write_cases
+from edgeseg.evaluation.score import list_thresholds, score_cases, summarise_cases, write_cases
 from edgeseg.frame.images import write_image
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras, read_weights, tf
@@ -62,6 +66,7 @@ from edgeseg.training.start import load_start, name_start, refuse_leaking_start
 from edgeseg.training.strategy import WorkerRole, find_role, open_strategy, worker_folder
 from edgeseg.training.validation import EpochEvaluator, RunLog, draw_curve, summarise_timing
 
+_LOG = logging.getLogger(__name__)
 # How the names of the encoder's layers begin.
 ENCODER = ("stem", "down")
 VALIDATION_SHARE, TEST_SHARE = 0.12, 0.15
@@ -120,7 +125,6 @@ def train_run(
     if test and role.chief:
         loaded.log_warnings()
         loaded.log_leaks(record.near_duplicates)
-    if role.chief:
         loaded.log_finding(record.finding, options.findings)
     with staged_folder(out, overwrite, keep_partial=True) if role.chief else worker_folder() as folder:
         write_record(folder, record)
@@ -237,7 +241,9 @@ def _train(
     )
     if not run_paths.role.chief:
         return record
-    return _finish(evaluator, record, run_paths.folder, loaded.part("test") if test else None)
+    validation, tested = loaded.part("val"), loaded.part("test") if test else None
+    known = describe_known_frames([*loaded.part("train"), *validation], record.input) if test else None
+    return _finish(evaluator, record, run_paths.folder, validation, tested, known)
 
 
 def _fit(model: Any, loaded: LoadedData, record: RunRecord, run_paths: RunPaths) -> EpochEvaluator:
@@ -323,23 +329,37 @@ def load_network(run: Path, record: RunRecord) -> Any:
 
 
 def _finish(
-    evaluator: EpochEvaluator, record: RunRecord, folder: Path, test: Sequence[LabelledImage] | None
+    evaluator: EpochEvaluator,
+    record: RunRecord,
+    folder: Path,
+    validation: Sequence[LabelledImage],
+    test: Sequence[LabelledImage] | None,
+    known: KnownFrames | None,
 ) -> RunRecord:
     draw_curve(folder, evaluator.history, evaluator.best)
-    record = export_run(folder, evaluator.ema_model, record, test)
+    record = export_run(folder, evaluator.ema_model, record, validation, test, known)
     write_record(folder, record)
     remove_checkpoint(folder)
     return record
 
 
-def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[LabelledImage] | None) -> RunRecord:
-    """Convert the model to the run's float32 file, and score it on the test cases.
+def export_run(
+    folder: Path,
+    model: Any,
+    record: RunRecord,
+    validation: Sequence[LabelledImage],
+    test: Sequence[LabelledImage] | None,
+    known: KnownFrames | None = None,
+) -> RunRecord:
+    """Convert the model to the run's float32 file, choose how it decides, and score it on the test cases.
 
     Args:
         folder: The run folder.
         model: The Keras model with its best weights.
         record: The run's record.
-        test: The test cases; None leaves the file without evaluation and golden pairs.
+        validation: The validation cases, on which the operating point is chosen.
+        test: The test cases; None leaves the file without operating point, evaluation and golden pairs.
+        known: The frames of the training; None leaves frames unjudged.
 
     Returns:
         The record, with the evaluation where there is one.
@@ -351,18 +371,31 @@ def export_run(folder: Path, model: Any, record: RunRecord, test: Sequence[Label
     write_model(path, flatbuffer, card)
     if test is None:
         return record
+    decision = dataclasses.replace(_decide(path, record, validation), known=known)
+    card = dataclasses.replace(card, decision=decision)
+    write_model(path, flatbuffer, card)
     # scored through the device's runtime, not through Keras: this is the file that users get
     segmenter = Segmenter(read_model(path))
     with progress_bar("Scoring test cases", len(test)) as advance:
         scored = score_cases(segmenter, test, advance)
     write_image(folder / TEST_CASES, draw_sheet(segmenter, pick_notable_cases(scored), test.__getitem__))
     write_cases(folder / TEST_ROWS, scored, card.output.classes)
-    evaluation = summarise_cases(scored, card.output.classes)
+    evaluation = summarise_cases(scored, card.output.classes, list_thresholds(card))
     dice = evaluation.dice
     metrics = Metrics(evaluation.cases, dice, dice, NO_DROP) if dice is not None else None
     # written again: metrics and golden pairs come from running the file itself
     write_model(path, flatbuffer, dataclasses.replace(card, metrics=metrics), make_golden(flatbuffer, card))
     return dataclasses.replace(record, evaluation=to_plain(evaluation))
+
+
+def _decide(path: Path, record: RunRecord, validation: Sequence[LabelledImage]) -> Decision:
+    """Choose temperatures and operating points on the validation cases, and say what is uncertain about them."""
+    target = Target(record.options.sensitivity, record.options.coverage)
+    with progress_bar("Choosing the operating point", 2 * len(validation)) as advance:
+        decision = decide_model(read_model(path), validation, target, on_case=advance).decision
+    for sentence in explain_decision(decision):
+        _LOG.warning("%s", sentence)
+    return decision
 
 
 def _read_peak_memory() -> float:

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+import edgeseg
 from edgeseg.cli.app import main
 from edgeseg.compression.context import open_run
 from edgeseg.core.errors import DataError, RunError, TrainingError
 from edgeseg.core.files import partial_path, read_rows, staged_folder, write_json
 from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset
+from edgeseg.evaluation.out_of_fold import OUT_OF_FOLD, pick_judged
+from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.training import trainer
 from edgeseg.training.folds import FoldPlan, _train_fold, resume_folds, train_folds
 from edgeseg.training.options import CONFIG, TrainOptions, read_config
@@ -80,6 +83,29 @@ def test_interrupted_folds_go_on_and_leave_a_run_each_and_a_summary(
     tested = [case.stem for k in (1, 2, 3) for case in open_run(out / f"fold-{k}").data.split.test]
     assert [row["stem"] for row in read_rows(out / "cases.csv")] == tested
     assert sorted(tested) == [f"case_{number:02d}" for number in range(18)]
+    check_ensemble(data, out, saved)
+
+
+def check_ensemble(data: Path, out: Path, saved: dict[str, Any]) -> None:
+    """Check that the folder is one model, which judges its own data out of fold and other data with all networks."""
+    together = edgeseg.evaluate(out, data)
+    assert together.dice is not None
+    assert (together.cases, together.dice.mean) == (saved["evaluation"]["cases"], saved["evaluation"]["dice"]["mean"])
+    segmenter = open_segmenter(out)
+    assert pick_judged(segmenter, data).part == OUT_OF_FOLD
+    with pytest.raises(DataError, match="every fold"):
+        pick_judged(segmenter, data, "train")
+    other = make_disc_data(out.parent / "other", 4)
+    assert (pick_judged(open_segmenter(out), other).part, edgeseg.evaluate(out, other).cases) == ("all", 4)
+    (data / "groups.csv").write_text(
+        "stem,group\n" + "".join(f"case_{n:02d},g{n // 2}\n" for n in range(18)), encoding="utf-8"
+    )
+    with pytest.raises(DataError, match="groups or parts"):
+        pick_judged(segmenter, data)
+    rows = read_rows(out / "look-first.csv") if saved["labels_in_doubt"] else []
+    assert len(rows) == saved["labels_in_doubt"]
+    assert (out / "look-first.csv").is_file()
+    assert (out / "look-first.png").is_file() == bool(rows)
 
 
 def test_cross_validation_on_changed_data_is_not_continued(tmp_path: Path) -> None:

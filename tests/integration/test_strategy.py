@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgeseg.core.errors import TrainingError
+from edgeseg.core.spec import FindingSpec
 from edgeseg.training.run import read_run
 from edgeseg.training.strategy import CONFIG, EXAMPLE, WorkerRole, find_role, open_strategy
 from edgeseg.training.validation import read_history
@@ -67,9 +68,13 @@ def test_two_workers_leave_one_run(tmp_path: Path) -> None:
 
 def test_two_devices_share_every_batch(tmp_path: Path) -> None:
     data = make_disc_data(tmp_path / "discs", 20)
+    # a batch then holds findings, too
+    labels = "".join(f"case_{number:02d},{'odd' if number % 2 else 'even'}\n" for number in range(20))
+    (data / "labels.csv").write_text("stem,label\n" + labels, encoding="utf-8")
     finish(start(["-c", MIRRORED], tmp_path / "run", data, "mirrored"))
     record = read_run(tmp_path / "run")
     assert (record.options.strategy, record.options.batch) == ("mirrored", 8)
+    assert record.finding == FindingSpec(("even", "odd"))
 
 
 def test_one_device_is_nothing_to_mirror_on() -> None:

@@ -21,6 +21,7 @@ from edgeseg.streaming.sinks.base import Result, StreamInfo
 from edgeseg.streaming.sources.base import Frame, Notice
 from edgeseg.streaming.viewer import WebViewer, state
 from tests.browsers import CHROMIUM, SECONDS, Browser, wait_until
+from tests.results import CLASSES, make_decided
 
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 
@@ -121,7 +122,7 @@ def test_opacity_pause_and_a_new_stream_on_the_same_page(browser: Browser, strea
     browser.ask("opacity.value = 100; opacity.dispatchEvent(new Event('input'))")
     wait_until(lambda: has_colour(browser, (0, 0, 255)), "the opaque overlay in the picture")
     focused = [press_tab(browser) for _ in range(4)]
-    assert focused == ["light", "opacity", "pause", "save"]
+    assert focused == ["light", "pause", "band", "save"]
     browser.ask("pause.focus()")
     browser.press(" ", 32, " ")
     assert browser.ask("[document.body.dataset.state, picture.hidden]") == ["paused", False]
@@ -185,3 +186,36 @@ def test_what_stands_under_the_picture_is_about_that_picture_and_names_are_no_ma
     assert Distinct.source in words
     assert "<b>bold</b>.png" in words
     assert markup == 1
+
+
+class Deciding(Stream):
+    """Publishes the result that a test sets."""
+
+    classes = CLASSES
+    result: ClassVar[Result] = make_decided("found", 0.93)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.05):
+            self._recorder.record(self.result.segmentation.times, 20.0)
+            self.viewer.publish(self.result)
+
+
+def test_page_says_what_is_found_doubtful_or_not_what_the_model_was_trained_on(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "FAREWELL_SECONDS", 0.0)
+    stream = Deciding()
+    browser.show(stream.viewer.url, SIZES["desktop"])
+    wait_for_picture(browser)
+    assert "found 93% (present: 90%)" in browser.ask("legend.innerText")
+    assert "benign 70%, normal 20%" in browser.ask("document.body.innerText")
+    monkeypatch.setattr(Deciding, "result", make_decided("doubtful", 0.41))
+    browser.wait_for("legend.innerText.includes('doubtful 41%')")
+    assert browser.ask("getComputedStyle(legend.querySelector('i')).borderStyle") == "dashed"
+    browser.ask("band.click()")
+    assert browser.ask("band.getAttribute('aria-pressed')") == "true"
+    assert not browser.ask("document.getElementById('unknown').checkVisibility()")
+    monkeypatch.setattr(Deciding, "result", make_decided("nothing", 0.9, distance=2.0))
+    browser.wait_for("document.getElementById('unknown').checkVisibility()")
+    assert browser.complaints == []
+    stream.end()

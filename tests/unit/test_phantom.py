@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import DataError, OutputError, UnknownNameError
+from edgeseg.core.errors import DataError, OutputError, SourceError, UnknownNameError
 from edgeseg.phantom import GEOMETRIES, LABELS, PhantomClip, PhantomFrame, render_case
 from edgeseg.phantom.acoustics import (
     BAND_SAMPLES,
@@ -24,6 +24,7 @@ from edgeseg.phantom.geometry import ScanGeometry, draw_geometry
 from edgeseg.phantom.scene import build_scene
 from edgeseg.phantom.structures import Blob, Tube
 from edgeseg.phantom.synthesis import SynthOptions, write_phantom_set
+from edgeseg.streaming.sources.choose import open_source
 
 SIZE = (96, 96)
 
@@ -234,3 +235,24 @@ def test_a_picture_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatc
     monkeypatch.setattr(cv2, "imwrite", lambda *_: False)
     with pytest.raises(OutputError):
         write_phantom_set(tmp_path, SynthOptions(1, 0, (48, 48), clips=0))
+
+
+def test_a_lesion_comes_and_goes_in_the_same_tissue() -> None:
+    plain, passing = PhantomClip(3, size=SIZE), PhantomClip(3, size=SIZE, comes_and_goes=True)
+    areas = [int((passing.frame(number).labels == 1).sum()) for number in (0, 34, 41, 60, 85, 90)]
+    whole = int((plain.frame(60).labels == 1).sum())
+    assert [area == 0 for area in areas] == [True, True, False, False, False, True]
+    assert areas[3] == whole
+    assert areas[2] < whole
+    before, after = passing.frame(10), plain.frame(10)
+    apart = np.abs(before.image.astype(int) - after.image.astype(int))
+    far = cv2.dilate((after.labels == 1).astype(np.uint8), np.ones((15, 15), np.uint8)) == 0
+    assert apart[far].mean() < 2.0 < apart[after.labels == 1].mean()
+    assert np.array_equal(passing.frame(60).image, plain.frame(60).image)
+
+
+def test_a_lesion_that_comes_and_goes_is_a_source() -> None:
+    source = open_source("phantom://?seed=3&size=64&frames=2&comes_and_goes=1")
+    assert source.read() is not None
+    with pytest.raises(SourceError):
+        open_source("phantom://?comes_and_goes=maybe")

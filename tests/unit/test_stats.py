@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeseg.core.stats import FEWEST_GROUPS, Estimate, estimate_any, estimate_mean, summarise_times
+from edgeseg.core.stats import FEWEST_GROUPS, Estimate, estimate_any, estimate_mean, rank_auc, summarise_times
 
 
 def test_percentiles_of_known_times() -> None:
@@ -52,3 +52,11 @@ def test_cases_of_one_group_do_not_count_as_independent() -> None:
 
 def test_interval_is_the_same_every_time() -> None:
     assert estimate_mean([0.1, 0.9, 0.5]) == estimate_mean([0.1, 0.9, 0.5])
+
+
+def test_auc_counts_pairs_and_halves_of_equals() -> None:
+    scores, positive = np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True])
+    assert rank_auc(scores, positive) == 0.875
+    assert rank_auc(-scores, positive) == 0.125
+    assert rank_auc(scores, np.zeros(4, bool)) is None
+    assert rank_auc(scores, np.ones(4, bool)) is None

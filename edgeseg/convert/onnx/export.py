@@ -1,4 +1,4 @@
-"""Export a model file as ONNX, with card and golden pairs in its metadata, and compare the two files' masks."""
+"""Export a model file as ONNX, with card and golden pairs in its metadata, and compare what the two files give."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from edgeseg.graph.operators import Graph, Tensor, read_graph
 Inputs = Iterable[tuple[NDArray[Any], NDArray[np.float32]]]
 # The oldest opset with scales per channel; TensorRT 8 of JetPack 5 reads it, and all later versions do.
 OPSET, IR_VERSION = 13, 7
-INPUT, OUTPUT = "image", "mask"
+INPUT, OUTPUTS = "image", ("mask", "finding")
 FLOAT = Quantisation()
 
 
@@ -46,14 +46,18 @@ class Comparison:
     """Over all images together; 1 where neither file marks anything."""
     largest_difference: float | None
     """Between two probabilities; None where one of them is not finite."""
+    finding_difference: float | None = None
+    """Between two probabilities of the finding output; None without it, and where one of them is not finite."""
+    finding_held: bool = True
+    """Whether findings are equal within the limit for backends; true where there are none."""
 
     @property
     def held(self) -> bool:
-        """Whether the masks are equal except for pixels near the threshold, by the limits for backends.
+        """Whether the masks are equal except for pixels near the threshold, and the findings, by the backends' limits.
 
         False without images and where an output is not finite.
         """
-        if self.images == 0 or self.largest_difference is None:
+        if self.images == 0 or self.largest_difference is None or not self.finding_held:
             return False
         return self.mask_iou >= LEAST_IOU or self.largest_difference <= MOST_DIFFERENCE
 
@@ -79,9 +83,9 @@ def compare_masks(model: ModelFile, data: bytes, inputs: Inputs) -> Comparison:
     """Compare an ONNX file, given as its bytes, with the .tflite it was made from."""
     card, backend, exported = model.card, CpuBackend(model.flatbuffer), OnnxBackend(data)
     count = shared = marked = 0
-    largest = 0.0
+    largest, findings = 0.0, []
     for tensor, reals in inputs:
-        wanted, got = backend.invoke(tensor)[0].copy(), exported.invoke(reals)[0]
+        (wanted, *finding), (got, *other) = backend.invoke(tensor), exported.invoke(reals)
         first = decide_labels(tensor_to_scores(wanted, card.output_quantisation), card.output)
         second = decide_labels(tensor_to_scores(np.nan_to_num(got), FLOAT), card.output)
         count += 1
@@ -89,8 +93,16 @@ def compare_masks(model: ModelFile, data: bytes, inputs: Inputs) -> Comparison:
         marked += int(np.count_nonzero((first > 0) | (second > 0)))
         far = np.abs(dequantise(wanted, card.output_quantisation) - got).max()
         largest = float(np.maximum(largest, far))  # unlike max(), keeps NaN
+        for first, second in zip(finding, other, strict=True):
+            findings.append(np.abs(dequantise(first, card.finding_quantisation or FLOAT) - second).max())
     iou = round(shared / marked, 5) if marked else 1.0
-    return Comparison(count, iou, round(largest, 7) if math.isfinite(largest) else None)
+    worst = float(np.max(findings)) if findings else None
+    held = worst is None or worst <= MOST_DIFFERENCE
+    return Comparison(count, iou, _round_finite(largest), _round_finite(worst), held)
+
+
+def _round_finite(value: float | None) -> float | None:
+    return round(value, 7) if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -131,15 +143,17 @@ def check_precision(graph: Graph, scheme: Scheme) -> None:
 def build_model(graph: Graph, scheme: Scheme) -> Any:
     """Build the ONNX model of a graph, without metadata."""
     writer = GraphWriter(scheme)
-    ((source,), (sink,)) = graph.inputs, graph.outputs
+    (source,), sinks = graph.inputs, dict(zip(OUTPUTS, graph.outputs, strict=False))
+    results = {sink.index for sink in sinks.values()}
     writer.scope = INPUT
     writer.set_input(source, INPUT)
     for number, operator in enumerate(graph.operators):
         writer.scope = f"{number}_{operator.name.lower()}"
-        translate_operator(writer, operator, operator.outputs[0].index == sink.index)
-    writer.scope = OUTPUT
-    writer.set_output(sink, OUTPUT)
-    ends = [_describe_end(INPUT, source)], [_describe_end(OUTPUT, sink)]
+        translate_operator(writer, operator, operator.outputs[0].index in results)
+    for name, sink in sinks.items():
+        writer.scope = name
+        writer.set_output(sink, name)
+    ends = [_describe_end(INPUT, source)], [_describe_end(name, sink) for name, sink in sinks.items()]
     body = onnx.helper.make_graph(writer.nodes, "edgeseg", *ends, writer.constants)
     return onnx.helper.make_model(
         body,
@@ -161,6 +175,7 @@ def _change_card(card: Card, scheme: Scheme, bare: bytes) -> Card:
         card,
         input_quantisation=FLOAT,
         output_quantisation=FLOAT,
+        finding_quantisation=None if card.finding is None else FLOAT,
         metrics=card.metrics if exact else None,
         lint={"onnx": OK},
         sha256=hashlib.sha256(bare).hexdigest(),

@@ -11,7 +11,7 @@ from edgeseg.core.errors import ModelFileError
 from edgeseg.graph.operators import Operator, Tensor
 
 _CEILINGS = {"NONE": None, "RELU": np.inf, "RELU6": 6.0}
-_TFLITE_CHANNELS = (3, -1)
+_TFLITE_CHANNELS, _TFLITE_PLANE = (3, -1), (1, 2)
 _TRANSPOSED, _DEPTHWISE = (3, 0, 1, 2), (3, 0, 1, 2)
 
 
@@ -51,7 +51,7 @@ def translate_operator(writer: GraphWriter, operator: Operator, is_output: bool)
     Args:
         writer: The ONNX graph.
         operator: The operator.
-        is_output: Whether its result is the network's.
+        is_output: Whether its result is one of the network's.
     """
     translate = TRANSLATORS.get(operator.name)
     if translate is None:
@@ -132,6 +132,12 @@ def _pool(writer: GraphWriter, operator: Operator) -> str:
     )
 
 
+def _average(writer: GraphWriter, operator: Operator) -> str:
+    if operator.reduced_axes != _TFLITE_PLANE or not operator.options.keepDims:
+        raise refuse_export("MEAN over other axes than rows and columns, or one that drops them")
+    return writer.add("GlobalAveragePool", writer.name_of(operator.inputs[0]))
+
+
 def _join_pads(rows: tuple[int, int], columns: tuple[int, int]) -> tuple[int, int, int, int]:
     return rows[0], columns[0], rows[1], columns[1]
 
@@ -183,6 +189,7 @@ TRANSLATORS: dict[str, Callable[[GraphWriter, Operator], str]] = {
     "DEQUANTIZE": _pass,
     "LOGISTIC": _sigmoid,
     "MAX_POOL_2D": _pool,
+    "MEAN": _average,
     "QUANTIZE": _pass,
     "RELU": _pass,
     "RELU6": _pass,

@@ -92,14 +92,14 @@ class GraphWriter:
         return self._names[tensor.index]
 
     def set_result(self, tensor: Tensor, name: str, is_output: bool = False) -> None:
-        """Set a tensor's ONNX name, quantised as the scheme says; the graph's output stays float."""
+        """Set a tensor's ONNX name, quantised as the scheme says; the graph's outputs stay float."""
         step = None if is_output else self.scheme.choose_step(tensor.scales)
         if step is not None:
             name = self._add_pair(name, np.float32(step.scale), np.int8(step.zero_point))
         self._names[tensor.index] = name
 
     def set_output(self, tensor: Tensor, name: str) -> None:
-        """Make a tensor the graph's output: float32 and NHWC."""
+        """Make a tensor one of the graph's outputs: float32 and NHWC."""
         source = self.name_of(tensor)
         if self.scheme.is_half:
             source = self.add("Cast", source, to=onnx.TensorProto.FLOAT)

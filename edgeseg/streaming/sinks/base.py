@@ -26,6 +26,8 @@ class Result:
     frame: Frame
     segmentation: Segmentation
     age_ms: float
+    frozen: bool = False
+    """Whether the picture stands still: the source gives the same image again and again, as a camera that hangs."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Sink(ABC):
         """Take a captured frame, before it is segmented; called on the capture thread."""
 
     def on_notice(self, notice: Notice) -> None:  # noqa: B027 - optional
-        """Take the notice that the source was lost or is back; called on the capture thread."""
+        """Take the notice that the source was lost or is back, or stands still; called on a thread of the stream."""
 
     @property
     def wants_end(self) -> bool:

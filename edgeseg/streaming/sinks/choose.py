@@ -42,7 +42,7 @@ def _list_openers(
             waits=info.every_frame,
         )
     if sink_options.view == "window":
-        yield lambda: Window(info, classes, sink_options.track_mask)
+        yield lambda: Window(info, classes, sink_options.track_mask, sink_options.show)
     if metrics is not None:
         yield lambda: _open_metrics(info, metrics)
     if sink_options.view == "web":
@@ -56,9 +56,8 @@ def _list_openers(
 def _open_page(
     info: StreamInfo, classes: Sequence[ClassSpec], sink_options: SinkOptions, recording: LatestResultSink | None
 ) -> Sink:
-    viewer = WebViewer(
-        info, classes, sink_options.port, sink_options.track_mask, grant_access(sink_options.host), recording
-    )
+    access = grant_access(sink_options.host)
+    viewer = WebViewer(info, classes, sink_options.port, sink_options.track_mask, access, recording, sink_options.show)
     place = "in a browser on this machine" if sink_options.host == LOCAL else "in a browser; keep it to yourself"
     camera = "" if info.latest_slot is None else " and press 'Use this device's camera'"
     _LOG.info("Open %s %s%s; Ctrl-C ends the stream.", viewer.url, place, camera)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from edgeseg.core.files import explained_writes
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
-from edgeseg.inference.masks import measure_areas
+from edgeseg.inference.masks import ClassBand, measure_areas
 from edgeseg.streaming.sinks.base import Result, Writer
+from edgeseg.streaming.states import describe_states
 
 POLL_SECONDS = 0.1
 # How long a slow reader may take for the last line when the stream ends.
@@ -72,16 +73,24 @@ def describe_result(result: Result, classes: Sequence[ClassSpec], mm_per_px: flo
     """Convert a result to JSON values: times, and per class the area and the contours in the frame's pixels."""
     labels = result.segmentation.labels
     areas = measure_areas(labels, classes, mm_per_px)
+    bands = [_describe_band(band) for band in result.segmentation.bands] or len(areas) * [None]
     return {
         "number": result.frame.number,
         "name": result.frame.name,
         "captured_at": round(result.frame.captured_at, 4),
         "age_ms": round(result.age_ms, 3),
+        "frozen": result.frozen,
         "frame_px": [labels.shape[1], labels.shape[0]],
         "classes": [
-            {**to_plain(area), "contours": trace_contours(labels == number)} for number, area in enumerate(areas, 1)
+            {**to_plain(area), "contours": trace_contours(labels == number), "band": band}
+            for number, (area, band) in enumerate(zip(areas, bands, strict=True), 1)
         ],
+        **describe_states(result.segmentation),
     }
+
+
+def _describe_band(band: ClassBand) -> dict[str, list[list[list[int]]]]:
+    return {"outer": [line.tolist() for line in band.outer], "inner": [line.tolist() for line in band.inner]}
 
 
 def trace_contours(mask: NDArray[np.bool_]) -> list[list[list[int]]]:

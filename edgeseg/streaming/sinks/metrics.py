@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+from edgeseg.core.decision import STATES
+from edgeseg.inference.segmenter import Segmentation
 from edgeseg.machine.thermal import read_thermal
 from edgeseg.streaming.latency import WINDOW
 from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
@@ -29,6 +32,9 @@ class Metrics(Sink):
         """
         self._info = info
         self._captured, self._processed = 0, 0
+        self._newest: Segmentation | None = None
+        self._out_of_distribution = 0
+        self._states: Counter[tuple[str, str]] = Counter()
         self._server = open_server(port, partial(_MetricsHandler, self), "edgeseg-metrics")
         self.url = f"{THIS_MACHINE.write_url(self._server.server_port)}metrics"
 
@@ -37,9 +43,12 @@ class Metrics(Sink):
         # the number counts skipped frames, too
         self._captured = frame.number + 1
 
-    def publish(self, result: Result) -> None:  # noqa: ARG002 - the recorder has its times already
-        """Count a mask."""
+    def publish(self, result: Result) -> None:
+        """Count a mask and the states of its classes; the recorder has its times already."""
         self._processed += 1
+        self._newest = result.segmentation
+        self._out_of_distribution += result.segmentation.out_of_distribution
+        self._states.update((finding.name, finding.state) for finding in result.segmentation.findings)
 
     def close(self) -> None:
         """Stop the server."""
@@ -47,13 +56,28 @@ class Metrics(Sink):
 
     def write_text(self) -> str:
         """Write the metrics of this moment."""
-        return "\n".join((*self._list_counts(), *self._list_times(), *_list_thermal(), ""))
+        return "\n".join((*self._list_counts(), *self._list_states(), *self._list_times(), *_list_thermal(), ""))
 
     def _list_counts(self) -> Iterator[str]:
         late = self._info.recorder.late
         yield from _describe("frames_captured_total", "counter", "Frames captured.", self._captured)
         yield from _describe("frames_processed_total", "counter", "Frames with a mask.", self._processed)
         yield from _describe("frames_late_total", "counter", "Masks later than the budget.", late)
+
+    def _list_states(self) -> Iterator[str]:
+        newest = self._newest
+        if newest is None or not newest.findings:
+            return
+        out, counts = self._out_of_distribution, dict(self._states)
+        yield from _describe("frames_out_of_distribution_total", "counter", "Frames unlike those of the training.", out)
+        yield from _head("state_frames_total", "counter", "Frames in which a class had a state.")
+        for finding in newest.findings:
+            for state in STATES:
+                labels = f'class="{_escape(finding.name)}",state="{state}"'
+                yield f"edgeseg_state_frames_total{{{labels}}} {counts.get((finding.name, state), 0)}"
+        yield from _head("confidence", "gauge", "Confidence of the newest mask, 0 without one.")
+        for finding in newest.findings:
+            yield f'edgeseg_confidence{{class="{_escape(finding.name)}"}} {finding.confidence or 0.0:.6g}'
 
     def _list_times(self) -> Iterator[str]:
         window = self._info.recorder.report_window()
@@ -82,6 +106,11 @@ class _MetricsHandler(RequestHandler):
             self.refuse(HTTPStatus.NOT_FOUND, "The metrics are at /metrics.")
         else:
             self.send(HTTPStatus.OK, CONTENT_TYPE, self._metrics.write_text().encode())
+
+
+def _escape(text: str) -> str:
+    """Escape a label's value; names of classes are anything that can be printed."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _list_thermal() -> Iterator[str]:

@@ -29,6 +29,7 @@ from edgeseg.frame.images import encode_png
 from edgeseg.inference.masks import measure_areas
 from edgeseg.streaming.sinks.base import Result, StreamInfo, Writer
 from edgeseg.streaming.sources.base import Frame
+from edgeseg.streaming.states import describe_states
 
 INDEX, HEADER, MASKS, FRAMES = "index.jsonl", "recording.json", "masks", "images"
 # Prefix of the folder of a later session; the first session is the recording's own folder.
@@ -106,6 +107,7 @@ class Recording(Writer):
                 "frame": image.file if image is not None else None,
                 "position": mask.position,
                 "areas": to_plain(measure_areas(labels, self._classes, self._mm_per_px)),
+                **describe_states(result.segmentation),
             }
             append_whole(self._index, (json.dumps(line) + "\n").encode("utf-8"))
         return True

@@ -9,7 +9,10 @@ import threading
 from collections.abc import Sequence
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
+from edgeseg.core.decision import DOUBTFUL
 from edgeseg.core.errors import OutputError
 from edgeseg.core.spec import ClassSpec
 from edgeseg.inference.masks import draw_overlay
@@ -19,13 +22,24 @@ from edgeseg.streaming.tracking import MaskTracker, Picture
 
 # Escape and q.
 CLOSING_KEYS = (27, ord("q"))
+NOT_TRAINED_ON = "Not what the model was trained on"
+# Pixels of a frame's shorter side at which text is drawn in its full size.
+_TEXT_PX = 700
 
 
 class Window(Sink):
     """Shows the stream in a window; closing it, Escape or q ends the stream."""
 
-    def __init__(self, info: StreamInfo, classes: Sequence[ClassSpec], track_mask: bool = True) -> None:
+    def __init__(
+        self, info: StreamInfo, classes: Sequence[ClassSpec], track_mask: bool = True, show: str = DOUBTFUL
+    ) -> None:
         """Prepare the window; it opens with the first picture.
+
+        Args:
+            info: The stream.
+            classes: Names and colours, in the order of the labels.
+            track_mask: Whether to show the newest frame with the mask warped onto it.
+            show: Which masks are drawn, as `SinkOptions` has it.
 
         Raises:
             OutputError: This OpenCV or this session cannot open a window.
@@ -34,7 +48,7 @@ class Window(Sink):
         self._title, self._classes, self._track_mask = f"{info.model} - edgeseg", tuple(classes), track_mask
         self._open = False
         self._closed = threading.Event()
-        self._tracker = MaskTracker(self._show)
+        self._tracker = MaskTracker(self._show, show=show)
 
     def publish(self, result: Result) -> None:
         """Pass a result to the tracker's thread."""
@@ -62,11 +76,41 @@ class Window(Sink):
         if not self._open:
             cv2.namedWindow(self._title, cv2.WINDOW_NORMAL)
             self._open = True
-        cv2.imshow(self._title, draw_overlay(picture.image, picture.labels, self._classes))
+        cv2.imshow(self._title, draw_picture(picture, self._classes))
         # waitKey also runs the window's event loop
         if cv2.waitKey(1) & 0xFF in CLOSING_KEYS or cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
             self._closed.set()
             cv2.destroyWindow(self._title)
+
+
+def draw_picture(picture: Picture, classes: Sequence[ClassSpec]) -> NDArray[np.uint8]:
+    """Draw a picture with its mask, and say in words what is doubtful or not what the model was trained on."""
+    seen = picture.segmentation
+    findings = () if seen is None else seen.findings
+    canvas = draw_overlay(picture.image, picture.labels, classes, findings=findings)
+    if seen is not None and seen.out_of_distribution:
+        _write(canvas, [(NOT_TRAINED_ON, (255, 255, 255))])
+        return canvas
+    doubts = [
+        (f"{DOUBTFUL}{_show_percent(finding.confidence)}", spec.colour)
+        for number, (spec, finding) in enumerate(zip(classes, findings, strict=False), start=1)
+        if finding.state == DOUBTFUL and (picture.labels == number).any()
+    ]
+    _write(canvas, doubts)
+    return canvas
+
+
+def _show_percent(confidence: float | None) -> str:
+    return "" if confidence is None else f" {confidence:.0%}"
+
+
+def _write(canvas: NDArray[np.uint8], lines: Sequence[tuple[str, tuple[int, int, int]]]) -> None:
+    """Write lines into the upper left corner, each in its RGB colour on a dark edge."""
+    scale = max(0.4, min(canvas.shape[:2]) / _TEXT_PX)
+    for number, (text, colour) in enumerate(lines, start=1):
+        place = (round(12 * scale), round(28 * scale * number))
+        for thickness, paint in ((round(4 * scale) + 1, (0, 0, 0)), (max(1, round(scale)), colour[::-1])):
+            cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, paint, thickness, cv2.LINE_AA)
 
 
 def check_windows() -> None:

@@ -153,10 +153,17 @@ def _read_count(value: str) -> int:
     return int(value)
 
 
+def _read_switch(value: str) -> bool:
+    if value not in ("", "0", "1"):
+        raise ValueError(f"{value!r} is neither 0 nor 1")
+    return value != "0"
+
+
 _READERS: dict[str, Callable[[str], Any]] = {
     "size": _read_size,
     "fps": _read_number,
     "format": str,
     "seed": _read_count,
     "frames": _read_count,
+    "comes_and_goes": _read_switch,
 }

@@ -59,7 +59,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Notice:
-    """A live source was lost, or is back. Pages show it, so the sentence is redacted."""
+    """A live source was lost or is back, or its picture stands still. Pages show it, so the sentence is redacted."""
 
     state: str
     sentence: str

@@ -28,6 +28,7 @@ class PhantomOptions:
     seed: int = 1
     frames: int = 0
     size: Size = _SIZE
+    comes_and_goes: bool = False
 
     def __post_init__(self) -> None:
         if not (32 <= self.size.width <= 1024 and 32 <= self.size.height <= 1024):
@@ -41,14 +42,16 @@ class PhantomSource(Source):
         """Render the clip.
 
         Args:
-            text: phantom:// with optional seed, frames (0: endless) and size, as in `phantom://?seed=2&frames=300`.
+            text: phantom:// with optional seed, frames (0: endless), size and comes_and_goes, as in
+                `phantom://?seed=2&frames=300`.
             colour: Whether the model's input is colour.
         """
         if split_address(text)[0] != PREFIX:
             raise SourceError(f"Expected options after {PREFIX}, got {text}.", f"Write for example '{EXAMPLE}'.")
         options = read_options(text, PhantomOptions, EXAMPLE)
         self._left = options.frames or -1
-        clip = PhantomClip(seed=options.seed, size=(options.size.height, options.size.width))
+        size = (options.size.height, options.size.width)
+        clip = PhantomClip(seed=options.seed, size=size, comes_and_goes=options.comes_and_goes)
         self.fps = clip.fps
         count = min(_RENDERED, options.frames or _RENDERED)
         self._images = [to_channels(clip.frame(number).image, colour) for number in range(count)]

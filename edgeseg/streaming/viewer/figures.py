@@ -7,8 +7,9 @@ one on the screen. Field names are keys of the page's scripts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
 from edgeseg.core.spec import ClassSpec
 from edgeseg.core.stats import Percentiles
@@ -16,8 +17,12 @@ from edgeseg.inference.masks import measure_areas
 from edgeseg.machine.thermal import Thermal
 from edgeseg.streaming.sinks.base import LatestResultSink
 from edgeseg.streaming.sources.base import LatestSlot
+from edgeseg.streaming.states import describe_states
 from edgeseg.streaming.tracking import Picture
 from edgeseg.streaming.viewer.state import KEPT_FRAMES, TimedNotice, ViewerContext
+
+_FINDING_KEYS = ("state", "confidence", "probability", "threshold")
+_NOTHING_KNOWN: dict[str, Any] = {"findings": [], "frame_classes": {}, "out_of_distribution": False}
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,12 @@ class ClassFigures:
     colour: str
     area_px: int
     area_mm2: float | None
+    state: str | None = None
+    """None where nothing is known but the mask."""
+    confidence: float | None = None
+    probability: float | None = None
+    threshold: float | None = None
+    """Of the operating point; None where the file has none."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +172,9 @@ class PictureFigures:
     frame_px: tuple[int, int]
     """Width and height."""
     classes: tuple[ClassFigures, ...]
+    frame_classes: dict[str, float] = field(default_factory=dict)
+    """The probability of every frame class."""
+    out_of_distribution: bool = False
 
 
 def measure_picture(
@@ -169,6 +183,8 @@ def measure_picture(
     """Measure the mask of a picture, as it is shown."""
     height, width = picture.labels.shape
     areas = measure_areas(picture.labels, classes, mm_per_px)
+    seen = describe_states(picture.segmentation) if picture.segmentation is not None else _NOTHING_KNOWN
+    findings: list[dict[str, Any]] = seen["findings"] or [{} for _ in areas]
     return PictureFigures(
         stream=stream,
         number=picture.number,
@@ -176,9 +192,13 @@ def measure_picture(
         mask_number=picture.mask_number,
         frame_px=(width, height),
         classes=tuple(
-            ClassFigures(area.name, write_colour(spec), area.area_px, area.area_mm2)
-            for spec, area in zip(classes, areas, strict=True)
+            ClassFigures(
+                area.name, write_colour(spec), area.area_px, area.area_mm2, *(found.get(key) for key in _FINDING_KEYS)
+            )
+            for spec, area, found in zip(classes, areas, findings, strict=True)
         ),
+        frame_classes=seen["frame_classes"],
+        out_of_distribution=seen["out_of_distribution"],
     )
 
 

@@ -19,13 +19,16 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
 from edgeseg.inference.masks import OPACITY, draw_overlay
+from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS
 from edgeseg.streaming.sinks.base import LatestResultSink, Result, Sink, StreamInfo
 from edgeseg.streaming.sources.base import Frame, Notice
-from edgeseg.streaming.tracking import MaskTracker, Picture, make_picture
+from edgeseg.streaming.tracking import MaskTracker, Picture, make_picture, move_points
 from edgeseg.streaming.viewer.figures import collect_numbers, measure_picture
 from edgeseg.streaming.viewer.state import MAX_VIEWERS, MAX_VIEWERS_PER_ADDRESS, ViewerContext
 from edgeseg.web.access import THIS_MACHINE, Access, split_target
@@ -78,6 +81,7 @@ class WebViewer(Sink):
         track_mask: bool = True,
         access: Access = THIS_MACHINE,
         recording: LatestResultSink | None = None,
+        show: str = DEFAULT_SINK_OPTIONS.show,
     ) -> None:
         """Start serving.
 
@@ -88,6 +92,7 @@ class WebViewer(Sink):
             track_mask: Whether to show the newest frame with the mask warped onto it, or the frame that was segmented.
             access: Where to serve, and the access control.
             recording: The recording that the page's button switches on and off.
+            show: Which masks are drawn, as `SinkOptions` has it.
 
         Raises:
             OutputError: The port is in use.
@@ -95,7 +100,8 @@ class WebViewer(Sink):
         self._context = ViewerContext(info, tuple(classes), recording)
         self._server = open_server(port, partial(ViewerHandler, self._context), "edgeseg-viewer", access)
         watching = self._context.viewers.has_any
-        self._tracker = MaskTracker(self._context.live_state.show, watching) if track_mask else None
+        self._tracker = MaskTracker(self._context.live_state.show, watching, show) if track_mask else None
+        self._show = show
         self._closed = False
         self.url = access.write_url(self._server.server_port)
 
@@ -103,7 +109,7 @@ class WebViewer(Sink):
         """Show a result."""
         self._context.live_state.count_result(result)
         if self._tracker is None:
-            self._context.live_state.show(make_picture(result))
+            self._context.live_state.show(make_picture(result, self._show))
         else:
             self._tracker.publish(result)
 
@@ -240,6 +246,8 @@ class JpegOptions:
 
     opacity: float = OPACITY
     fps: float = 30.0
+    band: bool = False
+    """Whether to draw where the scores cross 1/4 and 3/4."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.opacity <= 1.0:
@@ -254,8 +262,9 @@ def read_jpeg_options(query: str) -> JpegOptions:
     Raises:
         ValueError: A value is no number or out of range.
     """
-    given = {name: float(value) for name, value in parse_qsl(query) if name in ("opacity", "fps")}
-    return JpegOptions(**given)
+    given = dict(parse_qsl(query))
+    numbers = {name: float(given[name]) for name in ("opacity", "fps") if name in given}
+    return JpegOptions(**numbers, band=given.get("band") == "1")
 
 
 def stream_parts(context: ViewerContext, jpeg_options: JpegOptions, client: socket.socket) -> Iterator[bytes]:
@@ -265,7 +274,7 @@ def stream_parts(context: ViewerContext, jpeg_options: JpegOptions, client: sock
         shown = live_state.wait_newer(seen, POLL_SECONDS)
         if shown is not None:
             due, seen = monotonic() + 1.0 / jpeg_options.fps, shown.number
-            yield write_part(context, shown.picture, jpeg_options.opacity)
+            yield write_part(context, shown.picture, jpeg_options)
             # paced by sleeping, so that a skipped picture is never encoded
             live_state.wait_end(max(0.0, due - monotonic()))
         elif live_state.ended:
@@ -273,10 +282,10 @@ def stream_parts(context: ViewerContext, jpeg_options: JpegOptions, client: sock
             return
 
 
-def write_part(context: ViewerContext, picture: Picture, opacity: float) -> bytes:
+def write_part(context: ViewerContext, picture: Picture, jpeg_options: JpegOptions) -> bytes:
     """Write a picture and its figures as one part of the response."""
     figures = measure_picture(picture, context.classes, context.info.mm_per_px, context.live_state.name)
-    jpeg = encode_picture(picture, context.classes, opacity)
+    jpeg = encode_picture(picture, context.classes, jpeg_options)
     head = (
         "--frame",
         "Content-Type: image/jpeg",
@@ -287,12 +296,26 @@ def write_part(context: ViewerContext, picture: Picture, opacity: float) -> byte
     return "\r\n".join(head).encode("ascii") + jpeg + b"\r\n"
 
 
-def encode_picture(picture: Picture, classes: Sequence[ClassSpec], opacity: float) -> bytes:
+def encode_picture(picture: Picture, classes: Sequence[ClassSpec], jpeg_options: JpegOptions) -> bytes:
     """Draw the mask onto a picture and encode it as JPEG."""
+    findings = () if picture.segmentation is None else picture.segmentation.findings
     # draws on a copy: other threads use the same frame
-    image = draw_overlay(picture.image, picture.labels, classes, opacity)
+    image = draw_overlay(picture.image, picture.labels, classes, jpeg_options.opacity, findings)
+    if jpeg_options.band:
+        _draw_bands(image, picture, classes)
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return encoded.tobytes()
+
+
+def _draw_bands(image: NDArray[np.uint8], picture: Picture, classes: Sequence[ClassSpec]) -> None:
+    """Draw thin lines where the scores of the classes that are shown cross 1/4 and 3/4."""
+    if picture.segmentation is None:
+        return
+    size = picture.labels.shape[0], picture.labels.shape[1]
+    for number, (spec, band) in enumerate(zip(classes, picture.segmentation.bands, strict=False), start=1):
+        if (picture.labels == number).any():
+            lines = [move_points(line, picture.flow, size) for line in (*band.outer, *band.inner)]
+            cv2.polylines(image, lines, True, spec.colour[::-1], 1, cv2.LINE_AA)
 
 
 def has_disconnected(client: socket.socket) -> bool:

@@ -24,6 +24,10 @@ export function formatCount(count) {
   return count.toLocaleString("en");
 }
 
+export function formatPercent(share) {
+  return `${(100 * share).toFixed(0)}%`;
+}
+
 /* crypto.randomUUID exists only in secure contexts, which plain http in a local network is not. */
 export function makeName() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");

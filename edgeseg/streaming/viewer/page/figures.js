@@ -1,7 +1,7 @@
 /* Everything that the page shows as text and numbers. */
 
 import { drawAges, drawRates } from "./charts.js";
-import { find, formatCount, formatTime, setText } from "./elements.js";
+import { find, formatCount, formatPercent, formatTime, setText } from "./elements.js";
 
 const VERDICT_POLLS = 4;
 const STAGES = { preprocess: "Preprocess", invoke: "Network", postprocess: "Postprocess", total: "Total" };
@@ -129,12 +129,49 @@ export function showLegend(figures) {
   }
   legend.hidden = false;
   showFrame(figures);
-  const [width, height] = figures.frame_px;
-  figures.classes.forEach(({ area_px: area, area_mm2: mm2 }, index) => {
-    const share = area === 0 ? "" : ` (${((100 * area) / (width * height)).toFixed(1)}%)`;
-    const real = mm2 === null ? "" : `, ${mm2.toFixed(mm2 < 100 ? 1 : 0)} mm²`;
-    legend.children[index].lastChild.textContent = `${formatCount(area)} px${share}${real}`;
+  showFrameClasses(figures.frame_classes);
+  find("unknown").hidden = !figures.out_of_distribution;
+  const pixels = figures.frame_px[0] * figures.frame_px[1];
+  figures.classes.forEach((one, index) => {
+    const entry = legend.children[index];
+    entry.dataset.state = one.state ?? "found";
+    entry.querySelector(".state").textContent = figures.out_of_distribution ? "" : describeState(one);
+    entry.querySelector(".area").textContent = one.state === "nothing" ? "" : describeArea(one, pixels);
   });
+}
+
+export function hideLegend() {
+  ["legend", "frame-classes", "unknown"].forEach((id) => {
+    find(id).hidden = true;
+  });
+  setText("frame", "");
+}
+
+/* A mask of a file without an operating point is neither found nor doubtful. */
+function describeState({ state, confidence, probability, threshold, area_px: area }) {
+  const present = probability === null ? "" : ` (present: ${formatPercent(probability)})`;
+  if (state === null) {
+    return "";
+  }
+  if (state === "nothing" || confidence === null) {
+    return `${state}${present}`;
+  }
+  if (threshold === null) {
+    return `confidence ${formatPercent(confidence)}, no operating point${present}`;
+  }
+  return `${state} ${formatPercent(confidence)}${area === 0 ? ", not drawn" : ""}${present}`;
+}
+
+function describeArea({ area_px: area, area_mm2: mm2 }, pixels) {
+  const share = area === 0 ? "" : ` (${((100 * area) / pixels).toFixed(1)}%)`;
+  const real = mm2 === null ? "" : `, ${mm2.toFixed(mm2 < 100 ? 1 : 0)} mm²`;
+  return `${formatCount(area)} px${share}${real}`;
+}
+
+function showFrameClasses(classes) {
+  const names = Object.entries(classes).sort((one, other) => other[1] - one[1]);
+  find("frame-classes").hidden = names.length === 0;
+  setText("frame-classes", names.map(([name, share]) => `${name} ${formatPercent(share)}`).join(", "));
 }
 
 function showFrame({ number, name, mask_number: drawn }) {
@@ -145,9 +182,11 @@ function showFrame({ number, name, mask_number: drawn }) {
 function makeLegendEntry({ name, colour }) {
   const entry = document.createElement("li");
   const swatch = document.createElement("i");
+  const state = document.createElement("span");
   const area = document.createElement("span");
-  swatch.style.backgroundColor = colour;
+  swatch.style.color = colour;
+  state.className = "state";
   area.className = "area";
-  entry.append(swatch, name, area);
+  entry.append(swatch, name, state, area);
   return entry;
 }

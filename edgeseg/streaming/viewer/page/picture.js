@@ -4,7 +4,7 @@ Every part of the stream holds a picture and the figures of that frame, and both
 the picture is never about another one. */
 
 import { find, say } from "./elements.js";
-import { showLegend } from "./figures.js";
+import { hideLegend, showLegend } from "./figures.js";
 
 const SETTLE_MS = 150;
 const HEAD_END = [13, 10, 13, 10];
@@ -39,8 +39,7 @@ export function forgetPicture() {
   stopPicture();
   full = false;
   find("picture").hidden = true;
-  find("legend").hidden = true;
-  find("frame").textContent = "";
+  hideLegend();
   find("save").disabled = true;
 }
 
@@ -50,7 +49,7 @@ export function nameModel(name) {
 
 async function run(asking) {
   try {
-    const answer = await fetch(`picture?opacity=${find("opacity").value / 100}&fps=30`, { signal: asking.signal });
+    const answer = await fetch(`picture?${writeQuery()}`, { signal: asking.signal });
     full = answer.status === 503;
     if (answer.ok) {
       await readParts(answer.body.getReader(), showNewest(asking));
@@ -61,6 +60,11 @@ async function run(asking) {
   if (running === asking) {
     running = null; /* The next poll restarts the picture, if it is still wanted. */
   }
+}
+
+function writeQuery() {
+  const band = find("band").getAttribute("aria-pressed") === "true" ? 1 : 0;
+  return `opacity=${find("opacity").value / 100}&band=${band}&fps=30`;
 }
 
 /* Reads the parts of the response and draws the newest: a slow browser skips pictures and stays up to date. */
@@ -175,5 +179,14 @@ function changeOpacity() {
   }, SETTLE_MS);
 }
 
+function toggleBand() {
+  const band = find("band");
+  band.setAttribute("aria-pressed", String(band.getAttribute("aria-pressed") === "false"));
+  if (isRunning()) {
+    startPicture();
+  }
+}
+
+find("band").addEventListener("click", toggleBand);
 find("opacity").addEventListener("input", changeOpacity);
 find("save").addEventListener("click", savePicture);

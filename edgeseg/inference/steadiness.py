@@ -1,0 +1,139 @@
+"""States that hold over the frames of a stream, and how steady they are: flicker and area jitter.
+
+A frame by itself says found or doubtful by one threshold, so a confidence near it makes the state flicker. In a stream
+a state rises with the median of three frames, which delays a finding by one frame and by two at most, and falls once
+several frames in a row were lower. While a class is found, a lower threshold holds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from edgeseg.core.decision import DOUBTFUL, FOUND, NOTHING, STATES
+from edgeseg.inference.confidence import ClassFinding
+
+# A state rises with the median of so many frames.
+RISING_FRAMES = 3
+# It falls once so many frames in a row were lower: a sixth of a second at 30 frames per second.
+FALLING_FRAMES = 5
+# A found class stays found down to this share of the operating point's threshold.
+HOLDING_SHARE = 0.9
+# The distance from the training frames is the median of so many frames.
+DISTANCE_FRAMES = 5
+# A longer pause between two frames counts for no state: the source was lost.
+LONGEST_PAUSE_S = 2.0
+# From low to high.
+_LEVELS = (NOTHING, DOUBTFUL, FOUND)
+_HIGHEST = _LEVELS.index(FOUND)
+
+
+class SteadyStates:
+    """The states of all classes of one stream."""
+
+    def __init__(self) -> None:
+        self._classes: list[_SteadyClass] = []
+        self._distances: deque[float] = deque(maxlen=DISTANCE_FRAMES)
+
+    def hold(self, findings: Sequence[ClassFinding]) -> tuple[ClassFinding, ...]:
+        """Take the findings of the next frame and give those of the stream; only their states may differ."""
+        if len(self._classes) != len(findings):
+            self._classes = [_SteadyClass() for _ in findings]
+        return tuple(steady.hold(finding) for steady, finding in zip(self._classes, findings, strict=True))
+
+    def hold_distance(self, distance: float | None) -> float | None:
+        """Take the next frame's distance from the training frames and give the median of the newest."""
+        if distance is None:
+            return None
+        self._distances.append(distance)
+        return sorted(self._distances)[len(self._distances) // 2]
+
+
+class _SteadyClass:
+    def __init__(self) -> None:
+        self._newest: deque[int] = deque(maxlen=FALLING_FRAMES)
+        self._level = 0
+
+    def hold(self, finding: ClassFinding) -> ClassFinding:
+        level = self._find_level(finding)
+        # a stream begins as if its first frame had been there before: a single image keeps its own state
+        self._newest.extend([level] if self._newest else FALLING_FRAMES * [level])
+        rising = sorted(list(self._newest)[-RISING_FRAMES:])[RISING_FRAMES // 2]
+        self._level = max(rising, min(self._level, max(self._newest)))
+        state = _LEVELS[self._level]
+        return finding if state == finding.state else replace(finding, state=state)
+
+    def _find_level(self, finding: ClassFinding) -> int:
+        """Find the level of a frame; one that is found already may be a little less sure."""
+        is_held = (
+            self._level == _HIGHEST
+            and finding.confidence is not None
+            and finding.threshold is not None
+            and finding.confidence >= HOLDING_SHARE * finding.threshold
+        )
+        return _HIGHEST if is_held else _LEVELS.index(finding.state)
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """How one class was shown over a stream or clip."""
+
+    name: str
+    seconds: dict[str, float]
+    """In each state; the time until the next frame belongs to a frame's state."""
+    changes: int
+    """Of the state, from one frame to the next."""
+    flicker_per_minute: float | None
+    """Changes of the state per minute; None where no time passed."""
+    area_jitter: float | None
+    """Mean change of the area from frame to frame, divided by the mean area, over frames that show the class; None
+    where no two frames in a row do."""
+
+
+class SteadinessRecorder:
+    """Collects states and areas of one class, frame by frame; a stream may run for months."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._seconds = dict.fromkeys(STATES, 0.0)
+        self._last: tuple[float, str, int] | None = None
+        self._changes, self._pairs = 0, 0
+        self._area_change, self._area_sum = 0.0, 0.0
+
+    def record(self, seconds: float, state: str, area: int) -> None:
+        """Add a frame.
+
+        Args:
+            seconds: When it was captured.
+            state: Of the class.
+            area: Of the class's mask, in any unit.
+        """
+        if self._last is not None:
+            then, old, old_area = self._last
+            self._seconds[old] += seconds - then if 0.0 <= seconds - then <= LONGEST_PAUSE_S else 0.0
+            self._changes += state != old
+            if min(area, old_area) > 0:
+                self._pairs += 1
+                self._area_change += abs(area - old_area)
+                self._area_sum += (area + old_area) / 2
+        self._last = (seconds, state, area)
+
+    def report(self) -> Steadiness:
+        """Summarise what was recorded so far."""
+        minutes = sum(self._seconds.values()) / 60.0
+        return Steadiness(
+            name=self._name,
+            seconds={state: round(value, 3) for state, value in self._seconds.items()},
+            changes=self._changes,
+            flicker_per_minute=round(self._changes / minutes, 2) if minutes > 0.0 else None,
+            area_jitter=round(self._area_change / self._area_sum, 5) if self._pairs else None,
+        )
+
+
+def measure_steadiness(name: str, seconds: Sequence[float], states: Sequence[str], areas: Sequence[int]) -> Steadiness:
+    """Measure a class over the frames of a clip: their times, its states and its areas."""
+    recorder = SteadinessRecorder(name)
+    for time, state, area in zip(seconds, states, areas, strict=True):
+        recorder.record(time, state, area)
+    return recorder.report()

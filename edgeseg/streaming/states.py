@@ -1,0 +1,101 @@
+"""The states of the classes in a stream: held from frame to frame, summed up for the report, written as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgeseg.core.decision import NOTHING
+from edgeseg.core.spec import ClassSpec
+from edgeseg.inference.confidence import ClassFinding
+from edgeseg.inference.masks import count_pixels
+from edgeseg.inference.segmenter import Segmentation
+from edgeseg.inference.steadiness import Steadiness, SteadinessRecorder, SteadyStates
+
+# Digits of confidences and probabilities in JSON; they come from scores of 8 bits.
+_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class StateReport:
+    """What a stream showed."""
+
+    classes: tuple[Steadiness, ...]
+    out_of_distribution: int
+    """Frames that are none of those the model was trained on; no class counts as found in them."""
+    operating_points: dict[str, float]
+    """Thresholds of the classes that have one; every mask of the others counts as found."""
+
+
+class StateKeeper:
+    """Takes every segmentation of a stream in turn, and gives it with the states that the stream shows."""
+
+    def __init__(self, classes: Sequence[ClassSpec], is_steady: bool = True) -> None:
+        """Begin a stream.
+
+        Args:
+            classes: Of the card.
+            is_steady: Whether states hold over frames; otherwise every frame is decided by itself.
+        """
+        self._steady = SteadyStates() if is_steady else None
+        self._recorders = [SteadinessRecorder(spec.name) for spec in classes]
+        self._out_of_distribution = 0
+        self._thresholds: dict[str, float] = {}
+
+    def take(self, segmentation: Segmentation, captured_at: float) -> Segmentation:
+        """Take the segmentation of a frame that was captured at a time in seconds."""
+        distance, findings = segmentation.distance, segmentation.findings
+        if self._steady is not None:
+            distance = self._steady.hold_distance(distance)
+        is_out = distance is not None and distance > 1.0
+        if self._steady is not None:
+            findings = self._steady.hold(_deny(findings) if is_out else findings)
+        if is_out:
+            findings = _deny(findings)
+        self._record(segmentation, findings, captured_at)
+        self._out_of_distribution += is_out
+        if findings == segmentation.findings and distance == segmentation.distance:
+            return segmentation
+        return replace(segmentation, findings=findings, distance=distance)
+
+    def report(self) -> StateReport:
+        """Summarise the stream so far."""
+        classes = tuple(recorder.report() for recorder in self._recorders)
+        return StateReport(classes, self._out_of_distribution, dict(self._thresholds))
+
+    def _record(self, segmentation: Segmentation, findings: Sequence[ClassFinding], captured_at: float) -> None:
+        areas = count_pixels(segmentation.labels, len(self._recorders))
+        for recorder, finding, area in zip(self._recorders, findings, areas, strict=False):
+            recorder.record(captured_at, finding.state, 0 if finding.state == NOTHING else area)
+            if finding.threshold is not None:
+                self._thresholds[finding.name] = finding.threshold
+
+
+def _deny(findings: Sequence[ClassFinding]) -> tuple[ClassFinding, ...]:
+    """Say nothing of every class: masks on a frame of another kind mean nothing, however sure the network is."""
+    return tuple(replace(finding, state=NOTHING) for finding in findings)
+
+
+def describe_states(segmentation: Segmentation) -> dict[str, Any]:
+    """Describe findings, frame classes and distance for JSON."""
+    return {
+        "findings": [describe_finding(finding) for finding in segmentation.findings],
+        "frame_classes": {name: round(value, _DIGITS) for name, value in segmentation.frame_classes.items()},
+        "out_of_distribution": segmentation.out_of_distribution,
+    }
+
+
+def describe_finding(finding: ClassFinding) -> dict[str, Any]:
+    """Describe a finding for JSON; its threshold is null where the file has no operating point."""
+    return {
+        "class": finding.name,
+        "state": finding.state,
+        "confidence": _round(finding.confidence),
+        "probability": _round(finding.probability),
+        "threshold": _round(finding.threshold),
+    }
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, _DIGITS)
