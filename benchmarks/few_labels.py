@@ -8,7 +8,6 @@ seed is part of every larger one.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -21,8 +20,7 @@ from edgeseg.core.files import staged_folder, write_rows
 from edgeseg.data.dataset import Dataset, open_dataset, view_case
 from edgeseg.data.groups import GROUPS, read_table
 from edgeseg.data.reading import Case
-from edgeseg.data.split import Split, divide_cases
-from edgeseg.training.trainer import plain_split
+from edgeseg.data.split import Split, fold_cases
 
 LABELS = "labels.csv"
 # Columns of groups.csv that are written anew.
@@ -45,10 +43,7 @@ def find_folds(root: Path, folds: int, seed: int = 0) -> tuple[Split, ...]:
     """Divide a data folder as `edgeseg train --folds` does with that seed."""
     dataset = open_dataset(root)
     empty = {case.stem: not view_case(case).labels.any() for case in dataset.cases}
-    spec = plain_split(seed)
-    return tuple(
-        divide_cases(dataset.cases, empty, dataclasses.replace(spec, folds=folds, fold=fold)) for fold in range(folds)
-    )
+    return fold_cases(dataset.cases, empty, folds, seed)
 
 
 def choose_labelled(train: Sequence[Case], empty: Mapping[str, bool], share: float, seed: int) -> frozenset[str]:

@@ -1,276 +1,213 @@
-"""What folds.py reads off the cases of a recipe: means and rankings, and their differences to another recipe.
+"""What folds.py reads off the cases of a recipe, and how much that differs from another recipe.
 
-All intervals are of a bootstrap over groups. Several seeds of a recipe are averaged, for every case or every figure.
+Every figure is computed from the weights of the cases, so that one bootstrap over groups gives the intervals of figures
+and of differences alike. Several seeds of a recipe are averaged, figure by figure.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.decision import FOUND
-from edgeseg.core.stats import FEWEST_GROUPS, Estimate, estimate_any
+from edgeseg.core.stats import Estimate, Statistic, Weights, area_under_curve, estimate_band, rank_correlation
+from edgeseg.evaluation.operating import Outcome
 
 # A Dice below this is a gross miss.
 MISSED = 0.5
-# Of a ranking; each takes a sort of all cases.
-RESAMPLES = 1000
 Numbers = NDArray[np.float64]
-Values = Mapping[str, tuple[str, float]]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One class of one case, judged by the network of the fold that has not seen its group."""
+    """One case, judged by the network of the fold that has not seen its group."""
 
     stem: str
     group: str
-    name: str
-    """Of the class."""
-    present: bool
     marked: bool
-    dice: float | None = None
-    """None where the truth does not have the class."""
-    state: str = ""
-    """found, doubtful or nothing; empty where the file says nothing of it."""
-    confidence: float | None = None
-    """Of the mask; None where nothing is marked or no confidence is measured."""
-    probability: float | None = None
-    """Of the class's presence; None without a finding output."""
+    """Whether anything is marked, sure or not."""
+    outcomes: tuple[Outcome, ...]
+    decided: bool = False
+    """Whether the file has an operating point."""
+    frame_class: str = ""
+    frame_classes: Mapping[str, float] = field(default_factory=dict)
 
-
-Seeds = Sequence[Sequence[Judged]]
-
-
-def dice_of(row: Judged) -> float | None:
-    """Give the Dice of a class that is present."""
-    return row.dice
-
-
-def found_of(row: Judged) -> float | None:
-    """Say of a class that is present whether it is found, at least in part at its true place."""
-    return float(row.state == FOUND and (row.dice or 0.0) > 0.0) if row.present else None
-
-
-def alarm_of(row: Judged) -> float | None:
-    """Say of a class that is not present whether it is found."""
-    return None if row.present else float(row.state == FOUND)
-
-
-def shown_dice_of(row: Judged) -> float | None:
-    """Give the Dice of a class that is present and found."""
-    return row.dice if row.state == FOUND else None
-
-
-def list_values(seeds: Seeds) -> dict[str, Values]:
-    """List for every figure that is a mean each case's group and value."""
-    rows = [row for seed in seeds for row in seed]
-    values: dict[str, Values] = {
-        "dice": average_cases(rows, dice_of),
-        "missed": _average_seeds([_find_misses(seed) for seed in seeds]),
-        "marked_empty": _average_seeds([_find_marked(seed) for seed in seeds]),
-    }
-    if all(row.state for row in rows):
-        values |= {
-            "sensitivity": average_cases(rows, found_of),
-            "false_alarm_rate": average_cases(rows, alarm_of),
-            "dice_shown": average_cases(rows, shown_dice_of),
-        }
-    return values
-
-
-def average_cases(rows: Iterable[Judged], value: Callable[[Judged], float | None]) -> Values:
-    """Average a value over the classes and seeds of every case that has it."""
-    values: dict[str, list[float]] = {}
-    groups: dict[str, str] = {}
-    for row in rows:
-        found = value(row)
-        if found is not None:
-            values.setdefault(row.stem, []).append(found)
-            groups[row.stem] = row.group
-    return {stem: (groups[stem], float(np.mean(found))) for stem, found in values.items()}
-
-
-def _find_misses(seed: Sequence[Judged]) -> Values:
-    """Say of every case that shows something whether it is a gross miss."""
-    return {stem: (group, float(dice < MISSED)) for stem, (group, dice) in average_cases(seed, dice_of).items()}
-
-
-def _find_marked(seed: Sequence[Judged]) -> Values:
-    """Say of every case that shows nothing whether anything is marked."""
-    showing = {row.stem for row in seed if row.present}
-    shares = average_cases([row for row in seed if row.stem not in showing], lambda row: float(row.marked))
-    return {stem: (group, float(share > 0.0)) for stem, (group, share) in shares.items()}
-
-
-def _average_seeds(seeds: Sequence[Values]) -> Values:
-    first = seeds[0]
-    return {stem: (group, float(np.mean([seed[stem][1] for seed in seeds]))) for stem, (group, _) in first.items()}
-
-
-def estimate(values: Values) -> Estimate | None:
-    """Estimate a mean over cases."""
-    return estimate_any([value for _, value in values.values()], [group for group, _ in values.values()])
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """What rankings are made of: an entry for every class of every case. What is not measured or marked is 0."""
-
-    groups: NDArray[np.intp]
-    present: NDArray[np.bool_]
-    dice: Numbers
-    confidence: Numbers
-    probability: Numbers
-
-    def take(self, index: NDArray[np.intp]) -> Ranked:
-        """Take entries, some of them several times."""
-        return Ranked(*(values[index] for values in vars(self).values()))
-
-
-def rank_cases(rows: Sequence[Judged]) -> Ranked:
-    """Put the cases of one seed into arrays."""
-
-    def fill(values: Iterable[float | None]) -> Numbers:
-        return np.array([0.0 if value is None else value for value in values], dtype=np.float64)
-
-    return Ranked(
-        np.unique([row.group for row in rows], return_inverse=True)[1],
-        np.array([row.present for row in rows]),
-        fill(row.dice for row in rows),
-        fill(row.confidence for row in rows),
-        fill(row.probability for row in rows),
-    )
-
-
-def count_false_alarms(cases: Ranked, share: float) -> float:
-    """Compute the share of false alarms at the highest threshold that finds so many of the classes that are present."""
-    present, absent = cases.confidence[cases.present], cases.confidence[~cases.present]
-    hit = np.sort(present[cases.dice[cases.present] > 0.0])[::-1]
-    wanted = math.ceil(share * len(present))
-    if not len(absent) or not len(hit):
-        return math.nan
-    # fewer hits than wanted: no threshold finds so many, and every mask is shown
-    threshold = hit[wanted - 1] if wanted <= len(hit) else 0.0
-    return float(np.mean((absent >= threshold) & (absent > 0.0)))
-
-
-def average_surest(cases: Ranked, share: float) -> float:
-    """Average the Dice of so many of the classes that are present: those with the highest confidence."""
-    dice, confidence = cases.dice[cases.present], cases.confidence[cases.present]
-    order = np.argsort(-confidence, kind="stable")
-    return float(dice[order[: max(1, round(share * len(order)))]].mean())
-
-
-def correlate_ranks(cases: Ranked) -> float:
-    """Compute Spearman's rank correlation of confidence and Dice where the class is present."""
-    one, other = rank(cases.confidence[cases.present]), rank(cases.dice[cases.present])
-    return float(np.corrcoef(one, other)[0, 1]) if one.std() > 0 and other.std() > 0 else math.nan
-
-
-def measure_auc(cases: Ranked, values: Callable[[Ranked], Numbers]) -> float:
-    """Compute the area under the ROC curve: how often a present class has the higher value (Mann and Whitney 1947)."""
-    ranks, count = rank(values(cases)), int(cases.present.sum())
-    others = len(ranks) - count
-    if not count or not others:
-        return math.nan
-    return float((ranks[cases.present].sum() - count * (count + 1) / 2) / (count * others))
-
-
-def rank(values: Numbers) -> Numbers:
-    """Rank values from 1; equal ones share their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse], dtype=np.float64)
-
-
-_OF_CONFIDENCE: dict[str, Callable[[Ranked], float]] = {
-    "false_alarms_at_80": partial(count_false_alarms, share=0.8),
-    "false_alarms_at_90": partial(count_false_alarms, share=0.9),
-    "dice_at_80": partial(average_surest, share=0.8),
-    "rank_correlation": correlate_ranks,
-    "auc_confidence": partial(measure_auc, values=lambda cases: cases.confidence),
-}
-_OF_PROBABILITY: dict[str, Callable[[Ranked], float]] = {
-    "auc_finding": partial(measure_auc, values=lambda cases: cases.probability),
-}
-
-
-def draw_rankings(seeds: Seeds) -> dict[str, Numbers]:
-    """Compute every ranking: first of all cases, then of resampled groups, the same draws for every recipe."""
-    rows = [row for seed in seeds for row in seed]
-    chosen = dict(_OF_CONFIDENCE) if any(row.confidence is not None for row in rows) else {}
-    chosen |= _OF_PROBABILITY if any(row.probability is not None for row in rows) else {}
-    if not chosen:
-        return {}
-    ranked = [rank_cases(seed) for seed in seeds]
-    draws = [None, *_draw_groups(ranked[0].groups)]
-    return {
-        name: np.array([_average_draw(statistic, ranked, draw) for draw in draws]) for name, statistic in chosen.items()
-    }
-
-
-def _draw_groups(groups: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    members = [np.flatnonzero(groups == number) for number in range(groups.max() + 1)]
-    if len(members) < FEWEST_GROUPS:
-        return []
-    random = np.random.default_rng(0)
-    draws = random.integers(0, len(members), size=(RESAMPLES, len(members)))
-    return [np.concatenate([members[number] for number in draw]) for draw in draws]
-
-
-def _average_draw(
-    statistic: Callable[[Ranked], float], seeds: Sequence[Ranked], draw: NDArray[np.intp] | None
-) -> float:
-    return float(np.mean([statistic(cases if draw is None else cases.take(draw)) for cases in seeds]))
-
-
-def _to_estimate(draws: Numbers) -> Estimate | None:
-    value, resampled = float(draws[0]), draws[1:]
-    if math.isnan(value):
-        return None
-    low, high = (float(end) for end in np.nanpercentile(resampled, [2.5, 97.5])) if len(resampled) else (value, value)
-    return Estimate(round(value, 5), round(value, 5), (round(low, 5), round(high, 5)) if len(resampled) else None)
+    @property
+    def dice(self) -> float:
+        """Average the Dice over the classes of the truth; nan where there are none."""
+        known = [outcome.dice for outcome in self.outcomes if outcome.dice is not None]
+        return float(np.mean(known)) if known else math.nan
 
 
 @dataclass(frozen=True)
 class Figures:
-    """All figures of one recipe, and what differences are made of."""
+    """The figures of one recipe, as functions of its cases' weights."""
 
-    values: Mapping[str, Values]
-    draws: Mapping[str, Numbers]
+    stems: tuple[str, ...]
+    groups: tuple[str, ...]
+    statistics: Mapping[str, Statistic]
 
-    def estimate(self) -> dict[str, Estimate | None]:
+    def estimate(self) -> dict[str, Estimate]:
         """Estimate every figure."""
-        means = {name: estimate(values) for name, values in self.values.items()}
-        return means | {name: _to_estimate(draws) for name, draws in self.draws.items()}
+        return self._estimate(dict(self.statistics))
 
-    def compare(self, first: Figures) -> dict[str, Estimate | None]:
-        """Estimate the differences to another recipe on the same cases; above 0 is more than the other."""
-        means = {
-            name: estimate(
-                {
-                    stem: (group, value - first.values[name][stem][1])
-                    for stem, (group, value) in values.items()
-                    if stem in first.values[name]
-                }
-            )
-            for name, values in self.values.items()
-            # Dice shown is of other cases in every recipe
-            if name in first.values and name != "dice_shown"
+    def compare(self, first: Figures) -> dict[str, Estimate]:
+        """Estimate the differences to another recipe that has judged the same cases; above 0 is more than there."""
+        if self.stems != first.stems:
+            raise SystemExit(f"expected {len(first.stems)} cases as for the first recipe, got {len(self.stems)} others")
+        shared = [name for name in self.statistics if name in first.statistics]
+        return self._estimate({name: _subtract(self.statistics[name], first.statistics[name]) for name in shared})
+
+    def _estimate(self, statistics: Mapping[str, Statistic]) -> dict[str, Estimate]:
+        band = estimate_band(lambda weights: np.array([one(weights) for one in statistics.values()]), self.groups)
+        return {
+            name: Estimate(value, value, interval)
+            for name, value, interval in zip(statistics, band.values, band.ci95, strict=True)
+            if not math.isnan(value)
         }
-        ranked = {
-            name: _to_estimate(draws - first.draws[name])
-            for name, draws in self.draws.items()
-            if name in first.draws and len(first.draws[name]) == len(draws)
-        }
-        return means | ranked
 
 
-def measure_figures(seeds: Seeds) -> Figures:
+def _subtract(one: Statistic, other: Statistic) -> Statistic:
+    return lambda weights: one(weights) - other(weights)
+
+
+def measure_figures(seeds: Sequence[Sequence[Judged]]) -> Figures:
     """Measure a recipe whose seeds have all judged the same cases."""
-    return Figures(list_values(seeds), draw_rankings(seeds))
+    ordered = [sorted(cases, key=lambda case: case.stem) for cases in seeds]
+    stems = tuple(case.stem for case in ordered[0])
+    if any(tuple(case.stem for case in cases) != stems for cases in ordered):
+        raise SystemExit("expected all seeds of a recipe to judge the same cases, got others")
+    each = [list_statistics(cases) for cases in ordered]
+    shared = [name for name in each[0] if all(name in one for one in each)]
+    averaged = {name: _average([one[name] for one in each]) for name in shared}
+    return Figures(stems, tuple(case.group for case in ordered[0]), averaged)
+
+
+def _average(statistics: Sequence[Statistic]) -> Statistic:
+    return lambda weights: float(np.mean([statistic(weights) for statistic in statistics]))
+
+
+def list_statistics(cases: Sequence[Judged]) -> dict[str, Statistic]:
+    """List the figures that one seed of a recipe has."""
+    dice = np.array([case.dice for case in cases])
+    empty = np.isnan(dice)
+    marked = np.array([float(case.marked) for case in cases])
+    statistics = {
+        "dice": mean_of(dice),
+        "missed": mean_of(np.where(empty, math.nan, dice < MISSED)),
+        "marked_empty": mean_of(np.where(empty, marked, math.nan)),
+    }
+    return statistics | _list_of_outcomes(cases) | _list_of_frame_classes(cases)
+
+
+def mean_of(values: Numbers) -> Statistic:
+    """Build the mean of the values that are there; nan marks the others."""
+    known = ~np.isnan(values)
+    filled = np.where(known, values, 0.0)
+
+    def average(weights: Weights) -> float:
+        total = (weights * known).sum()
+        return float((weights * filled).sum() / total) if total > 0 else math.nan
+
+    return average
+
+
+def _list_of_outcomes(cases: Sequence[Judged]) -> dict[str, Statistic]:
+    """List what states, confidences and findings give, where every class of every case counts."""
+    outcomes = [outcome for case in cases for outcome in case.outcomes]
+    if not outcomes:
+        return {}
+    place = np.array([number for number, case in enumerate(cases) for _ in case.outcomes])
+    present = np.array([outcome.present for outcome in outcomes])
+    dice = np.array([outcome.dice or 0.0 for outcome in outcomes])
+    confidence = np.array([outcome.confidence for outcome in outcomes])
+    mask = np.where(present)[0]
+    ranked: dict[str, Statistic] = {
+        "false_alarms_at_80": false_alarms_at(0.8, confidence, dice, present),
+        "false_alarms_at_90": false_alarms_at(0.9, confidence, dice, present),
+        "dice_at_80": average_surest(0.8, confidence, dice, present),
+        "rank_correlation": _take(rank_correlation(confidence[mask].tolist(), dice[mask].tolist()), mask),
+        "auc_confidence": area_under_curve(confidence.tolist(), present.tolist()),
+    }
+    if all(outcome.probability is not None for outcome in outcomes):
+        probability = [outcome.probability or 0.0 for outcome in outcomes]
+        ranked["auc_finding"] = area_under_curve(probability, present.tolist())
+    if all(case.decided for case in cases):
+        found = np.array([outcome.found for outcome in outcomes])
+        ranked |= {
+            "sensitivity": mean_of(np.where(present, found & (dice > 0.0), math.nan)),
+            "false_alarm_rate": mean_of(np.where(present, math.nan, found)),
+            "dice_shown": mean_of(np.where(present & found, dice, math.nan)),
+        }
+    return {name: _take(statistic, place) for name, statistic in ranked.items()}
+
+
+def _take(statistic: Statistic, place: NDArray[np.intp]) -> Statistic:
+    """Give the statistic the weights at these places."""
+    return lambda weights: statistic(weights[place])
+
+
+def false_alarms_at(share: float, confidence: Numbers, dice: Numbers, present: NDArray[np.bool_]) -> Statistic:
+    """Build the share of false alarms at the highest threshold that finds so many of the classes that are present."""
+    order = np.argsort(-confidence, kind="stable")
+    confidence, hit, there = confidence[order], (present & (dice > 0.0))[order], present[order]
+    # equal confidences stand or fall together
+    last = np.searchsorted(-confidence, -confidence, side="right") - 1
+    shown = np.searchsorted(-confidence, 0.0, side="left")
+
+    def measure(weights: Weights) -> float:
+        weights = weights[order]
+        absent = weights * ~there
+        wanted = share * (weights * there).sum()
+        if absent.sum() == 0 or wanted == 0:
+            return math.nan
+        reached = np.flatnonzero(np.cumsum(weights * hit)[:shown] >= wanted - 1e-9)
+        # where no threshold finds so many, every mask is shown
+        end = last[reached[0]] + 1 if len(reached) else shown
+        return float(absent[: min(end, shown)].sum() / absent.sum())
+
+    return measure
+
+
+def average_surest(share: float, confidence: Numbers, dice: Numbers, present: NDArray[np.bool_]) -> Statistic:
+    """Build the mean Dice of so many of the classes that are present: those with the highest confidence."""
+    # equally confident masks cannot be told apart: the worse ones come first
+    order = np.lexsort((dice, -confidence))
+    order = order[present[order]]
+    sorted_dice = dice[order]
+
+    def measure(weights: Weights) -> float:
+        weights = weights[order]
+        wanted = share * weights.sum()
+        # the last one counts in part
+        taken = np.clip(wanted - (np.cumsum(weights) - weights), 0.0, weights)
+        return float((taken * sorted_dice).sum() / wanted) if wanted > 0 else math.nan
+
+    return measure
+
+
+def _list_of_frame_classes(cases: Sequence[Judged]) -> dict[str, Statistic]:
+    """List how well each two frame classes are told apart by the share of the one in both probabilities."""
+    if not all(case.frame_classes for case in cases):
+        return {}
+    return {
+        f"auc_{one}_{other}": _tell_apart(cases, one, other)
+        for one, other in combinations(sorted(cases[0].frame_classes), 2)
+    }
+
+
+def _tell_apart(cases: Sequence[Judged], one: str, other: str) -> Statistic:
+    place = np.array([number for number, case in enumerate(cases) if case.frame_class in (one, other)], dtype=np.intp)
+    chosen = [cases[number] for number in place]
+    if not chosen:
+        return lambda _: math.nan
+    shares = [_share(case.frame_classes[one], case.frame_classes[other]) for case in chosen]
+    return _take(area_under_curve(shares, [case.frame_class == one for case in chosen]), place)
+
+
+def _share(one: float, other: float) -> float:
+    return one / (one + other) if one + other > 0.0 else 0.5

@@ -20,7 +20,7 @@ import argparse
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,11 @@ from edgeseg.core.files import write_json
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.core.stats import Estimate
-from edgeseg.data.dataset import LabelledImage, read_cases
-from edgeseg.evaluation.score import pick_cases, score_labels
-from edgeseg.frame.postprocess import labels_on_frame, scores_to_labels
-from edgeseg.frame.preprocess import place_frame, use_region
+from edgeseg.data.dataset import read_cases
+from edgeseg.evaluation.score import ScoredCase, list_thresholds, pick_cases, score_segmentation
+from edgeseg.frame.postprocess import clean_scores, grid_to_labels, labels_on_frame
+from edgeseg.frame.preprocess import place_frame
+from edgeseg.inference.confidence import decide_findings, measure_confidences
 from edgeseg.inference.segmenter import Segmentation, Segmenter
 
 RUNS = 200
@@ -69,6 +70,9 @@ class Result:
     recipe: Recipe
     runs: Runs
     figures: Figures
+    estimates: dict[str, Estimate]
+    against: dict[str, Estimate]
+    """Differences to the first recipe; empty for the first one."""
     minutes: float
     """Of training all folds once."""
     milliseconds: float | None = None
@@ -106,47 +110,48 @@ def judge_fold(paths: Sequence[Path], data: Path) -> list[Judged]:
     card = segmenters[0].card
     cases = pick_cases(card, data, "test").cases
     segment = segmenters[0].segment if len(segmenters) == 1 else average_scores(segmenters)
-    return [row for image in read_cases(cases, card.input.in_colour) for row in judge_case(segment(image.frame), image)]
+    # a threshold was chosen for one network, not for the mean of several
+    decided = len(segmenters) == 1 and bool(list_thresholds(card))
+    return [
+        judge_case(score_segmentation(segment(image.frame), image, card), decided)
+        for image in read_cases(cases, card.input.in_colour)
+    ]
 
 
-def judge_case(result: Segmentation, image: LabelledImage) -> Iterator[Judged]:
-    """Judge every class of one case."""
-    scored = score_labels(result.labels, image, result.classes)
-    findings = {finding.name: finding for finding in result.findings}
-    for number, spec in enumerate(result.classes, start=1):
-        score, finding = scored.scores.get(spec.name), findings.get(spec.name)
-        yield Judged(
-            stem=image.case.stem,
-            group=image.case.group,
-            name=spec.name,
-            present=score is not None,
-            marked=bool((result.labels == number).any()),
-            dice=None if score is None else score.dice,
-            state="" if finding is None else finding.state,
-            confidence=None if finding is None else finding.confidence,
-            probability=None if finding is None else finding.probability,
-        )
+def judge_case(scored: ScoredCase, decided: bool) -> Judged:
+    """Keep what the figures are made of."""
+    return Judged(
+        stem=scored.stem,
+        group=scored.group,
+        marked=bool(scored.marked_share > 0.0),
+        outcomes=scored.outcomes,
+        decided=decided,
+        frame_class=scored.frame_class,
+        frame_classes=scored.frame_classes,
+    )
 
 
 def average_scores(segmenters: Sequence[Segmenter]) -> Callable[[NDArray[Any]], Segmentation]:
-    """Let several networks of the same output size decide together: their scores are averaged."""
+    """Let several networks of the same output size decide together: scores and probabilities are averaged."""
+    card = segmenters[0].card
+    spec = card.input
 
     def segment(frame: NDArray[Any]) -> Segmentation:
         results = [segmenter.segment(frame) for segmenter in segmenters]
-        card = segmenters[0].card
-        mean = np.mean([result.scores for result in results], axis=0)
-        scores = np.asarray(mean + 0.5, dtype=np.uint8)
-        spec, size = use_region(card.input, None), (frame.shape[0], frame.shape[1])
-        placement = place_frame(spec, *size)
-        inner = scores_to_labels(scores, placement, (spec.height, spec.width), card.output)
-        # confidences belong to the masks of the members, not to this one
-        return replace(results[0], labels=labels_on_frame(inner, placement, *size), scores=scores, findings=())
+        scores = np.asarray(np.mean([result.scores for result in results], axis=0) + 0.5, dtype=np.uint8)
+        placement = place_frame(spec, *frame.shape[:2])
+        grid = clean_scores(scores, placement, (spec.height, spec.width), card.output)
+        labels = labels_on_frame(grid_to_labels(grid, placement, card.output), placement, *frame.shape[:2])
+        told = [[one.probability for one in result.findings if one.probability is not None] for result in results]
+        probabilities = np.mean(told, axis=0).tolist() if all(told) else ()
+        findings = decide_findings(measure_confidences(grid, card.output), probabilities, card.output.classes, None)
+        return replace(results[0], labels=labels, scores=scores, grid=grid, findings=findings, frame_classes={})
 
     return segment
 
 
-def measure(course: Course, recipe: Recipe, trained: dict[str, Runs]) -> Result:
-    """Judge a recipe, or several together."""
+def measure(course: Course, recipe: Recipe, trained: dict[str, Runs], first: Result | None) -> Result:
+    """Judge a recipe, or several together, and compare it with the first one."""
     members = recipe.members or (recipe.name,)
     runs = trained[members[0]]
     seeds = min(len(trained[name]) for name in members)
@@ -155,7 +160,9 @@ def measure(course: Course, recipe: Recipe, trained: dict[str, Runs]) -> Result:
         files = [[choose_file(course, trained[name][seed][fold]) for name in members] for fold in range(course.folds)]
         rows.append(judge(course, f"{recipe.name}/cases", seed, files, runs[seed]))
     seconds = sum(_read_seconds(run.run) for name in members for folds in trained[name][:seeds] for run in folds)
-    return Result(recipe, runs[:seeds], measure_figures(rows), minutes=seconds / 60 / seeds)
+    figures = measure_figures(rows)
+    against = {} if first is None else figures.compare(first.figures)
+    return Result(recipe, runs[:seeds], figures, figures.estimate(), against, minutes=seconds / 60 / seeds)
 
 
 def _read_seconds(run: Path) -> float:
@@ -172,33 +179,35 @@ def time_results(course: Course, results: Sequence[Result]) -> list[Result]:
     return [replace(result, milliseconds=took.get(result.recipe.name)) for result in results]
 
 
-def list_cells(result: Result, first: Result) -> dict[str, str]:
+def list_cells(result: Result) -> dict[str, str]:
     """Put a result into the table's columns; those that its files do not fill are left out."""
-    figures = result.figures.estimate()
-    against = {} if result is first else result.figures.compare(first.figures)
     cells = {"recipe": result.recipe.name}
-    for name, (heading, digits) in COLUMNS.items():
-        if figures.get(name) is not None:
-            cells[heading] = _show(figures[name], digits)
-        if name in COMPARED and against.get(name) is not None:
-            cells[f"{heading}, against the first"] = _show(against[name], digits, signed=True)
+    for name, (heading, digits) in name_columns(result.figures).items():
+        if name in result.estimates:
+            cells[heading] = _show(result.estimates[name], digits)
+        if name in COMPARED and name in result.against:
+            cells[f"{heading}, against the first"] = _show(result.against[name], digits, signed=True)
     cells["training, min"] = f"{result.minutes:.0f}"
     if result.milliseconds is not None:
         cells["ms per frame"] = f"{result.milliseconds:.2f}"
     return cells
 
 
-def _show(estimate: Estimate | None, digits: int = 3, signed: bool = False) -> str:
-    if estimate is None:
-        return ""
+def name_columns(figures: Figures) -> dict[str, tuple[str, int]]:
+    """Name the columns of all figures; pairs of frame classes come last."""
+    pairs = [name for name in figures.statistics if name not in COLUMNS]
+    return COLUMNS | {name: (name.replace("auc_", "AUC, ").replace("_", " against "), 3) for name in pairs}
+
+
+def _show(estimate: Estimate, digits: int, signed: bool = False) -> str:
     text = show_estimate(estimate, digits)
     return f"+{text}" if signed and estimate.mean >= 0 else text
 
 
-def list_headings(tables: Sequence[dict[str, str]]) -> list[str]:
+def list_headings(results: Sequence[Result], tables: Sequence[dict[str, str]]) -> list[str]:
     """List the columns that any row fills, in their order."""
     known = ["recipe"]
-    for heading, _ in COLUMNS.values():
+    for heading in dict.fromkeys(heading for result in results for heading, _ in name_columns(result.figures).values()):
         known += [heading, f"{heading}, against the first"]
     return [name for name in (*known, "training, min", "ms per frame") if any(name in table for table in tables)]
 
@@ -224,8 +233,13 @@ def _describe(result: Result) -> str:
         return f"the mean of the scores of {' and '.join(recipe.members)}{averaged}"
     if recipe.done:
         return f"`{read_options(recipe.done[0])}`{averaged}"
-    before = f"`edgeseg {shlex.join(recipe.before)}`, then " if recipe.before else ""
-    return f"{before}`{shlex.join(('edgeseg', 'train', 'DATA', *recipe.options))}`{averaged}"
+    before = f"`{_write_command(*recipe.before)}`, then " if recipe.before else ""
+    return f"{before}`{_write_command('train', 'DATA', *recipe.options)}`{averaged}"
+
+
+def _write_command(*words: str) -> str:
+    # paths on this machine are nobody's business
+    return shlex.join(["edgeseg", *(Path(word).name if Path(word).is_absolute() else word for word in words)])
 
 
 def read_options(folder: Path) -> str:
@@ -234,8 +248,7 @@ def read_options(folder: Path) -> str:
     lines = config.read_text(encoding="utf-8").splitlines() if config.is_file() else []
     command = next((line for line in lines if line.startswith("#     edgeseg train") and "--config" not in line), "")
     words = shlex.split(command.removeprefix("#     "))
-    # data and output are private paths
-    return shlex.join(["edgeseg", "train", "DATA", *words[5:]]) if len(words) > 4 else folder.name
+    return _write_command("train", "DATA", *words[5:]) if len(words) > 4 else folder.name
 
 
 def read_recipes(chosen: argparse.Namespace) -> list[Recipe]:
@@ -304,9 +317,12 @@ def main() -> None:
     recipes = read_recipes(chosen)
     course.out.mkdir(parents=True, exist_ok=True)
     trained = {recipe.name: train(course, recipe) for recipe in recipes if not recipe.members}
-    results = time_results(course, [measure(course, recipe, trained) for recipe in recipes])
-    tables = [list_cells(result, results[0]) for result in results]
-    headings = list_headings(tables)
+    results: list[Result] = []
+    for recipe in recipes:
+        results.append(measure(course, recipe, trained, results[0] if results else None))
+    results = time_results(course, results)
+    tables = [list_cells(result) for result in results]
+    headings = list_headings(results, tables)
     notes = [f"# {chosen.title}", "", *describe_course(course, results)]
     rows = [[table.get(name, "") for name in headings] for table in tables]
     write_results(course.out, chosen.name, notes, headings, rows)
@@ -325,8 +341,8 @@ def describe_results(course: Course, results: Sequence[Result]) -> dict[str, Any
             {
                 "name": result.recipe.name,
                 "recipe": _describe(result),
-                "figures": to_plain(result.figures.estimate()),
-                "against_first": to_plain(result.figures.compare(results[0].figures)),
+                "figures": to_plain(result.estimates),
+                "against_first": to_plain(result.against),
                 "training_minutes": round(result.minutes, 1),
                 "milliseconds": result.milliseconds,
             }
