@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -93,14 +93,14 @@ def read_frames(root: Path, spec: InputSpec) -> FrameSet:
     check_frames(len(paths) - clips, frame_bytes)
     views: list[FrameView] = []
     files: list[str] = []
-    unreadable: list[EdgesegError] = []
+    unreadable: dict[str, EdgesegError] = {}
     with progress_bar("Reading unlabelled frames", len(paths)) as advance:
         for path in paths:
             name = path.relative_to(root).as_posix()
             try:
                 read = _read_file(path, spec)
             except EdgesegError as error:
-                unreadable.append(error)
+                unreadable[name] = error
                 read = []
             views += read
             files += [name] * len(read)
@@ -116,17 +116,17 @@ def read_frames(root: Path, spec: InputSpec) -> FrameSet:
     )
 
 
-def _tell_unreadable(root: Path, files: int, frames: int, unreadable: Sequence[EdgesegError]) -> None:
+def _tell_unreadable(root: Path, files: int, frames: int, unreadable: Mapping[str, EdgesegError]) -> None:
     if not frames:
-        first = unreadable[0]
-        raise DataError(f"Expected frames in {root}, got {files} files without one. The first: {first}", first.hint)
+        first = next((f" {name}: {error}" for name, error in unreadable.items()), "")
+        raise DataError(f"Expected frames in {root}, got {files} files without one.{first}", "Copy the files again.")
     if unreadable:
         _LOG.warning(
             "%d of %d files in %s cannot be read and are left out:\n  %s%s",
             len(unreadable),
             files,
             root,
-            "\n  ".join(str(error) for error in unreadable[:_NAMED]),
+            "\n  ".join(f"{name}: {error}" for name, error in list(unreadable.items())[:_NAMED]),
             "\n  ..." if len(unreadable) > _NAMED else "",
         )
     if frames == 1:
