@@ -30,6 +30,14 @@ InitOption = Annotated[
     Path | None,
     typer.Option(metavar="RUN", help="Start the encoder from this finished run.", show_default=False),
 ]
+UnlabelledOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Train on these frames without masks, too: images, clips and DICOM files of a folder (mean teacher).",
+        show_default=False,
+    ),
+]
 FoldsOption = Annotated[
     int | None,
     typer.Option(help="Cross-validation: train one run per fold, split by group.", min=3, show_default=False),
@@ -58,6 +66,7 @@ def train(
     options: TrainOptions,
     config: ConfigOption = None,  # noqa: ARG001 - with_options has read it
     init: InitOption = None,
+    unlabelled: UnlabelledOption = None,
     folds: FoldsOption = None,
     resume: ResumeOption = False,
     layout: LayoutOption = None,
@@ -78,13 +87,13 @@ def train(
     with resumable(out):
         from edgeseg.training.trainer import plain_split
 
-        keep_inputs([data, init], [out])
+        keep_inputs([data, init, unlabelled], [out])
         split = plain_split(options.seed, layout, group_pattern)
-        if not (resume and go_on(data, out, overwrite, init)):
-            begin(data, out, options, split, folds, init, overwrite, anew=resume)
+        if not (resume and go_on(data, out, overwrite, init, unlabelled)):
+            begin(data, out, options, split, folds, init, unlabelled, overwrite, anew=resume)
 
 
-def go_on(data: Path, out: Path, overwrite: bool, init: Path | None) -> bool:
+def go_on(data: Path, out: Path, overwrite: bool, init: Path | None, unlabelled: Path | None) -> bool:
     """Go on with what an interruption left; says whether there was something."""
     from edgeseg.training.folds import resume_folds
     from edgeseg.training.resume import FOLDS, INTERRUPTED_TRAINING, find_partial
@@ -96,7 +105,7 @@ def go_on(data: Path, out: Path, overwrite: bool, init: Path | None) -> bool:
     if left.kind == FOLDS:
         print_folds(resume_folds(data, out, overwrite))
     else:
-        print_run(out, resume_run(data, out, overwrite, init))
+        print_run(out, resume_run(data, out, overwrite, init, unlabelled))
     return True
 
 
@@ -107,6 +116,7 @@ def begin(
     split: SplitSpec,
     folds: int | None,
     init: Path | None,
+    unlabelled: Path | None,
     overwrite: bool,
     anew: bool,
 ) -> None:
@@ -119,6 +129,7 @@ def begin(
         split: How the cases are divided.
         folds: How many folds; None trains once.
         init: A finished run whose encoder the new one starts from.
+        unlabelled: A folder of frames without masks to train on, too.
         overwrite: Whether a finished result that stands there may be replaced.
         anew: Whether an interrupted one may be, which holds nothing to go on with.
     """
@@ -129,9 +140,9 @@ def begin(
     if anew:
         refuse_existing(out, overwrite, go_on=True)
     if folds:
-        print_folds(train_folds(data, out, options, folds, split, overwrite or anew, init))
+        print_folds(train_folds(data, out, options, folds, split, overwrite or anew, init, unlabelled))
     else:
-        print_run(out, train_run(data, out, options, overwrite or anew, split, init))
+        print_run(out, train_run(data, out, options, overwrite or anew, split, init, unlabelled=unlabelled))
 
 
 def print_run(out: Path, record: RunRecord) -> None:
@@ -146,5 +157,7 @@ def print_run(out: Path, record: RunRecord) -> None:
         print("Validation Dice still rose in the last epochs: more --epochs may give more.")
     if record.output.shape == "ellipse":
         print("Every training mask is an ellipse around a measured head, so masks are drawn as ellipses.")
+    if record.unlabelled is not None:
+        print(f"Trained on {record.unlabelled.frames} frames without masks, of {record.unlabelled.files} files, too.")
     print_timing(record.timing)
     print_evaluation("Test cases, float32", record.evaluation)

@@ -29,6 +29,8 @@ from edgeseg.training.loading import load_data, refuse_changed_data, refuse_othe
 from edgeseg.training.options import TrainInputs, TrainOptions, write_config
 from edgeseg.training.resume import FOLDS, PLAN, begin_plan, find_partial, has_checkpoint, read_plan
 from edgeseg.training.run import MODEL, RunRecord, read_run
+from edgeseg.training.semisupervised import add_frames
+from edgeseg.training.start import refuse_leaking_start
 from edgeseg.training.trainer import resume_run, train_run
 
 _LOG = logging.getLogger(__name__)
@@ -47,6 +49,8 @@ class FoldPlan:
     """Hash of the first fold's split; empty in plans of older versions."""
     init: str | None = None
     """The run whose encoder every fold starts from, relative to the cross-validation's folder."""
+    unlabelled: str | None = None
+    """The folder of frames without masks that every fold trains on, too, relative in the same way."""
     label_fingerprint: str = ""
     """Hash of the frames' labels; empty where none are learned."""
 
@@ -74,6 +78,7 @@ def train_folds(
     split: SplitSpec,
     overwrite: bool = False,
     init: Path | None = None,
+    unlabelled: Path | None = None,
 ) -> FoldSummary:
     """Train one run per fold; the folder appears when all have finished.
 
@@ -85,6 +90,7 @@ def train_folds(
         split: Seed, layout and group pattern of the split.
         overwrite: Whether an existing result may be replaced.
         init: A finished run whose encoder every fold starts from.
+        unlabelled: A folder of frames without masks that every fold trains on, too.
     """
     if options.strategy == "multi-worker":
         raise TrainingError(
@@ -97,11 +103,19 @@ def train_folds(
     loaded = load_data(data, dataclasses.replace(split, folds=folds), options.input.in_colour)
     start = os.path.relpath(init, out) if init is not None else None
     fingerprints = fingerprint_dataset(loaded.dataset), fingerprint_split(loaded.split)
+    if init is not None:
+        # every case tests once, so that the training cases of the first fold count as well
+        refuse_leaking_start(init, loaded.part("all"))
+    frames = None
+    if unlabelled is not None:
+        add_frames(loaded, unlabelled, options, held_out=("all",))
+        frames = os.path.relpath(unlabelled, out)
     labels = fingerprint_labels(loaded.dataset.cases) if options.findings == "auto" else ""
-    plan = FoldPlan(options, folds, split, *fingerprints, init=start, label_fingerprint=labels)
+    plan = FoldPlan(options, folds, split, *fingerprints, init=start, unlabelled=frames, label_fingerprint=labels)
     with staged_folder(out, overwrite, keep_partial=True) as folder:
         begin_plan(folder, to_plain(plan))
-        write_config(folder, out, options, TrainInputs(data, init, folds, split.layout, split.group_pattern))
+        inputs = TrainInputs(data, init, folds, split.layout, split.group_pattern, unlabelled)
+        write_config(folder, out, options, inputs)
         return _train_missing(data, folder, plan)
 
 
@@ -211,5 +225,6 @@ def _train_fold(data: Path, folder: Path, plan: FoldPlan, fold: int) -> RunRecor
         return resume_run(data, run)
     split = dataclasses.replace(plan.split, folds=plan.folds, fold=fold)
     init = folder / plan.init if plan.init is not None else None
+    frames = folder / plan.unlabelled if plan.unlabelled is not None else None
     # overwrite: a partial fold without a checkpoint has nothing to continue
-    return train_run(data, run, plan.options, overwrite=True, split=split, init=init)
+    return train_run(data, run, plan.options, overwrite=True, split=split, init=init, unlabelled=frames)

@@ -38,6 +38,7 @@ from edgeseg.frame.preprocess import denoise_pixels, frame_to_grid, mask_to_grid
 from edgeseg.model.keras import tf
 from edgeseg.training.memory import check_images
 from edgeseg.training.run import FINISHED, SPLIT, RunRecord
+from edgeseg.training.unlabelled import FrameSet
 
 # The rarest class weighs at most this many times as much as the most frequent one.
 LARGEST_RATIO = 10.0
@@ -60,6 +61,8 @@ class LoadedData:
     split: Split
     split_spec: SplitSpec
     images: dict[str, LabelledImage]
+    frames: FrameSet | None = None
+    """Unlabelled frames to train on as well."""
 
     def part(self, name: str) -> list[LabelledImage]:
         """List the images of the part train, val or test."""

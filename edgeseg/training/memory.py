@@ -46,6 +46,22 @@ def check_images(cases: Sequence[Case], colour: bool) -> None:
         )
 
 
+def check_frames(count: int, frame_bytes: int) -> None:
+    """Refuse unlabelled frames that do not fit into free memory, where the system reports it.
+
+    Args:
+        count: How many frames there are at least.
+        frame_bytes: Bytes of one on the network's grid.
+    """
+    free = read_free_mb()
+    needed = count * frame_bytes / 2**20
+    if free is not None and needed > free:
+        raise TrainingError(
+            f"Expected at least {needed:,.0f} MB of free memory for {count} unlabelled frames, got {free:,.0f} MB.",
+            "Take fewer of them, a smaller --size, or a machine with more memory.",
+        )
+
+
 def read_free_mb(machine: Machine | None = None) -> float | None:
     """Read how many megabytes this process may still take: free memory, or less by its control groups' limits.
 
@@ -110,28 +126,29 @@ def estimate_memory(model: Any, batch: int, quantised: bool = False) -> float:
     return FIXED_MB + FLOAT_BYTES * numbers / 2**20
 
 
-def check_memory(model: Any, batch: int, free: float | None = None) -> None:
+def check_memory(model: Any, batch: int, free: float | None = None, views: int = 1) -> None:
     """Refuse a batch that does not fit into free memory, where the system reports it.
 
     Args:
         model: The network that is to be trained.
-        batch: Images of a step.
+        batch: Labelled images of a step.
         free: Megabytes that are free; None reads them from this machine.
+        views: How many images the network sees for each of these; 2 with unlabelled frames.
     """
     free = read_free_mb() if free is None else free
-    if free is not None and estimate_memory(model, batch) > free:
-        raise refuse_batch(model, batch, free)
+    if free is not None and estimate_memory(model, batch * views) > free:
+        raise refuse_batch(model, batch, free, views)
 
 
-def refuse_batch(model: Any, batch: int, free: float) -> TrainingError:
+def refuse_batch(model: Any, batch: int, free: float, views: int = 1) -> TrainingError:
     """Build the error of a batch that does not fit, with one that would."""
-    fitting = find_batch(model, batch, free)
+    fitting = find_batch(model, batch * views, free) // views
     return TrainingError(
-        f"Expected at least {estimate_memory(model, batch):,.0f} MB of free memory for this network with a batch of "
-        f"{batch}, got {free:,.0f} MB.",
+        f"Expected at least {estimate_memory(model, batch * views):,.0f} MB of free memory for this network with a "
+        f"batch of {batch}, got {free:,.0f} MB.",
         f"Take --batch {fitting}, or a smaller --size or --model."
         if fitting
-        else f"Take a smaller --size or --model: a batch of 1 needs {estimate_memory(model, 1):,.0f} MB.",
+        else f"Take a smaller --size or --model: a batch of 1 needs {estimate_memory(model, views):,.0f} MB.",
     )
 
 

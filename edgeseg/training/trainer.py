@@ -59,9 +59,10 @@ from edgeseg.training.run import (
     WEIGHTS,
     RunRecord,
     read_interrupted,
-    read_run,
     write_record,
 )
+from edgeseg.training.semisupervised import FrameFeed, MeanTeacher, add_frames, add_same_frames
+from edgeseg.training.start import load_start, name_start, refuse_leaking_start
 from edgeseg.training.strategy import WorkerRole, find_role, open_strategy, worker_folder
 from edgeseg.training.validation import EpochEvaluator, RunLog, draw_curve, summarise_timing
 
@@ -93,6 +94,7 @@ def train_run(
     split: SplitSpec | None = None,
     init: Path | None = None,
     test: bool = True,
+    unlabelled: Path | None = None,
 ) -> RunRecord:
     """Train on a data folder; the run folder appears when training has finished.
 
@@ -104,6 +106,7 @@ def train_run(
         split: How to split the cases; None is the default split with the options' seed.
         init: A finished run whose encoder weights to start from.
         test: Whether to score the model on the test cases; a search must not use them.
+        unlabelled: A folder of frames without masks to train on, too.
     """
     # refuses an unknown loss before anything else is done
     find_loss(options.loss)
@@ -112,8 +115,13 @@ def train_run(
         # before the images are read, which takes minutes for a large data set
         refuse_taken(out, overwrite, "training")
     loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour)
-    start = read_run(init).name if init is not None else None
-    record = _begin_record(loaded, os.path.relpath(data, out), options, start)
+    if unlabelled is not None:
+        loaded = add_frames(loaded, unlabelled, options)
+    start = None
+    if init is not None:
+        start = name_start(init)
+        refuse_leaking_start(init, [*loaded.part("val"), *loaded.part("test")])
+    record = _begin_record(loaded, data, out, options, start)
     if test and role.chief:
         loaded.log_warnings()
         loaded.log_leaks(record.near_duplicates)
@@ -121,18 +129,25 @@ def train_run(
     with staged_folder(out, overwrite, keep_partial=True) if role.chief else worker_folder() as folder:
         write_record(folder, record)
         loaded.write_split(folder)
-        _write_config(folder, out, record, data, init)
+        _write_config(folder, out, record, TrainInputs(data, init, unlabelled=unlabelled))
         return _train(loaded, record, RunPaths(folder, folder, role), init, test)
 
 
-def _write_config(folder: Path, out: Path, record: RunRecord, data: Path, init: Path | None) -> None:
+def _write_config(folder: Path, out: Path, record: RunRecord, inputs: TrainInputs) -> None:
     """Write config.toml, but not for a fold or another split that the options of `edgeseg train` cannot name."""
     layout, group_pattern = record.split.layout, record.split.group_pattern
     if record.split == plain_split(record.options.seed, layout, group_pattern):
-        write_config(folder, out, record.options, TrainInputs(data, init, None, layout, group_pattern))
+        write_config(
+            folder,
+            out,
+            record.options,
+            dataclasses.replace(inputs, layout=layout, group_pattern=group_pattern),
+        )
 
 
-def resume_run(data: Path, out: Path, overwrite: bool = False, init: Path | None = None) -> RunRecord:
+def resume_run(
+    data: Path, out: Path, overwrite: bool = False, init: Path | None = None, unlabelled: Path | None = None
+) -> RunRecord:
     """Continue an interrupted training with the options it began with.
 
     Args:
@@ -140,16 +155,19 @@ def resume_run(data: Path, out: Path, overwrite: bool = False, init: Path | None
         out: The run folder it was to make.
         overwrite: Whether an existing run may be replaced.
         init: The run that it started from; only needed where no checkpoint holds those weights yet.
+        unlabelled: Where the frames without masks are that it began with; None takes them from where they were.
     """
     record = read_interrupted(partial_path(out))
     if has_checkpoint(partial_path(out)):
         init = None
-    elif init is None or record.init is None or read_run(init).name != record.init:
+    elif init is None or record.init is None or name_start(init) != record.init:
         _refuse_lost_start(partial_path(out), record.init)
     role = find_role(record.options.strategy)
     if role.chief:
         refuse_existing(out, overwrite, go_on=True)
     loaded = load_same_data(data, record, out)
+    if record.unlabelled is not None or unlabelled is not None:
+        loaded = add_same_frames(loaded, record, out, unlabelled)
     with staged_folder(out, overwrite, keep_partial=True, go_on=True) if role.chief else worker_folder() as folder:
         return _train(
             loaded, record, RunPaths(folder, partial_path(out), role), init if record.init is not None else None
@@ -175,14 +193,14 @@ def plain_split(seed: int, layout: str | None = None, group_pattern: str | None 
     return SplitSpec(seed, VALIDATION_SHARE, TEST_SHARE, layout, group_pattern)
 
 
-def _begin_record(loaded: LoadedData, path: str, options: TrainOptions, init: str | None) -> RunRecord:
+def _begin_record(loaded: LoadedData, data: Path, out: Path, options: TrainOptions, init: str | None) -> RunRecord:
     train = loaded.part("train")
     output = OutputSpec(loaded.dataset.classes, options.activation, shape=find_shape(train))
     finding = loaded.choose_finding() if options.findings == "auto" else None
     return RunRecord(
         name=f"{loaded.dataset.root.resolve().name}-{options.model}",
         status=TRAINING,
-        data=path,
+        data=os.path.relpath(data, out),
         data_fingerprint=fingerprint_dataset(loaded.dataset),
         split=loaded.split_spec,
         input=dataclasses.replace(options.input, white=find_white(train)),
@@ -198,6 +216,7 @@ def _begin_record(loaded: LoadedData, path: str, options: TrainOptions, init: st
         label_fingerprint=fingerprint_labels(loaded.dataset.cases) if finding and finding.frame_classes else "",
         init=init,
         near_duplicates=loaded.count_leaks(),
+        unlabelled=loaded.frames.describe(out) if loaded.frames is not None else None,
         header_region=loaded.dataset.header_region,
     )
 
@@ -214,7 +233,7 @@ def _train(
             start_from(model, init)
     if record.options.strategy != "multi-worker" and not tf.config.list_physical_devices("GPU"):
         # on a GPU the host's memory is not the limit
-        check_memory(model, record.options.batch)
+        check_memory(model, record.options.batch, views=1 if loaded.frames is None else 2)
     evaluator = _fit(model, loaded, record, run_paths)
     best, timing = evaluator.best, summarise_timing(evaluator.history, _read_peak_memory())
     record = dataclasses.replace(
@@ -250,7 +269,20 @@ def _fit(model: Any, loaded: LoadedData, record: RunRecord, run_paths: RunPaths)
     if record.init is not None and not has_checkpoint(run_paths.source):
         # the weights that were taken over must outlive an interruption in the first epoch
         checkpoint.save(0)
-    fit_model(model, feed, evaluator, training_schedule, checkpoint=checkpoint, on_result=RunLog(folder).write)
+    mean_teacher = None
+    if loaded.frames is not None:
+        frames = FrameFeed(loaded.frames.pixels, feed.batch, feed.seed, augment, record.input.denoise)
+        # the model that is evaluated after every epoch holds the same weights then, so that it can teach meanwhile
+        mean_teacher = MeanTeacher(model, evaluator.ema_model, evaluator.ema, frames, epochs * feed.steps)
+    fit_model(
+        model,
+        feed,
+        evaluator,
+        training_schedule,
+        checkpoint=checkpoint,
+        on_result=RunLog(folder).write,
+        mean_teacher=mean_teacher,
+    )
     return evaluator
 
 
@@ -270,12 +302,12 @@ def start_from(model: Any, run: Path) -> int:
 
     Args:
         model: The model that is to be trained.
-        run: The run; its encoder must fit, its size and classes may differ.
+        run: The run, or a pretraining; its encoder must fit, its size and classes may differ.
 
     Returns:
         How many layers were copied.
     """
-    source = load_network(run, read_run(run))
+    source = load_start(run)
     given = {layer.name: layer.get_weights() for layer in source.layers if layer.name.startswith(ENCODER)}
     wanted = [layer for layer in model.layers if layer.name.startswith(ENCODER) and layer.weights]
     for layer in wanted:
