@@ -212,9 +212,9 @@ def test_train_takes_a_config_and_needs_no_data_beside_it(tmp_path: Path, begun:
     config.write_text('data = "../images"\nepochs = 3\naverage = 0.5\nclass-weights = "none"\nfolds = 4', "utf-8")
     result = RUNNER.invoke(app, ["train", "--config", str(config), "--out", str(out), "--epochs", "9", "--lr", "0.1"])
     assert result.exit_code == 0, result.output
-    data, where, options, split, folds, init = begun[0][:6]
+    data, where, options, split, inputs = begun[0][:5]
     assert os.path.normpath(data) == str(tmp_path / "images")
-    assert (where, split.seed, folds, init) == (out, 0, 4, None)
+    assert (where, split.seed, inputs.folds, inputs.init) == (out, 0, 4, None)
     assert options == TrainOptions(epochs=9, ema=0.5, class_weights="none", learning_rate=0.1)
 
 
