@@ -1,8 +1,8 @@
 """Numbers that describe a frame as the network sees it, to tell frames that are not like those of the training.
 
-They come from the pixels on the network's grid, and say how bright, how rough and how laid out a frame is: quantiles of
-the grey levels, black and white shares, differences of neighbours at two scales, tiles and borders. The frame at full
-resolution does not count: its finest differences are the noise of a converter.
+They come from the pixels on the network's grid, and say how bright, how rough and how laid out a frame is: shares of
+black and white, differences of neighbours at two scales, tiles and borders. The frame at full resolution does not
+count: its finest differences are the noise of a converter.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from edgeseg.frame.preprocess import Pixels, Placement
 
 # Of the features below: a change of any of them is another version, and cards of the old one are not judged by it.
 VERSION = 2
-# 32 bits, since a share of a size is then the same number on every machine.
-_QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.9, 0.98], np.float32)
 # Grey levels up to this count as black, and those from 255 minus this as white.
 _MARGIN = 6
 # Rows and columns of tiles of which the brightness is taken.
@@ -122,11 +120,12 @@ def _halve(pixels: Pixels) -> Pixels:
 
 
 def _measure_levels(grey: Pixels) -> list[float]:
-    """Take quantiles of the grey levels, and the shares of black and of white, of 255."""
-    counts = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel().cumsum()
-    quantiles = counts.searchsorted(_QUANTILES * grey.size).tolist()
-    black, up_to_white = float(counts[_MARGIN]), float(counts[255 - _MARGIN])
-    return [*quantiles, 255.0 * black / grey.size, 255.0 * (1.0 - up_to_white / grey.size)]
+    """Take the shares of black and of white, of 255."""
+    bright, white = (
+        cv2.countNonZero(cv2.threshold(grey, level, 255, cv2.THRESH_BINARY)[1]) / grey.size
+        for level in (_MARGIN, 255 - _MARGIN)
+    )
+    return [255.0 * (1.0 - bright), 255.0 * white]
 
 
 def _measure_roughness(grey: Pixels) -> tuple[float, float, float, float]:
