@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from edgeseg.backends.select import BackendReport, Selection, select_backend
 from edgeseg.core.card import Card
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.core.spec import ClassSpec, InputSpec, Region
+from edgeseg.core.spec import ClassSpec, Region
 from edgeseg.frame.features import open_judge
 from edgeseg.frame.postprocess import clean_scores, grid_to_labels, labels_on_frame, tensor_to_scores
-from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor, place_frame, use_region
+from edgeseg.frame.preprocess import Pixels, Placement, frame_to_pixels, pixels_to_tensor, place_frame, use_region
 from edgeseg.inference.confidence import (
     ClassFinding,
     decide_findings,
@@ -162,33 +162,34 @@ class Segmenter:
         ready = perf_counter()
         outputs = self._invoke(tensor)
         done = perf_counter()
-        distance = None if self._judge is None else self._judge(pixels, place_frame(spec, *size))
-        result = self._postprocess(outputs, spec, size)
-        times = StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (perf_counter() - done))
-        return replace(result, times=times, distance=distance)
-
-    def _postprocess(self, outputs: Sequence[NDArray[Any]], spec: InputSpec, size: tuple[int, int]) -> Segmentation:
-        card, placement = self.card, place_frame(spec, *size)
-        scores = tensor_to_scores(outputs[0], card.output_quantisation, self._temperatures)
-        if self._masks.smooth:
-            scores = self._smoother.smooth(scores)
-        # the best class is taken after resizing the scores, so that outlines are smooth
-        grid = clean_scores(scores, placement, (spec.height, spec.width), card.output)
-        labels = labels_on_frame(grid_to_labels(grid, placement, card.output), placement, *size)
-        if self._masks.fill_holes:
-            labels = fill_holes(labels, len(card.output.classes))
+        placement = place_frame(spec, *size)
+        distance = None if self._judge is None else self._judge(pixels, placement)
+        scores, grid, labels = self._mark(outputs[0], placement, size)
         probabilities = self._read_finding(outputs)
         confidences = measure_confidences(grid, card.output)
+        findings = decide_findings(confidences, probabilities, card.output.classes, card.decision)
         return Segmentation(
             labels,
-            StageTimes(0.0, 0.0, 0.0),
+            StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (perf_counter() - done)),
             scores,
             card.output.classes,
-            findings=decide_findings(confidences, probabilities, card.output.classes, card.decision),
+            findings=findings,
             frame_classes=name_frame_classes(probabilities, card),
+            distance=distance,
             grid=grid,
             region=placement.region,
         )
+
+    def _mark(self, output: NDArray[Any], placement: Placement, size: tuple[int, int]) -> tuple[Pixels, Pixels, Pixels]:
+        """Make scores, clean scores and the label map of the frame from the mask's tensor."""
+        card = self.card
+        scores = tensor_to_scores(output, card.output_quantisation, self._temperatures)
+        if self._masks.smooth:
+            scores = self._smoother.smooth(scores)
+        # the best class is taken after resizing the scores, so that outlines are smooth
+        grid = clean_scores(scores, placement, (card.input.height, card.input.width), card.output)
+        labels = labels_on_frame(grid_to_labels(grid, placement, card.output), placement, *size)
+        return scores, grid, fill_holes(labels, len(card.output.classes)) if self._masks.fill_holes else labels
 
     def for_case(self, stem: str) -> Segmenter:  # noqa: ARG002 - an ensemble asks which of its networks has seen it
         """Give the model that may judge a labelled case: this one."""

@@ -83,7 +83,7 @@ def _count_pixels(labels: NDArray[np.uint8], classes: int) -> list[int]:
 
 def _deny(findings: Sequence[ClassFinding]) -> tuple[ClassFinding, ...]:
     """Say nothing of every class: masks on a frame of another kind mean nothing, however sure the network is."""
-    return tuple(replace(finding, state=NOTHING) for finding in findings)
+    return tuple(finding if finding.state == NOTHING else replace(finding, state=NOTHING) for finding in findings)
 
 
 def describe_states(segmentation: Segmentation) -> dict[str, Any]:
