@@ -59,7 +59,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --overlays folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --overlays folder")] = False,
     sensitivity: SensitivityOption = None,
     coverage: CoverageOption = None,
     save_model: Annotated[
@@ -120,6 +120,8 @@ def evaluate(
         target = Target(sensitivity, coverage)
         if save_model is not None and target == Target():
             raise ValueError("expected --sensitivity or --coverage beside --save-model, got neither")
+        if save_model is not None and save_model.suffix.lower() != ".tflite":
+            raise ValueError(f"expected a name that ends in .tflite for --save-model, got {save_model.name}")
     if overlays is not None:
         refuse_existing(overlays, overwrite)
     stems = read_stems(without) if without is not None else ()

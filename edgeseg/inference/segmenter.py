@@ -207,8 +207,12 @@ class Segmenter:
         for _ in range(WARM_UP_RUNS):
             self.segment(blank)
         # the blank frame's scores must not be averaged into the first frame
-        self._smoother.reset()
+        self.forget()
         return first
+
+    def forget(self) -> None:
+        """Forget the last frame: the next one belongs to another stream, or comes after a pause."""
+        self._smoother.reset()
 
     def close(self) -> None:
         """Stop background threads; this class starts none."""

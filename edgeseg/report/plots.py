@@ -136,13 +136,17 @@ def draw_channels(variants: Sequence[Variant]) -> str:
 def draw_risk(tested: Mapping[str, Evaluation]) -> str:
     """Plot the risk-coverage curve of each file, with its operating point; empty without confidences."""
     curves = {name: one.confidence for name, one in tested.items() if one.confidence is not None}
-    if not any(curve.risk_coverage for curve in curves.values()):
+    # a file that marks nothing has no points
+    curves = {name: curve for name, curve in curves.items() if curve.risk_coverage}
+    if not curves:
         return ""
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         # the last one is the chosen file, drawn over the others
-        for colour, (name, curve) in zip((SOFT, ACCENT), curves.items(), strict=False):
+        chosen = list(tested)[-1]
+        for name, curve in curves.items():
+            colour = ACCENT if name == chosen else SOFT
             coverage, dice = zip(*curve.risk_coverage, strict=True)
             axes.plot(coverage, dice, color=colour, label=name)
             known = [(x, ends) for x, ends in zip(coverage, curve.risk_coverage_ci95, strict=True) if ends is not None]

@@ -173,6 +173,7 @@ def read_card(tmp_path: Path, **decision: object) -> Card:
 
 RULE = {"name": "bright0", "finding_weight": 0.0, "operating_point": None}
 POINT = to_plain(at(0.5))
+SHARE = POINT["sensitivity"]
 
 
 def test_a_decision_travels_on_the_card(tmp_path: Path) -> None:
@@ -193,6 +194,11 @@ def test_a_decision_travels_on_the_card(tmp_path: Path) -> None:
         {"classes": [{**RULE, "operating_point": {**POINT, "threshold": 1.2}}]},
         {"classes": [{**RULE, "operating_point": {**POINT, "threshold": -0.1}}]},
         {"classes": [{**RULE, "operating_point": {**POINT, "target": "luck"}}]},
+        {"classes": [{**RULE, "operating_point": {**POINT, "cases": -1}}]},
+        {"classes": [{**RULE, "operating_point": {**POINT, "empty_cases": 10**17}}]},
+        {"classes": [{**RULE, "operating_point": {**POINT, "sensitivity": {**SHARE, "mean": 1e308}}}]},
+        {"classes": [{**RULE, "operating_point": {**POINT, "coverage": {**SHARE, "ci95": [0.5, -1.0]}}}]},
+        {"classes": [{**RULE, "operating_point": {**POINT, "false_alarm_rate": {**SHARE, "median": 2.0}}}]},
         {"classes": {}},
     ],
 )
