@@ -161,6 +161,7 @@ def train(
     options: TrainOptions | None = None,
     init: StrPath | None = None,
     unlabelled: StrPath | None = None,
+    teacher: StrPath | None = None,
     layout: str | None = None,
     group_pattern: str | None = None,
     resume: bool = False,
@@ -175,6 +176,7 @@ def train(
         options: How to train; None takes the defaults.
         init: A finished run, or a result of `edgeseg pretrain`, whose encoder the new one starts from.
         unlabelled: A folder of images, clips and DICOM files without masks to train on, too.
+        teacher: A finished run, or the folder of a cross-validation, to follow beside the labels.
         layout: How the files lie; None finds out.
         group_pattern: Names the group of an image, as in `check_data`.
         resume: Continue an interrupted training, with the options it was begun with.
@@ -194,13 +196,24 @@ def train(
     chosen = dataclasses.replace(options or TrainOptions(), **changes)
     source, folder, start = Path(data), Path(out), Path(init) if init else None
     frames = Path(unlabelled) if unlabelled else None
-    _keep_inputs(folder, source, start, frames)
+    guide = Path(teacher) if teacher else None
+    _keep_inputs(folder, source, start, frames, guide)
     if resume and find_partial(folder, INTERRUPTED_TRAINING).expect(INTERRUPTED_TRAINING):
-        return TrainResult(folder, resume_run(source, folder, overwrite, start, frames))
+        return TrainResult(folder, resume_run(source, folder, overwrite, start, frames, guide))
     if resume:
         refuse_existing(folder, overwrite, go_on=True)
     split = plain_split(chosen.seed, layout, group_pattern)
-    return TrainResult(folder, train_run(source, folder, chosen, overwrite or resume, split, start, unlabelled=frames))
+    record = train_run(
+        source,
+        folder,
+        chosen,
+        overwrite or resume,
+        split,
+        start,
+        unlabelled=frames,
+        teachers=[guide] if guide is not None else [],
+    )
+    return TrainResult(folder, record)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from edgeseg.cli.arguments import with_options
 from edgeseg.cli.common import GroupPatternOption, LayoutOption, OverwriteOption, keep_inputs, need_training_packages
 from edgeseg.cli.tables import print_evaluation, print_folds, print_timing
 from edgeseg.cli.terminal import resumable
-from edgeseg.training.options import TrainOptions
+from edgeseg.training.options import TrainInputs, TrainOptions
 
 if TYPE_CHECKING:
     from edgeseg.core.card import SplitSpec
@@ -35,6 +35,14 @@ UnlabelledOption = Annotated[
     typer.Option(
         metavar="DIR",
         help="Train on these frames without masks, too: images, clips and DICOM files of a folder (mean teacher).",
+        show_default=False,
+    ),
+]
+TeacherOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN|FOLDS",
+        help="Follow this finished run, or the networks of a cross-validation, beside the labels (distillation).",
         show_default=False,
     ),
 ]
@@ -67,6 +75,7 @@ def train(
     config: ConfigOption = None,  # noqa: ARG001 - with_options has read it
     init: InitOption = None,
     unlabelled: UnlabelledOption = None,
+    teacher: TeacherOption = None,
     folds: FoldsOption = None,
     resume: ResumeOption = False,
     layout: LayoutOption = None,
@@ -87,13 +96,14 @@ def train(
     with resumable(out):
         from edgeseg.training.trainer import plain_split
 
-        keep_inputs([data, init, unlabelled], [out])
+        inputs = TrainInputs(data, init, folds, layout, group_pattern, unlabelled, teacher)
+        keep_inputs([data, init, unlabelled, teacher], [out])
         split = plain_split(options.seed, layout, group_pattern)
-        if not (resume and go_on(data, out, overwrite, init, unlabelled)):
-            begin(data, out, options, split, folds, init, unlabelled, overwrite, anew=resume)
+        if not (resume and go_on(data, out, overwrite, inputs)):
+            begin(data, out, options, split, inputs, overwrite, anew=resume)
 
 
-def go_on(data: Path, out: Path, overwrite: bool, init: Path | None, unlabelled: Path | None) -> bool:
+def go_on(data: Path, out: Path, overwrite: bool, inputs: TrainInputs) -> bool:
     """Go on with what an interruption left; says whether there was something."""
     from edgeseg.training.folds import resume_folds
     from edgeseg.training.resume import FOLDS, INTERRUPTED_TRAINING, find_partial
@@ -105,20 +115,12 @@ def go_on(data: Path, out: Path, overwrite: bool, init: Path | None, unlabelled:
     if left.kind == FOLDS:
         print_folds(resume_folds(data, out, overwrite))
     else:
-        print_run(out, resume_run(data, out, overwrite, init, unlabelled))
+        print_run(out, resume_run(data, out, overwrite, inputs.init, inputs.unlabelled, inputs.teacher))
     return True
 
 
 def begin(
-    data: Path,
-    out: Path,
-    options: TrainOptions,
-    split: SplitSpec,
-    folds: int | None,
-    init: Path | None,
-    unlabelled: Path | None,
-    overwrite: bool,
-    anew: bool,
+    data: Path, out: Path, options: TrainOptions, split: SplitSpec, inputs: TrainInputs, overwrite: bool, anew: bool
 ) -> None:
     """Begin a training or a cross-validation.
 
@@ -127,9 +129,7 @@ def begin(
         out: The folder to make.
         options: What the user chose.
         split: How the cases are divided.
-        folds: How many folds; None trains once.
-        init: A finished run whose encoder the new one starts from.
-        unlabelled: A folder of frames without masks to train on, too.
+        inputs: What else is read, and how many folds there are; None trains once.
         overwrite: Whether a finished result that stands there may be replaced.
         anew: Whether an interrupted one may be, which holds nothing to go on with.
     """
@@ -139,10 +139,12 @@ def begin(
 
     if anew:
         refuse_existing(out, overwrite, go_on=True)
-    if folds:
-        print_folds(train_folds(data, out, options, folds, split, overwrite or anew, init, unlabelled))
-    else:
-        print_run(out, train_run(data, out, options, overwrite or anew, split, init, unlabelled=unlabelled))
+    replace, init, frames, teacher = overwrite or anew, inputs.init, inputs.unlabelled, inputs.teacher
+    if inputs.folds:
+        print_folds(train_folds(data, out, options, inputs.folds, split, replace, init, frames, teacher))
+        return
+    teachers = [teacher] if teacher is not None else []
+    print_run(out, train_run(data, out, options, replace, split, init, unlabelled=frames, teachers=teachers))
 
 
 def print_run(out: Path, record: RunRecord) -> None:
@@ -159,5 +161,8 @@ def print_run(out: Path, record: RunRecord) -> None:
         print("Every training mask is an ellipse around a measured head, so masks are drawn as ellipses.")
     if record.unlabelled is not None:
         print(f"Trained on {record.unlabelled.frames} frames without masks, of {record.unlabelled.files} files, too.")
+    for teacher in record.teachers:
+        networks = f" ({teacher.networks} networks)" if teacher.networks > 1 else ""
+        print(f"Taught by {teacher.name}{networks}, beside the labels.")
     print_timing(record.timing)
     print_evaluation("Test cases, float32", record.evaluation)

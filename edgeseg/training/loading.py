@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,6 +68,16 @@ class LoadedData:
     def part(self, name: str) -> list[LabelledImage]:
         """List the images of the part train, val or test."""
         return [self.images[case.stem] for case in self.split.part(name)]
+
+    def name_tests(self) -> frozenset[str]:
+        """Name the test cases."""
+        return frozenset(case.stem for case in self.split.test)
+
+    def divide(self, split_spec: SplitSpec) -> LoadedData:
+        """Divide the same cases otherwise, such as into another fold."""
+        empty = {stem: not any(image.marked) for stem, image in self.images.items()}
+        splits = list_splits(self.dataset.cases, empty, split_spec)
+        return dataclasses.replace(self, split=splits[split_spec.fold], split_spec=split_spec)
 
     def choose_finding(self) -> FindingSpec | None:
         """Choose the finding output: None where every training case shows every class, and there are no labels.

@@ -23,7 +23,7 @@ from edgeseg.model.keras import keras, tf
 from edgeseg.training.ema import WeightEma
 from edgeseg.training.loading import Feed, Part, build_pipeline
 from edgeseg.training.resume import Checkpoint
-from edgeseg.training.semisupervised import MeanTeacher
+from edgeseg.training.semisupervised import FrameSteps
 from edgeseg.training.strategy import distribute_batches
 from edgeseg.training.validation import EpochCost, EpochEvaluator, EpochResult, best_result
 
@@ -125,7 +125,8 @@ def fit_model(
     transform: Callable[[Any], Any] = _unchanged,
     checkpoint: Checkpoint | None = None,
     on_result: Callable[[EpochResult], None] = _ignore,
-    mean_teacher: MeanTeacher | None = None,
+    frame_steps: FrameSteps | None = None,
+    take_step: Callable[[Any], Any] | None = None,
 ) -> EpochResult:
     """Train a compiled model and leave the evaluator's model with the EMA weights of the best epoch.
 
@@ -137,7 +138,8 @@ def fit_model(
         transform: Changes the input pipeline; distillation adds the teacher's masks with it.
         checkpoint: Saved after every epoch, and restored first where an interrupted training left one.
         on_result: Called with the result of every epoch.
-        mean_teacher: Takes the steps where unlabelled frames are trained on, too.
+        frame_steps: Takes the steps where unlabelled frames are trained on, too.
+        take_step: Takes the steps where there are none; None is the model's own step.
     """
     first = checkpoint.restore() if checkpoint is not None else 0
     if first:
@@ -145,10 +147,10 @@ def fit_model(
 
     def build_batches(part: Part) -> Any:
         batches = transform(build_pipeline(feed, training_schedule.epochs, first, part))
-        return mean_teacher.add_frames(batches, first * feed.steps) if mean_teacher is not None else batches
+        return frame_steps.add_frames(batches, first * feed.steps) if frame_steps is not None else batches
 
     batches = distribute_batches(model, build_batches)
-    steps = Steps(model, evaluator.ema, batches, feed.steps, mean_teacher.take_step if mean_teacher else None)
+    steps = Steps(model, evaluator.ema, batches, feed.steps, frame_steps.take_step if frame_steps else take_step)
     with progress_bar(evaluator.title, (training_schedule.epochs - first) * feed.steps) as advance:
         for epoch in range(first + 1, training_schedule.epochs + 1):
             if training_schedule.stops_early(evaluator.history):

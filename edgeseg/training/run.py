@@ -58,6 +58,18 @@ class FrameRecord:
 
 
 @dataclass(frozen=True)
+class TeacherRecord:
+    """What a run remembers of the run, or the cross-validation, that taught it."""
+
+    folder: str
+    """Relative to the run folder, so that both can be moved together."""
+    name: str
+    networks: int
+    """How many of its networks taught: those that have not been trained on the run's test cases."""
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """The content of run.json."""
 
@@ -87,6 +99,8 @@ class RunRecord:
     """The name of the run whose encoder weights this one started from."""
     unlabelled: FrameRecord | None = None
     """The frames without masks that were trained on, too."""
+    teachers: tuple[TeacherRecord, ...] = ()
+    """The runs whose masks and findings were followed beside the truth."""
     near_duplicates: int = 0
     """Pairs of nearly equal images in different groups, so that one may be in training and one in test."""
     header_region: bool = False

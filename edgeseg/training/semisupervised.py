@@ -1,15 +1,15 @@
-"""Mean teacher: unlabelled frames beside the labelled ones.
+"""Unlabelled frames beside the labelled ones: a teacher draws them, and the network is to draw the same.
 
-The teacher is the EMA of the weights, which every training has. It sees a frame warped only, the network sees the same
-warp with its brightness varied strongly, and is to draw what the teacher draws. After Tarvainen and Valpola 2017, "Mean
-teachers are better role models" (docs/decisions/0058).
+The teacher sees a frame warped only, the network sees the same warp with its brightness varied strongly. Without
+finished runs as teachers it is the EMA of the weights, which every training has: the mean teacher, after Tarvainen and
+Valpola 2017, "Mean teachers are better role models" (docs/decisions/0058).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +23,9 @@ from edgeseg.core.spec import InputSpec
 from edgeseg.data.augment import AugmentSpec, view_twice
 from edgeseg.data.dataset import find_white
 from edgeseg.model.keras import keras, tf
+from edgeseg.model.losses import FINDING_SHARE, find_finding_loss
 from edgeseg.model.unet import split_outputs
+from edgeseg.training.distillation import Teacher
 from edgeseg.training.ema import WeightEma
 from edgeseg.training.loading import LoadedData
 from edgeseg.training.options import TrainOptions
@@ -83,20 +85,50 @@ def _shuffle(seed: int, turn: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng((seed, _ORDER_STREAM, turn)).permutation(count)
 
 
-class MeanTeacher:
+def follow_ema(teacher: Any, ema: WeightEma) -> Teacher:
+    """Build the mean teacher, which teaches masks alone.
+
+    Args:
+        teacher: A model of the layers of the one in training, whose weights become the EMA.
+        ema: The moving average of the weights in training.
+    """
+
+    def teach(images: Any) -> Any:
+        ema.assign_to(teacher)
+        return split_outputs(teacher(images, training=False))[0]
+
+    return teach
+
+
+def keep_truth(images: Any, truth: Any) -> tuple[Any, Any]:
+    """Leave a batch of labelled images as it is."""
+    return images, truth
+
+
+class FrameSteps:
     """Takes the training steps of a compiled model on labelled images and unlabelled frames together."""
 
-    def __init__(self, model: Any, teacher: Any, ema: WeightEma, feed: FrameFeed, steps: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        teacher: Teacher,
+        feed: FrameFeed,
+        steps: int,
+        ramp_share: float = RAMP_SHARE,
+        label: Callable[[Any, Any], tuple[Any, Any]] = keep_truth,
+    ) -> None:
         """Prepare the steps.
 
         Args:
             model: The compiled model in training.
-            teacher: A model of the same layers, whose weights become the EMA.
-            ema: The moving average of the model's weights.
+            teacher: Draws the frames.
             feed: The unlabelled frames.
             steps: Of the whole training.
+            ramp_share: Share of the steps over which the weight of the frames rises.
+            label: Makes of the images and their truth what the model was compiled to learn.
         """
-        self._model, self._teacher, self._ema, self._feed, self._steps = model, teacher, ema, feed, steps
+        self._model, self._teacher, self._feed, self._steps = model, teacher, feed, steps
+        self._ramp_share, self._label = ramp_share, label
         self._statistics = [
             weight
             for layer in model.layers
@@ -110,25 +142,36 @@ class MeanTeacher:
 
     def take_step(self, batch: Any) -> Any:
         """Take a step; returns the mean loss of the epoch's labelled images so far."""
-        (images, truth), (weak, strong) = batch
+        labelled, (weak, strong) = batch
         model = self._model
-        self._ema.assign_to(self._teacher)
-        masks, _ = split_outputs(self._teacher(weak, training=False))
+        taught = self._teacher(weak)
+        images, truth = self._label(*labelled)
         before = [weight.read_value() for weight in self._statistics]
         with tf.GradientTape() as tape:
-            drawn, _ = split_outputs(model(strong, training=True))
+            given = model(strong, training=True)
             # frames may come from elsewhere: the statistics that are exported are those of labelled images
             for weight, value in zip(self._statistics, before, strict=True):
                 weight.assign(value)
             predicted = model(images, training=True)
             loss = model.compute_loss(images, truth, predicted)
-            total = loss + self._weigh() * compare_with_teacher(masks, drawn)
+            total = loss + self._weigh() * compare_outputs(taught, given)
         model.optimizer.minimize(total, model.trainable_variables, tape=tape)
         return model.compute_metrics(images, truth, predicted, None)["loss"]
 
     def _weigh(self) -> Any:
-        progress = tf.cast(self._model.optimizer.iterations, tf.float32) / (RAMP_SHARE * self._steps)
+        if not self._ramp_share:
+            return 1.0
+        progress = tf.cast(self._model.optimizer.iterations, tf.float32) / (self._ramp_share * self._steps)
         return tf.exp(-_RAMP_STEEPNESS * (1.0 - tf.minimum(progress, 1.0)) ** 2)
+
+
+def compare_outputs(taught: Any, given: Any) -> Any:
+    """Compare what a network gives with what its teacher gives: masks, and findings where both have them."""
+    (masks, findings), (drawn, found) = split_outputs(taught), split_outputs(given)
+    difference = compare_with_teacher(masks, drawn)
+    if findings is None or found is None:
+        return difference
+    return difference + FINDING_SHARE * tf.reduce_mean(find_finding_loss()(findings, found))
 
 
 def compare_with_teacher(masks: Any, drawn: Any) -> Any:

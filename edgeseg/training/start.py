@@ -22,7 +22,7 @@ from edgeseg.model.keras import read_weights
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.training.options import TrainOptions
-from edgeseg.training.run import FINISHED, WEIGHTS, FrameRecord, read_run
+from edgeseg.training.run import FINISHED, WEIGHTS, FrameRecord, RunRecord, read_run
 from edgeseg.training.unlabelled import find_leaks
 
 THUMBNAILS = "thumbnails.bin"
@@ -116,6 +116,13 @@ def name_start(run: Path) -> str:
 def load_start(run: Path) -> Any:
     """Build the network that a training starts from, with its weights."""
     model = build_unet(read_pretrained(run).spec if is_pretrained(run) else read_run(run).spec)
+    read_weights(run / WEIGHTS, model)
+    return model
+
+
+def load_network(run: Path, record: RunRecord) -> Any:
+    """Build a run's network with its best weights."""
+    model = build_unet(record.spec)
     read_weights(run / WEIGHTS, model)
     return model
 

@@ -25,7 +25,7 @@ from edgeseg.training.options import CONFIG, TrainOptions, read_config
 from edgeseg.training.pretrain import PatchFeed, draw_patches, fill_loss, keep_apart, pretrain_run, resume_pretraining
 from edgeseg.training.resume import Checkpoint
 from edgeseg.training.run import read_run
-from edgeseg.training.semisupervised import FrameFeed, MeanTeacher, compare_with_teacher
+from edgeseg.training.semisupervised import FrameFeed, FrameSteps, compare_with_teacher, follow_ema
 from edgeseg.training.start import THUMBNAILS, load_start
 from edgeseg.training.trainer import ENCODER, plain_split, resume_run, start_from, train_run
 from tests.commands import Fail, assert_says
@@ -83,7 +83,8 @@ def test_a_step_leaves_the_statistics_of_labelled_images_and_moves_the_network_t
         else:
             ema = WeightEma(model, 0.9)
             feed = FrameFeed(np.zeros((1, 32, 32, 1), np.uint8), 4, 0, AugmentSpec())
-            MeanTeacher(model, build_unet(spec), ema, feed, steps=1).take_step(((images, truth), views))
+            steps = FrameSteps(model, follow_ema(build_unet(spec), ema), feed, steps=1)
+            steps.take_step(((images, truth), views))
         norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
         statistics = [weight.numpy() for layer in norms for weight in layer.non_trainable_weights]
         return statistics, [weight.numpy() for weight in model.trainable_weights]
