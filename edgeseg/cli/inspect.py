@@ -132,7 +132,7 @@ def _print_card(card: dict[str, Any], size: int, pairs: int, sealed: bool) -> No
         "classes": ", ".join(spec["name"] for spec in card["output"]["classes"]),
         "shape": card["output"]["shape"],
         **_describe_finding(card),
-        **_describe_decision(card["decision"]),
+        **describe_decision(card["decision"]),
         "recipe": f"{provenance['recipe']}, from the model size {provenance['model']}",
         "size": f"{size:,} bytes, {card['parameters']:,} parameters, {card['macs'] / 1e6:.1f} million MACs",
         "golden pairs": str(pairs),
@@ -161,7 +161,7 @@ def _describe_finding(card: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _describe_decision(decision: dict[str, Any] | None) -> dict[str, str]:
+def describe_decision(decision: dict[str, Any] | None) -> dict[str, str]:
     """Describe what counts as found, and whether frames unlike the training are told."""
     rules = decision["classes"] if decision else []
     points = [(rule["name"], rule["operating_point"]) for rule in rules]

@@ -50,7 +50,7 @@ POINT_FIGURES = (
 _NO_SHARES = ("dice_shown",)
 # Share of false alarms above which advice is printed.
 MANY_ALARMS = 0.2
-ADVICE = "{}, on the data of the training: edgeseg evaluate RUN DATA --sensitivity {} --save-model F"
+ADVICE = "{} with the training data: edgeseg evaluate RUN DATA --sensitivity {} --save-model F"
 POINT_WORDS = (
     "Sensitivity: of the cases that show it, how many are found, in its place. Coverage: in how many a\n"
     "mask is found, wherever. False alarms: of the cases without it, in how many it is found."
@@ -90,9 +90,7 @@ def print_evaluation(title: str, evaluation: Mapping[str, Any]) -> None:
     if empty["cases"]:
         rate, interval = empty["false_positive_rate"], empty["ci95"]
         spread = "" if interval is None else f" (95% interval {show_interval(interval, '.0%')})"
-        print(
-            f"Of {empty['cases']} cases with nothing to find {rate:.0%} are marked, as found or as doubtful{spread}.\n"
-        )
+        print(f"Marked, found or doubtful: {rate:.0%} of {empty['cases']} cases with nothing to find{spread}.\n")
     if len(evaluation["per_class"]) > 1:
         _print_classes(evaluation)
     _print_point(evaluation)
@@ -127,9 +125,8 @@ def _print_point(evaluation: Mapping[str, Any]) -> None:
     if point is None:
         # without confidences no network was run, so nothing was decided
         if evaluation.get("confidence") is not None:
-            print(
-                f"No operating point on the model's card: every mask counts as found.\n{ADVICE.format('Choose one', 0.9)}\n"
-            )
+            advice = ADVICE.format("Choose one", 0.9)
+            print(f"No operating point on the model's card: every mask counts as found.\n{advice}\n")
         return
     rows = [
         (name, *([_show_threshold(figures["threshold"])] if point["per_class"] else []), *show_point(figures))
@@ -150,7 +147,7 @@ def _print_point(evaluation: Mapping[str, Any]) -> None:
 def _advise(alarms: Mapping[str, Any] | None) -> None:
     """Say what can be done when false alarms are many."""
     if alarms is not None and alarms["mean"] > MANY_ALARMS:
-        print(ADVICE.format("Fewer false alarms", 0.8))
+        print(ADVICE.format("Fewer false alarms,", 0.8))
 
 
 def _show_threshold(threshold: float | None) -> str:

@@ -112,13 +112,13 @@ def test_tables_fit_into_a_hundred_columns_and_say_what_helps_against_false_alar
     segmenter = open_tiny()
     scored = score_cases(segmenter, make_images())
     table = to_plain(summarise_cases(scored, segmenter.card.output.classes, list_thresholds(segmenter.card)))
-    shares = dict.fromkeys(("sensitivity", "coverage", "false_alarm_rate"), {"mean": 1.0, "ci95": [0.85, 1.0]})
-    table["operating_point"] |= shares
+    for key in ("sensitivity", "coverage", "false_alarm_rate"):
+        table["operating_point"][key] = {"mean": 1.0, "ci95": [0.85, 1.0]}
     print_evaluation("Test", table)
     said = capsys.readouterr().out
     assert "100% (85 to 100)" in said
     assert "--sensitivity 0.8" in said
-    assert max(len(line.rstrip()) for line in said.splitlines()) <= 100
+    assert [line for line in said.splitlines() if len(line.rstrip()) > 100] == []
     table["operating_point"]["false_alarm_rate"] = {"mean": 0.1, "ci95": None}
     print_evaluation("Test", table)
     assert "--sensitivity 0.8" not in capsys.readouterr().out
