@@ -50,7 +50,7 @@ POINT_FIGURES = (
 _NO_SHARES = ("dice_shown",)
 # Share of false alarms above which advice is printed.
 MANY_ALARMS = 0.2
-ADVICE = "{} with the training data: edgeseg evaluate RUN DATA --sensitivity {} --save-model F"
+ADVICE = "{}: edgeseg evaluate RUN DATA --sensitivity {} --save-model F, on its own data"
 POINT_WORDS = (
     "Sensitivity: of the cases that show it, how many are found, in its place. Coverage: in how many a\n"
     "mask is found, wherever. False alarms: of the cases without it, in how many it is found."
@@ -147,7 +147,7 @@ def _print_point(evaluation: Mapping[str, Any]) -> None:
 def _advise(alarms: Mapping[str, Any] | None) -> None:
     """Say what can be done when false alarms are many."""
     if alarms is not None and alarms["mean"] > MANY_ALARMS:
-        print(ADVICE.format("Fewer false alarms,", 0.8))
+        print(ADVICE.format("Fewer false alarms", 0.8))
 
 
 def _show_threshold(threshold: float | None) -> str:
