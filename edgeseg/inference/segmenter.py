@@ -21,6 +21,7 @@ from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor, place_fr
 from edgeseg.inference.confidence import (
     ClassFinding,
     decide_findings,
+    deny_findings,
     measure_confidences,
     name_frame_classes,
     read_finding,
@@ -73,7 +74,7 @@ class Segmentation:
     mm_per_px: float | None = None
     """The size of the frame's pixels, where it is known."""
     findings: tuple[ClassFinding, ...] = ()
-    """For every class of the card."""
+    """For every class of the card; nothing counts as found on a frame that is out of distribution."""
     frame_classes: Mapping[str, float] = field(default_factory=dict)
     """The probability of every frame class; empty where the model has none."""
     distance: float | None = None
@@ -163,9 +164,11 @@ class Segmenter:
         outputs = self._invoke(tensor)
         done = perf_counter()
         distance = None if self._judge is None else self._judge(pixels, place_frame(spec, *size))
-        result = self._postprocess(outputs, spec, size)
+        result = replace(self._postprocess(outputs, spec, size), distance=distance)
+        if result.out_of_distribution:
+            result = replace(result, findings=deny_findings(result.findings))
         times = StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (perf_counter() - done))
-        return replace(result, times=times, distance=distance)
+        return replace(result, times=times)
 
     def _postprocess(self, outputs: Sequence[NDArray[Any]], spec: InputSpec, size: tuple[int, int]) -> Segmentation:
         card, placement = self.card, place_frame(spec, *size)
