@@ -165,7 +165,9 @@ def _clean(value: Any) -> Any:
         return show_name(value)
     if isinstance(value, dict):
         return {_clean(key): _clean(item) for key, item in value.items()}
-    return [_clean(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [item if type(item) is float else _clean(item) for item in value]
+    return value
 
 
 def _check_card(card: Card) -> None:

@@ -87,7 +87,10 @@ class KnownFrames:
 
     mean: tuple[float, ...]
     whitening: tuple[tuple[float, ...], ...]
-    """Rows that turn a feature vector minus the mean into uncorrelated components of variance 1."""
+    """Rows that turn a feature vector minus the mean into uncorrelated components of variance 1.
+
+    A row may leave out its first zeros: its last number belongs to the last feature.
+    """
     threshold: float
     """Of the distance: the length of those components, divided by the square root of their number."""
     features: int = 1
@@ -96,8 +99,8 @@ class KnownFrames:
     def __post_init__(self) -> None:
         if not 0 < len(self.mean) <= FEATURES or not 0 < len(self.whitening) <= FEATURES:
             raise ValueError(f"expected 1 to {FEATURES} features, got {len(self.mean)}, {len(self.whitening)}")
-        if any(len(row) != len(self.mean) for row in self.whitening):
-            raise ValueError(f"expected {len(self.mean)} numbers in every row of the whitening")
+        if any(not 0 < len(row) <= len(self.mean) for row in self.whitening):
+            raise ValueError(f"expected 1 to {len(self.mean)} numbers in every row of the whitening")
         numbers = [*self.mean, *(number for row in self.whitening for number in row), self.threshold]
         # within these limits no distance overflows; a comparison with NaN is false
         if not all(abs(number) <= _LARGEST for number in numbers) or not self.threshold >= 1.0 / _LARGEST:

@@ -51,6 +51,8 @@ def measure_confidences(scores: Pixels, spec: OutputSpec) -> tuple[float | None,
     labels = decide_labels(scores, spec)
     if spec.shape == "ellipse":
         labels = draw_ellipses(labels, len(spec.classes))
+    if len(spec.classes) == 1 and not spec.draws_background:
+        return (_measure_soft_dice(scores[:, :, 0], labels),)
     planes = cv2.split(scores)[spec.draws_background :]
     if len(planes) == 1:
         return (_measure_soft_dice(planes[0], labels),)
@@ -122,7 +124,7 @@ def _decide(name: str, confidence: float | None, probability: float | None, rule
 
 def deny_findings(findings: Sequence[ClassFinding]) -> tuple[ClassFinding, ...]:
     """Say nothing of every class: masks on a frame of another kind mean nothing, however sure the network is."""
-    return tuple(replace(finding, state=NOTHING) for finding in findings)
+    return tuple(finding if finding.state == NOTHING else replace(finding, state=NOTHING) for finding in findings)
 
 
 def combine(confidence: float, probability: float | None, weight: float) -> float:

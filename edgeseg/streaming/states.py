@@ -14,7 +14,7 @@ from edgeseg.core.decision import NOTHING
 from edgeseg.core.spec import ClassSpec
 from edgeseg.inference.confidence import ClassFinding, deny_findings
 from edgeseg.inference.masks import count_pixels
-from edgeseg.inference.segmenter import Segmentation
+from edgeseg.inference.segmenter import Segmentation, is_unlike
 from edgeseg.inference.steadiness import LONGEST_PAUSE_S, ClassSteadiness, SteadinessRecorder, SteadyStates
 
 # Digits of confidences and probabilities in JSON; they come from scores of 8 bits.
@@ -58,7 +58,7 @@ class StateKeeper:
                 deny_findings(findings) if segmentation.out_of_distribution else findings, captured_at
             )
             distance = self._steady.hold_distance(distance)
-        is_out = distance is not None and distance > 1.0
+        is_out = is_unlike(distance)
         if is_out:
             findings = deny_findings(findings)
         self._record(segmentation, findings, captured_at)
