@@ -123,8 +123,7 @@ def _find_header(line: str, path: Path, needed: Sequence[str]) -> tuple[list[str
             return header, separator
     first = f"columns {', '.join(needed[:-1])} and" if len(needed) > 1 else "column"
     raise DataError(
-        f"Expected the {first} {needed[-1]} in {path}, "
-        f"got {line.strip()[:200] or 'an empty table'}.",
+        f"Expected the {first} {needed[-1]} in {path}, got {line.strip()[:200] or 'an empty table'}.",
         "Name the columns in the first line, separated by commas.",
     )
 

@@ -2,8 +2,8 @@
 
 A frame by itself says found or doubtful by one threshold, so a confidence near it makes the state flicker. In a stream
 a state rises with the median of three frames, which delays a finding by one frame and by two at most, and falls once
-several frames in a row were lower. While a class is found, a lower threshold holds. Where frames are few and far between
-it falls sooner, and after a pause nothing is held: what was found then says nothing of the picture now.
+several frames in a row were lower. While a class is found, a lower threshold holds. Where frames are far between it
+falls sooner, and after a pause nothing is held: what was found then says nothing of the picture now.
 """
 
 from __future__ import annotations

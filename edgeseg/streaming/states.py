@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from edgeseg.core.decision import NOTHING
 from edgeseg.core.spec import ClassSpec
-from edgeseg.inference.confidence import ClassFinding
+from edgeseg.inference.confidence import ClassFinding, deny_findings
 from edgeseg.inference.masks import count_pixels
-from edgeseg.inference.segmenter import Segmentation
+from edgeseg.inference.segmenter import Segmentation, is_unlike
 from edgeseg.inference.steadiness import LONGEST_PAUSE_S, ClassSteadiness, SteadinessRecorder, SteadyStates
 
 # Digits of confidences and probabilities in JSON; they come from scores of 8 bits.
@@ -55,12 +55,12 @@ class StateKeeper:
             self._forget_after_pause(captured_at)
             # a frame that is out by itself holds nothing up, and one that is back counts before the median says so
             findings = self._steady.hold(
-                _deny(findings) if segmentation.out_of_distribution else findings, captured_at
+                deny_findings(findings) if segmentation.out_of_distribution else findings, captured_at
             )
             distance = self._steady.hold_distance(distance)
-        is_out = distance is not None and distance > 1.0
+        is_out = is_unlike(distance)
         if is_out:
-            findings = _deny(findings)
+            findings = deny_findings(findings)
         self._record(segmentation, findings, captured_at)
         self._out_of_distribution += is_out
         if findings == segmentation.findings and distance == segmentation.distance:
@@ -94,11 +94,6 @@ def is_pause(seconds: float) -> bool:
 def _count_pixels(labels: NDArray[np.uint8], classes: int) -> list[int]:
     # a segmenter's labels of one class are 0 and 1, so their sum is the area, in a quarter of the time
     return [int(cv2.sumElems(labels)[0])] if classes == 1 else count_pixels(labels, classes)
-
-
-def _deny(findings: Sequence[ClassFinding]) -> tuple[ClassFinding, ...]:
-    """Say nothing of every class: masks on a frame of another kind mean nothing, however sure the network is."""
-    return tuple(finding if finding.state == NOTHING else replace(finding, state=NOTHING) for finding in findings)
 
 
 def describe_states(segmentation: Segmentation) -> dict[str, Any]:

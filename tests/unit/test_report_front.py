@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from edgeseg.core.stats import Estimate
 from edgeseg.core.spec import ClassSpec
+from edgeseg.core.stats import Estimate
 from edgeseg.evaluation.operating import ConfidenceFigures, Outcome, measure_confidence
 from edgeseg.evaluation.score import Evaluation, ScoredCase, summarise_cases
 from edgeseg.report.plots import draw_front, draw_risk, find_front
@@ -36,5 +36,8 @@ def measure(scored: list[ScoredCase]) -> ConfidenceFigures | None:
 
 def test_a_file_that_marks_nothing_has_no_risk_curve_and_the_other_one_is_drawn() -> None:
     assert draw_risk({"float32": evaluate(0.0), "int8": evaluate(0.0)}) == ""
-    for tested in ({"float32": evaluate(0.9), "int8": evaluate(0.0)}, {"float32": evaluate(0.0), "int8": evaluate(0.9)}):
+    for tested in (
+        {"float32": evaluate(0.9), "int8": evaluate(0.0)},
+        {"float32": evaluate(0.0), "int8": evaluate(0.9)},
+    ):
         assert "<svg" in draw_risk(tested)
