@@ -328,8 +328,9 @@ def main() -> None:
     tables = [list_cells(result) for result in results]
     headings = list_headings(results, tables)
     notes = [f"# {chosen.title}", "", *describe_course(course, results)]
-    rows = [[table.get(name, "") for name in headings] for table in tables]
-    write_results(course.out, chosen.name, notes, headings, rows)
+    # a figure in every line: beside each other they would be too wide to read
+    rows = [[name, *(table.get(name, "") for table in tables)] for name in headings[1:]]
+    write_results(course.out, chosen.name, notes, ["figure", *(table["recipe"] for table in tables)], rows)
     write_json(course.out / f"{chosen.name}.json", describe_results(course, results))
 
 

@@ -160,6 +160,8 @@ def train(
     *,
     options: TrainOptions | None = None,
     init: StrPath | None = None,
+    unlabelled: StrPath | None = None,
+    teacher: StrPath | None = None,
     layout: str | None = None,
     group_pattern: str | None = None,
     resume: bool = False,
@@ -172,7 +174,9 @@ def train(
         data: Labelled images in any known layout.
         out: The run folder to make; it appears when the training is finished.
         options: How to train; None takes the defaults.
-        init: A finished run whose encoder the new one starts from.
+        init: A finished run, or a result of `edgeseg pretrain`, whose encoder the new one starts from.
+        unlabelled: A folder of images, clips and DICOM files without masks to train on, too.
+        teacher: A finished run, or the folder of a cross-validation, to follow beside the labels.
         layout: How the files lie; None finds out.
         group_pattern: Names the group of an image, as in `check_data`.
         resume: Continue an interrupted training, with the options it was begun with.
@@ -191,13 +195,25 @@ def train(
 
     chosen = dataclasses.replace(options or TrainOptions(), **changes)
     source, folder, start = Path(data), Path(out), Path(init) if init else None
-    _keep_inputs(folder, source, start)
+    frames = Path(unlabelled) if unlabelled else None
+    guide = Path(teacher) if teacher else None
+    _keep_inputs(folder, source, start, frames, guide)
     if resume and find_partial(folder, INTERRUPTED_TRAINING).expect(INTERRUPTED_TRAINING):
-        return TrainResult(folder, resume_run(source, folder, overwrite, start))
+        return TrainResult(folder, resume_run(source, folder, overwrite, start, frames, guide))
     if resume:
         refuse_existing(folder, overwrite, go_on=True)
     split = plain_split(chosen.seed, layout, group_pattern)
-    return TrainResult(folder, train_run(source, folder, chosen, overwrite or resume, split, start))
+    record = train_run(
+        source,
+        folder,
+        chosen,
+        overwrite or resume,
+        split,
+        start,
+        unlabelled=frames,
+        teachers=[guide] if guide is not None else [],
+    )
+    return TrainResult(folder, record)
 
 
 @dataclass(frozen=True)

@@ -35,4 +35,5 @@ for finding in others:  # at most one: the probability of each class, then of ea
     output = interpreter.get_tensor(finding["index"])[0, 0, 0].astype(np.float32)
     scale, zero_point = finding["quantization"]
     names = [spec["name"] for spec in card["output"]["classes"]] + card["finding"]["frame_classes"]
-    print(dict(zip(names, ((output - zero_point) * scale if scale else output).round(4).tolist(), strict=True)))
+    real = (output - zero_point) * scale if scale else output
+    print({name: round(float(value), 4) for name, value in zip(names, real, strict=True)})

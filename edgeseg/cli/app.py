@@ -24,6 +24,7 @@ from edgeseg.cli import (
     export,
     inspect,
     model,
+    pretrain,
     search,
     stream,
     train,
@@ -52,6 +53,7 @@ app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
 app.command("train")(train.train)
+app.command("pretrain")(pretrain.pretrain)
 app.command("tune")(tune.tune)
 app.command("compress")(compress.compress)
 app.command("search")(search.search)

@@ -7,7 +7,7 @@ import inspect
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -122,10 +122,13 @@ def is_model(path: Path) -> bool:
 
 def _name_other(path: Path) -> str | None:
     """Name what a path is when it is certainly no model."""
+    from edgeseg.core.modelfile import PRETRAINING
     from edgeseg.frame.images import SUFFIXES
     from edgeseg.streaming.sources import files
 
     suffix = path.suffix.lower()
+    if (path / PRETRAINING).is_file():
+        return "a pretraining, which draws no masks and which train --init starts from"
     if _SCHEME.match(str(path)) or (str(path).isdecimal() and not path.exists()):
         return "a source of frames"
     if suffix in SUFFIXES:
@@ -219,6 +222,7 @@ def with_options(
     defaults: Mapping[str, Any] | None = None,
     panel: str | None = None,
     read_config: Callable[[Path], Mapping[str, Any]] | None = None,
+    only: Collection[str] | None = None,
 ) -> Callable[[Command], Command]:
     """Replace every parameter of a command that is a dataclass with options by these options.
 
@@ -227,6 +231,7 @@ def with_options(
     Args:
         defaults: Defaults of this command that differ from those of the fields.
         panel: Take only the options under this heading.
+        only: Take only the options of these fields.
         read_config: Reads the file of --config: values for options and parameters that the command line leaves out.
     """
 
@@ -235,7 +240,7 @@ def with_options(
         given_parameters = inspect.signature(function, eval_str=True).parameters
         hints = {name: parameter.annotation for name, parameter in given_parameters.items()}
         classes = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
-        lines = {name: list(_list_lines(hint, defaults or {}, panel)) for name, hint in classes.items()}
+        lines = {name: list(_list_lines(hint, defaults or {}, panel, only)) for name, hint in classes.items()}
         every = [line for group in lines.values() for line in group]
 
         @wraps(function)
@@ -274,10 +279,12 @@ def _list_former_parameters(lines: list[_Line]) -> Iterator[inspect.Parameter]:
     yield from (former for line in lines if (former := line.former_parameter()) is not None)
 
 
-def _list_lines(cls: Any, defaults: Mapping[str, Any], panel: str | None) -> Iterator[_Line]:
+def _list_lines(
+    cls: Any, defaults: Mapping[str, Any], panel: str | None, only: Collection[str] | None
+) -> Iterator[_Line]:
     hints = get_type_hints(cls)
     for field, spec in list_options(cls):
-        if panel is None or spec.panel == panel:
+        if panel in (None, spec.panel) and (only is None or field.name in only):
             yield _Line(field.name, hints[field.name], defaults.get(field.name, field.default), spec)
 
 

@@ -12,7 +12,7 @@ from edgeseg.cli.arguments import with_options
 from edgeseg.cli.common import GroupPatternOption, LayoutOption, OverwriteOption, keep_inputs, need_training_packages
 from edgeseg.cli.tables import print_evaluation, print_folds, print_timing
 from edgeseg.cli.terminal import resumable
-from edgeseg.training.options import TrainOptions
+from edgeseg.training.options import TrainInputs, TrainOptions
 
 if TYPE_CHECKING:
     from edgeseg.core.card import SplitSpec
@@ -29,6 +29,22 @@ ConfigOption = Annotated[
 InitOption = Annotated[
     Path | None,
     typer.Option(metavar="RUN", help="Start the encoder from this finished run.", show_default=False),
+]
+UnlabelledOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Train on these frames without masks, too: images, clips and DICOM files of a folder (mean teacher).",
+        show_default=False,
+    ),
+]
+TeacherOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN|FOLDS",
+        help="Follow this finished run, or the networks of a cross-validation, beside the labels (distillation).",
+        show_default=False,
+    ),
 ]
 FoldsOption = Annotated[
     int | None,
@@ -58,6 +74,8 @@ def train(
     options: TrainOptions,
     config: ConfigOption = None,  # noqa: ARG001 - with_options has read it
     init: InitOption = None,
+    unlabelled: UnlabelledOption = None,
+    teacher: TeacherOption = None,
     folds: FoldsOption = None,
     resume: ResumeOption = False,
     layout: LayoutOption = None,
@@ -78,13 +96,14 @@ def train(
     with resumable(out):
         from edgeseg.training.trainer import plain_split
 
-        keep_inputs([data, init], [out])
+        inputs = TrainInputs(data, init, folds, layout, group_pattern, unlabelled, teacher)
+        keep_inputs([data, init, unlabelled, teacher], [out])
         split = plain_split(options.seed, layout, group_pattern)
-        if not (resume and go_on(data, out, overwrite, init)):
-            begin(data, out, options, split, folds, init, overwrite, anew=resume)
+        if not (resume and go_on(data, out, overwrite, inputs)):
+            begin(data, out, options, split, inputs, overwrite, anew=resume)
 
 
-def go_on(data: Path, out: Path, overwrite: bool, init: Path | None) -> bool:
+def go_on(data: Path, out: Path, overwrite: bool, inputs: TrainInputs) -> bool:
     """Go on with what an interruption left; says whether there was something."""
     from edgeseg.training.folds import resume_folds
     from edgeseg.training.resume import FOLDS, INTERRUPTED_TRAINING, find_partial
@@ -96,19 +115,12 @@ def go_on(data: Path, out: Path, overwrite: bool, init: Path | None) -> bool:
     if left.kind == FOLDS:
         print_folds(resume_folds(data, out, overwrite))
     else:
-        print_run(out, resume_run(data, out, overwrite, init))
+        print_run(out, resume_run(data, out, overwrite, inputs.init, inputs.unlabelled, inputs.teacher))
     return True
 
 
 def begin(
-    data: Path,
-    out: Path,
-    options: TrainOptions,
-    split: SplitSpec,
-    folds: int | None,
-    init: Path | None,
-    overwrite: bool,
-    anew: bool,
+    data: Path, out: Path, options: TrainOptions, split: SplitSpec, inputs: TrainInputs, overwrite: bool, anew: bool
 ) -> None:
     """Begin a training or a cross-validation.
 
@@ -117,8 +129,7 @@ def begin(
         out: The folder to make.
         options: What the user chose.
         split: How the cases are divided.
-        folds: How many folds; None trains once.
-        init: A finished run whose encoder the new one starts from.
+        inputs: What else is read, and how many folds there are; None trains once.
         overwrite: Whether a finished result that stands there may be replaced.
         anew: Whether an interrupted one may be, which holds nothing to go on with.
     """
@@ -128,10 +139,12 @@ def begin(
 
     if anew:
         refuse_existing(out, overwrite, go_on=True)
-    if folds:
-        print_folds(train_folds(data, out, options, folds, split, overwrite or anew, init))
-    else:
-        print_run(out, train_run(data, out, options, overwrite or anew, split, init))
+    replace, init, frames, teacher = overwrite or anew, inputs.init, inputs.unlabelled, inputs.teacher
+    if inputs.folds:
+        print_folds(train_folds(data, out, options, inputs.folds, split, replace, init, frames, teacher))
+        return
+    teachers = [teacher] if teacher is not None else []
+    print_run(out, train_run(data, out, options, replace, split, init, unlabelled=frames, teachers=teachers))
 
 
 def print_run(out: Path, record: RunRecord) -> None:
@@ -146,5 +159,10 @@ def print_run(out: Path, record: RunRecord) -> None:
         print("Validation Dice still rose in the last epochs: more --epochs may give more.")
     if record.output.shape == "ellipse":
         print("Every training mask is an ellipse around a measured head, so masks are drawn as ellipses.")
+    if record.unlabelled is not None:
+        print(f"Trained on {record.unlabelled.frames} frames without masks, of {record.unlabelled.files} files, too.")
+    for teacher in record.teachers:
+        networks = f" ({teacher.networks} networks)" if teacher.networks > 1 else ""
+        print(f"Taught by {teacher.name}{networks}, beside the labels.")
     print_timing(record.timing)
     print_evaluation("Test cases, float32", record.evaluation)

@@ -47,7 +47,6 @@ from edgeseg.compression.pruning import (
     write_pruned,
 )
 from edgeseg.compression.recipe import CALIBRATED, PARENT, Recipe, add_plain_recipe, check_names, format_recipe
-from edgeseg.compression.teachers import Teachers, choose_teachers, fingerprint_teacher
 from edgeseg.convert.package import build_card, make_golden
 from edgeseg.convert.tflite import compact_flatbuffer, convert_model
 from edgeseg.core.card import Card
@@ -65,6 +64,7 @@ from edgeseg.training import trainer
 from edgeseg.training.memory import check_further_training
 from edgeseg.training.resume import COMPRESSION, begin_plan, find_partial
 from edgeseg.training.run import MODEL, fingerprint_run
+from edgeseg.training.teachers import Teachers, choose_teachers, fingerprint_teacher
 
 _LOG = logging.getLogger(__name__)
 LIBRARIES = (*trainer.LIBRARIES, "tensorflow-model-optimization", "ai-edge-litert")
@@ -169,7 +169,8 @@ def compress_run(
     check_names(recipes)
     context = open_run(run)
     check_recipes(recipes, context, run)
-    teachers = choose_teachers(teacher, context) if teacher is not None else None
+    tests, fingerprint = context.data.name_tests(), context.record.data_fingerprint
+    teachers = choose_teachers(teacher, tests, fingerprint) if teacher is not None else None
     if teachers is None:
         distillation = plan_distillation(context)
     else:

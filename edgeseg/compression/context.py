@@ -1,13 +1,12 @@
 """A run opened for compression: record, model and data, calibration images, and the teacher to distil from.
 
-Distillation trains on the truth and on a teacher's probabilities together, of masks and of findings (Hinton, Vinyals
-and Dean 2015, "Distilling the Knowledge in a Neural Network"). The default teacher is the run's own float model.
+Fine-tuning distils as a training does (training/distillation.py). The default teacher is the run's own float model.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,24 +17,29 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, RunError
 from edgeseg.core.modelfile import read_model
-from edgeseg.core.spec import InputSpec
 from edgeseg.data.augment import AugmentSpec, choose_variations
 from edgeseg.data.dataset import LabelledImage
-from edgeseg.evaluation.classes import Renaming, match_classes
+from edgeseg.evaluation.classes import Renaming
 from edgeseg.model.keras import keras, tf
-from edgeseg.model.losses import Loss, find_class_loss, find_finding_loss, find_loss, weigh_classes
-from edgeseg.model.unet import find_mask_shape, split_outputs
-from edgeseg.training.loading import UNKNOWN, Feed, GridArrays, LoadedData, load_same_data, to_grid, to_reals
+from edgeseg.model.losses import FINDING_SHARE, find_finding_loss, find_loss
+from edgeseg.model.unet import find_mask_shape
+from edgeseg.training.distillation import (
+    Teacher,
+    append_teacher,
+    average_teachers,
+    distillation_loss,
+    finding_distillation_loss,
+    open_teacher,
+)
+from edgeseg.training.loading import Feed, GridArrays, LoadedData, load_same_data, to_grid, to_reals
 from edgeseg.training.run import MODEL, RECORD, RunRecord, read_run
-from edgeseg.training.trainer import FINDING_SHARE, load_network
+from edgeseg.training.start import load_network
 from edgeseg.training.validation import read_history
 
 # Fewer calibration images do not give the ranges of activations.
 FEWEST_IMAGES = 8
 # Images of a fine-tuning step.
 BATCH = 16
-# Turns a batch of images into the teacher's masks on the student's output grid, or into masks and findings.
-Teacher = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -124,17 +128,7 @@ class DistillationData:
 
     def add_teacher(self, pipeline: Any) -> Any:
         """Append the teacher's masks to the true ones, as further channels, and likewise its findings."""
-
-        def append(images: Any, truth: Any) -> tuple[Any, Any]:
-            (masks, findings), (drawn, found) = split_outputs(truth), split_outputs(self.teacher(images))
-            masks = tf.concat([masks, drawn], axis=-1)
-            if findings is None:
-                return images, masks
-            # a teacher without findings knows none
-            found = tf.fill(tf.shape(findings), UNKNOWN) if found is None else found
-            return images, (masks, tf.concat([findings, found], axis=-1))
-
-        return pipeline.map(append, num_parallel_calls=1).prefetch(1)
+        return pipeline.map(partial(append_teacher, self.teacher), num_parallel_calls=1).prefetch(1)
 
     def compile(self, model: Any, optimizer: Any, share: float) -> None:
         """Compile a model with the loss that mixes truth and teacher.
@@ -178,7 +172,7 @@ def plan_distillation(
         divided_alike: Whether a teacher of the same data must have been divided as the run.
     """
     record = context.record
-    others = [open_teacher(run, context, renamed, divided_alike) for run in teachers]
+    others = [open_teacher(run, record, renamed, divided_alike) for run in teachers]
     return DistillationData(
         train=context.train,
         validation=context.validation,
@@ -188,154 +182,3 @@ def plan_distillation(
         activation=record.output.activation,
         finding_weights=record.finding_weights,
     )
-
-
-def average_teachers(teachers: Sequence[Teacher]) -> Teacher:
-    """Average the masks and findings of several teachers; a finding that one does not know is left out."""
-    if len(teachers) == 1:
-        return teachers[0]
-
-    def predict(images: Any) -> Any:
-        masks, findings = zip(*(split_outputs(teach(images)) for teach in teachers), strict=True)
-        drawn = tf.add_n(masks) / len(masks)
-        return drawn if any(found is None for found in findings) else (drawn, tf.add_n(findings) / len(findings))
-
-    return predict
-
-
-def open_teacher(
-    run: Path, context: CompressContext, renamed: Renaming | None = None, divided_alike: bool = True
-) -> Teacher:
-    """Open another run as teacher: images are resized to its input, and its masks to the student's size and order.
-
-    Its findings are put in the student's order as well; what it does not know is left unknown.
-
-    Args:
-        run: The teacher.
-        context: The student, opened.
-        renamed: Classes of the student that have another name in the teacher.
-        divided_alike: Whether a teacher of the same data must have been divided as the student.
-    """
-    record = read_run(run)
-    channels = check_teacher(run, record, context.record, renamed, divided_alike)
-    model, output_size = load_network(run, record), find_mask_shape(context.model)[:2]
-    input_size = (record.input.height, record.input.width)
-    order = order_findings(record, context.record, channels)
-
-    def predict(images: Any) -> Any:
-        # antialias: the teacher's input may be smaller
-        masks, findings = split_outputs(model(tf.image.resize(images, input_size, antialias=True), training=False))
-        masks = tf.image.resize(tf.gather(masks, channels, axis=-1), output_size)
-        if findings is None or not order:
-            return masks
-        unknown = tf.fill(tf.shape(findings[..., :1]), UNKNOWN)
-        return masks, tf.gather(tf.concat([findings, unknown], axis=-1), order, axis=-1)
-
-    return predict
-
-
-def order_findings(teacher: RunRecord, student: RunRecord, channels: Sequence[int]) -> tuple[int, ...]:
-    """Find for each finding of the student the teacher's channel; one behind its last where it has none.
-
-    Args:
-        teacher: The teacher's record.
-        student: The student's.
-        channels: The teacher's mask channel of each of the student's.
-
-    Returns:
-        Nothing where one of the two has no findings.
-    """
-    if teacher.finding is None or student.finding is None:
-        return ()
-    background = int(student.output.draws_background)
-    classes, known = len(teacher.output.classes), teacher.finding.frame_classes
-    unknown = teacher.finding.count_channels(classes)
-    frames = (classes + known.index(name) if name in known else unknown for name in student.finding.frame_classes)
-    return (*(channel - background for channel in channels[background:]), *frames)
-
-
-def check_teacher(
-    run: Path,
-    teacher: RunRecord,
-    student: RunRecord,
-    renamed: Renaming | None = None,
-    divided_alike: bool = True,
-) -> tuple[int, ...]:
-    """Refuse a teacher with other inputs or classes, or one that was trained on the student's test cases.
-
-    Args:
-        run: The teacher's folder, for messages.
-        teacher: Its record.
-        student: The record of the run that is distilled into.
-        renamed: Classes of the student that have another name in the teacher.
-        divided_alike: Whether a teacher of the same data must have been divided as the student.
-
-    Returns:
-        For each output channel of the student the teacher's channel of the same class.
-    """
-    wanted, found = ([spec.name for spec in record.output.classes] for record in (student, teacher))
-    order = match_classes(wanted, found, run, renamed)
-    if teacher.output.activation != student.output.activation:
-        raise RunError(
-            f"Expected a teacher with {student.output.activation} masks, "
-            f"got {run} with {teacher.output.activation} masks.",
-            f"Train the teacher with --activation {student.output.activation}.",
-        )
-    if _describe_view(teacher.input) != _describe_view(student.input):
-        raise RunError(
-            f"Expected a teacher that sees the frame as the run does ({_describe_view(student.input)}), got {run} "
-            f"({_describe_view(teacher.input)}).",
-            "Train the teacher with the same colour, region and shape of input; its size may differ.",
-        )
-    # masks of a teacher that was trained on the student's test cases would leak them into the student
-    same_data = teacher.data_fingerprint == student.data_fingerprint
-    if divided_alike and same_data and _is_split_differently(teacher, student):
-        raise RunError(
-            f"Expected a teacher whose data were divided as the run's, got {run}, which has learned from other cases: "
-            "it may know the test cases.",
-            f"Train the teacher with --seed {student.split.seed} and the same groups.csv.",
-        )
-    # channel 0 is the background
-    return (0, *(place + 1 for place in order)) if student.output.draws_background else order
-
-
-def _is_split_differently(teacher: RunRecord, student: RunRecord) -> bool:
-    outcomes = {teacher.split_fingerprint, student.split_fingerprint} - {""}
-    return teacher.split != student.split or len(outcomes) > 1
-
-
-def _describe_view(spec: InputSpec) -> str:
-    shape = f"{spec.width / spec.height:.3f} wide by 1 high"
-    return f"{spec.colour}, {spec.resize}, white {spec.white}, region {spec.region or 'whole'}, {shape}"
-
-
-def distillation_loss(share: float, activation: str = "sigmoid") -> Loss:
-    """Build the loss that mixes true masks and the teacher's.
-
-    Args:
-        share: The teacher's share of the loss.
-        activation: The activation of the masks.
-    """
-    task_loss, distil_loss = (find_class_loss(name, activation) for name in ("bce-dice", "bce"))
-
-    def mix(truth: Any, predicted: Any) -> Any:
-        masks, teacher_masks = tf.split(truth, 2, axis=-1)
-        return (1.0 - share) * task_loss(masks, predicted) + share * distil_loss(teacher_masks, predicted)
-
-    return weigh_classes(mix)
-
-
-def finding_distillation_loss(share: float, weights: Sequence[tuple[float, float]] = ()) -> Loss:
-    """Build the loss that mixes true findings and the teacher's; what is unknown to one of the two has no part in it.
-
-    Args:
-        share: The teacher's share of the loss.
-        weights: Of presence and absence of every finding in the loss against the truth.
-    """
-    task_loss, distil_loss = find_finding_loss(weights), find_finding_loss()
-
-    def mix(truth: Any, predicted: Any) -> Any:
-        findings, found = tf.split(truth, 2, axis=-1)
-        return (1.0 - share) * task_loss(findings, predicted) + share * distil_loss(found, predicted)
-
-    return mix

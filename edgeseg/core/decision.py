@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeseg.core.limits import FEATURES
+from edgeseg.core.limits import CASES, FEATURES
 from edgeseg.core.spec import check_choice
 from edgeseg.core.stats import Estimate
 
@@ -52,6 +52,18 @@ class OperatingPoint:
             raise ValueError(f"expected a {self.target} above 0 and at most 1, got {self.wanted}")
         check_choice("the target of an operating point", self.target, (SENSITIVITY, COVERAGE))
         check_choice("the cases of an operating point", self.chosen_on, (VALIDATION, OUT_OF_FOLD))
+        if not 0 <= self.cases <= CASES or not 0 <= self.empty_cases <= CASES:
+            raise ValueError(f"expected 0 to {CASES} cases of an operating point, got {self.cases}, {self.empty_cases}")
+        for name in (SENSITIVITY, COVERAGE, "false_alarm_rate"):
+            _check_share(name, getattr(self, name))
+
+
+def _check_share(name: str, share: Estimate | None) -> None:
+    if share is None:
+        return
+    for value in (share.mean, share.median, *(share.ci95 or ())):
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"expected a {name} from 0 to 1 at an operating point, got {value:g}")
 
 
 @dataclass(frozen=True)

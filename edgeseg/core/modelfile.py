@@ -46,6 +46,8 @@ _HEADER_BYTES = 1024
 _ENDS = ("input", "output", "finding")
 # The file of a run, the report of a compression beside its files, and the folder that a search picked.
 RUN_FILE, COMPRESSION, PICK = "model.tflite", "compress.json", "pick"
+# The record of a pretraining, which draws no masks and has no model file (training/pretrain.py).
+PRETRAINING = "pretrain.json"
 # The float model beside the files that were compressed from it.
 PARENT_FILE = "float32.tflite"
 ENDINGS = (".tflite", ".onnx")

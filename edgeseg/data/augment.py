@@ -90,6 +90,27 @@ def augment_case(image: Pixels, masks: Pixels, spec: AugmentSpec, random: Random
     return vary_brightness(warped, spec, random), (moved > 127).astype(np.uint8)
 
 
+def view_twice(pixels: Pixels, spec: AugmentSpec | None, denoise: str, random: Random) -> tuple[Pixels, Pixels]:
+    """Augment an unlabelled image: two views of one geometry, the second with its brightness varied strongly."""
+    warped = warp_frame(pixels, spec, "none", random)
+    varied = vary_brightness(warped, strengthen(spec or AugmentSpec()), random)
+    return denoise_pixels(warped, denoise), denoise_pixels(varied, denoise)
+
+
+def warp_frame(pixels: Pixels, spec: AugmentSpec | None, denoise: str, random: Random) -> Pixels:
+    """Augment an unlabelled image by geometry alone."""
+    if spec is not None:
+        rows, columns = draw_warp(pixels.shape[0], pixels.shape[1], spec, random)
+        pixels = _remap(pixels, rows, columns, cv2.INTER_LINEAR)
+    return denoise_pixels(pixels, denoise)
+
+
+def strengthen(spec: AugmentSpec) -> AugmentSpec:
+    """Double the variations of brightness; geometry stays."""
+    names = ("gain", "depth_gain", "gamma", "shadow", "speckle", "noise", "blur")
+    return replace(spec, **{name: 2 * getattr(spec, name) for name in names})
+
+
 def draw_warp(
     height: int, width: int, spec: AugmentSpec, random: Random
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

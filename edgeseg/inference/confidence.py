@@ -6,7 +6,7 @@ Training chooses operating points, evaluation measures them and the device appli
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -122,6 +122,11 @@ def _decide(name: str, confidence: float | None, probability: float | None, rule
         confidence = combine(confidence, probability, rule.finding_weight)
     is_found = threshold is None or confidence >= threshold
     return ClassFinding(name, FOUND if is_found else DOUBTFUL, confidence, probability, threshold)
+
+
+def deny_findings(findings: Sequence[ClassFinding]) -> tuple[ClassFinding, ...]:
+    """Say nothing of every class: masks on a frame of another kind mean nothing, however sure the network is."""
+    return tuple(finding if finding.state == NOTHING else replace(finding, state=NOTHING) for finding in findings)
 
 
 def combine(confidence: float, probability: float | None, weight: float) -> float:

@@ -21,6 +21,7 @@ from edgeseg.frame.preprocess import Pixels, Placement, frame_to_pixels, pixels_
 from edgeseg.inference.confidence import (
     ClassFinding,
     decide_findings,
+    deny_findings,
     measure_confidences,
     name_frame_classes,
     read_finding,
@@ -73,7 +74,7 @@ class Segmentation:
     mm_per_px: float | None = None
     """The size of the frame's pixels, where it is known."""
     findings: tuple[ClassFinding, ...] = ()
-    """For every class of the card."""
+    """For every class of the card; nothing counts as found on a frame that is out of distribution."""
     frame_classes: Mapping[str, float] = field(default_factory=dict)
     """The probability of every frame class; empty where the model has none."""
     distance: float | None = None
@@ -86,7 +87,7 @@ class Segmentation:
     @property
     def out_of_distribution(self) -> bool:
         """Say whether the frame is none that the model was trained on, so that its masks mean nothing."""
-        return self.distance is not None and self.distance > 1.0
+        return is_unlike(self.distance)
 
     @property
     def areas(self) -> tuple[ClassArea, ...]:
@@ -97,6 +98,11 @@ class Segmentation:
     def bands(self) -> tuple[ClassBand, ...]:
         """Trace where the scores of every class cross 1/4 and 3/4: between them the outline is uncertain."""
         return trace_bands(self.grid, self.region, len(self.classes))
+
+
+def is_unlike(distance: float | None) -> bool:
+    """Say whether a frame at this distance is none that the model was trained on."""
+    return distance is not None and distance > 1.0
 
 
 class Segmenter:
@@ -168,6 +174,8 @@ class Segmenter:
         probabilities = self._read_finding(outputs)
         confidences = measure_confidences(grid, card.output)
         findings = decide_findings(confidences, probabilities, card.output.classes, card.decision)
+        if is_unlike(distance):
+            findings = deny_findings(findings)
         return Segmentation(
             labels,
             StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (perf_counter() - done)),
@@ -207,8 +215,12 @@ class Segmenter:
         for _ in range(WARM_UP_RUNS):
             self.segment(blank)
         # the blank frame's scores must not be averaged into the first frame
-        self._smoother.reset()
+        self.forget()
         return first
+
+    def forget(self) -> None:
+        """Forget the last frame: the next one belongs to another stream, or comes after a pause."""
+        self._smoother.reset()
 
     def close(self) -> None:
         """Stop background threads; this class starts none."""

@@ -21,7 +21,7 @@ from edgeseg.streaming.sinks.choose import open_sinks
 from edgeseg.streaming.sources.address import show_source
 from edgeseg.streaming.sources.base import Frame, Notice, Source
 from edgeseg.streaming.sources.choose import open_source
-from edgeseg.streaming.states import StateKeeper
+from edgeseg.streaming.states import StateKeeper, is_pause
 
 # A picture counts as frozen after so many equal frames over so many seconds: slow scanners repeat a few.
 FROZEN_FRAMES, FROZEN_SECONDS = 10, 1.0
@@ -94,6 +94,7 @@ class StreamPipeline:
         self.frozen = 0
         """Number of frames on which the picture stood still."""
         self._freezes = FreezeDetector()
+        self._last_at: float | None = None
         self.thermal: Thermal = read_thermal()
         self._began = monotonic()
         self._ended: float | None = None
@@ -151,6 +152,9 @@ class StreamPipeline:
             )
 
     def _segment(self, frame: Frame) -> Result:
+        if self._last_at is not None and is_pause(frame.captured_at - self._last_at):
+            self.segmenter.forget()
+        self._last_at = frame.captured_at
         segmentation = self.segmenter.segment(frame.image, frame.region)
         segmentation = self.states.take(segmentation, frame.captured_at)
         ready_at = monotonic()

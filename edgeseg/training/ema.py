@@ -38,6 +38,11 @@ class WeightEma:
         for weight, average in zip(_list_weights(model), self._average, strict=True):
             weight.assign(average.numpy())
 
+    def assign_to(self, model: Any) -> None:
+        """Assign the averaged weights within a training step; with several replicas use `copy_to`."""
+        for weight, average in zip(_list_weights(model), self._average, strict=True):
+            weight.assign(average)
+
 
 def _list_weights(model: Any) -> list[Any]:
     return [weight for weight in model.weights if weight.dtype.is_floating]

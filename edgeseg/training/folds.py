@@ -25,11 +25,14 @@ from edgeseg.evaluation.out_of_fold import pick_judged, share_thresholds
 from edgeseg.evaluation.score import Evaluation, ScoredCase, score_part, summarise_cases, write_cases
 from edgeseg.inference.ensemble import EnsembleSegmenter, make_ensemble
 from edgeseg.model.losses import find_loss
-from edgeseg.training.loading import load_data, refuse_changed_data, refuse_other_labels
+from edgeseg.training.loading import LoadedData, load_data, refuse_changed_data, refuse_other_labels
 from edgeseg.training.options import TrainInputs, TrainOptions, write_config
 from edgeseg.training.resume import FOLDS, PLAN, begin_plan, find_partial, has_checkpoint, read_plan
 from edgeseg.training.run import MODEL, RunRecord, read_run
-from edgeseg.training.trainer import resume_run, train_run
+from edgeseg.training.semisupervised import add_frames
+from edgeseg.training.start import refuse_leaking_start
+from edgeseg.training.teachers import find_teachers, fingerprint_teacher, refuse_other_teacher
+from edgeseg.training.trainer import begin_record, resume_run, train_run
 
 _LOG = logging.getLogger(__name__)
 SUMMARY, CASES = "folds.json", "cases.csv"
@@ -47,8 +50,13 @@ class FoldPlan:
     """Hash of the first fold's split; empty in plans of older versions."""
     init: str | None = None
     """The run whose encoder every fold starts from, relative to the cross-validation's folder."""
+    unlabelled: str | None = None
+    """The folder of frames without masks that every fold trains on, too, relative in the same way."""
     label_fingerprint: str = ""
     """Hash of the frames' labels; empty where none are learned."""
+    teacher: str | None = None
+    """The run, or the cross-validation, that every fold learns from, relative in the same way."""
+    teacher_fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,8 @@ def train_folds(
     split: SplitSpec,
     overwrite: bool = False,
     init: Path | None = None,
+    unlabelled: Path | None = None,
+    teacher: Path | None = None,
 ) -> FoldSummary:
     """Train one run per fold; the folder appears when all have finished.
 
@@ -85,6 +95,9 @@ def train_folds(
         split: Seed, layout and group pattern of the split.
         overwrite: Whether an existing result may be replaced.
         init: A finished run whose encoder every fold starts from.
+        unlabelled: A folder of frames without masks that every fold trains on, too.
+        teacher: A finished run, or the folder of a cross-validation, of which every fold follows those networks that
+            were not trained on its test cases.
     """
     if options.strategy == "multi-worker":
         raise TrainingError(
@@ -97,12 +110,33 @@ def train_folds(
     loaded = load_data(data, dataclasses.replace(split, folds=folds), options.input.in_colour)
     start = os.path.relpath(init, out) if init is not None else None
     fingerprints = fingerprint_dataset(loaded.dataset), fingerprint_split(loaded.split)
+    if init is not None:
+        # every case tests once, so that the training cases of the first fold count as well
+        refuse_leaking_start(init, loaded.part("all"))
+    frames = None
+    if unlabelled is not None:
+        add_frames(loaded, unlabelled, options, held_out=("all",))
+        frames = os.path.relpath(unlabelled, out)
     labels = fingerprint_labels(loaded.dataset.cases) if options.findings == "auto" else ""
-    plan = FoldPlan(options, folds, split, *fingerprints, init=start, label_fingerprint=labels)
+    plan = FoldPlan(options, folds, split, *fingerprints, init=start, unlabelled=frames, label_fingerprint=labels)
+    if teacher is not None:
+        _refuse_teacher(begin_record(loaded, data, out, options, None), loaded, teacher)
+        learned = fingerprint_teacher(teacher)
+        plan = dataclasses.replace(plan, teacher=os.path.relpath(teacher, out), teacher_fingerprint=learned)
     with staged_folder(out, overwrite, keep_partial=True) as folder:
         begin_plan(folder, to_plain(plan))
-        write_config(folder, out, options, TrainInputs(data, init, folds, split.layout, split.group_pattern))
+        inputs = TrainInputs(data, init, folds, split.layout, split.group_pattern, unlabelled, teacher)
+        write_config(folder, out, options, inputs)
         return _train_missing(data, folder, plan)
+
+
+def _refuse_teacher(student: RunRecord, loaded: LoadedData, teacher: Path) -> None:
+    """Refuse a teacher that does not fit one of the folds, before any is trained."""
+    for fold in range(student.split.folds):
+        fold_split = dataclasses.replace(student.split, fold=fold)
+        divided = loaded.divide(fold_split)
+        record = dataclasses.replace(student, split=fold_split, split_fingerprint=fingerprint_split(divided.split))
+        find_teachers([teacher], record, divided.name_tests())
 
 
 def resume_folds(data: Path, out: Path, overwrite: bool = False) -> FoldSummary:
@@ -117,6 +151,8 @@ def resume_folds(data: Path, out: Path, overwrite: bool = False) -> FoldSummary:
     refuse_existing(out, overwrite, go_on=True)
     plan = _read_plan(partial_path(out))
     _refuse_changes(data, plan, out)
+    if plan.teacher is not None:
+        refuse_other_teacher(out, partial_path(out) / plan.teacher, plan.teacher_fingerprint)
     with staged_folder(out, overwrite, keep_partial=True, go_on=True) as folder:
         return _train_missing(data, folder, plan)
 
@@ -211,5 +247,9 @@ def _train_fold(data: Path, folder: Path, plan: FoldPlan, fold: int) -> RunRecor
         return resume_run(data, run)
     split = dataclasses.replace(plan.split, folds=plan.folds, fold=fold)
     init = folder / plan.init if plan.init is not None else None
+    frames = folder / plan.unlabelled if plan.unlabelled is not None else None
+    teachers = [folder / plan.teacher] if plan.teacher is not None else []
     # overwrite: a partial fold without a checkpoint has nothing to continue
-    return train_run(data, run, plan.options, overwrite=True, split=split, init=init)
+    return train_run(
+        data, run, plan.options, overwrite=True, split=split, init=init, unlabelled=frames, teachers=teachers
+    )

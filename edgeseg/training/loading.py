@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from edgeseg.frame.preprocess import denoise_pixels, frame_to_grid, mask_to_grid
 from edgeseg.model.keras import tf
 from edgeseg.training.memory import check_images
 from edgeseg.training.run import FINISHED, SPLIT, RunRecord
+from edgeseg.training.unlabelled import FrameSet
 
 # The rarest class weighs at most this many times as much as the most frequent one.
 LARGEST_RATIO = 10.0
@@ -60,10 +62,22 @@ class LoadedData:
     split: Split
     split_spec: SplitSpec
     images: dict[str, LabelledImage]
+    frames: FrameSet | None = None
+    """Unlabelled frames to train on as well."""
 
     def part(self, name: str) -> list[LabelledImage]:
         """List the images of the part train, val or test."""
         return [self.images[case.stem] for case in self.split.part(name)]
+
+    def name_tests(self) -> frozenset[str]:
+        """Name the test cases."""
+        return frozenset(case.stem for case in self.split.test)
+
+    def divide(self, split_spec: SplitSpec) -> LoadedData:
+        """Divide the same cases otherwise, such as into another fold."""
+        empty = {stem: not any(image.marked) for stem, image in self.images.items()}
+        splits = list_splits(self.dataset.cases, empty, split_spec)
+        return dataclasses.replace(self, split=splits[split_spec.fold], split_spec=split_spec)
 
     def choose_finding(self) -> FindingSpec | None:
         """Choose the finding output: None where every training case shows every class, and there are no labels.

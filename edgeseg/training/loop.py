@@ -21,8 +21,9 @@ from edgeseg.core.errors import TrainingError
 from edgeseg.core.progress import progress_bar
 from edgeseg.model.keras import keras, tf
 from edgeseg.training.ema import WeightEma
-from edgeseg.training.loading import Feed, build_pipeline
+from edgeseg.training.loading import Feed, Part, build_pipeline
 from edgeseg.training.resume import Checkpoint
+from edgeseg.training.semisupervised import FrameSteps
 from edgeseg.training.strategy import distribute_batches
 from edgeseg.training.validation import EpochCost, EpochEvaluator, EpochResult, best_result
 
@@ -124,6 +125,8 @@ def fit_model(
     transform: Callable[[Any], Any] = _unchanged,
     checkpoint: Checkpoint | None = None,
     on_result: Callable[[EpochResult], None] = _ignore,
+    frame_steps: FrameSteps | None = None,
+    take_step: Callable[[Any], Any] | None = None,
 ) -> EpochResult:
     """Train a compiled model and leave the evaluator's model with the EMA weights of the best epoch.
 
@@ -135,14 +138,19 @@ def fit_model(
         transform: Changes the input pipeline; distillation adds the teacher's masks with it.
         checkpoint: Saved after every epoch, and restored first where an interrupted training left one.
         on_result: Called with the result of every epoch.
+        frame_steps: Takes the steps where unlabelled frames are trained on, too.
+        take_step: Takes the steps where there are none; None is the model's own step.
     """
     first = checkpoint.restore() if checkpoint is not None else 0
     if first:
         evaluator.resume(first)
-    batches = distribute_batches(
-        model, lambda part: transform(build_pipeline(feed, training_schedule.epochs, first, part))
-    )
-    steps = Steps(model, evaluator.ema, batches, feed.steps)
+
+    def build_batches(part: Part) -> Any:
+        batches = transform(build_pipeline(feed, training_schedule.epochs, first, part))
+        return frame_steps.add_frames(batches, first * feed.steps) if frame_steps is not None else batches
+
+    batches = distribute_batches(model, build_batches)
+    steps = Steps(model, evaluator.ema, batches, feed.steps, frame_steps.take_step if frame_steps else take_step)
     with progress_bar(evaluator.title, (training_schedule.epochs - first) * feed.steps) as advance:
         for epoch in range(first + 1, training_schedule.epochs + 1):
             if training_schedule.stops_early(evaluator.history):
@@ -160,7 +168,14 @@ def fit_model(
 class Steps:
     """The training steps of a compiled model over its batches."""
 
-    def __init__(self, model: Any, ema: WeightEma, batches: Any, per_epoch: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        ema: WeightEma,
+        batches: Any,
+        per_epoch: int,
+        take_step: Callable[[Any], Any] | None = None,
+    ) -> None:
         """Prepare the steps.
 
         Args:
@@ -168,7 +183,9 @@ class Steps:
             ema: Updated after every step.
             batches: The distributed pipeline of all remaining epochs.
             per_epoch: Batches of an epoch.
+            take_step: Learns from a batch and returns the loss; None is the model's own step.
         """
+        self._learn = take_step or (lambda batch: model.train_step(batch)["loss"])
         self._model, self._ema, self._per_epoch = model, ema, per_epoch
         self._batches = iter(batches)
         # one trace for all batches, the shorter last one included
@@ -202,7 +219,7 @@ class Steps:
         return strategy.experimental_local_results(strategy.run(self._take_step, args=(batch,)))[0]
 
     def _take_step(self, batch: Any) -> Any:
-        loss = self._model.train_step(batch)["loss"]
+        loss = self._learn(batch)
         self._ema.update()
         return loss
 

@@ -17,6 +17,8 @@ from edgeseg.model.unet import find_mask_shape
 KEPT_SHARE = 0.8
 # The same in QAT, where fake quantisation adds an output to every layer; measured as 1.12.
 QUANTISED_SHARE = 1.15
+# The same of a network that is only asked, whose outputs are freed when the next layers have read them.
+TEACHER_SHARE = 0.5
 # What TensorFlow takes for a step of any size: its graph, thread pools and buffers.
 FIXED_MB = 100
 # Of the weights: they themselves, gradients, AdamW's two moments, the EMA and the model that is evaluated.
@@ -43,6 +45,22 @@ def check_images(cases: Sequence[Case], colour: bool) -> None:
             f"Expected at least {needed:,.0f} MB of free memory for the {len(cases)} images and their masks, "
             f"got {free:,.0f} MB.",
             "Take smaller images or fewer of them, or a machine with more memory.",
+        )
+
+
+def check_frames(count: int, frame_bytes: int) -> None:
+    """Refuse unlabelled frames that do not fit into free memory, where the system reports it.
+
+    Args:
+        count: How many frames there are at least.
+        frame_bytes: Bytes of one on the network's grid.
+    """
+    free = read_free_mb()
+    needed = count * frame_bytes / 2**20
+    if free is not None and needed > free:
+        raise TrainingError(
+            f"Expected at least {needed:,.0f} MB of free memory for {count} unlabelled frames, got {free:,.0f} MB.",
+            "Take fewer of them, a smaller --size, or a machine with more memory.",
         )
 
 
@@ -103,42 +121,65 @@ def estimate_memory(model: Any, batch: int, quantised: bool = False) -> float:
     """
     kept = QUANTISED_SHARE if quantised else KEPT_SHARE
     parameters: int = model.count_params()
-    results: int = sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
+    results = count_results(model)
     ends: int = math.prod(model.layers[0].output.shape[1:]) + math.prod(find_mask_shape(model))
     # outputs of all layers and prefetched batches grow with the batch, the weights' copies do not
     numbers = batch * (kept * results + FETCHED * ends) + COPIES * parameters
     return FIXED_MB + FLOAT_BYTES * numbers / 2**20
 
 
-def check_memory(model: Any, batch: int, free: float | None = None) -> None:
+def count_results(model: Any) -> int:
+    """Count the numbers in the outputs of all layers, for one image."""
+    return sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
+
+
+def check_memory(
+    model: Any, batch: int, free: float | None = None, views: int = 1, teachers: Sequence[Any] = ()
+) -> None:
     """Refuse a batch that does not fit into free memory, where the system reports it.
 
     Args:
         model: The network that is to be trained.
-        batch: Images of a step.
+        batch: Labelled images of a step.
         free: Megabytes that are free; None reads them from this machine.
+        views: How many images the network sees for each of these; 2 with unlabelled frames.
+        teachers: Networks that see the same images in every step, without being trained.
     """
     free = read_free_mb() if free is None else free
-    if free is not None and estimate_memory(model, batch) > free:
-        raise refuse_batch(model, batch, free)
+    if free is not None and estimate_step(model, batch * views, teachers) > free:
+        raise refuse_batch(model, batch, free, views, teachers)
 
 
-def refuse_batch(model: Any, batch: int, free: float) -> TrainingError:
+def estimate_step(model: Any, images: int, teachers: Sequence[Any] = ()) -> float:
+    """Estimate the megabytes of a training with teachers, without its images.
+
+    Args:
+        model: The network that is trained.
+        images: That it and the teachers see in a step.
+        teachers: Their networks.
+    """
+    outputs = images * TEACHER_SHARE * sum(count_results(one) for one in teachers)
+    weights = sum(int(one.count_params()) for one in teachers)
+    return estimate_memory(model, images) + FLOAT_BYTES * (outputs + weights) / 2**20
+
+
+def refuse_batch(model: Any, batch: int, free: float, views: int = 1, teachers: Sequence[Any] = ()) -> TrainingError:
     """Build the error of a batch that does not fit, with one that would."""
-    fitting = find_batch(model, batch, free)
+    needed, least = (estimate_step(model, number * views, teachers) for number in (batch, 1))
+    fitting = find_batch(model, batch * views, free, teachers) // views
     return TrainingError(
-        f"Expected at least {estimate_memory(model, batch):,.0f} MB of free memory for this network with a batch of "
-        f"{batch}, got {free:,.0f} MB.",
+        f"Expected at least {needed:,.0f} MB of free memory for this network with a batch of {batch}, got "
+        f"{free:,.0f} MB.",
         f"Take --batch {fitting}, or a smaller --size or --model."
         if fitting
-        else f"Take a smaller --size or --model: a batch of 1 needs {estimate_memory(model, 1):,.0f} MB.",
+        else f"Take a smaller --size or --model: a batch of 1 needs {least:,.0f} MB.",
     )
 
 
-def find_batch(model: Any, batch: int, free: float) -> int:
+def find_batch(model: Any, batch: int, free: float, teachers: Sequence[Any] = ()) -> int:
     """Find the largest batch below the given one that fits into memory; 0 where none does."""
     # the estimate is linear in the batch
-    none, each = (estimate_memory(model, number) for number in (0, 1))
+    none, each = (estimate_step(model, number, teachers) for number in (0, 1))
     return max(0, min(batch - 1, int((free - none) / (each - none))))
 
 

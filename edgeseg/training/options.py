@@ -216,6 +216,8 @@ class TrainInputs:
     folds: int | None = None
     layout: str | None = None
     group_pattern: str | None = None
+    unlabelled: Path | None = None
+    teacher: Path | None = None
 
 
 _INPUTS = tuple(field.name for field in fields(TrainInputs))
@@ -231,7 +233,7 @@ def read_config(path: Path) -> dict[str, Any]:
     from edgeseg.machine.boards import read_toml  # not at the top: --help loads this module, and reads no file
 
     table = _name_fields(read_toml(path))
-    for name in ("data", "init"):
+    for name in ("data", "init", "unlabelled", "teacher"):
         if isinstance(table.get(name), str):
             table[name] = path.parent / table[name]
     try:

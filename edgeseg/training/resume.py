@@ -17,6 +17,7 @@ from typing import Any
 
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
+from edgeseg.core.modelfile import PRETRAINING
 from edgeseg.core.schema import SchemaError, read_json_table
 from edgeseg.model.keras import tf
 from edgeseg.training.ema import WeightEma
@@ -25,10 +26,12 @@ from edgeseg.training.run import RECORD, rename_options
 _LOG = logging.getLogger(__name__)
 PLAN, CHECKPOINT = "plan.json", "checkpoint"
 INTERRUPTED_TRAINING, FOLDS, COMPRESSION, NOTHING = "training", "cross-validation", "compression", ""
+INTERRUPTED_PRETRAINING = "pretraining"
 _COMMANDS = {
     INTERRUPTED_TRAINING: "edgeseg train DATA --out {} --resume",
     FOLDS: "edgeseg train DATA --out {} --resume",
     COMPRESSION: "edgeseg compress RUN --out {} --resume",
+    INTERRUPTED_PRETRAINING: "edgeseg pretrain FRAMES --out {} --resume",
 }
 
 
@@ -69,6 +72,8 @@ def find_partial(out: Path, what: str) -> Partial:
 def _find_kind(folder: Path) -> str:
     if (folder / RECORD).is_file():
         return INTERRUPTED_TRAINING
+    if (folder / PRETRAINING).is_file():
+        return INTERRUPTED_PRETRAINING
     if not (folder / PLAN).is_file():
         return NOTHING
     return FOLDS if "folds" in read_plan(folder) else COMPRESSION

@@ -23,7 +23,7 @@ from typing import Any
 from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
-from edgeseg.core.modelfile import is_ensemble
+from edgeseg.core.modelfile import PRETRAINING, is_ensemble
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table, rename_former, to_plain
 from edgeseg.core.spec import FindingSpec, InputSpec, OutputSpec
 from edgeseg.model.spec import UNetSpec
@@ -44,6 +44,29 @@ class Timing:
     waiting_share: float
     """Share of the seconds in which the steps waited for their images."""
     peak_memory_mb: float
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """What a run remembers of frames without masks."""
+
+    folder: str
+    """Relative to the run folder, so that both can be moved together."""
+    frames: int
+    files: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class TeacherRecord:
+    """What a run remembers of the run, or the cross-validation, that taught it."""
+
+    folder: str
+    """Relative to the run folder, so that both can be moved together."""
+    name: str
+    networks: int
+    """How many of its networks taught: those that have not been trained on the run's test cases."""
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -74,6 +97,10 @@ class RunRecord:
     """Hash of the frames' labels; empty where none were learned."""
     init: str | None = None
     """The name of the run whose encoder weights this one started from."""
+    unlabelled: FrameRecord | None = None
+    """The frames without masks that were trained on, too."""
+    teachers: tuple[TeacherRecord, ...] = ()
+    """The runs whose masks and findings were followed beside the truth."""
     near_duplicates: int = 0
     """Pairs of nearly equal images in different groups, so that one may be in training and one in test."""
     header_region: bool = False
@@ -158,6 +185,11 @@ def rename_options(table: dict[str, Any]) -> None:
 
 
 def _no_run(folder: Path) -> RunError:
+    if (folder / PRETRAINING).is_file():
+        return RunError(
+            f"Expected a run that draws masks in {folder}, got a pretraining.",
+            f"Train from it with: edgeseg train DATA --out RUN --init {folder}",
+        )
     if partial_path(folder).is_dir():
         return RunError(
             f"Expected a finished run in {folder}, got only {partial_path(folder)}, whose training was interrupted.",

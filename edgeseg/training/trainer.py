@@ -8,6 +8,7 @@ import os
 import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,17 @@ from edgeseg.evaluation.overlays import draw_sheet, pick_notable_cases
 from edgeseg.evaluation.score import list_thresholds, score_cases, summarise_cases, write_cases
 from edgeseg.frame.images import write_image
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.model.keras import keras, read_weights, tf
-from edgeseg.model.losses import find_finding_loss, find_loss
+from edgeseg.model.keras import keras, tf
+from edgeseg.model.losses import FINDING_SHARE, find_finding_loss, find_loss
 from edgeseg.model.unet import build_unet
+from edgeseg.training.distillation import (
+    SHARE,
+    RunTeacher,
+    append_teacher,
+    average_teachers,
+    distillation_loss,
+    finding_distillation_loss,
+)
 from edgeseg.training.loading import (
     Feed,
     LoadedData,
@@ -59,10 +68,20 @@ from edgeseg.training.run import (
     WEIGHTS,
     RunRecord,
     read_interrupted,
-    read_run,
     write_record,
 )
+from edgeseg.training.semisupervised import (
+    RAMP_SHARE,
+    FrameFeed,
+    FrameSteps,
+    add_frames,
+    add_same_frames,
+    follow_ema,
+    keep_truth,
+)
+from edgeseg.training.start import load_start, name_start, refuse_leaking_start
 from edgeseg.training.strategy import WorkerRole, find_role, open_strategy, worker_folder
+from edgeseg.training.teachers import Teachers, find_same_teachers, find_teachers, open_teachers
 from edgeseg.training.validation import EpochEvaluator, RunLog, draw_curve, summarise_timing
 
 _LOG = logging.getLogger(__name__)
@@ -70,8 +89,6 @@ _LOG = logging.getLogger(__name__)
 ENCODER = ("stem", "down")
 VALIDATION_SHARE, TEST_SHARE = 0.12, 0.15
 LIBRARIES = ("tensorflow", "tf_keras", "numpy", "opencv-python-headless")
-# Weight of the finding's loss beside that of the masks (docs/decisions/0053).
-FINDING_SHARE = 0.3
 # The float32 file is the parent that drops are measured against.
 NO_DROP = Estimate(0.0, 0.0, (0.0, 0.0))
 
@@ -93,6 +110,8 @@ def train_run(
     split: SplitSpec | None = None,
     init: Path | None = None,
     test: bool = True,
+    unlabelled: Path | None = None,
+    teachers: Sequence[Path] = (),
 ) -> RunRecord:
     """Train on a data folder; the run folder appears when training has finished.
 
@@ -104,6 +123,8 @@ def train_run(
         split: How to split the cases; None is the default split with the options' seed.
         init: A finished run whose encoder weights to start from.
         test: Whether to score the model on the test cases; a search must not use them.
+        unlabelled: A folder of frames without masks to train on, too.
+        teachers: Finished runs, or folders of cross-validations, to learn from as well; what several say is averaged.
     """
     # refuses an unknown loss before anything else is done
     find_loss(options.loss)
@@ -112,8 +133,16 @@ def train_run(
         # before the images are read, which takes minutes for a large data set
         refuse_taken(out, overwrite, "training")
     loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour)
-    start = read_run(init).name if init is not None else None
-    record = _begin_record(loaded, os.path.relpath(data, out), options, start)
+    if unlabelled is not None:
+        loaded = add_frames(loaded, unlabelled, options)
+    start = None
+    if init is not None:
+        start = name_start(init)
+        refuse_leaking_start(init, [*loaded.part("val"), *loaded.part("test")])
+    record = begin_record(loaded, data, out, options, start)
+    found = find_teachers(teachers, record, loaded.name_tests())
+    record = dataclasses.replace(record, teachers=tuple(one.describe(out) for one in found))
+    taught_by = _open_teachers(found, record)
     if test and role.chief:
         loaded.log_warnings()
         loaded.log_leaks(record.near_duplicates)
@@ -121,18 +150,42 @@ def train_run(
     with staged_folder(out, overwrite, keep_partial=True) if role.chief else worker_folder() as folder:
         write_record(folder, record)
         loaded.write_split(folder)
-        _write_config(folder, out, record, data, init)
-        return _train(loaded, record, RunPaths(folder, folder, role), init, test)
+        if len(teachers) < 2:
+            teacher = teachers[0] if teachers else None
+            _write_config(folder, out, record, TrainInputs(data, init, unlabelled=unlabelled, teacher=teacher))
+        return _train(loaded, record, RunPaths(folder, folder, role), init, test, taught_by)
 
 
-def _write_config(folder: Path, out: Path, record: RunRecord, data: Path, init: Path | None) -> None:
+def _open_teachers(found: Sequence[Teachers], record: RunRecord) -> list[RunTeacher]:
+    """Read the networks of all teachers, and say what must be known of them."""
+    for notice in (notice for teachers in found for notice in teachers.notices):
+        _LOG.warning("%s", notice)
+    opened = open_teachers(found, record)
+    if record.finding is not None and opened and not any(teacher.knows_findings for teacher in opened):
+        _LOG.warning("No teacher has a finding output: findings are learned from the labels alone.")
+    return opened
+
+
+def _write_config(folder: Path, out: Path, record: RunRecord, inputs: TrainInputs) -> None:
     """Write config.toml, but not for a fold or another split that the options of `edgeseg train` cannot name."""
     layout, group_pattern = record.split.layout, record.split.group_pattern
     if record.split == plain_split(record.options.seed, layout, group_pattern):
-        write_config(folder, out, record.options, TrainInputs(data, init, None, layout, group_pattern))
+        write_config(
+            folder,
+            out,
+            record.options,
+            dataclasses.replace(inputs, layout=layout, group_pattern=group_pattern),
+        )
 
 
-def resume_run(data: Path, out: Path, overwrite: bool = False, init: Path | None = None) -> RunRecord:
+def resume_run(
+    data: Path,
+    out: Path,
+    overwrite: bool = False,
+    init: Path | None = None,
+    unlabelled: Path | None = None,
+    teacher: Path | None = None,
+) -> RunRecord:
     """Continue an interrupted training with the options it began with.
 
     Args:
@@ -140,20 +193,24 @@ def resume_run(data: Path, out: Path, overwrite: bool = False, init: Path | None
         out: The run folder it was to make.
         overwrite: Whether an existing run may be replaced.
         init: The run that it started from; only needed where no checkpoint holds those weights yet.
+        unlabelled: Where the frames without masks are that it began with; None takes them from where they were.
+        teacher: Where the teacher is that it began with; None takes it from where it was.
     """
     record = read_interrupted(partial_path(out))
     if has_checkpoint(partial_path(out)):
         init = None
-    elif init is None or record.init is None or read_run(init).name != record.init:
+    elif init is None or record.init is None or name_start(init) != record.init:
         _refuse_lost_start(partial_path(out), record.init)
     role = find_role(record.options.strategy)
     if role.chief:
         refuse_existing(out, overwrite, go_on=True)
     loaded = load_same_data(data, record, out)
+    if record.unlabelled is not None or unlabelled is not None:
+        loaded = add_same_frames(loaded, record, out, unlabelled)
+    taught_by = _open_teachers(find_same_teachers(record, out, loaded.name_tests(), teacher), record)
     with staged_folder(out, overwrite, keep_partial=True, go_on=True) if role.chief else worker_folder() as folder:
-        return _train(
-            loaded, record, RunPaths(folder, partial_path(out), role), init if record.init is not None else None
-        )
+        start = init if record.init is not None else None
+        return _train(loaded, record, RunPaths(folder, partial_path(out), role), start, teachers=taught_by)
 
 
 def _refuse_lost_start(partial: Path, init: str | None) -> None:
@@ -175,14 +232,15 @@ def plain_split(seed: int, layout: str | None = None, group_pattern: str | None 
     return SplitSpec(seed, VALIDATION_SHARE, TEST_SHARE, layout, group_pattern)
 
 
-def _begin_record(loaded: LoadedData, path: str, options: TrainOptions, init: str | None) -> RunRecord:
+def begin_record(loaded: LoadedData, data: Path, out: Path, options: TrainOptions, init: str | None) -> RunRecord:
+    """Describe a training that begins."""
     train = loaded.part("train")
     output = OutputSpec(loaded.dataset.classes, options.activation, shape=find_shape(train))
     finding = loaded.choose_finding() if options.findings == "auto" else None
     return RunRecord(
         name=f"{loaded.dataset.root.resolve().name}-{options.model}",
         status=TRAINING,
-        data=path,
+        data=os.path.relpath(data, out),
         data_fingerprint=fingerprint_dataset(loaded.dataset),
         split=loaded.split_spec,
         input=dataclasses.replace(options.input, white=find_white(train)),
@@ -198,12 +256,18 @@ def _begin_record(loaded: LoadedData, path: str, options: TrainOptions, init: st
         label_fingerprint=fingerprint_labels(loaded.dataset.cases) if finding and finding.frame_classes else "",
         init=init,
         near_duplicates=loaded.count_leaks(),
+        unlabelled=loaded.frames.describe(out) if loaded.frames is not None else None,
         header_region=loaded.dataset.header_region,
     )
 
 
 def _train(
-    loaded: LoadedData, record: RunRecord, run_paths: RunPaths, init: Path | None = None, test: bool = True
+    loaded: LoadedData,
+    record: RunRecord,
+    run_paths: RunPaths,
+    init: Path | None = None,
+    test: bool = True,
+    teachers: Sequence[RunTeacher] = (),
 ) -> RunRecord:
     strategy = open_strategy(record.options.strategy, record.options.batch)
     # before the first layer is built: initial weights follow from the seed
@@ -214,8 +278,9 @@ def _train(
             start_from(model, init)
     if record.options.strategy != "multi-worker" and not tf.config.list_physical_devices("GPU"):
         # on a GPU the host's memory is not the limit
-        check_memory(model, record.options.batch)
-    evaluator = _fit(model, loaded, record, run_paths)
+        networks = [teacher.model for teacher in teachers]
+        check_memory(model, record.options.batch, views=1 if loaded.frames is None else 2, teachers=networks)
+    evaluator = _fit(model, loaded, record, run_paths, teachers)
     best, timing = evaluator.best, summarise_timing(evaluator.history, _read_peak_memory())
     record = dataclasses.replace(
         record, best_epoch=best.epoch, validation_dice=best.validation_dice, timing=timing, status=FINISHED
@@ -227,7 +292,9 @@ def _train(
     return _finish(evaluator, record, run_paths.folder, validation, tested, known)
 
 
-def _fit(model: Any, loaded: LoadedData, record: RunRecord, run_paths: RunPaths) -> EpochEvaluator:
+def _fit(
+    model: Any, loaded: LoadedData, record: RunRecord, run_paths: RunPaths, teachers: Sequence[RunTeacher]
+) -> EpochEvaluator:
     options, folder = record.options, run_paths.folder
     train, validation = (to_grid(loaded.part(part), record.input, record.finding) for part in ("train", "val"))
     epochs = options.epochs or plan_epochs(len(train), options.batch)
@@ -250,19 +317,39 @@ def _fit(model: Any, loaded: LoadedData, record: RunRecord, run_paths: RunPaths)
     if record.init is not None and not has_checkpoint(run_paths.source):
         # the weights that were taken over must outlive an interruption in the first epoch
         checkpoint.save(0)
-    fit_model(model, feed, evaluator, training_schedule, checkpoint=checkpoint, on_result=RunLog(folder).write)
+    label = partial(append_teacher, average_teachers(teachers)) if teachers else keep_truth
+    frame_steps = None
+    if loaded.frames is not None:
+        frames = FrameFeed(loaded.frames.pixels, feed.batch, feed.seed, augment, record.input.denoise)
+        # the model that is evaluated after every epoch holds the same weights then, so that it can teach meanwhile
+        frame_teacher = average_teachers(teachers) if teachers else follow_ema(evaluator.ema_model, evaluator.ema)
+        # finished runs know from the first step on what an average of untrained weights does not
+        ramp_share = 0.0 if teachers else RAMP_SHARE
+        frame_steps = FrameSteps(model, frame_teacher, frames, epochs * feed.steps, ramp_share, label)
+    fit_model(
+        model,
+        feed,
+        evaluator,
+        training_schedule,
+        checkpoint=checkpoint,
+        on_result=RunLog(folder).write,
+        frame_steps=frame_steps,
+        take_step=lambda batch: model.train_step(label(*batch))["loss"],
+    )
     return evaluator
 
 
 def choose_losses(record: RunRecord) -> dict[str, Any]:
     """Choose what Keras compiles a run's network with: a loss for the masks, and one for findings beside it."""
-    loss = find_loss(record.options.loss, record.output.activation, record.class_weights)
+    name, activation, weights = record.options.loss, record.output.activation, record.class_weights
+    if record.teachers:
+        loss = distillation_loss(SHARE, activation, name, weights)
+        finding_loss = finding_distillation_loss(SHARE, record.finding_weights)
+    else:
+        loss, finding_loss = find_loss(name, activation, weights), find_finding_loss(record.finding_weights)
     if record.finding is None:
         return {"loss": loss}
-    return {
-        "loss": [loss, find_finding_loss(record.finding_weights)],
-        "loss_weights": [1.0, FINDING_SHARE],
-    }
+    return {"loss": [loss, finding_loss], "loss_weights": [1.0, FINDING_SHARE]}
 
 
 def start_from(model: Any, run: Path) -> int:
@@ -270,12 +357,12 @@ def start_from(model: Any, run: Path) -> int:
 
     Args:
         model: The model that is to be trained.
-        run: The run; its encoder must fit, its size and classes may differ.
+        run: The run, or a pretraining; its encoder must fit, its size and classes may differ.
 
     Returns:
         How many layers were copied.
     """
-    source = load_network(run, read_run(run))
+    source = load_start(run)
     given = {layer.name: layer.get_weights() for layer in source.layers if layer.name.startswith(ENCODER)}
     wanted = [layer for layer in model.layers if layer.name.startswith(ENCODER) and layer.weights]
     for layer in wanted:
@@ -287,13 +374,6 @@ def start_from(model: Any, run: Path) -> int:
             )
         layer.set_weights(given[layer.name])
     return len(wanted)
-
-
-def load_network(run: Path, record: RunRecord) -> Any:
-    """Build a run's network with its best weights."""
-    model = build_unet(record.spec)
-    read_weights(run / WEIGHTS, model)
-    return model
 
 
 def _finish(

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from edgeseg.cli.app import main
-from edgeseg.compression.context import distillation_loss
 from edgeseg.compression.finetune import quantise_model, set_ranges
 from edgeseg.convert.tflite import convert_model
 from edgeseg.core.card import OK
@@ -22,6 +21,7 @@ from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras
 from edgeseg.model.spec import SIZES, UNetSpec, find_size
 from edgeseg.model.unet import build_unet, summarise_stages
+from edgeseg.training.distillation import distillation_loss
 from edgeseg.training.loading import add_background
 from edgeseg.training.options import TrainOptions
 from edgeseg.training.trainer import train_run

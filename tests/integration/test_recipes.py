@@ -143,8 +143,8 @@ def test_classic_is_trained_and_followed_on_the_students_grid(
     context: CompressContext, trained_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its widths are made narrow here, and its size another one than the student's."""
-    from edgeseg.compression.context import open_teacher
     from edgeseg.model.spec import SIZES
+    from edgeseg.training.distillation import open_teacher
     from edgeseg.training.options import TrainOptions
     from edgeseg.training.trainer import train_run
 
@@ -152,7 +152,7 @@ def test_classic_is_trained_and_followed_on_the_students_grid(
     options = TrainOptions("classic", 32, epochs=1, seed=context.record.options.seed)
     record = train_run(trained_data, tmp_path / "teacher", options, test=False)
     assert (record.spec.skip, record.spec.upsampling, record.spec.stem) == ("concat", "transpose", "full")
-    masks = open_teacher(tmp_path / "teacher", context)(context.train.images[:2].astype(np.float32) / 255)
+    masks = open_teacher(tmp_path / "teacher", context.record)(context.train.images[:2].astype(np.float32) / 255)
     assert tuple(masks.shape) == (2, *context.model.output_shape[1:])
 
 
@@ -167,7 +167,7 @@ def test_classic_is_trained_and_followed_on_the_students_grid(
     ],
 )
 def test_teacher_that_does_not_fit_is_refused(change: dict[str, Any], reason: str, trained_run: Path) -> None:
-    from edgeseg.compression.context import check_teacher
+    from edgeseg.training.distillation import check_teacher
     from edgeseg.training.run import read_run
 
     student = read_run(trained_run)
@@ -183,7 +183,7 @@ def test_teacher_that_does_not_fit_is_refused(change: dict[str, Any], reason: st
 def test_teacher_of_the_same_classes_in_another_order_is_followed_by_name(
     activation: str, channels: tuple[int, ...], trained_run: Path
 ) -> None:
-    from edgeseg.compression.context import check_teacher
+    from edgeseg.training.distillation import check_teacher
     from edgeseg.training.run import read_run
 
     def name(*classes: str) -> RunRecord:

@@ -106,6 +106,24 @@ def test_the_tables_say_all_of_it(capsys: pytest.CaptureFixture[str], tmp_path: 
     )
 
 
+def test_tables_fit_into_a_hundred_columns_and_say_what_helps_against_false_alarms(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    segmenter = open_tiny()
+    scored = score_cases(segmenter, make_images())
+    table = to_plain(summarise_cases(scored, segmenter.card.output.classes, list_thresholds(segmenter.card)))
+    for key in ("sensitivity", "coverage", "false_alarm_rate"):
+        table["operating_point"][key] = {"mean": 1.0, "ci95": [0.85, 1.0]}
+    print_evaluation("Test", table)
+    said = capsys.readouterr().out
+    assert "100% (85 to 100)" in said
+    assert "--sensitivity 0.8" in said
+    assert [line for line in said.splitlines() if len(line.rstrip()) > 100] == []
+    table["operating_point"]["false_alarm_rate"] = {"mean": 0.1, "ci95": None}
+    print_evaluation("Test", table)
+    assert "--sensitivity 0.8" not in capsys.readouterr().out
+
+
 def test_a_file_without_operating_point_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     segmenter = open_tiny(None)
     scored = score_cases(segmenter, make_images())

@@ -131,7 +131,9 @@ OPTIONS = TrainOptions("nano", 64, epochs=3, learning_rate=1e-5, augment="-flip"
 
 
 def test_a_config_repeats_a_training(tmp_path: Path) -> None:
-    inputs = TrainInputs(tmp_path / "data é", tmp_path / "runs/first", 5, "plain", r'"(\d+)"')
+    inputs = TrainInputs(
+        tmp_path / "data é", tmp_path / "runs/first", 5, "plain", r'"(\d+)"', tmp_path / "clips", tmp_path / "cv"
+    )
     (tmp_path / "runs/a").mkdir(parents=True)
     write_config(tmp_path / "runs/a", tmp_path / "runs/a", OPTIONS, inputs)
     written = (tmp_path / "runs/a" / CONFIG).read_bytes()
@@ -140,7 +142,8 @@ def test_a_config_repeats_a_training(tmp_path: Path) -> None:
     read = read_config(tmp_path / "runs/a" / CONFIG)
     given = {name: read.pop(name) for name in vars(inputs)}
     assert TrainOptions(**read) == OPTIONS
-    assert [os.path.normpath(given.pop(name)) for name in ("data", "init")] == [str(inputs.data), str(inputs.init)]
+    places = [os.path.normpath(given.pop(name)) for name in ("data", "init", "unlabelled", "teacher")]
+    assert places == [str(inputs.data), str(inputs.init), str(inputs.unlabelled), str(inputs.teacher)]
     assert given == {"folds": 5, "layout": "plain", "group_pattern": r'"(\d+)"'}
 
 

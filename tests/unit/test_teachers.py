@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeseg.compression import teachers
-from edgeseg.compression.context import average_teachers
-from edgeseg.compression.teachers import choose_teachers, count_seen, fingerprint_teacher
 from edgeseg.core.errors import ModelFileError, RunError
 from edgeseg.core.files import write_rows
 from edgeseg.model.keras import tf
+from edgeseg.training import teachers
+from edgeseg.training.distillation import average_teachers
 from edgeseg.training.run import read_run
+from edgeseg.training.teachers import choose_teachers, count_seen, fingerprint_teacher
 from tests.commands import assert_says
 from tests.ensembles import change_member, make_folds
 
@@ -25,11 +25,8 @@ def write_split(run: Path, train: str, test: str) -> None:
     write_rows(run / "split.csv", ("stem", "group", "part"), rows)
 
 
-def make_student(test: str, data: str = "0" * 64) -> Any:
-    cases = tuple(SimpleNamespace(stem=stem) for stem in test)
-    return SimpleNamespace(
-        data=SimpleNamespace(split=SimpleNamespace(test=cases)), record=SimpleNamespace(data_fingerprint=data)
-    )
+def make_student(test: str, data: str = "0" * 64) -> tuple[set[str], str]:
+    return set(test), data
 
 
 @pytest.fixture
@@ -42,15 +39,15 @@ def folds(tmp_path: Path) -> Path:
 
 
 def test_of_a_cross_validation_those_teach_that_have_not_been_trained_on_the_test_cases(folds: Path) -> None:
-    chosen = choose_teachers(folds, make_student("ab"))
+    chosen = choose_teachers(folds, *make_student("ab"))
     assert [run.name for run in chosen.runs] == ["fold-1", "fold-3"]
     assert "2 of the 3 networks" in chosen.notices[0]
-    everybody = choose_teachers(folds, make_student("xy"))
+    everybody = choose_teachers(folds, *make_student("xy"))
     assert (len(everybody.runs), everybody.notices, everybody.name) == (3, (), "cv (3 networks)")
 
 
 def test_all_teach_with_a_warning_where_each_knows_a_test_case(folds: Path) -> None:
-    chosen = choose_teachers(folds, make_student("ace"))
+    chosen = choose_teachers(folds, *make_student("ace"))
     assert (len(chosen.runs), chosen.ensemble) == (3, True)
     assert_says(chosen.notices[0], "flatter", "1 test cases")
 
@@ -58,11 +55,11 @@ def test_all_teach_with_a_warning_where_each_knows_a_test_case(folds: Path) -> N
 def test_a_run_of_other_data_is_told_by_the_names_of_its_cases(folds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = SimpleNamespace(name="big", data_fingerprint="1" * 64)
     monkeypatch.setattr(teachers, "read_run", lambda _: record)
-    assert choose_teachers(folds / "fold-1", make_student("ab")).notices == ()
-    assert_says(choose_teachers(folds / "fold-2", make_student("ab")).notices[0], "big", "2 test cases")
+    assert choose_teachers(folds / "fold-1", *make_student("ab")).notices == ()
+    assert_says(choose_teachers(folds / "fold-2", *make_student("ab")).notices[0], "big", "2 test cases")
     # the same data are looked after by how they were divided
     record.data_fingerprint = "0" * 64
-    assert choose_teachers(folds / "fold-2", make_student("ab")).notices == ()
+    assert choose_teachers(folds / "fold-2", *make_student("ab")).notices == ()
 
 
 def test_runs_of_old_versions_do_not_say_what_they_saw(folds: Path) -> None:
@@ -82,7 +79,7 @@ def test_a_damaged_split_is_one_sentence_or_no_case(folds: Path, text: str) -> N
 def test_networks_that_do_not_belong_together_do_not_teach(folds: Path) -> None:
     change_member(folds, 2, data="2" * 64)
     with pytest.raises(ModelFileError, match="same data"):
-        choose_teachers(folds, make_student("ab"))
+        choose_teachers(folds, *make_student("ab"))
 
 
 def test_a_cross_validation_is_no_run(folds: Path) -> None:
@@ -101,7 +98,12 @@ def test_teachers_are_averaged() -> None:
     np.testing.assert_allclose(findings, 0.5)
     # what is unknown to all stays so
     assert float(average_teachers([teach(0.2, -1.0)] * 3)(None)[1][0, 0, 0, 0]) == -1.0
-    np.testing.assert_allclose(average_teachers([teach(0.2, None), teach(0.6, 1.0)])(None), 0.4, atol=1e-6)
+    np.testing.assert_allclose(average_teachers([teach(0.2, None), teach(0.6, None)])(None), 0.4, atol=1e-6)
+    # those that know a finding teach it
+    for unknown in (None, -1.0):
+        masks, findings = average_teachers([teach(0.2, unknown), teach(0.6, 0.25)])(None)
+        np.testing.assert_allclose(masks, 0.4, atol=1e-6)
+        np.testing.assert_allclose(findings, 0.25)
 
 
 def test_an_interrupted_compression_knows_its_teachers_by_their_weights(folds: Path) -> None:
