@@ -27,7 +27,7 @@ from edgeseg.core.modelfile import read_model
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec, Quantisation
 from edgeseg.core.stats import Estimate
-from edgeseg.frame.features import count_features
+from edgeseg.frame.features import VERSION, count_features
 from edgeseg.frame.postprocess import calibrate, clean_scores, decide_labels, tensor_to_scores
 from edgeseg.frame.preprocess import place_frame
 from edgeseg.inference.confidence import decide_findings, measure_confidences, read_finding
@@ -232,7 +232,7 @@ def test_nothing_is_found_on_a_frame_that_is_out_of_distribution(tmp_path: Path)
     frame[16:48, 16:48] = 255
     features = count_features(model.card.input.channels)
     for mean, state in ((1e6, NOTHING), (0.0, FOUND)):
-        known = KnownFrames(features * (mean,), (features * (1.0,),), 1000.0)
+        known = KnownFrames(features * (mean,), (features * (1.0,),), 1000.0, VERSION)
         decision = Decision((ClassDecision("bright0"),), known=known)
         result = Segmenter(replace(model, card=replace(model.card, decision=decision)), "cpu")(frame)
         assert (result.out_of_distribution, result.findings[0].state) == (state == NOTHING, state)
