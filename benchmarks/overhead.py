@@ -1,14 +1,14 @@
 """What everything but the net costs: a stream's whole way from a captured frame to its mask, against bare inference.
 
-    python benchmarks/overhead.py OUT [--model FILE] [--runs 400] [--seconds 20 | 0 for no page]
+    python benchmarks/overhead.py OUT [--model FILE] [--runs 400] [--seconds 20]
 
 Frames are 640x480 in colour, as cameras give them; one thread, no display. The bare inference is LiteRT's own
 `Interpreter.invoke()` on the same file, timed in turn with the stream, in blocks. What stands behind a dash is a
-function of the stage above, timed by itself. A second part plays 30 frames/s and compares everything but the net
-without a page and with a page that a client in another process reads; caches are cold there, so that it costs more than
-at full speed. A third part times by itself all that a frame costs for being found, doubtful or unlike the training, and
-the way from frame to state with the card's decision and without, in turn. Writes OUT/overhead.md and .json. Without --model an untrained network is made, which needs the training
-packages.
+function of the stage above or below, timed by itself. A second part plays 30 frames/s and compares everything but the
+net without a page and with a page that a client in another process reads; caches are cold there, so that it costs more
+than at full speed; --seconds 0 leaves it out. A third part times what confidence, states and the distance from the
+training frames cost, each by itself, and the way from frame to state with the card's decision and without, in turn.
+Writes OUT/overhead.md and .json. Without --model an untrained network is made, which needs the training packages.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def measure_full_speed(model: ModelFile, runs: int) -> list[list[str]]:
 
 
 def list_decision_parts(model: ModelFile) -> dict[str, Callable[[], object]]:
-    """List what a frame costs for its confidence, state and distance from the training; parts the card lacks are not."""
+    """List what a frame costs for its confidence, its state and its distance; without what the card lacks."""
     card, colour, segmenter = model.card, make_frame(colour=True), SupervisedSegmenter(model, "cpu")
     decision, classes, spec = card.decision, card.output.classes, card.input
     placement, pixels = place_frame(spec, *colour.shape[:2]), frame_to_pixels(colour, spec)

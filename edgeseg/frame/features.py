@@ -33,8 +33,8 @@ Features = NDArray[np.float64]
 def describe_pixels(pixels: Pixels, placement: Placement | None = None) -> Features:
     """Describe preprocessed pixels (height, width, channels) by finite numbers: as many for every size.
 
-    All sums are of whole numbers, so that machines differ in the last digit of a logarithm at most. Sides that 8 does
-    not divide are resized with fractions, where a processor may round a grey level otherwise.
+    All sums are of whole numbers, so that machines differ in the last digits of a logarithm (1e-9) at most. Sides that
+    32 does not divide are resized with fractions, where another processor may round a grey level the other way.
 
     Args:
         pixels: As `frame_to_pixels` gives them.
@@ -68,8 +68,8 @@ class FrameJudge:
 
     def measure_length(self, features: Features) -> float:
         """Measure the Mahalanobis distance of features, divided by the square root of the number of components."""
-        components = self._whitening @ (features - self._mean)
-        return math.sqrt(float(np.dot(components, components)) / components.size)
+        components = self._whitening.dot(features - self._mean)
+        return math.sqrt(float(components.dot(components)) / components.size)
 
 
 def open_judge(known: KnownFrames | None, channels: int) -> FrameJudge | None:

@@ -104,10 +104,12 @@ def decide_findings(
         decision: Of the card; None in files of older versions.
     """
     rules = {rule.name: rule for rule in decision.classes} if decision is not None else {}
-    known = [*probabilities[: len(classes)], *(len(classes) * [None])][: len(classes)]
+    known = probabilities[: len(classes)] or len(classes) * (None,)
     return tuple(
-        _decide(spec.name, confidence, probability, rules.get(spec.name))
-        for spec, confidence, probability in zip(classes, confidences, known, strict=True)
+        [
+            _decide(spec.name, confidence, probability, rules.get(spec.name))
+            for spec, confidence, probability in zip(classes, confidences, known, strict=True)
+        ]
     )
 
 

@@ -26,7 +26,7 @@ from edgeseg.streaming.states import StateKeeper, is_pause
 # A picture counts as frozen after so many equal frames over so many seconds: slow scanners repeat a few.
 FROZEN_FRAMES, FROZEN_SECONDS = 10, 1.0
 # Rows of the frame that are compared, each whole: they lie in one piece, which copies ten times faster than points.
-_COMPARED = 32
+_COMPARED = 16
 _LOG = logging.getLogger(__name__)
 
 

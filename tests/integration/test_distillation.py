@@ -95,8 +95,11 @@ def test_a_brighter_white_of_the_teachers_images_is_made_up_for(trained_run: Pat
     model = build_unet(student.spec)
     brighter = dataclasses.replace(student, input=dataclasses.replace(student.input, white=student.input.white // 2))
     images = tf.random.stateless_uniform((1, 64, 64, 1), (1, 2)) * 0.4
-    given = RunTeacher(model, brighter, student, (0,))(images)
-    np.testing.assert_allclose(given, RunTeacher(model, student, student, (0,))(2 * images), atol=1e-3)
+    given, wanted = (
+        RunTeacher(model, record, student, (0,))(seen)[0]
+        for record, seen in ((brighter, images), (student, 2 * images))
+    )
+    np.testing.assert_allclose(given, wanted, atol=1e-3)
 
 
 @pytest.mark.usefixtures("shallow_nano")
@@ -198,7 +201,7 @@ def test_teachers_that_do_not_fit_are_refused_before_anything_is_written(
         return said
 
     assert_says(refuse("--teacher", tmp_path / "nothing", "--seed", 3), "nothing")
-    assert_says(refuse("--teacher", trained_run), "test cases", "--seed 3")
+    assert_says(refuse("--teacher", trained_run), "test cases", "--seed 0")
     assert_says(refuse("--teacher", trained_run, "--seed", 3, "--colour", "rgb"), "sees the frame")
     assert_says(refuse("--teacher", trained_run, "--seed", 3, "--activation", "softmax"), "softmax")
     assert_says(refuse("--teacher", trained_run, "--seed", 3, "--strategy", "mirrored"), "one device")
@@ -252,15 +255,15 @@ def test_a_network_learns_what_its_teacher_finds() -> None:
 
 
 def test_findings_come_from_the_teacher_in_the_students_order(
-    trained_run: Path, monkeypatch: pytest.MonkeyPatch
+    trained_run: Path,
 ) -> None:
     record = read_run(trained_run)
     spec = dataclasses.replace(record.spec, findings=1)
     taught = dataclasses.replace(record, finding=FindingSpec(), spec=spec, finding_weights=())
-    other = dataclasses.replace(taught, finding=FindingSpec(("benign",)), spec=dataclasses.replace(spec, findings=2))
+    other = dataclasses.replace(taught, finding=FindingSpec(("a", "b")), spec=dataclasses.replace(spec, findings=3))
     images = tf.zeros((1, 64, 64, 1))
     given = RunTeacher(build_unet(taught.spec), taught, other, (0,))(images)
-    assert given[1].shape == (1, 1, 1, 2)
+    assert given[1].shape == (1, 1, 1, 3)
     assert float(given[1][0, 0, 0, 1]) == -1.0
     assert not open_teacher(trained_run, other).knows_findings
     assert isinstance(other, RunRecord)

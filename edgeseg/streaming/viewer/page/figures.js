@@ -155,7 +155,9 @@ function describeSureness({ state, confidence, probability, threshold, area_px: 
     return "";
   }
   const words = [];
-  if (state !== "nothing" && confidence !== null) {
+  if (state !== "nothing" && confidence === null) {
+    words.push("held, no mask in this frame");
+  } else if (state !== "nothing") {
     const limit = threshold === null ? "no operating point" : `found from ${threshold.toFixed(2)}`;
     words.push(`confidence ${confidence.toFixed(2)} (${limit})`);
     if (area === 0) {
