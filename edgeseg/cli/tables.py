@@ -125,8 +125,8 @@ def _print_point(evaluation: Mapping[str, Any]) -> None:
     """Print what the operating point gives, for each class."""
     point = evaluation.get("operating_point")
     if point is None:
-        # without confidences no network was run, so nothing was decided
-        if evaluation.get("confidence") is not None:
+        # without scores no network was run, so nothing was decided
+        if evaluation.get("calibration") is not None:
             advice = ADVICE.format("Choose one", 0.9)
             print(f"No operating point on the model's card: every mask counts as found.\n{advice}\n")
         return
@@ -182,20 +182,21 @@ def show_estimate(estimate: Mapping[str, Any] | None) -> str:
 
 def _print_confidence(evaluation: Mapping[str, Any]) -> None:
     """Print what confidences and probabilities are worth, and the frame's classes."""
-    confidence, finding = evaluation.get("confidence"), evaluation.get("finding")
-    calibration = evaluation.get("calibration") or {}
-    if confidence is None:
+    finding, calibration = evaluation.get("finding"), evaluation.get("calibration")
+    if calibration is None:
         return
+    # none where no case shows anything
+    confidence = evaluation.get("confidence") or {}
     rows = [("Dice over all cases, 1 where nothing is there and found", show_estimate(evaluation.get("dice_all")))]
     for share in SHOWN_SHARES:
         rows += [
             (f"Dice of the surest {share:.0%} of the masks", f"{dice:.3f}")
-            for coverage, dice in confidence["risk_coverage"]
+            for coverage, dice in confidence.get("risk_coverage", ())
             if abs(coverage - share) < 1e-6
         ]
     figures = [
-        ("rank correlation: do surer masks fit better? 1 at best", confidence["rank_correlation"]),
-        ("AUC of the confidence: are cases with it surer? 1 at best", confidence["auc"]),
+        ("rank correlation: do surer masks fit better? 1 at best", confidence.get("rank_correlation")),
+        ("AUC of the confidence: are cases with it surer? 1 at best", confidence.get("auc")),
         ("AUC of the finding probability", finding and finding["auc"]),
         ("ECE, by how much scores of pixels miss the truth", calibration.get("ece_pixels")),
         ("ECE, by how much finding probabilities miss it", calibration.get("ece_findings")),

@@ -119,8 +119,12 @@ class Card:
 
 
 def card_to_json(card: Card) -> str:
-    """Write a card as JSON."""
-    return json.dumps(to_plain(card), indent=2, sort_keys=True) + "\n"
+    """Write a card as JSON.
+
+    Raises:
+        ValueError: It holds NaN or infinity, which no reader would take.
+    """
+    return json.dumps(to_plain(card), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def card_from_json(text: str, where: str) -> Card:

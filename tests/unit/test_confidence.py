@@ -179,6 +179,14 @@ POINT = to_plain(at(0.5))
 SHARE = POINT["sensitivity"]
 
 
+def test_a_card_that_no_reader_takes_is_not_written(tmp_path: Path) -> None:
+    card = read_model(write_bright_model(tmp_path / "bright.tflite")).card
+    rule = ClassDecision("bright0")
+    object.__setattr__(rule, "finding_weight", math.nan)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        card_to_json(replace(card, decision=Decision((rule,))))
+
+
 def test_a_decision_travels_on_the_card(tmp_path: Path) -> None:
     card = read_card(tmp_path, temperatures=[1.5])
     assert card.decision == Decision((ClassDecision("bright0", at(0.5)),), temperatures=(1.5,))

@@ -132,6 +132,13 @@ def test_a_file_without_operating_point_says_so(capsys: pytest.CaptureFixture[st
     assert_says(capsys.readouterr().out, "No operating point", "every mask counts as found")
 
 
+def test_images_without_the_structure_alone_tell_as_much(capsys: pytest.CaptureFixture[str]) -> None:
+    segmenter = open_tiny(None)
+    scored = [case for case in score_cases(segmenter, make_images()) if case.empty]
+    print_evaluation("Test", to_plain(summarise_cases(scored, segmenter.card.output.classes)))
+    assert_says(capsys.readouterr().out, "No operating point", "Dice over all cases", "ECE")
+
+
 def test_frames_out_of_distribution_show_nothing() -> None:
     segmenter = open_tiny()
     results = [(segmenter.segment(image.frame), image) for image in make_images()]
