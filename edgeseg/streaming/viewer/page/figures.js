@@ -136,7 +136,7 @@ export function showLegend(figures) {
   figures.classes.forEach((one, index) => {
     const entry = legend.children[index];
     entry.dataset.state = one.state ?? "found";
-    entry.querySelector(".state").textContent = figures.out_of_distribution ? "" : (one.state ?? "");
+    entry.querySelector(".state").textContent = figures.out_of_distribution ? "" : nameState(one);
     entry.querySelector(".sure").textContent = figures.out_of_distribution ? "" : describeSureness(one);
     entry.querySelector(".area").textContent = one.state === "nothing" ? "" : describeArea(one, pixels);
   });
@@ -147,6 +147,11 @@ export function hideLegend() {
     find(id).hidden = true;
   });
   setText("frame", "");
+}
+
+/* A mask of a file without an operating point is neither found nor doubtful. */
+function nameState({ state, threshold }) {
+  return state === null || (state !== "nothing" && threshold === null) ? "" : state;
 }
 
 /* Confidences are no chances, so they are no percentages. */
