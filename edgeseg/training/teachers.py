@@ -157,6 +157,9 @@ def refuse_other_teacher(out: Path, place: Path, begun: str) -> None:
         place: The teacher now.
         begun: The fingerprint it had.
     """
+    if not is_ensemble(place):
+        # one that is missing, or not finished, says so
+        read_run(place)
     if fingerprint_teacher(place) != begun:
         raise RunError(
             f"Expected the teacher that {out} was begun with, got another one in {place}.",

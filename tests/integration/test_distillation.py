@@ -114,8 +114,8 @@ def test_a_taught_training_is_written_down_and_continued(
     ]
     assert read_config(tmp_path / "whole" / CONFIG)["teacher"].resolve() == teacher
     assert read_run(tmp_path / "whole") == whole
-    alone = train_run(trained_data, tmp_path / "alone", OPTIONS)
-    assert (alone.teachers, alone.validation_dice) != ((), whole.validation_dice)
+    assert train_run(trained_data, tmp_path / "alone", OPTIONS).teachers == ()
+    assert (tmp_path / "alone/weights.h5").read_bytes() != (tmp_path / "whole/weights.h5").read_bytes()
     with monkeypatch.context() as patched:
         stop_after_an_epoch(patched)
         with pytest.raises(KeyboardInterrupt):
@@ -152,8 +152,9 @@ def test_a_finished_run_teaches_frames_in_place_of_the_average(
         trained_data, tmp_path / "run", OPTIONS, unlabelled=write_frames(tmp_path / "frames"), teachers=[trained_run]
     )
     assert record.unlabelled is not None
-    # traced once for the frames and once for the labelled images
-    assert seen == [(32, 32, 1)] * 2
+    # for every trace once for the frames and once for the labelled images
+    assert set(seen) == {(32, 32, 1)}
+    assert len(seen) % 2 == 0
 
 
 @pytest.mark.usefixtures("shallow_nano")
@@ -163,14 +164,10 @@ def test_every_fold_follows_the_networks_that_have_not_seen_its_test_cases(
     data, options = make_disc_data(tmp_path / "discs", 18), dataclasses.replace(OPTIONS, epochs=1)
     cv, out = tmp_path / "cv", tmp_path / "taught"
     train_folds(data, cv, options, 3, plain_split(3))
-    for seed, folds in ((3, None), (4, 3)):
-        # a single run tests other cases than any fold, and another seed divides otherwise
-        words = ("--folds", folds) if folds else ()
-        code, said = fail(
-            *("train", data, "--out", out, "--teacher", cv, "--model", "nano", "--size", 32, "--seed", seed), *words
-        )
-        assert (code, partial_path(out).exists()) == (1, False)
-        assert_says(said, "not trained on", "--folds")
+    # another seed divides otherwise
+    code, said = fail("train", data, "--out", out, "--teacher", cv, "--folds", 3, "--size", 32, "--seed", 4)
+    assert (code, partial_path(out).exists()) == (1, False)
+    assert_says(said, "not trained on", "--folds")
     code, said = fail("train", data, "--out", out, "--teacher", cv / "fold-1", "--folds", 3, "--size", 32, "--seed", 3)
     assert (code, partial_path(out).exists()) == (1, False)
     assert_says(said, "fold-1", "test cases")
