@@ -4,10 +4,11 @@
 
 Frames are 640x480 in colour, as cameras give them; one thread, no display. The bare inference is LiteRT's own
 `Interpreter.invoke()` on the same file, timed in turn with the stream, in blocks. What stands behind a dash is a
-function of the stage above, timed by itself. A second part plays 30 frames/s and compares everything but the net
-without a page and with a page that a client in another process reads; caches are cold there, so that it costs more than
-at full speed. Writes OUT/overhead.md and .json. Without --model an untrained network is made, which needs the training
-packages.
+function of the stage above or below, timed by itself. A second part plays 30 frames/s and compares everything but the
+net without a page and with a page that a client in another process reads; caches are cold there, so that it costs more
+than at full speed; --seconds 0 leaves it out. A third part times what confidence, states and the distance from the
+training frames cost, each by itself, and the way from frame to state with the card's decision and without, in turn.
+Writes OUT/overhead.md and .json. Without --model an untrained network is made, which needs the training packages.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import monotonic, perf_counter
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from trained import write_results
 from untrained import pick_model
 from watched import FPS, Camera, compare_watched
@@ -30,21 +35,23 @@ from watched import FPS, Camera, compare_watched
 from edgeseg.backends.cpu import find_runtime
 from edgeseg.bench.measure import make_frame
 from edgeseg.core.modelfile import ModelFile, read_model
-from edgeseg.frame.postprocess import clean_scores, decide_labels, scores_to_labels, tensor_to_scores
+from edgeseg.frame.features import open_judge
+from edgeseg.frame.postprocess import decide_labels, scores_to_labels, tensor_to_scores
 from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor, place_frame
-from edgeseg.inference.confidence import measure_confidences
+from edgeseg.inference.confidence import decide_findings, measure_confidences, name_frame_classes, read_finding
 from edgeseg.inference.segmenter import StageTimes
 from edgeseg.inference.supervision import SupervisedSegmenter
 from edgeseg.streaming.latency import LatencyRecorder
-from edgeseg.streaming.live import StreamPipeline
+from edgeseg.streaming.live import FreezeDetector, StreamPipeline
 from edgeseg.streaming.options import CaptureOptions, StreamOptions
+from edgeseg.streaming.sources.base import Frame
 from edgeseg.streaming.states import StateKeeper
 
 BLOCK = 10
-LIMIT_MS, LIMIT_SHARE, LIMIT_PAGE = 0.4, 0.1, 1.25
+LIMIT_MS, LIMIT_SHARE, LIMIT_PAGE, LIMIT_DECISION = 0.4, 0.1, 1.25, 0.05
 HEADER = ("what", "ms p50", "limit", "verdict")
 PREPROCESS = {"colour to grey": "colour to grey", "resize to the network's grid": "from grey", "quantise": "quantise"}
-POSTPROCESS = ("scores", "back to frame size", "threshold", "confidence")
+POSTPROCESS = ("scores", "back to frame size", "threshold")
 EVERY_FRAME = StreamOptions(capture=CaptureOptions(rate=math.inf, every_frame=True))
 
 
@@ -67,6 +74,12 @@ class Bare:
         tensor = pixels_to_tensor(frame_to_pixels(make_frame(colour=True), card.input), card.input_quantisation)
         self._interpreter.set_tensor(self._interpreter.get_input_details()[0]["index"], tensor)
         self.times: list[float] = []
+        outputs = self._interpreter.get_output_details()
+        self._finding: int = min(outputs, key=lambda output: math.prod(output["shape"]))["index"]
+
+    def read_finding(self) -> NDArray[Any]:
+        """Copy the finding output, which is the smallest, out of the runtime."""
+        return np.asarray(self._interpreter.get_tensor(self._finding))
 
     def run_block(self) -> None:
         """Time a block of inferences; the first is not counted."""
@@ -106,8 +119,6 @@ def time_functions(model: ModelFile, runs: int) -> dict[str, float]:
     segmenter = SupervisedSegmenter(model, "cpu")
     output = segmenter.selection.backend.invoke(pixels_to_tensor(pixels, card.input_quantisation))[0]
     scores = tensor_to_scores(output, card.output_quantisation)
-    clean, segmentation = clean_scores(scores, placement, size, card.output), segmenter.segment(colour)
-    keeper = StateKeeper(card.output.classes)
     full = np.zeros((*grey.shape, scores.shape[2]), np.uint8)
     took = take_medians(
         {
@@ -116,8 +127,6 @@ def time_functions(model: ModelFile, runs: int) -> dict[str, float]:
             "quantise": lambda: pixels_to_tensor(pixels, card.input_quantisation),
             "scores": lambda: tensor_to_scores(output, card.output_quantisation),
             "threshold": lambda: decide_labels(full, card.output),
-            "confidence": lambda: measure_confidences(clean, card.output),
-            "states": lambda: keeper.take(segmentation, monotonic()),
             "labels": lambda: scores_to_labels(scores, placement, size, card.output),
         },
         runs,
@@ -152,14 +161,82 @@ def measure_full_speed(model: ModelFile, runs: int) -> list[list[str]]:
         show("tensor in and out", median(way.times.invoke for way in ways) - net),
         show("postprocess", median(way.times.postprocess for way in ways)),
         *(show(f"- {name}", alone[name]) for name in POSTPROCESS),
-        show("states, flicker and jitter", alone["states"]),
         show("book-keeping", median(way.whole - way.age for way in ways)),
     ]
 
 
-def show(name: str, value: float) -> list[str]:
+def list_decision_parts(model: ModelFile) -> dict[str, Callable[[], object]]:
+    """List what a frame costs for its confidence, its state and its distance; without what the card lacks."""
+    card, colour, segmenter = model.card, make_frame(colour=True), SupervisedSegmenter(model, "cpu")
+    decision, classes, spec = card.decision, card.output.classes, card.input
+    placement, pixels = place_frame(spec, *colour.shape[:2]), frame_to_pixels(colour, spec)
+    outputs = segmenter.selection.backend.invoke(pixels_to_tensor(pixels, card.input_quantisation))
+    seen, grid = segmenter.segment(colour), draw_blob(segmenter.segment(colour).grid)
+    confidences, keeper, freezes = measure_confidences(grid, card.output), StateKeeper(classes), FreezeDetector()
+    # the median of the newest distances differs from frame to frame, as in a stream
+    frames = cycle([replace(seen, distance=distance) for distance in (0.5, 0.6, 0.4, 0.7, 0.3, 0.55)])
+    temperatures = () if decision is None else decision.finding_temperatures
+    probabilities: tuple[float, ...] = ()
+    parts: dict[str, Callable[[], object]] = {"mask confidence": partial(measure_confidences, grid, card.output)}
+    if card.finding_quantisation is not None:
+        probabilities = read_finding(outputs[1], card.finding_quantisation, temperatures)
+        parts["finding: out of the runtime"] = Bare(model).read_finding
+        parts["finding: probabilities"] = partial(read_finding, outputs[1], card.finding_quantisation, temperatures)
+        parts["finding: frame classes"] = partial(name_frame_classes, probabilities, card)
+    parts["state of a frame"] = partial(decide_findings, confidences, probabilities, classes, decision)
+    judge = open_judge(None if decision is None else decision.known, spec.channels)
+    if judge is not None:
+        parts["distance from the training frames"] = partial(judge, pixels, placement)
+    parts["states of the stream, flicker, jitter"] = lambda: keeper.take(next(frames), monotonic())
+    parts["picture that stands still"] = lambda: freezes.look(Frame(colour, 0, monotonic()))
+    return parts
+
+
+def draw_blob(grid: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Draw scores with a mask of every class, which costs more than none."""
+    blob = cv2.circle(np.zeros(grid.shape[:2], np.uint8), (grid.shape[1] // 2, grid.shape[0] // 2), 9, 230, -1)
+    return np.repeat(cv2.GaussianBlur(blob, (0, 0), 2)[:, :, None], grid.shape[2], axis=2)
+
+
+def measure_decision(model: ModelFile, runs: int) -> list[list[str]]:
+    """Make the rows of the third part: each part, their sum with and without the card's decision, and the whole way."""
+    bare = replace(model, card=replace(model.card, decision=None))
+    parts, fewer = list_decision_parts(model), list_decision_parts(bare)
+    ways = {"with": follow(model), "without": follow(bare)}
+    took = take_medians({**parts, **{f"{name} (none)": part for name, part in fewer.items()}, **ways}, runs)
+    scores = take_medians(list_temperatures(model), runs)
+    took["temperatures"] = max(0.0, scores["with"] - scores["without"])
+    whole = sum(took[name] for name in (*parts, "temperatures"))
+    return [
+        *(show(f"- {name}", took[name], 4) for name in (*parts, "temperatures")),
+        judge("confidence, states, distance: together", whole, LIMIT_DECISION),
+        show("the same without a decision on the card", sum(took[f"{name} (none)"] for name in fewer)),
+        show("from frame to state, with the card's decision", took["with"]),
+        show("from frame to state, without it", took["without"]),
+        [f"with / without: {took['with'] / took['without']:.3f}", "", "", ""],
+    ]
+
+
+def follow(model: ModelFile) -> Callable[[], object]:
+    """Follow a frame from the camera to its state, as a stream does."""
+    segmenter, frame = SupervisedSegmenter(model, "cpu"), Frame(make_frame(colour=True), 0, 0.0)
+    keeper, freezes = StateKeeper(model.card.output.classes), FreezeDetector()
+    return lambda: (keeper.take(segmenter.segment(frame.image), monotonic()), freezes.look(frame))
+
+
+def list_temperatures(model: ModelFile) -> dict[str, Callable[[], object]]:
+    """List the making of scores with the card's temperatures and without."""
+    card, backend = model.card, SupervisedSegmenter(model, "cpu").selection.backend
+    pixels = frame_to_pixels(make_frame(colour=True), card.input)
+    make = partial(
+        tensor_to_scores, backend.invoke(pixels_to_tensor(pixels, card.input_quantisation))[0], card.output_quantisation
+    )
+    return {"with": partial(make, () if card.decision is None else card.decision.temperatures), "without": make}
+
+
+def show(name: str, value: float, digits: int = 3) -> list[str]:
     """Make a row."""
-    return [name, f"{value:.3f}", "", ""]
+    return [name, f"{value:.{digits}f}", "", ""]
 
 
 def judge(name: str, value: float, limit: float) -> list[str]:
@@ -190,7 +267,9 @@ def main() -> None:
     if spec.in_colour:
         raise SystemExit("Expected a model for grey pictures, got one for colour: there would be no grey to make.")
     cv2.setNumThreads(1)
-    rows = measure_full_speed(model, chosen.runs) + measure_page(model, chosen.seconds)
+    rows = measure_full_speed(model, chosen.runs)
+    rows += measure_page(model, chosen.seconds) if chosen.seconds else []
+    rows += measure_decision(model, chosen.runs)
     notes = (
         "# Everything but the net",
         "",
@@ -198,7 +277,8 @@ def main() -> None:
         "",
         f"{model.card.name}, {spec.width}x{spec.height}, {macs:.0f} million MACs; frames of 640x480 in colour.",
         f"One thread, {chosen.runs} runs. May cost {LIMIT_MS} ms or {LIMIT_SHARE:.0%} of the bare inference, whichever "
-        f"is more; with a page and one client {LIMIT_PAGE - 1:.0%} more than without.",
+        f"is more; with a page and one client {LIMIT_PAGE - 1:.0%} more than without; confidence, states and distance "
+        f"{LIMIT_DECISION} ms.",
     )
     chosen.out.mkdir(parents=True, exist_ok=True)
     write_results(chosen.out, "overhead", notes, HEADER, rows)

@@ -59,7 +59,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --overlays folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing --overlays folder")] = False,
     sensitivity: SensitivityOption = None,
     coverage: CoverageOption = None,
     save_model: Annotated[
@@ -118,8 +118,8 @@ def evaluate(
     with usage_errors():
         renamed = parse_renaming(renaming or ())
         target = Target(sensitivity, coverage)
-        if save_model is not None and target == Target():
-            raise ValueError("expected --sensitivity or --coverage beside --save-model, got neither")
+        if save_model is not None:
+            _check_saved(save_model, is_chosen=target != Target())
     if overlays is not None:
         refuse_existing(overlays, overwrite)
     stems = read_stems(without) if without is not None else ()
@@ -163,3 +163,11 @@ def evaluate(
         write_model(save_model, file.flatbuffer, file.card, file.golden)
     ran_on = to_plain(segmenter.selection.report())
     save_json(json_out, {"model": card.name, "split": picked.part, "backend": ran_on} | table)
+
+
+def _check_saved(path: Path, is_chosen: bool) -> None:
+    if not is_chosen:
+        raise ValueError("expected --sensitivity or --coverage beside --save-model, got neither")
+    # under another name it would be read as another kind of file
+    if path.suffix.lower() != ".tflite":
+        raise ValueError(f"expected a name that ends in .tflite for --save-model, got {path.name}")

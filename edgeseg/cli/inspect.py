@@ -10,7 +10,7 @@ import typer
 
 from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import JsonOption, keep_inputs, save_json
-from edgeseg.cli.tables import print_table
+from edgeseg.cli.tables import print_table, show_share
 
 if TYPE_CHECKING:
     from edgeseg.graph.findings import Finding
@@ -132,6 +132,7 @@ def _print_card(card: dict[str, Any], size: int, pairs: int, sealed: bool) -> No
         "classes": ", ".join(spec["name"] for spec in card["output"]["classes"]),
         "shape": card["output"]["shape"],
         **_describe_finding(card),
+        **describe_decision(card["decision"]),
         "recipe": f"{provenance['recipe']}, from the model size {provenance['model']}",
         "size": f"{size:,} bytes, {card['parameters']:,} parameters, {card['macs'] / 1e6:.1f} million MACs",
         "golden pairs": str(pairs),
@@ -158,3 +159,30 @@ def _describe_finding(card: dict[str, Any]) -> dict[str, str]:
         "finding": f"presence of {', '.join(spec['name'] for spec in card['output']['classes'])}"
         f"{f'; frame classes {classes}' if classes else ''}; {card['finding_quantisation']['dtype']}"
     }
+
+
+def describe_decision(decision: dict[str, Any] | None) -> dict[str, str]:
+    """Describe what counts as found, and whether frames unlike the training are told."""
+    rules = decision["classes"] if decision else []
+    points = [(rule["name"], rule["operating_point"]) for rule in rules]
+    lines = [f"{name}: {_describe_point(point)}" for name, point in points]
+    known = (
+        "told, and show no mask" if decision and decision["known"] else "not told: the file does not describe its own"
+    )
+    return {
+        "found": "; ".join(lines)
+        or "every mask: no operating point; evaluate --sensitivity 0.9 --save-model F adds one",
+        "other frames": known,
+    }
+
+
+def _describe_point(point: dict[str, Any] | None) -> str:
+    if point is None:
+        return "every mask, no operating point"
+    alarms = point["false_alarm_rate"]
+    return (
+        f"from a confidence of {point['threshold']:.3f}, for a {point['target']} of {point['wanted']:.0%}; on "
+        f"{point['cases']} {point['chosen_on']} cases that show it: sensitivity {show_share(point['sensitivity'])}, "
+        f"coverage {show_share(point['coverage'])}"
+        + (f"; on {point['empty_cases']} that do not: false alarms {show_share(alarms)}" if alarms else "")
+    )

@@ -44,7 +44,16 @@ POINT_FIGURES = (
     ("sensitivity", "sensitivity"),
     ("coverage", "coverage"),
     ("false_alarm_rate", "false alarms"),
-    ("dice_shown", "Dice of what is found"),
+    ("dice_shown", "Dice when found"),
+)
+# Those of them that are no share of cases.
+_NO_SHARES = ("dice_shown",)
+# Share of false alarms above which advice is printed.
+MANY_ALARMS = 0.2
+ADVICE = "{}: edgeseg evaluate RUN DATA --sensitivity {} --save-model F, on its own data"
+POINT_WORDS = (
+    "Sensitivity: of the cases that show it, how many are found, in its place. Coverage: in how many a\n"
+    "mask is found, wherever. False alarms: of the cases without it, in how many it is found."
 )
 # Shares of the cases whose Dice is printed from the risk-coverage curve.
 SHOWN_SHARES = (0.8, 0.9)
@@ -56,12 +65,14 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD)
+    # names of classes and labels are no markup, whatever brackets they have
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+        table.add_column(Text(column), justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
     console.print(title, style="bold", markup=False)
     console.print(table)
@@ -81,7 +92,7 @@ def print_evaluation(title: str, evaluation: Mapping[str, Any]) -> None:
     if empty["cases"]:
         rate, interval = empty["false_positive_rate"], empty["ci95"]
         spread = "" if interval is None else f" (95% interval {show_interval(interval, '.0%')})"
-        print(f"False positives: {rate:.0%} of the {empty['cases']} cases with nothing to find{spread}.")
+        print(f"Marked, found or doubtful: {rate:.0%} of {empty['cases']} cases with nothing to find{spread}.\n")
     if len(evaluation["per_class"]) > 1:
         _print_classes(evaluation)
     _print_point(evaluation)
@@ -114,19 +125,49 @@ def _print_point(evaluation: Mapping[str, Any]) -> None:
     """Print what the operating point gives, for each class."""
     point = evaluation.get("operating_point")
     if point is None:
-        # without confidences no network was run, so nothing was decided
-        if evaluation.get("confidence") is not None:
-            print("No operating point on the model's card: every mask counts as found.\n")
+        # without scores no network was run, so nothing was decided
+        if evaluation.get("calibration") is not None:
+            advice = ADVICE.format("Choose one", 0.9)
+            print(f"No operating point on the model's card: every mask counts as found.\n{advice}\n")
         return
     rows = [
-        (name, _show_threshold(figures["threshold"]), *(show_estimate(figures[key]) for key, _ in POINT_FIGURES))
+        (name, *([_show_threshold(figures["threshold"])] if point["per_class"] else []), *show_point(figures))
         for name, figures in (point["per_class"] or {"all cases": point}).items()
     ]
-    print_table("At the operating point", ("", "confidence", *(label for _, label in POINT_FIGURES)), rows)
+    labels = [label for _, label in POINT_FIGURES]
+    if point["per_class"]:
+        print_table("At the operating point: surer masks are found, the others doubtful", ("", "from", *labels), rows)
+    else:
+        surer = _show_threshold(point["threshold"])
+        title = f"At the operating point: masks with a confidence from {surer} on are found, the others doubtful"
+        print_table(title, ("", *labels), rows)
+    print(POINT_WORDS)
+    _advise(point["false_alarm_rate"])
+    print()
+
+
+def _advise(alarms: Mapping[str, Any] | None) -> None:
+    """Say what can be done when false alarms are many."""
+    if alarms is not None and alarms["mean"] > MANY_ALARMS:
+        print(ADVICE.format("Fewer false alarms", 0.8))
 
 
 def _show_threshold(threshold: float | None) -> str:
-    return "of each fold" if threshold is None else f"from {threshold:.3f}"
+    return "that of its fold" if threshold is None else f"{threshold:.3f}"
+
+
+def show_point(figures: Mapping[str, Any]) -> list[str]:
+    """Format the figures of an operating point, in the order of POINT_FIGURES."""
+    return [(show_estimate if key in _NO_SHARES else show_share)(figures[key]) for key, _ in POINT_FIGURES]
+
+
+def show_share(estimate: Mapping[str, Any] | None) -> str:
+    """Format a share of cases with its interval, in percent; "n/a" without an estimate."""
+    if estimate is None:
+        return NOT_KNOWN
+    low, high = (100 * end for end in estimate["ci95"] or (0.0, 0.0))
+    interval = "" if estimate["ci95"] is None else f" ({low:.0f} to {high:.0f})"
+    return f"{estimate['mean']:.0%}{interval}"
 
 
 def show_estimate(estimate: Mapping[str, Any] | None) -> str:
@@ -141,27 +182,29 @@ def show_estimate(estimate: Mapping[str, Any] | None) -> str:
 
 def _print_confidence(evaluation: Mapping[str, Any]) -> None:
     """Print what confidences and probabilities are worth, and the frame's classes."""
-    confidence, finding = evaluation.get("confidence"), evaluation.get("finding")
-    calibration = evaluation.get("calibration") or {}
-    if confidence is None:
+    finding, calibration = evaluation.get("finding"), evaluation.get("calibration")
+    if calibration is None:
         return
-    figures = [
-        ("Dice over all cases, silence right where nothing is", evaluation.get("dice_all")),
-        ("rank correlation of confidence and Dice", confidence["rank_correlation"]),
-        ("AUC of the confidence, cases with and without", confidence["auc"]),
-        ("AUC of the finding probability", finding and finding["auc"]),
-        ("calibration error of pixels (ECE)", calibration.get("ece_pixels")),
-        ("calibration error of findings (ECE)", calibration.get("ece_findings")),
-        ("cases called out of distribution", evaluation.get("out_of_distribution")),
-    ]
-    rows = [(label, show_estimate(value)) for label, value in figures if value is not None]
+    # none where no case shows anything
+    confidence = evaluation.get("confidence") or {}
+    rows = [("Dice over all cases, 1 where nothing is there and found", show_estimate(evaluation.get("dice_all")))]
     for share in SHOWN_SHARES:
         rows += [
-            (f"Dice of the surest {share:.0%}", f"{dice:.3f}")
-            for coverage, dice in confidence["risk_coverage"]
+            (f"Dice of the surest {share:.0%} of the masks", f"{dice:.3f}")
+            for coverage, dice in confidence.get("risk_coverage", ())
             if abs(coverage - share) < 1e-6
         ]
-    print_table("How sure", ("", "with 95% interval"), rows)
+    figures = [
+        ("rank correlation: do surer masks fit better? 1 at best", confidence.get("rank_correlation")),
+        ("AUC of the confidence: are cases with it surer? 1 at best", confidence.get("auc")),
+        ("AUC of the finding probability", finding and finding["auc"]),
+        ("ECE, by how much scores of pixels miss the truth", calibration.get("ece_pixels")),
+        ("ECE, by how much finding probabilities miss it", calibration.get("ece_findings")),
+    ]
+    rows += [(label, show_estimate(value)) for label, value in figures if value is not None]
+    if evaluation.get("out_of_distribution") is not None:
+        rows.append(("cases unlike the training (out of distribution)", show_share(evaluation["out_of_distribution"])))
+    print_table("How far the confidence can be trusted", ("", "95% interval"), rows)
     if finding is not None and finding["frame_classes"] is not None:
         _print_frame_classes(finding["frame_classes"])
 
@@ -172,7 +215,7 @@ def _print_frame_classes(figures: Mapping[str, Any]) -> None:
         (truth, *(str(count) for count in told.values()), show_estimate(figures["auc"].get(truth)))
         for truth, told in confusion.items()
     ]
-    title = f"Frame classes: {show_estimate(figures['accuracy'])} are told right"
+    title = f"Frame classes: {show_share(figures['accuracy'])} are told right"
     print_table(title, ("labelled as", *(f"told {name}" for name in confusion), "AUC"), rows)
 
 
@@ -181,26 +224,32 @@ def print_beside(evaluation: Mapping[str, Any], others: Mapping[str, Any], left_
     point, other_point = evaluation.get("operating_point") or {}, others.get("operating_point") or {}
     figures = [(label, evaluation.get(key), others.get(key)) for key, label in MEASURES]
     figures += [("Dice over all cases", evaluation.get("dice_all"), others.get("dice_all"))]
-    figures += [(label, point.get(key), other_point.get(key)) for key, label in POINT_FIGURES]
     rows = [
         (label, show_estimate(first), show_estimate(second)) for label, first, second in figures if first is not None
     ]
+    if point and other_point:
+        labels = [label for _, label in POINT_FIGURES]
+        rows += list(zip(labels, show_point(point), show_point(other_point), strict=True))
     print_table(f"With and without {left_out} listed cases", ("", "all cases", "without them"), rows)
 
 
 def print_clips(figures: Mapping[str, Any]) -> None:
     """Print how steady the classes are in clips."""
     labels = (
-        ("flicker_per_minute", "changes of state per minute"),
-        ("flicker_frame_by_frame", "frame by frame"),
-        ("area_jitter", "area jitter"),
-        ("found_share", "time found"),
+        ("flicker_per_minute", "changes/min", _show_rounded),
+        ("flicker_frame_by_frame", "frame by frame", _show_rounded),
+        ("area_jitter", "area jitter", show_share),
+        ("found_share", "time found", show_share),
     )
-    rows = [(name, *(show_estimate(one[key]) for key, _ in labels)) for name, one in figures["per_class"].items()]
-    title = f"{figures['clips']} clips, {figures['frames']} frames"
+    rows = [(name, *(show(one[key]) for key, _, show in labels)) for name, one in figures["per_class"].items()]
+    title = f"Steadiness of found, doubtful and nothing in {figures['clips']} clips, {figures['frames']} frames"
     if figures["out_of_distribution"]:
         title += f", {figures['out_of_distribution']} of them out of distribution"
-    print_table(title, ("class", *(label for _, label in labels)), rows)
+    print_table(title, ("class", *(label for _, label, _ in labels)), rows)
+
+
+def _show_rounded(estimate: Mapping[str, Any] | None) -> str:
+    return NOT_KNOWN if estimate is None else f"{estimate['mean']:.0f}"
 
 
 def _show_share(share: float | None) -> str:
@@ -255,10 +304,11 @@ def print_variants(variants: Sequence[Variant], chosen: str) -> None:
     columns = ("file", "val drop", "95% interval", "test Dice", "95% interval", "test drop", "kB", "smaller", "ms")
     print_table("Compression (* chosen on validation cases)", (*columns, "faster"), rows)
     points = [(v.name, to_plain(v.point)) for v in variants if v.point is not None]
-    decided = [(name, *(show_estimate(point[key]) for key, _ in POINT_FIGURES)) for name, point in points]
+    decided = [(name, *show_point(point)) for name, point in points]
     if decided:
         labels = [label for _, label in POINT_FIGURES]
         print_table("Test cases at each file's operating point", ("file", *labels), decided)
+        print(POINT_WORDS)
 
 
 def print_check(title: str, report: CheckReport) -> None:

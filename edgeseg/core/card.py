@@ -119,8 +119,12 @@ class Card:
 
 
 def card_to_json(card: Card) -> str:
-    """Write a card as JSON."""
-    return json.dumps(to_plain(card), indent=2, sort_keys=True) + "\n"
+    """Write a card as JSON.
+
+    Raises:
+        ValueError: It holds NaN or infinity, which no reader would take.
+    """
+    return json.dumps(to_plain(card), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def card_from_json(text: str, where: str) -> Card:
@@ -165,7 +169,9 @@ def _clean(value: Any) -> Any:
         return show_name(value)
     if isinstance(value, dict):
         return {_clean(key): _clean(item) for key, item in value.items()}
-    return [_clean(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [item if type(item) is float else _clean(item) for item in value]
+    return value
 
 
 def _check_card(card: Card) -> None:
@@ -176,7 +182,7 @@ def _check_card(card: Card) -> None:
         raise ValueError("expected finding and finding_quantisation both or neither, got one of them")
     if card.finding_quantisation is not None:
         check_quantisation("finding", card.finding_quantisation)
-    _check_decision(card)
+    check_decision(card)
     if not 0 < len(card.name) <= NAME_LETTERS:
         raise ValueError(f"expected a name of 1 to {NAME_LETTERS} letters, got {len(card.name)}")
     if not re.fullmatch("[0-9a-f]{64}", card.sha256):
@@ -186,20 +192,25 @@ def _check_card(card: Card) -> None:
             raise ValueError(f"expected {what} from 0 to {most:g}, got {found:g}")
 
 
-def _check_decision(card: Card) -> None:
-    """Refuse a decision that is for other classes or other channels."""
+def check_decision(card: Card) -> None:
+    """Refuse a decision that is for other classes or other channels.
+
+    Raises:
+        ValueError: It is.
+    """
     decision = card.decision
     if decision is None:
         return
     names, known = [rule.name for rule in decision.classes], {spec.name for spec in card.output.classes}
     if len(set(names)) < len(names) or not known.issuperset(names):
-        raise ValueError(f"expected decisions for {', '.join(sorted(known))}, each once, got {', '.join(names)[:200]}")
-    for what, found, wanted in (
+        found = show_name(", ".join(names)[:200])
+        raise ValueError(f"expected decisions for {', '.join(sorted(known))}, each once, got {found}")
+    for what, count, wanted in (
         ("temperatures", len(decision.temperatures), card.output.channels),
         ("finding_temperatures", len(decision.finding_temperatures), card.finding_channels),
     ):
-        if found not in (0, wanted):
-            raise ValueError(f"expected {wanted} {what}, one for each channel, or none, got {found}")
+        if count not in (0, wanted):
+            raise ValueError(f"expected {wanted} {what}, one for each channel, or none, got {count}")
     if card.output.draws_background and len(set(decision.temperatures)) > 1:
         raise ValueError("expected one temperature for all channels of a softmax, got different ones")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeseg.core.limits import FEATURES
+from edgeseg.core.limits import CASES, FEATURES
 from edgeseg.core.spec import check_choice
 from edgeseg.core.stats import Estimate
 
@@ -52,6 +52,18 @@ class OperatingPoint:
             raise ValueError(f"expected a {self.target} above 0 and at most 1, got {self.wanted}")
         check_choice("the target of an operating point", self.target, (SENSITIVITY, COVERAGE))
         check_choice("the cases of an operating point", self.chosen_on, (VALIDATION, OUT_OF_FOLD))
+        if not 0 <= self.cases <= CASES or not 0 <= self.empty_cases <= CASES:
+            raise ValueError(f"expected 0 to {CASES} cases of an operating point, got {self.cases}, {self.empty_cases}")
+        for name in (SENSITIVITY, COVERAGE, "false_alarm_rate"):
+            _check_share(name, getattr(self, name))
+
+
+def _check_share(name: str, share: Estimate | None) -> None:
+    if share is None:
+        return
+    for value in (share.mean, share.median, *(share.ci95 or ())):
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"expected a {name} from 0 to 1 at an operating point, got {value:g}")
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,10 @@ class KnownFrames:
 
     mean: tuple[float, ...]
     whitening: tuple[tuple[float, ...], ...]
-    """Rows that turn a feature vector minus the mean into uncorrelated components of variance 1."""
+    """Rows that turn a feature vector minus the mean into uncorrelated components of variance 1.
+
+    A row may leave out its first zeros: its last number belongs to the last feature.
+    """
     threshold: float
     """Of the distance: the length of those components, divided by the square root of their number."""
     features: int = 1
@@ -84,8 +99,8 @@ class KnownFrames:
     def __post_init__(self) -> None:
         if not 0 < len(self.mean) <= FEATURES or not 0 < len(self.whitening) <= FEATURES:
             raise ValueError(f"expected 1 to {FEATURES} features, got {len(self.mean)}, {len(self.whitening)}")
-        if any(len(row) != len(self.mean) for row in self.whitening):
-            raise ValueError(f"expected {len(self.mean)} numbers in every row of the whitening")
+        if any(not 0 < len(row) <= len(self.mean) for row in self.whitening):
+            raise ValueError(f"expected 1 to {len(self.mean)} numbers in every row of the whitening")
         numbers = [*self.mean, *(number for row in self.whitening for number in row), self.threshold]
         # within these limits no distance overflows; a comparison with NaN is false
         if not all(abs(number) <= _LARGEST for number in numbers) or not self.threshold >= 1.0 / _LARGEST:

@@ -49,8 +49,8 @@ ARRAY_BYTES = 2048 * MIB
 MAPPED_BYTES = 256 * 1024 * MIB
 # Labelled images of one data folder.
 CASES = 1_000_000
-# Classes of one network or data folder: label maps have 8 bits, and 0 is the background.
-CLASSES = 255
+# Classes of one network or data folder: OpenCV 5 takes 128 channels, and softmax has one for the background.
+CLASSES = 127
 # Labels of whole frames (benign, malignant, normal); far more are names of something else.
 FRAME_CLASSES = 32
 # Numbers that describe a frame, for the distance from the training frames.

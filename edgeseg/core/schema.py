@@ -108,6 +108,9 @@ def _fit_tuple(args: tuple[Any, ...], value: Any, where: str, allow_unknown: boo
     if not isinstance(value, (list, tuple)):
         raise SchemaError(f"expected a list for {where}, got {_show(value)}")
     if args[-1] is Ellipsis:
+        # a card holds a thousand numbers in such lists, and to check each by itself takes longer than all the rest
+        if args[0] is float and all(type(item) is float for item in value):
+            return tuple(value)
         args = (args[0],) * len(value)
     if len(args) != len(value):
         raise SchemaError(f"expected {len(args)} values for {where}, got {len(value)}")

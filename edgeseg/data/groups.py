@@ -56,7 +56,7 @@ def read_table(path: Path, needed: Sequence[str]) -> list[Row]:
         path: The file.
         needed: The columns it must have.
     """
-    text = _decode(read_bytes(path, TABLE_BYTES), path)
+    text = decode_text(read_bytes(path, TABLE_BYTES), path)
     lines = text.splitlines(keepends=True)
     skipped = int(bool(lines) and lines[0].lower().startswith(_EXCEL_HINT))
     header, separator = _find_header("".join(lines[skipped : skipped + 1]), path, needed)
@@ -97,7 +97,8 @@ def read_length(row: Row, column: str, limits: tuple[float, float], path: Path, 
     return value
 
 
-def _decode(data: bytes, path: Path) -> str:
+def decode_text(data: bytes, path: Path) -> str:
+    """Decode a table or list, in UTF-8 or, as spreadsheets write it, UTF-16."""
     encoding = "utf-16" if data.startswith(_UTF_16) else "utf-8-sig"
     try:
         text = data.decode(encoding)
@@ -120,9 +121,9 @@ def _find_header(line: str, path: Path, needed: Sequence[str]) -> tuple[list[str
             if repeated:
                 raise DataError(f"Expected each column once in {path}, got {repeated[0]} twice.", "Remove one of them.")
             return header, separator
+    first = f"columns {', '.join(needed[:-1])} and" if len(needed) > 1 else "column"
     raise DataError(
-        f"Expected the columns {', '.join(needed[:-1])} and {needed[-1]} in {path}, "
-        f"got {line.strip()[:200] or 'an empty table'}.",
+        f"Expected the {first} {needed[-1]} in {path}, got {line.strip()[:200] or 'an empty table'}.",
         "Name the columns in the first line, separated by commas.",
     )
 

@@ -29,7 +29,7 @@ from edgeseg.core.errors import DataError
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.progress import Advance, ignore, progress_bar
 from edgeseg.core.spec import ClassSpec
-from edgeseg.core.stats import Estimate, area_under_curve, rank_correlation, show_interval
+from edgeseg.core.stats import Estimate, area_under_curve, show_interval
 from edgeseg.data.dataset import LabelledImage, read_cases
 from edgeseg.evaluation.calibration import (
     align_scores,
@@ -49,8 +49,9 @@ DEFAULT_SENSITIVITY, DEFAULT_COVERAGE = 0.9, 0.95
 FEWEST_CASES = 10
 # Fewer cases make the figures so uncertain that it is said.
 FEW_CASES = 50
-# Weights of the finding probability that are tried; the first of equally good ones is taken.
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+# Weight of a finding probability that is combined with the mask's confidence: their geometric mean. One weight for all
+# keeps confidences of several networks comparable (docs/decisions/0054).
+WEIGHT = 0.5
 # Cases with and without a class that a weight needs: fewer say nothing of it.
 FEWEST_ABSENT = 10
 # Digits of a threshold; scores have 8 bits.
@@ -217,26 +218,20 @@ def weigh_outcome(outcome: Outcome, weight: float) -> Outcome:
 
 
 def choose_weight(outcomes: Sequence[Outcome]) -> float:
-    """Choose the weight of the finding probability; 0 unless another one is better on these cases.
+    """Choose the weight of the finding probability: 0 unless the combination tells cases with the class better.
 
-    The confidence answers two questions: whether the class is there, by the AUC between cases with and without it, and
-    whether its mask is good, by the rank correlation with Dice over those with it. Their sum decides: the AUC alone
-    would take the finding probability alone, which says little of the mask.
+    Told by the AUC of the confidence between cases with and without the class.
     """
     present = [one.present for one in outcomes]
     few = min(sum(present), len(present) - sum(present)) < FEWEST_ABSENT
     if few or any(one.probability is None for one in outcomes):
         return 0.0
-    return max(WEIGHTS, key=lambda weight: _rate_confidence([weigh_outcome(one, weight) for one in outcomes]))
 
+    def measure(weight: float) -> float:
+        confidences = [weigh_outcome(one, weight).confidence for one in outcomes]
+        return float(area_under_curve(confidences, present)(np.ones(len(outcomes))))
 
-def _rate_confidence(outcomes: Sequence[Outcome]) -> float:
-    shown = [one for one in outcomes if one.present]
-    confidences = [one.confidence for one in outcomes]
-    auc = area_under_curve(confidences, [one.present for one in outcomes])(np.ones(len(outcomes)))
-    ranks = rank_correlation([one.confidence for one in shown], [one.dice or 0.0 for one in shown])
-    # equally good masks have no rank, and then the first question decides
-    return round(float(auc) + float(np.nan_to_num(ranks(np.ones(len(shown))))), 6)
+    return WEIGHT if measure(WEIGHT) > measure(0.0) else 0.0
 
 
 def _choose_point(outcomes: Sequence[Outcome], target: Target, chosen_on: str) -> OperatingPoint | None:

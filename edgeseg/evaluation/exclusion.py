@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeseg.core.errors import DataError
 from edgeseg.core.limits import TABLE_BYTES, read_regular
 from edgeseg.core.redact import show_name
-from edgeseg.data.groups import read_table
+from edgeseg.data.groups import decode_text, read_table
 from edgeseg.data.reading import Case, plain_name
 
 STEM = "stem"
@@ -19,12 +19,9 @@ _NAMED = 3
 def read_stems(path: Path) -> tuple[str, ...]:
     """Read a list of case names: one in each line, or the column `stem` of a table."""
     try:
-        lines = read_regular(path, TABLE_BYTES).decode("utf-8-sig").splitlines()
+        lines = decode_text(read_regular(path, TABLE_BYTES), path).splitlines()
     except OSError as error:
         raise DataError(f"Expected a list of cases in {path}, got: {error.strerror}.", "Name a text file.") from error
-    except UnicodeDecodeError:
-        # spreadsheets write UTF-16, which the reader of tables knows
-        return tuple(dict.fromkeys(row[STEM] for row in read_table(path, (STEM,))))
     header = [cell.strip(' "') for cell in re.split("[,;\t]", lines[0])] if lines else []
     if STEM in header:
         return tuple(dict.fromkeys(row[STEM] for row in read_table(path, (STEM,))))

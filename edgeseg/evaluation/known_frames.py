@@ -47,7 +47,8 @@ _SHRINKAGE = 0.2
 # Least deviation of a feature: one that is constant here, as a black border, need not be so on the next machine.
 _LEAST_DEVIATION = 0.06
 _HELD_OUT_PARTS = 5
-_DIGITS = 6
+# Of mean and whitening: distances change by a thousandth at most.
+_DIGITS = 4
 _LOG = logging.getLogger(__name__)
 _Values = NDArray[np.float64]
 
@@ -134,9 +135,9 @@ def _fit_distribution(features: _Values) -> KnownFrames:
     variance = np.diag(covariance)
     covariance = (1.0 - _SHRINKAGE) * covariance + np.diag(_SHRINKAGE * variance + np.maximum(0.0, 1.0 - variance))
     covariance += np.einsum("isf,isg,s->fg", changes, changes, _WEIGHTS, optimize=True) / len(changes)
-    # triangular, so that half of the card's numbers are zeros; every root of the inverse gives the same distance
+    # every root of the inverse gives the same distance; a triangular one has half of the numbers
     whitening = np.linalg.cholesky(np.linalg.inv(covariance)).T / deviation
-    rows = tuple(tuple(map(_round, row)) for row in whitening.tolist())
+    rows = tuple(tuple(map(_round, row[number:])) for number, row in enumerate(whitening.tolist()))
     return KnownFrames(tuple(map(_round, mean.tolist())), rows, 1.0, VERSION)
 
 

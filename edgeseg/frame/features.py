@@ -1,7 +1,8 @@
 """Numbers that describe a frame as the network sees it, to tell frames that are not like those of the training.
 
-They come from the pixels on the network's grid, and say how bright, how rough and how laid out a frame is: quantiles of
-the grey levels, black, white and flat shares, differences of neighbours at four scales, tiles and borders.
+They come from the pixels on the network's grid, and say how bright, how rough and how laid out a frame is: shares of
+black and white, differences of neighbours at two scales, tiles and borders. The frame at full resolution does not
+count: its finest differences are the noise of a converter.
 """
 
 from __future__ import annotations
@@ -17,15 +18,12 @@ from edgeseg.core.decision import KnownFrames
 from edgeseg.frame.preprocess import Pixels, Placement
 
 # Of the features below: a change of any of them is another version, and cards of the old one are not judged by it.
-VERSION = 1
-# Resolutions at which neighbours are compared, each half of the one before.
-SCALES = 4
-_QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.9, 0.98])
+VERSION = 2
 # Grey levels up to this count as black, and those from 255 minus this as white.
 _MARGIN = 6
-# Tiles along each side of which the brightness is taken.
-_TILES = 4
-# Shorter sides are enlarged: at the coarsest scale there must be neighbours.
+# Rows and columns of tiles of which the brightness is taken.
+_TILES = (4, 4)
+# Shorter sides are enlarged: at an eighth of the resolution there must be neighbours.
 _SHORTEST = 32
 Features = NDArray[np.float64]
 
@@ -33,15 +31,23 @@ Features = NDArray[np.float64]
 def describe_pixels(pixels: Pixels, placement: Placement | None = None) -> Features:
     """Describe preprocessed pixels (height, width, channels) by finite numbers: as many for every size.
 
+    All sums are of whole numbers, so that machines differ in the last digits of a logarithm (1e-9) at most. Sides that
+    32 does not divide are resized with fractions, where another processor may round a grey level the other way.
+
     Args:
         pixels: As `frame_to_pixels` gives them.
         placement: Where the frame lies on the grid: the black margins beside it do not count.
     """
-    grey, colour = _to_grey(pixels if placement is None else cut_padding(pixels, placement))
-    scales = _list_scales(grey)
-    roughness = [number for level in scales for number in _measure_roughness(level)]
-    numbers = [*_measure_levels(grey, scales[1]), *roughness, *_measure_layout(scales[-1]), *colour]
-    return np.array(numbers, np.float64)
+    half, colour = _halve_pixels(pixels if placement is None else cut_padding(pixels, placement))
+    quarter = _halve(half)
+    eighth = _halve(quarter)
+    levels = [*_measure_levels(quarter), *_measure_layout(eighth)]
+    roughness = [*_measure_roughness(half), *_measure_roughness(eighth)]
+    features = np.array([*levels, *roughness, *colour], np.float64)
+    shares = features[: len(levels)]
+    shares /= 255.0
+    np.sqrt(shares, out=shares)
+    return features
 
 
 class FrameJudge:
@@ -50,7 +56,9 @@ class FrameJudge:
     def __init__(self, known: KnownFrames) -> None:
         self._threshold = known.threshold
         self._mean = np.array(known.mean, np.float64)
-        self._whitening = np.array(known.whitening, np.float64)
+        # rows leave out their first zeros
+        rows = ([0.0] * (len(known.mean) - len(row)) + list(row) for row in known.whitening)
+        self._whitening = np.array(list(rows), np.float64)
 
     def __call__(self, pixels: Pixels, placement: Placement | None = None) -> float:
         """Measure the distance of preprocessed pixels as a multiple of the card's threshold."""
@@ -58,8 +66,8 @@ class FrameJudge:
 
     def measure_length(self, features: Features) -> float:
         """Measure the Mahalanobis distance of features, divided by the square root of the number of components."""
-        components = self._whitening @ (features - self._mean)
-        return math.sqrt(float(np.dot(components, components)) / components.size)
+        components = self._whitening.dot(features - self._mean)
+        return math.sqrt(float(components.dot(components)) / components.size)
 
 
 def open_judge(known: KnownFrames | None, channels: int) -> FrameJudge | None:
@@ -85,58 +93,57 @@ def cut_padding(pixels: Pixels, placement: Placement) -> Pixels:
     return pixels[placement.y : placement.y + placement.height, placement.x : placement.x + placement.width]
 
 
-def _to_grey(pixels: Pixels) -> tuple[Pixels, list[float]]:
-    """Return the grey image, and for colour frames how far red and blue are from green."""
+def _halve_pixels(pixels: Pixels) -> tuple[Pixels, list[float]]:
+    """Return the grey image at half the resolution, and for colour frames how far red and blue are from green."""
+    pixels = _enlarge(pixels)
     if pixels.shape[2] == 1:
-        return _enlarge(np.ascontiguousarray(pixels[:, :, 0])), []
-    pixels = np.ascontiguousarray(pixels)
-    grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
-    half = (max(1, grey.shape[1] // 2), max(1, grey.shape[0] // 2))
-    red, green, blue = cv2.split(cv2.resize(pixels, half, interpolation=cv2.INTER_AREA))
+        return _halve(pixels[:, :, 0]), []
+    half = _halve(pixels)
+    red, green, blue = cv2.split(half)
     apart = [cv2.norm(channel, green, cv2.NORM_L1) / green.size for channel in (red, blue)]
-    return _enlarge(grey), [math.log(value + 0.5) for value in apart]
+    grey = np.asarray(cv2.cvtColor(half, cv2.COLOR_RGB2GRAY), np.uint8)
+    return grey, [math.log(value + 0.5) for value in apart]
 
 
-def _enlarge(grey: Pixels) -> Pixels:
-    height, width = grey.shape
+def _enlarge(pixels: Pixels) -> Pixels:
+    height, width, channels = pixels.shape
     if min(height, width) >= _SHORTEST:
-        return grey
+        return pixels
     size = (max(width, _SHORTEST), max(height, _SHORTEST))
-    return np.asarray(cv2.resize(np.ascontiguousarray(grey), size, interpolation=cv2.INTER_NEAREST), np.uint8)
+    large = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_NEAREST)
+    return np.asarray(large, np.uint8).reshape(size[1], size[0], channels)
 
 
-def _list_scales(grey: Pixels) -> list[Pixels]:
-    scales = [grey]
-    while len(scales) < SCALES:
-        height, width = scales[-1].shape
-        half = cv2.resize(scales[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-        scales.append(np.asarray(half, np.uint8))
-    return scales
+def _halve(pixels: Pixels) -> Pixels:
+    height, width = pixels.shape[:2]
+    return np.asarray(cv2.resize(pixels, (width // 2, height // 2), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _measure_levels(grey: Pixels, half: Pixels) -> list[float]:
-    """Take quantiles of the grey levels, and the shares of black, of white and of pixels equal to their neighbour."""
-    counts = np.cumsum(cv2.calcHist([half], [0], None, [256], [0, 256]).ravel(), dtype=np.float64)
-    quantiles = np.searchsorted(counts, _QUANTILES * half.size)
-    black, white = counts[_MARGIN] / half.size, 1.0 - counts[255 - _MARGIN] / half.size
-    flat = cv2.countNonZero(cv2.compare(grey[:, 1:], grey[:, :-1], cv2.CMP_EQ)) / grey.size
-    return [*np.sqrt(quantiles / 255.0), *(math.sqrt(max(0.0, share)) for share in (black, white, flat))]
+def _measure_levels(grey: Pixels) -> list[float]:
+    """Take the shares of black and of white, of 255."""
+    bright, white = (
+        cv2.countNonZero(cv2.threshold(grey, level, 255, cv2.THRESH_BINARY)[1]) / grey.size
+        for level in (_MARGIN, 255 - _MARGIN)
+    )
+    return [255.0 * (1.0 - bright), 255.0 * white]
 
 
-def _measure_roughness(grey: Pixels) -> tuple[float, ...]:
+def _measure_roughness(grey: Pixels) -> tuple[float, float, float, float]:
     """Measure how much neighbours differ across and down, and how far few of them make up for it."""
-    across = (grey[:, 1:], grey[:, :-1])
-    down = (grey[1:], grey[:-1])
-    means = [cv2.norm(*pair, cv2.NORM_L1) / grey.size for pair in (across, down)]
-    squares = [cv2.norm(*pair, cv2.NORM_L2SQR) / grey.size for pair in (across, down)]
+    left, right, upper, lower = grey[:, :-1], grey[:, 1:], grey[:-1], grey[1:]
     # half a grey level is added, since a smooth image has no logarithm
-    logarithms = [math.log(mean + 0.5) for mean in means]
-    tails = [0.5 * math.log(square + 0.25) - log for square, log in zip(squares, logarithms, strict=True)]
-    return (*logarithms, *tails)
+    across = math.log(cv2.norm(left, right, cv2.NORM_L1) / grey.size + 0.5)
+    down = math.log(cv2.norm(upper, lower, cv2.NORM_L1) / grey.size + 0.5)
+    spread_across = 0.5 * math.log(cv2.norm(left, right, cv2.NORM_L2SQR) / grey.size + 0.25)
+    spread_down = 0.5 * math.log(cv2.norm(upper, lower, cv2.NORM_L2SQR) / grey.size + 0.25)
+    return across, down, spread_across - across, spread_down - down
 
 
 def _measure_layout(grey: Pixels) -> list[float]:
     """Take the brightness of tiles, and of the four borders."""
-    tiles = cv2.resize(grey, (_TILES, _TILES), interpolation=cv2.INTER_AREA).ravel()
-    borders = [cv2.mean(strip)[0] for strip in (grey[:1], grey[-1:], grey[:, :1], grey[:, -1:])]
-    return [*np.sqrt(tiles / 255.0), *(math.sqrt(border / 255.0) for border in borders)]
+    tiles = cv2.resize(grey, _TILES, interpolation=cv2.INTER_AREA).ravel().tolist()
+    height, width = grey.shape
+    # bytes are summed faster than arrays as short as these
+    across = [sum(row.tobytes()) / width for row in (grey[0], grey[-1])]
+    down = [sum(column.tobytes()) / height for column in (grey[:, 0], grey[:, -1])]
+    return [*tiles, *across, *down]

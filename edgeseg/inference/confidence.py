@@ -6,7 +6,7 @@ Training chooses operating points, evaluation measures them and the device appli
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -51,6 +51,8 @@ def measure_confidences(scores: Pixels, spec: OutputSpec) -> tuple[float | None,
     labels = decide_labels(scores, spec)
     if spec.shape == "ellipse":
         labels = draw_ellipses(labels, len(spec.classes))
+    if len(spec.classes) == 1 and not spec.draws_background:
+        return (_measure_soft_dice(scores[:, :, 0], labels),)
     planes = cv2.split(scores)[spec.draws_background :]
     if len(planes) == 1:
         return (_measure_soft_dice(planes[0], labels),)
@@ -102,10 +104,12 @@ def decide_findings(
         decision: Of the card; None in files of older versions.
     """
     rules = {rule.name: rule for rule in decision.classes} if decision is not None else {}
-    known = [*probabilities[: len(classes)], *(len(classes) * [None])][: len(classes)]
+    known = probabilities[: len(classes)] or len(classes) * (None,)
     return tuple(
-        _decide(spec.name, confidence, probability, rules.get(spec.name))
-        for spec, confidence, probability in zip(classes, confidences, known, strict=True)
+        [
+            _decide(spec.name, confidence, probability, rules.get(spec.name))
+            for spec, confidence, probability in zip(classes, confidences, known, strict=True)
+        ]
     )
 
 
@@ -118,6 +122,11 @@ def _decide(name: str, confidence: float | None, probability: float | None, rule
         confidence = combine(confidence, probability, rule.finding_weight)
     is_found = threshold is None or confidence >= threshold
     return ClassFinding(name, FOUND if is_found else DOUBTFUL, confidence, probability, threshold)
+
+
+def deny_findings(findings: Sequence[ClassFinding]) -> tuple[ClassFinding, ...]:
+    """Say nothing of every class: masks on a frame of another kind mean nothing, however sure the network is."""
+    return tuple(finding if finding.state == NOTHING else replace(finding, state=NOTHING) for finding in findings)
 
 
 def combine(confidence: float, probability: float | None, weight: float) -> float:

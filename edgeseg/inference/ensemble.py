@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgeseg.backends.base import Backend, Probe
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.backends.select import AUTO, BackendReport, Selection, select_backend
-from edgeseg.core.card import Card
+from edgeseg.core.card import Card, check_decision
 from edgeseg.core.decision import ClassDecision, Decision, OperatingPoint
 from edgeseg.core.errors import BackendError, ModelFileError
 from edgeseg.core.limits import NAME_LETTERS
@@ -73,7 +73,12 @@ def make_ensemble(folder: Path, models: Sequence[ModelFile], decision: Decision 
     for model in models[1:]:
         _refuse_stranger(models[0], model)
     _refuse_other_folds(folder, models)
-    return Ensemble(folder, tuple(models), _combine_cards(folder, [model.card for model in models], decision))
+    card = _combine_cards(folder, [model.card for model in models], decision)
+    try:
+        check_decision(card)
+    except ValueError as error:
+        raise _refuse_decision(folder / FOLDS_FILE, error) from error
+    return Ensemble(folder, tuple(models), card)
 
 
 def _refuse_stranger(first: ModelFile, other: ModelFile) -> None:
@@ -126,10 +131,14 @@ def _read_decision(folder: Path) -> Decision | None:
         table = read_json_table(place).get("decision")
         return None if table is None else from_plain(Decision, table, allow_unknown=True)
     except (ValueError, SchemaError) as error:
-        raise ModelFileError(
-            f"Expected a decision with a valid operating point in {place}, got another: {error}.",
-            "Copy the folder again, or train again with --overwrite.",
-        ) from error
+        raise _refuse_decision(place, error) from error
+
+
+def _refuse_decision(place: Path, error: ValueError) -> ModelFileError:
+    return ModelFileError(
+        f"Expected a decision with a valid operating point in {place}, got another: {error}.",
+        "Copy the folder again, or train again with --overwrite.",
+    )
 
 
 def _combine_cards(folder: Path, cards: Sequence[Card], decision: Decision | None) -> Card:

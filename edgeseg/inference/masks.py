@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.decision import FOUND
+from edgeseg.core.decision import FOUND, NOTHING
 from edgeseg.core.spec import ClassSpec, Region
 from edgeseg.frame.images import to_bgr
 from edgeseg.inference.confidence import ClassFinding
@@ -170,7 +170,8 @@ def draw_overlay(
         labels: 0 background, k the k-th class, of the frame's size.
         classes: The classes, with their colours.
         opacity: Of the fill, 0 to 1; the outline is always drawn.
-        findings: Of the classes, as a `Segmentation` has them: a doubtful mask gets a dashed outline and no fill.
+        findings: Of the classes, as a `Segmentation` has them: a doubtful mask gets a dashed outline and no fill, and
+            one whose state is nothing is not drawn.
 
     Returns:
         A BGR image.
@@ -180,7 +181,7 @@ def draw_overlay(
     for number, (spec, state) in enumerate(zip(classes, states, strict=True), start=1):
         mask = np.asarray(cv2.inRange(labels, number, number), dtype=np.uint8)
         outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        if not outlines:
+        if not outlines or state == NOTHING:
             continue
         colour = spec.colour[::-1]
         if state == FOUND:

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from edgeseg.backends.select import BackendReport, Selection, select_backend
 from edgeseg.core.card import Card
 from edgeseg.core.modelfile import ModelFile
-from edgeseg.core.spec import ClassSpec, InputSpec, Region
+from edgeseg.core.spec import ClassSpec, Region
 from edgeseg.frame.features import open_judge
 from edgeseg.frame.postprocess import clean_scores, grid_to_labels, labels_on_frame, tensor_to_scores
-from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor, place_frame, use_region
+from edgeseg.frame.preprocess import Pixels, Placement, frame_to_pixels, pixels_to_tensor, place_frame, use_region
 from edgeseg.inference.confidence import (
     ClassFinding,
     decide_findings,
+    deny_findings,
     measure_confidences,
     name_frame_classes,
     read_finding,
@@ -73,7 +74,7 @@ class Segmentation:
     mm_per_px: float | None = None
     """The size of the frame's pixels, where it is known."""
     findings: tuple[ClassFinding, ...] = ()
-    """For every class of the card."""
+    """For every class of the card; nothing counts as found on a frame that is out of distribution."""
     frame_classes: Mapping[str, float] = field(default_factory=dict)
     """The probability of every frame class; empty where the model has none."""
     distance: float | None = None
@@ -86,7 +87,7 @@ class Segmentation:
     @property
     def out_of_distribution(self) -> bool:
         """Say whether the frame is none that the model was trained on, so that its masks mean nothing."""
-        return self.distance is not None and self.distance > 1.0
+        return is_unlike(self.distance)
 
     @property
     def areas(self) -> tuple[ClassArea, ...]:
@@ -97,6 +98,11 @@ class Segmentation:
     def bands(self) -> tuple[ClassBand, ...]:
         """Trace where the scores of every class cross 1/4 and 3/4: between them the outline is uncertain."""
         return trace_bands(self.grid, self.region, len(self.classes))
+
+
+def is_unlike(distance: float | None) -> bool:
+    """Say whether a frame at this distance is none that the model was trained on."""
+    return distance is not None and distance > 1.0
 
 
 class Segmenter:
@@ -162,33 +168,36 @@ class Segmenter:
         ready = perf_counter()
         outputs = self._invoke(tensor)
         done = perf_counter()
-        distance = None if self._judge is None else self._judge(pixels, place_frame(spec, *size))
-        result = self._postprocess(outputs, spec, size)
-        times = StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (perf_counter() - done))
-        return replace(result, times=times, distance=distance)
-
-    def _postprocess(self, outputs: Sequence[NDArray[Any]], spec: InputSpec, size: tuple[int, int]) -> Segmentation:
-        card, placement = self.card, place_frame(spec, *size)
-        scores = tensor_to_scores(outputs[0], card.output_quantisation, self._temperatures)
-        if self._masks.smooth:
-            scores = self._smoother.smooth(scores)
-        # the best class is taken after resizing the scores, so that outlines are smooth
-        grid = clean_scores(scores, placement, (spec.height, spec.width), card.output)
-        labels = labels_on_frame(grid_to_labels(grid, placement, card.output), placement, *size)
-        if self._masks.fill_holes:
-            labels = fill_holes(labels, len(card.output.classes))
+        placement = place_frame(spec, *size)
+        distance = None if self._judge is None else self._judge(pixels, placement)
+        scores, grid, labels = self._mark(outputs[0], placement, size)
         probabilities = self._read_finding(outputs)
         confidences = measure_confidences(grid, card.output)
+        findings = decide_findings(confidences, probabilities, card.output.classes, card.decision)
+        if is_unlike(distance):
+            findings = deny_findings(findings)
         return Segmentation(
             labels,
-            StageTimes(0.0, 0.0, 0.0),
+            StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (perf_counter() - done)),
             scores,
             card.output.classes,
-            findings=decide_findings(confidences, probabilities, card.output.classes, card.decision),
+            findings=findings,
             frame_classes=name_frame_classes(probabilities, card),
+            distance=distance,
             grid=grid,
             region=placement.region,
         )
+
+    def _mark(self, output: NDArray[Any], placement: Placement, size: tuple[int, int]) -> tuple[Pixels, Pixels, Pixels]:
+        """Make scores, clean scores and the label map of the frame from the mask's tensor."""
+        card = self.card
+        scores = tensor_to_scores(output, card.output_quantisation, self._temperatures)
+        if self._masks.smooth:
+            scores = self._smoother.smooth(scores)
+        # the best class is taken after resizing the scores, so that outlines are smooth
+        grid = clean_scores(scores, placement, (card.input.height, card.input.width), card.output)
+        labels = labels_on_frame(grid_to_labels(grid, placement, card.output), placement, *size)
+        return scores, grid, fill_holes(labels, len(card.output.classes)) if self._masks.fill_holes else labels
 
     def for_case(self, stem: str) -> Segmenter:  # noqa: ARG002 - an ensemble asks which of its networks has seen it
         """Give the model that may judge a labelled case: this one."""
@@ -206,8 +215,12 @@ class Segmenter:
         for _ in range(WARM_UP_RUNS):
             self.segment(blank)
         # the blank frame's scores must not be averaged into the first frame
-        self._smoother.reset()
+        self.forget()
         return first
+
+    def forget(self) -> None:
+        """Forget the last frame: the next one belongs to another stream, or comes after a pause."""
+        self._smoother.reset()
 
     def close(self) -> None:
         """Stop background threads; this class starts none."""

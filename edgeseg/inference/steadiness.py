@@ -2,7 +2,8 @@
 
 A frame by itself says found or doubtful by one threshold, so a confidence near it makes the state flicker. In a stream
 a state rises with the median of three frames, which delays a finding by one frame and by two at most, and falls once
-several frames in a row were lower. While a class is found, a lower threshold holds.
+several frames in a row were lower. While a class is found, a lower threshold holds. Where frames are far between it
+falls sooner, and after a pause nothing is held: what was found then says nothing of the picture now.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ from edgeseg.inference.confidence import ClassFinding
 RISING_FRAMES = 3
 # It falls once so many frames in a row were lower: a sixth of a second at 30 frames per second.
 FALLING_FRAMES = 5
+# Older frames hold no state up: five frames of a slow stream are seconds.
+LONGEST_HOLD_S = 0.5
 # A found class stays found so far below the operating point's threshold, in logits: confidences crowd near 1.
 HOLDING_LOGITS = 0.2
 # The distance from the training frames is the median of so many frames.
 DISTANCE_FRAMES = 5
+# Distance, as a multiple of the threshold, that is believed at once: no probe contact, noise, another screen. Known
+# frames stay below 1.2, and what the median of five frames does not show yet would be called found until then.
+FAR = 2.0
 # A longer pause between two frames counts for no state: the source was lost.
 LONGEST_PAUSE_S = 2.0
 # From low to high.
@@ -37,31 +43,39 @@ class SteadyStates:
         self._classes: list[_SteadyClass] = []
         self._distances: deque[float] = deque(maxlen=DISTANCE_FRAMES)
 
-    def hold(self, findings: Sequence[ClassFinding]) -> tuple[ClassFinding, ...]:
-        """Take the findings of the next frame and give those of the stream; only their states may differ."""
+    def hold(self, findings: Sequence[ClassFinding], seconds: float = 0.0) -> tuple[ClassFinding, ...]:
+        """Take the findings of the next frame and give those of the stream; only their states may differ.
+
+        Args:
+            findings: Of the frame.
+            seconds: When it was captured.
+        """
         if len(self._classes) != len(findings):
             self._classes = [_SteadyClass() for _ in findings]
-        return tuple(steady.hold(finding) for steady, finding in zip(self._classes, findings, strict=True))
+        return tuple(steady.hold(finding, seconds) for steady, finding in zip(self._classes, findings, strict=True))
 
     def hold_distance(self, distance: float | None) -> float | None:
-        """Take the next frame's distance from the training frames and give the median of the newest."""
+        """Take the next frame's distance from the training frames and give the median of the newest, or a far one."""
         if distance is None:
             return None
         self._distances.append(distance)
-        return sorted(self._distances)[len(self._distances) // 2]
+        # of an even number the lower one, so that the second frame of a stream is not judged by itself
+        median = sorted(self._distances)[(len(self._distances) - 1) // 2]
+        return max(distance, median) if distance > FAR else median
 
 
 class _SteadyClass:
     def __init__(self) -> None:
-        self._newest: deque[int] = deque(maxlen=FALLING_FRAMES)
+        self._newest: deque[tuple[float, int]] = deque(maxlen=FALLING_FRAMES)
         self._level = 0
 
-    def hold(self, finding: ClassFinding) -> ClassFinding:
-        level = self._find_level(finding)
+    def hold(self, finding: ClassFinding, seconds: float) -> ClassFinding:
+        newest = (seconds, self._find_level(finding))
         # a stream begins as if its first frame had been there before: a single image keeps its own state
-        self._newest.extend([level] if self._newest else FALLING_FRAMES * [level])
-        rising = sorted(list(self._newest)[-RISING_FRAMES:])[RISING_FRAMES // 2]
-        self._level = max(rising, min(self._level, max(self._newest)))
+        self._newest.extend([newest] if self._newest else FALLING_FRAMES * [newest])
+        rising = sorted(level for _, level in list(self._newest)[-RISING_FRAMES:])[RISING_FRAMES // 2]
+        holding = max(level for then, level in self._newest if seconds - then <= LONGEST_HOLD_S)
+        self._level = max(rising, min(self._level, holding))
         state = _LEVELS[self._level]
         return finding if state == finding.state else replace(finding, state=state)
 

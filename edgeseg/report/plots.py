@@ -48,6 +48,8 @@ _BOX_HEIGHT = 0.62
 _NARROWEST, _WIDEST = 0.55, 1.45
 _FILLS = {"down": "#d5e8e4", "up": "#fbe3d4", "stem": "#e5e7eb", "head": "#e5e7eb"}
 _DOTS_PER_INCH = 150
+# Areas of the dots in a reliability diagram: nearly all pixels are background, so they grow with the logarithm.
+_SMALLEST_DOT, _LARGEST_DOT = 6.0, 70.0
 Place = tuple[float, float]
 
 
@@ -136,13 +138,17 @@ def draw_channels(variants: Sequence[Variant]) -> str:
 def draw_risk(tested: Mapping[str, Evaluation]) -> str:
     """Plot the risk-coverage curve of each file, with its operating point; empty without confidences."""
     curves = {name: one.confidence for name, one in tested.items() if one.confidence is not None}
-    if not any(curve.risk_coverage for curve in curves.values()):
+    # a file that marks nothing has no points
+    curves = {name: curve for name, curve in curves.items() if curve.risk_coverage}
+    if not curves:
         return ""
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         # the last one is the chosen file, drawn over the others
-        for colour, (name, curve) in zip((SOFT, ACCENT), curves.items(), strict=False):
+        chosen = list(tested)[-1]
+        for name, curve in curves.items():
+            colour = ACCENT if name == chosen else SOFT
             coverage, dice = zip(*curve.risk_coverage, strict=True)
             axes.plot(coverage, dice, color=colour, label=name)
             known = [(x, ends) for x, ends in zip(coverage, curve.risk_coverage_ci95, strict=True) if ends is not None]
@@ -175,10 +181,14 @@ def draw_reliability(evaluation: Evaluation) -> str:
         for name, bins, error, colour in series:
             if bins and error is not None:
                 label = f"{name}, ECE {error.mean:.3f} ({show_interval(error.ci95, '.3f')})"
-                axes.plot([one[0] for one in bins], [one[1] for one in bins], "o-", color=colour, label=label)
+                stated, true = [one[0] for one in bins], [one[1] for one in bins]
+                axes.plot(stated, true, "-", color=colour, label=label, linewidth=1.5, alpha=0.7)
+                counts = [math.log1p(one[2]) for one in bins]
+                sizes = [_SMALLEST_DOT + _LARGEST_DOT * count / max(counts) for count in counts]
+                axes.scatter(stated, true, sizes, color=colour, zorder=3, clip_on=False)
         axes.set(xlabel="probability that the network states", ylabel="share that is true")
         axes.set(xlim=(0, 1), ylim=(0, 1))
-        axes.legend(frameon=False, loc="upper left")
+        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
 
     return _draw(paint)
 

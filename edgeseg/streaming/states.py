@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from edgeseg.core.decision import NOTHING
 from edgeseg.core.spec import ClassSpec
-from edgeseg.inference.confidence import ClassFinding
+from edgeseg.inference.confidence import ClassFinding, deny_findings
 from edgeseg.inference.masks import count_pixels
-from edgeseg.inference.segmenter import Segmentation
-from edgeseg.inference.steadiness import ClassSteadiness, SteadinessRecorder, SteadyStates
+from edgeseg.inference.segmenter import Segmentation, is_unlike
+from edgeseg.inference.steadiness import LONGEST_PAUSE_S, ClassSteadiness, SteadinessRecorder, SteadyStates
 
 # Digits of confidences and probabilities in JSON; they come from scores of 8 bits.
 _DIGITS = 4
@@ -43,6 +43,7 @@ class StateKeeper:
             is_steady: Whether states hold over frames; otherwise every frame is decided by itself.
         """
         self._steady = SteadyStates() if is_steady else None
+        self._last_at: float | None = None
         self._recorders = [SteadinessRecorder(spec.name) for spec in classes]
         self._out_of_distribution = 0
         self._thresholds: dict[str, float] = {}
@@ -51,12 +52,15 @@ class StateKeeper:
         """Take the segmentation of a frame that was captured at a time in seconds."""
         distance, findings = segmentation.distance, segmentation.findings
         if self._steady is not None:
+            self._forget_after_pause(captured_at)
+            # a frame that is out by itself holds nothing up, and one that is back counts before the median says so
+            findings = self._steady.hold(
+                deny_findings(findings) if segmentation.out_of_distribution else findings, captured_at
+            )
             distance = self._steady.hold_distance(distance)
-        is_out = distance is not None and distance > 1.0
-        if self._steady is not None:
-            findings = self._steady.hold(_deny(findings) if is_out else findings)
+        is_out = is_unlike(distance)
         if is_out:
-            findings = _deny(findings)
+            findings = deny_findings(findings)
         self._record(segmentation, findings, captured_at)
         self._out_of_distribution += is_out
         if findings == segmentation.findings and distance == segmentation.distance:
@@ -68,6 +72,12 @@ class StateKeeper:
         classes = tuple(recorder.report() for recorder in self._recorders)
         return StateReport(classes, self._out_of_distribution, dict(self._thresholds))
 
+    def _forget_after_pause(self, captured_at: float) -> None:
+        """Begin anew where the source was lost: what was found before it says nothing of the picture now."""
+        if self._last_at is not None and is_pause(captured_at - self._last_at):
+            self._steady = SteadyStates()
+        self._last_at = captured_at
+
     def _record(self, segmentation: Segmentation, findings: Sequence[ClassFinding], captured_at: float) -> None:
         areas = _count_pixels(segmentation.labels, len(self._recorders))
         for recorder, finding, area in zip(self._recorders, findings, areas, strict=False):
@@ -76,14 +86,14 @@ class StateKeeper:
                 self._thresholds[finding.name] = finding.threshold
 
 
+def is_pause(seconds: float) -> bool:
+    """Say whether so much time between two frames means that they belong to different scenes."""
+    return not 0.0 <= seconds <= LONGEST_PAUSE_S
+
+
 def _count_pixels(labels: NDArray[np.uint8], classes: int) -> list[int]:
     # a segmenter's labels of one class are 0 and 1, so their sum is the area, in a quarter of the time
     return [int(cv2.sumElems(labels)[0])] if classes == 1 else count_pixels(labels, classes)
-
-
-def _deny(findings: Sequence[ClassFinding]) -> tuple[ClassFinding, ...]:
-    """Say nothing of every class: masks on a frame of another kind mean nothing, however sure the network is."""
-    return tuple(replace(finding, state=NOTHING) for finding in findings)
 
 
 def describe_states(segmentation: Segmentation) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class FrameSet:
     @property
     def fingerprint(self) -> str:
         """Hash the frames as the network sees them."""
-        return hashlib.sha256(self.pixels.tobytes()).hexdigest()
+        return hashlib.sha256(self.pixels.data).hexdigest()
 
     def describe(self, out: Path) -> FrameRecord:
         """Describe the frames for a record in the folder `out`."""

@@ -271,13 +271,18 @@ def test_what_truth_or_teacher_do_not_know_has_no_part_in_the_loss() -> None:
 def test_findings_of_a_teacher_come_in_the_order_of_the_student(
     frame_classes: tuple[str, ...] | None, background: bool, order: tuple[int, ...], trained_run: Path
 ) -> None:
-    from edgeseg.training.run import read_run
+    from edgeseg.training.run import RunRecord, read_run
 
     activation = "softmax" if background else "sigmoid"
     output = OutputSpec((ClassSpec("nerve"), ClassSpec("vessel")), activation)
-    record = dataclasses.replace(read_run(trained_run), output=output, finding=FindingSpec(FRAME_CLASSES))
-    finding = None if frame_classes is None else FindingSpec(frame_classes)
-    teacher = dataclasses.replace(record, finding=finding)
+
+    def make_record(finding: FindingSpec | None) -> RunRecord:
+        run = read_run(trained_run)
+        spec = dataclasses.replace(run.spec, findings=0 if finding is None else finding.count_channels(2))
+        return dataclasses.replace(run, output=output, finding=finding, spec=spec, finding_weights=())
+
+    record = make_record(FindingSpec(FRAME_CLASSES))
+    teacher = make_record(None if frame_classes is None else FindingSpec(frame_classes))
     channels = (0, 2, 1) if background else (1, 0)
     assert order_findings(teacher, record, channels) == order
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from time import monotonic
@@ -207,15 +208,24 @@ def test_page_says_what_is_found_doubtful_or_not_what_the_model_was_trained_on(
     stream = Deciding()
     browser.show(stream.viewer.url, SIZES["desktop"])
     wait_for_picture(browser)
-    assert "found 93% (present: 90%)" in browser.ask("legend.innerText")
+    words = " ".join(browser.ask("legend.innerText").split())
+    assert "found confidence 0.93 (found from 0.60), presence 90%" in words
     assert "benign 70%, normal 20%" in browser.ask("document.body.innerText")
     monkeypatch.setattr(Deciding, "result", make_decided("doubtful", 0.41))
-    browser.wait_for("legend.innerText.includes('doubtful 41%')")
+    browser.wait_for("legend.innerText.includes('doubtful') && legend.innerText.includes('0.41')")
     assert browser.ask("getComputedStyle(legend.querySelector('i')).borderStyle") == "dashed"
     browser.ask("band.click()")
     assert browser.ask("band.getAttribute('aria-pressed')") == "true"
     assert not browser.ask("document.getElementById('unknown').checkVisibility()")
+    monkeypatch.setattr(Deciding, "result", make_decided("doubtful", None))
+    browser.wait_for("legend.innerText.includes('held, no mask in this frame')")
+    old = make_decided("found", 0.7)
+    findings = tuple(replace(one, threshold=None) for one in old.segmentation.findings)
+    monkeypatch.setattr(Deciding, "result", replace(old, segmentation=replace(old.segmentation, findings=findings)))
+    browser.wait_for("legend.innerText.includes('confidence 0.70 (no operating point)')")
+    assert "found" not in browser.ask("legend.innerText")
     monkeypatch.setattr(Deciding, "result", make_decided("nothing", 0.9, distance=2.0))
     browser.wait_for("document.getElementById('unknown').checkVisibility()")
+    assert "benign" not in browser.ask("document.body.innerText")
     assert browser.complaints == []
     stream.end()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeseg.cli.tables import print_table
 from edgeseg.core.card import Card
 from edgeseg.core.errors import DataError, UnknownNameError
 from edgeseg.core.modelfile import write_model
@@ -105,3 +106,20 @@ def test_the_command_takes_names_and_refuses_others(tmp_path: Path, fail: Fail) 
     assert fail("evaluate", tmp_path / "m.tflite", data, "--map", "lesion")[0] == 2
     code, said = fail("evaluate", tmp_path / "m.tflite", data, "--map", "lesion=nerv")
     assert (code, "(nerve)" in said) == (1, True)
+
+
+def test_a_model_is_saved_under_a_name_that_is_read_as_one(tmp_path: Path, fail: Fail) -> None:
+    model, data = tmp_path / "m.tflite", make_data(tmp_path / "data", "nerve")
+    write_model(model, build_network(), make_card("nerve"))
+    letter = tmp_path / "letter.txt"
+    letter.write_text("Dear all")
+    for place in (letter, tmp_path / "m.onnx"):
+        code, said = fail("evaluate", model, data, "--sensitivity", "0.9", "--save-model", place)
+        assert (code, ".tflite" in said) == (2, True)
+    assert letter.read_text() == "Dear all"
+
+
+@pytest.mark.parametrize("name", ["[/]", "[red]nerve[/red]", "[link=http://x]nerve", "\\[x]"])
+def test_a_table_shows_names_with_brackets_as_they_are(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("Classes", ("", f"told {name}"), [(name, "1")])
+    assert capsys.readouterr().out.count(name) == 2

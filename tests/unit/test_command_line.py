@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import edgeseg
 from edgeseg.cli.app import app, main
+from edgeseg.cli.inspect import describe_decision
 from edgeseg.core.limits import THREADS
 from edgeseg.frame.images import write_image
 from tests.networks import SIDE, save_network
@@ -234,3 +235,15 @@ def test_a_command_leaves_no_handler_behind(monkeypatch: pytest.MonkeyPatch, tmp
     before = (logger.level, list(logger.handlers))
     run_main(monkeypatch, "inspect", tmp_path / "none.tflite", "--quiet")
     assert (logger.level, list(logger.handlers)) == before
+
+
+def test_inspect_says_what_counts_as_found() -> None:
+    share = {"mean": 0.9, "median": 1.0, "ci95": [0.8, 1.0]}
+    point = {"threshold": 0.7, "target": "sensitivity", "wanted": 0.9, "chosen_on": "validation", "cases": 50}
+    point |= {"empty_cases": 20, "sensitivity": share, "coverage": share, "false_alarm_rate": share}
+    rules = [{"name": "a", "operating_point": point}, {"name": "b", "operating_point": None}]
+    told = describe_decision({"classes": rules, "known": {}})
+    assert "a: from a confidence of 0.700, for a sensitivity of 90%" in told["found"]
+    assert "on 20 that do not: false alarms 90% (80 to 100)" in told["found"]
+    assert "b: every mask" in told["found"]
+    assert "--sensitivity" in describe_decision(None)["found"]

@@ -19,6 +19,7 @@ from edgeseg.core.decision import (
     VALIDATION,
     ClassDecision,
     Decision,
+    KnownFrames,
     OperatingPoint,
 )
 from edgeseg.core.errors import ModelFileError
@@ -26,9 +27,11 @@ from edgeseg.core.modelfile import read_model
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec, Quantisation
 from edgeseg.core.stats import Estimate
+from edgeseg.frame.features import VERSION, count_features
 from edgeseg.frame.postprocess import calibrate, clean_scores, decide_labels, tensor_to_scores
 from edgeseg.frame.preprocess import place_frame
 from edgeseg.inference.confidence import decide_findings, measure_confidences, read_finding
+from edgeseg.inference.masks import draw_overlay
 from edgeseg.inference.segmenter import Segmenter
 from tests.tinymodels import write_bright_model
 
@@ -173,6 +176,15 @@ def read_card(tmp_path: Path, **decision: object) -> Card:
 
 RULE = {"name": "bright0", "finding_weight": 0.0, "operating_point": None}
 POINT = to_plain(at(0.5))
+SHARE = POINT["sensitivity"]
+
+
+def test_a_card_that_no_reader_takes_is_not_written(tmp_path: Path) -> None:
+    card = read_model(write_bright_model(tmp_path / "bright.tflite")).card
+    rule = ClassDecision("bright0")
+    object.__setattr__(rule, "finding_weight", math.nan)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        card_to_json(replace(card, decision=Decision((rule,))))
 
 
 def test_a_decision_travels_on_the_card(tmp_path: Path) -> None:
@@ -193,6 +205,11 @@ def test_a_decision_travels_on_the_card(tmp_path: Path) -> None:
         {"classes": [{**RULE, "operating_point": {**POINT, "threshold": 1.2}}]},
         {"classes": [{**RULE, "operating_point": {**POINT, "threshold": -0.1}}]},
         {"classes": [{**RULE, "operating_point": {**POINT, "target": "luck"}}]},
+        {"classes": [{**RULE, "operating_point": {**POINT, "cases": -1}}]},
+        {"classes": [{**RULE, "operating_point": {**POINT, "empty_cases": 10**17}}]},
+        {"classes": [{**RULE, "operating_point": {**POINT, "sensitivity": {**SHARE, "mean": 1e308}}}]},
+        {"classes": [{**RULE, "operating_point": {**POINT, "coverage": {**SHARE, "ci95": [0.5, -1.0]}}}]},
+        {"classes": [{**RULE, "operating_point": {**POINT, "false_alarm_rate": {**SHARE, "median": 2.0}}}]},
         {"classes": {}},
     ],
 )
@@ -215,3 +232,18 @@ def test_a_segmenter_decides_by_its_card_and_an_old_file_has_no_operating_point(
     assert np.array_equal(strict.labels, old.labels)
     assert np.array_equal(strict.scores, old.scores)
     assert len(old.bands) == 1
+
+
+def test_nothing_is_found_on_a_frame_that_is_out_of_distribution(tmp_path: Path) -> None:
+    model = read_model(write_bright_model(tmp_path / "bright.tflite"))
+    frame = np.zeros((64, 64), np.uint8)
+    frame[16:48, 16:48] = 255
+    features = count_features(model.card.input.channels)
+    for mean, state in ((1e6, NOTHING), (0.0, FOUND)):
+        known = KnownFrames(features * (mean,), (features * (1.0,),), 1000.0, VERSION)
+        decision = Decision((ClassDecision("bright0"),), known=known)
+        result = Segmenter(replace(model, card=replace(model.card, decision=decision)), "cpu")(frame)
+        assert (result.out_of_distribution, result.findings[0].state) == (state == NOTHING, state)
+        drawn = draw_overlay(frame, result.labels, result.classes, findings=result.findings)
+        assert np.array_equal(drawn, draw_overlay(frame, 0 * result.labels, result.classes)) == (state == NOTHING)
+        assert result.labels.any()

@@ -161,6 +161,11 @@ def single_run(folder: Path) -> None:
     )
 
 
+def decide_for(folder: Path, *names: str) -> None:
+    decision = {"classes": [{"name": name} for name in names]}
+    (folder / "folds.json").write_text(json.dumps({"dice": [1, 1, 1], "decision": decision}), encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -186,6 +191,8 @@ def single_run(folder: Path) -> None:
             ),
             ("folds.json",),
         ),
+        (lambda folder: decide_for(folder, "lesion\x1b[31m"), ("folds.json", "got lesion\\x1b[31m")),
+        (lambda folder: decide_for(folder, "bright0", "bright0"), ("folds.json", "each once")),
     ],
 )
 def test_what_does_not_belong_together_is_one_sentence(

@@ -106,12 +106,37 @@ def test_the_tables_say_all_of_it(capsys: pytest.CaptureFixture[str], tmp_path: 
     )
 
 
+def test_tables_fit_into_a_hundred_columns_and_say_what_helps_against_false_alarms(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    segmenter = open_tiny()
+    scored = score_cases(segmenter, make_images())
+    table = to_plain(summarise_cases(scored, segmenter.card.output.classes, list_thresholds(segmenter.card)))
+    for key in ("sensitivity", "coverage", "false_alarm_rate"):
+        table["operating_point"][key] = {"mean": 1.0, "ci95": [0.85, 1.0]}
+    print_evaluation("Test", table)
+    said = capsys.readouterr().out
+    assert "100% (85 to 100)" in said
+    assert "--sensitivity 0.8" in said
+    assert [line for line in said.splitlines() if len(line.rstrip()) > 100] == []
+    table["operating_point"]["false_alarm_rate"] = {"mean": 0.1, "ci95": None}
+    print_evaluation("Test", table)
+    assert "--sensitivity 0.8" not in capsys.readouterr().out
+
+
 def test_a_file_without_operating_point_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     segmenter = open_tiny(None)
     scored = score_cases(segmenter, make_images())
     thresholds = list_thresholds(segmenter.card)
     print_evaluation("Test", to_plain(summarise_cases(scored, segmenter.card.output.classes, thresholds)))
     assert_says(capsys.readouterr().out, "No operating point", "every mask counts as found")
+
+
+def test_images_without_the_structure_alone_tell_as_much(capsys: pytest.CaptureFixture[str]) -> None:
+    segmenter = open_tiny(None)
+    scored = [case for case in score_cases(segmenter, make_images()) if case.empty]
+    print_evaluation("Test", to_plain(summarise_cases(scored, segmenter.card.output.classes)))
+    assert_says(capsys.readouterr().out, "No operating point", "Dice over all cases", "ECE")
 
 
 def test_frames_out_of_distribution_show_nothing() -> None:

@@ -30,13 +30,14 @@ def write(folder: Path, content: str | bytes) -> Path:
         "rank\tstem\n1\ta\n2\tc\n",
         '"stem","group"\n"a","g"\n"c","g"\n',
         "stem,group\na,g\nc,g\n".encode("utf-16"),
+        "a\r\nc\r\n".encode("utf-16"),
     ],
 )
 def test_a_list_may_be_lines_or_a_table(tmp_path: Path, content: str | bytes) -> None:
     assert read_stems(write(tmp_path, content)) == ("a", "c")
 
 
-@pytest.mark.parametrize("content", ["", "\n\n", "stem\n", b"\xff\xfe", b"\x80\x81\x82"])
+@pytest.mark.parametrize("content", ["", "\n\n", "stem\n", b"\xff\xfe", b"\x80\x81\x82", 9 * b"\0"])
 def test_a_list_without_names_is_refused(tmp_path: Path, content: str | bytes) -> None:
     with pytest.raises(DataError, match="Expected"):
         read_stems(write(tmp_path, content))

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeseg.core.modelfile import read_model
+from edgeseg.inference.masks import MaskOptions
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.streaming.latency import LatencyRecorder
 from edgeseg.streaming.live import FROZEN_FRAMES, FreezeDetector, StreamPipeline
@@ -116,3 +117,28 @@ def test_a_stream_says_when_its_picture_stands_still(tmp_path: Path) -> None:
     assert [notice.state for notice in listener.notices] == ["frozen", "moving"]
     line = describe_result(listener.results[frozen.index(True)], segmenter.card.output.classes, None)
     assert line["frozen"] is True
+
+
+class Interrupted(Source):
+    """A camera whose picture is gone for a minute."""
+
+    live = True
+
+    def __init__(self, pause: float) -> None:
+        self._pause, self._number = pause, 0
+
+    def read(self) -> NDArray[Any] | None:
+        self._number += 1
+        self.arrived_at = 1000.0 + self._number / RATE + (self._pause if self._number > 3 else 0.0)
+        bright = self._number <= 3
+        return np.full((64, 64), 255 if bright else 0, np.uint8) if self._number < 5 else None
+
+
+@pytest.mark.parametrize(("pause", "ghost"), [(0.0, True), (60.0, False)])
+def test_scores_are_not_averaged_over_a_pause(tmp_path: Path, pause: float, ghost: bool) -> None:
+    segmenter = Segmenter(read_model(write_bright_model(tmp_path / "bright.tflite")), masks=MaskOptions(smooth=True))
+    listener = Listener()
+    options = StreamOptions(1e6, capture=CaptureOptions(math.inf, every_frame=True))
+    run_stream(StreamPipeline(segmenter, Interrupted(pause), LatencyRecorder(1e6, 0.0), [listener], options, "camera"))
+    # the logistic of a black pixel is one half
+    assert (listener.results[-1].segmentation.scores.max() > 128) == ghost

@@ -194,12 +194,33 @@ def test_a_card_keeps_known_frames_and_their_distances(model: ModelFile, known: 
     assert card.decision.known == known
 
 
+def test_rows_may_leave_out_their_first_zeros(known: KnownFrames) -> None:
+    count = len(known.mean)
+    whole = tuple((0.0,) * (count - len(row)) + row for row in known.whitening)
+    frame = draw_tissue(1)
+    assert [len(row) for row in known.whitening] == list(range(count, 0, -1))
+    assert measure(dataclasses.replace(known, whitening=whole), frame) == measure(known, frame)
+
+
+# Black, white, a tile, two borders, roughness at both scales.
+EXPECTED = [0.330718913883, 0.25, 0.740958573635, 0.306785995539, 3.17184972882, 0.558112151982, 0.650507365834]
+
+
+def test_features_are_the_same_numbers_on_every_machine() -> None:
+    rows, columns = np.mgrid[:64, :64]
+    pixels = ((rows * rows + 3 * columns + rows * columns // 8) % 251).astype(np.uint8)[:, :, None]
+    pixels[:8], pixels[:, :6] = 0, 255
+    features = describe_pixels(pixels)
+    assert features[[0, 1, 2, 18, 22, 24, 29]] == pytest.approx(EXPECTED, rel=1e-9)
+
+
 DAMAGES: dict[str, dict[str, Any]] = {
     "infinite": {"threshold": math.inf},
     "no threshold": {"threshold": 0.0},
     "negative": {"threshold": -1.0},
     "too large": {"mean": (1e300,) * 45},
-    "ragged": {"whitening": ((1.0,), (1.0, 2.0))},
+    "row too long": {"whitening": ((1.0,), (1.0,) * (FEATURES + 1))},
+    "row of nothing": {"whitening": ((1.0,), ())},
     "empty": {"mean": (), "whitening": ()},
     "not a number": {"mean": (math.nan,) * 45},
     "too many": {"mean": (0.0,) * (FEATURES + 1), "whitening": ((0.0,) * (FEATURES + 1),)},

@@ -21,6 +21,7 @@ class Outer:
     inner: Inner
     many: tuple[Inner, ...] = ()
     maybe: Inner | None = None
+    numbers: tuple[float, ...] = ()
     notes: dict[str, str] = field(default_factory=dict)
 
 
@@ -29,8 +30,15 @@ PLAIN = {"rate": 1, "inner": {"size": [2, 3]}, "many": [{"size": [4, 5], "name":
 
 def test_round_trip() -> None:
     value = from_plain(Outer, PLAIN)
-    assert value == Outer(1.0, Inner((2, 3)), (Inner((4, 5), "y"),), None, {"a": "b"})
+    assert value == Outer(1.0, Inner((2, 3)), (Inner((4, 5), "y"),), None, (), {"a": "b"})
     assert from_plain(Outer, to_plain(value)) == value
+
+
+@pytest.mark.parametrize("numbers", [[], [0.5, 1.5], [1, 0.5], [1, 2]])
+def test_lists_of_numbers_become_floats(numbers: list[float]) -> None:
+    found = from_plain(Outer, PLAIN | {"numbers": numbers}).numbers
+    assert found == tuple(numbers)
+    assert all(type(number) is float for number in found)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +51,7 @@ def test_round_trip() -> None:
         ({"inner": {"size": [1, "b"]}}, r"int.*inner.size\[1\].*'b'"),
         ({"inner": 5}, "table.*inner.*5"),
         ({"many": {}}, "list.*many"),
+        ({"numbers": [0.5, True]}, r"float.*numbers\[1\].*True"),
         ({"epochs": 5}, "epochs"),
     ],
 )

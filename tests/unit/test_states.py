@@ -48,6 +48,27 @@ def test_nothing_is_found_in_frames_out_of_distribution() -> None:
     assert keeper.report().out_of_distribution == sum(out) > 0
 
 
+def test_a_scene_that_is_cut_to_a_far_frame_shows_nothing_of_the_last_one() -> None:
+    keeper = StateKeeper(CLASSES)
+    distances = [*5 * [0.5], *5 * [3.5], *5 * [0.5]]
+    kept = [
+        keeper.take(make_decided(FOUND, 0.9, distance=distance).segmentation, number / 30)
+        for number, distance in enumerate(distances)
+    ]
+    assert "".join(one.findings[0].state[0] for one in kept) == 5 * "f" + 7 * "n" + 3 * "f"
+    assert [one.out_of_distribution for one in kept] == [*5 * [False], *7 * [True], *3 * [False]]
+
+
+def test_nothing_is_held_over_a_pause() -> None:
+    keeper = StateKeeper(CLASSES)
+    for number in range(5):
+        keeper.take(make_decided(FOUND, 0.9).segmentation, number / 30)
+    back = keeper.take(make_decided(NOTHING, None).segmentation, 60.0)
+    assert back.findings[0].state == NOTHING
+    again = keeper.take(make_decided(FOUND, 0.9).segmentation, 0.0)
+    assert again.findings[0].state == FOUND
+
+
 def test_report_has_seconds_flicker_and_operating_points() -> None:
     keeper = StateKeeper(CLASSES, is_steady=False)
     for number in range(61):

@@ -21,10 +21,11 @@ def finding_of(confidence: float | None) -> ClassFinding:
     return ClassFinding("lesion", FOUND if confidence >= THRESHOLD else DOUBTFUL, confidence, None, THRESHOLD)
 
 
-def hold(confidences: list[float | None]) -> str:
+def hold(confidences: list[float | None], rate: float = 30.0) -> str:
     """Give the first letter of the state of every frame."""
     steady = SteadyStates()
-    return "".join(steady.hold((finding_of(one),))[0].state[0] for one in confidences)
+    findings = enumerate(map(finding_of, confidences))
+    return "".join(steady.hold((one,), number / rate)[0].state[0] for number, one in findings)
 
 
 def test_one_frame_alone_keeps_its_state() -> None:
@@ -61,8 +62,23 @@ def test_confidence_around_the_threshold_does_not_flicker() -> None:
 
 def test_distance_is_a_median_that_ignores_one_frame() -> None:
     steady = SteadyStates()
-    assert [steady.hold_distance(one) for one in (0.4, 0.4, 9.0, 0.4, 0.5)][-1] == 0.4
+    assert [steady.hold_distance(one) for one in (0.4, 0.4, 1.9, 0.4, 0.5)] == 5 * [0.4]
     assert steady.hold_distance(None) is None
+
+
+def test_the_second_frame_of_a_stream_is_not_judged_by_itself() -> None:
+    steady = SteadyStates()
+    assert [steady.hold_distance(one) for one in (0.5, 1.3, 0.6)] == [0.5, 0.5, 0.6]
+
+
+def test_a_far_frame_is_told_at_once_and_forgotten() -> None:
+    steady = SteadyStates()
+    assert [steady.hold_distance(one) for one in (0.4, 0.4, 9.0, 0.4)] == [0.4, 0.4, 9.0, 0.4]
+
+
+def test_a_slow_stream_does_not_hold_for_seconds() -> None:
+    assert hold([0.9, 0.9, 0.9, None, None, None], rate=1.0) == "ffffnn"
+    assert hold([None, None, 0.9, 0.9], rate=1.0) == "nnnf"
 
 
 def test_flicker_and_jitter_of_a_clip() -> None:

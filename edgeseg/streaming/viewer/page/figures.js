@@ -129,13 +129,15 @@ export function showLegend(figures) {
   }
   legend.hidden = false;
   showFrame(figures);
-  showFrameClasses(figures.frame_classes);
+  /* What the network says of a frame of another kind means nothing. */
+  showFrameClasses(figures.out_of_distribution ? {} : figures.frame_classes);
   find("unknown").hidden = !figures.out_of_distribution;
   const pixels = figures.frame_px[0] * figures.frame_px[1];
   figures.classes.forEach((one, index) => {
     const entry = legend.children[index];
     entry.dataset.state = one.state ?? "found";
-    entry.querySelector(".state").textContent = figures.out_of_distribution ? "" : describeState(one);
+    entry.querySelector(".state").textContent = figures.out_of_distribution ? "" : nameState(one);
+    entry.querySelector(".sure").textContent = figures.out_of_distribution ? "" : describeSureness(one);
     entry.querySelector(".area").textContent = one.state === "nothing" ? "" : describeArea(one, pixels);
   });
 }
@@ -148,18 +150,29 @@ export function hideLegend() {
 }
 
 /* A mask of a file without an operating point is neither found nor doubtful. */
-function describeState({ state, confidence, probability, threshold, area_px: area }) {
-  const present = probability === null ? "" : ` (present: ${formatPercent(probability)})`;
+function nameState({ state, threshold }) {
+  return state === null || (state !== "nothing" && threshold === null) ? "" : state;
+}
+
+/* Confidences are no chances, so they are no percentages. */
+function describeSureness({ state, confidence, probability, threshold, area_px: area }) {
   if (state === null) {
     return "";
   }
-  if (state === "nothing" || confidence === null) {
-    return `${state}${present}`;
+  const words = [];
+  if (state !== "nothing" && confidence === null) {
+    words.push("held, no mask in this frame");
+  } else if (state !== "nothing") {
+    const limit = threshold === null ? "no operating point" : `found from ${threshold.toFixed(2)}`;
+    words.push(`confidence ${confidence.toFixed(2)} (${limit})`);
+    if (area === 0) {
+      words.push("not drawn");
+    }
   }
-  if (threshold === null) {
-    return `confidence ${formatPercent(confidence)}, no operating point${present}`;
+  if (probability !== null) {
+    words.push(`presence ${formatPercent(probability)}`);
   }
-  return `${state} ${formatPercent(confidence)}${area === 0 ? ", not drawn" : ""}${present}`;
+  return words.join(", ");
 }
 
 function describeArea({ area_px: area, area_mm2: mm2 }, pixels) {
@@ -183,10 +196,12 @@ function makeLegendEntry({ name, colour }) {
   const entry = document.createElement("li");
   const swatch = document.createElement("i");
   const state = document.createElement("span");
+  const sure = document.createElement("span");
   const area = document.createElement("span");
   swatch.style.color = colour;
   state.className = "state";
+  sure.className = "sure";
   area.className = "area";
-  entry.append(swatch, name, state, area);
+  entry.append(swatch, name, " ", state, " ", sure, " ", area);
   return entry;
 }
