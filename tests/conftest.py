@@ -25,6 +25,9 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 # a job in the background of a script has SIGINT ignored, and so would every process that a test starts and interrupts
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# nohup does the same to SIGHUP
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
