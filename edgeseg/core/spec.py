@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from edgeseg.core.limits import CLASSES, IMAGE_SIDE, NAME_LETTERS, NETWORK_SIDE
+from edgeseg.core.limits import CLASSES, FRAME_CLASSES, IMAGE_SIDE, NAME_LETTERS, NETWORK_SIDE
 
 # Values of the card's fields; cards of older versions use them, so none is ever renamed.
 COLOURS = {"grey": 1, "rgb": 3}
@@ -148,8 +148,9 @@ class FindingSpec:
     def __post_init__(self) -> None:
         if len(self.frame_classes) == 1 or len(set(self.frame_classes)) < len(self.frame_classes):
             raise ValueError(f"expected no frame classes or at least 2 different ones, got {self.frame_classes[:9]}")
-        if len(self.frame_classes) > CLASSES or not all(0 < len(n.strip()) <= NAME_LETTERS for n in self.frame_classes):
-            raise ValueError(f"expected at most {CLASSES} frame classes of 1 to {NAME_LETTERS} letters")
+        named = all(0 < len(name.strip()) <= NAME_LETTERS for name in self.frame_classes)
+        if len(self.frame_classes) > FRAME_CLASSES or not named:
+            raise ValueError(f"expected at most {FRAME_CLASSES} frame classes of 1 to {NAME_LETTERS} letters")
 
     def count_channels(self, classes: int) -> int:
         """Count the channels of the finding output of a network that draws masks of so many classes."""

@@ -150,13 +150,3 @@ class SteadinessRecorder:
             flicker_per_minute=round(self._changes / minutes, 2) if minutes > 0.0 else None,
             area_jitter=round(self._area_change / self._area_sum, 5) if self._pairs else None,
         )
-
-
-def measure_steadiness(
-    name: str, seconds: Sequence[float], states: Sequence[str], areas: Sequence[int]
-) -> ClassSteadiness:
-    """Measure a class over the frames of a clip: their times, its states and its areas."""
-    recorder = SteadinessRecorder(name)
-    for time, state, area in zip(seconds, states, areas, strict=True):
-        recorder.record(time, state, area)
-    return recorder.report()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgeseg.core.errors import UnknownNameError
-from edgeseg.core.limits import NETWORK_STAGES, NETWORK_WIDTH, TRAINED_SIDE
+from edgeseg.core.limits import CLASSES, FRAME_CLASSES, NETWORK_STAGES, NETWORK_WIDTH, TRAINED_SIDE
 from edgeseg.core.spec import ACTIVATIONS, COLOURS, check_choice
 
 SKIPS = ("add", "concat")
@@ -75,8 +75,8 @@ class UNetSpec:
                 f"expected an image of at most {TRAINED_SIDE}x{TRAINED_SIDE} and 1 to 256 masks, got "
                 f"{self.height}x{self.width} and {self.outputs}"
             )
-        if not 0 <= self.findings <= 512:
-            raise ValueError(f"expected 0 to 512 findings, got {self.findings}")
+        if not 0 <= self.findings <= CLASSES + FRAME_CLASSES:
+            raise ValueError(f"expected 0 to {CLASSES + FRAME_CLASSES} findings, got {self.findings}")
         check_choice("channels", self.channels, tuple(COLOURS.values()))
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("skip", self.skip, SKIPS)

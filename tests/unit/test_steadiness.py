@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 
 from edgeseg.core.decision import DOUBTFUL, FOUND, NOTHING
 from edgeseg.inference.confidence import ClassFinding
-from edgeseg.inference.steadiness import FALLING_FRAMES, SteadyStates, measure_steadiness
+from edgeseg.inference.steadiness import FALLING_FRAMES, ClassSteadiness, SteadinessRecorder, SteadyStates
 
 THRESHOLD = 0.6
 LETTERS = {"f": FOUND, "d": DOUBTFUL, "n": NOTHING}
+
+
+def measure_steadiness(
+    name: str, seconds: Sequence[float], states: Sequence[str], areas: Sequence[int]
+) -> ClassSteadiness:
+    recorder = SteadinessRecorder(name)
+    for time, state, area in zip(seconds, states, areas, strict=True):
+        recorder.record(time, state, area)
+    return recorder.report()
 
 
 def finding_of(confidence: float | None) -> ClassFinding:
