@@ -171,3 +171,19 @@ def _check_saved(path: Path, is_chosen: bool) -> None:
     # under another name it would be read as another kind of file
     if path.suffix.lower() != ".tflite":
         raise ValueError(f"expected a name that ends in .tflite for --save-model, got {path.name}")
+    if path.exists():
+        _refuse_foreign(path)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse to replace a file that is no model of edgeseg: somebody else's work would be lost."""
+    from edgeseg.core.errors import EdgesegError, OutputError
+    from edgeseg.core.modelfile import read_model
+
+    try:
+        read_model(path)
+    except EdgesegError as error:
+        raise OutputError(
+            f"Expected a new name or a model of edgeseg for --save-model, got another file, {path}.",
+            "Name another file, or move that one away.",
+        ) from error

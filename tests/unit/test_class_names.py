@@ -119,6 +119,16 @@ def test_a_model_is_saved_under_a_name_that_is_read_as_one(tmp_path: Path, fail:
     assert letter.read_text() == "Dear all"
 
 
+def test_somebody_elses_file_is_not_replaced_by_a_saved_model(tmp_path: Path, fail: Fail) -> None:
+    model, data = tmp_path / "m.tflite", make_data(tmp_path / "data", "nerve")
+    write_model(model, build_network(), make_card("nerve"))
+    other = tmp_path / "other.tflite"
+    other.write_bytes(b"weights of a year")
+    code, said = fail("evaluate", model, data, "--sensitivity", "0.9", "--save-model", other)
+    assert (code, other.name in said) == (1, True)
+    assert other.read_bytes() == b"weights of a year"
+
+
 @pytest.mark.parametrize("name", ["[/]", "[red]nerve[/red]", "[link=http://x]nerve", "\\[x]"])
 def test_a_table_shows_names_with_brackets_as_they_are(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     print_table("Classes", ("", f"told {name}"), [(name, "1")])
