@@ -1,0 +1,1 @@
+"""Masks for files: what to read, what to write about each, and which frames are worth labelling."""
