@@ -101,6 +101,7 @@ def evaluate(
     from edgeseg.core.files import refuse_existing, staged_folder
     from edgeseg.core.modelfile import ModelFile, find_model, read_model, write_model
     from edgeseg.core.progress import progress_bar
+    from edgeseg.core.redact import make_printable
     from edgeseg.core.schema import to_plain
     from edgeseg.data.dataset import read_case, read_cases
     from edgeseg.evaluation.classes import parse_renaming
@@ -108,7 +109,7 @@ def evaluate(
     from edgeseg.evaluation.decide import Target, change_decision, decide_by_own_data, explain_decision
     from edgeseg.evaluation.exclusion import leave_out, read_stems
     from edgeseg.evaluation.out_of_fold import list_judged_thresholds, pick_judged
-    from edgeseg.evaluation.overlays import count_drawn, write_overlays
+    from edgeseg.evaluation.overlays import count_drawn, describe_overlays, write_overlays
     from edgeseg.evaluation.score import score_cases, summarise_cases, write_cases
     from edgeseg.inference.ensemble import open_segmenter
     from edgeseg.inference.segmenter import Segmenter
@@ -160,6 +161,7 @@ def evaluate(
     if overlays is not None:
         with staged_folder(overlays, overwrite) as folder, progress_bar("Drawing", count_drawn(scored)) as advance:
             write_overlays(folder, segmenter, scored, lambda number: read_case(picked.cases[number], colour), advance)
+        print(make_printable(describe_overlays(overlays, len(scored))))
     if save_model is not None and file is not None:
         write_model(save_model, file.flatbuffer, file.card, file.golden)
     ran_on = to_plain(segmenter.selection.report())

@@ -134,6 +134,18 @@ def count_drawn(scored: Sequence[ScoredCase]) -> int:
     return min(len(scored), count_pages(len(scored)) * PER_PAGE)
 
 
+def describe_overlays(folder: Path, cases: int) -> str:
+    """Say in a sentence what `write_overlays` has written for so many cases."""
+    pages = count_pages(cases)
+    files = ALL if pages <= 1 else f"{ALL} to {name_page(Path(ALL), pages).name}"
+    shown = pages * PER_PAGE
+    which = "all cases, the worst first" if cases <= shown else f"the worst {shown:,} of {cases:,} cases"
+    return (
+        f"Pictures in {folder}: the worst, median and best cases and false positives in {SHEET}, {which} in {files}, "
+        f"their names in {INDEX}."
+    )
+
+
 def _write_all(
     folder: Path, segmenter: Segmenter, scored: Sequence[ScoredCase], get_image: GetImage, on_case: Advance
 ) -> None:

@@ -15,14 +15,13 @@ from edgeseg.core.spec import ClassSpec
 from edgeseg.data import sheets
 from edgeseg.data.overview import SheetPlan, pick_evenly, write_contact_sheet
 from edgeseg.data.pictures import GAP, TILE
-from edgeseg.data.reading import Case
+from edgeseg.data.reading import Case, Reading
 from edgeseg.data.sheets import (
     MOST_PAGES,
     PER_PAGE,
     Legend,
     Tile,
     add_legend,
-    count_pages,
     draw_page,
     fit_text,
     is_page,
@@ -36,7 +35,8 @@ CLASSES = (ClassSpec("disc"),)
 
 
 def make_cases(count: int, stem: str = "case_{:02d}") -> tuple[Case, ...]:
-    def read(case: Case, _: bool) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    def read(case: Case, colour: bool) -> Reading:
+        assert not colour
         frame, mask = draw_case(int(case.group))
         return frame, ((mask > 0).astype(np.uint8),)
 
