@@ -118,7 +118,7 @@ def check(
     Example: `edgeseg data check data/busi --sheet busi.png`
     """
     from edgeseg.core.progress import progress_bar
-    from edgeseg.data.check import READY, check_survey
+    from edgeseg.data.check import READY, check_survey, describe_verdict
     from edgeseg.data.dataset import survey_dataset
     from edgeseg.data.groups import join_groups, write_groups
     from edgeseg.data.overview import SheetPlan, name_names, name_pairs, refuse_taken_names
@@ -134,6 +134,7 @@ def check(
     cases = [facts.case for facts in report.facts]
     if sheet is not None and cases:
         _write_sheets(SheetPlan(sheet, tuple(cases)), make_printable(source.name), report)
+    print(make_printable(describe_verdict(report)))
     if groups_out is not None:
         write_groups(groups_out, join_groups(cases, report.pairs))
     save_json(json_out, report.to_json())

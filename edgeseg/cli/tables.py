@@ -277,7 +277,8 @@ def print_folds(summary: FoldSummary) -> None:
     if summary.labels_in_doubt:
         print(
             f"Look at these labels first: {summary.labels_in_doubt} cases, listed in look-first.csv and drawn in "
-            "look-first.png and further pages, contradict a confident network that had not seen them, or a near-duplicate."
+            "look-first.png and further pages, contradict a confident network that had not seen them, "
+            "or a near-duplicate."
         )
 
 
@@ -312,7 +313,7 @@ def print_variants(variants: Sequence[Variant], chosen: str) -> None:
 
 
 def print_check(title: str, report: CheckReport) -> None:
-    """Print the contents of a data folder, its defects and the verdict."""
+    """Print the contents of a data folder and its defects."""
     table = report.to_json()
     twins = table["near_duplicates"]
     rows = [
@@ -345,7 +346,6 @@ def print_check(title: str, report: CheckReport) -> None:
     _print_some(found, SHOWN_CONTRADICTIONS, "contradictions")
     pairs = [f"{p.first.stem} and {p.second.stem}: correlation {p.correlation:.3f}" for p in report.leaks]
     _print_some([make_printable(pair) for pair in pairs], SHOWN_PAIRS, "pairs across groups")
-    print(table["sentence"])
 
 
 def _print_some(lines: Sequence[str], shown: int, what: str) -> None:
