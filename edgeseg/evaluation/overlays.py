@@ -1,6 +1,7 @@
 """Overlay pictures of judged cases: the worst, the median and the best, false positives, and all of them on sheets.
 
-The pictures number their cases and hold no names, which may identify patients; `overlays.csv` has them.
+The pictures of `write_overlays` number their cases and hold no names, which may identify patients; `overlays.csv` has
+them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from edgeseg.data.sheets import (
     Tile,
     add_caption,
     add_legend,
+    can_write,
     count_pages,
     draw_page,
     name_page,
@@ -139,7 +141,7 @@ def describe_overlays(folder: Path, cases: int) -> str:
     pages = count_pages(cases)
     files = ALL if pages <= 1 else f"{ALL} to {name_page(Path(ALL), pages).name}"
     shown = pages * PER_PAGE
-    which = "all cases, the worst first" if cases <= shown else f"the worst {shown:,} of {cases:,} cases"
+    which = "all cases (the worst first)" if cases <= shown else f"the worst {shown:,} of {cases:,} cases"
     return (
         f"Pictures in {folder}: the worst, median and best cases and false positives in {SHEET}, {which} in {files}, "
         f"their names in {INDEX}."
@@ -177,12 +179,14 @@ def _make_row(place: int, case: ScoredCase, one: NotableCase | None) -> tuple[ob
 
 
 def draw_sheet(segmenter: Segmenter, notable: Sequence[NotableCase], get_image: GetImage) -> Picture:
-    """Draw the contact sheet of notable cases: a row for each kind, under a legend."""
+    """Draw the contact sheet of notable cases with their names: a row for each kind, under a legend."""
     classes = segmenter.card.output.classes
     tiles = []
     for one in notable:
         image = get_image(one.number)
-        tiles.append(make_tile(image, mark_case(segmenter, image), classes, one.caption))
+        stem = image.case.stem
+        lines = (one.caption, stem if can_write(stem) else f"case {one.number + 1} of the test cases")
+        tiles.append(make_tile(image, mark_case(segmenter, image), classes, *lines))
     return _draw_rows(notable, tiles, classes)
 
 

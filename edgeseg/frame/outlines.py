@@ -83,7 +83,8 @@ def _cut_dashes(contour: Contour, thickness: int) -> list[Contour]:
     length = float(places[-1])
     count = max(_FEWEST_DASHES, round(length / ((_DASH + _GAP) * thickness)))
     period, dash = length / count, length / count * _DASH / (_DASH + _GAP)
-    steps = np.linspace(0.0, dash, max(2, round(dash) + 1))
+    # a point for every two pixels follows any curve that is seen
+    steps = np.linspace(0.0, dash, max(2, round(dash / 2) + 1))
     starts = period * np.arange(count)
     along = starts[:, np.newaxis] + steps
     lines = np.stack([np.interp(along, places, closed[:, axis]) for axis in (0, 1)], axis=-1)
