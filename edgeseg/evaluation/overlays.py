@@ -224,8 +224,3 @@ def mark_case(segmenter: Segmenter, image: LabelledImage) -> list[Mark]:
 def list_shown(marks: Sequence[Mark], classes: Sequence[ClassSpec]) -> tuple[int, ...]:
     """List the indices of the classes that marks show; each class has one mark of either kind."""
     return tuple(sorted({place % len(classes) for place, mark in enumerate(marks) if mark.mask.any()}))
-
-
-def draw_comparison(segmenter: Segmenter, image: LabelledImage, side: int) -> Picture:
-    """Draw a case with its predicted and its true masks."""
-    return draw_marks(image.frame, mark_case(segmenter, image), side)
