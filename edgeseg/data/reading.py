@@ -13,8 +13,17 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
 from edgeseg.core.spec import Region
-from edgeseg.data.defects import drawn_in_transparency, stray_labels, stray_values, unlike_modalities, wrong_size
-from edgeseg.frame.images import has_transparency, read_bytes, read_image
+from edgeseg.data.defects import (
+    MASK_VALUES,
+    DefectError,
+    drawn_in_transparency,
+    jpeg_masks,
+    stray_labels,
+    stray_values,
+    unlike_modalities,
+    wrong_size,
+)
+from edgeseg.frame.images import has_transparency, is_jpeg, read_bytes, read_image
 
 Frame = NDArray[Any]
 Mask = NDArray[np.uint8]
@@ -60,7 +69,12 @@ def read_mask(path: Path, frame: Frame) -> Mask:
     values = read_image(path)
     if values.min() == values.max() and has_transparency(read_bytes(path)):
         raise drawn_in_transparency(str(path))
-    return binary_mask(values, frame, str(path))
+    try:
+        return binary_mask(values, frame, str(path))
+    except DefectError as error:
+        if error.kind == MASK_VALUES and is_jpeg(path):
+            raise jpeg_masks(str(path)) from error
+        raise
 
 
 def binary_mask(values: NDArray[Any], frame: Frame, where: str) -> Mask:
@@ -71,7 +85,7 @@ def binary_mask(values: NDArray[Any], frame: Frame, where: str) -> Mask:
         frame: The frame whose size it must have.
         where: The file, for messages.
     """
-    _check_size(values, frame, where)
+    check_size(values, frame, where)
     _check_numbers(values, where)
     marked = values != 0
     value = values.flat[int(marked.argmax())]
@@ -90,7 +104,7 @@ def find_values(values: NDArray[Any]) -> set[int]:
 
 def split_labels(labels: NDArray[Any], frame: Frame, classes: int, where: str) -> tuple[Mask, ...]:
     """Split a label map into one mask for each class."""
-    _check_size(labels, frame, where)
+    check_size(labels, frame, where)
     _check_numbers(labels, where)
     whole = labels.dtype.kind != "f" or not np.any(labels % 1)
     if labels.size and not (whole and 0 <= labels.min() <= labels.max() <= classes):
@@ -98,7 +112,8 @@ def split_labels(labels: NDArray[Any], frame: Frame, classes: int, where: str) -
     return tuple((labels == number).astype(np.uint8) for number in range(1, classes + 1))
 
 
-def _check_size(values: NDArray[Any], frame: Frame, where: str) -> None:
+def check_size(values: NDArray[Any], frame: Frame, where: str) -> None:
+    """Refuse a mask that has not its frame's size."""
     if values.shape != frame.shape[:2]:
         raise wrong_size(where, frame.shape[:2], values.shape)
 

@@ -246,6 +246,11 @@ def write_image(path: str | Path, image: NDArray[Any]) -> None:
     write_bytes(Path(path), encode_png(image))
 
 
+def is_jpeg(path: Path) -> bool:
+    """Say whether a file that can be read begins as a JPEG does, whatever its ending."""
+    return read_bytes(path).startswith(_JPEG)
+
+
 def choose_white(brightest: Iterable[int]) -> int:
     """Choose the white of images: the highest value of the fewest bits that hold their brightest pixels."""
     highest = max(brightest, default=BRIGHTEST_WHITE)
