@@ -73,7 +73,7 @@ class Recording(Writer):
             OutputError: The folder holds something else or cannot be written.
         """
         self._classes = tuple(classes)
-        self._mm_per_px = info.mm_per_px
+        self._info = info
         self._began: float | None = None
         with explained_writes(folder):
             self._folder = folder = _make_folder(folder)
@@ -94,19 +94,21 @@ class Recording(Writer):
         frame, labels = result.frame, result.segmentation.labels
         # times start at 0: the monotonic clock means nothing to another machine
         self._began = frame.captured_at if self._began is None else self._began
-        seconds = frame.captured_at - self._began
+        seconds, mm_per_px = frame.captured_at - self._began, self._info.find_pixel_size(frame)
         with explained_writes(self._folder):
             mask = self._masks.put(labels, frame, seconds)
             image = self._frames.put(frame.image, frame, seconds) if self._frames is not None else None
             line = {
                 "number": frame.number,
                 "name": frame.name,
+                "source": frame.source,
                 "captured_s": round(seconds, 4),
                 "age_ms": round(result.age_ms, 3),
                 "mask": mask.file,
                 "frame": image.file if image is not None else None,
                 "position": mask.position,
-                "areas": to_plain(measure_areas(labels, self._classes, self._mm_per_px)),
+                "mm_per_px": mm_per_px,
+                "areas": to_plain(measure_areas(labels, self._classes, mm_per_px)),
                 **describe_states(result.segmentation),
             }
             append_whole(self._index, (json.dumps(line) + "\n").encode("utf-8"))
