@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -40,9 +41,20 @@ from edgeseg.streaming.options import (
 if TYPE_CHECKING:
     from edgeseg.streaming.loop import StreamReport
 
+_LOG = logging.getLogger(__name__)
 DEFAULT_SOURCE = "phantom://"
 SOURCE_VARIABLE = "EDGESEG_SOURCE"
 
+PlayOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--play",
+        metavar="RECORDING",
+        help="Show what --record wrote, picture by picture, without a model; nothing else is opened.",
+        rich_help_panel=INPUT,
+        show_default=False,
+    ),
+]
 SmoothOption = Annotated[
     bool, typer.Option("--smooth", help="Average each frame's scores with those of the frame before.")
 ]
@@ -115,13 +127,17 @@ def live_source_errors() -> Iterator[None]:
 
 @with_options(defaults={"view": "web"})
 def stream(
-    model: Annotated[str, typer.Argument(help="A .tflite or .onnx file, or a run folder.", metavar="MODEL|RUN")],
+    model: Annotated[
+        str | None,
+        typer.Argument(help="A .tflite or .onnx file, or a run folder.", metavar="MODEL|RUN", show_default=False),
+    ] = None,
     source: SourceArgument = None,
     source_option: SourceOption = None,
     *,
     capture: CaptureOptions,
     stop: StreamOptions,
     sinks: SinkOptions,
+    play: PlayOption = None,
     smooth: SmoothOption = False,
     fill_holes: FillHolesOption = False,
     backend: BackendOption = "auto",
@@ -138,8 +154,15 @@ def stream(
     is named, and the page is served to this machine only unless `--host` says otherwise. Ctrl-C or SIGTERM ends the
     stream with its figures. Exit code 3 when the budget was missed, 1 when a recording ended before the stream.
 
+    With `--source` several times the page switches between the sources; `--play RECORDING` shows a recording instead.
+
     Example: `edgeseg stream runs/demo/int8-qat.tflite phantom:// --frames 300`
     """
+    if play is not None:
+        _play(play, [model, source, *(source_option or ())], sinks)
+        return
+    if model is None:
+        raise typer.BadParameter("Missing argument 'MODEL|RUN'. To show a recording: --play RECORDING")
     first, *others = choose_sources(source, source_option)
     model, first = put_model_first(model, first)
     names = [first, *others]
@@ -165,6 +188,32 @@ def stream(
         report = run_stream(live)
     _show_report(report, json_out)
     _judge(report)
+
+
+def _play(recording: Path, others: Sequence[str | None], sinks: SinkOptions) -> None:
+    """Serve a recording to the page until a signal arrives."""
+    other = next((given for given in others if given is not None), None)
+    if other is not None:
+        raise typer.BadParameter(f"expected --play {recording} alone, got {other} beside it")
+    if sinks.view != "web" or sinks.record is not None:
+        raise typer.BadParameter("expected --play without --record and --view, since it shows a page")
+
+    from edgeseg.streaming.loop import stop_on_signal
+    from edgeseg.streaming.playback import RecordingReader
+    from edgeseg.streaming.viewer.player import RecordingPlayer
+    from edgeseg.web.access import grant_access
+
+    reader = RecordingReader(recording, sinks.show)
+    player = RecordingPlayer(reader, sinks.port, grant_access(sinks.host))
+    # registered before the address is printed: who waits for it may end the player at once
+    with stop_on_signal(player.stop):
+        _LOG.info("Open %s in a browser; Ctrl-C ends the playback.", player.url)
+        if reader.sessions:
+            _LOG.info("The recording has %d later sessions, such as %s.", reader.sessions, recording / "session-2")
+        if reader.unreadable:
+            _LOG.warning("%d lines of the index cannot be read and are left out.", reader.unreadable)
+        player.wait()
+    player.close()
 
 
 def choose_budget(device: str) -> float:

@@ -155,13 +155,19 @@ class StreamPipeline:
     def _next_result(self) -> Result | None:
         """Segment the newest frame; None at the end of the stream."""
         while (frame := self.grabber.newest()) is not None:
-            try:
-                return self._segment(frame)
-            except SourceError as error:
-                # frames of one source that the model refuses are no end of the others
-                if self.switch is None:
-                    raise
-                self.switch.give_up(error)
+            result = self._try_frame(frame)
+            if result is not None:
+                return result
+        return None
+
+    def _try_frame(self, frame: Frame) -> Result | None:
+        """Segment a frame; None where it is of one of several sources, whose frames the model refuses."""
+        try:
+            return self._segment(frame)
+        except SourceError as error:
+            if self.switch is None:
+                raise
+            self.switch.give_up(error)
         return None
 
     def _check_any_frame(self) -> None:

@@ -86,7 +86,7 @@ class _Entry:
     seconds: float = 0.0
     began: float = 0.0
     ages: TimeSeries = field(default_factory=partial(TimeSeries, _KEPT_AGES))
-    health: Health = Health()
+    health: Health = field(default_factory=Health)
 
     def report(self) -> SourceReport:
         captured = max(self.captured, self.processed)
