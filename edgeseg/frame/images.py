@@ -59,7 +59,11 @@ def read_image(path: str | Path, colour: bool = False) -> NDArray[Any]:
     of a truncated file with grey, so the file's end is checked as well.
     """
     path = Path(path)
-    data = read_bytes(path)
+    return decode_image(read_bytes(path), path, colour)
+
+
+def decode_image(data: bytes, path: Path, colour: bool = False) -> NDArray[Any]:
+    """Decode an image as `read_image` does; `path` names it in messages."""
     size = measure_image(data)
     if size is None:
         raise DataError(
