@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,10 @@ from edgeseg.cli.common import (
 from edgeseg.cli.tables import print_check
 from edgeseg.core.redact import make_printable
 from edgeseg.core.spec import DENOISES
+
+if TYPE_CHECKING:
+    from edgeseg.data.check import CheckReport
+    from edgeseg.data.overview import SheetPlan
 
 app = typer.Typer(no_args_is_help=True, help="Make, import and check labelled images.")
 
@@ -105,7 +109,8 @@ def check(
 ) -> None:
     """Look at labelled images before training on them: sizes, classes, defects, near-duplicates, a contact sheet.
 
-    Near-duplicates whose labels contradict one another are listed, and drawn side by side below the contact sheet.
+    The contact sheet shows all cases, on more pages (F-2.png ...) where one is too small; F-names.csv lists their
+    numbers. Near-duplicates whose labels contradict one another are listed, and drawn side by side in F-pairs.png.
     Exit code 3 where a training would be refused, or where near-duplicates stand in different groups.
 
     Example: `edgeseg data check data/busi --sheet busi.png`
@@ -114,24 +119,42 @@ def check(
     from edgeseg.data.check import READY, check_survey
     from edgeseg.data.dataset import survey_dataset
     from edgeseg.data.groups import join_groups, write_groups
-    from edgeseg.data.pictures import draw_pairs, draw_sheet, stack_pictures
-    from edgeseg.frame.images import write_image
+    from edgeseg.data.overview import SheetPlan, name_names, name_pairs, refuse_taken_names
 
-    keep_inputs([source], [sheet, groups_out, json_out])
+    pages = [] if sheet is None else [sheet, name_names(sheet), name_pairs(sheet)]
+    keep_inputs([source], [*pages, groups_out, json_out])
     survey = survey_dataset(source, layout, group_pattern)
+    if sheet is not None:
+        refuse_taken_names(SheetPlan(sheet, survey.dataset.cases))
     with progress_bar("Reading images", len(survey.dataset.cases)) as advance:
         report = check_survey(survey, advance)
     print_check(make_printable(source.name), report)
     cases = [facts.case for facts in report.facts]
     if sheet is not None and cases:
-        classes, doubtful = survey.dataset.classes, [one.pair for one in report.contradictions]
-        below = [draw_pairs([(pair.first, pair.second) for pair in doubtful], classes)] if doubtful else []
-        write_image(sheet, stack_pictures([draw_sheet(cases, classes), *below]))
+        _write_sheets(SheetPlan(sheet, tuple(cases)), make_printable(source.name), report)
     if groups_out is not None:
         write_groups(groups_out, join_groups(cases, report.pairs))
     save_json(json_out, report.to_json())
     if report.verdict != READY:
         raise typer.Exit(GATE_NOT_HELD)
+
+
+def _write_sheets(plan: SheetPlan, name: str, report: CheckReport) -> None:
+    """Write the contact sheet and, where there are any, the pairs with contradictory labels."""
+    from edgeseg.core.progress import progress_bar
+    from edgeseg.data.overview import name_pairs, write_contact_sheet, write_pairs
+
+    classes, doubtful = report.dataset.classes, [one.pair for one in report.contradictions]
+    with progress_bar("Drawing the contact sheet", plan.tiles) as advance:
+        write_contact_sheet(plan, name, classes, advance)
+    print(make_printable(plan.describe()))
+    pairs = write_pairs(name_pairs(plan.path), [(pair.first, pair.second) for pair in doubtful], classes, name)
+    if pairs:
+        print(
+            make_printable(
+                f"Contradictory near-duplicates: {pairs[0]}{f' and {len(pairs) - 1} more pages' if pairs[1:] else ''}."
+            )
+        )
 
 
 @app.command()
@@ -157,7 +180,7 @@ def preview(
     from edgeseg.data.augment import choose_variations
     from edgeseg.data.check import CROPPED
     from edgeseg.data.dataset import open_dataset
-    from edgeseg.data.pictures import draw_preview
+    from edgeseg.data.overview import draw_preview
     from edgeseg.frame.images import write_image
 
     with usage_errors():

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeseg.core.files import write_rows
 from edgeseg.data.dataset import LabelledImage
-from edgeseg.data.pictures import Picture, draw_outlines, lay_tiles, pad_square
+from edgeseg.data.pictures import Mark, Picture, draw_marks, lay_tiles, list_truth, pad_square
 from edgeseg.evaluation.score import ScoredCase
 from edgeseg.frame.images import write_image
 from edgeseg.inference.segmenter import Segmenter
@@ -97,11 +97,14 @@ def draw_sheet(segmenter: Segmenter, notable: Sequence[NotableCase], get_image: 
 
 
 def draw_comparison(segmenter: Segmenter, image: LabelledImage, side: int) -> Picture:
-    """Draw a case with the true outlines, and the predicted ones over them."""
+    """Draw a case with its true and its predicted masks."""
     labels = segmenter.for_case(image.case.stem).segment(image.frame).labels
-    predicted = [(labels == number).astype(np.uint8) for number in range(1, len(image.masks) + 1)]
-    outlines = [(mask, TRUTH) for mask in image.masks] + [(mask, PREDICTION) for mask in predicted]
-    return draw_outlines(image.frame, outlines, side)
+    classes = segmenter.card.output.classes
+    predicted = [
+        Mark(np.asarray(labels == number, dtype=np.uint8), spec.colour, predicted=True)
+        for number, spec in enumerate(classes, start=1)
+    ]
+    return draw_marks(image.frame, [*predicted, *list_truth(image, classes)], side)
 
 
 def add_caption(picture: Picture, text: str) -> Picture:

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
-from edgeseg.inference.masks import OPACITY, draw_overlay
+from edgeseg.frame.outlines import OPACITY
+from edgeseg.inference.masks import draw_overlay
 from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS
 from edgeseg.streaming.sinks.base import LatestResultSink, Result, Sink, StreamInfo
 from edgeseg.streaming.sources.base import Frame, Notice
