@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ class Verdict:
     few: str = ""
     """Why the figures are uncertain; empty where there are enough cases."""
     warnings: tuple[str, ...] = ()
+    gate: str = ""
+    """What the gate promises, and whether that held; empty where nothing was promised."""
 
     @property
     def level(self) -> str:
@@ -99,7 +102,7 @@ def write_command(*words: str | Path) -> str:
 
 def show_path(path: Path) -> str:
     """Write a path for a shell without naming more folders than needed: a home folder's name may be a person's."""
-    whole = path.absolute()
+    whole = Path(os.path.normpath(path.absolute()))
     for base, start in ((Path.cwd(), ""), (Path.home(), "~/")):
         if whole != base and whole.is_relative_to(base):
             return start + shlex.quote(str(whole.relative_to(base)))

@@ -27,6 +27,8 @@ from edgeseg.training.validation import EpochResult, paint_history
 
 PALETTE = (SOFT, ACCENT, "#64748b", "#7c3aed", "#ca8a04")
 PLAIN, TALL, WIDE = (5.6, 3.6), (5.6, 4.2), (11.6, 3.8)
+# Folds that a legend names.
+SHOWN_FOLDS = 10
 # Latencies that differ by more than this factor are drawn on a logarithmic axis.
 FAR_APART = 8.0
 _OFFSET: dict[str, Any] = {"textcoords": "offset points"}
@@ -64,6 +66,26 @@ def draw_history(history: Sequence[EpochResult], best_epoch: int) -> str:
     """Plot validation Dice and training loss by epoch, with the chosen epoch."""
     best = next((row for row in history if row.epoch == best_epoch), history[-1])
     return _draw(partial(paint_history, history=history, best=best), TALL)
+
+
+def draw_fold_histories(histories: Sequence[Sequence[EpochResult]], kept: Sequence[int]) -> str:
+    """Plot the validation Dice of every fold by epoch, with the epoch that each kept."""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        for number, (history, epoch) in enumerate(zip(histories, kept, strict=True)):
+            colour = PALETTE[number % len(PALETTE)]
+            label = f"fold {number + 1}" if number < SHOWN_FOLDS else None
+            axes.plot(
+                [row.epoch for row in history], [row.validation_dice for row in history], color=colour, label=label
+            )
+            best = next((row for row in history if row.epoch == epoch), history[-1])
+            axes.plot(best.epoch, best.validation_dice, "o", color=colour)
+        axes.set(xlabel="epoch", ylabel="validation Dice", ylim=(0, 1))
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.legend(frameon=False, loc="lower right", ncols=2)
+
+    return _draw(paint)
 
 
 def draw_front(variants: Sequence[Variant], chosen: str, budget_ms: float | None = None) -> str:
@@ -117,7 +139,9 @@ def _draw_budget(axes: Any, budget_ms: float) -> None:
     # beside the line where there is room
     beyond = axes.transLimits.transform(axes.transScale.transform((budget_ms, 0.0)))[0] > BUDGET_SIDE
     align, gap = ("right", -4) if beyond else ("left", 4)
-    axes.annotate(said, (budget_ms, 0.01), (gap, 2), xycoords=("data", "axes fraction"), ha=align, fontsize=9, **_OFFSET)
+    axes.annotate(
+        said, (budget_ms, 0.01), (gap, 2), xycoords=("data", "axes fraction"), ha=align, fontsize=9, **_OFFSET
+    )
 
 
 def place_labels(axes: Any, labels: Sequence[tuple[float, float, str]]) -> None:
@@ -135,7 +159,9 @@ def place_labels(axes: Any, labels: Sequence[tuple[float, float, str]]) -> None:
         shown = name if len(name) <= _LABEL_LETTERS else f"{name[: _LABEL_LETTERS - 1]}\u2026"
         colour = ACCENT if name.endswith(", chosen") else INK
         weight = "bold" if colour == ACCENT else "normal"
-        text = axes.annotate(shown, (x, y), fontsize=10, color=colour, weight=weight, xytext=(0, 0), va="center", **_OFFSET)
+        text = axes.annotate(
+            shown, (x, y), fontsize=10, color=colour, weight=weight, xytext=(0, 0), va="center", **_OFFSET
+        )
         taken.append(_find_place(text, taken, frame, renderer))
 
 

@@ -5,7 +5,6 @@ Every sentence promises what the lower end of the 95% interval holds, not the me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeseg.core.stats import Estimate, show_interval
@@ -30,9 +29,14 @@ class Grade:
     unfit: str
 
 
-# From 0.9 on two people differ about as much; 0.7 is where Zijdenbos (1994) begins to speak of good agreement.
+# Conventions, not laws: above 0.7 Zijdenbos (IEEE Transactions on Medical Imaging 1994) speaks of good agreement.
 GRADES = (
-    Grade(0.9, Pill(GOOD, "Close outlines"), "Outlining {} closely enough to measure areas and lengths from the masks.", ""),
+    Grade(
+        0.9,
+        Pill(GOOD, "Close outlines"),
+        "Outlining {}, and measuring areas and lengths from the masks with errors of a few percent.",
+        "",
+    ),
     Grade(
         0.7,
         Pill(GOOD, "Usable outlines"),
