@@ -95,7 +95,7 @@ def _write_mark(folder: Path, whole: bool, files: Iterable[str]) -> None:
 
 
 def add_to_mark(folder: Path, name: str) -> None:
-    """Add a file that edgeseg wrote into a whole folder later to the folder's list; without a whole mark, do nothing."""
+    """List a file that was written into a whole folder later as edgeseg's own; without such a mark, do nothing."""
     mark = read_mark(folder)
     if mark is not None and mark.whole:
         _write_mark(folder, True, mark.files | {name})

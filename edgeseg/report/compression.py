@@ -16,6 +16,7 @@ from edgeseg.core.stats import Estimate, show_interval
 from edgeseg.data.dataset import read_case
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.report.cases import Drawer, Gallery, draw_gallery, list_colours, pick_kinds
+from edgeseg.report.origin import list_network, write_train_command
 from edgeseg.report.page import (
     BAD,
     CAUTION,
@@ -32,7 +33,6 @@ from edgeseg.report.page import (
     write_command,
 )
 from edgeseg.report.plots import draw_channels, draw_front, draw_history, draw_layers, draw_reliability, draw_risk
-from edgeseg.report.training import list_network, write_train_command
 from edgeseg.report.verdict import (
     UNKNOWN,
     USELESS,
@@ -101,7 +101,7 @@ def write_compression_report(
     report, record, out = outcome.report, read_run(run), out or folder
     # a run inside the folder moves with it
     place = out / run.relative_to(folder) if run.is_relative_to(folder) else run
-    stages = list(stream.latency_ms.items()) + [("frame age (capture to mask)", stream.frame_age_ms)] if stream else []
+    stages = [*stream.latency_ms.items(), ("frame age (capture to mask)", stream.frame_age_ms)] if stream else []
     page = render_page(
         "compression.html.j2",
         title=report.run,
@@ -158,7 +158,7 @@ def judge_compression(outcome: Outcome, record: RunRecord) -> Verdict:
     warnings = [notice for notice in report.notices if notice != _said_in_card(grade.pill, tested)]
     return Verdict(
         pills=(grade.pill, _judge_gate(report)),
-        sentence=_summarise(report, parent, chosen, tested),
+        sentence=_summarise(parent, chosen, tested),
         tiles=(
             make_quality(tested),
             _make_speed(report, parent, chosen),
@@ -189,7 +189,7 @@ def _judge_gate(report: CompressReport) -> Pill:
     return Pill(CAUTION, "Gate not held") if report.gate["judged"] else Pill(BAD, "Gate not judged")
 
 
-def _summarise(report: CompressReport, parent: Variant, chosen: Variant, tested: Tested) -> str:
+def _summarise(parent: Variant, chosen: Variant, tested: Tested) -> str:
     grade = find_grade(tested)
     if grade is USELESS and tested.evaluation is not None:
         return tested.evaluation.notices[0]

@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from matplotlib.transforms import Bbox
 
 from edgeseg.compression.gate import Variant
@@ -82,7 +82,7 @@ def draw_fold_histories(histories: Sequence[Sequence[EpochResult]], kept: Sequen
             best = next((row for row in history if row.epoch == epoch), history[-1])
             axes.plot(best.epoch, best.validation_dice, "o", color=colour)
         axes.set(xlabel="epoch", ylabel="validation Dice", ylim=(0, 1))
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         axes.legend(frameon=False, loc="lower right", ncols=2)
 
     return _draw(paint)
@@ -167,7 +167,7 @@ def place_labels(axes: Any, labels: Sequence[tuple[float, float, str]]) -> None:
 
 def _find_place(text: Any, taken: Sequence[Bbox], frame: Bbox, renderer: Any) -> Bbox:
     """Move a label to the nearest free place around its point; a distant one gets a line to the point."""
-    box = text.get_window_extent(renderer)
+    box: Bbox = text.get_window_extent(renderer)
     for distance in _DISTANCES:
         for across, up in _DIRECTIONS:
             text.set_ha("left" if across > 0 else "right" if across < 0 else "center")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +12,23 @@ import cv2
 import numpy as np
 
 from edgeseg.bench.memory import FRAME_SIZE
-from edgeseg.core.decision import Decision
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.files import read_rows, write_text
 from edgeseg.core.marks import add_to_mark
 from edgeseg.core.modelfile import find_members, read_model
 from edgeseg.core.redact import show_name, to_one_line
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table
-from edgeseg.core.stats import Estimate, show_interval, summarise_times
+from edgeseg.core.stats import summarise_times
 from edgeseg.data.dataset import open_dataset, read_case
 from edgeseg.evaluation.classes import arrange_dataset
 from edgeseg.evaluation.decide import explain_decision
 from edgeseg.evaluation.label_doubts import LOOK_FIRST, LOOK_FIRST_SHEET
-from edgeseg.evaluation.operating import PointFigures
 from edgeseg.evaluation.score import Evaluation
 from edgeseg.frame.images import read_image
 from edgeseg.inference.ensemble import EnsembleSegmenter, read_ensemble
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.report.cases import (
     ALARMS,
-    NAMED_CLASSES,
     Drawer,
     Gallery,
     draw_gallery,
@@ -41,6 +36,7 @@ from edgeseg.report.cases import (
     pick_kinds,
     to_data_url,
 )
+from edgeseg.report.origin import describe_data
 from edgeseg.report.page import (
     CAUTION,
     PAGE,
@@ -50,11 +46,11 @@ from edgeseg.report.page import (
     Verdict,
     add_suffix,
     count,
-    join_names,
     render_page,
     write_command,
 )
-from edgeseg.report.plots import draw_fold_histories, draw_history, draw_reliability, draw_risk
+from edgeseg.report.plots import draw_fold_histories, draw_history
+from edgeseg.report.scores import CaseScores, describe_figures, read_scores
 from edgeseg.report.verdict import (
     USELESS,
     Tested,
@@ -65,44 +61,15 @@ from edgeseg.report.verdict import (
     list_unfit,
     make_finding,
     make_quality,
-    show_share,
 )
 from edgeseg.training.folds import CASES, SUMMARY, FoldSummary
-from edgeseg.training.options import CONFIG, TrainOptions
+from edgeseg.training.options import CONFIG
 from edgeseg.training.run import MODEL, SPLIT, TEST_ROWS, RunRecord, read_run
 from edgeseg.training.validation import EpochResult, read_history
 
 _LOG = logging.getLogger(__name__)
 # False alarms that are shown, frames that are timed, labels in doubt in the table, and the width of their picture.
 SHOWN_ALARMS, TIMED, SHOWN_DOUBTS, DOUBTS_WIDTH = 2, 30, 12, 1400
-# Classes that get a column in the table of the split.
-SPLIT_CLASSES = 6
-PART_WORDS = {"train": "training", "val": "validation", "test": "test"}
-MEASURES = (
-    ("dice", "Dice", ".3f"),
-    ("iou", "IoU", ".3f"),
-    ("precision", "precision", ".3f"),
-    ("recall", "recall", ".3f"),
-    ("hd95_px", "HD95 (px)", ".1f"),
-    ("hd95_mm", "HD95 (mm)", ".2f"),
-    ("circumference_error_mm", "circumference error (mm)", ".2f"),
-    ("dice_all", "Dice, empty cases too", ".3f"),
-)
-BY_CLASS = MEASURES[:6]
-
-
-@dataclass(frozen=True)
-class CaseScores:
-    """What the table of a run's test cases says."""
-
-    dice: dict[str, float]
-    """The mean over the classes of its truth, of every case that shows something."""
-    figures: dict[str, str]
-    """What is said below the pictures of a case."""
-    alarms: tuple[str, ...]
-    """Cases without anything to find in which something is found, the surest first."""
-    groups: int
-    """Of the cases that show something."""
 
 
 def leave_report(folder: Path, out: Path | None = None) -> Path | None:
@@ -162,11 +129,11 @@ def describe_run(run: Path, out: Path) -> dict[str, Any]:
         "history": draw_history(history, record.best_epoch),
         "history_note": f"epoch {record.best_epoch} of {history[-1].epoch} was kept",
         "folds": None,
-        **_describe_figures(tested, decision, "validation cases"),
+        **describe_figures(tested.evaluation, decision, "validation cases"),
         "doubts": None,
         "doubts_note": "",
         "doubts_picture": "",
-        **_describe_data(record, run),
+        **describe_data(record, run),
     }
 
 
@@ -186,53 +153,12 @@ def describe_folds(folder: Path, runs: Sequence[Path], out: Path) -> dict[str, A
         "history": draw_fold_histories([read_history(run) for run in runs], [one.best_epoch for one in records]),
         "history_note": "validation Dice of every fold",
         "folds": _list_folds(records, summary),
-        **_describe_figures(tested, summary.decision, "all cases, each by the network without its group"),
+        **describe_figures(tested.evaluation, summary.decision, "all cases, each by the network without its group"),
         "doubts": _list_doubts(doubts),
         "doubts_note": f"{count(len(doubts), 'label')} in doubt",
         "doubts_picture": _show_sheet(folder / LOOK_FIRST_SHEET),
-        **_describe_data(records[0], runs[0]),
+        **describe_data(records[0], runs[0]),
     }
-
-
-def read_scores(path: Path) -> CaseScores:
-    """Read the scores of test cases; an absent table has none."""
-    rows: dict[str, list[dict[str, str]]] = {}
-    for row in read_rows(path) if path.is_file() else []:
-        rows.setdefault(row["stem"], []).append(row)
-    dice = {}
-    for stem, classes in rows.items():
-        known = [float(row["dice"]) for row in classes if row["dice"]]
-        if known:
-            dice[stem] = sum(known) / len(known)
-    alarms = {
-        stem: max(float(row.get("confidence") or 0.0) for row in classes)
-        for stem, classes in rows.items()
-        if stem not in dice and any(_counts_as_found(row) for row in classes)
-    }
-    return CaseScores(
-        dice,
-        {stem: _describe_case(classes) for stem, classes in rows.items()},
-        tuple(sorted(alarms, key=lambda stem: (-alarms[stem], stem))),
-        len({rows[stem][0]["group"] for stem in dice}),
-    )
-
-
-def _counts_as_found(row: Mapping[str, str]) -> bool:
-    # files without an operating point decide nothing: every mask counts
-    return row["outcome"] == "false positive" and (row.get("state") or "found") == "found"
-
-
-def _describe_case(classes: Sequence[Mapping[str, str]]) -> str:
-    """Write the figures of a case in a line."""
-    shown = [row for row in classes if row["dice"] or row["outcome"] == "false positive"]
-    said = []
-    for row in shown[:NAMED_CLASSES]:
-        name = f"{join_names([show_name(row['class'])])}: " if len(classes) > 1 else ""
-        figure = f"Dice {float(row['dice']):.2f}" if row["dice"] else "nothing is there"
-        sure = f", {row['state']} at confidence {float(row['confidence']):.2f}" if row.get("confidence") else ""
-        said.append(f"{name}{figure}{sure}")
-    more = [f"{len(shown) - NAMED_CLASSES} more classes"] if len(shown) > NAMED_CLASSES else []
-    return "; ".join([*said, *more])
 
 
 def _find_tested(record: RunRecord, table: Mapping[str, Any] | None, scores: CaseScores) -> Tested:
@@ -276,8 +202,8 @@ def judge_run(
         notices.append("Validation Dice still rose in the last epochs: more epochs may give more.")
     sentence = _summarise(
         tested,
-        f"After {record.best_epoch} of {count(history[-1].epoch, 'epoch')} the masks overlap those drawn by hand by a Dice "
-        "of {mean:.3f} on average, over {cases} that it has never seen; half of the cases reach {median:.3f} or more.",
+        f"After {record.best_epoch} of {count(history[-1].epoch, 'epoch')} the masks overlap those drawn by hand by a "
+        "Dice of {mean:.3f} on average, over {cases} that it has never seen; half of the cases reach {median:.3f} or more.",
     )
     return _make_verdict(tested, sentence, tiles, notices)
 
@@ -307,8 +233,8 @@ def judge_folds(summary: FoldSummary, tested: Tested) -> Verdict:
     notices = [*_list_notices(tested), *(explain_decision(summary.decision) if summary.decision is not None else [])]
     sentence = _summarise(
         tested,
-        f"{len(summary.dice)} networks judged every case once, each the groups that it has never seen: the mean Dice is "
-        "{mean:.3f} over {cases}; half of them reach {median:.3f} or more.",
+        f"{len(summary.dice)} networks judged every case once, each the groups that it has never seen: the mean Dice "
+        "is {mean:.3f} over {cases}; half of them reach {median:.3f} or more.",
     )
     return _make_verdict(tested, sentence, tiles, notices)
 
@@ -451,66 +377,6 @@ def _list_folds(records: Sequence[RunRecord], summary: FoldSummary) -> Table:
     return Table(("fold", "test cases", "test Dice", "validation Dice", "epoch kept"), tuple(rows))
 
 
-def _describe_figures(tested: Tested, decision: Decision | None, chosen_on: str) -> dict[str, Any]:
-    """Collect the tables and plots of an evaluation."""
-    evaluation = tested.evaluation
-    if evaluation is None:
-        empty = Table((), ())
-        return {
-            "measures": empty, "classes": empty, "points": empty, "chosen_on": "", "risk": "", "reliability": ""
-        }  # fmt: skip
-    known = [(label, getattr(evaluation, key), form) for key, label, form in MEASURES]
-    measures = tuple(_list_estimate(label, one, form) for label, one, form in known if one is not None)
-    return {
-        "measures": Table(("", "mean", "95% interval", "median"), measures),
-        "classes": _list_classes(evaluation),
-        "points": _list_points(evaluation, decision),
-        "chosen_on": chosen_on,
-        "risk": draw_risk({"float32": evaluation}),
-        "reliability": draw_reliability(evaluation),
-    }
-
-
-def _list_estimate(label: str, one: Estimate, form: str) -> tuple[str, ...]:
-    return (label, f"{one.mean:{form}}", show_interval(one.ci95, form), f"{one.median:{form}}")
-
-
-def _list_classes(evaluation: Evaluation) -> Table:
-    classes = evaluation.per_class
-    if len(classes) < 2:
-        return Table((), ())
-    used = [one for one in BY_CLASS if any(figures.get(one[0]) for figures in classes.values())]
-    rows = []
-    for name, figures in classes.items():
-        cells = [f"{one.mean:{form}}" if (one := figures.get(key)) else "n/a" for key, _, form in used]
-        rows.append((show_name(name), *cells))
-    return Table(("class", *(label for _, label, _ in used)), tuple(rows))
-
-
-def _list_points(evaluation: Evaluation, decision: Decision | None) -> Table:
-    """List the operating point of every class, with its figures on the test cases."""
-    point = evaluation.operating_point
-    if point is None:
-        return Table((), ())
-    rules = {rule.name: rule.operating_point for rule in decision.classes} if decision is not None else {}
-    by_class = dict(point.per_class) or dict.fromkeys(list(evaluation.per_class)[:1], point)
-    rows = []
-    for name, figures in by_class.items():
-        rule = rules.get(name)
-        asked = "n/a" if rule is None else f"{rule.target} {rule.wanted:.0%}"
-        threshold = figures.threshold if figures.threshold is not None else rule.threshold if rule else None
-        start = "n/a" if threshold is None else f"{threshold:.3f}"
-        rows.append((show_name(name), start, asked, *_list_shares(figures)))
-    columns = "class", "found from", "asked for", "sensitivity", "coverage", "false alarms", "Dice when found"
-    return Table(columns, tuple(rows))
-
-
-def _list_shares(figures: PointFigures) -> list[str]:
-    shares = figures.sensitivity, figures.coverage, figures.false_alarm_rate
-    dice = "n/a" if figures.dice_shown is None else f"{figures.dice_shown.mean:.3f}"
-    return [*("n/a" if share is None else show_share(share) for share in shares), dice]
-
-
 def _list_doubts(rows: Sequence[Mapping[str, str]]) -> Table | None:
     if not rows:
         return None
@@ -531,100 +397,3 @@ def _show_sheet(path: Path) -> str:
         else cv2.resize(sheet, (DOUBTS_WIDTH, height), interpolation=cv2.INTER_AREA)
     )
     return to_data_url(small)
-
-
-def _describe_data(record: RunRecord, run: Path) -> dict[str, Any]:
-    """Collect what the page says of data, split and origin."""
-    summary = record.data_summary
-    data = [("classes", join_names([show_name(spec.name) for spec in record.output.classes], 12))]
-    note = ""
-    if summary is not None:
-        sizes = [f"{size} ({count(number, 'image')})" for size, number in summary.sizes.items()]
-        more = [f"{count(summary.other_sizes, 'image')} of further sizes"] if summary.other_sizes else []
-        data += [
-            ("layout", summary.layout),
-            ("images", f"{summary.images:,} in {count(summary.groups, 'group')}"),
-            ("sizes", ", ".join([*sizes, *more])),
-            ("pixel size known", f"{summary.with_pixel_size:,} of {summary.images:,} images"),
-        ]
-        if summary.labels:
-            data.append(("labels of frames", ", ".join(f"{show_name(n)} ({c:,})" for n, c in summary.labels.items())))
-        note = f"{count(summary.images, 'image')} in {count(summary.groups, 'group')}"
-    notices = list(summary.notices) if summary is not None else []
-    if record.near_duplicates:
-        notices.append(f"{count(record.near_duplicates, 'pair')} of nearly equal images lie in different groups.")
-    return {
-        "split": _list_split(record, run),
-        "data": data,
-        "data_note": note,
-        "data_notices": notices,
-        "repeat": write_train_command(record),
-        "origin": [*list_network(record), *_list_origin(record)],
-    }
-
-
-def _list_split(record: RunRecord, run: Path) -> Table:
-    """List the parts with cases and groups, and how many cases lack each class where the run remembers it."""
-    if record.data_summary is not None:
-        parts = record.data_summary.parts
-        names = list(parts[0].lacking)[:SPLIT_CLASSES]
-        rows = [
-            (PART_WORDS[one.name], str(one.cases), str(one.groups), *(str(one.lacking.get(n, 0)) for n in names))
-            for one in parts
-        ]
-        return Table(
-            ("part", "cases", "groups", *(f"without {join_names([show_name(n)])}" for n in names)), tuple(rows)
-        )
-    groups: dict[str, list[str]] = {}
-    for row in read_rows(run / SPLIT) if (run / SPLIT).is_file() else []:
-        groups.setdefault(PART_WORDS.get(row["part"], row["part"]), []).append(row["group"])
-    return Table(
-        ("part", "cases", "groups"), tuple((part, str(len(all_)), str(len(set(all_)))) for part, all_ in groups.items())
-    )
-
-
-def _list_origin(record: RunRecord) -> list[tuple[str, str]]:
-    timing = record.timing
-    spent = [] if timing is None else [("time", f"{timing.seconds:,.0f} s, {timing.peak_memory_mb:,.0f} MB at most")]
-    return [
-        *spent,
-        ("teachers", join_names([teacher.name for teacher in record.teachers]) or "none"),
-        ("started from", record.init or "nothing"),
-        ("data fingerprint", record.data_fingerprint),
-        ("edgeseg", record.edgeseg),
-        *record.libraries.items(),
-    ]
-
-
-def list_network(record: RunRecord) -> list[tuple[str, str]]:
-    """List network, training and split of a run."""
-    options, split, grid = record.options, record.split, record.input
-    epochs = options.epochs or "the usual number of"
-    return [
-        ("network", f"{options.model}, {'-'.join(map(str, record.spec.widths))}, {grid.width}x{grid.height}"),
-        ("training", f"{epochs} epochs, batch {options.batch}, learning rate {options.learning_rate}"),
-        ("split", f"seed {split.seed}, validation {split.validation}, test {split.test}"),
-    ]
-
-
-def write_train_command(record: RunRecord) -> str:
-    """Write the command that repeats a training; folders are placeholders, as their names may be private."""
-    return " ".join(("edgeseg train DATA --out RUN", *_list_changed(record.options), *_list_others(record)))
-
-
-def _list_others(record: RunRecord) -> list[str]:
-    """List the options of layout, split and initial weights."""
-    split = record.split
-    others = {
-        "--layout": split.layout,
-        "--group-pattern": shlex.quote(split.group_pattern) if split.group_pattern else None,
-        "--folds": split.folds or None,
-        "--init": "INIT" if record.init else None,
-    }
-    return [f"{option} {value}" for option, value in others.items() if value is not None]
-
-
-def _list_changed(options: TrainOptions) -> list[str]:
-    """List the training options that differ from the defaults."""
-    usual, chosen = dataclasses.asdict(TrainOptions()), dataclasses.asdict(options)
-    return [f"--{name.replace('_', '-')} {value}" for name, value in chosen.items() if value != usual[name]]

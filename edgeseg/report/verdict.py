@@ -157,12 +157,9 @@ def list_unfit(tested: Tested) -> list[str]:
     if evaluation is None or grade in (USELESS, UNKNOWN):
         return said
     said += [sentence for sentence in (_doubt_silence(evaluation), _doubt_cases(tested)) if sentence]
-    poor = [
-        f"{join_names([name])} ({figures['dice'].mean:.2f})"
-        for name, figures in evaluation.per_class.items()
-        if len(evaluation.per_class) > 1 and figures.get("dice") and figures["dice"].mean < POOR_DICE
-    ]
-    if poor and grade.least >= POOR_DICE:
+    known = [(name, figures.get("dice")) for name, figures in evaluation.per_class.items()]
+    poor = [f"{join_names([name])} ({dice.mean:.2f})" for name, dice in known if dice and dice.mean < POOR_DICE]
+    if poor and len(known) > 1 and grade.least >= POOR_DICE:
         said.append(f"Outlining {join_names(poor)}: the Dice of these classes is below {POOR_DICE}.")
     if tested.near_duplicates:
         said.append(
