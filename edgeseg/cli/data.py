@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from edgeseg.data.check import CheckReport
     from edgeseg.data.overview import SheetPlan
 
+# Of the pages of a sheet, those whose names are printed.
+SHOWN_PAGES = 5
 app = typer.Typer(no_args_is_help=True, help="Make, import and check labelled images.")
 
 
@@ -150,11 +152,7 @@ def _write_sheets(plan: SheetPlan, name: str, report: CheckReport) -> None:
     print(make_printable(plan.describe()))
     pairs = write_pairs(name_pairs(plan.path), [(pair.first, pair.second) for pair in doubtful], classes, name)
     if pairs:
-        print(
-            make_printable(
-                f"Contradictory near-duplicates: {pairs[0]}{f' and {len(pairs) - 1} more pages' if pairs[1:] else ''}."
-            )
-        )
+        print(make_printable(f"Near-duplicates with contradictory labels: {', '.join(map(str, pairs[:SHOWN_PAGES]))}"))
 
 
 @app.command()

@@ -276,8 +276,8 @@ def print_folds(summary: FoldSummary) -> None:
     print_evaluation("All cases, each judged by the network that had not seen its group", to_plain(summary.evaluation))
     if summary.labels_in_doubt:
         print(
-            f"Look at these labels first: {summary.labels_in_doubt} cases, listed in look-first.csv and drawn in "
-            "look-first.png of the folder, contradict a confident network that had not seen them, or a near-duplicate."
+            f"Look at these labels first: {summary.labels_in_doubt} cases, listed in look-first.csv and drawn from "
+            "look-first.png on, contradict a confident network that had not seen them, or a near-duplicate."
         )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_rows
 from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, digest_regular
+from edgeseg.core.palette import PALETTE
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.redact import is_printable
 from edgeseg.core.spec import ClassSpec
@@ -27,8 +28,6 @@ from edgeseg.frame.images import as_data_error, choose_white, write_image
 from edgeseg.frame.postprocess import draw_ellipses
 
 __all__ = ["Case", "Dataset", "LabelledImage", "fingerprint_dataset", "open_dataset", "read_case", "read_cases"]
-# RGB colours of the classes in drawings.
-PALETTE = ((255, 176, 0), (0, 200, 255), (255, 90, 140), (120, 220, 90), (180, 140, 255))
 # Lowest Dice of a labelled ellipse with the one fitted to it; free outlines of vessels and lesions have less. On HC18
 # every label reaches it.
 ELLIPSE_DICE = 0.99
@@ -118,7 +117,7 @@ def survey_dataset(root: Path, layout: str | None = None, group_pattern: str | N
             f"got {len(found.cases)} of {len(found.classes)}.",
             "Divide the folder.",
         )
-    classes = tuple(ClassSpec(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(found.classes))
+    classes = tuple(ClassSpec(name, PALETTE[i]) for i, name in enumerate(found.classes))
     grouping = group_cases(found.cases, root, group_pattern)
     labelling = label_cases(grouping.cases, root)
     dataset = Dataset(root, labelling.cases, classes, chosen.name, (*grouping.warnings, *labelling.warnings))

@@ -79,10 +79,10 @@ class SheetPlan:
     def describe(self) -> str:
         """Say in a sentence what was written."""
         if not self.divided:
-            return f"Contact sheet: {self.path}, with the {len(self.cases)} cases that {self.names.name} names."
+            return f"Contact sheet: {self.path} shows {count_cases(len(self.cases))}; {self.names.name} names them."
         which = "all of them" if len(self.shown) == len(self.cases) else f"{len(self.shown):,} of them, evenly picked,"
         return (
-            f"Contact sheet: {self.path} shows {PER_PAGE} of {len(self.cases):,} cases, and {which} stand on "
+            f"Contact sheet: {self.path} is an overview of {len(self.cases):,} cases; {which} are on "
             f"{len(self.pages)} pages, {self.pages[0].name} to {self.pages[-1].name}; {self.names.name} names them."
         )
 
@@ -97,6 +97,11 @@ def name_pairs(path: Path) -> Path:
     return path.with_name(f"{path.stem}-pairs{path.suffix}")
 
 
+def count_cases(count: int) -> str:
+    """Say how many cases there are."""
+    return "1 case" if count == 1 else f"{count:,} cases"
+
+
 def pick_evenly(total: int, count: int) -> list[int]:
     """Pick indices evenly from first to last."""
     return [int(index) for index in np.linspace(0, total - 1, min(count, total)).astype(int)]
@@ -105,6 +110,7 @@ def pick_evenly(total: int, count: int) -> list[int]:
 def refuse_taken_names(plan: SheetPlan) -> None:
     """Refuse, before long work, to replace files that are no part of an earlier contact sheet."""
     refuse_taken_pages(plan.path, plan.pages)
+    refuse_taken_pages(name_pairs(plan.path), [name_pairs(plan.path)])
     names = plan.names
     if names.exists() and not _is_table(names):
         raise OutputError(
@@ -143,7 +149,7 @@ def write_contact_sheet(plan: SheetPlan, name: str, classes: Sequence[ClassSpec]
 
     total, paths = len(plan.cases), plan.pages
     first = pick_evenly(total, PER_PAGE)
-    part = f"an overview of {total:,} cases, all of them on the next pages" if plan.divided else f"{total} cases"
+    part = f"an overview of {total:,} cases, all of them on the next pages" if plan.divided else count_cases(total)
     legend = Legend(f"{name}: {part}", tuple(classes), LABELLED)
     write_page(plan.path, draw_page(list(draw(first)), legend), plan.path.name)
     write_pages(

@@ -80,7 +80,7 @@ def add_caption(picture: Picture, *lines: str) -> Picture:
 
 def number_case(number: int, stem: str) -> str:
     """Name a case in a picture: by its number and, where OpenCV has the letters, its name."""
-    return f"{number}  {stem}" if _can_write(stem) else str(number)
+    return f"{number}  {stem}" if can_write(stem) else str(number)
 
 
 def fit_text(text: str, width: int) -> str:
@@ -110,7 +110,10 @@ def add_legend(picture: Picture, legend: Legend, shown: Collection[int] = ()) ->
     if len(named) > _FEW_CLASSES:
         named = [(number, spec) for number, spec in named if number in shown]
     entries = [_draw_class(number, spec) for number, spec in named]
-    rows = _wrap(head, width) + _limit_rows(_wrap(entries, width), width)
+    if len(entries) <= _FEW_CLASSES:
+        rows = _wrap([*head, *entries], width)
+    else:
+        rows = _wrap(head, width) + _limit_rows(_wrap(entries, width), width)
     strip = np.concatenate([_join(row, width) for row in rows]) if rows else np.zeros((0, width, 3), np.uint8)
     padded = np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)))
     return np.concatenate([strip, padded])
@@ -147,7 +150,7 @@ def _join(row: Sequence[Picture], width: int) -> Picture:
 
 
 def _draw_text(text: str, left: int = 4) -> Picture:
-    text = text if _can_write(text) else _replace_letters(text)
+    text = text if can_write(text) else _replace_letters(text)
     entry = np.zeros((_ROW, left + _measure(text) + 18, 3), np.uint8)
     write_line(entry, text, (left, _ROW - 8), _INK)
     return entry
@@ -165,7 +168,7 @@ def _draw_sample(text: str, is_truth: bool) -> Picture:
 
 
 def _draw_class(number: int, spec: ClassSpec) -> Picture:
-    entry = _draw_text(spec.name if _can_write(spec.name) else f"class {number + 1}", _SAMPLE)
+    entry = _draw_text(spec.name if can_write(spec.name) else f"class {number + 1}", _SAMPLE)
     cv2.rectangle(entry, (6, 6), (_SAMPLE - 8, _ROW - 7), spec.colour[::-1], cv2.FILLED)
     return entry
 
@@ -185,13 +188,13 @@ def _measure(text: str) -> int:
     return int(cv2.getTextSize(text, _FONT, _SCALE, 1)[0][0])
 
 
-def _can_write(text: str) -> bool:
-    # OpenCV's fonts have no other letters
+def can_write(text: str) -> bool:
+    """Say whether OpenCV's fonts have all letters of a text."""
     return text.isascii() and text.isprintable()
 
 
 def _replace_letters(text: str) -> str:
-    return "".join(letter if _can_write(letter) else "?" for letter in text)
+    return "".join(letter if can_write(letter) else "?" for letter in text)
 
 
 def write_pages(

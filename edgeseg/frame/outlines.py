@@ -72,7 +72,8 @@ def fill_mask(canvas: NDArray[np.uint8], mask: NDArray[np.uint8], colour: tuple[
 
 def choose_thickness(canvas: NDArray[np.uint8]) -> int:
     """Choose the thickness of lines for a picture's size."""
-    return max(1, round(min(canvas.shape[:2]) / _PX_PER_LINE_PX))
+    height, width = canvas.shape[:2]
+    return max(1, round(int(min(height, width)) / _PX_PER_LINE_PX))
 
 
 def _cut_dashes(contour: Contour, thickness: int) -> list[Contour]:

@@ -203,7 +203,7 @@ def judge_run(
     sentence = _summarise(
         tested,
         f"After {record.best_epoch} of {count(history[-1].epoch, 'epoch')} the masks overlap those drawn by hand by a "
-        "Dice of {mean:.3f} on average, over {cases} that it has never seen; half of the cases reach {median:.3f} or more.",
+        "Dice of {mean:.3f} on average, over {cases} that it has never seen; half of them reach {median:.3f} or more.",
     )
     return _make_verdict(tested, sentence, tiles, notices)
 
