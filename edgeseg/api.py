@@ -199,7 +199,7 @@ def train(
     guide = Path(teacher) if teacher else None
     _keep_inputs(folder, source, start, frames, guide)
     if resume and find_partial(folder, INTERRUPTED_TRAINING).expect(INTERRUPTED_TRAINING):
-        return TrainResult(folder, resume_run(source, folder, overwrite, start, frames, guide))
+        return _report(TrainResult(folder, resume_run(source, folder, overwrite, start, frames, guide)))
     if resume:
         refuse_existing(folder, overwrite, go_on=True)
     split = plain_split(chosen.seed, layout, group_pattern)
@@ -213,7 +213,16 @@ def train(
         unlabelled=frames,
         teachers=[guide] if guide is not None else [],
     )
-    return TrainResult(folder, record)
+    return _report(TrainResult(folder, record))
+
+
+def _report(result: TrainResult) -> TrainResult:
+    """Leave report.html in a finished run; workers other than the chief have none."""
+    from edgeseg.report.training import leave_report
+
+    if result.record.evaluation is not None:
+        leave_report(result.folder)
+    return result
 
 
 @dataclass(frozen=True)
@@ -297,7 +306,7 @@ def compress(
     target = Target(sensitivity, coverage) if sensitivity or coverage else None
     with open_folder(folder, overwrite, resume) as growing:
         outcome = compress_run(source, growing, chosen, gate, threads, followed, rename, target)
-        write_compression_report(growing, source, outcome)
+        write_compression_report(growing, source, outcome, out=folder)
     return CompressResult(folder, outcome.report)
 
 
