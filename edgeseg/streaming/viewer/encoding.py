@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from edgeseg.core.limits import CLASSES
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
-from edgeseg.inference.masks import OPACITY, draw_overlay
+from edgeseg.frame.outlines import OPACITY
+from edgeseg.inference.masks import draw_overlay
 from edgeseg.streaming.tracking import Picture, move_points
 from edgeseg.streaming.viewer.figures import PictureFigures
 
