@@ -64,7 +64,10 @@ class PlainLayout:
         if not ((root / FIRST).is_dir() and list_images(root / FIRST)):
             return False
         folders = mask_folders(root)
-        return bool(folders) and not (len(folders) == 1 and _hold_classes(list_images(folders[0])))
+        if len(folders) != 1:
+            return bool(folders)
+        masks = list_images(folders[0])
+        return not _hold_classes(masks) if masks else not any(path.is_dir() for path in folders[0].iterdir())
 
     def find(self, root: Path) -> Found:
         """Pair images with masks by name; every image is a group of its own."""

@@ -7,14 +7,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import takewhile
 from pathlib import Path
 
 from edgeseg.core.errors import DataError
 from edgeseg.data.coding import Coding, ValueSurvey, find_coding, make_reader, read_joined
 from edgeseg.data.defects import (
+    MASK_VALUES,
     DataWarning,
     DefectError,
     coded_classes,
+    jpeg_masks,
     missing_images,
     missing_masks,
     repeated_names,
@@ -176,6 +179,7 @@ def sort_names(root: Path) -> tuple[list[Picture], list[Picture]]:
 
 def match_masks(images: Sequence[Picture], masks: Sequence[Picture]) -> Pairing:
     """Find the image of every mask: by the same name in the same part and patient, else by a similar or unique one."""
+    images, masks = _drop_common(images), _drop_common(masks)
     index = _ImageIndex(images)
     classes = _name_classes(images, masks)
     found: dict[Path, dict[str, list[Picture]]] = {}
@@ -186,12 +190,26 @@ def match_masks(images: Sequence[Picture], masks: Sequence[Picture]) -> Pairing:
             spare.append(mask)
         else:
             found.setdefault(image.path, {}).setdefault(classes[mask.path], []).append(mask)
-    return Pairing(found, tuple(images), tuple(spare))
+    # a folder whose name says nothing is one of images only if it has masks
+    folders = {path.parent for path in found}
+    kept = [image for image in images if image.place.kind != OTHER or image.path.parent in folders]
+    return Pairing(found, tuple(kept), tuple(spare))
+
+
+def _drop_common(pictures: Sequence[Picture]) -> list[Picture]:
+    """Drop the folders that all pictures are in: one folder for all is no patient."""
+    rests = [picture.place.rest for picture in pictures] or [()]
+    same = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(min(rests), max(rests), strict=False))))
+    if not same:
+        return list(pictures)
+    return [
+        dataclasses.replace(one, place=dataclasses.replace(one.place, rest=one.place.rest[same:])) for one in pictures
+    ]
 
 
 def _have_pairs(images: Sequence[Picture], masks: Sequence[Picture]) -> bool:
-    index = _ImageIndex(images)
-    return any(index.find(mask) is not None for mask in masks)
+    index = _ImageIndex(_drop_common(images))
+    return any(index.find(mask) is not None for mask in _drop_common(masks))
 
 
 class _ImageIndex:
@@ -273,8 +291,14 @@ def build_found(root: Path, pairing: Pairing, threshold: int | None = None) -> F
     defects += [repeated_names(root, twice)] if twice else []
     if len(classes) > 1 or threshold is not None or not cases:
         return Found(tuple(cases), tuple(classes), tuple(defects), tuple(warnings))
-    found = code_cases(cases, root, UNNAMED_CLASS)
+    found = code_cases(cases, _find_folder(root, cases), UNNAMED_CLASS)
     return dataclasses.replace(found, defects=(*defects, *found.defects), warnings=(*warnings, *found.warnings))
+
+
+def _find_folder(root: Path, cases: Sequence[Case]) -> Path:
+    """Find the folder to name in messages about masks."""
+    folders = {path.parent for case in cases for path in case.masks}
+    return folders.pop() if len(folders) == 1 else root
 
 
 def code_cases(cases: Sequence[Case], where: Path, single: str, numbered: bool = False) -> Found:
@@ -287,7 +311,13 @@ def code_cases(cases: Sequence[Case], where: Path, single: str, numbered: bool =
         numbered: Whether the values are those of label maps: 2 alone is not the only class, but class 1 is missing.
     """
     survey = ValueSurvey()
-    readable, unreadable = collect_cases(cases, lambda case: _survey_case(case, survey))
+    readable, failed = collect_cases(cases, lambda case: _survey_case(case, survey))
+    blurred = [defect for defect in failed if defect.kind == MASK_VALUES]
+    unreadable = [defect for defect in failed if defect.kind != MASK_VALUES]
+    if blurred:  # a folder of JPEGs is one defect
+        unreadable.append(jpeg_masks(str(where), [stem for defect in blurred for stem in defect.stems]))
+    if not readable:
+        return Found((), (single,), tuple(unreadable))
     try:
         coding = find_coding(survey, where, numbered)
     except DefectError as error:

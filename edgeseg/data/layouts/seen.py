@@ -51,9 +51,8 @@ def find_inner(root: Path, layouts: Sequence[Layout]) -> Path | None:
     wrapper = find_wrapper(scan_images(root))
     if wrapper and read_place(wrapper).rest == wrapper:
         return root.joinpath(*wrapper)
-    with os.scandir(root) as entries:
-        folders = sorted(entry.name for entry in islice(entries, _COUNTED) if entry.is_dir())
-    inner = [root / name for name in folders[:_MOST_FOLDERS] if not name.startswith((".", "__"))]
+    folders = sorted(path for path in islice(root.iterdir(), _COUNTED) if path.is_dir())
+    inner = [folder for folder in folders[:_MOST_FOLDERS] if not folder.name.startswith((".", "__"))]
     fitting = [folder for folder in inner if any(layout.fits(folder) for layout in layouts)]
     return fitting[0] if len(fitting) == 1 else None
 

@@ -93,16 +93,23 @@ def _scan_folder(folder: Path) -> tuple[list[str], list[str]]:
             for entry in entries:
                 if entry.name.startswith(".") or entry.name.lower() in _SYSTEM:
                     continue
-                if entry.name.lower().endswith(SUFFIXES) and not entry.is_dir():
-                    names.append(entry.name)
-                elif entry.is_dir():
+                if _is_folder(entry):
                     folders.append(entry.name)
+                elif entry.name.lower().endswith(SUFFIXES):
+                    names.append(entry.name)
     except OSError as error:
         raise DataError(
             f"Expected a readable folder at {folder}, got none: {error.strerror or error}.",
             "Allow reading it, or move it away.",
         ) from error
     return names, sorted(folders, reverse=True)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _identify(folder: Path) -> tuple[int, int]:
