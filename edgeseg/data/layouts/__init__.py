@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgeseg.core.errors import DataError, UnknownNameError
 from edgeseg.core.redact import is_printable
+from edgeseg.data.layouts.annotated import CocoLayout, CvatLayout, LabelMeLayout, YoloLayout
 from edgeseg.data.layouts.base import Layout
 from edgeseg.data.layouts.choice import LayoutChoice, parse_layout
 from edgeseg.data.layouts.dicom import DicomLayout
@@ -25,6 +26,10 @@ SPECIFIC: tuple[Layout, ...] = (
     CamusLayout(),
     ArraysLayout(),
     DicomLayout(),
+    CocoLayout(),
+    LabelMeLayout(),
+    YoloLayout(),
+    CvatLayout(),
 )
 # These fit many folders, so they are tried, in this order, where no other layout fits.
 GENERAL: tuple[Layout, ...] = (FoldersLayout(), BesideLayout())
