@@ -255,6 +255,15 @@ def coded_classes(where: Path, names: Sequence[str], values: str) -> DataWarning
     )
 
 
+def ignored_label(table: Path, name: str) -> DataWarning:
+    """Describe a label whose pixels nnU-Net leaves out of its loss."""
+    return DataWarning(
+        "ignored-label",
+        f"The label {name} of {table} marks pixels that nobody has judged: they are read as background.",
+        "Label them, or leave those images out.",
+    )
+
+
 def unlabelled_part(root: Path, part: str, count: int) -> DataWarning:
     """Describe a given part that has images only."""
     return DataWarning(

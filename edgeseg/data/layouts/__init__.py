@@ -12,6 +12,7 @@ from edgeseg.data.layouts.base import Layout
 from edgeseg.data.layouts.choice import LayoutChoice, parse_layout
 from edgeseg.data.layouts.dicom import DicomLayout
 from edgeseg.data.layouts.folders import ArraysLayout, LabelMapLayout, PlainLayout
+from edgeseg.data.layouts.nnunet import NnunetLayout
 from edgeseg.data.layouts.paired import BesideLayout, FoldersLayout
 from edgeseg.data.layouts.public import BusiLayout, CamusLayout, Hc18Layout, NerveLayout
 from edgeseg.data.layouts.seen import explain_folder, find_inner
@@ -30,6 +31,7 @@ SPECIFIC: tuple[Layout, ...] = (
     LabelMeLayout(),
     YoloLayout(),
     CvatLayout(),
+    NnunetLayout(),
 )
 # These fit many folders, so they are tried, in this order, where no other layout fits.
 GENERAL: tuple[Layout, ...] = (FoldersLayout(), BesideLayout())

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 
 from edgeseg.core.errors import DataError
+from edgeseg.core.redact import show_name
 from edgeseg.data.coding import Coding, ValueSurvey, find_coding, make_reader, read_joined
 from edgeseg.data.defects import (
     MASK_VALUES,
@@ -39,6 +40,8 @@ from edgeseg.data.layouts.tree import (
 )
 from edgeseg.data.reading import Case
 
+# Entries of a folder that a message shows.
+_SHOWN = 20
 # A part, and the folders (patients) in it: images and masks of one scope have names of their own.
 Scope = tuple[str, Folder]
 
@@ -155,7 +158,11 @@ def _enter(root: Path, folder: Path | None) -> Path | None:
         return None
     place = root / folder
     if not place.is_dir():
-        raise DataError(f"Expected a folder at {place}, got none.", "--images and --masks are folders in DATA.")
+        there = ", ".join(sorted(show_name(path.name) for path in islice(root.iterdir(), _SHOWN) if path.is_dir()))
+        raise DataError(
+            f"Expected a folder at {place}, got none.",
+            f"--images and --masks are folders in DATA, which holds {there or 'none'}.",
+        )
     return place
 
 
@@ -350,6 +357,9 @@ def _leave_unlabelled(root: Path, pairing: Pairing) -> tuple[list[Picture], list
     left = Counter(image.place.part for image in pairing.images if image.place.part not in labelled)
     gone = {part: count for part, count in left.items() if part}
     kept = [image for image in pairing.images if image.place.part not in gone]
+    if len({image.place.part for image in kept}) == 1:
+        # a lone part is divided like any other data
+        kept = [dataclasses.replace(one, place=dataclasses.replace(one.place, part="")) for one in kept]
     return kept, [unlabelled_part(root, part, count) for part, count in gone.items()]
 
 

@@ -36,9 +36,9 @@ def explain_folder(root: Path, layouts: Sequence[Layout]) -> DataError:
             f"Name that folder: {shlex.quote(str(inner))}",
         )
     tree = scan_images(root)
-    listed = f"Layouts: {', '.join(layout.name for layout in layouts)}. {_DOCS}"
+    listed = f"  Layouts: {', '.join(layout.name for layout in layouts)}. {_DOCS}"
     if not tree:
-        return DataError(f"Expected labelled images in {root}, got {_count_others(root)}.", listed)
+        return DataError(f"Expected labelled images in {root}, got {_count_others(root)}.", listed.strip())
     masks = [folder for folder in islice(tree, _MOST_FOLDERS) if _look_like_masks(root, folder, tree[folder])]
     images = [folder for folder in tree if folder not in masks]
     if masks and images:
