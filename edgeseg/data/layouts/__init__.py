@@ -16,6 +16,7 @@ from edgeseg.data.layouts.nnunet import NnunetLayout
 from edgeseg.data.layouts.paired import BesideLayout, FoldersLayout
 from edgeseg.data.layouts.public import BusiLayout, CamusLayout, Hc18Layout, NerveLayout
 from edgeseg.data.layouts.seen import explain_folder, find_inner
+from edgeseg.frame.images import holds_images
 
 # Each of these is recognised by names that nothing else has.
 SPECIFIC: tuple[Layout, ...] = (
@@ -66,7 +67,7 @@ def _find_layout(root: Path, name: str | None) -> Layout:
             raise UnknownNameError("layout", name, known)
         return known[name]
     fitting = [layout for layout in SPECIFIC if layout.fits(root)]
-    if not fitting and find_inner(root, ()) is None:
+    if not fitting and (holds_images(root) or find_inner(root, ()) is None):
         fitting = [layout for layout in GENERAL if layout.fits(root)][:1]
     if not fitting:
         raise explain_folder(root, LAYOUTS)

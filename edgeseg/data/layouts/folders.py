@@ -32,7 +32,7 @@ from edgeseg.data.layouts.base import (
 )
 from edgeseg.data.layouts.paired import code_cases
 from edgeseg.data.reading import GIVEN_PARTS, Case, Reading, binary_mask, read_modalities, to_channels
-from edgeseg.frame.images import as_data_error, list_images, to_frame
+from edgeseg.frame.images import as_data_error, holds_images, list_images, to_frame
 
 FIRST = "images"
 # Three modalities fill the channels of a colour frame.
@@ -61,7 +61,7 @@ class PlainLayout:
 
     def fits(self, root: Path) -> bool:
         """Look for images/ and masks/, whose first masks have one class each."""
-        if not ((root / FIRST).is_dir() and list_images(root / FIRST)):
+        if not holds_images(root / FIRST):
             return False
         folders = mask_folders(root)
         if len(folders) != 1:
@@ -127,7 +127,7 @@ class LabelMapLayout:
 
     def fits(self, root: Path) -> bool:
         """Look for images/ and labels/."""
-        return all((root / name).is_dir() and list_images(root / name) for name in ("images", "labels"))
+        return all(holds_images(root / name) for name in ("images", "labels"))
 
     def find(self, root: Path) -> Found:
         """Pair images with label maps; all maps are read once to find the classes."""

@@ -48,11 +48,21 @@ Scope = tuple[str, Folder]
 
 @dataclass(frozen=True)
 class Picture:
-    """An image or a mask: its file, where it stands, and its name without ending."""
+    """An image or a mask: its file, and where it stands."""
 
-    path: Path
+    folder: Path
+    name: str
     place: Place
-    stem: str
+
+    @cached_property
+    def path(self) -> Path:
+        """Return the file; of a large folder only few are needed to recognise it."""
+        return self.folder / self.name
+
+    @cached_property
+    def stem(self) -> str:
+        """Return the name without its ending."""
+        return self.name.rpartition(".")[0]
 
     @property
     def scope(self) -> Scope:
@@ -150,7 +160,7 @@ def sort_folders(root: Path, images: Path | None, masks: Path | None) -> tuple[l
 
 
 def _is_in(picture: Picture, folder: Path | None) -> bool:
-    return folder is not None and picture.path.is_relative_to(folder)
+    return folder is not None and picture.folder.is_relative_to(folder)
 
 
 def _enter(root: Path, folder: Path | None) -> Path | None:
@@ -168,10 +178,9 @@ def _enter(root: Path, folder: Path | None) -> Path | None:
 
 def _list_pictures(root: Path) -> list[Picture]:
     tree = scan_images(root)
+    folders = {folder: root.joinpath(*folder) for folder in tree}
     return [
-        Picture(root.joinpath(*folder, name), place, Path(name).stem)
-        for folder, place in read_places(tree).items()
-        for name in tree[folder]
+        Picture(folders[folder], name, place) for folder, place in read_places(tree).items() for name in tree[folder]
     ]
 
 
@@ -199,7 +208,7 @@ def match_masks(images: Sequence[Picture], masks: Sequence[Picture]) -> Pairing:
             found.setdefault(image.path, {}).setdefault(classes[mask.path], []).append(mask)
     # a folder whose name says nothing is one of images only if it has masks
     folders = {path.parent for path in found}
-    kept = [image for image in images if image.place.kind != OTHER or image.path.parent in folders]
+    kept = [image for image in images if image.place.kind != OTHER or image.folder in folders]
     return Pairing(found, tuple(kept), tuple(spare))
 
 
@@ -384,7 +393,7 @@ def _are_unique(stems: dict[Path, str]) -> bool:
 
 def _list_repeated(masks: Sequence[Picture]) -> list[str]:
     """List the names that several masks of one folder share but for their ending."""
-    counts = Counter((mask.path.parent, mask.stem) for mask in masks)
+    counts = Counter((mask.folder, mask.stem) for mask in masks)
     return sorted({stem for (_, stem), count in counts.items() if count > 1})
 
 
