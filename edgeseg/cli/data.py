@@ -18,7 +18,7 @@ from edgeseg.cli.common import (
     save_json,
     usage_errors,
 )
-from edgeseg.cli.tables import print_check
+from edgeseg.cli.tables import print_check, print_warnings
 from edgeseg.core.redact import make_printable
 from edgeseg.core.spec import DENOISES, check_choice
 
@@ -77,6 +77,7 @@ def import_data(
     dataset = open_dataset(source, layout, group_pattern)
     with staged_folder(out, overwrite) as folder, progress_bar("Importing", len(dataset.cases)) as advance:
         import_dataset(dataset, folder, advance)
+    print_warnings(dataset.warnings)
     groups = len({case.group for case in dataset.cases})
     print(make_printable(f"{out}: {len(dataset.cases)} images in {groups} groups, from the layout {dataset.layout}"))
     if dataset.header_region:
@@ -116,6 +117,7 @@ def export_data(
     dataset = open_dataset(source, layout, group_pattern)
     with staged_folder(out, overwrite) as folder, progress_bar("Exporting", len(dataset.cases)) as advance:
         export_dataset(dataset, folder, name, advance)
+    print_warnings(dataset.warnings)
     print(make_printable(f"{out}: {len(dataset.cases)} images with labels for {name}"))
 
 

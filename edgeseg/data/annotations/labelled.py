@@ -154,7 +154,7 @@ class ImageFinder:
         return not path.resolve().is_relative_to(self.root.resolve())
 
     def _shows(self, path: Path, part: str) -> bool:
-        return bool(part) and any(PARTS.get(name.lower()) == part for name in path.relative_to(self.root).parts[:-1])
+        return bool(part) and any(find_part(name) == part for name in path.relative_to(self.root).parts[:-1])
 
 
 def _count_common(path: Sequence[str], wanted: Sequence[str]) -> int:

@@ -16,7 +16,6 @@ from edgeseg.core.errors import DataError
 from edgeseg.data.annotations.coco import read_coco
 from edgeseg.data.annotations.cvat import read_cvat
 from edgeseg.data.annotations.labelled import (
-    PARTS,
     ImageFinder,
     ImageLabels,
     LabelSet,
@@ -41,7 +40,7 @@ _CVAT_KEY = re.compile(rb"<annotations[\s>]")
 # Other tables of the COCO data sets, which list the same images.
 _COCO_OTHERS = ("captions", "person_keypoints", "panoptic", "stuff", "image_info")
 _COCO_DEPTH = 2
-_YOLO_LINE = re.compile(r"\s*\d+(\s+[-+.\deE]+){4,}\s*")
+_YOLO_LINE = re.compile(r"\s*\d+(\s+[-+]?([.\deE+-]+|nan|inf)){4,}\s*")
 # Folders in which tools keep images; they are no patients.
 _IMAGE_FOLDERS = frozenset(("images", "image", "imgs", "img", "jpegimages", "data", "obj_train_data", "default"))
 _LABELS, _IMAGES = "labels", "images"
@@ -247,7 +246,7 @@ def _list_patient_folders(folders: Sequence[str]) -> Iterator[str]:
 
 def _find_part(root: Path, path: Path) -> str:
     """Find the part in the names of an image's folders, the innermost first."""
-    return next((PARTS[n.lower()] for n in path.relative_to(root).parts[-2::-1] if n.lower() in PARTS), "")
+    return next((part for name in path.relative_to(root).parts[-2::-1] if (part := find_part(name))), "")
 
 
 def _require(files: Sequence[Path], what: str, root: Path) -> Sequence[Path]:
@@ -292,8 +291,11 @@ def _pair_yolo(root: Path, finder: ImageFinder, problems: Problems) -> Iterator[
         labels = _swap_folder(root, image)
         if labels.parent not in folders:
             continue
+        if leaves_folder(labels, root):
+            problems.note("outside-folder", labels.name)
         left.discard(labels)
-        yield image, labels if labels in texts else None, _find_part(root, image)
+        if not leaves_folder(labels, root):
+            yield image, labels if labels in texts else None, _find_part(root, image)
     for path in sorted(left):
         problems.note("labels-without-image", path.name)
 
