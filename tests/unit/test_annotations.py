@@ -297,6 +297,24 @@ def test_coco_finds_images_that_were_moved(tmp_path: Path, name: str) -> None:
     assert first_mask(tmp_path).sum() == BOX_PIXELS
 
 
+def test_labels_never_get_the_image_of_another_patient(tmp_path: Path) -> None:
+    write_frames(tmp_path / "images" / "p1", "1.png")
+    names = ("p1/1.png", "p2/1.png")
+    write(tmp_path / "x.json", coco([{"segmentation": [BOX]}, {"segmentation": [BOX], "image_id": 1}], names))
+    survey = survey_dataset(tmp_path)
+    assert [(defect.kind, defect.stems) for defect in survey.defects] == [("labels-without-image", ("p2/1.png",))]
+    assert [case.image.parent.name for case in survey.dataset.cases] == ["p1"]
+
+
+def test_tasks_of_cvat_have_images_of_the_same_names(tmp_path: Path) -> None:
+    for task in ("task_1", "task_2"):
+        write_frames(tmp_path / task / "images", "a.png")
+        write(tmp_path / task / "annotations.xml", cvat('<box label="lesion" xtl="1" ytl="1" xbr="9" ybr="9"/>'))
+    dataset = open_dataset(tmp_path)
+    assert [case.stem for case in dataset.cases] == ["task_1_a", "task_2_a"]
+    assert [case.group for case in dataset.cases] == ["task_1", "task_2"]
+
+
 def test_coco_boxes_alone_are_refused(tmp_path: Path) -> None:
     write_frames(tmp_path, "a.png")
     write(tmp_path / "x.json", coco([{"segmentation": [], "bbox": [1, 2, 3, 4]}]))

@@ -157,8 +157,9 @@ def build_found(root: Path, labels: LabelSet, problems: Problems, finder: ImageF
     """
     finder = finder or ImageFinder(root)
     found: dict[Path, ImageLabels] = {}
+    names = Counter(one.file_name for one in labels.images)
     for one in labels.images:
-        path = _find_image(one, finder, problems)
+        path = _find_image(one, finder, names[one.file_name] == 1, problems)
         if path is not None and path in found:
             problems.note("repeated-image", path.name)
         elif path is not None:
@@ -172,31 +173,30 @@ def build_found(root: Path, labels: LabelSet, problems: Problems, finder: ImageF
             "Draw outlines or masks, and export them.",
         )
     classes = _drop_unused(labels, problems)
-    names, repeated = name_images(root, found)
+    stems, repeated = name_images(root, found)
     groups = name_groups(root, found)
     parts = {path: one.part or _find_part(root, path) for path, one in found.items()}
     # a lone part is divided like any other data
     given = parts if len(set(parts.values())) > 1 else dict.fromkeys(parts, "")
     cases = tuple(
         Case(
-            names[path],
+            stems[path],
             path,
             () if one.file == path else (one.file,),
-            groups.get(path, names[path]),
+            groups.get(path, stems[path]),
             part=given[path],
             read=_LabelReader(dataclasses.replace(one, embedded=one.embedded and path == one.file), classes),
         )
         for path, one in found.items()
-        if names[path] not in repeated
+        if stems[path] not in repeated
     )
     twice = (repeated_names(root, sorted(repeated)),) if repeated else ()
     return Found(cases, classes, (*problems.defects(root), *twice), problems.warnings())
 
 
-def _find_image(labels: ImageLabels, finder: ImageFinder, problems: Problems) -> Path | None:
+def _find_image(labels: ImageLabels, finder: ImageFinder, alone: bool, problems: Problems) -> Path | None:
     """Find the image of labels; None where there is none, several or only one outside the folder."""
-    beside = labels.file.parent
-    found = [labels.image] if labels.image is not None else finder.find(labels.name, beside, labels.part)
+    found = [labels.image] if labels.image is not None else finder.find(labels, alone)
     if not found and labels.embedded:
         return labels.file
     if len(found) == 1 and not leaves_folder(found[0], finder.root):
@@ -204,7 +204,7 @@ def _find_image(labels: ImageLabels, finder: ImageFinder, problems: Problems) ->
     if len(found) > 1:
         problems.note("ambiguous-image", labels.name)
     else:
-        leaves = bool(found) or finder.leaves(labels.name, beside)
+        leaves = bool(found) or finder.leaves(labels)
         problems.note("outside-folder" if leaves else "labels-without-image", labels.name)
     return None
 
@@ -223,14 +223,15 @@ def name_images(root: Path, images: Iterable[Path]) -> tuple[dict[Path, str], se
     Returns:
         The names, and those that are not unique nevertheless.
     """
-    stems = {path: path.stem for path in images}
-    for sign in ("_", "__", "-"):
-        repeated = {stem for stem, count in Counter(stems.values()).items() if count > 1}
-        if not repeated:
+    files = list(images)
+    stems = {path: path.stem for path in files}
+    for sign, skipped in (("_", _IMAGE_FOLDERS), ("_", frozenset()), ("__", frozenset())):
+        if len(set(stems.values())) == len(stems):
             break
-        stems = {path: sign.join(path.relative_to(root).with_suffix("").parts) for path in stems}
-    repeated = {stem for stem, count in Counter(stems.values()).items() if count > 1}
-    return stems, repeated
+        for path in files:
+            names = path.relative_to(root).with_suffix("").parts
+            stems[path] = sign.join([*(name for name in names[:-1] if name.lower() not in skipped), names[-1]])
+    return stems, {stem for stem, count in Counter(stems.values()).items() if count > 1}
 
 
 def name_groups(root: Path, images: Iterable[Path]) -> dict[Path, str]:
