@@ -179,7 +179,10 @@ def _read_outlines(path: Path, classes: Sequence[str], problems: Problems, image
         if len(values) == _BOX:
             problems.note("box-only", image)
             continue
-        points = problems.outline(values[1:], image, None)
+        try:
+            points = problems.outline(values[1:], image, None)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
         if points is None:
             continue
         if np.any(np.abs(points) > _HIGHEST):
