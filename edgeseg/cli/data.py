@@ -10,17 +10,21 @@ import typer
 
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
+    ClassNameOption,
     GroupPatternOption,
+    ImagesOption,
     JsonOption,
     LayoutOption,
+    MasksOption,
     OverwriteOption,
+    join_layout,
     keep_inputs,
     save_json,
     usage_errors,
 )
-from edgeseg.cli.tables import print_check
+from edgeseg.cli.tables import print_check, print_warnings
 from edgeseg.core.redact import make_printable
-from edgeseg.core.spec import DENOISES
+from edgeseg.core.spec import DENOISES, check_choice
 
 if TYPE_CHECKING:
     from edgeseg.data.check import CheckReport
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 
 # Of the pages of a sheet, those whose names are printed.
 SHOWN_PAGES = 5
+# As the formats of edgeseg/data/exporting.py, which loads NumPy and OpenCV.
+FORMATS = ("coco", "labelme", "yolo", "cvat")
 app = typer.Typer(no_args_is_help=True, help="Make, import and check labelled images.")
 
 
@@ -63,7 +69,21 @@ def import_data(
     source: Annotated[Path, typer.Argument(help="Labelled images in any known layout.", metavar="SRC")],
     out: Annotated[Path, typer.Argument(help="The data folder to make.")],
     layout: LayoutOption = None,
+    images: ImagesOption = None,
+    masks: MasksOption = None,
+    class_name: ClassNameOption = None,
     group_pattern: GroupPatternOption = None,
+    threshold: Annotated[
+        int | None,
+        typer.Option(
+            "--threshold-masks",
+            metavar="N",
+            help="Mark what is brighter in a mask: for masks of one class whose borders JPEG or smoothing has blurred.",
+            min=0,
+            max=65534,
+            show_default=False,
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write labelled images in the plain layout: images/, masks/ or masks_CLASS/, and groups.csv.
@@ -78,9 +98,11 @@ def import_data(
     from edgeseg.data.dataset import import_dataset, open_dataset
 
     keep_inputs([source], [out])
+    layout = join_layout(source, layout, images, masks, class_name, threshold)
     dataset = open_dataset(source, layout, group_pattern)
     with staged_folder(out, overwrite) as folder, progress_bar("Importing", len(dataset.cases)) as advance:
         import_dataset(dataset, folder, advance)
+    print_warnings(dataset.warnings)
     groups = len({case.group for case in dataset.cases})
     print(make_printable(f"{out}: {len(dataset.cases)} images in {groups} groups, from the layout {dataset.layout}"))
     if dataset.header_region:
@@ -90,10 +112,47 @@ def import_data(
         print(f"Red, green and blue are {', '.join(modalities)}: train with --colour rgb, and stream such frames.")
 
 
+@app.command("export")
+def export_data(
+    source: Annotated[Path, typer.Argument(help="Labelled images in any known layout.", metavar="DATA")],
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    name: Annotated[
+        str,
+        typer.Option("--format", metavar="|".join(FORMATS), help="The labelling tool's format.", show_default=False),
+    ],
+    layout: LayoutOption = None,
+    group_pattern: GroupPatternOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write labelled images for a labelling tool: their labels in its format, and the images beside them.
+
+    Every pixel of the masks is kept. groups.csv and labels.csv keep what the format has no place for; `data import`
+    reads all of it back.
+
+    Example: `edgeseg data export data/busi for-cvat --format cvat`
+    """
+    from edgeseg.core.files import staged_folder
+    from edgeseg.core.progress import progress_bar
+    from edgeseg.data.dataset import open_dataset
+    from edgeseg.data.exporting import export_dataset
+
+    with usage_errors():
+        check_choice("format", name, FORMATS)
+    keep_inputs([source], [out])
+    dataset = open_dataset(source, layout, group_pattern)
+    with staged_folder(out, overwrite) as folder, progress_bar("Exporting", len(dataset.cases)) as advance:
+        export_dataset(dataset, folder, name, advance)
+    print_warnings(dataset.warnings)
+    print(make_printable(f"{out}: {len(dataset.cases)} images with labels for {name}"))
+
+
 @app.command()
 def check(
     source: Annotated[Path, typer.Argument(help="Labelled images in any known layout.", metavar="DATA")],
     layout: LayoutOption = None,
+    images: ImagesOption = None,
+    masks: MasksOption = None,
+    class_name: ClassNameOption = None,
     group_pattern: GroupPatternOption = None,
     sheet: Annotated[
         Path | None, typer.Option(metavar="F.png", help="Draw a contact sheet with outlines.", show_default=False)
@@ -125,7 +184,7 @@ def check(
 
     pages = [] if sheet is None else [sheet, name_names(sheet), name_pairs(sheet)]
     keep_inputs([source], [*pages, groups_out, json_out])
-    survey = survey_dataset(source, layout, group_pattern)
+    survey = survey_dataset(source, join_layout(source, layout, images, masks, class_name), group_pattern)
     if sheet is not None:
         refuse_taken_names(SheetPlan(sheet, survey.dataset.cases))
     with progress_bar("Reading images", len(survey.dataset.cases)) as advance:
@@ -166,6 +225,9 @@ def preview(
     size: Annotated[int, typer.Option(help="Height and width of the network's input.", min=16, max=1024)] = 256,
     seed: Annotated[int, typer.Option(help="Random seed of the variants.", min=0)] = 0,
     layout: LayoutOption = None,
+    images: ImagesOption = None,
+    masks: MasksOption = None,
+    class_name: ClassNameOption = None,
     group_pattern: GroupPatternOption = None,
 ) -> None:
     """Draw how a training would vary and denoise some images: first as they are, then seven variants of each.
@@ -184,7 +246,7 @@ def preview(
     with usage_errors():
         variations = choose_variations(augment)
         spec = InputSpec(size, size, denoise=denoise)
-    dataset = open_dataset(source, layout, group_pattern)
+    dataset = open_dataset(source, join_layout(source, layout, images, masks, class_name), group_pattern)
     if dataset.cases[0].modalities:
         spec = dataclasses.replace(spec, colour="rgb")
     write_image(out, draw_preview(dataset.cases, dataset.classes, spec, variations, seed))

@@ -20,6 +20,7 @@ from edgeseg.core.limits import CLASSES
 from edgeseg.data.defects import (
     DefectError,
     blurred_colours,
+    blurred_values,
     drawn_in_transparency,
     jpeg_masks,
     stray_colours,
@@ -213,6 +214,8 @@ def find_coding(survey: ValueSurvey, where: Path, numbered: bool = False) -> Cod
     steps = np.diff([0, *found])
     if 1 < len(found) <= MOST_COLOURS and int(steps.min()) >= _GREY_STEP and survey.solid.issuperset(found):
         return Coding(tuple(found))
+    if not numbered and len(found) > MOST_COLOURS:
+        raise blurred_values(str(where), len(survey.values))
     raise stray_labels(str(where), sorted(survey.values), "K" if len(found) <= CLASSES else f"{CLASSES}")
 
 

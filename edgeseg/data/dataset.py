@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_rows
-from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, digest_regular
+from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, NAME_LETTERS, digest_regular
 from edgeseg.core.palette import PALETTE
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.redact import is_printable
@@ -262,6 +263,13 @@ def import_dataset(dataset: Dataset, out: Path, on_case: Advance = ignore) -> No
         out: The folder.
         on_case: Called with each case's name when it was written.
     """
+    for spec in dataset.classes:
+        if "/" in spec.name or len(os.fsencode(class_folder(spec.name))) > NAME_LETTERS:
+            raise DataError(
+                f"Expected names of classes that a folder can have, without slashes, in {dataset.root}, "
+                f"got {spec.name[:NAME_LETTERS]}.",
+                "Rename the class in the labelling tool.",
+            )
     folders = [out / class_folder(spec.name) for spec in dataset.classes]
     for image in read_cases(dataset.cases, colour=True):
         name = f"{image.case.stem}.png"

@@ -119,12 +119,24 @@ def stray_values(where: str, values: Iterable[Any]) -> DefectError:
     )
 
 
-def jpeg_masks(where: str) -> DefectError:
-    """Describe a mask that JPEG has blurred."""
+def jpeg_masks(where: str, stems: Sequence[str] = ()) -> DefectError:
+    """Describe masks that JPEG has blurred: one file, or those of a folder."""
+    which = f"{_count(stems, 'the JPEG')} in {where}" if stems else f"the JPEG {where}"
     return DefectError(
         MASK_VALUES,
-        f"Expected a mask without loss, got the JPEG {where}, which has blurred its borders into other values.",
+        f"Expected masks without loss, got {which}: JPEG blurs borders into values that mean nothing.",
         "Export the masks as PNG. Where that is not possible and there is one class, this divides them by brightness: "
+        "edgeseg data import DATA OUT --threshold-masks 127",
+        stems,
+    )
+
+
+def blurred_values(where: str, got: int) -> DefectError:
+    """Describe masks with grey levels that are neither numbers of classes nor one for each class."""
+    return DefectError(
+        MASK_VALUES,
+        f"Expected 0 and one value for each class in the masks of {where}, got {got} values that are no classes.",
+        "Export the masks as PNG in their own size, without smoothing. Masks of one class with blurred borders: "
         "edgeseg data import DATA OUT --threshold-masks 127",
     )
 
@@ -240,6 +252,15 @@ def coded_classes(where: Path, names: Sequence[str], values: str) -> DataWarning
         f"The masks of {where} hold {len(names)} colours or grey levels, which are the classes {', '.join(names)}: "
         f"{values}.",
         "Name them in this order: --class-name NAME, once for each.",
+    )
+
+
+def ignored_label(table: Path, name: str) -> DataWarning:
+    """Describe a label whose pixels nnU-Net leaves out of its loss."""
+    return DataWarning(
+        "ignored-label",
+        f"The label {name} of {table} marks pixels that nobody has judged: they are read as background.",
+        "Label them, or leave those images out.",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,18 +47,29 @@ def read_pair(case: Case, colour: bool) -> Reading:
 
 def read_modalities(case: Case, colour: bool) -> Reading:
     """Read the modalities of a case as the channels of one colour frame, and one mask file for each class."""
+    frame = join_channels(case, colour)
+    return frame, tuple(read_mask(path, frame) for path in case.masks)
+
+
+def join_channels(case: Case, colour: bool, read: Callable[[Path], Frame] = read_image) -> Frame:
+    """Read the modalities of a case as the channels of one colour frame; a grey one is refused.
+
+    Args:
+        case: The case.
+        colour: Whether a colour frame is wanted.
+        read: Reads the grey image of one modality.
+    """
     if not colour:
         raise DataError(
             f"Expected a network for colour, whose channels are the modalities {', '.join(case.modalities)}, "
             "got one for grey, which would mix them.",
             "Train with --colour rgb.",
         )
-    channels = [read_image(path) for path in (case.image, *case.others)]
+    channels = [read(path) for path in (case.image, *case.others)]
     for path, channel in zip(case.others, channels[1:], strict=True):
         if _describe_grid(channel) != _describe_grid(channels[0]):
             raise unlike_modalities(str(path), _describe_grid(channels[0]), _describe_grid(channel))
-    frame = np.stack(channels[::-1], axis=-1)
-    return frame, tuple(read_mask(path, frame) for path in case.masks)
+    return np.stack(channels[::-1], axis=-1)
 
 
 def _describe_grid(image: Frame) -> str:

@@ -184,7 +184,7 @@ class RecordingReader:
         return line
 
     def _read_labels(self, line: Mapping[str, Any]) -> NDArray[np.uint8]:
-        labels = decode_image(self._read_bytes(_take(line, "mask", str), MASKS, line), self.folder / MASKS)
+        labels = decode_image(self._read_bytes(_take(line, "mask", str), MASKS, line), str(self.folder / MASKS))
         if labels.dtype != np.uint8 or int(labels.max()) > len(self.classes):
             raise DataError(f"Expected labels of {len(self.classes)} classes in the mask, got others.")
         return np.asarray(labels, dtype=np.uint8)
@@ -196,7 +196,7 @@ class RecordingReader:
             return np.zeros_like(labels)
         if not isinstance(file, str):
             raise DataError("Expected a file's name as the frame, got something else.")
-        image = decode_image(self._read_bytes(file, FRAMES, line), self.folder / FRAMES, colour=True)
+        image = decode_image(self._read_bytes(file, FRAMES, line), str(self.folder / FRAMES), colour=True)
         if image.shape[:2] != labels.shape:
             raise DataError("Expected a frame of the mask's size, got another one.")
         return image

@@ -7,13 +7,16 @@ from pathlib import Path
 
 from edgeseg.core.errors import DataError, UnknownNameError
 from edgeseg.core.redact import is_printable
+from edgeseg.data.layouts.annotated import CocoLayout, CvatLayout, LabelMeLayout, YoloLayout
 from edgeseg.data.layouts.base import Layout
 from edgeseg.data.layouts.choice import LayoutChoice, parse_layout
 from edgeseg.data.layouts.dicom import DicomLayout
 from edgeseg.data.layouts.folders import ArraysLayout, LabelMapLayout, PlainLayout
+from edgeseg.data.layouts.nnunet import NnunetLayout
 from edgeseg.data.layouts.paired import BesideLayout, FoldersLayout
 from edgeseg.data.layouts.public import BusiLayout, CamusLayout, Hc18Layout, NerveLayout
 from edgeseg.data.layouts.seen import explain_folder, find_inner
+from edgeseg.frame.images import holds_images
 
 # Each of these is recognised by names that nothing else has.
 SPECIFIC: tuple[Layout, ...] = (
@@ -25,6 +28,11 @@ SPECIFIC: tuple[Layout, ...] = (
     CamusLayout(),
     ArraysLayout(),
     DicomLayout(),
+    CocoLayout(),
+    LabelMeLayout(),
+    YoloLayout(),
+    CvatLayout(),
+    NnunetLayout(),
 )
 # These fit many folders, so they are tried, in this order, where no other layout fits.
 GENERAL: tuple[Layout, ...] = (FoldersLayout(), BesideLayout())
@@ -59,7 +67,7 @@ def _find_layout(root: Path, name: str | None) -> Layout:
             raise UnknownNameError("layout", name, known)
         return known[name]
     fitting = [layout for layout in SPECIFIC if layout.fits(root)]
-    if not fitting and find_inner(root, ()) is None:
+    if not fitting and (holds_images(root) or find_inner(root, ()) is None):
         fitting = [layout for layout in GENERAL if layout.fits(root)][:1]
     if not fitting:
         raise explain_folder(root, LAYOUTS)

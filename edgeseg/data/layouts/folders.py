@@ -32,7 +32,7 @@ from edgeseg.data.layouts.base import (
 )
 from edgeseg.data.layouts.paired import code_cases
 from edgeseg.data.reading import GIVEN_PARTS, Case, Reading, binary_mask, read_modalities, to_channels
-from edgeseg.frame.images import as_data_error, list_images, to_frame
+from edgeseg.frame.images import as_data_error, holds_images, list_images, to_frame
 
 FIRST = "images"
 # Three modalities fill the channels of a colour frame.
@@ -61,10 +61,13 @@ class PlainLayout:
 
     def fits(self, root: Path) -> bool:
         """Look for images/ and masks/, whose first masks have one class each."""
-        if not ((root / FIRST).is_dir() and list_images(root / FIRST)):
+        if not holds_images(root / FIRST):
             return False
         folders = mask_folders(root)
-        return bool(folders) and not (len(folders) == 1 and _hold_classes(list_images(folders[0])))
+        if len(folders) != 1:
+            return bool(folders)
+        masks = list_images(folders[0])
+        return not _hold_classes(masks) if masks else not any(path.is_dir() for path in folders[0].iterdir())
 
     def find(self, root: Path) -> Found:
         """Pair images with masks by name; every image is a group of its own."""
@@ -124,7 +127,7 @@ class LabelMapLayout:
 
     def fits(self, root: Path) -> bool:
         """Look for images/ and labels/."""
-        return all((root / name).is_dir() and list_images(root / name) for name in ("images", "labels"))
+        return all(holds_images(root / name) for name in ("images", "labels"))
 
     def find(self, root: Path) -> Found:
         """Pair images with label maps; all maps are read once to find the classes."""

@@ -7,14 +7,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice, takewhile
 from pathlib import Path
 
 from edgeseg.core.errors import DataError
+from edgeseg.core.redact import show_name
 from edgeseg.data.coding import Coding, ValueSurvey, find_coding, make_reader, read_joined
 from edgeseg.data.defects import (
+    MASK_VALUES,
     DataWarning,
     DefectError,
     coded_classes,
+    jpeg_masks,
     missing_images,
     missing_masks,
     repeated_names,
@@ -36,17 +40,29 @@ from edgeseg.data.layouts.tree import (
 )
 from edgeseg.data.reading import Case
 
+# Entries of a folder that a message shows.
+_SHOWN = 20
 # A part, and the folders (patients) in it: images and masks of one scope have names of their own.
 Scope = tuple[str, Folder]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image or a mask: its file, where it stands, and its name without ending."""
+    """An image or a mask: its file, and where it stands."""
 
-    path: Path
+    folder: Path
+    name: str
     place: Place
-    stem: str
+
+    @cached_property
+    def path(self) -> Path:
+        """Return the file; of a large folder only few are needed to recognise it."""
+        return self.folder / self.name
+
+    @cached_property
+    def stem(self) -> str:
+        """Return the name without its ending."""
+        return self.name.rpartition(".")[0]
 
     @property
     def scope(self) -> Scope:
@@ -144,7 +160,7 @@ def sort_folders(root: Path, images: Path | None, masks: Path | None) -> tuple[l
 
 
 def _is_in(picture: Picture, folder: Path | None) -> bool:
-    return folder is not None and picture.path.is_relative_to(folder)
+    return folder is not None and picture.folder.is_relative_to(folder)
 
 
 def _enter(root: Path, folder: Path | None) -> Path | None:
@@ -152,16 +168,19 @@ def _enter(root: Path, folder: Path | None) -> Path | None:
         return None
     place = root / folder
     if not place.is_dir():
-        raise DataError(f"Expected a folder at {place}, got none.", "--images and --masks are folders in DATA.")
+        there = ", ".join(sorted(show_name(path.name) for path in islice(root.iterdir(), _SHOWN) if path.is_dir()))
+        raise DataError(
+            f"Expected a folder at {place}, got none.",
+            f"--images and --masks are folders in DATA, which holds {there or 'none'}.",
+        )
     return place
 
 
 def _list_pictures(root: Path) -> list[Picture]:
     tree = scan_images(root)
+    folders = {folder: root.joinpath(*folder) for folder in tree}
     return [
-        Picture(root.joinpath(*folder, name), place, Path(name).stem)
-        for folder, place in read_places(tree).items()
-        for name in tree[folder]
+        Picture(folders[folder], name, place) for folder, place in read_places(tree).items() for name in tree[folder]
     ]
 
 
@@ -176,6 +195,7 @@ def sort_names(root: Path) -> tuple[list[Picture], list[Picture]]:
 
 def match_masks(images: Sequence[Picture], masks: Sequence[Picture]) -> Pairing:
     """Find the image of every mask: by the same name in the same part and patient, else by a similar or unique one."""
+    images, masks = _drop_common(images), _drop_common(masks)
     index = _ImageIndex(images)
     classes = _name_classes(images, masks)
     found: dict[Path, dict[str, list[Picture]]] = {}
@@ -186,12 +206,26 @@ def match_masks(images: Sequence[Picture], masks: Sequence[Picture]) -> Pairing:
             spare.append(mask)
         else:
             found.setdefault(image.path, {}).setdefault(classes[mask.path], []).append(mask)
-    return Pairing(found, tuple(images), tuple(spare))
+    # a folder whose name says nothing is one of images only if it has masks
+    folders = {path.parent for path in found}
+    kept = [image for image in images if image.place.kind != OTHER or image.folder in folders]
+    return Pairing(found, tuple(kept), tuple(spare))
+
+
+def _drop_common(pictures: Sequence[Picture]) -> list[Picture]:
+    """Drop the folders that all pictures are in: one folder for all is no patient."""
+    rests = [picture.place.rest for picture in pictures] or [()]
+    same = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(min(rests), max(rests), strict=False))))
+    if not same:
+        return list(pictures)
+    return [
+        dataclasses.replace(one, place=dataclasses.replace(one.place, rest=one.place.rest[same:])) for one in pictures
+    ]
 
 
 def _have_pairs(images: Sequence[Picture], masks: Sequence[Picture]) -> bool:
-    index = _ImageIndex(images)
-    return any(index.find(mask) is not None for mask in masks)
+    index = _ImageIndex(_drop_common(images))
+    return any(index.find(mask) is not None for mask in _drop_common(masks))
 
 
 class _ImageIndex:
@@ -273,8 +307,14 @@ def build_found(root: Path, pairing: Pairing, threshold: int | None = None) -> F
     defects += [repeated_names(root, twice)] if twice else []
     if len(classes) > 1 or threshold is not None or not cases:
         return Found(tuple(cases), tuple(classes), tuple(defects), tuple(warnings))
-    found = code_cases(cases, root, UNNAMED_CLASS)
+    found = code_cases(cases, _find_folder(root, cases), UNNAMED_CLASS)
     return dataclasses.replace(found, defects=(*defects, *found.defects), warnings=(*warnings, *found.warnings))
+
+
+def _find_folder(root: Path, cases: Sequence[Case]) -> Path:
+    """Find the folder to name in messages about masks."""
+    folders = {path.parent for case in cases for path in case.masks}
+    return folders.pop() if len(folders) == 1 else root
 
 
 def code_cases(cases: Sequence[Case], where: Path, single: str, numbered: bool = False) -> Found:
@@ -287,7 +327,13 @@ def code_cases(cases: Sequence[Case], where: Path, single: str, numbered: bool =
         numbered: Whether the values are those of label maps: 2 alone is not the only class, but class 1 is missing.
     """
     survey = ValueSurvey()
-    readable, unreadable = collect_cases(cases, lambda case: _survey_case(case, survey))
+    readable, failed = collect_cases(cases, lambda case: _survey_case(case, survey))
+    blurred = [defect for defect in failed if defect.kind == MASK_VALUES]
+    unreadable = [defect for defect in failed if defect.kind != MASK_VALUES]
+    if blurred:  # a folder of JPEGs is one defect
+        unreadable.append(jpeg_masks(str(where), [stem for defect in blurred for stem in defect.stems]))
+    if not readable:
+        return Found((), (single,), tuple(unreadable))
     try:
         coding = find_coding(survey, where, numbered)
     except DefectError as error:
@@ -320,6 +366,9 @@ def _leave_unlabelled(root: Path, pairing: Pairing) -> tuple[list[Picture], list
     left = Counter(image.place.part for image in pairing.images if image.place.part not in labelled)
     gone = {part: count for part, count in left.items() if part}
     kept = [image for image in pairing.images if image.place.part not in gone]
+    if len({image.place.part for image in kept}) == 1:
+        # a lone part is divided like any other data
+        kept = [dataclasses.replace(one, place=dataclasses.replace(one.place, part="")) for one in kept]
     return kept, [unlabelled_part(root, part, count) for part, count in gone.items()]
 
 
@@ -344,7 +393,7 @@ def _are_unique(stems: dict[Path, str]) -> bool:
 
 def _list_repeated(masks: Sequence[Picture]) -> list[str]:
     """List the names that several masks of one folder share but for their ending."""
-    counts = Counter((mask.path.parent, mask.stem) for mask in masks)
+    counts = Counter((mask.folder, mask.stem) for mask in masks)
     return sorted({stem for (_, stem), count in counts.items() if count > 1})
 
 

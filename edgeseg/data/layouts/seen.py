@@ -36,9 +36,9 @@ def explain_folder(root: Path, layouts: Sequence[Layout]) -> DataError:
             f"Name that folder: {shlex.quote(str(inner))}",
         )
     tree = scan_images(root)
-    listed = f"Layouts: {', '.join(layout.name for layout in layouts)}. {_DOCS}"
+    listed = f"  Layouts: {', '.join(layout.name for layout in layouts)}. {_DOCS}"
     if not tree:
-        return DataError(f"Expected labelled images in {root}, got {_count_others(root)}.", listed)
+        return DataError(f"Expected labelled images in {root}, got {_count_others(root)}.", listed.strip())
     masks = [folder for folder in islice(tree, _MOST_FOLDERS) if _look_like_masks(root, folder, tree[folder])]
     images = [folder for folder in tree if folder not in masks]
     if masks and images:
@@ -51,9 +51,8 @@ def find_inner(root: Path, layouts: Sequence[Layout]) -> Path | None:
     wrapper = find_wrapper(scan_images(root))
     if wrapper and read_place(wrapper).rest == wrapper:
         return root.joinpath(*wrapper)
-    with os.scandir(root) as entries:
-        folders = sorted(entry.name for entry in islice(entries, _COUNTED) if entry.is_dir())
-    inner = [root / name for name in folders[:_MOST_FOLDERS] if not name.startswith((".", "__"))]
+    folders = sorted(path for path in islice(root.iterdir(), _COUNTED) if path.is_dir())
+    inner = [folder for folder in folders[:_MOST_FOLDERS] if not folder.name.startswith((".", "__"))]
     fitting = [folder for folder in inner if any(layout.fits(folder) for layout in layouts)]
     return fitting[0] if len(fitting) == 1 else None
 

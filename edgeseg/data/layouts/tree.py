@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgeseg.core.errors import DataError
 from edgeseg.core.limits import CASES
+from edgeseg.data.annotations.labelled import PARTS
 from edgeseg.frame.images import SUFFIXES
 
 # A folder below the data folder, by the names on the way to it.
@@ -35,11 +36,6 @@ _MASK_WORDS = _read_words(
     "mask masks label labels gt gts truth truths groundtruth annotation annotations annot annots anno annos "
     "seg segs segmentation segmentations labelmap labelmaps target targets"
 )
-_PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 # Pictures that are neither, such as masks drawn over images and the numbered objects of Pascal VOC.
 _PASSED_WORDS = _read_words(
     "overlay overlays preview previews vis visualization visualizations visualisation visualisations object "
@@ -93,16 +89,23 @@ def _scan_folder(folder: Path) -> tuple[list[str], list[str]]:
             for entry in entries:
                 if entry.name.startswith(".") or entry.name.lower() in _SYSTEM:
                     continue
-                if entry.name.lower().endswith(SUFFIXES) and not entry.is_dir():
-                    names.append(entry.name)
-                elif entry.is_dir():
+                if _is_folder(entry):
                     folders.append(entry.name)
+                elif entry.name.lower().endswith(SUFFIXES):
+                    names.append(entry.name)
     except OSError as error:
         raise DataError(
             f"Expected a readable folder at {folder}, got none: {error.strerror or error}.",
             "Allow reading it, or move it away.",
         ) from error
     return names, sorted(folders, reverse=True)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _identify(folder: Path) -> tuple[int, int]:
@@ -129,9 +132,9 @@ def read_place(folder: Folder) -> Place:
     rest: list[str] = []
     for name in folder:
         tokens = split_words(name)
-        kept = [word for word in tokens if word not in _PARTS and word not in _FILLERS]
+        kept = [word for word in tokens if word not in PARTS and word not in _FILLERS]
         kinds = [word for word in kept if word in _IMAGE_WORDS or word in _MASK_WORDS]
-        parts = [_PARTS[word] for word in tokens if word in _PARTS]
+        parts = [PARTS[word] for word in tokens if word in PARTS]
         if _PASSED_WORDS.intersection(tokens):
             return Place(PASSED)
         if kinds and not any(word.isdigit() for word in kept):
