@@ -16,6 +16,7 @@ from typing import Any
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, read_rows, refuse_taken, staged_folder, write_json
+from edgeseg.core.install import need_extra
 from edgeseg.core.marks import read_mark
 from edgeseg.core.schema import SchemaError, read_json_table, to_plain
 from edgeseg.inference.ensemble import EnsembleSegmenter, open_segmenter
@@ -24,7 +25,7 @@ from edgeseg.inference.segmenter import Segmenter
 from edgeseg.prediction.batch import Batch, Failure, SegmenterPool, count_workers
 from edgeseg.prediction.inputs import Item, count_kinds, list_inputs
 from edgeseg.prediction.options import PredictOptions
-from edgeseg.prediction.outputs import import_itk, remove_parts
+from edgeseg.prediction.outputs import remove_parts
 from edgeseg.prediction.table import JOURNAL, TABLE, Columns, Ledger
 
 # What was asked for, and at the end what came out; a folder with it holds results, and is never read as a source.
@@ -113,7 +114,7 @@ def predict_sources(
     """
     began = perf_counter()
     if "nifti" in options.formats:
-        import_itk()
+        need_extra("medical")
     items = list_inputs(sources, lambda folder: not _is_result(folder, out))
     plan = describe_plan(segmenter, sources, options)
     if resume:

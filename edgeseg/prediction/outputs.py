@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import OutputError
-from edgeseg.core.install import MissingExtraError
+from edgeseg.core.process import quiet_native_output
 from edgeseg.frame.images import encode_png
 from edgeseg.prediction.inputs import Item
 
@@ -53,26 +52,17 @@ def _write_npy(path: Path, labels: Labels, mm_per_px: float | None) -> None:  # 
 
 
 def _write_nifti(path: Path, labels: Labels, mm_per_px: float | None) -> None:
-    itk = import_itk()
-    image = itk.GetImageFromArray(labels)
+    import SimpleITK
+
+    image = SimpleITK.GetImageFromArray(labels)
     if mm_per_px is not None:
         image.SetSpacing((mm_per_px, mm_per_px))
     try:
-        itk.WriteImage(image, str(path), True)
+        SimpleITK.WriteImage(image, str(path), True)
     except RuntimeError as error:
         raise OutputError(
             f"Writing a NIfTI file into {path.parent} failed.", "Check that the disk has room and that you may write."
         ) from error
-
-
-def import_itk() -> Any:
-    """Import SimpleITK, silenced."""
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise MissingExtraError("SimpleITK", "medical") from error
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    return SimpleITK
 
 
 MASKS = {
@@ -133,11 +123,8 @@ def put_file(path: Path, write: Callable[[Path], object]) -> None:
         write: Writes it under the name that it is given.
     """
     part = name_part(path)
-    try:
-        write(part)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(part)
     part.replace(path)
 
 
@@ -238,7 +225,9 @@ class OverlayVideo:
             # at the top: OpenCV crashes on names that are no UTF-8, which subfolders may have
             self._part = self._folder.parent.absolute() / name_part(self._path).name
             _refuse_odd(self._part)
-            writer = cv2.VideoWriter(str(self._part), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), self._fps, size)
+            fourcc = cv2.VideoWriter.fourcc(*codec)
+            with quiet_native_output():  # OpenCV prints that WebM calls VP8 otherwise
+                writer = cv2.VideoWriter(str(self._part), cv2.CAP_FFMPEG, fourcc, self._fps, size)
             if writer.isOpened():
                 return writer
             self.discard()
