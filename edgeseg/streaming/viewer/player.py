@@ -94,7 +94,7 @@ class PlayerHandler(PageHandler):
             reason = self._hide_folder(error)
             self.refuse(HTTPStatus.UNPROCESSABLE_ENTITY, f"Picture {place + 1} cannot be read: {reason}")
             return
-        figures = self._measure(recorded)
+        figures = self._measure(recorded, options)
         self.send_jpeg(encode_picture(recorded.picture, self._reader.classes, options), figures)
 
     def _find_place(self, query: str) -> int | None:
@@ -103,7 +103,7 @@ class PlayerHandler(PageHandler):
             return int(number) - 1
         return None if seconds is None or not seconds >= 0.0 else self._reader.find_place(seconds)
 
-    def _measure(self, recorded: RecordedPicture) -> str:
+    def _measure(self, recorded: RecordedPicture, options: JpegOptions) -> str:
         picture = recorded.picture
         figures = measure_picture(picture, self._reader.classes, picture.mm_per_px, self._stream)
         return write_figures(
@@ -113,6 +113,8 @@ class PlayerHandler(PageHandler):
                 seconds=recorded.seconds,
                 next_seconds=recorded.next_seconds,
                 age_ms=recorded.age_ms,
+                source=recorded.source,
+                hidden=tuple(sorted(options.hidden)),
             )
         )
 

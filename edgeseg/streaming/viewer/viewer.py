@@ -172,7 +172,7 @@ class ViewerHandler(PageHandler):
         if shown is None:
             self.refuse(HTTPStatus.NOT_FOUND, "This picture is no longer kept.")
             return
-        figures = measure_shown(self._context, shown)
+        figures = measure_shown(self._context, shown, options)
         self.send_jpeg(encode_picture(shown.picture, self._context.classes, options), write_figures(figures))
 
     def _take_camera_picture(self, query: str, body: bytes) -> None:
@@ -212,7 +212,7 @@ def stream_parts(context: ViewerContext, options: JpegOptions, client: socket.so
         if shown is not None:
             due, seen = monotonic() + 1.0 / options.fps, shown.number
             live_state.remember(shown)
-            yield write_part(shown.picture, measure_shown(context, shown), context.classes, options)
+            yield write_part(shown.picture, measure_shown(context, shown, options), context.classes, options)
             # paced by sleeping, so that a skipped picture is never encoded
             live_state.wait_end(max(0.0, due - monotonic()))
         elif live_state.ended:
@@ -220,11 +220,11 @@ def stream_parts(context: ViewerContext, options: JpegOptions, client: socket.so
             return
 
 
-def measure_shown(context: ViewerContext, shown: NumberedPicture) -> PictureFigures:
+def measure_shown(context: ViewerContext, shown: NumberedPicture, options: JpegOptions) -> PictureFigures:
     """Measure the mask of a picture of the stream."""
     picture, own = shown.picture, context.info.mm_per_px
     figures = measure_picture(picture, context.classes, picture.mm_per_px if own is None else own, shown.stream)
-    return replace(figures, picture=shown.number, source=shown.source)
+    return replace(figures, picture=shown.number, source=shown.source, hidden=tuple(sorted(options.hidden)))
 
 
 def has_disconnected(client: socket.socket) -> bool:
