@@ -75,7 +75,7 @@ class PlayerHandler(PageHandler):
         """Send what is known of the recording."""
         reader = self._reader
         playback = PlaybackNumbers(len(reader), round(reader.seconds, 3), reader.has_frames, reader.unreadable)
-        numbers = PlayerNumbers(self._stream, reader.model, "Recording", playback)
+        numbers = PlayerNumbers(self._stream, reader.model, f"{len(reader):,} pictures", playback)
         self.send(HTTPStatus.OK, "application/json", json.dumps(to_plain(numbers)).encode())
 
     def send_pictures(self, options: JpegOptions) -> None:  # noqa: ARG002 - there are none

@@ -22,7 +22,7 @@ from edgeseg.streaming.latency import LatencyRecorder
 from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS
 from edgeseg.streaming.sinks.base import LatestResultSink, Result, Sink, StreamInfo
 from edgeseg.streaming.sources.base import Frame, Notice
-from edgeseg.streaming.switching import Turn
+from edgeseg.streaming.switching import FAILED, Turn
 from edgeseg.streaming.tracking import MaskTracker, make_picture
 from edgeseg.streaming.viewer.encoding import JpegOptions, encode_picture, write_figures, write_part
 from edgeseg.streaming.viewer.figures import PictureFigures, collect_numbers, measure_picture
@@ -101,8 +101,9 @@ class WebViewer(Sink):
         self._context.live_state.begin_turn(turn, recorder)
 
     def on_notice(self, notice: Notice) -> None:
-        """Show a notice about the source."""
-        self._context.live_state.add_notice(notice)
+        """Show a notice about the source; that one gives no frames stands in the list of sources."""
+        if notice.state != FAILED:
+            self._context.live_state.add_notice(notice)
 
     def close(self) -> None:
         """End the server, after open pages had about a second to learn that the stream has ended."""

@@ -1,6 +1,6 @@
 /* Plays a recording: every page asks for single pictures, at its own place and pace. */
 
-import { find, setText } from "./elements.js";
+import { find, say, setText } from "./elements.js";
 import { showStill, whenRedrawn } from "./picture.js";
 
 /* A longer gap, such as a source that was lost for minutes, is not waited for. */
@@ -23,6 +23,9 @@ export function showPlayback(playback) {
   find("band").hidden = true;
   find("pause").hidden = true;
   find("place").max = playback.pictures;
+  if (!playback.has_frames) {
+    say("This recording holds masks without frames: --record-frames was not given.");
+  }
   whenRedrawn(() => ask(`picture=${find("place").value}`));
   ask("picture=1");
 }
