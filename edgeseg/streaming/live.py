@@ -189,7 +189,7 @@ class StreamPipeline:
         for recorder in self._list_recorders():
             recorder.record(segmentation.times, result.age_ms, ready_at)
         if self.switch is not None:
-            self.switch.count(result.age_ms, result.age_ms > self.options.budget_ms)
+            self.switch.count(result.age_ms, result.age_ms > self.recorder.budget_ms)
         self.processed += 1
         return result
 

@@ -57,6 +57,7 @@ class RecordedPicture:
     seconds: float
     next_seconds: float | None
     age_ms: float | None
+    source: int
 
 
 class RecordingReader:
@@ -142,6 +143,7 @@ class RecordingReader:
             round(self._seconds[place] - begin, 4),
             round(self._seconds[place + 1] - begin, 4) if place + 1 < len(self) else None,
             _take_number(line, "age_ms"),
+            frame.source,
         )
 
     def close(self) -> None:

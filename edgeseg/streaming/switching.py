@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from types import TracebackType
 
@@ -264,8 +265,7 @@ class SourceSwitch:
         entry = self._current
         if entry is None:
             return
-        # its folder is nobody's business on the page
-        sentence = error.message.replace(entry.text, entry.name)
+        sentence = _hide_folder(error.message, entry)
         self._leave(entry, FAILED, sentence)
         if self._on_notice is not None:
             self._on_notice(Notice(FAILED, f"{sentence} Choose another source, or this one to try again."))
@@ -388,3 +388,14 @@ class SourceSwitch:
                 self._current.state, self._current.sentence = LIVE, ""
         if self._on_notice is not None:
             self._on_notice(notice)
+
+
+def _hide_folder(sentence: str, entry: _Entry) -> str:
+    """Replace a file's path by the name that pages show."""
+    if "://" in entry.text:
+        return sentence
+    paths = {entry.text, str(Path(entry.text)), str(Path(entry.text).absolute())}
+    for path in sorted(paths, key=len, reverse=True):
+        if "/" in path:
+            sentence = sentence.replace(path, entry.name)
+    return sentence

@@ -296,7 +296,11 @@ class PngVideoReader:
         self._path = path
         self._file = as_data_error(path.open, "rb")
         self._places, self._sizes = array("q"), array("q")
-        self._find_frames(os.fstat(self._file.fileno()).st_size)
+        try:
+            self._find_frames(os.fstat(self._file.fileno()).st_size)
+        except DataError:
+            self._file.close()
+            raise
 
     def read(self, position: int) -> bytes:
         """Read the PNG at a position.

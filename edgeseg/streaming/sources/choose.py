@@ -70,9 +70,9 @@ def open_source(
     except LiveSourceError:
         source.close()
         raise
-    # a page's camera and standard input recover by themselves
-    if source.live and not source.reconnects:
-        return ReconnectingSource(opener, source)
+    if source.live:
+        # a page's camera and standard input recover by themselves
+        return source if source.reconnects else ReconnectingSource(opener, source)
     return LoopedSource(opener, source) if options.loop else source
 
 

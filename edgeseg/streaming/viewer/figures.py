@@ -218,6 +218,8 @@ class PictureFigures:
     next_seconds: float | None = None
     age_ms: float | None = None
     """In a recording, the age of the frame when its mask was ready."""
+    hidden: tuple[int, ...] = ()
+    """Numbers of the classes that this picture leaves out."""
 
 
 def measure_picture(

@@ -75,7 +75,7 @@ class PlayerHandler(PageHandler):
         """Send what is known of the recording."""
         reader = self._reader
         playback = PlaybackNumbers(len(reader), round(reader.seconds, 3), reader.has_frames, reader.unreadable)
-        numbers = PlayerNumbers(self._stream, reader.model, "Recording", playback)
+        numbers = PlayerNumbers(self._stream, reader.model, f"{len(reader):,} pictures", playback)
         self.send(HTTPStatus.OK, "application/json", json.dumps(to_plain(numbers)).encode())
 
     def send_pictures(self, options: JpegOptions) -> None:  # noqa: ARG002 - there are none
@@ -94,7 +94,7 @@ class PlayerHandler(PageHandler):
             reason = self._hide_folder(error)
             self.refuse(HTTPStatus.UNPROCESSABLE_ENTITY, f"Picture {place + 1} cannot be read: {reason}")
             return
-        figures = self._measure(recorded)
+        figures = self._measure(recorded, options)
         self.send_jpeg(encode_picture(recorded.picture, self._reader.classes, options), figures)
 
     def _find_place(self, query: str) -> int | None:
@@ -103,7 +103,7 @@ class PlayerHandler(PageHandler):
             return int(number) - 1
         return None if seconds is None or not seconds >= 0.0 else self._reader.find_place(seconds)
 
-    def _measure(self, recorded: RecordedPicture) -> str:
+    def _measure(self, recorded: RecordedPicture, options: JpegOptions) -> str:
         picture = recorded.picture
         figures = measure_picture(picture, self._reader.classes, picture.mm_per_px, self._stream)
         return write_figures(
@@ -113,6 +113,8 @@ class PlayerHandler(PageHandler):
                 seconds=recorded.seconds,
                 next_seconds=recorded.next_seconds,
                 age_ms=recorded.age_ms,
+                source=recorded.source,
+                hidden=tuple(sorted(options.hidden)),
             )
         )
 

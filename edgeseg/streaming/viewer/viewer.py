@@ -22,7 +22,7 @@ from edgeseg.streaming.latency import LatencyRecorder
 from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS
 from edgeseg.streaming.sinks.base import LatestResultSink, Result, Sink, StreamInfo
 from edgeseg.streaming.sources.base import Frame, Notice
-from edgeseg.streaming.switching import Turn
+from edgeseg.streaming.switching import FAILED, Turn
 from edgeseg.streaming.tracking import MaskTracker, make_picture
 from edgeseg.streaming.viewer.encoding import JpegOptions, encode_picture, write_figures, write_part
 from edgeseg.streaming.viewer.figures import PictureFigures, collect_numbers, measure_picture
@@ -101,8 +101,9 @@ class WebViewer(Sink):
         self._context.live_state.begin_turn(turn, recorder)
 
     def on_notice(self, notice: Notice) -> None:
-        """Show a notice about the source."""
-        self._context.live_state.add_notice(notice)
+        """Show a notice about the source; that one gives no frames stands in the list of sources."""
+        if notice.state != FAILED:
+            self._context.live_state.add_notice(notice)
 
     def close(self) -> None:
         """End the server, after open pages had about a second to learn that the stream has ended."""
@@ -172,7 +173,7 @@ class ViewerHandler(PageHandler):
         if shown is None:
             self.refuse(HTTPStatus.NOT_FOUND, "This picture is no longer kept.")
             return
-        figures = measure_shown(self._context, shown)
+        figures = measure_shown(self._context, shown, options)
         self.send_jpeg(encode_picture(shown.picture, self._context.classes, options), write_figures(figures))
 
     def _take_camera_picture(self, query: str, body: bytes) -> None:
@@ -212,7 +213,7 @@ def stream_parts(context: ViewerContext, options: JpegOptions, client: socket.so
         if shown is not None:
             due, seen = monotonic() + 1.0 / options.fps, shown.number
             live_state.remember(shown)
-            yield write_part(shown.picture, measure_shown(context, shown), context.classes, options)
+            yield write_part(shown.picture, measure_shown(context, shown, options), context.classes, options)
             # paced by sleeping, so that a skipped picture is never encoded
             live_state.wait_end(max(0.0, due - monotonic()))
         elif live_state.ended:
@@ -220,11 +221,11 @@ def stream_parts(context: ViewerContext, options: JpegOptions, client: socket.so
             return
 
 
-def measure_shown(context: ViewerContext, shown: NumberedPicture) -> PictureFigures:
+def measure_shown(context: ViewerContext, shown: NumberedPicture, options: JpegOptions) -> PictureFigures:
     """Measure the mask of a picture of the stream."""
     picture, own = shown.picture, context.info.mm_per_px
     figures = measure_picture(picture, context.classes, picture.mm_per_px if own is None else own, shown.stream)
-    return replace(figures, picture=shown.number, source=shown.source)
+    return replace(figures, picture=shown.number, source=shown.source, hidden=tuple(sorted(options.hidden)))
 
 
 def has_disconnected(client: socket.socket) -> bool:
