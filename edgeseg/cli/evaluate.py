@@ -23,7 +23,8 @@ from edgeseg.cli.common import (
     usage_errors,
     warn_of_fallback,
 )
-from edgeseg.cli.tables import print_beside, print_clips, print_evaluation, tell_notices
+from edgeseg.cli.evaluation_tables import print_beside, print_clips, print_evaluation
+from edgeseg.cli.tables import tell_notices
 
 
 def evaluate(

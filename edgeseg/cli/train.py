@@ -10,7 +10,7 @@ import typer
 
 from edgeseg.cli.arguments import with_options
 from edgeseg.cli.common import GroupPatternOption, LayoutOption, OverwriteOption, keep_inputs, need_training_packages
-from edgeseg.cli.tables import print_evaluation, print_folds, print_timing
+from edgeseg.cli.evaluation_tables import print_evaluation, print_folds, print_timing
 from edgeseg.cli.terminal import resumable
 from edgeseg.training.options import TrainInputs, TrainOptions
 

@@ -143,6 +143,8 @@ class Source(ABC):
     mm_per_px: float | None = None
     arrived_at: float | None = None
     """When the newest image arrived, before it was decoded (monotonic seconds); the frame's age starts then."""
+    announced: int | None = None
+    """How many frames the header of a file announces."""
     name: str = ""
     """The newest image's file name, for images and DICOM; empty for videos and live sources."""
     latest_slot: LatestSlot | None = None
