@@ -90,6 +90,11 @@ def look_at(frame: NDArray[Any], card: Card, region: Region | None = None) -> Fr
     return FrameLook(np.rint(thumbnail * _STEPS).astype(np.int8), features.astype(np.float32))
 
 
+def is_blank(look: FrameLook) -> bool:
+    """Say whether a frame is of one brightness, and shows nothing."""
+    return not look.thumbnail.any()
+
+
 def measure_doubt(segmenter: Segmenter, result: Segmentation) -> float:
     """Measure how little sure a model is of a frame, 0 to 1, by its least sure class.
 
