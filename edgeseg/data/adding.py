@@ -7,6 +7,7 @@ groups.csv and labels.csv, which keep their rows and columns.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,8 +52,12 @@ def add_dataset(new: Dataset, root: Path, on_case: Advance = ignore) -> Dataset:
         DataError: Names, classes or parts do not fit; nothing was changed.
     """
     with held_folder(root), explained_writes(root, among_others=True):
-        finish_adding(root)
+        finished = finish_adding(root)
+        # the interrupted command, started again
+        new = dataclasses.replace(new, cases=tuple(case for case in new.cases if case.stem not in finished))
         old = open_dataset(root)
+        if not new.cases:
+            return old
         _check_kind(old, new)
         _check_names(old, new)
         staging = root / ADDING
@@ -87,11 +92,16 @@ class AddingPlan:
             raise ValueError(f"expected {GROUPS} or {LABELS}, got {', '.join(self.tables)[:200]!r}")
 
 
-def finish_adding(root: Path) -> None:
-    """Finish what an interrupted call began, or throw away what it had not made whole."""
+def finish_adding(root: Path) -> frozenset[str]:
+    """Finish what an interrupted call began, or throw away what it had not made whole.
+
+    Returns:
+        The names of the images that were added.
+    """
     staging = root / ADDING
     if staging.is_symlink() or not staging.is_dir():
-        return
+        return frozenset()
+    added: frozenset[str] = frozenset()
     if (staging / ADDING_PLAN).is_file():
         plan = _read_plan(staging / ADDING_PLAN)
         for name in plan.files:
@@ -101,7 +111,9 @@ def finish_adding(root: Path) -> None:
                 (staging / name).replace(root / name)
         # last: without the plan the rest is thrown away
         (staging / ADDING_PLAN).unlink()
+        added = frozenset(Path(name).stem for name in plan.files)
     shutil.rmtree(staging)
+    return added
 
 
 def _read_plan(path: Path) -> AddingPlan:

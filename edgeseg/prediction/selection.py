@@ -2,7 +2,7 @@
 
 Filtered active submodular selection (Wei, Iyer and Bilmes, ICML 2015): the most doubtful frames are shortlisted, and of
 these the ones are taken, one after the other, that represent the doubt best beside what is labelled already (facility
-location). Every beginning of the ranking is the selection for a smaller number.
+location).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from edgeseg.inference.segmenter import Segmentation, Segmenter
 
 # Shortlisted for every frame that is wanted: the most doubtful of all, among which the spread decides.
 SHORTLISTED = 4
+SHORTEST = 100
 # The longest shortlist: its similarities take 144 MB.
 MOST_SHORTLISTED = 6_000
 # Most frames that one selection gives.
@@ -39,7 +40,7 @@ MOST_WANTED = 5_000
 KEPT_OF_FILE = 200
 KEPT_OF_ALL = 20_000
 # A group may give so many times its even share, until others have no frame left.
-_SHARES = 2
+_SHARES = 1.5
 # Beside a frame without any doubt others count for more, but it counts.
 _LEAST_WEIGHT = 1e-3
 # Numbers of a stored thumbnail: of norm 1 and centred, none exceeds 1.
@@ -224,15 +225,18 @@ def rank_frames(candidates: Iterable[Candidate], count: int, labelled: Sequence[
     if not 0 < count <= MOST_WANTED:
         raise ValueError(f"expected 1 to {MOST_WANTED} frames, got {count}")
     ordered = sorted(candidates, key=_by_doubt)
-    share = max(1, math.ceil(_SHARES * count / max(1, len({one.group for one in ordered}))))
-    length = min(SHORTLISTED * count, MOST_SHORTLISTED)
-    shortlist = _shortlist(ordered, length, SHORTLISTED * share, labelled)
-    known = [one for one in shortlist if not one.unlike]
-    ranked = _spread(known, count, share, labelled)
-    rest = [one for one in shortlist if one.unlike]
-    if len(ranked) < count and rest:
-        ranked += _spread(rest, count - len(ranked), share, [*labelled, *(one.look for one in ranked)])
+    ranked: list[Candidate] = []
+    for unlike in (False, True):
+        kin = [one for one in ordered if one.unlike is unlike]
+        if kin and len(ranked) < count:
+            ranked += _select(kin, count - len(ranked), [*labelled, *(one.look for one in ranked)])
     return ranked
+
+
+def _select(ordered: Sequence[Candidate], count: int, labelled: Sequence[FrameLook]) -> list[Candidate]:
+    share = math.ceil(_SHARES * count / len({one.group for one in ordered}))
+    length = min(max(SHORTLISTED * count, SHORTEST), MOST_SHORTLISTED)
+    return _spread(_shortlist(ordered, length, SHORTLISTED * share, labelled), count, share, labelled)
 
 
 def _shortlist(
@@ -241,7 +245,7 @@ def _shortlist(
     """Take the first ones that are no near-duplicates, at most so many of a group as long as there are others."""
     known = _scale(labelled)
     taken: list[Candidate] = []
-    kept = np.zeros((length, _count_pixels(ordered)), np.float32)
+    kept = np.zeros((length, ordered[0].look.thumbnail.size), np.float32)
     groups: Counter[str] = Counter()
     waiting: list[Candidate] = []
 
@@ -266,10 +270,6 @@ def _shortlist(
             break
         offer(candidate)
     return taken
-
-
-def _count_pixels(candidates: Sequence[Candidate]) -> int:
-    return candidates[0].look.thumbnail.size if candidates else 0
 
 
 def _spread(candidates: Sequence[Candidate], count: int, share: int, labelled: Sequence[FrameLook]) -> list[Candidate]:
