@@ -35,10 +35,10 @@ RANDOM = np.random.default_rng(7)
 def make_look(like: FrameLook | None = None, noise: float = 0.05) -> FrameLook:
     """Make a look of its own, or one that is nearly the same as another."""
     if like is None:
-        thumbnail, features = RANDOM.normal(size=1024), RANDOM.normal(size=28)
+        thumbnail, features = RANDOM.normal(size=1024), RANDOM.normal(size=28).astype(np.float32)
     else:
         length = np.linalg.norm(like.thumbnail.astype(float)) / 32
-        thumbnail = like.thumbnail + noise * length * RANDOM.normal(size=1024)
+        thumbnail = like.thumbnail.astype(float) + noise * length * RANDOM.normal(size=1024)
         features = like.features + noise * RANDOM.normal(size=28)
     thumbnail = thumbnail - thumbnail.mean()
     scaled = np.rint(127 * thumbnail / np.linalg.norm(thumbnail)).astype(np.int8)
