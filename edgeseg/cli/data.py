@@ -23,8 +23,10 @@ from edgeseg.cli.common import (
 )
 from edgeseg.cli.tables import print_check
 from edgeseg.core.redact import make_printable
-from edgeseg.core.spec import DENOISES
+from edgeseg.core.spec import DENOISES, check_choice
 
+# As the formats of edgeseg/data/exporting.py, which loads NumPy and OpenCV.
+FORMATS = ("coco", "labelme", "yolo", "cvat")
 app = typer.Typer(no_args_is_help=True, help="Make, import and check labelled images.")
 
 
@@ -103,6 +105,39 @@ def import_data(
     modalities = dataset.cases[0].modalities
     if modalities:
         print(f"Red, green and blue are {', '.join(modalities)}: train with --colour rgb, and stream such frames.")
+
+
+@app.command("export")
+def export_data(
+    source: Annotated[Path, typer.Argument(help="Labelled images in any known layout.", metavar="DATA")],
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    name: Annotated[
+        str,
+        typer.Option("--format", metavar="|".join(FORMATS), help="The labelling tool's format.", show_default=False),
+    ],
+    layout: LayoutOption = None,
+    group_pattern: GroupPatternOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write labelled images for a labelling tool: their labels in its format, and the images beside them.
+
+    Every pixel of the masks is kept. groups.csv and labels.csv keep what the format has no place for; `data import`
+    reads all of it back.
+
+    Example: `edgeseg data export data/busi for-cvat --format cvat`
+    """
+    from edgeseg.core.files import staged_folder
+    from edgeseg.core.progress import progress_bar
+    from edgeseg.data.dataset import open_dataset
+    from edgeseg.data.exporting import export_dataset
+
+    with usage_errors():
+        check_choice("format", name, FORMATS)
+    keep_inputs([source], [out])
+    dataset = open_dataset(source, layout, group_pattern)
+    with staged_folder(out, overwrite) as folder, progress_bar("Exporting", len(dataset.cases)) as advance:
+        export_dataset(dataset, folder, name, advance)
+    print(make_printable(f"{out}: {len(dataset.cases)} images with labels for {name}"))
 
 
 @app.command()

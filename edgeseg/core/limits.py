@@ -67,6 +67,8 @@ DICOM_READS = 200_000
 DICOM_SEQUENCE_BYTES = 65_536
 # One CSV or JSON file that a person or another program wrote.
 TABLE_BYTES = 64 * MIB
+# One file of a labelling tool; an annotated image of COCO has some 4 KB.
+ANNOTATION_BYTES = 256 * MIB
 # A recipe or board profile, ten times the longest; the parser's memory grows with the square of a key's length.
 TOML_BYTES = MIB // 64
 # One video file; it is read frame by frame.

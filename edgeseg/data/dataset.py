@@ -129,7 +129,9 @@ def survey_dataset(root: Path, layout: str | None = None, group_pattern: str | N
     classes = tuple(ClassSpec(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(found.classes))
     grouping = group_cases(found.cases, root, group_pattern)
     labelling = label_cases(grouping.cases, root)
-    dataset = Dataset(root, labelling.cases, classes, chosen.name, (*grouping.warnings, *labelling.warnings))
+    dataset = Dataset(
+        root, labelling.cases, classes, chosen.name, (*found.warnings, *grouping.warnings, *labelling.warnings)
+    )
     return Survey(dataset, (*_check_names(dataset), *found.defects, *grouping.defects, *labelling.defects))
 
 

@@ -58,21 +58,30 @@ def read_image(path: str | Path, colour: bool = False) -> NDArray[Any]:
     The announced size is checked against the limits before anything is decoded. OpenCV silently fills the missing part
     of a truncated file with grey, so the file's end is checked as well.
     """
-    path = Path(path)
-    data = read_bytes(path)
+    return decode_image(read_bytes(Path(path)), str(path), colour)
+
+
+def decode_image(data: bytes, where: str, colour: bool) -> NDArray[Any]:
+    """Decode an image as `read_image` does.
+
+    Args:
+        data: The content of an image file.
+        where: The file, for messages.
+        colour: Whether to return BGR instead of grey.
+    """
     size = measure_image(data)
     if size is None:
         raise DataError(
-            f"Expected an image in PNG, JPEG, BMP or TIFF, got the unreadable file {path}.",
+            f"Expected an image in PNG, JPEG, BMP or TIFF, got the unreadable file {where}.",
             "Copy the file again, save it as PNG, or remove it.",
         )
-    as_data_error(check_pixels, path, *size)
+    as_data_error(check_pixels, where, *size)
     if not _is_whole(data):
-        raise DataError(f"Expected a whole image, got the truncated file {path}.", "Copy the file again or remove it.")
+        raise DataError(f"Expected a whole image, got the truncated file {where}.", "Copy the file again or remove it.")
     image = _decode(data, (cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_ANYDEPTH)
     if image is None:
-        raise DataError(f"Expected an image, got the unreadable file {path}.", "Copy the file again or remove it.")
-    return to_frame(image, str(path))
+        raise DataError(f"Expected an image, got the unreadable file {where}.", "Copy the file again or remove it.")
+    return to_frame(image, where)
 
 
 def _is_whole(data: bytes) -> bool:

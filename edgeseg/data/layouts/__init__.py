@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgeseg.core.errors import DataError, UnknownNameError
 from edgeseg.core.redact import is_printable
+from edgeseg.data.layouts.annotated import CocoLayout, CvatLayout, LabelMeLayout, YoloLayout
 from edgeseg.data.layouts.base import Layout
 from edgeseg.data.layouts.dicom import DicomLayout
 from edgeseg.data.layouts.folders import ArraysLayout, LabelMapLayout, PlainLayout
@@ -21,6 +22,10 @@ LAYOUTS: tuple[Layout, ...] = (
     CamusLayout(),
     ArraysLayout(),
     DicomLayout(),
+    CocoLayout(),
+    LabelMeLayout(),
+    YoloLayout(),
+    CvatLayout(),
 )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from edgeseg.core.errors import DataError
-from edgeseg.data.defects import DefectError, as_defect, missing_images, missing_masks, repeated_names
+from edgeseg.data.defects import DataWarning, DefectError, as_defect, missing_images, missing_masks, repeated_names
 from edgeseg.data.reading import Case
 from edgeseg.frame.images import list_images
 
@@ -25,6 +25,7 @@ class Found:
     cases: tuple[Case, ...]
     classes: tuple[str, ...]
     defects: tuple[DefectError, ...] = ()
+    warnings: tuple[DataWarning, ...] = ()
 
 
 class Layout(Protocol):
