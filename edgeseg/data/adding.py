@@ -22,9 +22,9 @@ from edgeseg.core.marks import held_folder
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.schema import from_plain, read_json_table, to_plain
 from edgeseg.data.dataset import ADDING, ADDING_PLAN, Dataset, drop_equal_channels, open_dataset, read_cases
-from edgeseg.data.frame_labels import CLASS_COLUMN, LABELS, list_labels
+from edgeseg.data.frame_labels import CLASS_COLUMN, LABELS, label_cases, list_labels
 from edgeseg.data.frame_labels import COLUMNS as LABEL_COLUMNS
-from edgeseg.data.groups import COLUMNS, GROUPS, read_table
+from edgeseg.data.groups import COLUMNS, GROUPS, group_cases, read_table
 from edgeseg.data.layouts.base import class_folder
 from edgeseg.data.layouts.folders import FIRST
 from edgeseg.data.reading import Case, plain_name
@@ -66,6 +66,7 @@ def add_dataset(new: Dataset, root: Path, on_case: Advance = ignore) -> Dataset:
             cases = _give_parts(old.cases, new.cases)
             files = list(_write_images(old, new, staging, on_case))
             tables = _write_tables(old, cases, staging)
+            _check_tables(staging, (*old.cases, *(case for case, _ in cases)))
             # from here on the images are added, whatever happens
             write_json(staging / ADDING_PLAN, to_plain(AddingPlan(tuple(files), tuple(tables))))
         except BaseException:
@@ -195,7 +196,9 @@ def _write_tables(old: Dataset, new: Sequence[tuple[Case, str]], staging: Path) 
     rows = _read_cells(old.root / GROUPS) or [{"stem": case.stem, "group": case.group} for case in old.cases]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     in_groups = CLASS_COLUMN in columns and not (old.root / LABELS).is_file() and bool(list_labels(old.cases))
-    described = [_describe(case, part, in_groups) for case, part in new]
+    # a table of all patients may have the row already: what it says of the image stays
+    known_names = {plain_name(row["stem"]) for row in rows}
+    described = [_describe(case, part, in_groups) for case, part in new if plain_name(case.stem) not in known_names]
     columns += [name for name in COLUMNS if name not in columns and any(row.get(name) for row in described)]
     rows += described
     write_rows(staging / GROUPS, columns, ([row.get(name, "") for name in columns] for row in rows))
@@ -206,6 +209,13 @@ def _write_tables(old: Dataset, new: Sequence[tuple[Case, str]], staging: Path) 
     columns = list(dict.fromkeys((*LABEL_COLUMNS, *(name for row in known for name in row))))
     write_rows(staging / LABELS, columns, ([row.get(name, "") for name in columns] for row in [*known, *labels]))
     return [GROUPS, LABELS]
+
+
+def _check_tables(staging: Path, cases: Sequence[Case]) -> None:
+    """Refuse tables that would not be read afterwards."""
+    grouping = group_cases(cases, staging, None)
+    for defect in (*grouping.defects, *label_cases(grouping.cases, staging).defects):
+        raise defect
 
 
 def _read_cells(path: Path) -> list[dict[str, Any]]:

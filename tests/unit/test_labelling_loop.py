@@ -17,6 +17,7 @@ from edgeseg.core.modelfile import read_model
 from edgeseg.data import adding
 from edgeseg.data.adding import add_dataset
 from edgeseg.data.annotations.shapes import Shape, fill_polygons, trace_mask
+from edgeseg.data.annotations.writers import WRITERS
 from edgeseg.data.dataset import ADDING, ADDING_PLAN, open_dataset, read_case
 from edgeseg.frame.images import read_image, write_image
 from edgeseg.inference.segmenter import Segmenter
@@ -78,6 +79,20 @@ def test_frames_are_selected_with_masks_names_and_groups(frames: Path, model: Pa
         assert {shape["label"] for shape in table["shapes"]} <= {"bright0"}
     groups = {row["stem"]: row["group"] for row in read_rows(out / "groups.csv")}
     assert groups == {Path(row["name"]).stem: row["group"] for row in rows}
+
+
+@pytest.mark.parametrize("form", sorted(WRITERS))
+def test_every_tool_gives_the_masks_back(frames: Path, model: Path, data: Path, tmp_path: Path, form: str) -> None:
+    (data / "masks").rename(data / "masks_bright0")
+    out = tmp_path / "out"
+    run("data", "select", frames, "--model", model, "--count", "4", "--out", out, "--format", form)
+    run("data", "import", out, data, "--add")
+    cases = [case for case in open_dataset(data).cases if case.group.startswith("patient")]
+    assert {case.group for case in cases} == {"patient_0", "patient_1"}
+    segmenter = Segmenter(read_model(model))
+    for image in (read_case(case) for case in cases):
+        drawn, mask = segmenter.segment(image.frame).labels > 0, image.masks[0] > 0
+        assert 2 * np.count_nonzero(drawn & mask) > 0.9 * (drawn.sum() + mask.sum()) > 0
 
 
 def test_labelled_images_are_not_selected_again(frames: Path, model: Path, data: Path, tmp_path: Path) -> None:
@@ -213,6 +228,14 @@ def test_tables_keep_their_rows_and_columns(data: Path, new: Path) -> None:
     assert [table[f"clip-{n}"]["part"] for n in range(NEW)] == ["test", "train", "train"]
     assert {case.stem: case.label for case in whole.cases}["clip-1"] == "b"
     assert {case.stem: case.pixel_size_mm for case in whole.cases}["clip-0"] == 0.1
+
+
+def test_a_table_of_all_patients_keeps_its_word(data: Path, new: Path) -> None:
+    rows = "".join(f"case_{n:02},g{n}\n" for n in range(OLD))
+    (data / "groups.csv").write_text(f"stem,group\n{rows}clip-0,anna\n")
+    whole = add_dataset(open_dataset(new), data)
+    assert {case.stem: case.group for case in whole.cases}["clip-0"] == "anna"
+    assert {case.stem: case.group for case in whole.cases}["clip-1"] == "clip"
 
 
 def test_labels_of_frames_go_into_their_table(data: Path, new: Path) -> None:

@@ -39,10 +39,10 @@ def make_look(like: FrameLook | None = None, noise: float = 0.05) -> FrameLook:
     else:
         length = np.linalg.norm(like.thumbnail.astype(float)) / 32
         thumbnail = like.thumbnail.astype(float) + noise * length * RANDOM.normal(size=1024)
-        features = like.features + noise * RANDOM.normal(size=28)
+        features = (like.features + noise * RANDOM.normal(size=28)).astype(np.float32)
     thumbnail = thumbnail - thumbnail.mean()
     scaled = np.rint(127 * thumbnail / np.linalg.norm(thumbnail)).astype(np.int8)
-    return FrameLook(scaled, features.astype(np.float32))
+    return FrameLook(scaled, features)
 
 
 def make_candidate(number: int, doubt: float, group: str = "", look: FrameLook | None = None) -> Candidate:
