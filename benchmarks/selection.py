@@ -11,7 +11,8 @@ images; then both ways add as many images of the others, and the same training b
 - spread, likewise: selected as if it doubted all alike.
 
 Validation cases are few, and the same for all. Every case is judged by the networks of the fold that tests on it, so
-that differences are paired by case. The same command goes on with what was interrupted; more --folds add to it.
+that differences are paired by case. The same command goes on with what was interrupted; more --folds add to it. The
+results of every data set lie in a folder of OUT with its name; OUT/selection.md and the picture beside it show all.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from few_labels import find_folds, link_labelled
 from fold_figures import Figures, Judged, measure_figures
 from folds import judge_fold
 from matplotlib.figure import Figure
-from trained import describe_place, show_estimate, train_once, write_results
+from trained import show_estimate, train_once, write_results
 
 from edgeseg.core.files import staged_folder, write_json
 from edgeseg.core.schema import from_plain, to_plain
@@ -42,10 +43,10 @@ from edgeseg.inference.segmenter import Segmenter
 from edgeseg.prediction.selection import Candidate, FrameLook, FramePool, look_at, measure_doubt, rank_frames
 
 FOLDS, SIZE, BATCH = 5, 128, 8
-MODEL, CHOSEN, CASES = "model.tflite", "chosen.json", "cases.json"
+MODEL, CHOSEN, CASES, COURSE = "model.tflite", "chosen.json", "cases.json", "course.json"
 RANDOM, SELECTED, DOUBTFUL, SPREAD = "random", "selected", "doubtful", "spread"
 COLOURS = {RANDOM: "#767676", SELECTED: "#0060a8", DOUBTFUL: "#c05000", SPREAD: "#2e8b57"}
-HEADER = ("labelled", "way", "Dice", "against random, same cases", "marked on empty cases", "each fold")
+HEADER = ("data", "labelled", "way", "Dice", "against random, same cases", "marked on empty cases", "each fold")
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ def list_rows(course: Course, finished: dict[str, list[int]]) -> list[list[str]]
             figures, against = ours.estimate(), {} if way == RANDOM else ours.compare(theirs)
             name = "mean of the rounds" if count is None else str(count)
             each = [] if count is None else [f"{_fold_dice(course, way, count, fold):.3f}" for fold in folds]
-            cells = [name, "all" if count == course.start else way, _show(figures.get("dice"))]
+            cells = [course.data.name, name, "all" if count == course.start else way, _show(figures.get("dice"))]
             empty = _show(figures.get("marked_empty"), digits=2)
             rows.append([*cells, _show(against.get("dice"), signed=True), empty, ", ".join(each)])
     return rows
@@ -237,52 +238,70 @@ def _show(estimate: Estimate | None, signed: bool = False, digits: int = 3) -> s
     return ("+" if signed and estimate.mean >= 0 else "") + show_estimate(estimate, digits)
 
 
-def draw_curves(course: Course, finished: dict[str, list[int]], path: Path) -> None:
+def draw_curves(drawn: Sequence[tuple[Course, dict[str, list[int]]]], path: Path) -> None:
     """Draw the Dice against the number of labelled images: every fold thin, their mean thick."""
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    for way, folds in finished.items():
-        if not folds:
-            continue
-        for fold in folds:
-            line = [_fold_dice(course, way, count, fold) for count in course.counts]
-            axes.plot(course.counts, line, color=COLOURS[way], linewidth=0.8, alpha=0.4)
-        line = [measure(course, way, count, folds).estimate()["dice"].mean for count in course.counts]
-        axes.plot(
-            course.counts, line, color=COLOURS[way], linewidth=2.4, marker="o", label=f"{way}, {len(folds)} folds"
-        )
-    axes.set(
-        xlabel="labelled images",
-        ylabel="Dice of the test cases",
-        title=f"{course.data.name}: selected and random images",
-        xticks=course.counts,
-    )
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    figure = Figure(figsize=(5.6 * len(drawn), 4.2), layout="constrained")
+    for axes, (course, finished) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+        for way, folds in finished.items():
+            for fold in folds:
+                line = [_fold_dice(course, way, count, fold) for count in course.counts]
+                axes.plot(course.counts, line, color=COLOURS[way], linewidth=0.8, alpha=0.4)
+            if folds:
+                line = [measure(course, way, count, folds).estimate()["dice"].mean for count in course.counts]
+                name = f"{way}, {len(folds)} folds"
+                axes.plot(course.counts, line, color=COLOURS[way], linewidth=2.4, marker="o", label=name)
+        axes.set(xlabel="labelled images", title=course.data.name, xticks=course.counts)
+        axes.set_ylabel("Dice of the test cases")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
 
 
-def write_table(course: Course, ways: Sequence[str]) -> None:
+def keep_course(course: Course) -> None:
+    """Note how all is trained, and refuse another way under the same name."""
+    path = course.out / COURSE
+    ours = to_plain(replace(course, data=Path(course.data.name), out=Path()))
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else ours
+    if known != ours:
+        raise SystemExit(f"expected the course of {path}, {known}, got {ours}; name another folder")
+    write_json(path, ours)
+
+
+def read_courses(out: Path) -> list[Course]:
+    """Read the courses of all data sets."""
+    found = sorted(out.glob(f"*/{COURSE}"))
+    return [
+        replace(from_plain(Course, json.loads(path.read_text(encoding="utf-8"))), out=path.parent) for path in found
+    ]
+
+
+def write_all(out: Path) -> None:
     """Write the table and the picture of what is finished."""
-    finished = find_finished(course, ways)
-    if not finished.get(RANDOM):
+    rows, drawn = [], []
+    for course in read_courses(out):
+        finished = find_finished(course, list(COLOURS))
+        known = set(finished[RANDOM])
+        finished = {way: [fold for fold in folds if fold in known] for way, folds in finished.items()}
+        if known:
+            rows += list_rows(course, finished)
+            drawn.append((course, finished))
+    if not rows:
         return
-    known = set(finished[RANDOM])
-    finished = {way: [fold for fold in folds if fold in known] for way, folds in finished.items()}
-    folds = ", ".join(f"{way} {len(numbers)}" for way, numbers in finished.items() if numbers)
+    steps = ", ".join(sorted({f"{course.steps}" for course, _ in drawn}))
+    validation = ", ".join(sorted({f"{course.validation}" for course, _ in drawn}))
     notes = (
-        f"# Selected or random images: {course.data.name}",
+        "# Selected or random images",
         "",
         "    python benchmarks/selection.py DATA OUT",
         "",
-        f"Folds finished: {folds}. {SIZE}x{SIZE}, about {course.steps} steps of {BATCH} for every training,",
-        f"{course.validation} validation images. A fold has its own test cases, first images and first weights; every",
-        "case is judged by its fold. Differences are paired by case, in brackets 95% intervals over groups: one that",
-        "holds zero says that these cases cannot tell.",
+        f"{SIZE}x{SIZE}, about {steps} steps of {BATCH} for every training, {validation} validation images. A fold",
+        "has its own test cases, first images and first weights, and every case is judged by its fold. Differences are",
+        "paired by case, in brackets 95% intervals over groups: one that holds zero says that these cases cannot tell.",
+        "",
+        "![Dice against the number of labelled images](selection.png)",
     )
-    name = f"selection-{course.data.name}"
-    write_results(course.out, name, notes, HEADER, list_rows(course, finished))
-    draw_curves(course, finished, course.out / f"{name}.png")
+    write_results(out, "selection", notes, HEADER, rows)
+    draw_curves(drawn, out / "selection.png")
 
 
 def main() -> None:
@@ -298,21 +317,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600, help="of every training")
     parser.add_argument("--validation", type=int, default=40, help="validation images, about")
     chosen = parser.parse_args()
-    course = Course(
-        chosen.data.resolve(),
-        chosen.out.resolve(),
-        chosen.start,
-        chosen.add,
-        chosen.rounds,
-        chosen.steps,
-        chosen.validation,
-    )
+    data, out = chosen.data.resolve(), chosen.out.resolve()
+    course = Course(data, out / data.name, chosen.start, chosen.add, chosen.rounds, chosen.steps, chosen.validation)
+    keep_course(course)
     for number in chosen.folds:
         fold = open_fold(course, number)
         for way in chosen.ways:
             run_way(course, fold, way)
-        write_table(course, list(COLOURS))
-    print(describe_place())
+        write_all(out)
 
 
 if __name__ == "__main__":
