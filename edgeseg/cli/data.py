@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
+    BackendOption,
     ClassNameOption,
     GroupPatternOption,
     ImagesOption,
@@ -17,6 +19,7 @@ from edgeseg.cli.common import (
     LayoutOption,
     MasksOption,
     OverwriteOption,
+    ThreadsOption,
     join_layout,
     keep_inputs,
     save_json,
@@ -84,22 +87,40 @@ def import_data(
             show_default=False,
         ),
     ] = None,
+    add: Annotated[
+        bool,
+        typer.Option("--add", help="Add to the data folder that is there; names that it has already are refused."),
+    ] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write labelled images in the plain layout: images/, masks/ or masks_CLASS/, and groups.csv.
 
     groups.csv keeps the groups, given parts and pixel sizes. Where the images come from is yours to note, in SOURCE.md.
 
+    With --add the images go into a data folder in the plain layout, such as the corrected ones of `data select`: all of
+    them or none, with their groups, and without a change to any image that is there.
+
     Example: `edgeseg data import Dataset_BUSI_with_GT data/busi`
     """
     from edgeseg.core.files import staged_folder
     from edgeseg.core.progress import progress_bar
+    from edgeseg.data.adding import add_dataset
     from edgeseg.data.check import CROPPED
     from edgeseg.data.dataset import import_dataset, open_dataset
 
     keep_inputs([source], [out])
     layout = join_layout(source, layout, images, masks, class_name, threshold)
+    if add and overwrite:
+        raise typer.BadParameter("expected --add or --overwrite, got both")
     dataset = open_dataset(source, layout, group_pattern)
+    if add:
+        if not out.is_dir():
+            raise typer.BadParameter(f"expected a data folder to add to, got none: {out}. Leave --add out to make it")
+        with progress_bar("Adding", len(dataset.cases)) as advance:
+            whole = add_dataset(dataset, out, advance)
+        groups = len({case.group for case in whole.cases})
+        print(make_printable(f"{out}: {len(dataset.cases)} images added, now {len(whole.cases)} in {groups} groups"))
+        return
     with staged_folder(out, overwrite) as folder, progress_bar("Importing", len(dataset.cases)) as advance:
         import_dataset(dataset, folder, advance)
     print_warnings(dataset.warnings)
@@ -253,3 +274,89 @@ def preview(
     print(make_printable(f"{out}: some images of {source}, as they are and as a training would see them"))
     if dataset.header_region:
         print(CROPPED)
+
+
+@app.command()
+def select(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Unlabelled frames: images, videos, DICOM files, folders with subfolders, patterns.",
+            metavar="SOURCE...",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        Path, typer.Option(metavar="MODEL|RUN", help="A model file, a run, or the folder of a cross-validation.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make.")],
+    count: Annotated[int, typer.Option(metavar="N", help="Number of frames to select.", min=1, max=5000)] = 40,
+    form: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="Labelling tool: labelme, coco, cvat or yolo.")
+    ] = "labelme",
+    labelled: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA",
+            help="The data set so far: what looks like one of its images is not selected.",
+            show_default=False,
+        ),
+    ] = None,
+    group_pattern: GroupPatternOption = None,
+    backend: BackendOption = "auto",
+    threads: ThreadsOption = 1,
+) -> None:
+    """Select the unlabelled frames that are worth labelling, and draw masks on them for a person to correct.
+
+    The model's doubt decides, and the disagreement of its networks where it is a cross-validation; no two frames look
+    nearly the same, and all groups have their share. A group is a folder of SOURCE, else a file; groups.csv in SOURCE,
+    or --group-pattern, says otherwise. Frames unlike those of the training come last, and have no mask.
+
+    selected.csv lists the frames with their doubt, the most important first. The corrected labels go back into the data
+    set, with their groups: edgeseg data import DIR DATA --add
+
+    Example: `edgeseg data select clips/ --model runs/first --labelled data/busi --count 40 --out to-label`
+    """
+    from edgeseg.core.files import refuse_existing, staged_folder
+    from edgeseg.core.progress import progress_bar
+    from edgeseg.data.dataset import open_dataset
+    from edgeseg.inference.ensemble import open_segmenter
+    from edgeseg.prediction.inputs import list_inputs
+    from edgeseg.prediction.labelling import (
+        check_classes,
+        check_format,
+        check_ranked,
+        describe_selection,
+        group_items,
+        look_at_cases,
+        survey_frames,
+        tell_unreadable,
+        write_selection,
+    )
+    from edgeseg.prediction.selection import rank_frames
+
+    model = take_model(model, f"edgeseg data select {sources[0]} --model MODEL --out {out}", ensembles=True)
+    keep_inputs([model, *map(Path, sources), labelled], [out])
+    check_format(form)
+    refuse_existing(out, overwrite=False)
+    known = None if labelled is None else open_dataset(labelled)
+    items = list_inputs(sources)
+    folder = Path(sources[0]) if len(sources) == 1 and Path(sources[0]).is_dir() else None
+    groups = group_items(items, group_pattern, folder)
+    segmenter = open_segmenter(model, backend, threads)
+    looks = []
+    if known is not None:
+        check_classes(segmenter, known)
+        with progress_bar("Reading labelled images", len(known.cases)) as advance:
+            looks = look_at_cases(segmenter, known, advance)
+    with progress_bar("Looking at files", len(items)) as advance:
+        survey = survey_frames(items, segmenter, groups, advance)
+    tell_unreadable(survey.unreadable)
+    ranked = rank_frames(survey.candidates, count, looks)
+    check_ranked(ranked, survey)
+    with staged_folder(out) as place, progress_bar("Writing", len(ranked)) as advance:
+        stems = [] if known is None else [case.stem for case in known.cases]
+        selected = write_selection(place, ranked, items, segmenter, form, stems, advance)
+    for line in describe_selection(survey, selected, count):
+        print(make_printable(f"{out}: {line}"))
+    print(make_printable(f"Correct the masks, then: edgeseg data import {out} {labelled or 'DATA'} --add"))
