@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeseg.cli.tables import print_beside, print_clips, print_evaluation
+from edgeseg.cli.evaluation_tables import print_beside, print_clips, print_evaluation
 from edgeseg.core.decision import COVERAGE, VALIDATION, ClassDecision, Decision, OperatingPoint
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.schema import to_plain

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeseg.cli.tables import print_evaluation
+from edgeseg.cli.evaluation_tables import print_evaluation
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.dataset import Case, LabelledImage

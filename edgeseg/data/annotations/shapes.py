@@ -82,11 +82,31 @@ def fill_polygons(polygons: Iterable[Points], size: tuple[int, int]) -> Mask:
     return np.bitwise_xor.accumulate(toggles, axis=1)[:, :width]
 
 
+def crop_shape(shape: Shape, size: tuple[int, int]) -> tuple[int, int, Mask]:
+    """Draw a shape into the smallest rectangle of whole pixels that holds its part inside the image.
+
+    Args:
+        shape: What to draw.
+        size: Height and width of the image.
+
+    Returns:
+        Left, top, and the mask; outside the image a mask of one empty pixel.
+    """
+    x, y, width, height = shape.box
+    left, top = int(np.clip(np.floor(x), 0, size[1] - 1)), int(np.clip(np.floor(y), 0, size[0] - 1))
+    right, bottom = min(int(np.ceil(x + width)), size[1]), min(int(np.ceil(y + height)), size[0])
+    moved = [points - (left, top) for points in shape.polygons]
+    return left, top, fill_polygons(moved, (max(bottom - top, 1), max(right - left, 1)))
+
+
 def _toggle_crossings(toggles: Mask, points: Points) -> None:
     """Note where the line through the centres of each row enters or leaves a polygon."""
     height, width = toggles.shape[0], toggles.shape[1] - 1
     x, y = points.T
     next_x, next_y = np.roll(x, -1), np.roll(y, -1)
+    # each edge from its upper end: a seam that is drawn there and back must round alike both times
+    falls = next_y < y
+    x, y, next_x, next_y = (np.where(falls, a, b) for a, b in ((next_x, x), (next_y, y), (x, next_x), (y, next_y)))
     # rows whose centre lies in [lower end, upper end) of an edge: each corner counts once
     first = np.clip(np.ceil(np.minimum(y, next_y) - 0.5), 0, height).astype(np.int64)
     after = np.clip(np.ceil(np.maximum(y, next_y) - 0.5), 0, height).astype(np.int64)
