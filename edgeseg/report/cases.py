@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.redact import show_name
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.dataset import LabelledImage
-from edgeseg.data.pictures import Mark, draw_marks, list_truth
+from edgeseg.data.pictures import draw_marks
+from edgeseg.evaluation.overlays import list_shown, mark_case
 from edgeseg.inference.segmenter import Segmenter
 
 # Longer side of a picture in pixels: sharp at the width of half a phone.
@@ -140,25 +140,10 @@ def draw_gallery(
 def _draw_card(name: str, image: LabelledImage, drawers: Sequence[Drawer], figures: str) -> tuple[CaseCard, list[str]]:
     shots, seen = [Shot("image", to_data_url(draw_marks(image.frame, (), SIDE)))], []
     for drawer in drawers:
-        classes = drawer.segmenter.card.output.classes
-        labels = drawer.segmenter.for_case(image.case.stem).segment(image.frame).labels
-        predicted = list_predicted(labels, classes)
-        truth = list_truth(image, classes)
-        shots.append(Shot(drawer.label, to_data_url(draw_marks(image.frame, [*predicted, *truth], SIDE))))
-        seen += [
-            spec.name
-            for spec, one, other in zip(classes, predicted, truth, strict=True)
-            if one.mask.any() or other.mask.any()
-        ]
+        marks, classes = mark_case(drawer.segmenter, image), drawer.segmenter.card.output.classes
+        shots.append(Shot(drawer.label, to_data_url(draw_marks(image.frame, marks, SIDE))))
+        seen += [classes[number].name for number in list_shown(marks, classes)]
     return CaseCard(name_case(name), figures, tuple(shots)), seen
-
-
-def list_predicted(labels: NDArray[np.uint8], classes: Sequence[ClassSpec]) -> list[Mark]:
-    """List the predicted masks of a label map to draw."""
-    return [
-        Mark(np.asarray(labels == number, dtype=np.uint8), spec.colour, predicted=True)
-        for number, spec in enumerate(classes, start=1)
-    ]
 
 
 def name_case(stem: str) -> str:

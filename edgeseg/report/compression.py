@@ -36,7 +36,7 @@ from edgeseg.report.plots import draw_channels, draw_front, draw_history, draw_l
 from edgeseg.report.verdict import (
     UNKNOWN,
     USELESS,
-    Tested,
+    Judged,
     explain_few,
     find_grade,
     list_fit,
@@ -140,7 +140,7 @@ def judge_compression(outcome: Outcome, record: RunRecord) -> Verdict:
     """Judge the chosen file: what it keeps of the float model, and what its masks are fit for."""
     report = outcome.report
     parent, chosen = report.variants[0], find_chosen(report)
-    tested = Tested(
+    tested = Judged(
         outcome.tested.get(report.chosen),
         tuple(spec.name for spec in record.output.classes),
         tuple(case.chosen_dice for case in outcome.cases),
@@ -177,7 +177,7 @@ def judge_compression(outcome: Outcome, record: RunRecord) -> Verdict:
     )
 
 
-def _said_in_card(pill: Pill, tested: Tested) -> str:
+def _said_in_card(pill: Pill, tested: Judged) -> str:
     """Give the notice that the sentence of a useless model repeats."""
     useless = pill == USELESS.pill and tested.evaluation is not None
     return tested.evaluation.notices[0] if useless and tested.evaluation is not None else ""
@@ -189,7 +189,7 @@ def _judge_gate(report: CompressReport) -> Pill:
     return Pill(CAUTION, "Gate not held") if report.gate["judged"] else Pill(BAD, "Gate not judged")
 
 
-def _summarise(parent: Variant, chosen: Variant, tested: Tested) -> str:
+def _summarise(parent: Variant, chosen: Variant, tested: Judged) -> str:
     grade = find_grade(tested)
     if grade is USELESS and tested.evaluation is not None:
         return tested.evaluation.notices[0]

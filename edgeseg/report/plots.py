@@ -26,8 +26,8 @@ SHOWN_FOLDS = 10
 # Latencies that differ by more than this factor are drawn on a logarithmic axis.
 FAR_APART = 8.0
 _OFFSET: dict[str, Any] = {"textcoords": "offset points"}
-# Names of points: half a point's side in pixels, letters, and where a name may stand, the nearest places first.
-_POINT, _LABEL_LETTERS = 7.0, 32
+# Names of points: half a point's side in pixels, letters, pixels around a name, and where it may stand, nearest first.
+_POINT, _LABEL_LETTERS, _AIR = 7.0, 32, 2.0
 _DISTANCES = (9.0, 20.0, 34.0, 50.0)
 _DIRECTIONS = ((1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))
 # Share of the axis behind which a budget's name stands before its line.
@@ -43,6 +43,8 @@ _STYLE = {
     # ids would be random otherwise, and equal reports differ
     "svg.hashsalt": "edgeseg",
     "text.color": INK,
+    # names of files and classes are no formulas
+    "text.parse_math": False,
     "xtick.color": INK,
     "ytick.color": INK,
 }
@@ -143,13 +145,14 @@ def place_labels(axes: Any, labels: Sequence[tuple[float, float, str]]) -> None:
     points = axes.transData.transform([(x, y) for x, y, _ in labels])
     taken = [Bbox.from_bounds(x - _POINT, y - _POINT, 2 * _POINT, 2 * _POINT) for x, y in points]
     taken += [text.get_window_extent(renderer) for text in axes.texts]
-    for x, y, name in labels:
+    for number, (x, y, name) in enumerate(labels):
         shown = name if len(name) <= _LABEL_LETTERS else f"{name[: _LABEL_LETTERS - 1]}\u2026"
         colour = ACCENT if name.endswith(", chosen") else INK
         weight = "bold" if colour == ACCENT else "normal"
         text = axes.annotate(
             shown, (x, y), fontsize=10, color=colour, weight=weight, xytext=(0, 0), va="center", **_OFFSET
         )
+        text.set_gid(f"name-{number}")
         taken.append(_find_place(text, taken, frame, renderer))
 
 
@@ -160,7 +163,7 @@ def _find_place(text: Any, taken: Sequence[Bbox], frame: Bbox, renderer: Any) ->
         for across, up in _DIRECTIONS:
             text.set_ha("left" if across > 0 else "right" if across < 0 else "center")
             text.set_position((across * distance, up * (distance + 2)))
-            box = text.get_window_extent(renderer)
+            box = text.get_window_extent(renderer).padded(_AIR)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             if inside and not any(box.overlaps(other) for other in taken):
                 if distance > _DISTANCES[0]:

@@ -53,7 +53,7 @@ from edgeseg.report.plots import draw_fold_histories, draw_history
 from edgeseg.report.scores import CaseScores, describe_figures, read_scores
 from edgeseg.report.verdict import (
     USELESS,
-    Tested,
+    Judged,
     describe_cases,
     explain_few,
     find_grade,
@@ -161,8 +161,8 @@ def describe_folds(folder: Path, runs: Sequence[Path], out: Path) -> dict[str, A
     }
 
 
-def _find_tested(record: RunRecord, table: Mapping[str, Any] | None, scores: CaseScores) -> Tested:
-    return Tested(
+def _find_tested(record: RunRecord, table: Mapping[str, Any] | None, scores: CaseScores) -> Judged:
+    return Judged(
         _read_evaluation(table),
         tuple(spec.name for spec in record.output.classes),
         tuple(scores.dice.values()),
@@ -183,7 +183,7 @@ def _read_evaluation(table: Mapping[str, Any] | None) -> Evaluation | None:
 
 
 def judge_run(
-    record: RunRecord, tested: Tested, history: Sequence[EpochResult], segmenter: Segmenter, size: int
+    record: RunRecord, tested: Judged, history: Sequence[EpochResult], segmenter: Segmenter, size: int
 ) -> Verdict:
     """Judge the float model of a run, whose file has this size in bytes."""
     card = segmenter.card
@@ -216,7 +216,7 @@ def _time_frame(segmenter: Segmenter) -> float:
     return summarise_times([segmenter.segment(frame).times.total for _ in range(TIMED)]).p50
 
 
-def judge_folds(summary: FoldSummary, tested: Tested) -> Verdict:
+def judge_folds(summary: FoldSummary, tested: Judged) -> Verdict:
     """Judge a cross-validation."""
     spread = f"{min(summary.dice):.3f} to {max(summary.dice):.3f}"
     tiles = (
@@ -239,7 +239,7 @@ def judge_folds(summary: FoldSummary, tested: Tested) -> Verdict:
     return _make_verdict(tested, sentence, tiles, notices)
 
 
-def _make_verdict(tested: Tested, sentence: str, tiles: tuple[Tile, ...], notices: Sequence[str]) -> Verdict:
+def _make_verdict(tested: Judged, sentence: str, tiles: tuple[Tile, ...], notices: Sequence[str]) -> Verdict:
     return Verdict(
         pills=(find_grade(tested).pill,),
         sentence=sentence,
@@ -251,7 +251,7 @@ def _make_verdict(tested: Tested, sentence: str, tiles: tuple[Tile, ...], notice
     )
 
 
-def _summarise(tested: Tested, form: str) -> str:
+def _summarise(tested: Judged, form: str) -> str:
     evaluation = tested.evaluation
     if evaluation is None or evaluation.dice is None:
         return "No test case shows anything to find, so nothing is known of the masks."
@@ -260,7 +260,7 @@ def _summarise(tested: Tested, form: str) -> str:
     return form.format(mean=evaluation.dice.mean, median=evaluation.dice.median, cases=describe_cases(tested))
 
 
-def _list_notices(tested: Tested) -> list[str]:
+def _list_notices(tested: Judged) -> list[str]:
     """List the warnings of an evaluation, without the one that the sentence of a useless model repeats."""
     evaluation = tested.evaluation
     if evaluation is None:
@@ -304,7 +304,7 @@ def _open_out_of_fold(folder: Path, runs: Sequence[Path]) -> EnsembleSegmenter:
 
 
 def list_steps(
-    record: RunRecord, tested: Tested, history: Sequence[EpochResult], out: Path, has_config: bool
+    record: RunRecord, tested: Judged, history: Sequence[EpochResult], out: Path, has_config: bool
 ) -> list[Step]:
     """List what to do after a training, with the commands.
 
@@ -353,16 +353,16 @@ def list_fold_steps(records: Sequence[RunRecord], runs: Sequence[Path], out: Pat
     again = _name_options(records[0], out / runs[0].name / records[0].data)
     return [
         Step(
-            "Train one network that learns from all of these.",
-            write_command(*again, "--out", add_suffix(out, "taught"), "--teacher", out),
-        ),
-        Step(
-            f"Or make a small, fast file of the network whose validation cases it fits best, fold {best + 1}.",
+            f"Make a small, fast file of the network whose validation cases it fits best, fold {best + 1}.",
             write_command("edgeseg", "compress", out / runs[best].name, "--out", add_suffix(out, "small")),
         ),
         Step(
             "Draw masks for your own images with all networks together, and look at them.",
             write_command("edgeseg", "predict", out, "IMAGES", "--out", "MASKS", "--overlay"),
+        ),
+        Step(
+            "Or train one network that follows all of these, and compare: whether it gains depends on the data.",
+            write_command(*again, "--out", add_suffix(out, "taught"), "--teacher", out),
         ),
     ]
 

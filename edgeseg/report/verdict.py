@@ -61,7 +61,7 @@ UNKNOWN = Grade(0.0, Pill(BAD, "Not judged"), "", "Any use: no test case says ho
 
 
 @dataclass(frozen=True)
-class Tested:
+class Judged:
     """The test cases of a model: their evaluation, the Dice of those that show something, and how many groups."""
 
     evaluation: Evaluation | None
@@ -82,7 +82,7 @@ class Tested:
         return self.cases < FEW_CASES or 0 < self.groups < FEW_GROUPS
 
 
-def find_grade(tested: Tested) -> Grade:
+def find_grade(tested: Judged) -> Grade:
     """Find what the Dice of the test cases allows."""
     evaluation = tested.evaluation
     if evaluation is None or evaluation.dice is None:
@@ -94,7 +94,7 @@ def find_grade(tested: Tested) -> Grade:
     return next(grade for grade in GRADES if low >= grade.least)
 
 
-def explain_few(tested: Tested) -> str:
+def explain_few(tested: Judged) -> str:
     """Say that the figures come from few cases, and how uncertain they are; empty where there are enough."""
     evaluation = tested.evaluation
     if evaluation is None or evaluation.dice is None or not tested.few:
@@ -108,13 +108,13 @@ def explain_few(tested: Tested) -> str:
     )
 
 
-def describe_cases(tested: Tested) -> str:
+def describe_cases(tested: Judged) -> str:
     """Count cases and groups: 9 cases in 3 groups."""
     cases = count(tested.cases, "case")
     return cases if tested.groups in (0, tested.cases) else f"{cases} in {count(tested.groups, 'group')}"
 
 
-def make_quality(tested: Tested) -> Tile:
+def make_quality(tested: Judged) -> Tile:
     """Make the tile of the Dice."""
     evaluation, grade = tested.evaluation, find_grade(tested)
     if evaluation is None or evaluation.dice is None:
@@ -144,13 +144,13 @@ def show_share(estimate: Estimate) -> str:
     return f"{estimate.mean:.0%} ({interval})" if interval else f"{estimate.mean:.0%}"
 
 
-def list_fit(tested: Tested) -> list[str]:
+def list_fit(tested: Judged) -> list[str]:
     """List what the masks are fit for."""
     fit = find_grade(tested).fit
     return [f"{fit.format(join_names(tested.classes))} Only in images like those it was trained on."] if fit else []
 
 
-def list_unfit(tested: Tested) -> list[str]:
+def list_unfit(tested: Judged) -> list[str]:
     """List what the masks are not fit for."""
     evaluation, grade = tested.evaluation, find_grade(tested)
     said = [grade.unfit] if grade.unfit else []
@@ -184,7 +184,7 @@ def _doubt_silence(evaluation: Evaluation) -> str:
     return ""
 
 
-def _doubt_cases(tested: Tested) -> str:
+def _doubt_cases(tested: Judged) -> str:
     """Say how many single cases are bad, whatever the mean."""
     bad = sum(dice < POOR_DICE for dice in tested.dice)
     if not bad:
