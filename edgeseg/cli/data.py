@@ -27,7 +27,7 @@ from edgeseg.core.redact import make_printable
 from edgeseg.core.spec import DENOISES, check_choice
 
 # As the formats of edgeseg/data/exporting.py, which loads NumPy and OpenCV.
-FORMATS = ("coco", "labelme", "yolo", "cvat")
+FORMATS = ("coco", "labelme", "yolo", "cvat", "nnunet")
 app = typer.Typer(no_args_is_help=True, help="Make, import and check labelled images.")
 
 
@@ -115,6 +115,9 @@ def export_data(
         typer.Option("--format", metavar="|".join(FORMATS), help="The labelling tool's format.", show_default=False),
     ],
     layout: LayoutOption = None,
+    images: ImagesOption = None,
+    masks: MasksOption = None,
+    class_name: ClassNameOption = None,
     group_pattern: GroupPatternOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -133,7 +136,7 @@ def export_data(
     with usage_errors():
         check_choice("format", name, FORMATS)
     keep_inputs([source], [out])
-    dataset = open_dataset(source, layout, group_pattern)
+    dataset = open_dataset(source, join_layout(source, layout, images, masks, class_name), group_pattern)
     with staged_folder(out, overwrite) as folder, progress_bar("Exporting", len(dataset.cases)) as advance:
         export_dataset(dataset, folder, name, advance)
     print_warnings(dataset.warnings)
