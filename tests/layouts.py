@@ -207,8 +207,8 @@ def make_nnunet(root: Path) -> None:
         labels[:5], labels[5:8], labels[8:9] = 2, 3, 4
         write_image(root / f"images{end}" / f"us_{number}_0000.png", frame)
         write_image(root / f"labels{end}" / f"us_{number}.png", labels)
-    labels = {"background": 0, "lesion": 1, "vessel": [2, 3], "ignore": 4}
-    table = {"channel_names": {"0": "us"}, "labels": labels, "numTraining": 3, "file_ending": ".png"}
+    names = {"background": 0, "lesion": 1, "vessel": [2, 3], "ignore": 4}
+    table = {"channel_names": {"0": "us"}, "labels": names, "numTraining": 3, "file_ending": ".png"}
     (root / "dataset.json").write_text(json.dumps(table), encoding="utf-8")
 
 
