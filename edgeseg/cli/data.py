@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # Of the pages of a sheet, those whose names are printed.
 SHOWN_PAGES = 5
 # As the formats of edgeseg/data/exporting.py, which loads NumPy and OpenCV.
-FORMATS = ("coco", "labelme", "yolo", "cvat")
+FORMATS = ("coco", "labelme", "yolo", "cvat", "nnunet")
 app = typer.Typer(no_args_is_help=True, help="Make, import and check labelled images.")
 
 
@@ -142,6 +142,9 @@ def export_data(
         typer.Option("--format", metavar="|".join(FORMATS), help="The labelling tool's format.", show_default=False),
     ],
     layout: LayoutOption = None,
+    images: ImagesOption = None,
+    masks: MasksOption = None,
+    class_name: ClassNameOption = None,
     group_pattern: GroupPatternOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -160,7 +163,7 @@ def export_data(
     with usage_errors():
         check_choice("format", name, FORMATS)
     keep_inputs([source], [out])
-    dataset = open_dataset(source, layout, group_pattern)
+    dataset = open_dataset(source, join_layout(source, layout, images, masks, class_name), group_pattern)
     with staged_folder(out, overwrite) as folder, progress_bar("Exporting", len(dataset.cases)) as advance:
         export_dataset(dataset, folder, name, advance)
     print_warnings(dataset.warnings)

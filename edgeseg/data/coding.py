@@ -214,8 +214,8 @@ def find_coding(survey: ValueSurvey, where: Path, numbered: bool = False) -> Cod
     steps = np.diff([0, *found])
     if 1 < len(found) <= MOST_COLOURS and int(steps.min()) >= _GREY_STEP and survey.solid.issuperset(found):
         return Coding(tuple(found))
-    if not numbered and len(found) > MOST_COLOURS:
-        raise blurred_values(str(where), len(survey.values))
+    if not numbered or len(found) > MOST_COLOURS:
+        raise blurred_values(str(where), sorted(survey.values))
     raise stray_labels(str(where), sorted(survey.values), "K" if len(found) <= CLASSES else f"{CLASSES}")
 
 

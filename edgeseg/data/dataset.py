@@ -276,7 +276,7 @@ def import_dataset(dataset: Dataset, out: Path, on_case: Advance = ignore) -> No
             raise DataError(
                 f"Expected names of classes that a folder can have, without slashes, in {dataset.root}, "
                 f"got {spec.name[:NAME_LETTERS]}.",
-                "Rename the class in the labelling tool.",
+                "Rename the class in the labelling tool, or here with --class-name, once for each class.",
             )
     folders = [out / class_folder(spec.name) for spec in dataset.classes]
     for image in read_cases(dataset.cases, colour=True):

@@ -131,11 +131,11 @@ def jpeg_masks(where: str, stems: Sequence[str] = ()) -> DefectError:
     )
 
 
-def blurred_values(where: str, got: int) -> DefectError:
+def blurred_values(where: str, values: Sequence[int]) -> DefectError:
     """Describe masks with grey levels that are neither numbers of classes nor one for each class."""
     return DefectError(
         MASK_VALUES,
-        f"Expected 0 and one value for each class in the masks of {where}, got {got} values that are no classes.",
+        f"Expected 0 and one value for each class in the masks of {where}, got {_list_values(values)}.",
         "Export the masks as PNG in their own size, without smoothing. Masks of one class with blurred borders: "
         "edgeseg data import DATA OUT --threshold-masks 127",
     )

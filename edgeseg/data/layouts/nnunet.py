@@ -154,7 +154,8 @@ def _list_part(root: Path, end: str, ending: str, channels: int) -> Found:
     if not labels and end != _PARTS["train"]:
         return Found((), (), (), (unlabelled_part(root, f"images{end}", len(images)),))
     # colour PNG holds three channels in one file
-    wanted = max(map(len, images.values())) if channels in (0, len(_CHANNELS) + 1) else channels
+    most = max(map(len, images.values()))
+    wanted = 1 if most == 1 and channels in _CHANNELS else channels or most
     if wanted not in _CHANNELS:
         raise DataError(
             f"Expected one channel or three in {root / f'images{end}'}, got {wanted}.",
