@@ -64,9 +64,7 @@ def make_picture(result: Result, show: str = DEFAULT_SINK_OPTIONS.show) -> Pictu
     """Make the picture of a frame with its own mask."""
     frame, segmentation = result.frame, result.segmentation
     labels = choose_labels(segmentation.labels, segmentation.findings, _SHOWN_STATES[show])
-    return Picture(
-        frame.image, labels, frame.number, frame.name, frame.number, segmentation, mm_per_px=frame.mm_per_px
-    )
+    return Picture(frame.image, labels, frame.number, frame.name, frame.number, segmentation, mm_per_px=frame.mm_per_px)
 
 
 class MaskTracker:

@@ -33,7 +33,9 @@ def record(folder: Path, form: str = "png", frames: bool = True, count: int = 4)
         distance = 2.0 if number == count - 1 else None
         state = "doubtful" if number == 0 else "found"
         result = make_decided(state, 0.25 + 0.25 * min(number, 2), number, distance)
-        recording.write(replace(result, frame=replace(result.frame, captured_at=100.0 + number, source=1 + number // 2)))
+        recording.write(
+            replace(result, frame=replace(result.frame, captured_at=100.0 + number, source=1 + number // 2))
+        )
     recording.close()
     return folder
 
@@ -59,7 +61,13 @@ def change_line(folder: Path, place: int, **changes: Any) -> None:
 @pytest.mark.parametrize("form", FRAME_STORES)
 def test_masks_frames_states_and_times_are_those_that_were_recorded(tmp_path: Path, form: str) -> None:
     reader = RecordingReader(record(tmp_path / "rec", form))
-    assert (reader.model, len(reader), reader.seconds, reader.has_frames, reader.unreadable) == ("small", 4, 3.0, True, 0)
+    assert (reader.model, len(reader), reader.seconds, reader.has_frames, reader.unreadable) == (
+        "small",
+        4,
+        3.0,
+        True,
+        0,
+    )
     assert reader.classes == CLASSES
     second = reader.read(1)
     expected = make_decided("found", 0.5, 1)
@@ -216,7 +224,12 @@ def test_the_player_gives_each_picture_with_its_own_figures(player: RecordingPla
     status, headers, jpeg = ask_url(player.url, "/still?picture=2")
     figures = json.loads(headers[FIGURES])
     assert (status, headers["Content-Type"]) == (200, "image/jpeg")
-    assert (figures["picture"], figures["number"], figures["seconds"], figures["stream"]) == (2, 1, 1.0, numbers["stream"])
+    assert (figures["picture"], figures["number"], figures["seconds"], figures["stream"]) == (
+        2,
+        1,
+        1.0,
+        numbers["stream"],
+    )
     assert [one["area_px"] for one in figures["classes"]] == [AREA, 0]
     assert figures["classes"][0]["area_mm2"] == AREA / 4
     assert figures["classes"][0]["confidence"] == 0.5
@@ -228,7 +241,9 @@ def test_the_player_gives_each_picture_with_its_own_figures(player: RecordingPla
     assert np.ptp(plain, axis=2).max() < 12
 
 
-@pytest.mark.parametrize("query", ["", "picture=0", "picture=5", "picture=1.5", "picture=nan", "at=-1", "at=nan", "at=x"])
+@pytest.mark.parametrize(
+    "query", ["", "picture=0", "picture=5", "picture=1.5", "picture=nan", "at=-1", "at=nan", "at=x"]
+)
 def test_a_picture_that_is_not_there_is_a_sentence(player: RecordingPlayer, query: str) -> None:
     assert ask_url(player.url, f"/still?{query}")[0] == 404
 
