@@ -32,6 +32,7 @@ from edgeseg.streaming.options import (
     INPUT,
     MAX_SOURCES,
     OUTPUT,
+    RECORDING,
     CaptureOptions,
     LiveSourceError,
     SinkOptions,
@@ -166,6 +167,8 @@ def stream(
     first, *others = choose_sources(source, source_option)
     model, first = put_model_first(model, first)
     names = [first, *others]
+    if (Path(model) / RECORDING).is_file():
+        raise typer.BadParameter(f"{model} is a recording. To show it: edgeseg stream --play {model}")
     file = take_model(Path(model), f"edgeseg stream MODEL {model}", ensembles=True)
     if emit:
         sinks = dataclasses.replace(sinks, emit_to=_take_stdout())

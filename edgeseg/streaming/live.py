@@ -264,7 +264,7 @@ def open_stream(
         if isinstance(frames, Source):
             opened.callback(frames.close)
         info = _describe_stream(segmenter, frames, name, recorder, options, sink_options)
-        sink_options.check_info(info)
+        sink_options.check_page(info.uses_camera, info.switch is not None)
         sinks = open_sinks(sink_options, info, segmenter.card.output.classes)
         # from here on the stream closes everything
         opened.pop_all()

@@ -15,7 +15,6 @@ from edgeseg.core.schema import check_options, option
 from edgeseg.core.spec import Region, read_region
 
 if TYPE_CHECKING:
-    from edgeseg.streaming.sinks.base import StreamInfo
     from edgeseg.streaming.sources.base import Source
 
 AUTO = "auto"
@@ -25,6 +24,8 @@ SHOWS = ("found", "doubtful")
 RECORD_FORMATS = ("png", "video")
 # Of one stream: more than a page can show as buttons, or a person tells apart.
 MAX_SOURCES = 16
+# The header in the folder of a recording.
+RECORDING = "recording.json"
 LOCAL = "127.0.0.1"
 LARGEST_PORT = 65535
 # Where neither the user nor a board's profile names one.
@@ -198,13 +199,18 @@ class SinkOptions:
         if self.record_wait and (self.record is None or self.view != "web"):
             raise ValueError("expected --record DIR and --view web beside --record-wait, since the page has its button")
 
-    def check_info(self, info: StreamInfo) -> None:
-        """Refuse to wait for a page's camera, or for a choice of sources, without a page."""
-        if info.switch is not None and self.view != "web":
+    def check_page(self, has_camera: bool, has_choice: bool) -> None:
+        """Refuse to wait for a page's camera, or for a choice of sources, without a page.
+
+        Args:
+            has_camera: Whether a source of the stream is the page's camera.
+            has_choice: Whether there are several sources.
+        """
+        if has_choice and self.view != "web":
             raise LiveSourceError(
                 f"expected --view web, whose page switches between several sources, got --view {self.view}"
             )
-        if info.latest_slot is not None and self.view != "web":
+        if has_camera and self.view != "web":
             raise LiveSourceError(
                 f"expected --view web, whose page sends the camera's pictures, got --view {self.view}"
             )

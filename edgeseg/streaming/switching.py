@@ -16,11 +16,12 @@ from time import monotonic
 from types import TracebackType
 
 from edgeseg.core.errors import EdgesegError, SourceError
+from edgeseg.core.redact import to_one_line
 from edgeseg.core.stats import Percentiles, summarise_times
 from edgeseg.inference.masks import check_pixel_size
 from edgeseg.streaming.grabber import Grabber
 from edgeseg.streaming.latency import TimeSeries
-from edgeseg.streaming.options import MAX_SOURCES, CaptureOptions
+from edgeseg.streaming.options import MAX_SOURCES, CaptureOptions, LiveSourceError
 from edgeseg.streaming.sources.address import show_source
 from edgeseg.streaming.sources.base import Frame, Health, LatestSlot, Notice, Source
 from edgeseg.streaming.sources.choose import is_browser, open_source
@@ -254,6 +255,9 @@ class SourceSwitch:
             except EdgesegError as error:
                 self.give_up(error)
                 continue
+            except Exception as error:  # noqa: BLE001 - a driver may raise anything; printed, and the others go on
+                self.give_up(SourceError(f"Unexpected {type(error).__name__}: {to_one_line(error)}."))
+                continue
             if frame is not None:
                 self._mark_live(entry)
                 return frame
@@ -329,7 +333,10 @@ class SourceSwitch:
 
     def _open(self, text: str) -> Source:
         """Open a source, on the thread of its grabber."""
-        source = open_source(text, self._colour, self._options, among_others=True)
+        try:
+            source = open_source(text, self._colour, self._options, among_others=True)
+        except LiveSourceError as error:
+            raise SourceError(f"{show_source(text)} is live, and --every-frame is for recorded sources.") from error
         if self._mm_per_px is None and source.mm_per_px is not None:
             try:
                 check_pixel_size(source.mm_per_px)

@@ -23,6 +23,7 @@ from edgeseg.streaming.options import MAX_SOURCES, CaptureOptions, LiveSourceErr
 from edgeseg.streaming.sinks.base import Result, Sink
 from edgeseg.streaming.sources.address import Size
 from edgeseg.streaming.sources.base import Frame, LatestSlot, Notice, Source
+from edgeseg.streaming.sources.reconnect import ReconnectingSource
 from edgeseg.streaming.switching import FAILED, SourceSwitch, Turn
 from tests.tinymodels import write_bright_model
 
@@ -222,7 +223,12 @@ def test_a_recording_that_ends_waits_for_a_choice_and_can_be_played_again(world:
         results = iter(live)
         next(results)
         states: list[str] = []
-        threading.Timer(0.3, lambda: (states.append(switch.describe()[0].state), switch.choose(1))).start()
+
+        def play_again() -> None:
+            states.append(switch.describe()[0].state)
+            switch.choose(1)
+
+        threading.Timer(0.3, play_again).start()
         assert next(results).frame.source == 1
     assert states == ["ended"]
     assert world.opened == ["/clinic/1.avi", "/clinic/1.avi"]
@@ -290,6 +296,53 @@ def test_choosing_in_a_loop_from_several_threads_ends_with_the_last_choice(world
         assert take(results, 3).frame.image[0, 0] == 30
         done.set()
     assert threading.active_count() < 20
+
+
+class Failing(Fake):
+    """Loses its connection after the first frame, and cannot be opened again."""
+
+    def read(self) -> NDArray[Any] | None:
+        if self._left == 0:
+            raise SourceError("The cable is out.")
+        return super().read()
+
+
+def test_a_source_can_be_left_during_an_outage(world: World, model: Path) -> None:
+    def open_again() -> Source:
+        raise SourceError("Nobody answers.")
+
+    switch = make_switch(world, lambda: ReconnectingSource(open_again, Failing(10, frames=1)), lambda: Fake(20))
+    listener, lost = Listener(), []
+
+    def leave() -> None:
+        lost.append(switch.describe()[0])
+        switch.choose(2)
+
+    with make_pipeline(model, switch, listener) as live:
+        results = iter(live)
+        next(results)
+        threading.Timer(0.5, leave).start()
+        assert next(results).frame.source == 2
+    assert [(one.state, "The cable is out" in one.sentence) for one in lost] == [("lost", True)]
+    assert [notice.state for notice in listener.notices] == ["lost"]
+    assert switch.describe()[0].state == "idle"
+
+
+def test_what_a_driver_raises_ends_one_source_and_a_live_one_cannot_wait(world: World, model: Path) -> None:
+    def crash() -> Source:
+        raise ZeroDivisionError("in the driver")
+
+    def refuse() -> Source:
+        raise LiveSourceError("expected a recorded source")
+
+    switch = make_switch(world, crash, refuse, lambda: Fake(30))
+    with make_pipeline(model, switch) as live:
+        threading.Timer(0.2, switch.choose, (2,)).start()
+        threading.Timer(0.4, switch.choose, (3,)).start()
+        assert next(iter(live)).frame.source == 3
+    sentences = [one.sentence for one in switch.describe()[:2]]
+    assert "ZeroDivisionError" in sentences[0]
+    assert "--every-frame" in sentences[1]
 
 
 def test_only_numbers_of_sources_can_be_chosen_and_the_current_one_changes_nothing(world: World, model: Path) -> None:

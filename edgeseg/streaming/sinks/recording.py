@@ -28,11 +28,12 @@ from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
 from edgeseg.frame.images import as_data_error, encode_png
 from edgeseg.inference.masks import measure_areas
+from edgeseg.streaming.options import RECORDING
 from edgeseg.streaming.sinks.base import Result, StreamInfo, Writer
 from edgeseg.streaming.sources.base import Frame
 from edgeseg.streaming.states import describe_states
 
-INDEX, HEADER, MASKS, FRAMES = "index.jsonl", "recording.json", "masks", "images"
+INDEX, HEADER, MASKS, FRAMES = "index.jsonl", RECORDING, "masks", "images"
 # Prefix of the folder of a later session; the first session is the recording's own folder.
 SESSION = "session-"
 # File systems allow 255 bytes for a name; the rest is for a number and the suffix.
