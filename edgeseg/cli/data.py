@@ -321,7 +321,7 @@ def select(
 
     Example: `edgeseg data select clips/ --model runs/first --labelled data/busi --count 40 --out to-label`
     """
-    from edgeseg.core.files import refuse_existing, staged_folder
+    from edgeseg.core.files import staged_folder
     from edgeseg.core.progress import progress_bar
     from edgeseg.data.dataset import open_dataset
     from edgeseg.inference.ensemble import open_segmenter
@@ -332,7 +332,9 @@ def select(
         check_ranked,
         describe_selection,
         group_items,
+        is_no_selection,
         look_at_cases,
+        refuse_taken,
         survey_frames,
         tell_unreadable,
         write_selection,
@@ -342,9 +344,9 @@ def select(
     model = take_model(model, f"edgeseg data select {sources[0]} --model MODEL --out {out}", ensembles=True)
     keep_inputs([model, *map(Path, sources), labelled], [out])
     check_format(form)
-    refuse_existing(out, overwrite=False)
+    refuse_taken(out)
     known = None if labelled is None else open_dataset(labelled)
-    items = list_inputs(sources)
+    items = list_inputs(sources, is_no_selection)
     folder = Path(sources[0]) if len(sources) == 1 and Path(sources[0]).is_dir() else None
     groups = group_items(items, group_pattern, folder)
     segmenter = open_segmenter(model, backend, threads)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import DataError, EdgesegError, SourceError, UnknownNameError
+from edgeseg.core.errors import DataError, EdgesegError, OutputError, SourceError, UnknownNameError
 from edgeseg.core.files import write_rows
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.redact import show_name
@@ -38,7 +38,7 @@ TOLERANCE = 1.5
 # Files that a message names.
 _NAMED = 8
 # Letters that file systems, label files and tables take anywhere; a slash would be a folder.
-_UNSAFE = re.compile(r'[/\\:*?"<>|]|[^\S ]')
+_UNSAFE = re.compile(r'^[=+@-]|[/\\:*?"<>|]|[^\S ]')
 
 
 @dataclass(frozen=True)
@@ -296,6 +296,20 @@ def name_frames(
         used.add(free.casefold())
         names[one.name, one.frame] = f"{free}.png"
     return names
+
+
+def is_no_selection(folder: Path) -> bool:
+    """Say whether a folder is none that an earlier selection has written: its frames are being labelled."""
+    return not (folder / SELECTED).is_file()
+
+
+def refuse_taken(out: Path) -> None:
+    """Refuse to write where something is: it may be what somebody has corrected by hand."""
+    if out.is_dir() and any(out.iterdir()):
+        raise OutputError(
+            f"Expected no folder at {out}, got one that is not empty.",
+            "Name another --out: a selection is never overwritten, since somebody may have worked on it.",
+        )
 
 
 def check_format(form: str) -> None:

@@ -114,7 +114,14 @@ def test_a_selection_is_never_overwritten(frames: Path, model: Path, tmp_path: P
     code, said = fail("data", "select", frames, "--model", model, "--count", "3", "--out", out)
     assert code == 1
     assert_says(said, out)
+    assert "--overwrite" not in said
     assert read_files(out) == before
+
+
+def test_what_is_being_labelled_is_not_selected_again(frames: Path, model: Path, tmp_path: Path) -> None:
+    run("data", "select", frames, "--model", model, "--count", "2", "--out", frames / "first")
+    run("data", "select", frames, "--model", model, "--count", "99", "--out", tmp_path / "second")
+    assert all(row["source"].startswith("patient") for row in read_rows(tmp_path / "second" / "selected.csv"))
 
 
 def test_unreadable_and_blank_files_stop_nothing(frames: Path, model: Path, tmp_path: Path) -> None:
@@ -178,11 +185,12 @@ def test_groups_come_from_the_table_or_a_pattern(frames: Path) -> None:
 
 
 def test_names_of_frames_are_safe_and_never_alike() -> None:
-    items = [make_item(name) for name in ("a/b_c.png", "a_b/c.png", "A_B/C.png", "x:y\n?.png", "..png", "clip.mp4")]
+    files = ("a/b_c.png", "a_b/c.png", "A_B/C.png", "x:y\n?.png", "..png", "clip.mp4", "=1.png")
+    items = [make_item(name) for name in files]
     frames = [Candidate(item.name, 0, "g", 0.5, make_look()) for item in items]
     names = name_frames(frames, items, taken=["clip-000000"]).values()
     assert len({name.casefold() for name in names}) == len(items)
-    assert all("/" not in name and ":" not in name and "\n" not in name for name in names)
+    assert all(set(name).isdisjoint("/:\n=") for name in names)
     assert "clip-000000-2.png" in names
 
 
