@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.data.annotations.shapes import AnnotatedImage, trace_mask
+from edgeseg.data.annotations.writers import open_writer
 from edgeseg.frame.images import write_image
 from tests.discs import draw_case
 
@@ -161,6 +163,41 @@ def write_cine(path: Path, frames: NDArray[np.uint8], **tags: Any) -> Path:
     return path
 
 
+def make_coco(root: Path) -> None:
+    """Write three parts with two classes."""
+    write_for_tool(root, "coco", ("train", "train", "val", "test"))
+
+
+def make_labelme(root: Path) -> None:
+    """Write four patients, whose images have the same names."""
+    write_for_tool(root, "labelme", names=("p1/a.png", "p2/a.png", "p3/a.png", "p4/a.png"))
+
+
+def make_yolo(root: Path) -> None:
+    """Write three parts with two classes."""
+    write_for_tool(root, "yolo", ("train", "train", "val", "test"))
+
+
+def make_cvat(root: Path) -> None:
+    """Write one task."""
+    write_for_tool(root, "cvat")
+
+
+def write_for_tool(
+    root: Path, name: str, parts: Sequence[str] = ("",) * 4, names: Sequence[str] = ("a.png", "b.png", "c.png", "d.png")
+) -> None:
+    """Write images with discs, one of which has a hole and one is empty, with a second class."""
+    writer = open_writer(name, root, ("target", "vessel"))
+    for number, (file_name, part) in enumerate(zip(names, parts, strict=True)):
+        frame, mask = draw_case(number)
+        marked = mask * np.uint8(number != 1)
+        marked[30:34, 40:44] = 0
+        shapes = (*trace_mask(marked, "target"), *trace_mask(mask[::-1] * np.uint8(number != 1), "vessel"))
+        write_image(writer.place(file_name, part), frame)
+        writer.add(AnnotatedImage(file_name, SIZE[1], SIZE[0], shapes), part)
+    writer.close()
+
+
 MAKERS: dict[str, Callable[[Path], None]] = {
     "plain": make_plain,
     "labelmap": make_labelmap,
@@ -170,5 +207,9 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "camus": make_camus,
     "arrays": make_arrays,
     "dicom": make_dicom,
+    "coco": make_coco,
+    "labelme": make_labelme,
+    "yolo": make_yolo,
+    "cvat": make_cvat,
 }
 NEEDED = {"camus": "SimpleITK", "dicom": "pydicom"}

@@ -10,14 +10,18 @@ import typer
 from edgeseg.cli.arguments import put_model_first, take_model
 from edgeseg.cli.common import (
     BackendOption,
+    ClassNameOption,
     CoverageOption,
     GroupPatternOption,
+    ImagesOption,
     JsonOption,
     LayoutOption,
     MapOption,
+    MasksOption,
     NoParityOption,
     SensitivityOption,
     ThreadsOption,
+    join_layout,
     keep_inputs,
     save_json,
     usage_errors,
@@ -43,6 +47,9 @@ def evaluate(
         ),
     ] = None,
     layout: LayoutOption = None,
+    images: ImagesOption = None,
+    masks: MasksOption = None,
+    class_name: ClassNameOption = None,
     group_pattern: GroupPatternOption = None,
     renaming: MapOption = None,
     backend: BackendOption = "auto",
@@ -56,7 +63,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Draw the worst and best cases and the false positives into this folder.",
+            help="Draw the worst, median and best cases, false positives, and sheets of all, into this folder.",
             show_default=False,
         ),
     ] = None,
@@ -88,8 +95,9 @@ def evaluate(
     it was trained on, only the test cases count; on other data, all of them. Classes are matched by name (--map), and
     what no case can tell is n/a. Masks that are useless, because they are no better than masks drawn without looking,
     are called so. Where the pixel size is known, distances
-    come in millimetres too, and for fetal heads the error of the circumference. The pictures of --overlays carry no
-    names; overlays.csv beside them does.
+    come in millimetres too, and for fetal heads the error of the circumference. --overlays draws the worst, median and
+    best cases and false positives, and all cases on sheets, the worst first. The pictures carry numbers and no names;
+    overlays.csv beside them does.
 
     A mask counts as found where its confidence reaches the operating point on the model's card, else as doubtful:
     sensitivity, false alarms and the Dice of what is found are those of this operating point. --sensitivity and
@@ -101,6 +109,7 @@ def evaluate(
     from edgeseg.core.files import refuse_existing, staged_folder
     from edgeseg.core.modelfile import ModelFile, find_model, read_model, write_model
     from edgeseg.core.progress import progress_bar
+    from edgeseg.core.redact import make_printable
     from edgeseg.core.schema import to_plain
     from edgeseg.data.dataset import read_case, read_cases
     from edgeseg.evaluation.classes import parse_renaming
@@ -108,13 +117,14 @@ def evaluate(
     from edgeseg.evaluation.decide import Target, change_decision, decide_by_own_data, explain_decision
     from edgeseg.evaluation.exclusion import leave_out, read_stems
     from edgeseg.evaluation.out_of_fold import list_judged_thresholds, pick_judged
-    from edgeseg.evaluation.overlays import write_overlays
+    from edgeseg.evaluation.overlays import count_drawn, describe_overlays, write_overlays
     from edgeseg.evaluation.score import score_cases, summarise_cases, write_cases
     from edgeseg.inference.ensemble import open_segmenter
     from edgeseg.inference.segmenter import Segmenter
 
     model, data = put_model_first(model, data)
     model = take_model(model, f"edgeseg evaluate MODEL {data}", ensembles=True)
+    layout = join_layout(data, layout, images, masks, class_name)
     keep_inputs([model, data, without], [cases_out, overlays, json_out, save_model])
     with usage_errors():
         renamed = parse_renaming(renaming or ())
@@ -158,8 +168,9 @@ def evaluate(
     if cases_out is not None:
         write_cases(cases_out, scored, classes)
     if overlays is not None:
-        with staged_folder(overlays, overwrite) as folder:
-            write_overlays(folder, segmenter, scored, lambda number: read_case(picked.cases[number], colour))
+        with staged_folder(overlays, overwrite) as folder, progress_bar("Drawing", count_drawn(scored)) as advance:
+            write_overlays(folder, segmenter, scored, lambda number: read_case(picked.cases[number], colour), advance)
+        print(make_printable(describe_overlays(overlays, len(scored))))
     if save_model is not None and file is not None:
         write_model(save_model, file.flatbuffer, file.card, file.golden)
     ran_on = to_plain(segmenter.selection.report())

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeseg.cli.arguments import with_options
-from edgeseg.cli.common import GroupPatternOption, LayoutOption, OverwriteOption, keep_inputs, need_training_packages
+from edgeseg.cli.common import (
+    ClassNameOption,
+    GroupPatternOption,
+    ImagesOption,
+    LayoutOption,
+    MasksOption,
+    OverwriteOption,
+    join_layout,
+    keep_inputs,
+    need_training_packages,
+)
 from edgeseg.cli.evaluation_tables import print_evaluation, print_folds, print_timing
 from edgeseg.cli.terminal import resumable
 from edgeseg.training.options import TrainInputs, TrainOptions
@@ -79,6 +89,9 @@ def train(
     folds: FoldsOption = None,
     resume: ResumeOption = False,
     layout: LayoutOption = None,
+    images: ImagesOption = None,
+    masks: MasksOption = None,
+    class_name: ClassNameOption = None,
     group_pattern: GroupPatternOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -96,6 +109,7 @@ def train(
     with resumable(out):
         from edgeseg.training.trainer import plain_split
 
+        layout = join_layout(data, layout, images, masks, class_name)
         inputs = TrainInputs(data, init, folds, layout, group_pattern, unlabelled, teacher)
         keep_inputs([data, init, unlabelled, teacher], [out])
         split = plain_split(options.seed, layout, group_pattern)
@@ -114,6 +128,7 @@ def go_on(data: Path, out: Path, overwrite: bool, inputs: TrainInputs) -> bool:
         return False
     if left.kind == FOLDS:
         print_folds(resume_folds(data, out, overwrite))
+        tell_report(out)
     else:
         print_run(out, resume_run(data, out, overwrite, inputs.init, inputs.unlabelled, inputs.teacher))
     return True
@@ -142,6 +157,7 @@ def begin(
     replace, init, frames, teacher = overwrite or anew, inputs.init, inputs.unlabelled, inputs.teacher
     if inputs.folds:
         print_folds(train_folds(data, out, options, inputs.folds, split, replace, init, frames, teacher))
+        tell_report(out)
         return
     teachers = [teacher] if teacher is not None else []
     print_run(out, train_run(data, out, options, replace, split, init, unlabelled=frames, teachers=teachers))
@@ -166,3 +182,13 @@ def print_run(out: Path, record: RunRecord) -> None:
         print(f"Taught by {teacher.name}{networks}, beside the labels.")
     print_timing(record.timing)
     print_evaluation("Test cases, float32", record.evaluation)
+    tell_report(out)
+
+
+def tell_report(out: Path) -> None:
+    """Write the report of what was trained, and say where it is."""
+    from edgeseg.report.training import leave_report
+
+    page = leave_report(out)
+    if page is not None:
+        print(f"report: {page}")

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from edgeseg.core.errors import DataError, OutputError, RunError
 from edgeseg.core.marks import MARK, held_folder, list_foreign, read_mark, refuse_foreign, remove_folder, write_mark
@@ -32,6 +32,13 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; a device such as /dev/null is never replaced."""
+    with open_whole(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def open_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes its place when the block ends, whole, or not at all."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OutputError(f"Expected a file or nothing at {path}, got a device or a pipe.", "Name another file.")
     with explained_writes(path):
@@ -39,7 +46,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 # without it the rename may reach the disk before the data does
                 os.fsync(file.fileno())

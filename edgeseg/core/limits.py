@@ -67,10 +67,14 @@ DICOM_READS = 200_000
 DICOM_SEQUENCE_BYTES = 65_536
 # One CSV or JSON file that a person or another program wrote.
 TABLE_BYTES = 64 * MIB
+# One file of a labelling tool; an annotated image of COCO has some 4 KB.
+ANNOTATION_BYTES = 256 * MIB
 # A recipe or board profile, ten times the longest; the parser's memory grows with the square of a key's length.
 TOML_BYTES = MIB // 64
 # One video file; it is read frame by frame.
 VIDEO_BYTES = 4 * 2**40
+# Masks of one recording of a stream: 18 hours at 30 a second.
+RECORDED_FRAMES = 2_000_000
 # One compressed frame of a network stream, or the bytes between two; a JPEG of 64 million pixels has some 25 MB.
 PART_BYTES = 32 * MIB
 # One line of a protocol or of a subprocess's answer.

@@ -10,10 +10,12 @@ RUN/logs            the history for TensorBoard
 RUN/split.csv       the part of each case: train, val or test
 RUN/test-cases.png  the worst and the best test cases
 RUN/test-cases.csv  the scores of every test case
+RUN/report.html     what came out, for people: `report.training` writes it when all else is there
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from dataclasses import dataclass
@@ -26,12 +28,15 @@ from edgeseg.core.files import partial_path, write_json
 from edgeseg.core.modelfile import PRETRAINING, is_ensemble
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table, rename_former, to_plain
 from edgeseg.core.spec import FindingSpec, InputSpec, OutputSpec
+from edgeseg.data.layouts.choice import strip_layout
 from edgeseg.model.spec import UNetSpec
 from edgeseg.training.options import TrainOptions
 
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
 TEST_CASES, TEST_ROWS, SPLIT = "test-cases.png", "test-cases.csv", "split.csv"
+# Sizes of images that a record names.
+SIZES = 8
 TRAINING, FINISHED = "training", "finished"
 
 
@@ -70,6 +75,35 @@ class TeacherRecord:
 
 
 @dataclass(frozen=True)
+class PartSummary:
+    """One part of the split: how many cases and groups, and for each class how many cases lack it."""
+
+    name: str
+    cases: int
+    groups: int
+    lacking: dict[str, int]
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What a run remembers of its data, so that its report need not read all images again."""
+
+    layout: str
+    images: int
+    groups: int
+    sizes: dict[str, int]
+    """How many images have each size, such as 640x480; the most frequent first, and no more than `SIZES` of them."""
+    other_sizes: int
+    """How many images have further sizes."""
+    labels: dict[str, int]
+    """How many images have each label of the frame."""
+    with_pixel_size: int
+    parts: tuple[PartSummary, ...]
+    notices: tuple[str, ...]
+    """The warnings of `edgeseg data check`."""
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """The content of run.json."""
 
@@ -105,6 +139,8 @@ class RunRecord:
     """Pairs of nearly equal images in different groups, so that one may be in training and one in test."""
     header_region: bool = False
     """Whether images are cropped to the ultrasound region that their DICOM headers name."""
+    data_summary: DataSummary | None = None
+    """None in runs of older versions."""
     timing: Timing | None = None
     best_epoch: int = 0
     validation_dice: float = 0.0
@@ -125,7 +161,7 @@ class RunRecord:
         """Describe where a file of this run comes from; the data's path is private and left out."""
         return Provenance(
             data_fingerprint=self.data_fingerprint,
-            split=self.split,
+            split=dataclasses.replace(self.split, layout=strip_layout(self.split.layout)),
             seed=self.options.seed,
             recipe=recipe,
             model=self.options.model,

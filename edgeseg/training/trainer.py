@@ -259,6 +259,7 @@ def begin_record(loaded: LoadedData, data: Path, out: Path, options: TrainOption
         near_duplicates=loaded.count_leaks(),
         unlabelled=loaded.frames.describe(out) if loaded.frames is not None else None,
         header_region=loaded.dataset.header_region,
+        data_summary=loaded.summarise(),
     )
 
 

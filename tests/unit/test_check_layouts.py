@@ -20,6 +20,7 @@ EXPECTED: dict[str, tuple[int, int, int, int, list[str]]] = {
     "camus": (4, 3, 0, 3, ["ventricle", "myocardium", "atrium"]),
     "arrays": (9, 9, 0, 0, ["target"]),
     "dicom": (4, 4, 0, 2, ["target"]),
+    **dict.fromkeys(("coco", "labelme", "yolo", "cvat"), (4, 4, 1, 0, ["target", "vessel"])),
 }
 """Cases, groups, cases with nothing marked, cases of known pixel size, and classes."""
 LABELS = {"labelmap": ["0", "1", "2"], "camus": ["0", "1", "2", "3"], "arrays": ["0", "1"]}

@@ -122,16 +122,59 @@ def check_name(name: str) -> PurePosixPath:
     return path
 
 
-class FileNames:
-    """Names of files without ending, each given once: labels of `x.png` and `x.jpg` cannot share `x.json`."""
+def open_journal(folder: Path, name: str, classes: Sequence[str], resume: bool, there: Sequence[Path]) -> Journal:
+    """Begin or continue a journal; results that are there already are never replaced.
 
-    def __init__(self, taken: Sequence[tuple[str, str]] = ()) -> None:
-        self._owners = {stem.casefold(): name for name, stem in taken}
+    Args:
+        folder: Where labels are written.
+        name: The format.
+        classes: Names of all classes.
+        resume: Whether to go on after an interruption.
+        there: Files of the result that exist.
+    """
+    path = folder / f".{name}.jsonl"
+    if there and not (resume and path.exists()):
+        raise OutputError(
+            f"Expected no labels at {there[0]}, got a file that was there before.",
+            "Move it away, or name another --out.",
+        )
+    return Journal(path, {"format": name, "classes": list(classes)}, resume)
+
+
+class LabelFiles:
+    """The files of a format with one file for each image; files that were there before are never replaced.
+
+    Args:
+        journal: Where the files are noted.
+        ending: The ending of a file of labels.
+    """
+
+    def __init__(self, journal: Journal, ending: str) -> None:
+        self._journal, self._ending = journal, ending
+        self._owners = {entry["stem"].casefold(): entry["name"] for entry in journal.entries()}
 
     def choose(self, name: PurePosixPath) -> PurePosixPath:
-        """Return the path without ending or, where another image has it, with its ending."""
+        """Return an image's name without its ending or, where another image has that, with it.
+
+        The labels of `x.png` and `x.jpg` cannot share `x.json`.
+        """
         for path in (name.with_suffix(""), name):
             # file systems of macOS and Windows would merge names that differ in case alone
-            if self._owners.setdefault(str(path).casefold(), str(name)) == str(name):
+            if self._owners.get(str(path).casefold(), str(name)) == str(name):
                 return path
         raise OutputError(f"Expected images whose names differ in more than case, got {name} twice.", "Rename one.")
+
+    def note(self, name: PurePosixPath, folder: Path, part: str = "") -> Path:
+        """Note that an image's labels are written, and return the file."""
+        stem = self.choose(name)
+        path = folder / f"{stem}{self._ending}"
+        if str(name) not in self._journal:
+            if path.exists():
+                raise OutputError(
+                    f"Expected no labels at {path}, got a file that was there before.",
+                    "Move it away, or name another --out.",
+                )
+            # noted first: a file that is written but not noted would be taken for somebody else's later
+            self._journal.add(str(name), {"stem": str(stem), "part": part})
+            self._owners[str(stem).casefold()] = str(name)
+        return path

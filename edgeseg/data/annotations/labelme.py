@@ -1,22 +1,149 @@
-"""LabelMe: one JSON file beside each image, with polygons, rectangles, circles and masks."""
+"""LabelMe: one JSON file beside each image, with polygons, rectangles, circles and masks.
+
+Coordinates are edges of pixels, as on LabelMe's canvas; a mask lies between its first and its last pixel.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import binascii
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgeseg.core.errors import OutputError
+from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_json
-from edgeseg.data.annotations.journal import FileNames, Journal, check_name
-from edgeseg.data.annotations.shapes import AnnotatedImage, Shape, crop_shape
-from edgeseg.frame.images import encode_png
+from edgeseg.core.limits import IMAGE_BYTES
+from edgeseg.core.schema import SchemaError
+from edgeseg.data.annotations.journal import LabelFiles, check_name, open_journal
+from edgeseg.data.annotations.labelled import ImageLabels, LabelSet, check_labelled_size, read_labels_table
+from edgeseg.data.annotations.problems import Problems, to_points, trace_ellipse, turn_rectangle
+from edgeseg.data.annotations.shapes import AnnotatedImage, Points, Shape, crop_shape, trace_mask
+from edgeseg.frame.images import decode_image, encode_png
 
 # The release whose files these are; LabelMe refuses none, and warns of an older major number.
 _VERSION = "5.5.0"
+_LINES = ("point", "points", "line", "linestrip")
+# What LabelMe writes where nobody chose a class.
+_NO_CLASS = ("", "__ignore__", "_background_")
+_FEWEST_CORNERS = 2
+
+
+def read_labelme(files: Iterable[Path], listed: Sequence[str], problems: Problems) -> LabelSet:
+    """Read LabelMe files, one for each image.
+
+    Args:
+        files: The files.
+        listed: Names of classes in the order of labels.txt; further ones follow by name.
+        problems: Where to count what is wrong with single files.
+    """
+    images: list[ImageLabels] = []
+    used: set[str] = set()
+    for path in files:
+        try:
+            table = read_labels_table(path)
+            annotated = _read_image(table, path, None, problems)
+        except (DataError, ValueError) as error:
+            problems.note("unreadable-labels", path.name, error.message if isinstance(error, DataError) else str(error))
+            continue
+        used.update(shape.class_name for shape in annotated.shapes)
+        embedded = isinstance(table.get("imageData"), str)
+        images.append(ImageLabels(annotated.name, path, partial(_load, path), embedded=embedded))
+    classes = [*(name for name in listed if name not in _NO_CLASS), *sorted(used - set(listed))]
+    return LabelSet(tuple(dict.fromkeys(classes)), tuple(images), frozenset(used))
+
+
+def read_embedded(path: Path, colour: bool) -> NDArray[Any]:
+    """Read the image that a LabelMe file holds."""
+    text = read_labels_table(path).get("imageData")
+    try:
+        data = base64.b64decode(text if isinstance(text, str) else "", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DataError(
+            f"Expected an image as base64 in {path}, got another text.", "Put the image beside it."
+        ) from error
+    return decode_image(data, str(path), colour)
+
+
+def _load(path: Path, size: tuple[int, int]) -> AnnotatedImage:
+    try:
+        return _read_image(read_labels_table(path), path, size, Problems())
+    except ValueError as error:
+        raise DataError(f"Expected readable labels in {path}, got others: {error}.", "Export them again.") from error
+
+
+def _read_image(
+    table: Mapping[str, Any], path: Path, given: tuple[int, int] | None, problems: Problems
+) -> AnnotatedImage:
+    """Read the labels of an image.
+
+    Args:
+        table: The file's content.
+        path: The file.
+        given: The image's height and width, if it was read.
+        problems: Where to count what is left out.
+    """
+    entries, name = table.get("shapes"), table.get("imagePath")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("expected a list of tables as shapes")
+    height, width = table.get("imageHeight"), table.get("imageWidth")
+    said = (height, width) if type(height) is int and type(width) is int else None
+    # without a path the image has the name of its labels
+    name = name if isinstance(name, str) and name.strip() else f"{path.stem}.png"
+    if given is not None:
+        check_labelled_size(name, path, said, given)
+    size = given or said
+    shapes = [shape for entry in entries for shape in _read_shape(entry, path.name, size, problems)]
+    height, width = size or (0, 0)
+    return AnnotatedImage(name, width, height, tuple(shapes))
+
+
+def _read_shape(
+    entry: Mapping[str, Any], image: str, size: tuple[int, int] | None, problems: Problems
+) -> tuple[Shape, ...]:
+    label, kind = entry.get("label"), entry.get("shape_type") or "polygon"
+    if not isinstance(label, str) or not isinstance(kind, str):
+        raise SchemaError("expected texts as label and shape_type")
+    if label.strip() in _NO_CLASS:
+        return ()
+    if kind in _LINES:
+        problems.note("no-area", image)
+        return ()
+    if kind == "mask":
+        return _read_mask(entry, label.strip(), size)
+    points = _find_outline(kind, to_points(entry.get("points") or []))
+    checked = problems.outline(points, image, size)
+    return () if checked is None else (Shape(label.strip(), (checked,)),)
+
+
+def _find_outline(kind: str, points: Points) -> Points:
+    """Return the outline of a shape; too few points stay as they are."""
+    if kind == "rectangle" and len(points) == _FEWEST_CORNERS:
+        return turn_rectangle(points.min(axis=0).tolist(), points.max(axis=0).tolist())
+    if kind == "circle" and len(points) == _FEWEST_CORNERS:
+        # a centre, and a point on the circle
+        radius = float(np.hypot(*(points[1] - points[0])))
+        return trace_ellipse(points[0].tolist(), (radius, radius))
+    return points if kind not in ("rectangle", "circle") or len(points) > _FEWEST_CORNERS else points[:1]
+
+
+def _read_mask(entry: Mapping[str, Any], label: str, size: tuple[int, int] | None) -> tuple[Shape, ...]:
+    text, points = entry.get("mask"), to_points(entry.get("points") or [])
+    if not isinstance(text, str) or len(text) > IMAGE_BYTES or len(points) != _FEWEST_CORNERS:
+        raise ValueError("expected a mask with two corners")
+    try:
+        mask = decode_image(base64.b64decode(text, validate=True), "a mask", False)
+    except (binascii.Error, DataError) as error:
+        raise ValueError("expected a mask as PNG in base64") from error
+    if size is not None and (mask.shape[0] > size[0] or mask.shape[1] > size[1]):
+        raise ValueError(f"expected a mask within the image, got {mask.shape[1]}x{mask.shape[0]}")
+    corner = np.floor(points.min(axis=0))
+    shapes = trace_mask(mask, label)
+    return tuple(Shape(label, tuple(one + corner for one in shape.polygons)) for shape in shapes)
 
 
 class LabelMeWriter:
@@ -30,8 +157,8 @@ class LabelMeWriter:
 
     def __init__(self, folder: Path, classes: Sequence[str], resume: bool = False) -> None:
         self._folder = folder
-        self._journal = Journal(folder / ".labelme.jsonl", {"format": "labelme", "classes": list(classes)}, resume)
-        self._names = FileNames([(entry["name"], entry["stem"]) for entry in self._journal.entries()])
+        self._journal = open_journal(folder, "labelme", classes, resume, ())
+        self._files = LabelFiles(self._journal, ".json")
 
     @property
     def added(self) -> frozenset[str]:
@@ -45,17 +172,7 @@ class LabelMeWriter:
     def add(self, image: AnnotatedImage, part: str = "") -> None:  # noqa: ARG002 - LabelMe knows no parts
         """Write the labels of an image; LabelMe has no place for parts."""
         name = check_name(image.name)
-        stem = self._names.choose(name)
-        path = self._folder / f"{stem}.json"
-        if image.name not in self._journal:
-            if path.exists():
-                raise OutputError(
-                    f"Expected no labels at {path}, got a file that was there before.",
-                    "Move it away, or name another --out.",
-                )
-            # noted first: a file that is written but not noted would be taken for somebody else's later
-            self._journal.add(image.name, {"stem": str(stem)})
-        write_json(path, _to_table(image, name.name))
+        write_json(self._files.note(name, self._folder), _to_table(image, name.name))
 
     def close(self) -> None:
         """End: nothing belongs to all images."""

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeseg.core.errors import UnknownNameError
+from edgeseg.data.annotations.coco import CocoWriter
+from edgeseg.data.annotations.cvat import CvatWriter
 from edgeseg.data.annotations.labelme import LabelMeWriter
 from edgeseg.data.annotations.shapes import AnnotatedImage
+from edgeseg.data.annotations.yolo import YoloWriter
 
 
 class AnnotationWriter(Protocol):
@@ -34,7 +37,10 @@ class AnnotationWriter(Protocol):
 
 
 WRITERS: dict[str, Callable[[Path, Sequence[str], bool], AnnotationWriter]] = {
+    "coco": CocoWriter,
     "labelme": LabelMeWriter,
+    "yolo": YoloWriter,
+    "cvat": CvatWriter,
 }
 
 
