@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgeseg.api import (
         CompressResult,
-        Stream,
         TrainResult,
         benchmark,
         check_data,
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from edgeseg.streaming.options import CaptureOptions, SinkOptions, StreamOptions
     from edgeseg.streaming.sinks.base import Result
     from edgeseg.streaming.sources.base import Frame
+    from edgeseg.streaming.stream import Stream
     from edgeseg.training.options import TrainOptions
 
 __all__ = [
@@ -124,6 +124,7 @@ _MODULES = {
     "Segmentation": "inference.segmenter",
     "Segmenter": "inference.segmenter",
     "SinkOptions": "streaming.options",
+    "Stream": "streaming.stream",
     "StreamOptions": "streaming.options",
     "StreamReport": "streaming.loop",
     "TrainOptions": "training.options",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +22,9 @@ from edgeseg.core.progress import progress_bar
 from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.inference.masks import DEFAULT_MASK_OPTIONS, MaskOptions
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.streaming.live import StreamPipeline, open_stream
-from edgeseg.streaming.loop import StreamReport, make_report
+from edgeseg.streaming.live import open_stream
 from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS, DEFAULT_STREAM_OPTIONS, SinkOptions, StreamOptions
-from edgeseg.streaming.sinks.base import Result
-from edgeseg.streaming.viewer import WebViewer
+from edgeseg.streaming.stream import Stream
 
 if TYPE_CHECKING:
     from edgeseg.bench.measure import BenchResult
@@ -70,45 +68,6 @@ def _warn_of_fallback(segmenter: Segmenter) -> None:
     selection = segmenter.selection
     if selection.fallback_reason is not None:
         _LOG.warning("runs on %s, since: %s", selection.backend.name, selection.fallback_reason)
-
-
-class Stream:
-    """The results of a running stream; leaving the loop by break, return or exception closes everything.
-
-    The camera runs from the start, and the next result is always that of the newest frame. Python closes the stream
-    with the loop as long as nothing else refers to the iterator; a `with` statement closes it in any case.
-    """
-
-    def __init__(self, live: StreamPipeline) -> None:
-        self._live = live
-        self.classes = live.segmenter.card.output.classes
-        self.mm_per_px = live.mm_per_px
-        """The size of a pixel, where the source or the options say it."""
-        self.url = next((sink.url for sink in live.sinks if isinstance(sink, WebViewer)), None)
-        """Where the live page is, if there is one."""
-        live.__enter__()
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __iter__(self) -> Iterator[Result]:
-        try:
-            for result in self._live:
-                measured = dataclasses.replace(result.segmentation, mm_per_px=self.mm_per_px)
-                yield dataclasses.replace(result, segmentation=measured)
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        """End the capture and close source and sinks; may be called twice."""
-        self._live.__exit__(None, None, None)
-
-    def report(self) -> StreamReport:
-        """Summarise the stream so far: times, misses, backend and sinks."""
-        return make_report(self._live)
 
 
 def stream(
