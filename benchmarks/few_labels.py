@@ -78,13 +78,14 @@ def make_subset(root: Path, out: Path, split: Split, share: float = 1.0, seed: i
     kept = choose_labelled(split.train, empty, share, seed)
     unlabelled = [case for case in split.train if case.group not in kept]
     with staged_folder(out) as folder:
-        _link_labelled(dataset, folder / subset.labelled.name, split, {case.stem for case in unlabelled})
+        link_labelled(dataset, folder / subset.labelled.name, split, {case.stem for case in unlabelled})
         _link_images(folder / subset.rest.name, unlabelled)
         _link_images(folder / subset.frames.name, split.train)
     return subset
 
 
-def _link_labelled(dataset: Dataset, folder: Path, split: Split, without: Set[str]) -> None:
+def link_labelled(dataset: Dataset, folder: Path, split: Split, without: Set[str] = frozenset()) -> None:
+    """Link images and masks into a data folder with given parts, without some of them."""
     parts = {stem: part for stem, _, part in split.to_rows() if stem not in without}
     cases = [case for case in dataset.cases if case.stem in parts]
     files = [path for case in cases for path in case.files]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +22,9 @@ from edgeseg.core.progress import progress_bar
 from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.inference.masks import DEFAULT_MASK_OPTIONS, MaskOptions
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.streaming.live import StreamPipeline, open_stream
-from edgeseg.streaming.loop import StreamReport, make_report
+from edgeseg.streaming.live import open_stream
 from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS, DEFAULT_STREAM_OPTIONS, SinkOptions, StreamOptions
-from edgeseg.streaming.sinks.base import Result
-from edgeseg.streaming.viewer import WebViewer
+from edgeseg.streaming.stream import Stream
 
 if TYPE_CHECKING:
     from edgeseg.bench.measure import BenchResult
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
     from edgeseg.data.check import CheckReport
     from edgeseg.doctor import Check
     from edgeseg.evaluation.score import Evaluation
+    from edgeseg.prediction.folder import PredictResult
+    from edgeseg.prediction.options import PredictOptions
     from edgeseg.training.options import TrainOptions
     from edgeseg.training.run import RunRecord
 
@@ -70,45 +70,6 @@ def _warn_of_fallback(segmenter: Segmenter) -> None:
         _LOG.warning("runs on %s, since: %s", selection.backend.name, selection.fallback_reason)
 
 
-class Stream:
-    """The results of a running stream; leaving the loop by break, return or exception closes everything.
-
-    The camera runs from the start, and the next result is always that of the newest frame. Python closes the stream
-    with the loop as long as nothing else refers to the iterator; a `with` statement closes it in any case.
-    """
-
-    def __init__(self, live: StreamPipeline) -> None:
-        self._live = live
-        self.classes = live.segmenter.card.output.classes
-        self.mm_per_px = live.mm_per_px
-        """The size of a pixel, where the source or the options say it."""
-        self.url = next((sink.url for sink in live.sinks if isinstance(sink, WebViewer)), None)
-        """Where the live page is, if there is one."""
-        live.__enter__()
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __iter__(self) -> Iterator[Result]:
-        try:
-            for result in self._live:
-                measured = dataclasses.replace(result.segmentation, mm_per_px=self.mm_per_px)
-                yield dataclasses.replace(result, segmentation=measured)
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        """End the capture and close source and sinks; may be called twice."""
-        self._live.__exit__(None, None, None)
-
-    def report(self) -> StreamReport:
-        """Summarise the stream so far: times, misses, backend and sinks."""
-        return make_report(self._live)
-
-
 def stream(
     model: StrPath,
     source: str = "0",
@@ -139,6 +100,45 @@ def stream(
     segmenter = open_segmenter(Path(model), backend, threads, masks=masks, supervised=True)
     _warn_of_fallback(segmenter)
     return Stream(open_stream(segmenter, source, options, sinks))
+
+
+def predict(
+    model: StrPath | Segmenter,
+    source: StrPath | Sequence[StrPath],
+    out: StrPath,
+    *,
+    options: PredictOptions | None = None,
+    backend: str = AUTO,
+    threads: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+    **changes: Any,
+) -> PredictResult:
+    """Write masks for images, folders, patterns, videos and DICOM files, and a table with a row for every frame.
+
+    Args:
+        model: As in `load`, or a loaded model, which works on one frame at a time.
+        source: What to read: one or several.
+        out: The folder to make.
+        options: What is written; None takes the defaults.
+        backend: As in `load`, for a model that is not loaded yet.
+        threads: CPU threads of each worker's network.
+        resume: Go on with an interrupted prediction.
+        overwrite: Replace a prediction that stands at `out`; it stays until the new one is whole.
+        changes: Any field of PredictOptions by its name, such as overlay=True or formats=("png", "coco").
+
+    Returns:
+        The folder, a summary, and the files that could not be read, which raise nothing.
+    """
+    from edgeseg.prediction.folder import load_networks, predict_sources
+    from edgeseg.prediction.options import PredictOptions
+
+    chosen = dataclasses.replace(options or PredictOptions(), **changes)
+    sources = [Path(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
+    _keep_inputs(Path(out), *sources, None if isinstance(model, Segmenter) else Path(model))
+    networks = load_networks(model, backend, threads, chosen)
+    _warn_of_fallback(networks[0])
+    return predict_sources(*networks, sources, Path(out), chosen, resume, overwrite)
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def train(
     guide = Path(teacher) if teacher else None
     _keep_inputs(folder, source, start, frames, guide)
     if resume and find_partial(folder, INTERRUPTED_TRAINING).expect(INTERRUPTED_TRAINING):
-        return TrainResult(folder, resume_run(source, folder, overwrite, start, frames, guide))
+        return _report(TrainResult(folder, resume_run(source, folder, overwrite, start, frames, guide)))
     if resume:
         refuse_existing(folder, overwrite, go_on=True)
     split = plain_split(chosen.seed, layout, group_pattern)
@@ -213,7 +213,16 @@ def train(
         unlabelled=frames,
         teachers=[guide] if guide is not None else [],
     )
-    return TrainResult(folder, record)
+    return _report(TrainResult(folder, record))
+
+
+def _report(result: TrainResult) -> TrainResult:
+    """Leave report.html in a finished run; workers other than the chief have none."""
+    from edgeseg.report.training import leave_report
+
+    if result.record.evaluation is not None:
+        leave_report(result.folder)
+    return result
 
 
 @dataclass(frozen=True)
@@ -297,7 +306,7 @@ def compress(
     target = Target(sensitivity, coverage) if sensitivity or coverage else None
     with open_folder(folder, overwrite, resume) as growing:
         outcome = compress_run(source, growing, chosen, gate, threads, followed, rename, target)
-        write_compression_report(growing, source, outcome)
+        write_compression_report(growing, source, outcome, out=folder)
     return CompressResult(folder, outcome.report)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import importlib
+import json
 import struct
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +23,8 @@ GOVERNOR = f"{CPU}/cpu0/cpufreq/scaling_governor"
 ZONE = "sys/class/thermal/thermal_zone0/temp"
 FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 STICK = "sys/bus/usb/devices/1-1"
+NVIDIA_SMI = "nvidia-smi"
+CUDA_PACKAGES = {"tensorflow": "2.21.0", "nvidia-cudnn-cu12": "9.10.2"}
 BUILD = "  GUI:                           {gui}\n  Video I/O:\n    GStreamer:                   {gst}\n"
 
 
@@ -42,7 +46,7 @@ def describe_machine(root: Path) -> Machine:
         year=2026,
         import_module=fake_import(),
         find_version=lambda _name: "",
-        find_program=lambda name: f"/usr/bin/{name}",
+        find_program=lambda name: None if name == NVIDIA_SMI else f"/usr/bin/{name}",
         is_port_free=lambda _port: True,
         can_write=lambda _path: True,
     )
@@ -134,6 +138,46 @@ def pci_card(machine: Machine) -> Machine:
     put(machine, "sys/bus/pci/devices/0/vendor", "0x1ac1\n")
     put(machine, "sys/bus/pci/devices/0/device", "0x089a\n")
     return machine
+
+
+def nvidia_card(machine: Machine) -> Machine:
+    """Put an NVIDIA GPU into a slot, without its driver."""
+    put(machine, "sys/bus/pci/devices/0/vendor", "0x10de\n")
+    put(machine, "sys/bus/pci/devices/0/device", "0x2531\n")
+    return machine
+
+
+def nvidia(
+    smi: str | bytes | Exception = "NVIDIA RTX A2000, 550.54.14\n",
+    code: int = 0,
+    installed: Mapping[str, str] = CUDA_PACKAGES,
+    tensorflow: str | bytes | Exception = "",
+    **seen: Any,
+) -> Spoil:
+    """Put an NVIDIA GPU in: what nvidia-smi prints and ends with, and what the child process with TensorFlow prints.
+
+    Args:
+        smi: What nvidia-smi prints, or how it fails.
+        code: Its exit status.
+        installed: Versions of the packages.
+        tensorflow: What the child process prints, or how it fails; by default that it sees no GPU.
+        seen: Changes of that default.
+    """
+    told = {"tensorflow": "2.21.0", "cuda": "12.5.1", "gpus": [], "visible": None, **seen}
+
+    def run(command: Sequence[str], _seconds: float) -> subprocess.CompletedProcess[bytes]:
+        is_smi = command[0].endswith(NVIDIA_SMI)
+        said = smi if is_smi else tensorflow or json.dumps(told)
+        if isinstance(said, Exception):
+            raise said
+        out = said.encode() if isinstance(said, str) else said
+        return subprocess.CompletedProcess(command, code if is_smi else 0, out, b"")
+
+    return facts(
+        run_program=run,
+        find_program=lambda name: f"/usr/bin/{name}",
+        find_version=lambda name: installed.get(name, ""),
+    )
 
 
 def answer_as_camera(*formats: str) -> Callable[[int, int, bytearray], int]:

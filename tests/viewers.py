@@ -22,8 +22,15 @@ def ask(
     viewer: WebViewer, path: str, method: str = "GET", headers: Mapping[str, str] = NONE, body: bytes | None = None
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
     """Ask and give status, headers and body."""
-    host = str(urlsplit(viewer.url).hostname)
-    with closing(http.client.HTTPConnection(host, port_of(viewer), timeout=SECONDS)) as connection:
+    return ask_url(viewer.url, path, method, headers, body)
+
+
+def ask_url(
+    url: str, path: str, method: str = "GET", headers: Mapping[str, str] = NONE, body: bytes | None = None
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """Ask the server of an address and give status, headers and body."""
+    where = urlsplit(url)
+    with closing(http.client.HTTPConnection(str(where.hostname), int(where.port or 0), timeout=SECONDS)) as connection:
         connection.request(method, path, body, dict(headers))
         answer = connection.getresponse()
         return answer.status, answer.headers, answer.read()

@@ -124,11 +124,14 @@ def _name_other(path: Path) -> str | None:
     """Name what a path is when it is certainly no model."""
     from edgeseg.core.modelfile import PRETRAINING
     from edgeseg.frame.images import SUFFIXES
+    from edgeseg.streaming.options import RECORDING
     from edgeseg.streaming.sources import files
 
     suffix = path.suffix.lower()
     if (path / PRETRAINING).is_file():
         return "a pretraining, which draws no masks and which train --init starts from"
+    if (path / RECORDING).is_file():
+        return "a recording, which edgeseg stream --play shows"
     if _SCHEME.match(str(path)) or (str(path).isdecimal() and not path.exists()):
         return "a source of frames"
     if suffix in SUFFIXES:

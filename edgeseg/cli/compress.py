@@ -105,7 +105,7 @@ def compress(
         keep_inputs([run, teacher], [out])
         with open_folder(out, overwrite, resume) as folder:
             outcome = compress_run(run, folder, recipes, gate, threads, teacher, renamed, target)
-            write_compression_report(folder, run, outcome)
+            write_compression_report(folder, run, outcome, out=out)
     tell_outcome(outcome.report, out)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
+    BackendOption,
     ClassNameOption,
     GroupPatternOption,
     ImagesOption,
@@ -17,6 +19,7 @@ from edgeseg.cli.common import (
     LayoutOption,
     MasksOption,
     OverwriteOption,
+    ThreadsOption,
     join_layout,
     keep_inputs,
     save_json,
@@ -26,6 +29,12 @@ from edgeseg.cli.tables import print_check, print_warnings
 from edgeseg.core.redact import make_printable
 from edgeseg.core.spec import DENOISES, check_choice
 
+if TYPE_CHECKING:
+    from edgeseg.data.check import CheckReport
+    from edgeseg.data.overview import SheetPlan
+
+# Of the pages of a sheet, those whose names are printed.
+SHOWN_PAGES = 5
 # As the formats of edgeseg/data/exporting.py, which loads NumPy and OpenCV.
 FORMATS = ("coco", "labelme", "yolo", "cvat", "nnunet")
 app = typer.Typer(no_args_is_help=True, help="Make, import and check labelled images.")
@@ -78,22 +87,40 @@ def import_data(
             show_default=False,
         ),
     ] = None,
+    add: Annotated[
+        bool,
+        typer.Option("--add", help="Add to the data folder that is there; names that it has already are refused."),
+    ] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write labelled images in the plain layout: images/, masks/ or masks_CLASS/, and groups.csv.
 
     groups.csv keeps the groups, given parts and pixel sizes. Where the images come from is yours to note, in SOURCE.md.
 
+    With --add the images go into a data folder in the plain layout, such as the corrected ones of `data select`: all of
+    them or none, with their groups, and without a change to any image that is there.
+
     Example: `edgeseg data import Dataset_BUSI_with_GT data/busi`
     """
     from edgeseg.core.files import staged_folder
     from edgeseg.core.progress import progress_bar
+    from edgeseg.data.adding import add_dataset
     from edgeseg.data.check import CROPPED
     from edgeseg.data.dataset import import_dataset, open_dataset
 
     keep_inputs([source], [out])
     layout = join_layout(source, layout, images, masks, class_name, threshold)
+    if add and overwrite:
+        raise typer.BadParameter("expected --add or --overwrite, got both")
     dataset = open_dataset(source, layout, group_pattern)
+    if add:
+        if not out.is_dir():
+            raise typer.BadParameter(f"expected a data folder to add to, got none: {out}. Leave --add out to make it")
+        with progress_bar("Adding", len(dataset.cases)) as advance:
+            whole = add_dataset(dataset, out, advance)
+        groups = len({case.group for case in whole.cases})
+        print(make_printable(f"{out}: {len(dataset.cases)} images added, now {len(whole.cases)} in {groups} groups"))
+        return
     with staged_folder(out, overwrite) as folder, progress_bar("Importing", len(dataset.cases)) as advance:
         import_dataset(dataset, folder, advance)
     print_warnings(dataset.warnings)
@@ -167,33 +194,49 @@ def check(
 ) -> None:
     """Look at labelled images before training on them: sizes, classes, defects, near-duplicates, a contact sheet.
 
-    Near-duplicates whose labels contradict one another are listed, and drawn side by side below the contact sheet.
+    The contact sheet shows all cases, on more pages (F-2.png ...) where one is too small; F-names.csv lists their
+    numbers. Near-duplicates whose labels contradict one another are listed, and drawn side by side in F-pairs.png.
     Exit code 3 where a training would be refused, or where near-duplicates stand in different groups.
 
     Example: `edgeseg data check data/busi --sheet busi.png`
     """
     from edgeseg.core.progress import progress_bar
-    from edgeseg.data.check import READY, check_survey
+    from edgeseg.data.check import READY, check_survey, describe_verdict
     from edgeseg.data.dataset import survey_dataset
     from edgeseg.data.groups import join_groups, write_groups
-    from edgeseg.data.pictures import draw_pairs, draw_sheet, stack_pictures
-    from edgeseg.frame.images import write_image
+    from edgeseg.data.overview import SheetPlan, name_names, name_pairs, refuse_taken_names
 
-    keep_inputs([source], [sheet, groups_out, json_out])
+    pages = [] if sheet is None else [sheet, name_names(sheet), name_pairs(sheet)]
+    keep_inputs([source], [*pages, groups_out, json_out])
     survey = survey_dataset(source, join_layout(source, layout, images, masks, class_name), group_pattern)
+    if sheet is not None:
+        refuse_taken_names(SheetPlan(sheet, survey.dataset.cases))
     with progress_bar("Reading images", len(survey.dataset.cases)) as advance:
         report = check_survey(survey, advance)
     print_check(make_printable(source.name), report)
     cases = [facts.case for facts in report.facts]
     if sheet is not None and cases:
-        classes, doubtful = survey.dataset.classes, [one.pair for one in report.contradictions]
-        below = [draw_pairs([(pair.first, pair.second) for pair in doubtful], classes)] if doubtful else []
-        write_image(sheet, stack_pictures([draw_sheet(cases, classes), *below]))
+        _write_sheets(SheetPlan(sheet, tuple(cases)), make_printable(source.name), report)
+    print(make_printable(describe_verdict(report)))
     if groups_out is not None:
         write_groups(groups_out, join_groups(cases, report.pairs))
     save_json(json_out, report.to_json())
     if report.verdict != READY:
         raise typer.Exit(GATE_NOT_HELD)
+
+
+def _write_sheets(plan: SheetPlan, name: str, report: CheckReport) -> None:
+    """Write the contact sheet and, where there are any, the pairs with contradictory labels."""
+    from edgeseg.core.progress import progress_bar
+    from edgeseg.data.overview import name_pairs, write_contact_sheet, write_pairs
+
+    classes, doubtful = report.dataset.classes, [one.pair for one in report.contradictions]
+    with progress_bar("Drawing the contact sheet", plan.tiles) as advance:
+        write_contact_sheet(plan, name, classes, advance)
+    print(make_printable(plan.describe()))
+    pairs = write_pairs(name_pairs(plan.path), [(pair.first, pair.second) for pair in doubtful], classes, name)
+    if pairs:
+        print(make_printable(f"Near-duplicates with contradictory labels: {', '.join(map(str, pairs[:SHOWN_PAGES]))}"))
 
 
 @app.command()
@@ -222,7 +265,7 @@ def preview(
     from edgeseg.data.augment import choose_variations
     from edgeseg.data.check import CROPPED
     from edgeseg.data.dataset import open_dataset
-    from edgeseg.data.pictures import draw_preview
+    from edgeseg.data.overview import draw_preview
     from edgeseg.frame.images import write_image
 
     with usage_errors():
@@ -235,3 +278,91 @@ def preview(
     print(make_printable(f"{out}: some images of {source}, as they are and as a training would see them"))
     if dataset.header_region:
         print(CROPPED)
+
+
+@app.command()
+def select(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Unlabelled frames: images, videos, DICOM files, folders with subfolders, patterns.",
+            metavar="SOURCE...",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        Path, typer.Option(metavar="MODEL|RUN", help="A model file, a run, or the folder of a cross-validation.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make.")],
+    count: Annotated[int, typer.Option(metavar="N", help="Number of frames to select.", min=1, max=5000)] = 40,
+    form: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="Labelling tool: labelme, coco, cvat or yolo.")
+    ] = "labelme",
+    labelled: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA",
+            help="The data set so far: what looks like one of its images is not selected.",
+            show_default=False,
+        ),
+    ] = None,
+    group_pattern: GroupPatternOption = None,
+    backend: BackendOption = "auto",
+    threads: ThreadsOption = 1,
+) -> None:
+    """Select the unlabelled frames that are worth labelling, and draw masks on them for a person to correct.
+
+    The model's doubt decides, and the disagreement of its networks where it is a cross-validation; no two frames look
+    nearly the same, and all groups have their share. A group is a folder of SOURCE, else a file; groups.csv in SOURCE,
+    or --group-pattern, says otherwise. Frames unlike those of the training come last, and have no mask.
+
+    selected.csv lists the frames with their doubt, the most important first. The corrected labels go back into the data
+    set, with their groups: edgeseg data import DIR DATA --add
+
+    Example: `edgeseg data select clips/ --model runs/first --labelled data/busi --count 40 --out to-label`
+    """
+    from edgeseg.core.files import staged_folder
+    from edgeseg.core.progress import progress_bar
+    from edgeseg.data.dataset import open_dataset
+    from edgeseg.inference.ensemble import open_segmenter
+    from edgeseg.prediction.inputs import list_inputs
+    from edgeseg.prediction.labelling import (
+        check_classes,
+        check_format,
+        check_ranked,
+        describe_selection,
+        group_items,
+        is_no_selection,
+        look_at_cases,
+        refuse_taken,
+        survey_frames,
+        tell_unreadable,
+        write_selection,
+    )
+    from edgeseg.prediction.selection import rank_frames
+
+    model = take_model(model, f"edgeseg data select {sources[0]} --model MODEL --out {out}", ensembles=True)
+    keep_inputs([model, *map(Path, sources), labelled], [out])
+    check_format(form)
+    refuse_taken(out)
+    known = None if labelled is None else open_dataset(labelled)
+    items = list_inputs(sources, is_no_selection)
+    folder = Path(sources[0]) if len(sources) == 1 and Path(sources[0]).is_dir() else None
+    groups = group_items(items, group_pattern, folder)
+    segmenter = open_segmenter(model, backend, threads)
+    looks = []
+    if known is not None:
+        check_classes(segmenter, known)
+        with progress_bar("Reading labelled images", len(known.cases)) as advance:
+            looks = look_at_cases(segmenter, known, advance)
+    with progress_bar("Looking at files", len(items)) as advance:
+        survey = survey_frames(items, segmenter, groups, advance)
+    tell_unreadable(survey.unreadable)
+    ranked = rank_frames(survey.candidates, count, looks)
+    check_ranked(ranked, survey)
+    with staged_folder(out) as place, progress_bar("Writing", len(ranked)) as advance:
+        stems = [] if known is None else [case.stem for case in known.cases]
+        selected = write_selection(place, ranked, items, segmenter, form, stems, advance)
+    for line in describe_selection(survey, selected, count):
+        print(make_printable(f"{out}: {line}"))
+    print(make_printable(f"Correct the masks, then: edgeseg data import {out} {labelled or 'DATA'} --add"))

@@ -56,6 +56,7 @@ def run_demo(out: Path, overwrite: bool = False) -> tuple[CompressReport, Stream
     from edgeseg.core.files import refuse_existing, staged_folder, write_json
     from edgeseg.core.schema import to_plain
     from edgeseg.report.compression import write_compression_report
+    from edgeseg.report.training import leave_report
     from edgeseg.training.options import TrainOptions
     from edgeseg.training.trainer import train_run
 
@@ -65,12 +66,13 @@ def run_demo(out: Path, overwrite: bool = False) -> tuple[CompressReport, Stream
     with staged_folder(out, overwrite) as folder:
         _render(folder / "phantom")
         train_run(folder / "phantom", folder / "run", training)
+        leave_report(folder / "run", out / "run")
         outcome = compress_run(folder / "run", folder, [load_recipe(name) for name in RECIPES], Gate())
         report = outcome.report
         _bench(folder, [variant.file for variant in report.variants])
         stream = _stream(folder / _find_chosen(report))
         write_json(folder / "stream.json", to_plain(stream))
-        write_compression_report(folder, folder / "run", outcome, stream)
+        write_compression_report(folder, folder / "run", outcome, stream, out)
     return report, stream
 
 

@@ -63,7 +63,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Draw the worst and best cases and the false positives into this folder.",
+            help="Draw the worst, median and best cases, false positives, and sheets of all, into this folder.",
             show_default=False,
         ),
     ] = None,
@@ -95,8 +95,9 @@ def evaluate(
     it was trained on, only the test cases count; on other data, all of them. Classes are matched by name (--map), and
     what no case can tell is n/a. Masks that are useless, because they are no better than masks drawn without looking,
     are called so. Where the pixel size is known, distances
-    come in millimetres too, and for fetal heads the error of the circumference. The pictures of --overlays carry no
-    names; overlays.csv beside them does.
+    come in millimetres too, and for fetal heads the error of the circumference. --overlays draws the worst, median and
+    best cases and false positives, and all cases on sheets, the worst first. The pictures carry numbers and no names;
+    overlays.csv beside them does.
 
     A mask counts as found where its confidence reaches the operating point on the model's card, else as doubtful:
     sensitivity, false alarms and the Dice of what is found are those of this operating point. --sensitivity and
@@ -108,6 +109,7 @@ def evaluate(
     from edgeseg.core.files import refuse_existing, staged_folder
     from edgeseg.core.modelfile import ModelFile, find_model, read_model, write_model
     from edgeseg.core.progress import progress_bar
+    from edgeseg.core.redact import make_printable
     from edgeseg.core.schema import to_plain
     from edgeseg.data.dataset import read_case, read_cases
     from edgeseg.evaluation.classes import parse_renaming
@@ -115,7 +117,7 @@ def evaluate(
     from edgeseg.evaluation.decide import Target, change_decision, decide_by_own_data, explain_decision
     from edgeseg.evaluation.exclusion import leave_out, read_stems
     from edgeseg.evaluation.out_of_fold import list_judged_thresholds, pick_judged
-    from edgeseg.evaluation.overlays import write_overlays
+    from edgeseg.evaluation.overlays import count_drawn, describe_overlays, write_overlays
     from edgeseg.evaluation.score import score_cases, summarise_cases, write_cases
     from edgeseg.inference.ensemble import open_segmenter
     from edgeseg.inference.segmenter import Segmenter
@@ -166,8 +168,9 @@ def evaluate(
     if cases_out is not None:
         write_cases(cases_out, scored, classes)
     if overlays is not None:
-        with staged_folder(overlays, overwrite) as folder:
-            write_overlays(folder, segmenter, scored, lambda number: read_case(picked.cases[number], colour))
+        with staged_folder(overlays, overwrite) as folder, progress_bar("Drawing", count_drawn(scored)) as advance:
+            write_overlays(folder, segmenter, scored, lambda number: read_case(picked.cases[number], colour), advance)
+        print(make_printable(describe_overlays(overlays, len(scored))))
     if save_model is not None and file is not None:
         write_model(save_model, file.flatbuffer, file.card, file.golden)
     ran_on = to_plain(segmenter.selection.report())

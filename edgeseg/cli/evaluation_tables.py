@@ -208,5 +208,6 @@ def print_folds(summary: FoldSummary) -> None:
     if summary.labels_in_doubt:
         print(
             f"Look at these labels first: {summary.labels_in_doubt} cases, listed in look-first.csv and drawn in "
-            "look-first.png of the folder, contradict a confident network that had not seen them, or a near-duplicate."
+            "look-first.png and further pages, contradict a confident network that had not seen them, or a "
+            "near-duplicate."
         )

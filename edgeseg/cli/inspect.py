@@ -105,9 +105,12 @@ def _print_times(times: Sequence[OperatorTime]) -> None:
 
 
 def _print_layers(layers: Sequence[Layer], times: Sequence[float] | None) -> None:
+    from edgeseg.core.redact import to_one_line
+
     rows = [
         (
-            f"{number} {layer.operator}",
+            f"{number} {to_one_line(layer.name, 24)}",
+            layer.operator,
             str(layer.version),
             "x".join(map(str, layer.shape)),
             layer.dtype,
@@ -117,7 +120,16 @@ def _print_layers(layers: Sequence[Layer], times: Sequence[float] | None) -> Non
         )
         for number, layer in enumerate(layers)
     ]
-    columns = ("layer", "version", "result", "type", "MMACs", "parameters", *(["ms"] if times is not None else []))
+    columns = (
+        "layer",
+        "operator",
+        "version",
+        "result",
+        "type",
+        "MMACs",
+        "parameters",
+        *(["ms"] if times is not None else []),
+    )
     print_table("Layers", columns, rows)
 
 

@@ -58,7 +58,7 @@ def summary(
     _print_stages(stages)
     save_json(json_out, {"spec": to_plain(spec), "stages": to_plain(stages)})
     if picture is not None:
-        from edgeseg.report.plots import save_network_picture
+        from edgeseg.report.network import save_network_picture
 
         save_network_picture(picture, spec, stages)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,12 +25,14 @@ from edgeseg.cli.common import (
     usage_errors,
     warn_of_fallback,
 )
-from edgeseg.cli.tables import print_stream
+from edgeseg.cli.tables import NOT_KNOWN, print_stream, print_table
 from edgeseg.streaming.options import (
     BUDGET,
     BUDGET_MS,
     INPUT,
+    MAX_SOURCES,
     OUTPUT,
+    RECORDING,
     CaptureOptions,
     LiveSourceError,
     SinkOptions,
@@ -39,9 +42,20 @@ from edgeseg.streaming.options import (
 if TYPE_CHECKING:
     from edgeseg.streaming.loop import StreamReport
 
+_LOG = logging.getLogger(__name__)
 DEFAULT_SOURCE = "phantom://"
 SOURCE_VARIABLE = "EDGESEG_SOURCE"
 
+PlayOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--play",
+        metavar="RECORDING",
+        help="Show what --record wrote, picture by picture, without a model; nothing else is opened.",
+        rich_help_panel=INPUT,
+        show_default=False,
+    ),
+]
 SmoothOption = Annotated[
     bool, typer.Option("--smooth", help="Average each frame's scores with those of the frame before.")
 ]
@@ -76,27 +90,31 @@ SourceArgument = Annotated[
     str | None, typer.Argument(metavar="SOURCE", help="Where frames come from, as --source says.", show_default=False)
 ]
 SourceOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--source",
         metavar="SOURCE",
         help="phantom://, a camera's index or /dev/video0, csi://0, gst://PIPELINE, rtsp://, http:// (Motion JPEG), "
         "a video, image or DICOM file, a folder of images or a pattern such as 'F/*.png', - for raw frames, "
         "or browser:// for the camera of the device that has the page open. Default: "
-        "the variable EDGESEG_SOURCE, if it is set.",
+        "the variable EDGESEG_SOURCE, if it is set. Given several times, the page switches between the sources.",
         rich_help_panel=INPUT,
         show_default=DEFAULT_SOURCE,
     ),
 ]
 
 
-def choose_source(argument: str | None, option: str | None) -> str:
-    """Take the source from the argument or from --source; two different ones are wrong usage."""
-    if argument is not None and option is not None and argument != option:
-        raise typer.BadParameter(f"expected one source, got {argument} and --source {option}")
-    given = option if argument is None else argument
+def choose_sources(argument: str | None, options: Sequence[str] | None) -> list[str]:
+    """Take the sources from the argument or from --source, each once; both are wrong usage where they differ."""
+    given = list(dict.fromkeys(options or ()))
+    if argument is not None and given and given != [argument]:
+        raise typer.BadParameter(f"expected one source, got {argument} and --source {given[0]}; name all by --source")
+    if argument is not None:
+        return [argument]
+    if len(given) > MAX_SOURCES:
+        raise typer.BadParameter(f"expected at most {MAX_SOURCES} sources, got {len(given)}")
     # a password in the environment is hidden from other users of the machine, one on a command line is not
-    return os.environ.get(SOURCE_VARIABLE) or DEFAULT_SOURCE if given is None else given
+    return given or [os.environ.get(SOURCE_VARIABLE) or DEFAULT_SOURCE]
 
 
 @contextmanager
@@ -110,13 +128,17 @@ def live_source_errors() -> Iterator[None]:
 
 @with_options(defaults={"view": "web"})
 def stream(
-    model: Annotated[str, typer.Argument(help="A .tflite or .onnx file, or a run folder.", metavar="MODEL|RUN")],
+    model: Annotated[
+        str | None,
+        typer.Argument(help="A .tflite or .onnx file, or a run folder.", metavar="MODEL|RUN", show_default=False),
+    ] = None,
     source: SourceArgument = None,
     source_option: SourceOption = None,
     *,
     capture: CaptureOptions,
     stop: StreamOptions,
     sinks: SinkOptions,
+    play: PlayOption = None,
     smooth: SmoothOption = False,
     fill_holes: FillHolesOption = False,
     backend: BackendOption = "auto",
@@ -133,9 +155,20 @@ def stream(
     is named, and the page is served to this machine only unless `--host` says otherwise. Ctrl-C or SIGTERM ends the
     stream with its figures. Exit code 3 when the budget was missed, 1 when a recording ended before the stream.
 
+    With `--source` several times the page switches between the sources; `--play RECORDING` shows a recording instead.
+
     Example: `edgeseg stream runs/demo/int8-qat.tflite phantom:// --frames 300`
     """
-    model, name = put_model_first(model, choose_source(source, source_option))
+    if play is not None:
+        _play(play, [model, source, *(source_option or ())], sinks)
+        return
+    if model is None:
+        raise typer.BadParameter("Missing argument 'MODEL|RUN'. To show a recording: --play RECORDING")
+    first, *others = choose_sources(source, source_option)
+    model, first = put_model_first(model, first)
+    names = [first, *others]
+    if (Path(model) / RECORDING).is_file():
+        raise typer.BadParameter(f"{model} is a recording. To show it: edgeseg stream --play {model}")
     file = take_model(Path(model), f"edgeseg stream MODEL {model}", ensembles=True)
     if emit:
         sinks = dataclasses.replace(sinks, emit_to=_take_stdout())
@@ -148,16 +181,42 @@ def stream(
     budget = choose_budget(device) if budget_ms is None else budget_ms
     with usage_errors():
         options = dataclasses.replace(stop, budget_ms=budget, capture=capture)
-    keep_inputs([file, Path(name)], [sinks.record, json_out])
+    keep_inputs([file, *map(Path, names)], [sinks.record, json_out])
     masks = MaskOptions(smooth, fill_holes)
     segmenter = open_segmenter(file, backend, threads, not no_parity, masks, supervised=True)
     warn_of_fallback(segmenter.selection)
     with live_source_errors():
-        live = open_stream(segmenter, name, options, sinks, find_watchdogs())
+        live = open_stream(segmenter, names, options, sinks, find_watchdogs())
     with _showing_what_broke(json_out):
         report = run_stream(live)
     _show_report(report, json_out)
     _judge(report)
+
+
+def _play(recording: Path, others: Sequence[str | None], sinks: SinkOptions) -> None:
+    """Serve a recording to the page until a signal arrives."""
+    other = next((given for given in others if given is not None), None)
+    if other is not None:
+        raise typer.BadParameter(f"expected --play {recording} alone, got {other} beside it")
+    if sinks.view != "web" or sinks.record is not None:
+        raise typer.BadParameter("expected --play without --record and --view, since it shows a page")
+
+    from edgeseg.streaming.loop import stop_on_signal
+    from edgeseg.streaming.playback import RecordingReader
+    from edgeseg.streaming.viewer.player import RecordingPlayer
+    from edgeseg.web.access import grant_access
+
+    reader = RecordingReader(recording, sinks.show)
+    player = RecordingPlayer(reader, sinks.port, grant_access(sinks.host))
+    # registered before the address is printed: who waits for it may end the player at once
+    with stop_on_signal(player.stop):
+        _LOG.info("Open %s in a browser; Ctrl-C ends the playback.", player.url)
+        if reader.sessions:
+            _LOG.info("The recording has %d later sessions, such as %s.", reader.sessions, recording / "session-2")
+        if reader.unreadable:
+            _LOG.warning("%d lines of the index cannot be read and are left out.", reader.unreadable)
+        player.wait()
+    player.close()
 
 
 def choose_budget(device: str) -> float:
@@ -207,3 +266,24 @@ def _show_report(report: StreamReport, json_out: Path | None) -> None:
 
     save_json(json_out, to_plain(report))
     print_stream(report)
+    if report.sources:
+        _print_sources(report)
+
+
+def _print_sources(report: StreamReport) -> None:
+    rows = [
+        (
+            source.name,
+            str(source.chosen),
+            f"{source.seconds:.1f}",
+            *(f"{count:,}" for count in (source.captured, source.processed, source.dropped, source.late)),
+            f"{source.frame_age_ms.p50:.2f}" if source.processed else NOT_KNOWN,
+            f"{source.frame_age_ms.p99:.2f}" if source.processed else NOT_KNOWN,
+        )
+        for source in report.sources
+    ]
+    columns = ("source", "chosen", "s", "captured", "processed", "dropped", "late", "age p50", "age p99")
+    print_table("Sources", columns, rows)
+    for source in report.sources:
+        if source.failure is not None:
+            print(f"{source.name}: {source.failure}")

@@ -122,7 +122,7 @@ def print_variants(variants: Sequence[Variant], chosen: str) -> None:
 
 
 def print_check(title: str, report: CheckReport) -> None:
-    """Print the contents of a data folder, its defects and the verdict."""
+    """Print the contents of a data folder and its defects."""
     table = report.to_json()
     twins = table["near_duplicates"]
     rows = [
@@ -154,7 +154,6 @@ def print_check(title: str, report: CheckReport) -> None:
     _print_some(found, SHOWN_CONTRADICTIONS, "contradictions")
     pairs = [f"{p.first.stem} and {p.second.stem}: correlation {p.correlation:.3f}" for p in report.leaks]
     _print_some([make_printable(pair) for pair in pairs], SHOWN_PAIRS, "pairs across groups")
-    print(table["sentence"])
 
 
 def print_warnings(warnings: Sequence[DataWarning]) -> None:

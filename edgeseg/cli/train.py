@@ -128,6 +128,7 @@ def go_on(data: Path, out: Path, overwrite: bool, inputs: TrainInputs) -> bool:
         return False
     if left.kind == FOLDS:
         print_folds(resume_folds(data, out, overwrite))
+        tell_report(out)
     else:
         print_run(out, resume_run(data, out, overwrite, inputs.init, inputs.unlabelled, inputs.teacher))
     return True
@@ -156,6 +157,7 @@ def begin(
     replace, init, frames, teacher = overwrite or anew, inputs.init, inputs.unlabelled, inputs.teacher
     if inputs.folds:
         print_folds(train_folds(data, out, options, inputs.folds, split, replace, init, frames, teacher))
+        tell_report(out)
         return
     teachers = [teacher] if teacher is not None else []
     print_run(out, train_run(data, out, options, replace, split, init, unlabelled=frames, teachers=teachers))
@@ -180,3 +182,13 @@ def print_run(out: Path, record: RunRecord) -> None:
         print(f"Taught by {teacher.name}{networks}, beside the labels.")
     print_timing(record.timing)
     print_evaluation("Test cases, float32", record.evaluation)
+    tell_report(out)
+
+
+def tell_report(out: Path) -> None:
+    """Write the report of what was trained, and say where it is."""
+    from edgeseg.report.training import leave_report
+
+    page = leave_report(out)
+    if page is not None:
+        print(f"report: {page}")

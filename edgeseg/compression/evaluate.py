@@ -39,7 +39,7 @@ from edgeseg.evaluation.score import (
 from edgeseg.frame.postprocess import dequantise
 from edgeseg.frame.preprocess import pixels_to_tensor
 from edgeseg.graph.operators import CONVERSIONS, read_graph
-from edgeseg.graph.summary import count_operators, measure_sparsity
+from edgeseg.graph.summary import count_operators, measure_sparsity, name_layer
 from edgeseg.inference.segmenter import Segmenter
 
 TIMED_RUNS = 100
@@ -283,9 +283,3 @@ def _list_steps(interpreter: Any) -> tuple[_Step, ...]:
         quantisation = Quantisation(np.dtype(result["dtype"]).name, float(scale), int(zero_point))
         steps.append(_Step(operator["op_name"], result["name"], result["index"], shape, quantisation, name))
     return tuple(steps)
-
-
-def name_layer(tensor: str, operator: str) -> str:
-    """Name the layer of an output tensor: the converter names it "unet/layer/op", fused layers separated by ";"."""
-    parts = tensor.split(";")[0].split("/")
-    return parts[1].removesuffix("_relu") if len(parts) > 2 else operator.lower()

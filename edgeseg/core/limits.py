@@ -73,6 +73,8 @@ ANNOTATION_BYTES = 256 * MIB
 TOML_BYTES = MIB // 64
 # One video file; it is read frame by frame.
 VIDEO_BYTES = 4 * 2**40
+# Masks of one recording of a stream: 18 hours at 30 a second.
+RECORDED_FRAMES = 2_000_000
 # One compressed frame of a network stream, or the bytes between two; a JPEG of 64 million pixels has some 25 MB.
 PART_BYTES = 32 * MIB
 # One line of a protocol or of a subprocess's answer.

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +51,7 @@ class _Kind:
 _UNMARKED = (
     _Kind(
         ("run.json",),
-        r"run\.json|weights\.h5|model\.tflite|history\.csv|curve\.png|test-cases\.(png|csv)|split\.csv|"
+        r"run\.json|weights\.h5|model\.tflite|history\.csv|curve\.png|test-cases\.(png|csv)|split\.csv|report\.html|"
         "logs|checkpoint",
     ),
     _Kind(
@@ -81,14 +81,24 @@ def read_mark(folder: Path) -> Mark | None:
 
 def write_mark(folder: Path, whole: bool) -> None:
     """Write a folder's marker; for a whole folder with a list of its files."""
-    files = sorted(_list_files(folder)) if whole else []
+    _write_mark(folder, whole, _list_files(folder) if whole else ())
+
+
+def _write_mark(folder: Path, whole: bool, files: Iterable[str]) -> None:
     path = folder / _NEW
     with path.open("w", encoding="utf-8") as file:
-        json.dump({"made_by": _MAKER, "whole": whole, "files": files}, file, indent=0)
+        json.dump({"made_by": _MAKER, "whole": whole, "files": sorted(files)}, file, indent=0)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
     path.replace(folder / MARK)
+
+
+def add_to_mark(folder: Path, name: str) -> None:
+    """List a file that was written into a whole folder later as edgeseg's own; without such a mark, do nothing."""
+    mark = read_mark(folder)
+    if mark is not None and mark.whole:
+        _write_mark(folder, True, mark.files | {name})
 
 
 def list_foreign(folder: Path) -> list[str] | None:

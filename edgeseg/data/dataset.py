@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_rows
 from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, NAME_LETTERS, digest_regular
+from edgeseg.core.palette import PALETTE
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.redact import is_printable
 from edgeseg.core.spec import ClassSpec
@@ -32,8 +33,8 @@ from edgeseg.frame.images import as_data_error, choose_white, write_image
 from edgeseg.frame.postprocess import draw_ellipses
 
 __all__ = ["Case", "Dataset", "LabelledImage", "fingerprint_dataset", "open_dataset", "read_case", "read_cases"]
-# RGB colours of the classes in drawings.
-PALETTE = ((255, 176, 0), (0, 200, 255), (255, 90, 140), (120, 220, 90), (180, 140, 255))
+# In a data folder, images that are being added to it.
+ADDING, ADDING_PLAN = ".adding", "plan.json"
 # Lowest Dice of a labelled ellipse with the one fitted to it; free outlines of vessels and lesions have less. On HC18
 # every label reaches it.
 ELLIPSE_DICE = 0.99
@@ -113,6 +114,12 @@ def open_dataset(root: str | Path, layout: str | None = None, group_pattern: str
 
 def survey_dataset(root: Path, layout: str | None = None, group_pattern: str | None = None) -> Survey:
     """List the cases of a folder and the defects of the listing."""
+    if (root / ADDING / ADDING_PLAN).is_file():
+        raise DataError(
+            f"Expected a whole data set in {root}, got one to which images are being added, or were until that was "
+            "interrupted.",
+            f"Go on with it: edgeseg data import SRC {root} --add",
+        )
     chosen, choice = choose_layout(root, layout), parse_layout(layout)
     found = _apply_choice(chosen.find(root), choice, root)
     if not found.cases and not found.defects:
@@ -123,7 +130,7 @@ def survey_dataset(root: Path, layout: str | None = None, group_pattern: str | N
             f"got {len(found.cases)} of {len(found.classes)}.",
             "Divide the folder.",
         )
-    classes = tuple(ClassSpec(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(found.classes))
+    classes = tuple(ClassSpec(name, PALETTE[i]) for i, name in enumerate(found.classes))
     grouping = group_cases(found.cases, root, group_pattern)
     labelling = label_cases(grouping.cases, root)
     dataset = Dataset(

@@ -291,6 +291,16 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return expression
 
 
+def find_group(pattern: str, stem: str) -> str:
+    """Find the group in an image's name.
+
+    Args:
+        pattern: A regular expression whose first group it is.
+        stem: The name without ending.
+    """
+    return _match(_compile(pattern), stem)
+
+
 def _match(expression: re.Pattern[str], stem: str) -> str:
     found = expression.search(stem)
     if found is None or not found.group(1):

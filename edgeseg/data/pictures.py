@@ -1,83 +1,99 @@
-"""Contact sheets of labelled images and of their augmentation, for a person to look at before a training."""
+"""Draw frames with masks, scaled to a size, and arrange pictures in rows."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.spec import ClassSpec, InputSpec
-from edgeseg.data.augment import AugmentSpec, vary_case
-from edgeseg.data.dataset import LabelledImage, find_white, read_case, view_case
-from edgeseg.data.reading import Case
+from edgeseg.core.spec import ClassSpec
+from edgeseg.data.dataset import LabelledImage
 from edgeseg.frame.images import to_bgr
-from edgeseg.frame.preprocess import Pixels, frame_to_grid, mask_to_grid
+from edgeseg.frame.outlines import draw_prediction, draw_truth, fill_mask, scale_contours, trace_contours
 
-# Sizes in pixels.
-TILE, GAP = 192, 4
-COLUMNS, ROWS = 8, 6
-# Pairs on a sheet.
-SHOWN_PAIRS = 40
-_INK = (235, 235, 235)
-OUTLINE_LEVEL = 127
-# Rows and variants of a preview.
-CASES, VARIANTS = 6, 7
+# Pixels of a tile's side, and of the gap between tiles.
+TILE, GAP = 224, 4
+# Up to this size, lines are drawn on a canvas that is FINER times as large.
+FINE_SIDE, FINER = 320, 2
+# Opacity of a predicted mask, and the share of a pixel from which it is filled, of 255.
+FILL, HALF = 0.2, 127
 Picture = NDArray[np.uint8]
-# A mask, and the RGB colour it is outlined in.
-Outline = tuple[Picture, tuple[int, int, int]]
 
 
-def pick_evenly(cases: Sequence[Case], count: int = COLUMNS * ROWS) -> list[Case]:
-    """Pick cases evenly from first to last."""
-    return [cases[i] for i in np.linspace(0, len(cases) - 1, min(count, len(cases))).astype(int)]
+@dataclass(frozen=True)
+class Mark:
+    """A mask to draw, the RGB colour of its class, and whether it is a prediction; else it is truth."""
+
+    mask: Picture
+    colour: tuple[int, int, int]
+    predicted: bool = False
 
 
-def draw_sheet(cases: Sequence[Case], classes: Sequence[ClassSpec]) -> Picture:
-    """Draw a contact sheet (BGR) of some cases, each with its masks outlined."""
-    tiles = [draw_tile(view_case(case), classes) for case in pick_evenly(cases)]
-    return lay_tiles(tiles, min(COLUMNS, math.ceil(math.sqrt(len(tiles)) * COLUMNS / ROWS)))
+def list_truth(image: LabelledImage, classes: Sequence[ClassSpec]) -> list[Mark]:
+    """List the masks of a case to draw."""
+    return [Mark(mask, spec.colour) for mask, spec in zip(image.masks, classes, strict=True)]
 
 
-def draw_tile(image: LabelledImage, classes: Sequence[ClassSpec]) -> Picture:
-    """Draw one case with its masks outlined into a square tile."""
-    outlines = [(mask, spec.colour) for mask, spec in zip(image.masks, classes, strict=True)]
-    return pad_square(draw_outlines(image.frame, outlines, TILE), TILE)
+def draw_marks(frame: NDArray[Any], marks: Sequence[Mark], side: int, square: bool = False) -> Picture:
+    """Draw a frame with masks.
+
+    Args:
+        frame: Grey or BGR; 16 bits are scaled to the brightest pixel.
+        marks: The masks, of the frame's size.
+        side: What its longer side is scaled to.
+        square: Whether to put it into the middle of a black square.
+    """
+    if side > FINE_SIDE:
+        return _draw_marks(frame, marks, side, square)
+    # thin lines of a small picture need fractions of a pixel
+    large = _draw_marks(frame, marks, side * FINER, square, FINER + 1)
+    size = (side, side) if square else _fit(frame, side)
+    return np.asarray(cv2.resize(large, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def draw_pairs(pairs: Sequence[tuple[Case, Case]], classes: Sequence[ClassSpec]) -> Picture:
-    """Draw pairs of cases side by side (BGR), numbered from 1, each with its masks outlined."""
-    tiles = []
-    for number, pair in enumerate(pairs[:SHOWN_PAIRS], start=1):
-        both = lay_tiles([draw_tile(view_case(case), classes) for case in pair], columns=2)
-        cv2.putText(both, str(number), (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _INK, 1, cv2.LINE_AA)
-        tiles.append(both)
-    return lay_tiles(tiles, COLUMNS // 2)
+def _draw_marks(
+    frame: NDArray[Any], marks: Sequence[Mark], side: int, square: bool, thickness: int | None = None
+) -> Picture:
+    picture = scale_frame(frame, side)
+    size, factor = (picture.shape[1], picture.shape[0]), side / max(frame.shape[:2])
+    binary = [np.asarray(mark.mask > 0, dtype=np.uint8) for mark in marks]
+    for mark, mask in zip(marks, binary, strict=True):
+        if mark.predicted:
+            covered = cv2.resize(mask * np.uint8(255), size, interpolation=_choose_interpolation(factor))
+            fill_mask(picture, np.asarray(covered > HALF, dtype=np.uint8), mark.colour, FILL)
+    left, top = ((side - size[0]) // 2, (side - size[1]) // 2) if square else (0, 0)
+    picture = pad_square(picture, side) if square else picture
+    contours = [scale_contours(trace_contours(mask), factor, left, top) for mask in binary]
+    for mark, lines in zip(marks, contours, strict=True):
+        if mark.predicted:
+            draw_prediction(picture, lines, mark.colour, thickness)
+    # above all predictions, or a line that coincides would hide the dashes
+    for mark, lines in zip(marks, contours, strict=True):
+        if not mark.predicted:
+            draw_truth(picture, lines, mark.colour, thickness)
+    return picture
 
 
-def stack_pictures(pictures: Sequence[Picture]) -> Picture:
-    """Put pictures below one another, with a gap between them."""
-    width = max(picture.shape[1] for picture in pictures)
-    padded = [np.pad(picture, ((0, 2 * GAP), (0, width - picture.shape[1]), (0, 0))) for picture in pictures]
-    return np.concatenate(padded)[: -2 * GAP]
+def scale_frame(frame: NDArray[Any], side: int) -> Picture:
+    """Scale a frame's longer side to `side`, as BGR to draw on; 16 bits are scaled to the brightest pixel."""
+    size = _fit(frame, side)
+    interpolation = _choose_interpolation(side / max(frame.shape[:2]))
+    return np.asarray(cv2.resize(to_bgr(_to_bytes(frame)), size, interpolation=interpolation), dtype=np.uint8)
 
 
-def draw_outlines(frame: NDArray[Any], outlines: Iterable[Outline], side: int) -> Picture:
-    """Draw a frame with outlines, its longer side scaled to `side`; 16 bits are scaled to the brightest pixel."""
+def _choose_interpolation(factor: float) -> int:
+    return cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+
+
+def _fit(frame: NDArray[Any], side: int) -> tuple[int, int]:
     height, width = frame.shape[:2]
     factor = side / max(height, width)
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    picture = cv2.resize(to_bgr(_to_bytes(frame)), size, interpolation=interpolation)
-    for mask, colour in outlines:
-        full = (mask > 0).astype(np.uint8) * np.uint8(255)
-        small = cv2.resize(full, size, interpolation=cv2.INTER_LINEAR) > OUTLINE_LEVEL
-        outline_mask(np.asarray(picture), small.astype(np.uint8), colour[::-1])
-    return np.asarray(picture, dtype=np.uint8)
+    return max(1, round(width * factor)), max(1, round(height * factor))
 
 
 def pad_square(picture: Picture, side: int) -> Picture:
@@ -85,12 +101,6 @@ def pad_square(picture: Picture, side: int) -> Picture:
     height, width = picture.shape[:2]
     top, left = (side - height) // 2, (side - width) // 2
     return np.pad(picture, ((top, side - height - top), (left, side - width - left), (0, 0)))
-
-
-def outline_mask(picture: Picture, mask: Picture, colour: tuple[int, ...]) -> None:
-    """Draw a thin outline of a mask into a BGR picture."""
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, contours, -1, colour, 1)
 
 
 def lay_tiles(tiles: Sequence[Picture], columns: int) -> Picture:
@@ -108,42 +118,3 @@ def _to_bytes(frame: NDArray[Any]) -> Picture:
     if frame.dtype == np.uint8:
         return frame
     return np.asarray(frame * (255.0 / max(int(frame.max()), 1)), dtype=np.uint8)
-
-
-def draw_preview(
-    cases: Sequence[Case], classes: Sequence[ClassSpec], spec: InputSpec, augment: AugmentSpec | None, seed: int
-) -> Picture:
-    """Draw a sheet (BGR): one row for each case, first as it is, then augmented and denoised as for training.
-
-    Args:
-        cases: The cases, of which some are picked evenly.
-        classes: The classes, whose masks are outlined.
-        spec: The preprocessing.
-        augment: The augmentation; None leaves images as they are.
-        seed: Of the augmentation.
-    """
-    images = [read_case(case, spec.channels > 1) for case in pick_evenly(cases, CASES)]
-    spec = dataclasses.replace(spec, white=find_white(images))
-    tiles = []
-    for number, image in enumerate(images):
-        tiles += _draw_row(image, classes, spec, augment, (seed, number))
-    return lay_tiles(tiles, 1 + VARIANTS)
-
-
-def _draw_row(
-    image: LabelledImage,
-    classes: Sequence[ClassSpec],
-    spec: InputSpec,
-    augment: AugmentSpec | None,
-    seed: tuple[int, int],
-) -> list[Picture]:
-    pixels = frame_to_grid(image.frame, spec)
-    masks = np.stack([mask_to_grid(mask, spec) for mask in image.masks], axis=-1)
-    randoms = [np.random.default_rng((*seed, variant)) for variant in range(VARIANTS)]
-    varied = [vary_case(pixels, masks, augment, spec.denoise, random) for random in randoms]
-    return [draw_tile(_as_image(image.case, *pair), classes) for pair in [(pixels, masks), *varied]]
-
-
-def _as_image(case: Case, pixels: Pixels, masks: Pixels) -> LabelledImage:
-    """Wrap pixels on the network's grid as an image; OpenCV draws BGR, and they are RGB."""
-    return LabelledImage(case, pixels[:, :, ::-1], tuple(np.moveaxis(masks, -1, 0)))

@@ -1,17 +1,22 @@
 """Checks of backends and accelerators: each backend runs a tiny model, GPU and Edge TPU in a child process.
 
-A driver may crash or hang, and must not take the doctor with it.
+A driver may crash or hang, and must not take the doctor with it. TensorFlow is asked in a child process, too.
 """
 
 from __future__ import annotations
 
 import re
+import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from edgeseg.backends.probe_model import build_probe_model
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.install import install_command
+from edgeseg.core.process import command_module, describe_end
+from edgeseg.core.redact import to_one_line
+from edgeseg.core.schema import from_plain, parse_json
 from edgeseg.doctor import Check
 from edgeseg.machine.host import Machine, parse_version
 
@@ -35,11 +40,24 @@ SMALL_PAGE = 4096
 VULKAN = "libvulkan.so.1"
 # For a driver that hangs; one that works answers within two seconds.
 LIMIT_S = 10.0
+# TensorFlow takes seconds to be imported, and longer from a cold disk.
+TENSORFLOW_S = 60.0
+# The oldest Linux driver for CUDA 12: https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html
+OLDEST_DRIVER = 525
+NVIDIA_VENDOR = "10de:"
+# Values of CUDA_VISIBLE_DEVICES that hide every GPU.
+HIDING = ("", "-1")
+_DRIVER_HINT = (
+    f"Install NVIDIA's driver, {OLDEST_DRIVER} or newer, restart, and look at: nvidia-smi    (a container needs the "
+    "GPU passed to it)"
+)
+_SEEN = """python -c 'import tensorflow as tf; print(tf.config.list_physical_devices("GPU"))'"""
 _VULKAN_HINT = "sudo apt-get install libvulkan1 mesa-vulkan-drivers    (NVIDIA: its own driver), or use --backend cpu."
 _CRASH_HINTS = {"gpu": _VULKAN_HINT, "edgetpu": CRASH_HINT}
 
 # Coral's own versions; builds for later TFLite releases have a suffix, such as 16.0tf2.19.
 _CORALS_OWN = re.compile(r"1[0-6]\.\d+(-\d+)?")
+_NVIDIA_GPU = re.compile(r"(?P<name>\S.*), (?P<driver>\d+)(?:\.\d+)+")
 _PACKAGE = re.compile(r"^Package: libedgetpu1-(?:std|max)\n(?:.+\n)*?Version: (\S+)", re.MULTILINE)
 
 
@@ -214,3 +232,85 @@ def _try_in_child(machine: Machine, name: str) -> Finding:
     trial = machine.import_module("edgeseg.backends.probing")
     probe = trial.try_backend(name, "", build_probe_model(), _CRASH_HINTS[name], LIMIT_S)
     return Finding(probe.available, probe.detail, probe.hint)
+
+
+@dataclass(frozen=True)
+class TensorFlowHardware:
+    """What the module edgeseg.training.hardware prints."""
+
+    tensorflow: str
+    cuda: str
+    """The CUDA that it was built for; empty without."""
+    gpus: tuple[str, ...]
+    visible: str | None
+    """The variable CUDA_VISIBLE_DEVICES."""
+
+
+def check_training_gpu(machine: Machine) -> Check:
+    """Check that TensorFlow sees the NVIDIA GPUs of this machine."""
+    if not machine.find_version("tensorflow"):
+        return Check("training gpu", "ok", "TensorFlow is not installed: nothing trains here.")
+    program = machine.find_program("nvidia-smi")
+    if program is None and not any(one.startswith(NVIDIA_VENDOR) for one in machine.read_signs().pci):
+        return Check("training gpu", "ok", "No NVIDIA GPU: training uses the CPU.")
+    if program is None:
+        return Check("training gpu", "warning", "NVIDIA hardware on PCI, but no nvidia-smi.", _DRIVER_HINT)
+    command = [program, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    listed = _ask(machine, "nvidia-smi", command, LIMIT_S)
+    found = [_NVIDIA_GPU.fullmatch(line.strip()) for line in listed.answer.splitlines() if line.strip()]
+    gpus = [gpu for gpu in found if gpu is not None]
+    if not gpus or len(gpus) < len(found):
+        said = listed.failure or f"nvidia-smi lists no GPU: {to_one_line(listed.answer, 100)}"
+        return Check("training gpu", "warning", f"{said}.", _DRIVER_HINT)
+    named = f"{to_one_line(gpus[0]['name'], 60)}, driver {gpus[0]['driver']}"
+    if int(gpus[0]["driver"]) < OLDEST_DRIVER:
+        detail = f"{named}: TensorFlow needs {OLDEST_DRIVER} or newer, so training uses the CPU."
+        return Check("training gpu", "warning", detail, _DRIVER_HINT)
+    return _check_tensorflow(machine, named, len(gpus))
+
+
+def _check_tensorflow(machine: Machine, named: str, count: int) -> Check:
+    asked = _ask(machine, "TensorFlow", command_module("edgeseg.training.hardware", []), TENSORFLOW_S)
+    try:
+        seen = from_plain(TensorFlowHardware, parse_json(asked.answer))
+    except ValueError:
+        said = asked.failure or "TensorFlow gave an answer that cannot be read"
+        return Check("training gpu", "warning", f"{named}, but {said}.", f"Look at what it prints: {_SEEN}")
+    title = f"TensorFlow {to_one_line(seen.tensorflow, 20)}"
+    if seen.gpus:
+        return Check("training gpu", "ok", f"{title} trains on {len(seen.gpus)} of {count}: {named}.")
+    if seen.visible in HIDING:
+        detail = f"{named}, but CUDA_VISIBLE_DEVICES hides it from {title}, so training uses the CPU."
+        return Check("training gpu", "warning", detail, "unset CUDA_VISIBLE_DEVICES")
+    if not seen.cuda:
+        fix = f"pip uninstall -y tensorflow tensorflow-cpu && {install_command('train', 'cuda')}    (x86-64 only)"
+        return Check("training gpu", "warning", f"{named}, but {title} is built without CUDA.", fix)
+    if not machine.find_version("nvidia-cudnn-cu12"):
+        detail = f"{named}, but {title} finds no CUDA libraries, so training uses the CPU."
+        return Check("training gpu", "warning", detail, install_command("train", "cuda"))
+    detail = f"{named}, but {title} does not see it, although CUDA libraries are installed: training uses the CPU."
+    fix = f"unset LD_LIBRARY_PATH    (it may hide them), then look at what this prints: {_SEEN}"
+    return Check("training gpu", "warning", detail, fix)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a program printed, or a sentence without its full stop about why it gave no answer."""
+
+    answer: str = ""
+    failure: str = ""
+
+
+def _ask(machine: Machine, name: str, command: Sequence[str], seconds: float) -> _Answer:
+    try:
+        done = machine.run_program(command, seconds)
+    except subprocess.TimeoutExpired:
+        return _Answer(failure=f"{name} gave no answer within {seconds:.0f} seconds")
+    except OSError as error:
+        return _Answer(failure=f"{name} cannot be started: {to_one_line(error.strerror or error, 100)}")
+    if done.returncode != 0:
+        # nvidia-smi writes its reasons to stdout
+        said = done.stdout.decode("utf-8", "replace").strip()
+        reason = f": {to_one_line(said, 100)}" if said else f", {to_one_line(describe_end(done), 150)}"
+        return _Answer(failure=f"{name} failed{reason}")
+    return _Answer(done.stdout.decode("utf-8", "replace"))

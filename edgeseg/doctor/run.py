@@ -26,6 +26,7 @@ CHECKS: tuple[Callable[[Machine], Check], ...] = (
     accelerators.check_gpu_backend,
     accelerators.check_edgetpu_backend,
     accelerators.check_onnx_backend,
+    accelerators.check_training_gpu,
     accelerators.check_edgetpu,
     accelerators.check_edgetpu_rights,
     accelerators.check_edgetpu_port,
@@ -48,7 +49,7 @@ CHECKS: tuple[Callable[[Machine], Check], ...] = (
     system.check_port,
 )
 # Checks that wait for a child process; they run beside the others.
-WAITING = (accelerators.check_gpu_backend, accelerators.check_edgetpu_backend)
+WAITING = (accelerators.check_gpu_backend, accelerators.check_edgetpu_backend, accelerators.check_training_gpu)
 PROFILE_CHECKS: tuple[Callable[[Machine, Board], Check], ...] = (
     profile.check_profile_machine,
     profile.check_profile_board,

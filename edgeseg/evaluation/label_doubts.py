@@ -20,10 +20,18 @@ from edgeseg.core.spec import ClassSpec, OutputSpec
 from edgeseg.data.contradictions import LABELS, Contradiction, PackedMasks, find_contradictions, pack_masks
 from edgeseg.data.dataset import LabelledImage
 from edgeseg.data.groups import find_duplicates, make_thumbnail
-from edgeseg.data.pictures import Picture, lay_tiles, pad_square
 from edgeseg.data.reading import Case
-from edgeseg.evaluation.overlays import TILE, GetImage, add_caption, add_legend, draw_comparison
-from edgeseg.frame.images import write_image
+from edgeseg.data.sheets import (
+    PER_PAGE,
+    Legend,
+    Tile,
+    can_write,
+    count_pages,
+    name_page,
+    number_case,
+    write_pages,
+)
+from edgeseg.evaluation.overlays import PREDICTION, TRUTH, GetImage, make_tile, mark_case
 from edgeseg.frame.postprocess import SCORE_ONE
 from edgeseg.inference.segmenter import Segmentation, Segmenter
 
@@ -31,14 +39,10 @@ LOOK_FIRST, LOOK_FIRST_SHEET = "look-first.csv", "look-first.png"
 ELSEWHERE, MISSED, UNLABELLED = "marked elsewhere", "nothing marked", "marked, label empty"
 CONTRADICTION = "contradicts a near-duplicate"
 COLUMNS = ("rank", "stem", "group", "class", "reason", "confidence", "near_duplicate", "overlap", "doubt")
-# Cases on the sheet, and in a row of it.
-SHOWN, ROW = 30, 6
 # A network that is less sure than this says nothing against a label.
 LEAST_DOUBT = 0.5
 # How likely a label is wrong that a near-duplicate's contradicts. Below 1: what a network says as well must count.
 _WRONG_LABEL, _WRONG_MASK = 0.5, 0.9
-# Letters of a caption that a tile has room for.
-_LETTERS = 38
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,7 @@ def review_labels(
 
 
 def write_label_doubts(folder: Path, segmenter: Segmenter, doubts: Sequence[LabelDoubt], get_image: GetImage) -> None:
-    """Write the list and a sheet of its first cases with true and predicted outlines.
+    """Write the list, and pages of its cases with true and predicted masks.
 
     Args:
         folder: Where to write.
@@ -196,14 +200,22 @@ def write_label_doubts(folder: Path, segmenter: Segmenter, doubts: Sequence[Labe
         get_image: Returns the image of a doubt by its index.
     """
     write_rows(folder / LOOK_FIRST, COLUMNS, [one.to_row(rank) for rank, one in enumerate(doubts, start=1)])
-    tiles = [_draw_tile(segmenter, rank, one, get_image(rank - 1)) for rank, one in enumerate(doubts[:SHOWN], start=1)]
-    if tiles:
-        write_image(folder / LOOK_FIRST_SHEET, add_legend(lay_tiles(tiles, min(ROW, len(tiles)))))
+    pages = count_pages(len(doubts))
+    tiles = (
+        _draw_tile(segmenter, rank, one, get_image(rank - 1))
+        for rank, one in enumerate(doubts[: pages * PER_PAGE], start=1)
+    )
+    classes = segmenter.card.output.classes
+    write_pages(
+        [folder / name_page(Path(LOOK_FIRST_SHEET), number).name for number in range(1, pages + 1)],
+        tiles,
+        lambda page: Legend(f"labels in doubt, page {page + 1} of {pages}", tuple(classes), TRUTH, PREDICTION),
+    )
 
 
-def _draw_tile(segmenter: Segmenter, rank: int, doubt: LabelDoubt, image: LabelledImage) -> Picture:
-    picture = pad_square(draw_comparison(segmenter, image, TILE), TILE)
-    name, twin, against = doubt.case.stem, doubt.near_duplicate, doubt.disagreement
+def _draw_tile(segmenter: Segmenter, rank: int, doubt: LabelDoubt, image: LabelledImage) -> Tile:
+    twin, against = doubt.near_duplicate, doubt.disagreement
     said = "" if against is None else f"{against.reason} {against.confidence:.2f}"
-    title = f"{rank}  {name} like {twin}" if twin else f"{rank}  {name}"
-    return add_caption(add_caption(picture, said), title[:_LETTERS])
+    like = f"like {twin}" if can_write(twin) else "has a near-duplicate"
+    lines = (number_case(rank, doubt.case.stem), said or like, *([like] if said and twin else []))
+    return make_tile(image, mark_case(segmenter, image), segmenter.card.output.classes, *lines)

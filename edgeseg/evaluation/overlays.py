@@ -1,6 +1,7 @@
-"""Overlay pictures of notable cases: the worst, the best and the false positives.
+"""Overlay pictures of judged cases: the worst, the median and the best, false positives, and all of them on sheets.
 
-The pictures hold no case names, which may identify patients; `overlays.csv` has them.
+The pictures of `write_overlays` number their cases and hold no names, which may identify patients; `overlays.csv` has
+them.
 """
 
 from __future__ import annotations
@@ -9,24 +10,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from edgeseg.core.files import write_rows
+from edgeseg.core.progress import Advance, ignore
+from edgeseg.core.spec import ClassSpec
 from edgeseg.data.dataset import LabelledImage
-from edgeseg.data.pictures import Picture, draw_outlines, lay_tiles, pad_square
+from edgeseg.data.pictures import TILE, Mark, Picture, draw_marks, list_truth
+from edgeseg.data.sheets import (
+    PER_PAGE,
+    Legend,
+    Tile,
+    add_caption,
+    add_legend,
+    can_write,
+    count_pages,
+    draw_page,
+    name_page,
+    write_pages,
+)
 from edgeseg.evaluation.score import ScoredCase
 from edgeseg.frame.images import write_image
 from edgeseg.inference.segmenter import Segmenter
 
-# RGB, blue and orange: also distinct for people with red-green colour blindness.
-TRUTH, PREDICTION = (0, 200, 255), (255, 150, 0)
-# Cases per kind; pixels of a picture's and of a tile's side.
-SHOWN, SIDE, TILE = 6, 640, 288
-WORST, BEST, FALSE = "worst", "best", "false-positive"
-INDEX, SHEET = "overlays.csv", "sheet.png"
-_STRIP, _SCALE = 24, 0.45
-_INK = (235, 235, 235)
+# Cases per kind; pixels of a picture's side.
+SHOWN, SIDE = 6, 640
+WORST, MEDIAN, BEST, FALSE = "worst", "median", "best", "false-positive"
+INDEX, SHEET, ALL = "overlays.csv", "sheet.png", "all.png"
+COLUMNS = ("number", "picture", "page", "stem", "group", "dice", "caption")
+TRUTH, PREDICTION = "truth", "prediction"
 GetImage = Callable[[int], LabelledImage]
 
 
@@ -46,82 +58,169 @@ class NotableCase:
 
 
 def pick_notable_cases(scored: Sequence[ScoredCase], shown: int = SHOWN) -> list[NotableCase]:
-    """Pick the worst and best cases by Dice, no case twice, and empty cases with a false positive."""
-    filled = [number for number, case in enumerate(scored) if not case.empty]
-    ranked = sorted(filled, key=lambda number: scored[number].mean("dice"))
-    # few cases are split between both kinds, so that none is shown twice
-    worst = ranked[: min(shown, (len(ranked) + 1) // 2)]
-    best = ranked[len(worst) :][::-1][:shown]
+    """Pick the worst, median and best cases by Dice, no case twice, and empty cases with a false positive."""
+    ranked = [number for number in rank_cases(scored) if not scored[number].empty]
+    # few cases are split between the kinds, so that none is shown twice
+    worst = ranked[: min(shown, -(-len(ranked) // 3))]
+    best = ranked[len(worst) :][::-1][: min(shown, (len(ranked) - len(worst) + 1) // 2)]
+    between = ranked[len(worst) : len(ranked) - len(best)]
+    first = max(0, (len(between) - shown) // 2)
     false = [number for number, case in enumerate(scored) if case.empty and case.false_positives][:shown]
+    kinds = ((WORST, worst), (MEDIAN, between[first : first + shown]), (BEST, best), (FALSE, false))
     return [
         NotableCase(kind, rank, number, _caption(kind, rank, scored[number]))
-        for kind, numbers in ((WORST, worst), (BEST, best), (FALSE, false))
+        for kind, numbers in kinds
         for rank, number in enumerate(numbers, start=1)
     ]
 
 
 def _caption(kind: str, rank: int, case: ScoredCase) -> str:
-    return f"false positive {rank}" if kind == FALSE else f"{kind} {rank}   Dice {case.mean('dice'):.3f}"
+    return f"false positive {rank}" if kind == FALSE else f"{kind} {rank}   {describe_score(case)}"
 
 
-def write_overlays(folder: Path, segmenter: Segmenter, scored: Sequence[ScoredCase], get_image: GetImage) -> None:
-    """Write a picture of every notable case, a contact sheet and a table of their names.
+def rank_cases(scored: Sequence[ScoredCase]) -> list[int]:
+    """Rank all cases, the worst first: false positives, then by Dice, then empty cases that stay empty."""
+    return sorted(range(len(scored)), key=lambda number: (_rate(scored[number]), number))
+
+
+def _rate(case: ScoredCase) -> tuple[int, float]:
+    if case.empty:
+        return (0, 0.0) if case.false_positives else (2, 0.0)
+    return 1, case.mean("dice")
+
+
+def describe_score(case: ScoredCase) -> str:
+    """Say under a picture how good its mask is."""
+    if case.empty:
+        return "false positive" if case.false_positives else "empty, nothing marked"
+    return f"Dice {case.mean('dice'):.3f}"
+
+
+def write_overlays(
+    folder: Path,
+    segmenter: Segmenter,
+    scored: Sequence[ScoredCase],
+    get_image: GetImage,
+    on_case: Advance = ignore,
+) -> None:
+    """Write a picture of every notable case, contact sheets of these and of all cases, and a table of their names.
 
     Args:
         folder: Where to write.
         segmenter: The model.
         scored: The scores of all cases.
         get_image: Returns the image of a case by its index.
+        on_case: Called with the name of each case on the sheets of all.
     """
+    classes = segmenter.card.output.classes
+    ranked = rank_cases(scored)
+    numbers = {number: place for place, number in enumerate(ranked, start=1)}
     notable = pick_notable_cases(scored)
+    tiles = []
     for one in notable:
-        picture = draw_comparison(segmenter, get_image(one.number), SIDE)
-        write_image(folder / one.file, add_legend(add_caption(picture, one.caption)))
-    write_image(folder / SHEET, draw_sheet(segmenter, notable, get_image))
-    rows = [(one.file, scored[one.number].stem, scored[one.number].group, one.caption) for one in notable]
-    write_rows(folder / INDEX, ("picture", "stem", "group", "caption"), rows)
+        image = get_image(one.number)
+        marks = mark_case(segmenter, image)
+        caption = f"{one.caption}   case {numbers[one.number]}"
+        picture = add_caption(draw_marks(image.frame, marks, SIDE), caption)
+        write_image(folder / one.file, add_legend(picture, _explain(classes), list_shown(marks, classes)))
+        tiles.append(make_tile(image, marks, classes, caption))
+    write_image(folder / SHEET, _draw_rows(notable, tiles, classes))
+    _write_all(folder, segmenter, scored, get_image, on_case)
+    files = {one.number: one for one in notable}
+    rows = [_make_row(place, scored[number], files.get(number)) for place, number in enumerate(ranked, start=1)]
+    write_rows(folder / INDEX, COLUMNS, rows)
+
+
+def count_drawn(scored: Sequence[ScoredCase]) -> int:
+    """Count the cases on the sheets of all."""
+    return min(len(scored), count_pages(len(scored)) * PER_PAGE)
+
+
+def describe_overlays(folder: Path, cases: int) -> str:
+    """Say in a sentence what `write_overlays` has written for so many cases."""
+    pages = count_pages(cases)
+    files = ALL if pages <= 1 else f"{ALL} to {name_page(Path(ALL), pages).name}"
+    shown = pages * PER_PAGE
+    which = "all cases (the worst first)" if cases <= shown else f"the worst {shown:,} of {cases:,} cases"
+    return (
+        f"Pictures in {folder}: the worst, median and best cases and false positives in {SHEET}, {which} in {files}, "
+        f"their names in {INDEX}."
+    )
+
+
+def _write_all(
+    folder: Path, segmenter: Segmenter, scored: Sequence[ScoredCase], get_image: GetImage, on_case: Advance
+) -> None:
+    """Write the pages of all cases, the worst first; of more than the most pages hold, the worst."""
+    classes, ranked = segmenter.card.output.classes, rank_cases(scored)
+    pages = count_pages(len(ranked))
+    shown = ranked[: count_drawn(scored)]
+    part = "" if len(shown) == len(ranked) else f"the worst {len(shown):,} of "
+
+    def draw(place: int, number: int) -> Tile:
+        image = get_image(number)
+        on_case(image.case.stem)
+        caption = f"{place}   {describe_score(scored[number])}"
+        return make_tile(image, mark_case(segmenter, image), classes, caption)
+
+    write_pages(
+        [folder / name_page(Path(ALL), number).name for number in range(1, pages + 1)],
+        (draw(place, number) for place, number in enumerate(shown, start=1)),
+        lambda page: _explain(classes, f"{part}{len(ranked):,} cases, the worst first: page {page + 1} of {pages}"),
+    )
+
+
+def _make_row(place: int, case: ScoredCase, one: NotableCase | None) -> tuple[object, ...]:
+    page = (place - 1) // PER_PAGE + 1
+    sheet = name_page(Path(ALL), page).name if page <= count_pages(place) else ""
+    dice = "" if case.empty else f"{case.mean('dice'):.4f}"
+    caption = describe_score(case) if one is None else one.caption
+    return place, "" if one is None else one.file, sheet, case.stem, case.group, dice, caption
 
 
 def draw_sheet(segmenter: Segmenter, notable: Sequence[NotableCase], get_image: GetImage) -> Picture:
-    """Draw the contact sheet: a row for each kind, under a legend."""
-    blank = np.zeros((TILE + _STRIP, TILE, 3), np.uint8)
-    columns = max((one.rank for one in notable), default=1)
+    """Draw the contact sheet of notable cases with their names: a row for each kind, under a legend."""
+    classes = segmenter.card.output.classes
     tiles = []
+    for one in notable:
+        image = get_image(one.number)
+        stem = image.case.stem
+        lines = (one.caption, stem if can_write(stem) else f"case {one.number + 1} of the test cases")
+        tiles.append(make_tile(image, mark_case(segmenter, image), classes, *lines))
+    return _draw_rows(notable, tiles, classes)
+
+
+def _draw_rows(notable: Sequence[NotableCase], tiles: Sequence[Tile], classes: Sequence[ClassSpec]) -> Picture:
+    blank = Tile(np.zeros((TILE, TILE, 3), np.uint8), ())
+    columns = max((one.rank for one in notable), default=1)
+    grid = []
     for kind in dict.fromkeys(one.kind for one in notable):
-        line = [one for one in notable if one.kind == kind]
-        pictures = [pad_square(draw_comparison(segmenter, get_image(one.number), TILE), TILE) for one in line]
-        tiles += [add_caption(picture, one.caption) for picture, one in zip(pictures, line, strict=True)]
+        line = [tile for one, tile in zip(notable, tiles, strict=True) if one.kind == kind]
         # rows of equal length for the grid
-        tiles += [blank] * (columns - len(line))
-    return add_legend(lay_tiles(tiles or [blank], columns))
+        grid += [*line, *[blank] * (columns - len(line))]
+    return draw_page(grid or [blank], _explain(classes), columns)
 
 
-def draw_comparison(segmenter: Segmenter, image: LabelledImage, side: int) -> Picture:
-    """Draw a case with the true outlines, and the predicted ones over them."""
+def _explain(classes: Sequence[ClassSpec], title: str = "") -> Legend:
+    return Legend(title, tuple(classes), TRUTH, PREDICTION)
+
+
+def make_tile(image: LabelledImage, marks: Sequence[Mark], classes: Sequence[ClassSpec], *lines: str) -> Tile:
+    """Draw a case with its marks into a tile of a sheet."""
+    return Tile(draw_marks(image.frame, marks, TILE, square=True), lines, list_shown(marks, classes))
+
+
+def mark_case(segmenter: Segmenter, image: LabelledImage) -> list[Mark]:
+    """Segment a case, and list its predicted and its true masks."""
     labels = segmenter.for_case(image.case.stem).segment(image.frame).labels
-    predicted = [(labels == number).astype(np.uint8) for number in range(1, len(image.masks) + 1)]
-    outlines = [(mask, TRUTH) for mask in image.masks] + [(mask, PREDICTION) for mask in predicted]
-    return draw_outlines(image.frame, outlines, side)
+    classes = segmenter.card.output.classes
+    predicted = [
+        Mark(np.asarray(labels == number, dtype=np.uint8), spec.colour, predicted=True)
+        for number, spec in enumerate(classes, start=1)
+    ]
+    return [*predicted, *list_truth(image, classes)]
 
 
-def add_caption(picture: Picture, text: str) -> Picture:
-    """Add a line of text above a picture."""
-    strip = _make_strip(picture)
-    _write(strip, text, 6, _INK)
-    return np.concatenate([strip, picture])
-
-
-def add_legend(picture: Picture) -> Picture:
-    """Add a legend of the two outlines above a picture."""
-    strip = _make_strip(picture)
-    _write(strip, "truth", 6, TRUTH[::-1])
-    _write(strip, "prediction", 64, PREDICTION[::-1])
-    return np.concatenate([strip, picture])
-
-
-def _make_strip(picture: Picture) -> Picture:
-    return np.zeros((_STRIP, picture.shape[1], 3), np.uint8)
-
-
-def _write(strip: Picture, text: str, left: int, colour: tuple[int, ...]) -> None:
-    cv2.putText(strip, text, (left, _STRIP - 8), cv2.FONT_HERSHEY_SIMPLEX, _SCALE, colour, 1, cv2.LINE_AA)
+def list_shown(marks: Sequence[Mark], classes: Sequence[ClassSpec]) -> tuple[int, ...]:
+    """List the indices of the classes that marks show; each class has one mark of either kind."""
+    return tuple(sorted({place % len(classes) for place, mark in enumerate(marks) if mark.mask.any()}))

@@ -76,7 +76,7 @@ def read_image(path: str | Path, colour: bool = False) -> NDArray[Any]:
     return decode_image(read_bytes(Path(path)), str(path), colour)
 
 
-def decode_image(data: bytes, where: str, colour: bool) -> NDArray[Any]:
+def decode_image(data: bytes, where: str, colour: bool = False) -> NDArray[Any]:
     """Decode an image as `read_image` does.
 
     Args:

@@ -9,12 +9,17 @@ from itertools import accumulate
 
 import numpy as np
 
+from edgeseg.core.redact import show_name
 from edgeseg.frame.images import ACCENT, FAINT, INK, SOFT
 from edgeseg.graph.operators import Graph, Operator, count_weights, read_graph
 
 # Layout of the drawing in pixels.
 _ROW, _TOP = 20, 40
-_SKIPS, _NAMES, _SHAPES, _BARS, _BAR_WIDTH, _WIDTH = 110, 130, 330, 470, 220, 780
+_SKIPS, _NAMES, _OPERATORS, _SHAPES, _BARS, _BAR_WIDTH, _WIDTH = 110, 130, 260, 430, 570, 220, 880
+# What the results of a network are called, in their order in the file.
+_OUTPUTS = ("mask", "finding")
+# Letters of a name that its column has room for.
+_LETTERS = 18
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ class Layer:
     parameters: int
     inputs: tuple[int, ...]
     """The layers whose outputs it reads; the network's input is no layer."""
+    name: str = ""
+    """Of the layer that it was converted from, as `model summary` has it; of operators without one, their own."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ class ActivationPeak:
 def summarise_layers(graph: Graph) -> tuple[Layer, ...]:
     """List the operators in execution order."""
     makers = {t.index: number for number, operator in enumerate(graph.operators) for t in operator.outputs}
+    ends = {tensor.index: name for tensor, name in zip(graph.outputs, _OUTPUTS, strict=False)}
     return tuple(
         Layer(
             operator.name,
@@ -88,9 +96,16 @@ def summarise_layers(graph: Graph) -> tuple[Layer, ...]:
             operator.macs,
             count_weights(operator),
             tuple(makers[tensor.index] for tensor in operator.inputs if tensor.index in makers),
+            ends.get(operator.outputs[0].index) or name_layer(operator.outputs[0].name, operator.name),
         )
         for operator in graph.operators
     )
+
+
+def name_layer(tensor: str, operator: str) -> str:
+    """Name the layer of an output tensor: the converter names it "unet/layer/op", fused layers separated by ";"."""
+    parts = tensor.split(";")[0].split("/")
+    return parts[1].removesuffix("_relu") if len(parts) > 2 else operator.lower()
 
 
 def find_peak(graph: Graph) -> ActivationPeak:
@@ -136,7 +151,17 @@ def draw_graph(title: str, layers: Sequence[Layer], times: Sequence[float] | Non
 
 def _draw_layer(number: int, layer: Layer) -> list[str]:
     y, shape = _find_row(number), "x".join(str(size) for size in layer.shape[1:])
-    return [_write(_NAMES, y, layer.operator, INK), _write(_SHAPES, y, f"{shape} {layer.dtype}", FAINT)]
+    return [
+        _write(_NAMES, y, _shorten(layer.name), INK, "bold"),
+        _write(_OPERATORS, y, layer.operator, INK),
+        _write(_SHAPES, y, f"{shape} {layer.dtype}", FAINT),
+    ]
+
+
+def _shorten(name: str) -> str:
+    """Make a name of a file that may come from anywhere fit into its column."""
+    name = show_name(name)
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 2]}.."
 
 
 def _draw_bar(number: int, share: float, figure: str) -> list[str]:

@@ -238,6 +238,8 @@ class EnsembleBackend(Backend):
         self.input = TensorSpec(self._members[0].input.shape, _PIXELS)
         self.outputs = tuple(TensorSpec(end.shape, _REALS) for end in found)
         self.detail = f"{len(members)} networks on {self._members[0].detail}"
+        self.member_scores: tuple[NDArray[np.float32], ...] = ()
+        """What every member gave for the newest pixels, calibrated, 0 to 1."""
 
     @classmethod
     def probe(cls, network: bytes, variant: str = "") -> Probe:  # noqa: ARG003 - as every backend
@@ -247,6 +249,7 @@ class EnsembleBackend(Backend):
     def invoke(self, tensor: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """Run every member on the pixels."""
         results = [self._run(number, tensor[0]) for number in range(len(self._members))]
+        self.member_scores = tuple(result[0] for result in results)
         return tuple(_average_arrays(several) for several in zip(*results, strict=True))
 
     def _run(self, number: int, pixels: Pixels) -> list[NDArray[np.float32]]:

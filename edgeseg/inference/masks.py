@@ -13,20 +13,16 @@ from numpy.typing import NDArray
 from edgeseg.core.decision import FOUND, NOTHING
 from edgeseg.core.spec import ClassSpec, Region
 from edgeseg.frame.images import to_bgr
+from edgeseg.frame.outlines import OPACITY, draw_doubtful, draw_prediction, fill_mask, trace_contours
 from edgeseg.inference.confidence import ClassFinding
 
 Bytes = NDArray[np.uint8]
 NEWEST_WEIGHT = 2 / 3
 MAX_PIXEL_MM = 100.0
-OPACITY = 0.30
 # Scores in 1/256 at which the band around an outline begins and ends.
 BAND_LEVELS = (64, 192)
 # A pass over the mask for each of so many classes is faster than one histogram.
 _FEW_CLASSES = 8
-# Pixels of a dash and of the gap after it, for each pixel of the outline's thickness.
-_DASH, _GAP = 7, 5
-# one pixel of outline for every so many of the frame's shorter side
-_PX_PER_OUTLINE_PX = 256
 
 
 @dataclass(frozen=True)
@@ -180,32 +176,12 @@ def draw_overlay(
     states = [finding.state for finding in findings] or len(classes) * [FOUND]
     for number, (spec, state) in enumerate(zip(classes, states, strict=True), start=1):
         mask = np.asarray(cv2.inRange(labels, number, number), dtype=np.uint8)
-        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        if not outlines or state == NOTHING:
+        contours = () if state == NOTHING else trace_contours(mask)
+        if not contours:
             continue
-        colour = spec.colour[::-1]
         if state == FOUND:
-            _fill(canvas, mask, colour, opacity)
-        draw_contours(canvas, outlines, colour, dashed=state != FOUND)
+            fill_mask(canvas, mask, spec.colour, opacity)
+            draw_prediction(canvas, contours, spec.colour)
+        else:
+            draw_doubtful(canvas, contours, spec.colour)
     return canvas
-
-
-def _fill(canvas: NDArray[np.uint8], mask: NDArray[np.uint8], colour: tuple[int, ...], opacity: float) -> None:
-    # blending the bounding box alone: the whole frame would cost milliseconds
-    x, y, width, height = cv2.boundingRect(mask)
-    part = canvas[y : y + height, x : x + width]
-    tinted = cv2.addWeighted(part, 1.0 - opacity, np.full_like(part, colour), opacity, 0.0)
-    cv2.copyTo(tinted, mask[y : y + height, x : x + width], part)
-
-
-def draw_contours(
-    canvas: NDArray[np.uint8], outlines: Sequence[Any], colour: tuple[int, ...], dashed: bool = False
-) -> None:
-    """Draw closed contours of neighbouring pixels, each an array of [x, y]."""
-    thickness = max(1, round(min(canvas.shape[:2]) / _PX_PER_OUTLINE_PX))
-    if not dashed:
-        cv2.drawContours(canvas, outlines, -1, colour, thickness, cv2.LINE_AA)
-        return
-    period, dash = (_DASH + _GAP) * thickness, _DASH * thickness
-    lines = [outline[start : start + dash] for outline in outlines for start in range(0, len(outline), period)]
-    cv2.polylines(canvas, lines, False, colour, thickness, cv2.LINE_AA)

@@ -140,6 +140,10 @@ class SteadinessRecorder:
                 self._area_sum += (area + old_area) / 2
         self._last = (seconds, state, area)
 
+    def forget(self) -> None:
+        """Compare the next frame with none: it is of another scene."""
+        self._last = None
+
     def report(self) -> ClassSteadiness:
         """Summarise what was recorded so far."""
         minutes = sum(self._seconds.values()) / 60.0

@@ -11,14 +11,17 @@ import re
 import shutil
 import socket
 import struct
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from edgeseg.core.process import run_with_input
+from edgeseg.core.searchpath import trusted_environment
 from edgeseg.machine.boards import Signs, read_signs, read_text
 
 Control = Callable[[int, int, bytearray], int]
@@ -80,6 +83,10 @@ def _is_port_free(port: int) -> bool:
     return True
 
 
+def _run_program(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[bytes]:
+    return run_with_input(command, b"", seconds, environment=trusted_environment())
+
+
 @dataclass(frozen=True)
 class Machine:
     """This machine, or one that a test describes."""
@@ -103,6 +110,8 @@ class Machine:
     find_program: Callable[[str], str | None] = shutil.which
     can_write: Callable[[Path], bool] = _can_write
     is_port_free: Callable[[int], bool] = _is_port_free
+    run_program: Callable[[Sequence[str], float], subprocess.CompletedProcess[bytes]] = _run_program
+    """Run a program for some seconds at most."""
     control_device: Callable[[int, int, bytearray], int] = fcntl.ioctl
     """ioctl, to query devices."""
 

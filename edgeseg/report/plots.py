@@ -6,84 +6,174 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.transforms import Bbox
 
 from edgeseg.compression.gate import Variant
-from edgeseg.core.files import write_bytes
 from edgeseg.core.stats import pareto_front, show_interval
 from edgeseg.evaluation.score import Evaluation
 from edgeseg.frame.images import ACCENT, FAINT, INK, SOFT
-from edgeseg.model.spec import UNetSpec
-from edgeseg.model.unet import StageSummary
 from edgeseg.training.validation import EpochResult, paint_history
 
 PALETTE = (SOFT, ACCENT, "#64748b", "#7c3aed", "#ca8a04")
-PLAIN, WIDE = (5.6, 3.4), (11.6, 3.8)
+PLAIN, TALL, WIDE = (5.6, 3.6), (5.6, 4.2), (11.6, 3.8)
+# Folds that a legend names.
+SHOWN_FOLDS = 10
 # Latencies that differ by more than this factor are drawn on a logarithmic axis.
 FAR_APART = 8.0
 _OFFSET: dict[str, Any] = {"textcoords": "offset points"}
+# Names of points: half a point's side in pixels, letters, pixels around a name, and where it may stand, nearest first.
+_POINT, _LABEL_LETTERS, _AIR = 7.0, 32, 2.0
+_DISTANCES = (9.0, 20.0, 34.0, 50.0)
+_DIRECTIONS = ((1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))
+# Share of the axis behind which a budget's name stands before its line.
+BUDGET_SIDE = 0.6
 _STYLE = {
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "font.size": 10,
+    "font.size": 11,
     # text stays text: smaller, and it can be searched
     "svg.fonttype": "none",
     # ids would be random otherwise, and equal reports differ
     "svg.hashsalt": "edgeseg",
     "text.color": INK,
+    # names of files and classes are no formulas
+    "text.parse_math": False,
     "xtick.color": INK,
     "ytick.color": INK,
 }
-_STEP_X, _STEP_Y = 1.75, 1.3
-_BOX_HEIGHT = 0.62
-_NARROWEST, _WIDEST = 0.55, 1.45
-_FILLS = {"down": "#d5e8e4", "up": "#fbe3d4", "stem": "#e5e7eb", "head": "#e5e7eb"}
-_DOTS_PER_INCH = 150
 # Areas of the dots in a reliability diagram: nearly all pixels are background, so they grow with the logarithm.
 _SMALLEST_DOT, _LARGEST_DOT = 6.0, 70.0
-Place = tuple[float, float]
 
 
 def draw_history(history: Sequence[EpochResult], best_epoch: int) -> str:
-    """Plot training loss and validation Dice."""
+    """Plot validation Dice and training loss by epoch, with the chosen epoch."""
     best = next((row for row in history if row.epoch == best_epoch), history[-1])
-    return _draw(partial(paint_history, history=history, best=best))
+    return _draw(partial(paint_history, history=history, best=best), TALL)
 
 
-def draw_front(variants: Sequence[Variant], chosen: str) -> str:
-    """Plot Dice against latency, with intervals; a line joins the Pareto front."""
+def draw_fold_histories(histories: Sequence[Sequence[EpochResult]], kept: Sequence[int]) -> str:
+    """Plot the validation Dice of every fold by epoch, with the epoch that each kept."""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        for number, (history, epoch) in enumerate(zip(histories, kept, strict=True)):
+            colour = PALETTE[number % len(PALETTE)]
+            label = f"fold {number + 1}" if number < SHOWN_FOLDS else None
+            axes.plot(
+                [row.epoch for row in history], [row.validation_dice for row in history], color=colour, label=label
+            )
+            best = next((row for row in history if row.epoch == epoch), history[-1])
+            axes.plot(best.epoch, best.validation_dice, "o", color=colour)
+        axes.set(xlabel="epoch", ylabel="validation Dice", ylim=(0, 1))
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+        axes.legend(frameon=False, loc="lower right", ncols=2)
+
+    return _draw(paint)
+
+
+def draw_front(variants: Sequence[Variant], chosen: str, budget_ms: float | None = None) -> str:
+    """Plot Dice against latency, with intervals and the budget; a line joins the Pareto front."""
     front = find_front(variants)
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
-        for row, variant in enumerate(variants):
+        for variant in variants:
             colour = ACCENT if variant.name == chosen else SOFT
             dice, times = variant.dice, variant.latency_ms
-            fill = colour if variant in front else "none"
-            axes.plot(times.p50, dice.mean, "o", color=colour, markerfacecolor=fill)
-            axes.vlines(times.p50, *(dice.ci95 or (dice.mean, dice.mean)), color=colour)
-            axes.hlines(dice.mean, times.p50, times.p90, color=colour)
-            axes.annotate(variant.name, (times.p50, dice.mean), (6, 5 - 16 * (row % 2)), color=colour, **_OFFSET)
+            low, high = dice.ci95 or (dice.mean, dice.mean)
+            axes.plot((times.p50, times.p50), (low, high), color=colour, alpha=0.45, linewidth=1.5)
+            axes.plot((times.p50, times.p99), (dice.mean, dice.mean), color=colour, alpha=0.45, linewidth=1.5)
+            fill, size = colour if variant in front else "white", 9 if variant.name == chosen else 7
+            axes.plot(times.p50, dice.mean, "o", color=colour, markerfacecolor=fill, markersize=size, zorder=4)
         places = [(variant.latency_ms.p50, variant.dice.mean) for variant in front]
         axes.plot(*zip(*places, strict=True), color=FAINT, zorder=0, gid="front")
-        axes.set(xlabel="ms per inference (median, bar to the 90th percentile)", ylabel="test Dice, 95% interval")
-        axes.margins(x=0.2)
-        medians = [variant.latency_ms.p50 for variant in variants]
-        if max(medians) > FAR_APART * min(medians):
-            axes.set_xscale("log")
-        else:
-            axes.set_xlim(left=0)
+        axes.set(xlabel="ms per inference: median, bar to the 99th percentile", ylabel="test Dice, 95% interval")
+        axes.margins(x=0.16, y=0.16)
+        _scale_times(axes, [ms for variant in variants for ms in (variant.latency_ms.p50, variant.latency_ms.p99)])
+        if budget_ms is not None:
+            _draw_budget(axes, budget_ms)
+        names = [f"{variant.name}, chosen" if variant.name == chosen else variant.name for variant in variants]
+        figure.draw_without_rendering()
+        place_labels(axes, [(v.latency_ms.p50, v.dice.mean, name) for v, name in zip(variants, names, strict=True)])
 
     return _draw(paint)
+
+
+def _scale_times(axes: Any, times: Sequence[float]) -> None:
+    """Choose a logarithmic axis where times lie far apart; its ticks are plain numbers."""
+    if max(times) <= FAR_APART * min(times):
+        axes.set_xlim(left=0)
+        return
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _draw_budget(axes: Any, budget_ms: float) -> None:
+    """Draw the budget as a line; where it is far beyond all times, only say so."""
+    left, right = axes.get_xlim()
+    said = f"budget {budget_ms:g} ms"
+    if budget_ms > FAR_APART * right or budget_ms <= 0.0:
+        axes.text(0.99, 0.01, f"{said}, far to the right", ha="right", transform=axes.transAxes, fontsize=9)
+        return
+    axes.set_xlim(left, max(right, budget_ms * (1.1 if axes.get_xscale() == "linear" else 1.3)))
+    axes.axvline(budget_ms, color=INK, linestyle=(0, (4, 3)), linewidth=1, gid="budget")
+    # beside the line where there is room
+    beyond = axes.transLimits.transform(axes.transScale.transform((budget_ms, 0.0)))[0] > BUDGET_SIDE
+    align, gap = ("right", -4) if beyond else ("left", 4)
+    axes.annotate(
+        said, (budget_ms, 0.01), (gap, 2), xycoords=("data", "axes fraction"), ha=align, fontsize=9, **_OFFSET
+    )
+
+
+def place_labels(axes: Any, labels: Sequence[tuple[float, float, str]]) -> None:
+    """Write a name beside each point where it covers no other name, no point and no edge.
+
+    Args:
+        axes: Where the points are drawn, with its final limits.
+        labels: Each point, and its name.
+    """
+    renderer, frame = axes.figure._get_renderer(), axes.get_window_extent()
+    points = axes.transData.transform([(x, y) for x, y, _ in labels])
+    taken = [Bbox.from_bounds(x - _POINT, y - _POINT, 2 * _POINT, 2 * _POINT) for x, y in points]
+    taken += [text.get_window_extent(renderer) for text in axes.texts]
+    for number, (x, y, name) in enumerate(labels):
+        shown = name if len(name) <= _LABEL_LETTERS else f"{name[: _LABEL_LETTERS - 1]}\u2026"
+        colour = ACCENT if name.endswith(", chosen") else INK
+        weight = "bold" if colour == ACCENT else "normal"
+        text = axes.annotate(
+            shown, (x, y), fontsize=10, color=colour, weight=weight, xytext=(0, 0), va="center", **_OFFSET
+        )
+        text.set_gid(f"name-{number}")
+        taken.append(_find_place(text, taken, frame, renderer))
+
+
+def _find_place(text: Any, taken: Sequence[Bbox], frame: Bbox, renderer: Any) -> Bbox:
+    """Move a label to the nearest free place around its point; a distant one gets a line to the point."""
+    box: Bbox = text.get_window_extent(renderer)
+    for distance in _DISTANCES:
+        for across, up in _DIRECTIONS:
+            text.set_ha("left" if across > 0 else "right" if across < 0 else "center")
+            text.set_position((across * distance, up * (distance + 2)))
+            box = text.get_window_extent(renderer).padded(_AIR)
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+            if inside and not any(box.overlaps(other) for other in taken):
+                if distance > _DISTANCES[0]:
+                    text.axes.annotate(
+                        "", text.xy, text.get_position(), arrowprops={"arrowstyle": "-", "color": FAINT}, **_OFFSET
+                    )
+                return box
+    # more points than room: the table beside the plot has them all
+    text.set_text("")
+    return box
 
 
 def find_front(variants: Sequence[Variant]) -> list[Variant]:
@@ -212,95 +302,3 @@ def _save(paint: Callable[[Figure], None], size: tuple[float, float], **how: Any
         buffer = io.BytesIO()
         figure.savefig(buffer, **how)
     return buffer.getvalue()
-
-
-def save_network_picture(path: Path, spec: UNetSpec, stages: Sequence[StageSummary]) -> None:
-    """Draw a network into a PNG file.
-
-    Args:
-        path: The file to write.
-        spec: The network's spec.
-        stages: The stages as built.
-    """
-    with mpl.rc_context({"font.size": 9, "text.color": INK}):
-        columns, rows = 2 * len(spec.widths) + 2, len(spec.widths)
-        figure = Figure(figsize=(0.95 * columns + 1, 1.0 * rows + 1.4))
-        axes = figure.subplots()
-        _paint(axes, spec, stages)
-        axes.set_axis_off()
-        axes.set_aspect("equal")
-        axes.autoscale_view()
-        axes.set_title(_write_title(spec, stages), loc="left", fontsize=11)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.2)
-    write_bytes(path, buffer.getvalue())
-
-
-def _paint(axes: Any, spec: UNetSpec, stages: Sequence[StageSummary]) -> None:
-    places = {stage.name: _place_stage(stage.name, len(spec.widths)) for stage in stages}
-    widest = max(stage.channels for stage in stages)
-    halves = {stage.name: _box_width(stage.channels, widest) / 2 for stage in stages}
-    for stage in stages:
-        _draw_box(axes, stage, places[stage.name], halves[stage.name])
-    names = [stage.name for stage in stages]
-    for first, second in pairwise(names):
-        _draw_arrow(axes, *_ends(first, second, places, halves), INK)
-    for number in range(len(spec.widths) - 1):
-        (x, y), (goal, _) = places[f"down{number}"], places[f"up{number}"]
-        start, end = (x + halves[f"down{number}"], y), (goal - halves[f"up{number}"], y)
-        _draw_arrow(axes, start, end, SOFT, "dashed")
-        axes.text((start[0] + end[0]) / 2, y + 0.1, spec.skip, ha="center", color=SOFT, fontsize=8)
-
-
-def _place_stage(name: str, depth: int) -> Place:
-    """Place a stage: encoder on the left, decoder on the right, stem and head beside the uppermost stages."""
-    if name == "stem":
-        return (-_STEP_X, 0.0)
-    if name == "head":
-        return ((2 * depth - 1) * _STEP_X, 0.0)
-    number = int(name.lstrip("downup"))
-    column = number if name.startswith("down") else 2 * (depth - 1) - number
-    return (column * _STEP_X, -number * _STEP_Y)
-
-
-def _box_width(channels: int, widest: int) -> float:
-    """Scale the box with the logarithm of the channels."""
-    return _NARROWEST + (_WIDEST - _NARROWEST) * math.log2(channels + 1) / math.log2(widest + 1)
-
-
-def _draw_box(axes: Any, stage: StageSummary, place: Place, half: float) -> None:
-    x, y = place
-    kind = stage.name.rstrip("0123456789")
-    corner = (x - half, y - _BOX_HEIGHT / 2)
-    style = "round,pad=0,rounding_size=0.08"
-    axes.add_patch(FancyBboxPatch(corner, 2 * half, _BOX_HEIGHT, boxstyle=style, facecolor=_FILLS[kind], edgecolor=INK))
-    axes.text(x, y + 0.11, str(stage.channels), ha="center", va="center", fontsize=11, fontweight="bold")
-    axes.text(x, y - 0.15, f"{stage.height}x{stage.width}", ha="center", va="center", fontsize=7.5)
-    axes.text(x, y + _BOX_HEIGHT / 2 + 0.06, stage.name, ha="center", va="bottom", fontsize=7.5, color="#64748b")
-    below = f"{stage.macs / 1e6:,.1f} MMACs"
-    axes.text(x, y - _BOX_HEIGHT / 2 - 0.06, below, ha="center", va="top", fontsize=7, color=ACCENT)
-
-
-def _ends(first: str, second: str, places: dict[str, Place], halves: dict[str, float]) -> tuple[Place, Place]:
-    """Find the ends of the arrow to the next stage: sideways on the same level, else from side to edge."""
-    (x, y), (goal_x, goal_y) = places[first], places[second]
-    if y == goal_y:
-        return (x + halves[first], y), (goal_x - halves[second], y)
-    towards = _BOX_HEIGHT / 2 if goal_y > y else -_BOX_HEIGHT / 2
-    return (x + halves[first], y + towards / 2), (goal_x - halves[second], goal_y - towards / 2)
-
-
-def _draw_arrow(axes: Any, start: Place, end: Place, colour: str, line: str = "solid") -> None:
-    axes.add_patch(
-        FancyArrowPatch(
-            start, end, arrowstyle="-|>", mutation_scale=9, color=colour, linestyle=line, shrinkA=1, shrinkB=1
-        )
-    )
-
-
-def _write_title(spec: UNetSpec, stages: Sequence[StageSummary]) -> str:
-    parameters, macs = sum(stage.parameters for stage in stages), sum(stage.macs for stage in stages)
-    return (
-        f"U-Net for {spec.width}x{spec.height}x{spec.channels}: {parameters:,} parameters, {macs / 1e6:,.1f} "
-        f"million MACs\n{spec.convolution} convolutions, {spec.upsampling} upsampling, {spec.activation} mask"
-    )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeseg.core.spec import Region
 from edgeseg.inference.regions import RegionFinder
 from edgeseg.streaming.options import DEFAULT_CAPTURE_OPTIONS, CaptureOptions
-from edgeseg.streaming.sources.base import Frame, Health, Source
+from edgeseg.streaming.sources.base import Frame, Health, LatestSlot, Notice, Source
 
 # A read that hangs in a driver delays the end of the stream by this much at most.
 JOIN_TIMEOUT_S = 10.0
@@ -30,22 +30,28 @@ class Grabber:
 
     def __init__(
         self,
-        source: Source,
+        source: Source | Callable[[], Source],
         options: CaptureOptions = DEFAULT_CAPTURE_OPTIONS,
         on_frame: Callable[[Frame], None] | None = None,
+        number: int = 1,
+        first_frame: int = 0,
     ) -> None:
         """Prepare to capture; entering the context starts it.
 
         Args:
-            source: Closed at the end.
+            source: Open, or a function that opens it on the capture thread; closed at the end, on that thread.
             options: How fast, and which frames.
             on_frame: Called with every captured frame, on the capture thread.
+            number: Of the source, among those of the stream.
+            first_frame: The number of its first frame.
         """
-        self._source = source
-        self._on_frame = on_frame
-        self._rate = options.find_rate(source)
+        self._source = source if isinstance(source, Source) else None
+        self._open = None if isinstance(source, Source) else source
+        self.on_frame = on_frame
+        self.on_notice: Callable[[Notice], None] | None = None
+        """Called with the notices of the source, on the capture thread."""
+        self._options, self._number, self._first_frame = options, number, first_frame
         self._every_frame = options.every_frame
-        self._regions = RegionFinder(options.roi, source.region)
         self._consumer_waits = False
         self._counted_skips = 0
         self._condition = threading.Condition()
@@ -58,17 +64,37 @@ class Grabber:
         self.dropped = 0
 
     def __enter__(self) -> Grabber:
-        self._thread.start()
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        self._thread.join(JOIN_TIMEOUT_S)
-        # closing a source under a hanging read can crash in the driver
-        if not self._thread.is_alive():
-            self._source.close()
+        self.join(JOIN_TIMEOUT_S)
+
+    def start(self) -> None:
+        """Start the capture thread."""
+        self._thread.start()
+
+    def join(self, seconds: float) -> None:
+        """Wait until the source is closed, or for so many seconds where it hangs."""
+        self._thread.join(seconds)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the capture has ended and the source is closed."""
+        return not self._thread.is_alive()
+
+    @property
+    def next_frame(self) -> int:
+        """The number of the next frame."""
+        return self._first_frame + self.captured
+
+    @property
+    def latest_slot(self) -> LatestSlot | None:
+        """Where the page puts the images of its camera, where that is the source."""
+        return None if self._source is None else self._source.latest_slot
 
     @property
     def stopped(self) -> bool:
@@ -78,12 +104,13 @@ class Grabber:
     @property
     def health(self) -> Health:
         """Faults of the source so far that did not end it."""
-        return self._source.health
+        return Health() if self._source is None else self._source.health
 
     def stop(self) -> None:
         """End the capture from any thread; `newest` then returns None."""
         self._stop.set()
-        self._source.interrupt()
+        if self._source is not None:
+            self._source.interrupt()
         with self._condition:
             self._ended = True
             self._condition.notify_all()
@@ -110,7 +137,12 @@ class Grabber:
 
     def _run(self) -> None:
         try:
-            self._capture()
+            source = self._open_source()
+            try:
+                self._capture(source)
+            finally:
+                # here, since closing a source under a hanging read can crash in the driver
+                source.close()
         except Exception as error:  # noqa: BLE001 - raised again by newest()
             self._error = error
         finally:
@@ -118,37 +150,55 @@ class Grabber:
                 self._ended = True
                 self._condition.notify_all()
 
-    def _capture(self) -> None:
+    def _open_source(self) -> Source:
+        source = self._source
+        if source is None:
+            assert self._open is not None
+            source = self._source = self._open()
+        if self.on_notice is not None:
+            source.on_notice = self.on_notice
+        return source
+
+    def _capture(self, source: Source) -> None:
+        rate, regions = self._options.find_rate(source), RegionFinder(self._options.roi, source.region)
         due = monotonic()
         while not self._stop.is_set():
-            image = self._source.read()
+            image = source.read()
             if image is None:
                 return
             # 1 / infinity is 0: live sources and --rate max never sleep here
-            due = max(due + 1.0 / self._rate, monotonic() - MAX_LAG_S)
+            due = max(due + 1.0 / rate, monotonic() - MAX_LAG_S)
             if self._stop.wait(max(0.0, due - monotonic())):
                 return
-            self._put(image, self._regions.find(image))
+            self._put(source, image, regions.find(image))
 
-    def _put(self, image: NDArray[Any], region: Region | None) -> None:
+    def _put(self, source: Source, image: NDArray[Any], region: Region | None) -> None:
         with self._condition:
             if self._every_frame:
                 self._condition.wait_for(lambda: self._ended or (self._consumer_waits and self._frame is None))
             # a frame's age starts when it arrived; a recorded one "arrives" when it is due
-            arrived_at = self._source.arrived_at if self._source.live else None
-            self._count_skips()
-            frame = Frame(image, self.captured, arrived_at or monotonic(), region, self._source.name)
+            arrived_at = source.arrived_at if source.live else None
+            self._count_skips(source)
+            frame = Frame(
+                image,
+                self.next_frame,
+                arrived_at or monotonic(),
+                region,
+                source.name,
+                self._number,
+                source.mm_per_px,
+            )
             self.captured += 1
             self.dropped += self._frame is not None
             self._frame = frame
             self._condition.notify_all()
         # outside of the lock: a sink may be slow, and `newest` must not wait for it
-        if self._on_frame is not None:
-            self._on_frame(frame)
+        if self.on_frame is not None:
+            self.on_frame(frame)
 
-    def _count_skips(self) -> None:
+    def _count_skips(self, source: Source) -> None:
         """Count frames that the source skipped undecoded as captured and dropped."""
-        skipped = self._source.health.skipped
+        skipped = source.health.skipped
         self.captured += skipped - self._counted_skips
         self.dropped += skipped - self._counted_skips
         self._counted_skips = skipped

@@ -23,21 +23,21 @@ CAPTURE, PUBLISH = "capture", "publish"
 class TimeSeries:
     """A ring buffer of the newest values of one measurement, in milliseconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int = CAPACITY) -> None:
         # full() touches every page now; pages of zeros() would be allocated one by one, and look like a leak for hours
-        self._values: NDArray[np.float64] = np.full(CAPACITY, 0.0)
+        self._values: NDArray[np.float64] = np.full(capacity, 0.0)
         self.count = 0
 
     def add(self, milliseconds: float) -> None:
         """Add one value; when the buffer is full it replaces the oldest."""
-        self._values[self.count % CAPACITY] = milliseconds
+        self._values[self.count % len(self._values)] = milliseconds
         self.count += 1
 
     def newest(self, number: int = CAPACITY) -> NDArray[np.float64]:
         """Return the newest values, the oldest of them first."""
-        held = min(self.count, CAPACITY)
+        held = min(self.count, len(self._values))
         taken = min(number, held)
-        return self._values[np.arange(self.count - taken, self.count) % CAPACITY]
+        return self._values[np.arange(self.count - taken, self.count) % len(self._values)]
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ class LatencyReport:
 class LatencyRecorder:
     """Collects the times of a stream; the page and the metrics read it from other threads while it runs."""
 
-    def __init__(self, budget_ms: float, first_inference_ms: float) -> None:
+    def __init__(self, budget_ms: float, first_inference_ms: float, capacity: int = CAPACITY) -> None:
         self.budget_ms = budget_ms
-        self._series = {stage: TimeSeries() for stage in (CAPTURE, *STAGES, PUBLISH)}
-        self._ages, self._intervals = TimeSeries(), TimeSeries()
+        self._series = {stage: TimeSeries(capacity) for stage in (CAPTURE, *STAGES, PUBLISH)}
+        self._ages, self._intervals = TimeSeries(capacity), TimeSeries(capacity)
         self._ready_at: float | None = None
         self._first = first_inference_ms
         self._late = 0
@@ -97,6 +97,15 @@ class LatencyRecorder:
                 # the first mask has no interval
                 self._intervals.add(1e3 * (ready_at - self._ready_at))
             self._ready_at = ready_at
+
+    def pause(self) -> None:
+        """Begin anew with the intervals between masks: the next one is of another source."""
+        with self._lock:
+            self._ready_at = None
+
+    def begin_part(self) -> LatencyRecorder:
+        """Make a recorder of the newest frames for a part of the stream, such as one of its sources."""
+        return LatencyRecorder(self.budget_ms, self._first, WINDOW)
 
     def record_publish(self, milliseconds: float) -> None:
         """Add how long publishing one result took."""

@@ -20,8 +20,9 @@ from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
 from edgeseg.streaming.sinks.choose import open_sinks
 from edgeseg.streaming.sources.address import show_source
 from edgeseg.streaming.sources.base import Frame, Notice, Source
-from edgeseg.streaming.sources.choose import open_source
+from edgeseg.streaming.sources.choose import check_known, open_source
 from edgeseg.streaming.states import StateKeeper, is_pause
+from edgeseg.streaming.switching import SourceSwitch, Turn
 
 # A picture counts as frozen after so many equal frames over so many seconds: slow scanners repeat a few.
 FROZEN_FRAMES, FROZEN_SECONDS = 10, 1.0
@@ -67,7 +68,7 @@ class StreamPipeline:
     def __init__(
         self,
         segmenter: Segmenter,
-        source: Source,
+        source: Source | SourceSwitch,
         recorder: LatencyRecorder,
         sinks: Sequence[Sink] = (),
         options: StreamOptions = DEFAULT_STREAM_OPTIONS,
@@ -78,7 +79,7 @@ class StreamPipeline:
 
         Args:
             segmenter: The model, loaded; closed at the end.
-            source: Where frames come from; closed at the end.
+            source: Where frames come from; closed at the end. Of several, one at a time.
             recorder: Collects the times; sinks may read it meanwhile.
             sinks: Subscribers to frames, results and notices; closed at the end.
             options: When to stop, the budget, and how frames are captured.
@@ -87,8 +88,9 @@ class StreamPipeline:
         """
         self.segmenter, self.recorder, self.sinks = segmenter, recorder, tuple(sinks)
         self.options, self.name, self.mm_per_px = options, name, mm_per_px
-        self.grabber = Grabber(source, options.capture, self._on_frame)
-        source.on_notice = self._on_notice
+        self.switch = source if isinstance(source, SourceSwitch) else None
+        self._part: LatencyRecorder | None = None
+        self.grabber = self._open_grabber(source)
         self.states = StateKeeper(segmenter.card.output.classes, options.steady)
         self.processed = 0
         self.frozen = 0
@@ -99,6 +101,14 @@ class StreamPipeline:
         self._began = monotonic()
         self._ended: float | None = None
         self._closing = ExitStack()
+
+    def _open_grabber(self, source: Source | SourceSwitch) -> Grabber | SourceSwitch:
+        if isinstance(source, SourceSwitch):
+            source.listen(self._on_frame, self._on_turn, self._on_notice)
+            return source
+        grabber = Grabber(source, self.options.capture, self._on_frame)
+        grabber.on_notice = self._on_notice
+        return grabber
 
     def __enter__(self) -> StreamPipeline:
         # an ExitStack closes in reverse order: the sinks, the capture, the model last
@@ -132,20 +142,37 @@ class StreamPipeline:
             SourceError: The source failed, or ended before its first frame.
         """
         for _ in count() if self.options.frames is None else range(self.options.frames):
-            frame = self.grabber.newest()
-            if frame is None:
+            result = self._next_result()
+            if result is None:
                 self._check_any_frame()
                 return
             # the mask is published before it is yielded: the caller's loop body must not delay the page
-            result = self._segment(frame)
             self._publish(result)
             yield result
             if any(sink.wants_end for sink in self.sinks):
                 return
 
+    def _next_result(self) -> Result | None:
+        """Segment the newest frame; None at the end of the stream."""
+        while (frame := self.grabber.newest()) is not None:
+            result = self._try_frame(frame)
+            if result is not None:
+                return result
+        return None
+
+    def _try_frame(self, frame: Frame) -> Result | None:
+        """Segment a frame; None where it is of one of several sources, whose frames the model refuses."""
+        try:
+            return self._segment(frame)
+        except SourceError as error:
+            if self.switch is None:
+                raise
+            self.switch.give_up(error)
+        return None
+
     def _check_any_frame(self) -> None:
         """Refuse a source that ended without a frame: a report would say that the budget was held."""
-        if not self.processed and not self.grabber.stopped:
+        if not self.processed and not self.grabber.stopped and self.switch is None:
             raise SourceError(
                 f"Expected frames from {self.name}, got its end before the first one.",
                 "Check that it gives frames, and their size where you name it.",
@@ -159,7 +186,10 @@ class StreamPipeline:
         segmentation = self.states.take(segmentation, frame.captured_at)
         ready_at = monotonic()
         result = Result(frame, segmentation, 1e3 * (ready_at - frame.captured_at), self._look_for_freeze(frame))
-        self.recorder.record(segmentation.times, result.age_ms, ready_at)
+        for recorder in self._list_recorders():
+            recorder.record(segmentation.times, result.age_ms, ready_at)
+        if self.switch is not None:
+            self.switch.count(result.age_ms, result.age_ms > self.recorder.budget_ms)
         self.processed += 1
         return result
 
@@ -176,7 +206,21 @@ class StreamPipeline:
         began = perf_counter()
         for sink in self.sinks:
             sink.publish(result)
-        self.recorder.record_publish(1e3 * (perf_counter() - began))
+        for recorder in self._list_recorders():
+            recorder.record_publish(1e3 * (perf_counter() - began))
+
+    def _list_recorders(self) -> tuple[LatencyRecorder, ...]:
+        return (self.recorder,) if self._part is None else (self.recorder, self._part)
+
+    def _on_turn(self, turn: Turn) -> None:
+        """Begin anew with everything that looks back: the next frames are of another source."""
+        self._part = self.recorder.begin_part()
+        self.recorder.pause()
+        self.segmenter.forget()
+        self.states.forget()
+        self._freezes, self._last_at = FreezeDetector(), None
+        for sink in self.sinks:
+            sink.on_turn(turn, self._part)
 
     def _on_frame(self, frame: Frame) -> None:
         for sink in self.sinks:
@@ -190,16 +234,18 @@ class StreamPipeline:
 
 def open_stream(
     segmenter: Segmenter,
-    source: str,
+    source: str | Sequence[str],
     options: StreamOptions = DEFAULT_STREAM_OPTIONS,
     sink_options: SinkOptions = DEFAULT_SINK_OPTIONS,
     listeners: Sequence[Sink] = (),
 ) -> StreamPipeline:
     """Warm up the model, open the source and the sinks; entering the returned stream starts the capture.
 
+    Of several sources the first is opened with the first call for a frame, and one at a time is segmented.
+
     Args:
         segmenter: The model, loaded; closed with the stream, or here when a step fails.
-        source: As `edgeseg stream --source` takes it.
+        source: As `edgeseg stream --source` takes it; several for a page that switches between them.
         options: When to stop, the budget, and how frames are captured.
         sink_options: Which sinks to open.
         listeners: Further sinks, already open; closed in the same way.
@@ -214,18 +260,45 @@ def open_stream(
             opened.callback(listener.close)
         # the warm-up comes before the source is opened, so that no camera frames queue up meanwhile
         recorder = LatencyRecorder(options.budget_ms, segmenter.warm_up())
-        frames = open_source(source, segmenter.card.input.in_colour, options.capture)
-        opened.callback(frames.close)
-        name, card = show_source(source), segmenter.card
-        size = _find_pixel_size(frames, name) if sink_options.mm_per_px is None else sink_options.mm_per_px
-        info = StreamInfo(
-            card.name, name, segmenter.report, recorder, size, frames.latest_slot, options.capture.every_frame
-        )
-        sink_options.check_info(info)
-        sinks = open_sinks(sink_options, info, card.output.classes)
+        frames, name = _open_frames(source, segmenter.card.input.in_colour, options, sink_options)
+        if isinstance(frames, Source):
+            opened.callback(frames.close)
+        info = _describe_stream(segmenter, frames, name, recorder, options, sink_options)
+        sink_options.check_page(info.uses_camera, info.switch is not None)
+        sinks = open_sinks(sink_options, info, segmenter.card.output.classes)
         # from here on the stream closes everything
         opened.pop_all()
-    return StreamPipeline(segmenter, frames, recorder, [*sinks, *listeners], options, name, size)
+    return StreamPipeline(segmenter, frames, recorder, [*sinks, *listeners], options, name, info.mm_per_px)
+
+
+def _open_frames(
+    source: str | Sequence[str], colour: bool, options: StreamOptions, sink_options: SinkOptions
+) -> tuple[Source | SourceSwitch, str]:
+    """Open a source, or prepare the switch of several, and name it."""
+    texts = [source] if isinstance(source, str) else list(source)
+    if len(texts) == 1:
+        return open_source(texts[0], colour, options.capture), show_source(texts[0])
+    for text in texts:
+        check_known(text)
+    switch = SourceSwitch(texts, colour, options.capture, sink_options.mm_per_px)
+    return switch, switch.name
+
+
+def _describe_stream(
+    segmenter: Segmenter,
+    frames: Source | SourceSwitch,
+    name: str,
+    recorder: LatencyRecorder,
+    options: StreamOptions,
+    sink_options: SinkOptions,
+) -> StreamInfo:
+    model, every_frame = segmenter.card.name, options.capture.every_frame
+    if isinstance(frames, SourceSwitch):
+        return StreamInfo(
+            model, name, segmenter.report, recorder, sink_options.mm_per_px, None, every_frame, switch=frames
+        )
+    size = _find_pixel_size(frames, name) if sink_options.mm_per_px is None else sink_options.mm_per_px
+    return StreamInfo(model, name, segmenter.report, recorder, size, frames.latest_slot, every_frame)
 
 
 def _find_pixel_size(frames: Source, name: str) -> float | None:

@@ -23,6 +23,7 @@ from edgeseg.streaming.options import StreamOptions
 from edgeseg.streaming.sinks.base import Result, Sink, SinkReport
 from edgeseg.streaming.sources.base import Health
 from edgeseg.streaming.states import StateReport
+from edgeseg.streaming.switching import SourceReport
 
 MISSED, NOT_MEASURED, NOT_JUDGED = "missed", "not measured", "not judged"
 # Keep-alive messages per watchdog timeout; sd_watchdog_enabled(3) advises two or more.
@@ -82,6 +83,8 @@ class StreamReport:
     frozen: int
     """Processed frames on which the picture stood still."""
     sinks: tuple[SinkReport, ...]
+    sources: tuple[SourceReport, ...]
+    """Of a stream with several sources; empty for one."""
     thermal: tuple[Thermal, Thermal]
     """At the beginning and at the end."""
 
@@ -141,6 +144,7 @@ def make_report(live: StreamPipeline) -> StreamReport:
         incidents=tuple(live.segmenter.incidents),
         frozen=live.frozen,
         sinks=tuple(report for report in reports if report is not None),
+        sources=() if live.switch is None else live.switch.report(),
         thermal=(live.thermal, read_thermal()),
     )
 

@@ -15,7 +15,6 @@ from edgeseg.core.schema import check_options, option
 from edgeseg.core.spec import Region, read_region
 
 if TYPE_CHECKING:
-    from edgeseg.streaming.sinks.base import StreamInfo
     from edgeseg.streaming.sources.base import Source
 
 AUTO = "auto"
@@ -23,6 +22,10 @@ VIEWS = ("web", "window", "none")
 # Which masks are drawn: those that are found, or doubtful ones too.
 SHOWS = ("found", "doubtful")
 RECORD_FORMATS = ("png", "video")
+# Of one stream: more than a page can show as buttons, or a person tells apart.
+MAX_SOURCES = 16
+# The header in the folder of a recording.
+RECORDING = "recording.json"
 LOCAL = "127.0.0.1"
 LARGEST_PORT = 65535
 # Where neither the user nor a board's profile names one.
@@ -83,9 +86,9 @@ class CaptureOptions:
         """Say whether something is asked for that a live source cannot give."""
         return self.rate is not None or self.every_frame or self.loop
 
-    def check_source(self, source: Source) -> None:
+    def check_source(self, source: Source, among_others: bool = False) -> None:
         """Refuse a live source where only a recorded one can do what is asked for."""
-        if source.live and self.only_recorded:
+        if source.live and (self.every_frame if among_others else self.only_recorded):
             raise LiveSourceError("expected a recorded source for --rate, --every-frame and --loop, got a live one")
 
     def find_rate(self, source: Source) -> float:
@@ -196,9 +199,18 @@ class SinkOptions:
         if self.record_wait and (self.record is None or self.view != "web"):
             raise ValueError("expected --record DIR and --view web beside --record-wait, since the page has its button")
 
-    def check_info(self, info: StreamInfo) -> None:
-        """Refuse to wait for a page's camera without a page."""
-        if info.latest_slot is not None and self.view != "web":
+    def check_page(self, has_camera: bool, has_choice: bool) -> None:
+        """Refuse to wait for a page's camera, or for a choice of sources, without a page.
+
+        Args:
+            has_camera: Whether a source of the stream is the page's camera.
+            has_choice: Whether there are several sources.
+        """
+        if has_choice and self.view != "web":
+            raise LiveSourceError(
+                f"expected --view web, whose page switches between several sources, got --view {self.view}"
+            )
+        if has_camera and self.view != "web":
             raise LiveSourceError(
                 f"expected --view web, whose page sends the camera's pictures, got --view {self.view}"
             )

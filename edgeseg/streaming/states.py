@@ -72,6 +72,14 @@ class StateKeeper:
         classes = tuple(recorder.report() for recorder in self._recorders)
         return StateReport(classes, self._out_of_distribution, dict(self._thresholds))
 
+    def forget(self) -> None:
+        """Begin anew with the next frame, which is of another source."""
+        if self._steady is not None:
+            self._steady = SteadyStates()
+        self._last_at = None
+        for recorder in self._recorders:
+            recorder.forget()
+
     def _forget_after_pause(self, captured_at: float) -> None:
         """Begin anew where the source was lost: what was found before it says nothing of the picture now."""
         if self._last_at is not None and is_pause(captured_at - self._last_at):

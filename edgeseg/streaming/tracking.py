@@ -54,6 +54,8 @@ class Picture:
     """Of the frame that was segmented: an older one where the mask was warped."""
     segmentation: Segmentation | None = None
     """What was found in that frame."""
+    mm_per_px: float | None = None
+    """The pixel size, where the frame's source knows it."""
     flow: NDArray[np.float32] | None = None
     """How the mask was warped: from the frame that is shown to the one that was segmented, on a reduced grid."""
 
@@ -62,7 +64,7 @@ def make_picture(result: Result, show: str = DEFAULT_SINK_OPTIONS.show) -> Pictu
     """Make the picture of a frame with its own mask."""
     frame, segmentation = result.frame, result.segmentation
     labels = choose_labels(segmentation.labels, segmentation.findings, _SHOWN_STATES[show])
-    return Picture(frame.image, labels, frame.number, frame.name, frame.number, segmentation)
+    return Picture(frame.image, labels, frame.number, frame.name, frame.number, segmentation, mm_per_px=frame.mm_per_px)
 
 
 class MaskTracker:
@@ -105,6 +107,12 @@ class MaskTracker:
         with self._condition:
             self._result, self._changed = result, True
             self._condition.notify_all()
+
+    def reset(self) -> None:
+        """Forget frame and result: those that follow are of another source."""
+        with self._condition:
+            self._frame = self._result = None
+            self._changed = False
 
     def close(self) -> None:
         """End the thread."""

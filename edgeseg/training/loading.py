@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +33,16 @@ from edgeseg.data.dataset import (
     open_dataset,
     read_cases,
 )
+from edgeseg.data.defects import DataWarning
 from edgeseg.data.frame_labels import count_labels, list_labels
 from edgeseg.data.groups import find_duplicates, make_thumbnail
+from edgeseg.data.reading import GIVEN_PARTS
 from edgeseg.data.split import Split, list_splits, refuse_other_split
 from edgeseg.evaluation.classes import arrange_dataset
 from edgeseg.frame.preprocess import denoise_pixels, frame_to_grid, mask_to_grid
 from edgeseg.model.keras import tf
 from edgeseg.training.memory import check_images
-from edgeseg.training.run import FINISHED, SPLIT, RunRecord
+from edgeseg.training.run import FINISHED, SIZES, SPLIT, DataSummary, PartSummary, RunRecord
 from edgeseg.training.unlabelled import FrameSet
 
 # The rarest class weighs at most this many times as much as the most frequent one.
@@ -116,12 +120,43 @@ class LoadedData:
         thumbnails = np.stack([make_thumbnail(self.images[case.stem].frame) for case in cases])
         return sum(pair.leaks for pair in find_duplicates(cases, thumbnails))
 
+    @cached_property
+    def warnings(self) -> tuple[DataWarning, ...]:
+        """The warnings that `data check` gives of usable data."""
+        return find_warnings(self.dataset, [measure_marks(image) for image in self.images.values()])
+
     def log_warnings(self) -> None:
-        """Print the warnings that `data check` gives of usable data."""
-        for warning in find_warnings(self.dataset, [measure_marks(image) for image in self.images.values()]):
+        """Print the warnings."""
+        for warning in self.warnings:
             _LOG.warning("%s\n  %s", warning.message, warning.hint)
         if self.dataset.header_region:
             _LOG.warning("%s", CROPPED)
+
+    def summarise(self) -> DataSummary:
+        """Describe the data for the run's record."""
+        cases = self.dataset.cases
+        sizes = Counter("{1}x{0}".format(*self.images[case.stem].frame.shape) for case in cases).most_common()
+        return DataSummary(
+            layout=self.dataset.layout,
+            images=len(cases),
+            groups=len({case.group for case in cases}),
+            sizes=dict(sizes[:SIZES]),
+            other_sizes=sum(count for _, count in sizes[SIZES:]),
+            labels=count_labels(cases),
+            with_pixel_size=sum(case.pixel_size_mm is not None for case in cases),
+            parts=tuple(self._summarise_part(name) for name in GIVEN_PARTS),
+            # without the folder, which may name a person
+            notices=tuple(notice.replace(f"{self.dataset.root}/", "") for notice in self._list_notices()),
+        )
+
+    def _list_notices(self) -> list[str]:
+        return [*(warning.message for warning in self.warnings), *([CROPPED] if self.dataset.header_region else [])]
+
+    def _summarise_part(self, name: str) -> PartSummary:
+        images = self.part(name)
+        names = [spec.name for spec in self.dataset.classes]
+        lacking = dict(zip(names, count_lacking(images), strict=True)) if images else {}
+        return PartSummary(name, len(images), len({image.case.group for image in images}), lacking)
 
     def log_leaks(self, pairs: int) -> None:
         """Warn of near-duplicates; training continues, since only a person can tell whether they are a problem."""

@@ -1,4 +1,4 @@
-"""The training loop: optimizer, learning-rate schedule, early stopping, mixed precision and the steps themselves.
+"""The training loop: optimizer, learning-rate schedule, early stopping and the steps themselves.
 
 Rate and early stopping are functions of the history, which is on disk, so a continued training has no further state to
 restore (docs/decisions/0013 says why this is no Keras `fit`).
@@ -7,11 +7,9 @@ restore (docs/decisions/0013 says why this is no Keras `fit`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -43,9 +41,6 @@ WARM_UP_SHARE = 0.1
 # The warm-up starts at this fraction of the rate.
 WARM_UP_START = 20
 WEIGHT_DECAY = 0.02
-CPU_FLAGS = ("avx512_bf16", "amx_bf16")
-# The compute capability from which an NVIDIA GPU has tensor cores.
-LEAST_COMPUTE = (7, 0)
 
 
 @dataclass(frozen=True)
@@ -231,44 +226,3 @@ def diverged(what: str, batch: int, epoch: int) -> TrainingError:
         "Begin again with a lower --learning-rate (learning_rate in a recipe), and look for odd images with: edgeseg "
         f"data check DATA --sheet s.png. What epoch {epoch - 1} left is kept.",
     )
-
-
-@contextmanager
-def computing_in(precision: str) -> Iterator[None]:
-    """Build and compile models in a precision within the block; mixed precision keeps float32 weights."""
-    # a global policy, since Keras reads it whenever a layer is built
-    policy = "float32" if precision == "float32" else find_mixed_policy(_read_cpu_flags(), _read_gpus())
-    keras.mixed_precision.set_global_policy(policy)
-    try:
-        yield
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
-
-
-def find_mixed_policy(flags: frozenset[str], gpus: tuple[tuple[int, int], ...]) -> str:
-    """Find the Keras policy of the 16-bit format that this hardware computes in.
-
-    Args:
-        flags: The CPU's features as /proc/cpuinfo names them.
-        gpus: The compute capability of every GPU.
-    """
-    if gpus and min(gpus) >= LEAST_COMPUTE:
-        return "mixed_float16"
-    # bfloat16 on CPUs without these instructions is emulated and slower than float32
-    if not gpus and flags & set(CPU_FLAGS):
-        return "mixed_bfloat16"
-    raise TrainingError(
-        f"Expected a GPU of compute capability 7 or a CPU with {' or '.join(CPU_FLAGS)} for --precision mixed, "
-        "got hardware without.",
-        "Train with --precision float32.",
-    )
-
-
-def _read_cpu_flags() -> frozenset[str]:
-    path = Path("/proc/cpuinfo")
-    return frozenset(path.read_text(encoding="utf-8").split()) if path.is_file() else frozenset()
-
-
-def _read_gpus() -> tuple[tuple[int, int], ...]:
-    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-    return tuple(detail.get("compute_capability", (0, 0)) for detail in details)

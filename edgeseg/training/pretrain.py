@@ -34,7 +34,7 @@ from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, stag
 from edgeseg.core.progress import progress_bar
 from edgeseg.data.augment import choose_variations, warp_frame
 from edgeseg.data.groups import read_table
-from edgeseg.data.pictures import TILE, draw_outlines, lay_tiles
+from edgeseg.data.pictures import TILE, lay_tiles, scale_frame
 from edgeseg.frame.images import ACCENT, INK, write_image
 from edgeseg.model.keras import keras, read_weights, tf, write_weights
 from edgeseg.model.spec import UNetSpec
@@ -364,4 +364,4 @@ def draw_reconstructions(model: Any, kept: PatchFeed) -> NDArray[np.uint8]:
 def _draw_tile(real: NDArray[Any]) -> NDArray[np.uint8]:
     # OpenCV draws BGR, and pixels of the grid are RGB
     pixels = np.asarray(np.rint(255 * real), dtype=np.uint8)[:, :, ::-1]
-    return draw_outlines(np.ascontiguousarray(pixels), (), TILE)
+    return scale_frame(np.ascontiguousarray(pixels), TILE)

@@ -10,6 +10,7 @@ RUN/logs            the history for TensorBoard
 RUN/split.csv       the part of each case: train, val or test
 RUN/test-cases.png  the worst and the best test cases
 RUN/test-cases.csv  the scores of every test case
+RUN/report.html     what came out, for people: `report.training` writes it when all else is there
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from edgeseg.training.options import TrainOptions
 SCHEMA = 1
 RECORD, WEIGHTS, MODEL, HISTORY = "run.json", "weights.h5", "model.tflite", "history.csv"
 TEST_CASES, TEST_ROWS, SPLIT = "test-cases.png", "test-cases.csv", "split.csv"
+# Sizes of images that a record names.
+SIZES = 8
 TRAINING, FINISHED = "training", "finished"
 
 
@@ -72,6 +75,35 @@ class TeacherRecord:
 
 
 @dataclass(frozen=True)
+class PartSummary:
+    """One part of the split: how many cases and groups, and for each class how many cases lack it."""
+
+    name: str
+    cases: int
+    groups: int
+    lacking: dict[str, int]
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What a run remembers of its data, so that its report need not read all images again."""
+
+    layout: str
+    images: int
+    groups: int
+    sizes: dict[str, int]
+    """How many images have each size, such as 640x480; the most frequent first, and no more than `SIZES` of them."""
+    other_sizes: int
+    """How many images have further sizes."""
+    labels: dict[str, int]
+    """How many images have each label of the frame."""
+    with_pixel_size: int
+    parts: tuple[PartSummary, ...]
+    notices: tuple[str, ...]
+    """The warnings of `edgeseg data check`."""
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """The content of run.json."""
 
@@ -107,6 +139,8 @@ class RunRecord:
     """Pairs of nearly equal images in different groups, so that one may be in training and one in test."""
     header_region: bool = False
     """Whether images are cropped to the ultrasound region that their DICOM headers name."""
+    data_summary: DataSummary | None = None
+    """None in runs of older versions."""
     timing: Timing | None = None
     best_epoch: int = 0
     validation_dice: float = 0.0

@@ -45,6 +45,7 @@ from edgeseg.training.distillation import (
     distillation_loss,
     finding_distillation_loss,
 )
+from edgeseg.training.hardware import computing_in
 from edgeseg.training.loading import (
     Feed,
     LoadedData,
@@ -55,7 +56,7 @@ from edgeseg.training.loading import (
     weigh_by_rarity,
     weigh_findings,
 )
-from edgeseg.training.loop import TrainingSchedule, build_optimizer, computing_in, fit_model, plan_epochs
+from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model, plan_epochs
 from edgeseg.training.memory import check_memory
 from edgeseg.training.options import TrainInputs, TrainOptions, write_config
 from edgeseg.training.resume import Checkpoint, has_checkpoint, remove_checkpoint
@@ -258,6 +259,7 @@ def begin_record(loaded: LoadedData, data: Path, out: Path, options: TrainOption
         near_duplicates=loaded.count_leaks(),
         unlabelled=loaded.frames.describe(out) if loaded.frames is not None else None,
         header_region=loaded.dataset.header_region,
+        data_summary=loaded.summarise(),
     )
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,18 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, EdgesegError, TrainingError
-from edgeseg.core.limits import CASES, IMAGE_BYTES, check_regular
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.spec import InputSpec, Region
 from edgeseg.data.dataset import LabelledImage
 from edgeseg.data.groups import BLOCK, THRESHOLD, make_thumbnail
-from edgeseg.data.layouts import LAYOUTS
 from edgeseg.data.reading import crop
-from edgeseg.frame.images import SUFFIXES, read_image, to_grey
+from edgeseg.frame.images import to_grey
 from edgeseg.frame.preprocess import frame_to_grid, use_region
-from edgeseg.streaming.sources.base import Source
-from edgeseg.streaming.sources.choose import open_source
-from edgeseg.streaming.sources.files import VIDEO_SUFFIXES, is_dicom
+from edgeseg.prediction.inputs import Item, count_kinds, list_inputs, open_frames
 from edgeseg.training.memory import check_frames
 from edgeseg.training.run import FrameRecord
 
@@ -87,27 +82,27 @@ def read_frames(root: Path, spec: InputSpec) -> FrameSet:
         root: The folder. Masks of a labelled folder are left out.
         spec: The network's input.
     """
-    paths = list_frame_files(root)
-    clips = sum(not _is_still(path) for path in paths)
+    if not root.is_dir():
+        raise DataError(f"Expected a folder of frames at {root}, got none.", "Name a folder of images, clips or DICOM.")
+    items = list_inputs([root])
     frame_bytes = spec.height * spec.width * spec.channels
-    check_frames(len(paths) - clips, frame_bytes)
+    check_frames(count_kinds(items).get("image", 0), frame_bytes)
     views: list[FrameView] = []
     files: list[str] = []
     unreadable: dict[str, EdgesegError] = {}
-    with progress_bar("Reading unlabelled frames", len(paths)) as advance:
-        for path in paths:
-            name = path.relative_to(root).as_posix()
+    with progress_bar("Reading unlabelled frames", len(items)) as advance:
+        for item in items:
             try:
-                read = _read_file(path, spec)
+                read = _read_item(item, spec)
             except EdgesegError as error:
-                unreadable[name] = error
+                unreadable[item.name] = error
                 read = []
             views += read
-            files += [name] * len(read)
+            files += [item.name] * len(read)
             # what is read has already been taken from the free memory; this is for its copy in one array
             check_frames(len(views), frame_bytes)
-            advance(name)
-    _tell_unreadable(root, len(paths), len(files), unreadable)
+            advance(item.name)
+    _tell_unreadable(root, len(items), len(files), unreadable)
     return FrameSet(
         root,
         np.stack([view.pixels for view in views]),
@@ -133,69 +128,10 @@ def _tell_unreadable(root: Path, files: int, frames: int, unreadable: Mapping[st
         _LOG.warning("%s holds one frame only: hardly anything can be learned from it.", root)
 
 
-def list_frame_files(root: Path) -> list[Path]:
-    """List images, videos and DICOM files below a folder by name, without hidden ones and without masks."""
-    if not root.is_dir():
-        raise DataError(f"Expected a folder of frames at {root}, got none.", "Name a folder of images, clips or DICOM.")
-    masks = _list_masks(root)
-    found, left_out = [], 0
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = [Path(folder) / name for name in names if not name.startswith(".")]
-        frames = [path for path in paths if _holds_frames(path)]
-        kept = [path for path in frames if path not in masks and not _is_in_mask_folder(path, root)]
-        left_out += len(frames) - len(kept)
-        found += kept
-        if len(found) > CASES:
-            raise DataError(f"Expected at most {CASES} files of frames in {root}, got more.", "Divide the folder.")
-    if left_out:
-        _LOG.info("%d masks in %s are left out.", left_out, root)
-    if not found:
-        what = f"only {left_out} masks" if left_out else "none"
-        raise DataError(
-            f"Expected images, clips or DICOM files in {root}, got {what}.",
-            f"Known are {', '.join((*SUFFIXES, *VIDEO_SUFFIXES))} and DICOM files.",
-        )
-    return sorted(found)
-
-
-def _list_masks(root: Path) -> set[Path]:
-    """List the masks of a labelled folder, which would be taken for frames."""
-    found = [layout.find(root) for layout in LAYOUTS if layout.fits(root)]
-    return {mask for listing in found for case in listing.cases for mask in case.masks if mask != case.image}
-
-
-def _is_in_mask_folder(path: Path, root: Path) -> bool:
-    parents = (*path.relative_to(root).parts[:-1], root.resolve().name)
-    return any(name == "masks" or name.startswith("masks_") for name in parents)
-
-
-def _holds_frames(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    try:
-        # a FIFO with such an ending is listed, and refused when it is read
-        return suffix in SUFFIXES or suffix in VIDEO_SUFFIXES or is_dicom(path)
-    except OSError as error:
-        _LOG.warning("%s is left out: %s.", path, error.strerror or error)
-        return False
-
-
-def _is_still(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
-
-
-def _read_file(path: Path, spec: InputSpec) -> list[FrameView]:
+def _read_item(item: Item, spec: InputSpec) -> list[FrameView]:
     """Read an image, or frames of a clip evenly from first to last."""
-    if _is_still(path):
-        check_regular(path, IMAGE_BYTES)
-        return [_view_frame(read_image(path, spec.in_colour), spec, None)]
-    with closing(open_source(str(path), spec.in_colour)) as source:
-        return thin_out(_list_frames(source), lambda frame: _view_frame(frame, spec, source.region))
-
-
-def _list_frames(source: Source) -> Iterator[NDArray[Any]]:
-    while (frame := source.read()) is not None:
-        yield frame
+    with open_frames(item, spec.in_colour) as reader:
+        return thin_out(reader, lambda frame: _view_frame(frame.image, spec, reader.region))
 
 
 def _view_frame(frame: NDArray[Any], spec: InputSpec, region: Region | None) -> FrameView:

@@ -145,29 +145,30 @@ def summarise_timing(history: Sequence[EpochResult], peak_memory_mb: float) -> T
 
 
 def paint_history(figure: Any, history: Sequence[EpochResult], best: EpochResult) -> None:
-    """Draw loss and validation Dice into a figure, and mark the best epoch."""
-    left = figure.subplots()
+    """Draw validation Dice above training loss into a figure, and mark the chosen epoch in both."""
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     epochs = [row.epoch for row in history]
-    left.plot(epochs, [row.loss for row in history], color=INK)
-    left.set(xlabel="epoch", ylabel="training loss")
-    right = left.twinx()
-    right.plot(epochs, [row.validation_dice for row in history], color=ACCENT)
+    upper.plot(epochs, [row.validation_dice for row in history], color=ACCENT, label="Dice")
     for name, style, label in (("finding_auc", ":", "finding AUC"), ("frame_class_auc", "--", "frame class AUC")):
         known = [(row.epoch, getattr(row, name)) for row in history if getattr(row, name) is not None]
         if known:
-            right.plot(*zip(*known, strict=True), style, color=ACCENT, linewidth=1, label=label)
-            right.legend(loc="lower right", fontsize="small")
-    right.plot(best.epoch, best.validation_dice, "o", color=ACCENT)
-    right.annotate(f"best: {best.epoch}", (best.epoch, best.validation_dice), (0, -16), textcoords="offset points")
-    right.set(ylim=(0, 1))
-    right.set_ylabel("validation Dice", color=ACCENT)
+            upper.plot(*zip(*known, strict=True), style, color=INK, linewidth=1, label=label)
+            upper.legend(loc="lower right", fontsize="small", frameon=False)
+    upper.plot(best.epoch, best.validation_dice, "o", color=ACCENT)
+    upper.set(ylim=(0, 1), ylabel="validation Dice")
+    upper.set_title(f"chosen: epoch {best.epoch}, Dice {best.validation_dice:.3f}", loc="left", fontsize="medium")
+    lower.plot(epochs, [row.loss for row in history], color=INK, marker="o" if len(history) == 1 else "")
+    lower.set(xlabel="epoch", ylabel="training loss")
+    for axes in (upper, lower):
+        axes.axvline(best.epoch, color=ACCENT, linestyle=(0, (4, 3)), linewidth=1)
+    lower.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def draw_curve(folder: Path, history: Sequence[EpochResult], best: EpochResult) -> None:
     """Write the history's picture into the run folder."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 5), layout="constrained")
     paint_history(figure, history, best)
     figure.savefig(folder / CURVE, dpi=120)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
+import runpy
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +21,7 @@ from edgeseg.core.modelfile import read_model
 from edgeseg.frame.images import read_image
 from edgeseg.inference.segmenter import Segmenter
 from tests.boards import FAKES, write_program
+from tests.discs import make_disc_data
 from tests.layouts import write_cine
 from tests.networks import save_network
 
@@ -123,3 +127,84 @@ def test_dicom_replay_notes_every_frame_and_no_patient(int8_model: Path, tmp_pat
     assert [row["frame"] for row in rows] == [str(number) for number in range(6)]
     assert all(float(row["area_mm2"]) == pytest.approx(int(row["area_px"]) * 0.04, abs=0.01) for row in rows)
     assert "Secret" not in said + table
+
+
+@pytest.fixture
+def quick_defaults(shallow_nano: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    """Let the defaults be the smallest network and one recipe that does not train: the steps matter here."""
+    from edgeseg.model.spec import SIZES
+
+    monkeypatch.setitem(SIZES, "small", SIZES["nano"])
+    monkeypatch.setattr("edgeseg.api.DEFAULT_RECIPES", ("int8-ptq",))
+
+
+@pytest.mark.usefixtures("quick_defaults")
+def test_train_goes_from_a_folder_to_the_mask_of_one_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_disc_data(tmp_path / "discs", 12)
+    image = data / "images" / "case_00.png"
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, (data, tmp_path / "out", image, 1))])
+    # in this process, which has imported TensorFlow already
+    runpy.run_path(str(EXAMPLES / "train.py"))
+    assert str(tmp_path / "out/small/") in capsys.readouterr().out
+    frame, mask = read_image(image), read_image(tmp_path / "out/mask.png")
+    assert (mask.shape, read_image(tmp_path / "out/overlay.png").shape[:2]) == (frame.shape, frame.shape)
+    assert set(np.unique(mask)) <= {0, 1}
+
+
+NOTEBOOK = EXAMPLES / "first_model.ipynb"
+SMALL = {"CASES": 24, "SIZE": 64, "MODEL": "nano", "EPOCHS": 1, "RECIPES": ["int8-ptq"]}
+"""What the test puts in the place of the notebook's settings."""
+
+
+def list_code_cells() -> Iterator[dict[str, Any]]:
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    return (cell for cell in cells if cell["cell_type"] == "code")
+
+
+@pytest.mark.usefixtures("shallow_nano")
+def test_every_cell_of_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the cells in one namespace, with smaller settings behind the cell that is tagged `parameters`.
+
+    They are plain Python, so that this needs neither Jupyter nor a second import of TensorFlow. What a kernel adds, the
+    pictures under the cells, is in the stored outputs.
+    """
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("Agg")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for number, cell in enumerate(list_code_cells()):
+        exec(compile("".join(cell["source"]), f"{NOTEBOOK.name}, code cell {number}", "exec"), names)
+        if "parameters" in cell["metadata"].get("tags", ()):
+            assert names.keys() >= SMALL.keys()
+            names |= SMALL
+    plt.close("all")
+    written = sorted(path.stem for path in (tmp_path / "first_model/masks").iterdir())
+    assert written == sorted(names["tests"])
+    assert len(written) >= 4
+    assert all(read_image(tmp_path / f"first_model/masks/{stem}.png").shape == (64, 64) for stem in written)
+    assert names["small"].chosen.is_file()
+
+
+def test_the_notebook_is_stored_as_it_ran_and_is_small() -> None:
+    cells = list(list_code_cells())
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = [kind for cell in cells for output in cell["outputs"] for kind in output.get("data", {})]
+    assert kinds.count("image/png") == 4
+    assert all(output["output_type"] != "error" for cell in cells for output in cell["outputs"])
+    assert NOTEBOOK.stat().st_size < 300_000
+    said = "".join(line for cell in cells for output in cell["outputs"] for line in output.get("text", ()))
+    assert not re.search(r"/(?:home|root|tmp|work|Users)/", said)
+
+
+def test_the_notebook_uses_the_front_door_alone_and_its_links_lead_somewhere() -> None:
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    code, text = (
+        "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == kind)
+        for kind in ("code", "markdown")
+    )
+    assert not re.search(r"^ *(?:import|from) edgeseg\.", code, re.MULTILINE)
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", text)
+    assert len(links) > 5
+    assert [link for link in links if not (EXAMPLES / link).is_file()] == []

@@ -21,6 +21,7 @@ from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras
 from edgeseg.model.spec import SIZES, UNetSpec, find_size
 from edgeseg.model.unet import build_unet, summarise_stages
+from edgeseg.report.network import save_network_picture
 from edgeseg.training.distillation import distillation_loss
 from edgeseg.training.loading import add_background
 from edgeseg.training.options import TrainOptions
@@ -131,6 +132,15 @@ def test_model_summary_prints_and_draws(
     table = json.loads((tmp_path / "net.json").read_text(encoding="utf-8"))
     assert f"{sum(stage['parameters'] for stage in table['stages']):,}" in capsys.readouterr().out
     assert read_image(tmp_path / "net.png").shape[1] > 500
+
+
+@pytest.mark.parametrize("options", [{}, {"findings": 3}, {"stem": "full"}])
+def test_every_network_is_drawn(options: dict[str, Any], tmp_path: Path) -> None:
+    spec = make_spec(**options)
+    stages = summarise_stages(build_unet(spec))
+    save_network_picture(tmp_path / "net.png", spec, stages)
+    picture = read_image(tmp_path / "net.png")
+    assert (picture < 128).mean() > 0.005
 
 
 def test_background_is_what_no_class_has() -> None:

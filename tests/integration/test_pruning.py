@@ -311,4 +311,4 @@ def test_pruned_network_goes_on_to_integers(trained_run: Path, tmp_path: Path) -
     model = read_model(tmp_path / "out" / "mine.tflite")
     assert not any(operator.is_float for operator in read_graph(model.flatbuffer).operators)
     assert (model.card.macs, model.card.provenance.recipe) == (pruned.macs, "mine")
-    assert "<h2>Channels kept</h2>" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<h3>Channels kept</h3>" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

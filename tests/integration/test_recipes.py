@@ -232,8 +232,9 @@ def test_a_gate_that_was_not_judged_is_no_praise(
         shutil.copy(folder / file, tmp_path)
     write_compression_report(tmp_path, folder.parent / "run", dataclasses.replace(outcome, report=doubted, cases=()))
     page, text = ((tmp_path / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
-    assert 'class="verdict missed">Gate not judged' in page
+    assert '<span class="pill bad">Gate not judged</span>' in page
     assert "Gate held" not in page + text
+    assert "edgeseg deploy" not in page
     assert "- Nothing is marked." in text
 
 

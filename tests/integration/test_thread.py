@@ -117,7 +117,7 @@ def test_unzip_prints_the_card(int8_model: Path) -> None:
 
 def test_report_needs_nothing_else(compressed: tuple[Path, Outcome]) -> None:
     page = (compressed[0] / "report.html").read_text(encoding="utf-8")
-    assert "data:image/png;base64," in page
+    assert "data:image/jpeg;base64," in page
     assert "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""

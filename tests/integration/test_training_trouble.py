@@ -18,8 +18,9 @@ from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.training import loop as courses
 from edgeseg.training.ema import WeightEma
+from edgeseg.training.hardware import computing_in
 from edgeseg.training.loading import Feed, GridArrays
-from edgeseg.training.loop import TrainingSchedule, build_optimizer, computing_in, fit_model
+from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
 from edgeseg.training.resume import Checkpoint
 from edgeseg.training.validation import (
     EpochCost,
@@ -186,9 +187,9 @@ def test_logs_and_curve_show_the_history(tmp_path: Path) -> None:
 
 
 def test_mixed_precision_keeps_float32_weights_and_masks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgeseg.training import loop
+    from edgeseg.training import hardware
 
-    monkeypatch.setattr(loop, "_read_gpus", lambda: ((8, 0),))
+    monkeypatch.setattr(hardware, "_read_capabilities", lambda: ((8, 0),))
     with computing_in("mixed"):
         model = build_unet(SPEC)
         model.compile(build_optimizer(TrainingSchedule(1, 1e-3), 2), find_loss("dice"))
@@ -201,7 +202,7 @@ def test_mixed_precision_keeps_float32_weights_and_masks(monkeypatch: pytest.Mon
 
 
 def test_mixed_precision_is_refused_where_nothing_has_it() -> None:
-    from edgeseg.training.loop import find_mixed_policy
+    from edgeseg.training.hardware import find_mixed_policy
 
     assert find_mixed_policy(frozenset({"amx_bf16"}), ()) == "mixed_bfloat16"
     for flags, gpus in ((frozenset[str](), ()), (frozenset({"avx512_bf16"}), ((6, 1),))):

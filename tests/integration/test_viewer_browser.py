@@ -82,6 +82,13 @@ def wait_for_picture(browser: Browser) -> None:
     browser.wait_for("document.body?.dataset.state === 'live' && !document.getElementById('picture').hidden")
 
 
+def assert_fits(browser: Browser) -> None:
+    """Check that nothing is wider than the page, at both widths."""
+    for size in SIZES.values():
+        browser.resize(size)
+        assert browser.ask("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+
+
 def has_colour(browser: Browser, bgr: tuple[int, int, int]) -> bool:
     """Say whether a screenshot has this colour in the middle of the picture, where the mask is."""
     x, y = browser.ask("(box => [box.x + box.width / 2, box.y + box.height / 2])(stage.getBoundingClientRect())")
@@ -103,8 +110,18 @@ def test_page_shows_picture_numbers_and_the_end(browser: Browser, stream: Stream
         assert browser.ask("document.documentElement.scrollWidth") == browser.ask(
             "document.documentElement.clientWidth"
         )
+    assert "p99" not in browser.ask("document.body.innerText")
+    browser.ask("details.open = true")
     words = browser.ask("document.body.innerText")
-    for word in ("small", "phantom:linear", "Within budget", "cuda is not here.", "lesion", "140,800 px (45.8%)"):
+    for word in (
+        "small",
+        "phantom:linear",
+        "Within budget",
+        "p99",
+        "cuda is not here.",
+        "lesion",
+        "140,800 px (45.8%)",
+    ):
         assert word in words
     assert browser.complaints == []
     stream.viewer.on_notice(Notice("lost", "The cable is out."))
@@ -122,8 +139,8 @@ def test_opacity_pause_and_a_new_stream_on_the_same_page(browser: Browser, strea
     wait_for_picture(browser)
     browser.ask("opacity.value = 100; opacity.dispatchEvent(new Event('input'))")
     wait_until(lambda: has_colour(browser, (0, 0, 255)), "the opaque overlay in the picture")
-    focused = [press_tab(browser) for _ in range(4)]
-    assert focused == ["light", "pause", "band", "save"]
+    focused = [press_tab(browser) for _ in range(5)]
+    assert focused == ["light", "pause", "full", "band", "save"]
     browser.ask("pause.focus()")
     browser.press(" ", 32, " ")
     assert browser.ask("[document.body.dataset.state, picture.hidden]") == ["paused", False]
@@ -175,6 +192,7 @@ def test_what_stands_under_the_picture_is_about_that_picture_and_names_are_no_ma
     wait_until(look, "nine different pictures")
     browser.ask("pause.click()")
     seen.append(browser.ask(LOOK))
+    browser.ask("details.open = true")
     words = browser.ask("document.body.innerText")
     markup = browser.ask("document.querySelectorAll('script, b, img').length")
     stream.end()
@@ -209,7 +227,7 @@ def test_page_says_what_is_found_doubtful_or_not_what_the_model_was_trained_on(
     browser.show(stream.viewer.url, SIZES["desktop"])
     wait_for_picture(browser)
     words = " ".join(browser.ask("legend.innerText").split())
-    assert "found confidence 0.93 (found from 0.60), presence 90%" in words
+    assert "found 0.93 confidence (found from 0.60) presence 90%" in words
     assert "benign 70%, normal 20%" in browser.ask("document.body.innerText")
     monkeypatch.setattr(Deciding, "result", make_decided("doubtful", 0.41))
     browser.wait_for("legend.innerText.includes('doubtful') && legend.innerText.includes('0.41')")
@@ -222,10 +240,101 @@ def test_page_says_what_is_found_doubtful_or_not_what_the_model_was_trained_on(
     old = make_decided("found", 0.7)
     findings = tuple(replace(one, threshold=None) for one in old.segmentation.findings)
     monkeypatch.setattr(Deciding, "result", replace(old, segmentation=replace(old.segmentation, findings=findings)))
-    browser.wait_for("legend.innerText.includes('confidence 0.70 (no operating point)')")
+    browser.wait_for("legend.innerText.includes('0.70') && legend.innerText.includes('(no operating point)')")
     assert "found" not in browser.ask("legend.innerText")
     monkeypatch.setattr(Deciding, "result", make_decided("nothing", 0.9, distance=2.0))
     browser.wait_for("document.getElementById('unknown').checkVisibility()")
     assert "benign" not in browser.ask("document.body.innerText")
     assert browser.complaints == []
     stream.end()
+
+
+TOGGLE = "document.querySelectorAll('#legend .toggle')"
+
+
+def test_a_class_is_hidden_and_shown_again_live_and_paused(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "FAREWELL_SECONDS", 0.0)
+    stream = Distinct()
+    browser.show(stream.viewer.url, SIZES["desktop"])
+    wait_for_picture(browser)
+    assert browser.ask("all.hidden")
+    browser.ask(f"{TOGGLE}[0].click()")
+    browser.wait_for("legend.innerText.includes('mask hidden')")
+    assert not has_red(browser)
+    browser.press("m", 77, "m")
+    browser.wait_for("!legend.innerText.includes('mask hidden')")
+    assert has_red(browser)
+    browser.press(" ", 32, " ")
+    before = browser.ask("document.getElementById('frame').innerText")
+    for is_hidden in (True, False):
+        browser.ask(f"{TOGGLE}[0].click()")
+        browser.wait_for(f"legend.innerText.includes('mask hidden') === {str(is_hidden).lower()}")
+        assert has_red(browser) != is_hidden
+        assert browser.ask("document.getElementById('frame').innerText") == before
+        shade, legend, frame = browser.ask(LOOK)
+        number = int(re.findall(r"Frame (\d+)", frame)[0])
+        assert abs(shade - (20 + number % 200)) <= 3
+        assert f"{64 * (20 + number % 200):,} px" in legend
+    assert_fits(browser)
+    stream.end()
+    # the test itself reads the canvas often
+    assert not [one for one in browser.complaints if one.get("entry", {}).get("source") != "rendering"]
+
+
+def has_red(browser: Browser) -> bool:
+    """Say whether the mask is drawn into the first rows of the picture."""
+    red, green = browser.ask("[...picture.getContext('2d').getImageData(32, 8, 1, 1).data].slice(0, 2)")
+    return bool(red - green > 20)
+
+
+def test_full_screen_by_key_and_button_shows_the_figures_over_the_picture(browser: Browser, stream: Stream) -> None:
+    browser.show(stream.viewer.url, SIZES["desktop"])
+    wait_for_picture(browser)
+    browser.press("f", 70, "f")
+    browser.wait_for("document.fullscreenElement !== null")
+    words = browser.ask("document.body.innerText")
+    for word in ("lesion", "140,800 px", "Within budget", "Leave full screen"):
+        assert word in words
+    assert "Mask opacity" not in words
+    assert_fits(browser)
+    browser.press("Escape", 27)
+    browser.wait_for("document.fullscreenElement === null && document.body.dataset.full === 'false'")
+    browser.ask("full.focus()")
+    browser.press("Enter", 13, "\r")
+    browser.wait_for("document.fullscreenElement !== null && full.innerText === 'Leave full screen'")
+    browser.press("f", 70, "f")
+    browser.wait_for("document.fullscreenElement === null && full.innerText === 'Full screen'")
+    assert browser.complaints == []
+
+
+def test_the_details_are_folded_and_remembered(browser: Browser, stream: Stream) -> None:
+    browser.show(stream.viewer.url, SIZES["desktop"])
+    wait_for_picture(browser)
+    assert not browser.ask("details.open")
+    browser.ask("document.querySelector('summary').click()")
+    browser.wait_for("localStorage.getItem('edgeseg-details') === 'open'")
+    browser.show(stream.viewer.url, SIZES["phone"])
+    wait_for_picture(browser)
+    assert browser.ask("details.open && document.getElementById('stages').checkVisibility()")
+    assert_fits(browser)
+    assert browser.complaints == []
+
+
+class Many(Stream):
+    """A model of 127 classes with long names."""
+
+    classes = tuple(ClassSpec(f"structure-with-a-long-name-{number}", (number, 90, 90)) for number in range(1, 128))
+
+
+def test_127_classes_fit_and_can_all_be_hidden(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "FAREWELL_SECONDS", 0.0)
+    stream = Many()
+    browser.show(stream.viewer.url, SIZES["desktop"])
+    wait_for_picture(browser)
+    assert browser.ask("legend.children.length") == 127
+    assert_fits(browser)
+    browser.ask("all.click()")
+    browser.wait_for("legend.innerText.split('mask hidden').length === 128")
+    assert_fits(browser)
+    stream.end()
+    assert browser.complaints == []

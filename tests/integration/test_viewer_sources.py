@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -156,3 +158,97 @@ def test_the_browsers_own_webcam_moves_behind_a_token(model: Path, tmp_path: Pat
         browser.ask("camera.click()")
         wait_for_movement(browser)
         assert browser.ask("camera.click(); camera.innerText") == "Use this device's camera"
+
+
+SHOWN = "document.querySelector('#sources [aria-pressed=true] .source-name')?.textContent"
+
+
+def test_the_page_switches_between_sources_for_everybody_and_the_report_names_them(model: Path, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.avi")
+    sources = ("phantom://?size=64&seed=2", str(clip), str(tmp_path / "gone.avi"), "browser://?size=96x64")
+    arguments = [part for source in sources for part in ("--source", source)]
+    report = tmp_path / "report.json"
+    with (
+        run_stream(model, *arguments, "--loop", "--record", str(tmp_path / "rec"), "--json", str(report)) as url,
+        open_page(tmp_path / "one", url) as one,
+        open_page(tmp_path / "other", url) as other,
+    ):
+        wait_for_movement(one)
+        assert one.ask(SHOWN) == "phantom://?size=64&seed=2"
+        one.press("2", 50, "2")
+        for browser in (one, other):
+            browser.wait_for("document.getElementById('source').textContent === 'clip.avi'")
+            browser.wait_for("document.body.dataset.state === 'live' && picture.width === 96")
+            assert browser.ask(SHOWN) == "clip.avi"
+            assert "begin anew" in browser.ask("said.textContent")
+        wait_for_movement(other)
+        other.ask("document.querySelectorAll('#sources button')[2].click()")
+        one.wait_for("document.body.dataset.state === 'failed' && picture.hidden")
+        assert "gone.avi" in one.ask("document.body.innerText")
+        assert str(tmp_path) not in one.ask("document.documentElement.outerHTML")
+        one.press("4", 52, "4")
+        other.wait_for("document.body.dataset.state === 'inviting' && !camera.hidden")
+        one.press("1", 49, "1")
+        other.wait_for("document.body.dataset.state === 'live' && picture.width === 64 && camera.hidden")
+        for width in (1280, 390):
+            one.resize((width, 800))
+            assert one.ask("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        assert report_of_sources(report) is None
+    names = [(source["name"], source["chosen"], source["processed"] > 0) for source in report_of_sources(report) or []]
+    assert names == [
+        ("phantom://?size=64&seed=2", 2, True),
+        ("clip.avi", 1, True),
+        ("gone.avi", 1, False),
+        ("browser://?size=96x64", 1, False),
+    ]
+    lines = [json.loads(line) for line in (tmp_path / "rec/index.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {line["source"] for line in lines} == {1, 2}
+
+
+def report_of_sources(path: Path) -> list[dict[str, Any]] | None:
+    return json.loads(path.read_text(encoding="utf-8"))["sources"] if path.exists() else None
+
+
+def test_a_recording_is_played_stepped_and_its_classes_hidden(model: Path, tmp_path: Path) -> None:
+    recording = tmp_path / "rec"
+    clip = write_clip(tmp_path / "clip.avi")
+    with run_stream(model, "--source", str(clip), "--record", str(recording), "--record-frames", "--loop"):
+        wait_until(lambda: (recording / "masks").is_dir() and len(list((recording / "masks").iterdir())) > 20, "masks")
+    with play_recording(recording) as url, open_page(tmp_path / "browser", url) as browser:
+        browser.wait_for("document.body.dataset.state === 'recorded' && !picture.hidden")
+        first = browser.ask("[place.value, document.getElementById('frame').innerText]")
+        assert first[0] == "1"
+        browser.press("ArrowRight", 39)
+        browser.wait_for("place.value === '2' && !document.getElementById('frame').innerText.startsWith('Frame 0')")
+        browser.press("ArrowLeft", 37)
+        browser.wait_for(f"document.getElementById('frame').innerText === {json.dumps(first[1])}")
+        wait_until(lambda: bool(find_overlay(browser.take_screenshot()).any()), "an overlay")
+        browser.ask("document.querySelector('.toggle').click()")
+        browser.wait_for("legend.innerText.includes('mask hidden')")
+        wait_until(lambda: not find_overlay(browser.take_screenshot()).any(), "a picture without its mask")
+        browser.ask("document.querySelector('.toggle').click(); speed.value = '4'")
+        browser.press(" ", 32, " ")
+        wait_for_movement(browser)
+        browser.wait_for("play.innerText === 'Play' && place.value === place.max")
+        browser.ask("place.value = 5; place.dispatchEvent(new Event('input'))")
+        (recording / "masks/00000002.png").unlink(missing_ok=True)
+        browser.wait_for("document.getElementById('place-text').textContent.startsWith('0.')")
+        for width in (1280, 390):
+            browser.resize((width, 800))
+            assert browser.ask("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        assert "clip" not in browser.ask("document.body.innerText")
+
+
+@contextmanager
+def play_recording(recording: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "edgeseg", "stream", "--play", str(recording), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            line = process.stderr.readline()
+            assert line.startswith("Open http://"), line + process.stderr.read()
+            yield line.split()[1]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=SECONDS)
+        assert process.returncode == 0

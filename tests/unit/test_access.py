@@ -15,7 +15,7 @@ from edgeseg.core.errors import OutputError
 from edgeseg.streaming.options import SinkOptions
 from edgeseg.streaming.sinks.metrics import Metrics
 from edgeseg.streaming.viewer import WebViewer
-from edgeseg.streaming.viewer import viewer as handler
+from edgeseg.streaming.viewer import pages as handler
 from edgeseg.streaming.viewer.state import MAX_VIEWERS_PER_ADDRESS
 from edgeseg.web import server as localserver
 from edgeseg.web.access import LOCAL, THIS_MACHINE, Access, find_own_address, grant_access

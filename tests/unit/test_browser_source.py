@@ -76,8 +76,8 @@ def test_it_cannot_be_slowed_held_or_repeated_and_needs_the_page() -> None:
     with pytest.raises(LiveSourceError):
         open_source("browser://", options=CaptureOptions(loop=True))
     with pytest.raises(ValueError, match="expected --view web"):
-        SinkOptions(view="none").check_info(describe(BrowserSource("browser://").latest_slot))
-    SinkOptions(view="none").check_info(describe(None))
+        SinkOptions(view="none").check_page(describe(BrowserSource("browser://").latest_slot).uses_camera, False)
+    SinkOptions(view="none").check_page(describe(None).uses_camera, False)
 
 
 def test_a_picture_that_a_page_sends_is_a_frame_of_the_moment_it_arrived(source: BrowserSource) -> None:

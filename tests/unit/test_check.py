@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edgeseg.data.check import DEFECTS, LEAK, READY, CheckReport, check_survey, describe_verdict
-from edgeseg.data.dataset import open_dataset, read_case, survey_dataset
+from edgeseg.data.dataset import open_dataset, read_case, survey_dataset, view_case
 from edgeseg.data.groups import find_duplicates, join_groups, make_thumbnail, write_groups
-from edgeseg.data.pictures import GAP, TILE, draw_sheet, pick_evenly
+from edgeseg.data.overview import make_tile
 from edgeseg.frame.images import read_image, write_image
 from tests.damages import DAMAGES, EMPTY, make_varied_data
 from tests.discs import draw_case, write_case
@@ -139,15 +139,6 @@ def test_images_of_one_brightness_are_no_duplicates() -> None:
     assert not make_thumbnail(np.full((50, 60), 77, np.uint8)).any()
 
 
-def test_contact_sheet_shows_outlines(varied_data: Path) -> None:
-    dataset = open_dataset(varied_data)
-    sheet = draw_sheet(dataset.cases, dataset.classes)
-    assert sheet.shape[0] % (TILE + GAP) == TILE
-    amber = np.all(sheet == np.array(dataset.classes[0].colour[::-1]), axis=2)
-    assert amber[:TILE, :TILE].sum() > 60
-    assert len(pick_evenly(dataset.cases * 30)) == 48
-
-
 def test_cases_whose_classes_overlap_are_counted(varied_data: Path) -> None:
     for number in range(6):
         disc = draw_case(number)[1]
@@ -159,7 +150,7 @@ def test_cases_whose_classes_overlap_are_counted(varied_data: Path) -> None:
 def test_contact_sheet_of_16_bit(varied_data: Path) -> None:
     write_image(varied_data / "images" / "case_00.png", draw_case(0)[0].astype(np.uint16) * 16)
     dataset = open_dataset(varied_data)
-    assert draw_sheet(dataset.cases[:1], dataset.classes).max() == 255
+    assert make_tile(view_case(dataset.cases[0]), dataset.classes).picture.max() >= 250
     table = check(varied_data).to_json()
     assert (table["bits"], table["white"]) == ({"8": 5, "16": 1}, 4095)
 

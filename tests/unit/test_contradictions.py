@@ -24,7 +24,8 @@ from edgeseg.data.contradictions import (
 )
 from edgeseg.data.dataset import survey_dataset
 from edgeseg.data.groups import DuplicatePair, join_groups, write_groups
-from edgeseg.data.pictures import GAP, TILE, draw_pairs, stack_pictures
+from edgeseg.data.overview import PAIRS_IN_ROW, draw_pair, write_pairs
+from edgeseg.data.pictures import GAP, TILE
 from edgeseg.frame.images import read_image
 from tests.damages import make_varied_data
 from tests.discs import draw_case, write_case
@@ -119,12 +120,17 @@ def test_the_command_lists_and_draws_them(
     assert not caught.value.code
     assert "away and none" in capsys.readouterr().out
     assert len(json.loads(table.read_text(encoding="utf-8"))["contradictory_labels"]) == 5
-    assert read_image(sheet).shape[0] >= 3 * TILE
+    assert read_image(sheet).shape[0] >= 2 * TILE
+    assert (tmp_path / "sheet-pairs.png").is_file()
 
 
-def test_pairs_are_drawn_side_by_side_below_the_sheet(data: Path) -> None:
+def test_pairs_are_drawn_side_by_side_on_pages_of_their_own(data: Path, tmp_path: Path) -> None:
     report = check(data)
     pairs = [(one.pair.first, one.pair.second) for one in report.contradictions]
-    picture = draw_pairs(pairs, report.dataset.classes)
-    assert picture.shape[:2] == (2 * TILE + GAP, 8 * TILE + 7 * GAP)
-    assert stack_pictures([picture[:, :100], picture]).shape[0] == 2 * picture.shape[0] + 2 * GAP
+    tile = draw_pair(1, pairs[0], report.dataset.classes)
+    assert tile.picture.shape[1] == 2 * TILE + GAP
+    path = tmp_path / "pairs.png"
+    assert write_pairs(path, pairs, report.dataset.classes, "data") == (path,)
+    assert read_image(path).shape[1] == PAIRS_IN_ROW * (2 * TILE + GAP) + (PAIRS_IN_ROW - 1) * GAP
+    assert write_pairs(path, (), report.dataset.classes, "data") == ()
+    assert not path.exists()

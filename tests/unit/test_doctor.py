@@ -7,6 +7,8 @@ import resource
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,16 +22,21 @@ from edgeseg.doctor import packages as package_checks
 from edgeseg.doctor.run import run_checks
 from edgeseg.machine.boards import load_board
 from edgeseg.machine.host import Machine, describe_error
+from tests.boards import write_program
 from tests.commands import assert_says
 from tests.doctors import (
+    CUDA_PACKAGES,
     FIRMWARE,
     GOVERNOR,
     ZONE,
+    Spoil,
     answer_as_camera,
     both,
     describe_machine,
+    facts,
     fake_import,
     file,
+    nvidia,
     pci_card,
     put,
     usb_stick,
@@ -101,6 +108,65 @@ def test_libedgetpu_that_was_built_for_this_runtime(machine: Machine) -> None:
 
 def test_large_pages_matter_to_the_pci_driver_only(machine: Machine) -> None:
     assert accelerators.check_page_size(replace(machine, page_size=16384)).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (nvidia(installed={}), "nothing trains here"),
+        (facts(find_version=lambda name: CUDA_PACKAGES.get(name, "")), "training uses the CPU"),
+        (nvidia("NVIDIA L4, 580.1\nNVIDIA L4, 580.1\n", gpus=["NVIDIA L4"]), "trains on 1 of 2: NVIDIA L4, driver 580"),
+    ],
+)
+def test_training_gpu_is_told_and_no_fault_without_one(machine: Machine, spoil: Spoil, words: str) -> None:
+    check = accelerators.check_training_gpu(spoil(machine))
+    assert (check.state, check.fix) == ("ok", "")
+    assert words in check.detail
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("exec sleep 60", "nvidia-smi gave no answer within 0 seconds"),
+        ("sleep 60 & wait", "nvidia-smi gave no answer within 0 seconds"),
+        ("printf '\\377\\376 garbage'", "lists no GPU: \ufffd\ufffd garbage"),
+        ("echo broken >&2; exit 3", "nvidia-smi failed, but its process ended with code 3: broken"),
+        ("exec 1>&-", "lists no GPU"),
+        ("kill -9 $$", "ended by SIGKILL"),
+    ],
+)
+def test_nvidia_smi_that_misbehaves_is_a_sentence(
+    machine: Machine, tmp_path: Path, lines: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_program(tmp_path / "nvidia-smi", f"#!/bin/sh\n{lines}\n")
+    monkeypatch.setattr(accelerators, "LIMIT_S", 0.3)
+    here = replace(
+        machine,
+        find_version=lambda name: CUDA_PACKAGES.get(name, ""),
+        find_program=lambda name: str(tmp_path / name),
+    )
+    started = time.monotonic()
+    check = accelerators.check_training_gpu(here)
+    assert time.monotonic() - started < 20
+    assert check.state == "warning"
+    assert words in check.detail
+
+
+@pytest.mark.integration
+def test_tensorflow_of_this_machine_answers_in_a_process_of_its_own(machine: Machine) -> None:
+    here = nvidia(visible=None)(machine)
+    check = accelerators.check_training_gpu(replace(here, run_program=ask_for_real(here)))
+    assert "TensorFlow 2." in check.detail
+    assert "cannot be read" not in check.detail
+
+
+def ask_for_real(machine: Machine) -> Callable[[Sequence[str], float], subprocess.CompletedProcess[bytes]]:
+    """Let nvidia-smi be a fake, and TensorFlow the one that is installed."""
+
+    def run(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[bytes]:
+        return (machine if command[0].endswith("nvidia-smi") else Machine()).run_program(command, seconds)
+
+    return run
 
 
 @pytest.mark.parametrize(

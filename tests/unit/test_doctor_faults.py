@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ from tests.doctors import (
     facts,
     fake_import,
     file,
+    nvidia,
+    nvidia_card,
     packages,
     pci_card,
     usb_stick,
@@ -131,6 +134,33 @@ BACKENDS = (
     ),
     Fault(edgetpu.check_page_size, "warning", "kernel8.img", both(pci_card, facts(page_size=16384))),
 )
+SLOW = subprocess.TimeoutExpired("it", 10)
+NO_DRIVER = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
+WITHOUT_CUDA = {"tensorflow": "2.21.0"}
+TRAINING_GPU = tuple(
+    Fault(backends.check_training_gpu, "warning", words, spoil)
+    for words, spoil in (
+        ("no nvidia-smi", both(facts(find_version=lambda name: WITHOUT_CUDA.get(name, "")), nvidia_card)),
+        ("gave no answer within 10 seconds", nvidia(SLOW)),
+        ("cannot be started: Exec format error", nvidia(OSError(8, "Exec format error"))),
+        ("couldn't communicate with the NVIDIA driver", nvidia(NO_DRIVER, code=9)),
+        ("ended by SIGSEGV", nvidia("", code=-11)),
+        ("lists no GPU: No devices were found", nvidia("No devices were found\n")),
+        ("lists no GPU: it gave no reason", nvidia("\n")),
+        ("\\x1b[2J", nvidia("\x1b[2J, 550.1\nA, B, C\n")),
+        ("lists no GPU: \ufffd\ufffd", nvidia(b"\xff\xfe\x00\x01")),
+        ("NVIDIA TITAN, driver 470: TensorFlow needs 525", nvidia("NVIDIA TITAN, 470.256.02\n")),
+        ("TensorFlow gave no answer within 60 seconds", nvidia(tensorflow=SLOW)),
+        ("cannot be read", nvidia(tensorflow="Segmentation fault")),
+        ("cannot be read", nvidia(tensorflow='{"tensorflow": 2, "gpus": "all"}')),
+        ("cannot be read", nvidia(tensorflow=b"\xff" + b"[" * 100_000)),
+        ("unset CUDA_VISIBLE_DEVICES", nvidia(visible="-1")),
+        ("[train,cuda]", nvidia(installed=WITHOUT_CUDA)),
+        ("[train,cuda]", nvidia(installed=WITHOUT_CUDA, visible="0")),
+        ("built without CUDA", nvidia(cuda="")),
+        ("unset LD_LIBRARY_PATH", nvidia()),
+    )
+)
 HARDWARE = (
     Fault(hardware.check_cameras, "warning", "phantom://", without("dev/video0")),
     Fault(hardware.check_camera_formats, "warning", "csi://0", facts(control_device=answer_as_camera("RG10", "BA81"))),
@@ -176,7 +206,7 @@ PROFILES = (
     Fault(profile.check_profile_camera, "warning", "/dev/video0", without("dev/video0"), "raspberry-pi-4"),
     Fault(profile.check_profile_backend, "problem", "--backend cpu", facts(), "coral-usb"),
 )
-FAULTS = (*SYSTEM, *PACKAGES, *BACKENDS, *HARDWARE, *PROFILES)
+FAULTS = (*SYSTEM, *PACKAGES, *BACKENDS, *TRAINING_GPU, *HARDWARE, *PROFILES)
 REAL = {(package.check_xnnpack, "problem"), (backends.check_onnx_backend, "warning")}
 """Faults with a test of their own below."""
 

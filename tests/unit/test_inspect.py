@@ -10,7 +10,7 @@ from edgeseg.backends.probe_model import SIDE, build_probe_model
 from edgeseg.bench.operators import join_rounds, match_layers, parse_summary, time_operators
 from edgeseg.core.errors import BackendError
 from edgeseg.graph.operators import Graph, Operator, Tensor, read_graph
-from edgeseg.graph.summary import ActivationPeak, Layer, draw_graph, find_peak, summarise_layers
+from edgeseg.graph.summary import ActivationPeak, Layer, draw_graph, find_peak, name_layer, summarise_layers
 from tests.networks import build_network
 
 
@@ -31,8 +31,15 @@ def make_skip_graph() -> Graph:
 
 def test_layers_tell_their_work_and_where_they_take_from() -> None:
     (layer,) = summarise_layers(read_graph(build_probe_model()))
-    assert layer == Layer("CONV_2D", 1, "int8", (1, SIDE, SIDE, 1), SIDE * SIDE, 2, ())
+    assert layer == Layer("CONV_2D", 1, "int8", (1, SIDE, SIDE, 1), SIDE * SIDE, 2, (), "mask")
     assert [layer.inputs for layer in summarise_layers(make_skip_graph())] == [(), (0,), (1, 0)]
+
+
+def test_layers_have_the_names_that_the_network_was_built_with() -> None:
+    assert name_layer("unet/down1_a_relu/Relu6;unet/down1_a_norm/Fused;", "CONV_2D") == "down1_a"
+    assert name_layer("unet/head/BiasAdd", "CONV_2D") == "head"
+    assert name_layer("StatefulPartitionedCall:0", "ADD") == "add"
+    assert [layer.name for layer in summarise_layers(make_skip_graph())] == ["conv_2d", "max_pool_2d", "mask"]
 
 
 def test_the_peak_counts_what_is_alive_at_the_same_time() -> None:

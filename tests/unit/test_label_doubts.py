@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from edgeseg.core.decision import DOUBTFUL, FOUND, NOTHING
 from edgeseg.core.files import read_rows
 from edgeseg.core.spec import ClassSpec, OutputSpec
 from edgeseg.data.dataset import LabelledImage
+from edgeseg.data.pictures import GAP, TILE
 from edgeseg.data.reading import Case
-from edgeseg.evaluation import label_doubts
 from edgeseg.evaluation.label_doubts import (
     ELSEWHERE,
     LOOK_FIRST,
@@ -25,7 +26,6 @@ from edgeseg.evaluation.label_doubts import (
     find_disagreements,
     write_label_doubts,
 )
-from edgeseg.evaluation.overlays import TILE
 from edgeseg.frame.images import read_image
 from edgeseg.inference.confidence import ClassFinding
 from edgeseg.inference.segmenter import Segmentation, StageTimes
@@ -104,6 +104,8 @@ def test_of_two_contradictory_labels_the_one_that_the_network_contradicts_comes_
 class OneMask:
     """Says the same of every frame."""
 
+    card = SimpleNamespace(output=OUTPUT)
+
     def for_case(self, _: str) -> OneMask:
         return self
 
@@ -111,8 +113,7 @@ class OneMask:
         return make_result(AWAY, FOUND, 0.9)
 
 
-def test_list_and_sheet_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(label_doubts, "SHOWN", 2)
+def test_list_and_sheet_are_written(tmp_path: Path) -> None:
     segmenter: Any = OneMask()
     stems = ["case\u202e_0", "b" * 90, "c"]
     ranked = review(*((stem, DISC, AWAY, seed, 0.9) for seed, stem in enumerate(stems)))
@@ -121,7 +122,7 @@ def test_list_and_sheet_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [row["rank"] for row in rows] == ["1", "2", "3"]
     assert {row["stem"] for row in rows} == set(stems)
     sheet = read_image(tmp_path / LOOK_FIRST_SHEET)
-    assert sheet.shape[1] == 2 * TILE + 4
+    assert sheet.shape[1] == 3 * TILE + 2 * GAP
 
 
 def test_without_doubts_an_empty_list_is_written_and_no_sheet(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
-from edgeseg.core.spec import InputSpec
+from edgeseg.core.spec import ClassSpec, InputSpec
 from edgeseg.data.check import READY, check_survey
-from edgeseg.data.dataset import import_dataset, open_dataset, read_case, survey_dataset
-from edgeseg.data.pictures import draw_sheet
+from edgeseg.data.dataset import import_dataset, open_dataset, read_case, survey_dataset, view_case
+from edgeseg.data.overview import make_tile
 from edgeseg.frame.images import read_image, write_image
 from edgeseg.frame.preprocess import frame_to_pixels
 from edgeseg.training.loading import load_data
@@ -60,8 +60,8 @@ def test_two_folders_are_refused(modal_data: Path) -> None:
 def test_check_and_import_take_them(modal_data: Path, tmp_path: Path) -> None:
     report = check_survey(survey_dataset(modal_data))
     assert (report.verdict, report.to_json()["sizes"]) == (READY, {"96x72": 6})
-    sheet = draw_sheet(report.dataset.cases, report.dataset.classes)
-    assert (sheet[:, :, 0].astype(int) != sheet[:, :, 2]).any()
+    tile = make_tile(view_case(report.dataset.cases[0]), [ClassSpec("target", (9, 9, 9))]).picture
+    assert (tile[:, :, 0].astype(int) != tile[:, :, 2]).any()
     import_dataset(report.dataset, tmp_path / "out")
     merged = open_dataset(tmp_path / "out").cases[0]
     assert merged.modalities == ()

@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from edgeseg.evaluation.metrics import CaseScore
-from edgeseg.evaluation.overlays import (
-    BEST,
-    FALSE,
-    PREDICTION,
-    TRUTH,
-    WORST,
-    add_caption,
-    add_legend,
-    pick_notable_cases,
-)
+from edgeseg.evaluation.overlays import BEST, FALSE, MEDIAN, WORST, describe_score, pick_notable_cases, rank_cases
 from edgeseg.evaluation.score import ScoredCase
 
 
@@ -23,15 +12,28 @@ def make_scored(dice: float | None, marked: bool = False) -> ScoredCase:
     return ScoredCase("Jane Doe", "g", scores, ("a",) if marked else (), empty=dice is None)
 
 
-def test_worst_best_and_false_positives_are_picked_once_each() -> None:
+def test_worst_median_best_and_false_positives_are_picked_once_each() -> None:
     scored = [make_scored(dice) for dice in (0.5, 0.9, 0.1, 0.7)] + [make_scored(None), make_scored(None, marked=True)]
     picked = [(one.kind, one.rank, one.number) for one in pick_notable_cases(scored, shown=3)]
-    assert picked == [(WORST, 1, 2), (WORST, 2, 0), (BEST, 1, 1), (BEST, 2, 3), (FALSE, 1, 5)]
+    assert picked == [(WORST, 1, 2), (WORST, 2, 0), (MEDIAN, 1, 3), (BEST, 1, 1), (FALSE, 1, 5)]
+
+
+def test_median_cases_come_from_the_middle() -> None:
+    scored = [make_scored(number / 100) for number in range(100)]
+    picked = [one.number for one in pick_notable_cases(scored, shown=4) if one.kind == MEDIAN]
+    assert picked == [48, 49, 50, 51]
+
+
+def test_of_two_cases_one_is_the_worst_and_one_the_best() -> None:
+    assert [one.kind for one in pick_notable_cases([make_scored(0.5), make_scored(0.4)])] == [WORST, BEST]
+    assert [one.kind for one in pick_notable_cases([make_scored(0.5)])] == [WORST]
 
 
 def test_no_more_than_asked_for() -> None:
     scored = [make_scored(number / 40) for number in range(40)] + [make_scored(None, marked=True)] * 9
-    assert [one.kind for one in pick_notable_cases(scored, shown=2)] == [WORST, WORST, BEST, BEST, FALSE, FALSE]
+    assert [one.kind for one in pick_notable_cases(scored, shown=2)] == [
+        *(WORST, WORST), *(MEDIAN, MEDIAN), *(BEST, BEST), *(FALSE, FALSE),
+    ]  # fmt: skip
 
 
 def test_captions_say_dice_and_no_name() -> None:
@@ -40,15 +42,13 @@ def test_captions_say_dice_and_no_name() -> None:
     assert (last.caption, last.file) == ("false positive 1", "false-positive-1.png")
 
 
+def test_all_cases_are_ranked_from_false_positives_to_empty_ones() -> None:
+    scored = [make_scored(0.9), make_scored(None), make_scored(0.1), make_scored(None, marked=True)]
+    assert rank_cases(scored) == [3, 2, 0, 1]
+    assert [describe_score(scored[number]) for number in rank_cases(scored)] == [
+        "false positive", "Dice 0.100", "Dice 0.900", "empty, nothing marked",
+    ]  # fmt: skip
+
+
 def test_nothing_to_show() -> None:
     assert pick_notable_cases([]) == []
-
-
-def test_caption_and_legend_stand_above_the_picture() -> None:
-    picture = np.full((40, 200, 3), 7, np.uint8)
-    captioned = add_caption(picture, "worst 1")
-    assert np.array_equal(captioned[-40:], picture)
-    assert captioned[:-40].max() > 200
-    strip = add_legend(picture)[:-40]
-    for colour in (TRUTH, PREDICTION):
-        assert np.all(np.abs(strip.astype(int) - colour[::-1]) < 60, axis=2).any()

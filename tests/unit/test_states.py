@@ -17,8 +17,8 @@ from edgeseg.streaming.sinks.recording import Recording
 from edgeseg.streaming.sinks.window import draw_picture
 from edgeseg.streaming.states import StateKeeper
 from edgeseg.streaming.tracking import make_picture, move_points
+from edgeseg.streaming.viewer.encoding import JpegOptions, encode_picture, read_jpeg_options
 from edgeseg.streaming.viewer.figures import measure_picture
-from edgeseg.streaming.viewer.viewer import JpegOptions, encode_picture, read_jpeg_options
 from tests.results import AREA, CLASSES, make_decided, make_info, make_result
 
 SHOWN = frozenset({FOUND, DOUBTFUL})

@@ -17,8 +17,9 @@ from edgeseg.core.spec import InputSpec
 from edgeseg.data.augment import AugmentSpec, strengthen, view_twice
 from edgeseg.data.dataset import LabelledImage, open_dataset, read_cases
 from edgeseg.frame.images import write_image
+from edgeseg.prediction.inputs import list_inputs
 from edgeseg.training import unlabelled
-from edgeseg.training.unlabelled import list_frame_files, read_frames, refuse_leaks, thin_out
+from edgeseg.training.unlabelled import read_frames, refuse_leaks, thin_out
 from tests.commands import assert_says
 from tests.discs import draw_case, make_disc_data
 
@@ -55,7 +56,7 @@ def test_images_and_clips_below_a_folder_are_read_and_masks_are_not(tmp_path: Pa
     write_clip(tmp_path / "exam/a.avi", 7)
     (tmp_path / "notes.txt").write_text("no frame", encoding="utf-8")
     (tmp_path / ".hidden.png").write_bytes(b"")
-    names = [path.relative_to(tmp_path).as_posix() for path in list_frame_files(tmp_path)]
+    names = [item.name for item in list_inputs([tmp_path])]
     assert names == ["exam/a.avi", *(f"images/case_{number:02d}.png" for number in range(4))]
     frames = read_frames(tmp_path, SPEC)
     assert len(frames) == 4 + 7

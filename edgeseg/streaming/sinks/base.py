@@ -7,13 +7,16 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from edgeseg.backends.select import BackendReport
 from edgeseg.core.errors import EdgesegError, OutputError
 from edgeseg.inference.segmenter import Segmentation
 from edgeseg.streaming.latency import LatencyRecorder
 from edgeseg.streaming.sources.base import Frame, LatestSlot, Notice
+
+if TYPE_CHECKING:
+    from edgeseg.streaming.switching import SourceSwitch, Turn
 
 CLOSE_SECONDS = 10.0
 _LOG = logging.getLogger(__name__)
@@ -44,6 +47,21 @@ class StreamInfo:
     """Where the page puts the images of its camera, when that is the source."""
     every_frame: bool = False
     """A recorded source waits for the segmenter and for the sinks that keep results, so no frame is late."""
+    switch: SourceSwitch | None = None
+    """By which the page changes the source, where there are several; their frames have pixel sizes of their own."""
+
+    def find_pixel_size(self, frame: Frame) -> float | None:
+        """Give the pixel size of a frame: the stream's own, or that of the frame's source."""
+        return frame.mm_per_px if self.mm_per_px is None else self.mm_per_px
+
+    def find_latest_slot(self) -> LatestSlot | None:
+        """Find where the page puts the images of its camera, while that is the source."""
+        return self.latest_slot if self.switch is None else self.switch.latest_slot
+
+    @property
+    def uses_camera(self) -> bool:
+        """Whether the page's camera is a source of the stream."""
+        return self.latest_slot is not None if self.switch is None else self.switch.needs_page
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,12 @@ class Sink(ABC):
 
     def on_notice(self, notice: Notice) -> None:  # noqa: B027 - optional
         """Take the notice that the source was lost or is back, or stands still; called on a thread of the stream."""
+
+    def on_turn(self, turn: Turn, recorder: LatencyRecorder) -> None:  # noqa: B027 - optional
+        """Take the notice that the frames of another source follow, whose times `recorder` collects.
+
+        Called on the thread of `publish`, before the first of those frames.
+        """
 
     @property
     def wants_end(self) -> bool:

@@ -72,11 +72,12 @@ class JsonLinesWriter(Writer):
 def describe_result(result: Result, classes: Sequence[ClassSpec], mm_per_px: float | None) -> dict[str, Any]:
     """Convert a result to JSON values: times, and per class the area and the contours in the frame's pixels."""
     labels = result.segmentation.labels
-    areas = measure_areas(labels, classes, mm_per_px)
+    areas = measure_areas(labels, classes, result.frame.mm_per_px if mm_per_px is None else mm_per_px)
     bands = [_describe_band(band) for band in result.segmentation.bands] or len(areas) * [None]
     return {
         "number": result.frame.number,
         "name": result.frame.name,
+        "source": result.frame.source,
         "captured_at": round(result.frame.captured_at, 4),
         "age_ms": round(result.age_ms, 3),
         "frozen": result.frozen,

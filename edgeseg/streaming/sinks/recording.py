@@ -10,6 +10,7 @@ import json
 import os
 import struct
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,18 +21,19 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import LimitError, OutputError
+from edgeseg.core.errors import DataError, LimitError, OutputError
 from edgeseg.core.files import append_whole, explained_writes, write_json
-from edgeseg.core.limits import TABLE_BYTES, read_regular
+from edgeseg.core.limits import IMAGE_BYTES, RECORDED_FRAMES, TABLE_BYTES, VIDEO_BYTES, check_regular, read_regular
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
-from edgeseg.frame.images import encode_png
+from edgeseg.frame.images import as_data_error, encode_png
 from edgeseg.inference.masks import measure_areas
+from edgeseg.streaming.options import RECORDING
 from edgeseg.streaming.sinks.base import Result, StreamInfo, Writer
 from edgeseg.streaming.sources.base import Frame
 from edgeseg.streaming.states import describe_states
 
-INDEX, HEADER, MASKS, FRAMES = "index.jsonl", "recording.json", "masks", "images"
+INDEX, HEADER, MASKS, FRAMES = "index.jsonl", RECORDING, "masks", "images"
 # Prefix of the folder of a later session; the first session is the recording's own folder.
 SESSION = "session-"
 # File systems allow 255 bytes for a name; the rest is for a number and the suffix.
@@ -42,6 +44,8 @@ _EBML, _SEGMENT, _INFO, _TRACKS, _TRACK_ENTRY = 0x1A45DFA3, 0x18538067, 0x1549A9
 _CLUSTER, _TIMESTAMP, _SIMPLE_BLOCK = 0x1F43B675, 0xE7, 0xA3
 _TRACK = 1
 _KEYFRAME = 0x80
+# Of an element's id and size, and of the timestamp and the block's own head in front of a frame.
+_HEAD_BYTES, _BLOCK_BYTES = 4 + 8, (1 + 8 + 8) + (1 + 8 + 4)
 # So that timestamps are milliseconds.
 _TIMESTAMP_SCALE_NS = 1_000_000
 # All bits set: the size of an element that grows until the end of the file (RFC 8794, 6.2).
@@ -73,7 +77,7 @@ class Recording(Writer):
             OutputError: The folder holds something else or cannot be written.
         """
         self._classes = tuple(classes)
-        self._mm_per_px = info.mm_per_px
+        self._info = info
         self._began: float | None = None
         with explained_writes(folder):
             self._folder = folder = _make_folder(folder)
@@ -94,19 +98,21 @@ class Recording(Writer):
         frame, labels = result.frame, result.segmentation.labels
         # times start at 0: the monotonic clock means nothing to another machine
         self._began = frame.captured_at if self._began is None else self._began
-        seconds = frame.captured_at - self._began
+        seconds, mm_per_px = frame.captured_at - self._began, self._info.find_pixel_size(frame)
         with explained_writes(self._folder):
             mask = self._masks.put(labels, frame, seconds)
             image = self._frames.put(frame.image, frame, seconds) if self._frames is not None else None
             line = {
                 "number": frame.number,
                 "name": frame.name,
+                "source": frame.source,
                 "captured_s": round(seconds, 4),
                 "age_ms": round(result.age_ms, 3),
                 "mask": mask.file,
                 "frame": image.file if image is not None else None,
                 "position": mask.position,
-                "areas": to_plain(measure_areas(labels, self._classes, self._mm_per_px)),
+                "mm_per_px": mm_per_px,
+                "areas": to_plain(measure_areas(labels, self._classes, mm_per_px)),
                 **describe_states(result.segmentation),
             }
             append_whole(self._index, (json.dumps(line) + "\n").encode("utf-8"))
@@ -125,7 +131,7 @@ def _make_folder(folder: Path) -> Path:
     if not folder.exists() or _is_empty(folder):
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-    if not _is_recording(folder):
+    if not is_recording(folder):
         raise OutputError(
             f"Expected a new or an empty folder for the recording, or a recording to go on with, got {folder}.",
             "Name another --record DIR.",
@@ -143,7 +149,7 @@ def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and all(path.name.startswith(f".{HEADER}.") for path in folder.iterdir())
 
 
-def _is_recording(folder: Path) -> bool:
+def is_recording(folder: Path) -> bool:
     """Tell whether a folder holds the header of a recording."""
     try:
         header = json.loads(read_regular(folder / HEADER, TABLE_BYTES))
@@ -276,6 +282,66 @@ class PngVideo:
     def close(self) -> None:
         """Close the file."""
         os.close(self._handle)
+
+
+class PngVideoReader:
+    """Reads single frames of a video that `PngVideo` wrote, also of one whose writer was killed."""
+
+    def __init__(self, path: Path) -> None:
+        """Find where the frames lie.
+
+        Raises:
+            DataError: It is no such video.
+        """
+        as_data_error(check_regular, path, VIDEO_BYTES)
+        self._path = path
+        self._file = as_data_error(path.open, "rb")
+        self._places, self._sizes = array("q"), array("q")
+        try:
+            self._find_frames(os.fstat(self._file.fileno()).st_size)
+        except DataError:
+            self._file.close()
+            raise
+
+    def read(self, position: int) -> bytes:
+        """Read the PNG at a position.
+
+        Raises:
+            DataError: The video has no such frame.
+        """
+        if not 0 <= position < len(self._places):
+            raise DataError(f"Expected a frame {position} in {self._path.name}, got {len(self._places)} frames.")
+        if self._sizes[position] > IMAGE_BYTES:
+            raise DataError(f"Expected a frame of at most {IMAGE_BYTES} bytes in {self._path.name}, got a larger one.")
+        return os.pread(self._file.fileno(), self._sizes[position], self._places[position])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _find_frames(self, end: int) -> None:
+        """Walk over the elements, each with an id of four bytes and a size of eight, as they were written."""
+        if self._read_head(0)[0] != _EBML:
+            raise DataError(
+                f"Expected a video of a recording at {self._path.name}, got another file.",
+                "Play it with a video player.",
+            )
+        place = 0
+        while place + _HEAD_BYTES <= end and len(self._places) < RECORDED_FRAMES:
+            identity, size = self._read_head(place)
+            if identity == _SEGMENT:
+                place += _HEAD_BYTES
+                continue
+            if identity == _CLUSTER and place + _HEAD_BYTES + size <= end and size > _BLOCK_BYTES:
+                self._places.append(place + _HEAD_BYTES + _BLOCK_BYTES)
+                self._sizes.append(size - _BLOCK_BYTES)
+            place += _HEAD_BYTES + size
+
+    def _read_head(self, place: int) -> tuple[int, int]:
+        head = os.pread(self._file.fileno(), _HEAD_BYTES, place)
+        if len(head) < _HEAD_BYTES or head[4] != 1:
+            raise DataError(f"Expected a video of a recording at {self._path.name}, got a damaged one.")
+        return int.from_bytes(head[:4], "big"), int.from_bytes(head[5:], "big")
 
 
 def _write_start(width: int, height: int) -> bytes:

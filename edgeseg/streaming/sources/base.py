@@ -41,6 +41,10 @@ class Frame:
     """The ultrasound region, where the user or the source knows it; it overrides the card's region."""
     name: str = ""
     """The name of its file, where every frame has a file of its own."""
+    source: int = 1
+    """The number of its source among those of the stream."""
+    mm_per_px: float | None = None
+    """The pixel size, where the source knows it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,16 @@ class Health:
     """Frames that a file's header announces and the file does not hold."""
     skipped: int = 0
     """Frames that arrived and were not decoded, since newer ones were waiting."""
+
+    def __add__(self, other: Health) -> Health:
+        """Add up the faults of two sources."""
+        return Health(
+            self.interruptions + other.interruptions,
+            round(self.lost_seconds + other.lost_seconds, 3),
+            self.corrupt + other.corrupt,
+            self.missing + other.missing,
+            self.skipped + other.skipped,
+        )
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,8 @@ class Source(ABC):
     mm_per_px: float | None = None
     arrived_at: float | None = None
     """When the newest image arrived, before it was decoded (monotonic seconds); the frame's age starts then."""
+    announced: int | None = None
+    """How many frames the header of a file announces."""
     name: str = ""
     """The newest image's file name, for images and DICOM; empty for videos and live sources."""
     latest_slot: LatestSlot | None = None

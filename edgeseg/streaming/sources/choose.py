@@ -46,13 +46,19 @@ KINDS = (
 )
 
 
-def open_source(text: str, colour: bool = False, options: CaptureOptions = DEFAULT_CAPTURE_OPTIONS) -> Source:
+def open_source(
+    text: str,
+    colour: bool = False,
+    options: CaptureOptions = DEFAULT_CAPTURE_OPTIONS,
+    among_others: bool = False,
+) -> Source:
     """Open a source; a live one reconnects when it is lost, a recorded one starts again with `options.loop`.
 
     Args:
         text: One of `KINDS`.
         colour: Whether the model's input is colour.
         options: How frames will be captured.
+        among_others: Whether it is one of several sources, of which rate and loop concern the recorded ones alone.
 
     Raises:
         LiveSourceError: The options are for recorded sources only.
@@ -60,14 +66,28 @@ def open_source(text: str, colour: bool = False, options: CaptureOptions = DEFAU
     opener = _find_opener(text, colour)
     source = opener()
     try:
-        options.check_source(source)
+        options.check_source(source, among_others)
     except LiveSourceError:
         source.close()
         raise
-    # a page's camera and standard input recover by themselves
-    if source.live and not source.reconnects:
-        return ReconnectingSource(opener, source)
+    if source.live:
+        # a page's camera and standard input recover by themselves
+        return source if source.reconnects else ReconnectingSource(opener, source)
     return LoopedSource(opener, source) if options.loop else source
+
+
+def check_known(text: str) -> None:
+    """Refuse a text that names no kind of source, without opening anything.
+
+    Raises:
+        EdgesegError: It names none.
+    """
+    _find_opener(text, colour=False)
+
+
+def is_browser(text: str) -> bool:
+    """Say whether a source is the camera of the device that shows the page."""
+    return text.lower().startswith("browser://")
 
 
 def _find_opener(text: str, colour: bool) -> Opener:

@@ -95,17 +95,21 @@ def _find_images(text: str) -> list[Path]:
     elif path.exists():
         images = [path]
     else:
-        images = _match_images(path) if is_pattern(text) else []
+        images = [match for match in match_pattern(path)[1] if is_image(match)] if is_pattern(text) else []
     if not images:
         raise SourceError(f"Expected images in {text}, got none.", "Name a folder or a pattern for PNG or JPEG images.")
     return images
 
 
-def _match_images(pattern: Path) -> list[Path]:
-    """Match a pattern below the last folder that exists as written: brackets in its name are no pattern."""
+def match_pattern(pattern: Path) -> tuple[Path, list[Path]]:
+    """Match a pattern below the last folder that exists as written: brackets in its name are no pattern.
+
+    Returns:
+        This folder, and what matches.
+    """
     root = next(folder for folder in pattern.parents if folder.is_dir() or folder == folder.parent)
     try:
-        return sorted(path for path in root.glob(str(pattern.relative_to(root))) if is_image(path))
+        return root, sorted(root.glob(str(pattern.relative_to(root))))
     except (ValueError, NotImplementedError) as error:
         raise SourceError(
             f"Expected a pattern for images, got {pattern}: {error}.", "Write for example 'frames/*.png'."
@@ -127,7 +131,7 @@ class VideoSource(Source):
         check_regular(path, VIDEO_BYTES)
         self._file_name = show_name(path.name)
         self._capture = _open_capture(path)
-        self._announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.announced: int = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self._seen = 0
         try:
             check_announced(self._capture, self._file_name)
@@ -167,8 +171,8 @@ class VideoSource(Source):
 
     def _count_missing(self) -> None:
         """Count the frames that the header announces and the file does not hold."""
-        left = self._announced - self._seen - self.health.corrupt
-        if left > max(2, _COUNT_TOLERANCE * self._announced):
+        left = self.announced - self._seen - self.health.corrupt
+        if left > max(2, _COUNT_TOLERANCE * self.announced):
             self.health = dataclasses.replace(self.health, missing=left)
 
 
@@ -213,7 +217,8 @@ class DicomSource(Source):
         check_regular(path, DICOM_BYTES)
         self.name = show_name(path.name)
         self._path, self._colour, self._next, self._decoded = path, colour, 0, 0
-        self._header, self._count = read_pixels_header(path, CINE_TAGS)
+        self.announced: int
+        self._header, self.announced = read_pixels_header(path, CINE_TAGS)
         with silent_dicom(path):
             self.fps = find_frame_rate(self._header) or Source.fps
             self.mm_per_px = find_pixel_size(self._header)
@@ -225,13 +230,13 @@ class DicomSource(Source):
         Raises:
             DataError: Not one frame could be decoded.
         """
-        while self._next < self._count:
+        while self._next < self.announced:
             self._next += 1
             try:
                 image = read_dicom_image(self._header, self._path, self._next - 1)
             except DataError:
                 # one corrupt frame is skipped; a file of which none can be decoded is an error
-                if self._next == self._count and self._decoded == 0:
+                if self._next == self.announced and self._decoded == 0:
                     raise
                 self.health = dataclasses.replace(self.health, corrupt=self.health.corrupt + 1)
             else:

@@ -68,7 +68,7 @@ class ReconnectingSource(Source):
         """Close the source and add its faults to the total."""
         source, self._source = self._source, None
         if source is not None:
-            self._past = _add(self._past, source.health)
+            self._past = self._past + source.health
             source.close()
         self._found_at = None
         if self._stopped.is_set() and self._lost_at is not None:
@@ -118,22 +118,12 @@ class ReconnectingSource(Source):
         if self._lost_at is not None:
             seconds = self._count_lost_time(self._lost_at)
             self.on_notice(Notice("back", f"The source is back after {seconds:.1f} s."))
-        self.health = _add(self._past, source.health)
+        self.health = self._past + source.health
 
     def _count_lost_time(self, since: float) -> float:
         seconds, self._lost_at = monotonic() - since, None
         self._past = dataclasses.replace(self._past, lost_seconds=round(self._past.lost_seconds + seconds, 3))
         return seconds
-
-
-def _add(one: Health, other: Health) -> Health:
-    return Health(
-        one.interruptions + other.interruptions,
-        one.lost_seconds + other.lost_seconds,
-        one.corrupt + other.corrupt,
-        one.missing + other.missing,
-        one.skipped + other.skipped,
-    )
 
 
 class LoopedSource(Source):

@@ -18,6 +18,7 @@ from edgeseg.machine.thermal import Thermal
 from edgeseg.streaming.sinks.base import LatestResultSink
 from edgeseg.streaming.sources.base import LatestSlot
 from edgeseg.streaming.states import describe_states
+from edgeseg.streaming.switching import SourceStatus
 from edgeseg.streaming.tracking import Picture
 from edgeseg.streaming.viewer.state import KEPT_FRAMES, TimedNotice, ViewerContext
 
@@ -63,11 +64,33 @@ class CameraNumbers:
 
 
 @dataclass(frozen=True)
+class SourceNumbers:
+    """A source that can be chosen."""
+
+    number: int
+    name: str
+    state: str
+    sentence: str
+    """Why it gives no frames."""
+
+
+@dataclass(frozen=True)
+class PlaybackNumbers:
+    """A recording that is played back."""
+
+    pictures: int
+    seconds: float
+    has_frames: bool
+    """Whether frames were recorded beside the masks."""
+    unreadable: int
+
+
+@dataclass(frozen=True)
 class Numbers:
     """Everything the page shows of the stream; times are those of the newest frames."""
 
     stream: str
-    """A random name, by which an open page notices that another stream runs at its address."""
+    """A random name, by which an open page notices that another stream, or another source of it, is shown."""
     model: str
     source: str
     backend: BackendNumbers
@@ -93,16 +116,21 @@ class Numbers:
     """None without --record."""
     camera: CameraNumbers | None
     """None where the frames do not come from the page."""
+    sources: tuple[SourceNumbers, ...] = ()
+    """Of a stream with several sources."""
+    chosen: int = 1
+    """The number of the source that is shown, or is about to be."""
+    playback: None = None
 
 
 def collect_numbers(context: ViewerContext) -> Numbers:
     """Collect the figures of this moment."""
-    info, live_state = context.info, context.live_state
-    seen, times, backend = live_state.snapshot(), info.recorder.report(window=KEPT_FRAMES), info.backend()
+    info, backend, seen = context.info, context.info.backend(), context.live_state.snapshot()
+    times = (seen.recorder or info.recorder).report(window=KEPT_FRAMES)
     return Numbers(
-        stream=live_state.name,
+        stream=seen.stream,
         model=info.model,
-        source=info.source,
+        source=info.source if seen.turn is None else seen.turn.name,
         backend=BackendNumbers(backend.name, backend.requested, backend.fallback_reason),
         ended=seen.ended,
         frames=seen.results,
@@ -120,8 +148,14 @@ def collect_numbers(context: ViewerContext) -> Numbers:
         thermal=context.thermal.read(),
         notices=tuple(_describe_notice(notice) for notice in seen.notices),
         recording=_describe_recording(context.recording),
-        camera=_describe_camera(info.latest_slot),
+        camera=_describe_camera(info.find_latest_slot()),
+        sources=() if info.switch is None else tuple(_describe_source(one) for one in info.switch.describe()),
+        chosen=1 if info.switch is None else info.switch.chosen,
     )
+
+
+def _describe_source(source: SourceStatus) -> SourceNumbers:
+    return SourceNumbers(source.number, source.name, source.state, source.sentence)
 
 
 def _describe_notice(timed: TimedNotice) -> NoticeNumbers:
@@ -175,6 +209,17 @@ class PictureFigures:
     frame_classes: dict[str, float] = field(default_factory=dict)
     """The probability of every frame class."""
     out_of_distribution: bool = False
+    picture: int = 0
+    """By which the page asks for this picture again, drawn otherwise."""
+    source: int = 1
+    """The number of the frame's source."""
+    seconds: float | None = None
+    """In a recording, when the frame was captured, since the first one."""
+    next_seconds: float | None = None
+    age_ms: float | None = None
+    """In a recording, the age of the frame when its mask was ready."""
+    hidden: tuple[int, ...] = ()
+    """Numbers of the classes that this picture leaves out."""
 
 
 def measure_picture(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import floor
@@ -13,8 +13,10 @@ from time import monotonic
 
 from edgeseg.core.spec import ClassSpec
 from edgeseg.machine.thermal import Thermal, read_thermal
+from edgeseg.streaming.latency import LatencyRecorder
 from edgeseg.streaming.sinks.base import LatestResultSink, Result, StreamInfo
 from edgeseg.streaming.sources.base import Frame, Notice
+from edgeseg.streaming.switching import Turn
 from edgeseg.streaming.tracking import Picture
 
 # The window of the frame rate.
@@ -27,6 +29,8 @@ MAX_VIEWERS = 8
 # So that two stay free for others, even if a client never reads its picture.
 MAX_VIEWERS_PER_ADDRESS = 6
 MAX_PAGES = 64
+# Pictures that were just sent, and their bytes: a page that pauses shows an older one than the newest.
+KEPT_SENT, SENT_BYTES = 16, 24 * 2**20
 # A page polls twice a second; one that is silent for so long was closed.
 GONE_AFTER_SECONDS = 1.5
 # How long the end waits for the pages' next poll.
@@ -41,6 +45,10 @@ class NumberedPicture:
 
     number: int
     picture: Picture
+    stream: str
+    """The random name of the stream, or of the turn of its source."""
+    source: int = 1
+    """The number of its source."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,11 @@ class TimedNotice:
 class Snapshot:
     """The figures of a `LiveState` at one moment."""
 
+    stream: str
+    turn: Turn | None
+    """Of a stream with several sources."""
+    recorder: LatencyRecorder | None
+    """Of the times of this turn."""
     results: int
     ages_ms: tuple[float, ...]
     fps: float
@@ -76,16 +89,37 @@ class LiveState:
     """
 
     def __init__(self) -> None:
-        # by which a page notices that another stream runs at the same address
-        self.name = secrets.token_hex(8)
+        self._name = _make_name()
         self._condition = threading.Condition()
-        self._results = 0
         self._shown: NumberedPicture | None = None
+        self._pictures = 0
         self._ended = False
+        self._turn: Turn | None = None
+        self._recorder: LatencyRecorder | None = None
+        self._sent: deque[NumberedPicture] = deque()
+        self._held: dict[str, NumberedPicture] = {}
+        self._restart()
+
+    def _restart(self) -> None:
+        self._results = 0
         self._result_at: float | None = None
         self._masks, self._frames = RateCounter(), RateCounter()
         self._notices: deque[TimedNotice] = deque(maxlen=KEPT_NOTICES)
         self._ages: deque[float] = deque(maxlen=KEPT_FRAMES)
+
+    @property
+    def name(self) -> str:
+        """A random name, by which a page notices that another stream, or another source of it, is shown."""
+        return self._name
+
+    def begin_turn(self, turn: Turn, recorder: LatencyRecorder) -> None:
+        """Begin anew with another source: pictures of the last one that are still on their way are dropped."""
+        with self._condition:
+            self._name, self._turn, self._recorder = _make_name(), turn, recorder
+            self._shown = None
+            self._sent.clear()
+            self._held.clear()
+            self._restart()
 
     def count_result(self, result: Result) -> None:
         """Count a result and its age."""
@@ -108,8 +142,35 @@ class LiveState:
     def show(self, picture: Picture) -> None:
         """Put a picture into the slot and wake all clients."""
         with self._condition:
-            self._shown = NumberedPicture(self._shown_number() + 1, picture)
+            turn = self._turn
+            # the mask tracker may have begun with it before the source was changed
+            if turn is not None and picture.mask_number < turn.first_frame:
+                return
+            self._pictures += 1
+            source = 1 if turn is None else turn.number
+            self._shown = NumberedPicture(self._pictures, picture, self._name, source)
             self._condition.notify_all()
+
+    def remember(self, shown: NumberedPicture) -> None:
+        """Keep a picture that is sent to a client for a moment, so that a page can pause on it."""
+        with self._condition:
+            if shown.stream != self._name or (self._sent and self._sent[-1].number >= shown.number):
+                return
+            self._sent.append(shown)
+            while len(self._sent) > 1 and (len(self._sent) > KEPT_SENT or _count_bytes(self._sent) > SENT_BYTES):
+                self._sent.popleft()
+
+    def hold(self, number: float, page: str) -> NumberedPicture | None:
+        """Find a picture that was sent, and keep it until the page asks for another; None where it is gone."""
+        with self._condition:
+            kept = (*self._sent, *self._held.values())
+            found = next((shown for shown in kept if shown.number == number), None)
+            if found is not None:
+                self._held.pop(page, None)
+                self._held[page] = found
+                while len(self._held) > MAX_VIEWERS:
+                    del self._held[next(iter(self._held))]
+            return found
 
     def end(self) -> None:
         """Mark the end of the stream and wake all clients."""
@@ -138,6 +199,9 @@ class LiveState:
         with self._condition:
             now = monotonic()
             return Snapshot(
+                stream=self._name,
+                turn=self._turn,
+                recorder=self._recorder,
                 results=self._results,
                 ages_ms=tuple(self._ages),
                 fps=self._masks.rate(now),
@@ -150,6 +214,14 @@ class LiveState:
 
     def _shown_number(self) -> int:
         return self._shown.number if self._shown else 0
+
+
+def _make_name() -> str:
+    return secrets.token_hex(8)
+
+
+def _count_bytes(pictures: Iterable[NumberedPicture]) -> int:
+    return sum(shown.picture.image.nbytes + shown.picture.labels.nbytes for shown in pictures)
 
 
 class RateCounter:

@@ -10,64 +10,39 @@ import json
 import select
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 from time import monotonic
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl
-
-import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
-from edgeseg.inference.masks import OPACITY, draw_overlay
+from edgeseg.streaming.latency import LatencyRecorder
 from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS
 from edgeseg.streaming.sinks.base import LatestResultSink, Result, Sink, StreamInfo
 from edgeseg.streaming.sources.base import Frame, Notice
-from edgeseg.streaming.tracking import MaskTracker, Picture, make_picture, move_points
-from edgeseg.streaming.viewer.figures import collect_numbers, measure_picture
-from edgeseg.streaming.viewer.state import MAX_VIEWERS, MAX_VIEWERS_PER_ADDRESS, ViewerContext
+from edgeseg.streaming.switching import FAILED, Turn
+from edgeseg.streaming.tracking import MaskTracker, make_picture
+from edgeseg.streaming.viewer.encoding import JpegOptions, encode_picture, write_figures, write_part
+from edgeseg.streaming.viewer.figures import PictureFigures, collect_numbers, measure_picture
+from edgeseg.streaming.viewer.pages import PageHandler, read_number, read_pages
+from edgeseg.streaming.viewer.state import (
+    MAX_VIEWERS,
+    MAX_VIEWERS_PER_ADDRESS,
+    NumberedPicture,
+    ViewerContext,
+)
 from edgeseg.web.access import THIS_MACHINE, Access, split_target
-from edgeseg.web.server import RequestHandler, open_server
+from edgeseg.web.server import open_server
 
-JPEG_QUALITY = 88
-MIN_FPS, MAX_FPS = 0.1, 60.0
 # How often a thread without a new picture checks whether its client has left.
 POLL_SECONDS = 0.5
 CONTENT_TYPE = "multipart/x-mixed-replace; boundary=frame"
-FIGURES_HEADER = "X-Edgeseg-Figures"
 # After the last part (RFC 2046, 5.1.1).
 CLOSING_DELIMITER = b"--frame--\r\n"
 # Small, so that a slow client gets a newer picture next and not a queue of old ones.
 SEND_BUFFER_BYTES = 128 * 1024
-PAGE_NAME_LENGTH = 40
-FOLDER = Path(__file__).parent / "page"
-HTML, CSS, SCRIPT = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
-PAGE_FILES = {
-    "/page.css": CSS,
-    "/page.js": SCRIPT,
-    "/camera.js": SCRIPT,
-    "/charts.js": SCRIPT,
-    "/elements.js": SCRIPT,
-    "/figures.js": SCRIPT,
-    "/picture.js": SCRIPT,
-    "/recording.js": SCRIPT,
-}
-# Keep pictures of patients on this machine: no other site may load, embed or cache them.
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
 class WebViewer(Sink):
@@ -119,9 +94,16 @@ class WebViewer(Sink):
         if self._tracker is not None:
             self._tracker.on_frame(frame)
 
+    def on_turn(self, turn: Turn, recorder: LatencyRecorder) -> None:
+        """Forget the last source: no picture of it is shown after this, and its figures begin anew."""
+        if self._tracker is not None:
+            self._tracker.reset()
+        self._context.live_state.begin_turn(turn, recorder)
+
     def on_notice(self, notice: Notice) -> None:
-        """Show a notice about the source."""
-        self._context.live_state.add_notice(notice)
+        """Show a notice about the source; that one gives no frames stands in the list of sources."""
+        if notice.state != FAILED:
+            self._context.live_state.add_notice(notice)
 
     def close(self) -> None:
         """End the server, after open pages had about a second to learn that the stream has ended."""
@@ -136,75 +118,29 @@ class WebViewer(Sink):
         self._server.stop()
 
 
-class ViewerHandler(RequestHandler):
-    """Answers one request: GET for page, picture and figures, POST for camera images and the recording."""
+class ViewerHandler(PageHandler):
+    """Answers one request: GET for page, picture and figures, POST for camera images, the recording and the source."""
 
     def __init__(self, context: ViewerContext, *args: Any) -> None:
         self._context = context
+        self.uses_camera = context.info.uses_camera
         super().__init__(*args)
 
-    def handle_get(self) -> None:
-        """Send the page, its files, the figures or the picture."""
-        path, query = split_target(self.path)
-        if path == "/":
-            cookie = self.access.make_cookie(self.reached_at[1])
-            self.send(HTTPStatus.OK, HTML, (FOLDER / "page.html").read_bytes(), cookie)
-        elif path in PAGE_FILES:
-            self.send(HTTPStatus.OK, PAGE_FILES[path], (FOLDER / path[1:]).read_bytes())
-        elif path == "/numbers":
-            self._send_numbers(query)
-        elif path == "/picture":
-            self._send_picture(query)
-        else:
-            self._refuse_unknown()
-
     def handle_post(self, body: bytes) -> None:
-        """Take an image of the page's camera, or switch the recording."""
+        """Take an image of the page's camera, switch the recording, or choose the source."""
         path, query = split_target(self.path)
         if path == "/camera":
             self._take_camera_picture(query, body)
         elif path in ("/recording/start", "/recording/stop"):
             self._switch_recording(path == "/recording/start")
+        elif path == "/source":
+            self._choose_source(query)
         else:
-            self._refuse_unknown()
+            self.refuse_unknown()
 
-    def end_headers(self) -> None:
-        """Add the security headers to every response."""
-        for name, value in HEADERS.items():
-            self.send_header(name, value)
-        # the page may use a camera only where the stream takes its frames from the page
-        camera = "()" if self._context.info.latest_slot is None else "(self)"
-        self.send_header("Permissions-Policy", f"camera={camera}, microphone=(), geolocation=()")
-        super().end_headers()
-
-    def _take_camera_picture(self, query: str, body: bytes) -> None:
-        latest_slot = self._context.info.latest_slot
-        if latest_slot is None:
-            self.refuse(HTTPStatus.NOT_FOUND, "This stream does not take its frames from the page.")
-        elif self.headers.get_content_type() != "image/jpeg":
-            self.refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Expected an image of the type image/jpeg.")
-        elif not latest_slot.put("".join(_read_pages(query)), body):
-            self.refuse(HTTPStatus.CONFLICT, "The camera of another page is in use.")
-        else:
-            self._send_no_content()
-
-    def _switch_recording(self, is_on: bool) -> None:
-        recording = self._context.recording
-        if recording is None:
-            self.refuse(HTTPStatus.NOT_FOUND, "This stream has no folder for a recording: start it with --record DIR.")
-        else:
-            recording.turn(is_on)
-            self._send_no_content()
-
-    def _send_no_content(self) -> None:
-        self.send_response(HTTPStatus.NO_CONTENT)
-        self.end_headers()
-
-    def _refuse_unknown(self) -> None:
-        self.refuse(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
-
-    def _send_numbers(self, query: str) -> None:
-        viewers, pages = self._context.viewers, _read_pages(query)
+    def send_numbers(self, query: str) -> None:
+        """Send the figures, and note the page that asks."""
+        viewers, pages = self._context.viewers, read_pages(query)
         # before the figures are collected: otherwise the end could miss a page that is polling now
         for page in pages:
             viewers.note_poll(page, saw_end=False)
@@ -213,12 +149,8 @@ class ViewerHandler(RequestHandler):
         for page in pages:
             viewers.note_poll(page, numbers.ended)
 
-    def _send_picture(self, query: str) -> None:
-        try:
-            jpeg_options = read_jpeg_options(query)
-        except ValueError as error:
-            self.refuse(HTTPStatus.BAD_REQUEST, f"The picture cannot be drawn like that: {error}.")
-            return
+    def send_pictures(self, options: JpegOptions) -> None:
+        """Send pictures until the stream ends or the client disconnects."""
         with self._context.viewers.subscribe(self.client_address[0]) as admitted:
             if not admitted:
                 self.refuse(
@@ -231,50 +163,57 @@ class ViewerHandler(RequestHandler):
             self.send_response(HTTPStatus.OK)
             self.send_header("Content-Type", CONTENT_TYPE)
             self.end_headers()
-            for part in stream_parts(self._context, jpeg_options, self.connection):
+            for part in stream_parts(self._context, options, self.connection):
                 self.wfile.write(part)
 
+    def send_still(self, query: str, options: JpegOptions) -> None:
+        """Draw a picture again that was sent a moment ago; a page that is paused on it may ask as often as it likes."""
+        number, pages = read_number(query, "picture"), read_pages(query)
+        shown = None if number is None else self._context.live_state.hold(number, "".join(pages))
+        if shown is None:
+            self.refuse(HTTPStatus.NOT_FOUND, "This picture is no longer kept.")
+            return
+        figures = measure_shown(self._context, shown, options)
+        self.send_jpeg(encode_picture(shown.picture, self._context.classes, options), write_figures(figures))
 
-def _read_pages(query: str) -> list[str]:
-    """Read the random name of the page that sent the request."""
-    return [page[:PAGE_NAME_LENGTH] for page in parse_qs(query).get("page", [])]
+    def _take_camera_picture(self, query: str, body: bytes) -> None:
+        latest_slot = self._context.info.find_latest_slot()
+        if latest_slot is None:
+            self.refuse(HTTPStatus.NOT_FOUND, "This stream does not take its frames from the page.")
+        elif self.headers.get_content_type() != "image/jpeg":
+            self.refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Expected an image of the type image/jpeg.")
+        elif not latest_slot.put("".join(read_pages(query)), body):
+            self.refuse(HTTPStatus.CONFLICT, "The camera of another page is in use.")
+        else:
+            self.send_no_content()
+
+    def _switch_recording(self, is_on: bool) -> None:
+        recording = self._context.recording
+        if recording is None:
+            self.refuse(HTTPStatus.NOT_FOUND, "This stream has no folder for a recording: start it with --record DIR.")
+        else:
+            recording.turn(is_on)
+            self.send_no_content()
+
+    def _choose_source(self, query: str) -> None:
+        switch, number = self._context.info.switch, read_number(query, "number")
+        if switch is None:
+            self.refuse(HTTPStatus.NOT_FOUND, "This stream has one source: start it with --source A --source B.")
+        elif number is None or not number.is_integer() or not switch.choose(int(number)):
+            self.refuse(HTTPStatus.BAD_REQUEST, "There is no source of that number.")
+        else:
+            self.send_no_content()
 
 
-@dataclass(frozen=True)
-class JpegOptions:
-    """The query of a request for the picture."""
-
-    opacity: float = OPACITY
-    fps: float = 30.0
-    band: bool = False
-    """Whether to draw where the scores cross 1/4 and 3/4."""
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.opacity <= 1.0:
-            raise ValueError(f"expected opacity from 0 to 1, got {self.opacity}")
-        if not MIN_FPS <= self.fps <= MAX_FPS:
-            raise ValueError(f"expected fps from {MIN_FPS:g} to {MAX_FPS:g}, got {self.fps}")
-
-
-def read_jpeg_options(query: str) -> JpegOptions:
-    """Parse the query of a request for the picture.
-
-    Raises:
-        ValueError: A value is no number or out of range.
-    """
-    given = dict(parse_qsl(query))
-    numbers = {name: float(given[name]) for name in ("opacity", "fps") if name in given}
-    return JpegOptions(**numbers, band=given.get("band") == "1")
-
-
-def stream_parts(context: ViewerContext, jpeg_options: JpegOptions, client: socket.socket) -> Iterator[bytes]:
+def stream_parts(context: ViewerContext, options: JpegOptions, client: socket.socket) -> Iterator[bytes]:
     """Yield the parts of the response until the stream ends or the client disconnects."""
     live_state, seen = context.live_state, 0
     while not has_disconnected(client):
         shown = live_state.wait_newer(seen, POLL_SECONDS)
         if shown is not None:
-            due, seen = monotonic() + 1.0 / jpeg_options.fps, shown.number
-            yield write_part(context, shown.picture, jpeg_options)
+            due, seen = monotonic() + 1.0 / options.fps, shown.number
+            live_state.remember(shown)
+            yield write_part(shown.picture, measure_shown(context, shown, options), context.classes, options)
             # paced by sleeping, so that a skipped picture is never encoded
             live_state.wait_end(max(0.0, due - monotonic()))
         elif live_state.ended:
@@ -282,42 +221,11 @@ def stream_parts(context: ViewerContext, jpeg_options: JpegOptions, client: sock
             return
 
 
-def write_part(context: ViewerContext, picture: Picture, jpeg_options: JpegOptions) -> bytes:
-    """Write a picture and its figures as one part of the response."""
-    figures = measure_picture(picture, context.classes, context.info.mm_per_px, context.live_state.name)
-    jpeg = encode_picture(picture, context.classes, jpeg_options)
-    head = (
-        "--frame",
-        "Content-Type: image/jpeg",
-        f"Content-Length: {len(jpeg)}",
-        f"{FIGURES_HEADER}: {json.dumps(to_plain(figures))}",
-        "\r\n",
-    )
-    return "\r\n".join(head).encode("ascii") + jpeg + b"\r\n"
-
-
-def encode_picture(picture: Picture, classes: Sequence[ClassSpec], jpeg_options: JpegOptions) -> bytes:
-    """Draw the mask onto a picture and encode it as JPEG."""
-    findings = () if picture.segmentation is None else picture.segmentation.findings
-    # draws on a copy: other threads use the same frame
-    image = draw_overlay(picture.image, picture.labels, classes, jpeg_options.opacity, findings)
-    if jpeg_options.band:
-        _draw_bands(image, picture, classes)
-    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return encoded.tobytes()
-
-
-def _draw_bands(image: NDArray[np.uint8], picture: Picture, classes: Sequence[ClassSpec]) -> None:
-    """Draw thin lines where the scores of the classes that are shown cross 1/4 and 3/4."""
-    if picture.segmentation is None:
-        return
-    size = picture.labels.shape[0], picture.labels.shape[1]
-    for number, (spec, band) in enumerate(zip(classes, picture.segmentation.bands, strict=False), start=1):
-        if (picture.labels == number).any():
-            lines = [move_points(line, picture.flow, size) for line in (*band.outer, *band.inner)]
-            # halfway to white, so that the lines stand out beside an outline that is near
-            light = [(part + 255) // 2 for part in spec.colour[::-1]]
-            cv2.polylines(image, lines, True, light, 1, cv2.LINE_AA)
+def measure_shown(context: ViewerContext, shown: NumberedPicture, options: JpegOptions) -> PictureFigures:
+    """Measure the mask of a picture of the stream."""
+    picture, own = shown.picture, context.info.mm_per_px
+    figures = measure_picture(picture, context.classes, picture.mm_per_px if own is None else own, shown.stream)
+    return replace(figures, picture=shown.number, source=shown.source, hidden=tuple(sorted(options.hidden)))
 
 
 def has_disconnected(client: socket.socket) -> bool:

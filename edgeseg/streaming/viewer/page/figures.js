@@ -1,7 +1,8 @@
 /* Everything that the page shows as text and numbers. */
 
 import { drawAges, drawRates } from "./charts.js";
-import { find, formatCount, formatPercent, formatTime, setText } from "./elements.js";
+import { hideClasses, showClasses } from "./classes.js";
+import { find, formatCount, formatTime, setText } from "./elements.js";
 
 const VERDICT_POLLS = 4;
 const STAGES = { preprocess: "Preprocess", invoke: "Network", postprocess: "Postprocess", total: "Total" };
@@ -18,6 +19,7 @@ export function showFigures(numbers) {
   showStream(numbers);
   showBoard(numbers);
   showNotices(numbers.notices);
+  setText("budget", String(numbers.budget_ms));
   if (numbers.frames > 0) {
     showAges(numbers);
     showStages(numbers.latency_ms);
@@ -26,11 +28,7 @@ export function showFigures(numbers) {
   drawRates(numbers.rates, numbers.captured_fps);
 }
 
-export function forgetVerdict() {
-  verdict = { shown: "", next: "", polls: 0 };
-}
-
-function showStream(numbers) {
+export function showStream(numbers) {
   setText("model", numbers.model);
   setText("source", numbers.source);
   document.title = `${numbers.model} · edgeseg`;
@@ -49,6 +47,7 @@ function showBoard({ backend, thermal }) {
 function showAges(numbers) {
   const age = numbers.frame_age_ms;
   setText("age-p50", formatTime(age.p50));
+  setText("age-p90", formatTime(age.p90));
   setText("age-p99", formatTime(age.p99));
   setText("fps", numbers.fps.toFixed(1));
   setText("captured-fps", numbers.captured_fps.toFixed(1));
@@ -120,88 +119,31 @@ function formatAgo(seconds) {
 }
 
 /* The figures of the picture that is shown at this moment, and of no other. */
-export function showLegend(figures) {
-  const legend = find("legend");
-  const key = JSON.stringify(figures.classes.map(({ name, colour }) => [name, colour]));
-  if (legend.dataset.key !== key) {
-    legend.dataset.key = key;
-    legend.replaceChildren(...figures.classes.map(makeLegendEntry));
-  }
-  legend.hidden = false;
+export function showPictureFigures(figures) {
+  showClasses(figures);
   showFrame(figures);
-  /* What the network says of a frame of another kind means nothing. */
-  showFrameClasses(figures.out_of_distribution ? {} : figures.frame_classes);
   find("unknown").hidden = !figures.out_of_distribution;
-  const pixels = figures.frame_px[0] * figures.frame_px[1];
-  figures.classes.forEach((one, index) => {
-    const entry = legend.children[index];
-    entry.dataset.state = one.state ?? "found";
-    entry.querySelector(".state").textContent = figures.out_of_distribution ? "" : nameState(one);
-    entry.querySelector(".sure").textContent = figures.out_of_distribution ? "" : describeSureness(one);
-    entry.querySelector(".area").textContent = one.state === "nothing" ? "" : describeArea(one, pixels);
-  });
 }
 
-export function hideLegend() {
-  ["legend", "frame-classes", "unknown"].forEach((id) => {
-    find(id).hidden = true;
-  });
+export function hidePictureFigures() {
+  hideClasses();
+  find("unknown").hidden = true;
   setText("frame", "");
+  setText("file", "–");
 }
 
-/* A mask of a file without an operating point is neither found nor doubtful. */
-function nameState({ state, threshold }) {
-  return state === null || (state !== "nothing" && threshold === null) ? "" : state;
+/* Figures of another source must not stand beside the new one's until the next poll. */
+export function forgetFigures() {
+  ["fps", "age-p50", "age-p90", "age-p99", "misses", "captured-fps", "frames"].forEach((id) => setText(id, "–"));
+  setText("verdict", "Measuring");
+  delete document.body.dataset.verdict;
+  verdict = { shown: "", next: "", polls: 0 };
+  find("stages").replaceChildren();
 }
 
-/* Confidences are no chances, so they are no percentages. */
-function describeSureness({ state, confidence, probability, threshold, area_px: area }) {
-  if (state === null) {
-    return "";
-  }
-  const words = [];
-  if (state !== "nothing" && confidence === null) {
-    words.push("held, no mask in this frame");
-  } else if (state !== "nothing") {
-    const limit = threshold === null ? "no operating point" : `found from ${threshold.toFixed(2)}`;
-    words.push(`confidence ${confidence.toFixed(2)} (${limit})`);
-    if (area === 0) {
-      words.push("not drawn");
-    }
-  }
-  if (probability !== null) {
-    words.push(`presence ${formatPercent(probability)}`);
-  }
-  return words.join(", ");
-}
-
-function describeArea({ area_px: area, area_mm2: mm2 }, pixels) {
-  const share = area === 0 ? "" : ` (${((100 * area) / pixels).toFixed(1)}%)`;
-  const real = mm2 === null ? "" : `, ${mm2.toFixed(mm2 < 100 ? 1 : 0)} mm²`;
-  return `${formatCount(area)} px${share}${real}`;
-}
-
-function showFrameClasses(classes) {
-  const names = Object.entries(classes).sort((one, other) => other[1] - one[1]);
-  find("frame-classes").hidden = names.length === 0;
-  setText("frame-classes", names.map(([name, share]) => `${name} ${formatPercent(share)}`).join(", "));
-}
-
-function showFrame({ number, name, mask_number: drawn }) {
+function showFrame({ number, name, mask_number: drawn, age_ms: age }) {
   const tracked = drawn === number ? "" : `, mask tracked from frame ${drawn}`;
-  setText("frame", `Frame ${number}${name ? ` (${name})` : ""}${tracked}`);
-}
-
-function makeLegendEntry({ name, colour }) {
-  const entry = document.createElement("li");
-  const swatch = document.createElement("i");
-  const state = document.createElement("span");
-  const sure = document.createElement("span");
-  const area = document.createElement("span");
-  swatch.style.color = colour;
-  state.className = "state";
-  sure.className = "sure";
-  area.className = "area";
-  entry.append(swatch, name, " ", state, " ", sure, " ", area);
-  return entry;
+  const recorded = age === null ? "" : `, mask after ${formatTime(age)} ms`;
+  setText("frame", `Frame ${number}${tracked}${recorded}`);
+  setText("file", name || "–");
 }

@@ -1,10 +1,14 @@
 /* The page's state, and the loop that polls the figures of the stream. */
 
 import { offerCamera } from "./camera.js";
-import { find, makeName, setText } from "./elements.js";
-import { forgetVerdict, showFigures } from "./figures.js";
-import { forgetPicture, isFull, isRunning, nameModel, startPicture, stopPicture } from "./picture.js";
+import { toggleAll } from "./classes.js";
+import { find, makeName, say, setText } from "./elements.js";
+import { forgetFigures, showFigures, showStream } from "./figures.js";
+import { toggleFull } from "./fullscreen.js";
+import { beginStream, isFull, isRunning, keepPicture, startPicture, stopPicture, whenStranger } from "./picture.js";
+import { isPlayback, showPlayback, step, togglePlay } from "./player.js";
 import { showRecording } from "./recording.js";
+import { chooseSource, showSources } from "./sources.js";
 
 const POLL_MS = 500;
 const RETRY_MS = 2000;
@@ -17,21 +21,28 @@ const STATES = {
   paused: "Paused: the picture is frozen.",
   searching: "The source is lost. Reconnecting.",
   stalled: "No new frames are coming in.",
+  opening: "The source is being opened.",
+  failed: "This source gives no frames: choose another one.",
+  finished: "The recording has ended: choose a source, or this one to play it again.",
+  recorded: "Recording",
   full: "Too many windows are watching this stream: close one.",
   ended: "The stream has ended.",
   locked: "The stream was restarted: open the address that it printed in the terminal.",
   lost: "Connection lost. Trying again.",
 };
-const SHOWING = ["waiting", "inviting", "live", "searching", "stalled", "full"];
+const SHOWING = ["waiting", "inviting", "live", "searching", "stalled", "full", "opening", "failed", "finished"];
+const DETAILS = "edgeseg-details";
 const SILENT = ["ended", "locked", "lost"];
 
-const page = { name: makeName(), state: "waiting", paused: false, stream: "" };
+const page = { name: makeName(), state: "waiting", paused: false, stream: "", timer: 0, polling: false };
 
 function setState(state, detail = STATES[state]) {
   page.state = state;
   document.body.dataset.state = state;
   setText("state-text", STATES[state]);
-  setText("notice", detail);
+  if (state !== "recorded") {
+    setText("notice", detail);
+  }
   find("pause").disabled = SILENT.includes(state);
   updatePicture();
 }
@@ -55,6 +66,13 @@ function chooseState(numbers) {
   if (isFull()) {
     return "full";
   }
+  const source = numbers.sources[numbers.chosen - 1];
+  if (["opening", "failed"].includes(source?.state)) {
+    return numbers.camera === null ? source.state : "inviting";
+  }
+  if (source?.state === "ended") {
+    return "finished";
+  }
   if (numbers.notices.at(-1)?.state === "lost") {
     return "searching";
   }
@@ -66,26 +84,44 @@ function chooseState(numbers) {
 
 function showNumbers(numbers) {
   resetForNewStream(numbers);
+  if (numbers.playback !== null) {
+    showStream(numbers);
+    setState("recorded");
+    showPlayback(numbers.playback);
+    return;
+  }
   showFigures(numbers);
   showRecording(numbers.recording);
+  showSources(numbers.sources, numbers.chosen);
   offerCamera(numbers.ended ? null : numbers.camera);
   const state = chooseState(numbers);
-  setState(state, state === "searching" ? numbers.notices.at(-1).sentence : STATES[state]);
+  setState(state, describeState(state, numbers));
 }
 
-/* A stream that is restarted at the same address is another stream: nothing of the old one may stay. */
-function resetForNewStream({ stream, model }) {
+function describeState(state, { notices, sources, chosen }) {
+  if (state === "searching") {
+    return notices.at(-1).sentence;
+  }
+  return state === "failed" ? `${sources[chosen - 1].sentence} Choose another source.` : STATES[state];
+}
+
+/* A stream that is restarted at the same address, or another source, is another stream: nothing of the old may stay. */
+function resetForNewStream({ stream, model, source, sources }) {
   if (stream === page.stream) {
     return;
   }
+  if (page.stream && sources?.length) {
+    say(`The source is now ${source}; all figures begin anew.`);
+  }
   page.stream = stream;
-  forgetVerdict();
-  forgetPicture();
-  nameModel(model);
+  forgetFigures();
+  beginStream(stream, model);
   setPaused(false);
 }
 
 async function poll() {
+  clearTimeout(page.timer);
+  page.polling = true;
   try {
     const answer = await fetch(`numbers?page=${page.name}`, { signal: AbortSignal.timeout(ANSWER_MS) });
     if (answer.status === 403) {
@@ -97,7 +133,15 @@ async function poll() {
     console.info(error);
     setState(page.state === "ended" ? "ended" : "lost");
   }
-  setTimeout(poll, SILENT.includes(page.state) ? RETRY_MS : POLL_MS);
+  page.polling = false;
+  page.timer = setTimeout(poll, SILENT.includes(page.state) || isPlayback() ? RETRY_MS : POLL_MS);
+}
+
+/* A picture of a source that this page has not heard of yet. */
+function pollNow() {
+  if (!page.polling) {
+    poll();
+  }
 }
 
 function setPaused(paused) {
@@ -108,6 +152,53 @@ function setPaused(paused) {
 function togglePause() {
   setPaused(!page.paused);
   setState(page.paused ? "paused" : "live");
+  if (page.paused) {
+    keepPicture();
+  }
+}
+
+/* Not while the key means something to the control that has the focus. */
+function press(event) {
+  const place = event.target.closest?.("button, input, select, summary, a");
+  const taken = event.ctrlKey || event.altKey || event.metaKey || event.target.matches?.("input, select");
+  if (taken || (place && [" ", "Enter"].includes(event.key)) || !actOn(event.key)) {
+    return;
+  }
+  event.preventDefault();
+}
+
+function actOn(key) {
+  if (key === " " && !find("pause").disabled) {
+    isPlayback() ? togglePlay() : togglePause();
+  } else if (key.toLowerCase() === "f") {
+    toggleFull();
+  } else if (key.toLowerCase() === "m") {
+    toggleAll();
+  } else if (isPlayback() && ["ArrowLeft", "ArrowRight"].includes(key)) {
+    step(key === "ArrowLeft" ? -1 : 1);
+  } else if (!find("source-list").hidden && /^[1-9]$/.test(key)) {
+    chooseSource(Number(key));
+  } else {
+    return false;
+  }
+  return true;
+}
+
+/* Whether the details are open is remembered; a browser that stores nothing shows them folded. */
+function recallDetails() {
+  try {
+    find("details").open = localStorage.getItem(DETAILS) === "open";
+  } catch (error) {
+    console.info(error);
+  }
+}
+
+function rememberDetails() {
+  try {
+    localStorage.setItem(DETAILS, find("details").open ? "open" : "folded");
+  } catch (error) {
+    console.info(error);
+  }
 }
 
 /* Dark is the default whatever the device prefers: its setting is for offices, not for a dimmed scanning room. */
@@ -125,6 +216,10 @@ function removeToken() {
 
 find("pause").addEventListener("click", togglePause);
 find("light").addEventListener("click", () => setLight(find("light").getAttribute("aria-pressed") === "false"));
+find("details").addEventListener("toggle", rememberDetails);
+document.addEventListener("keydown", press);
 document.addEventListener("visibilitychange", updatePicture);
+whenStranger(pollNow);
+recallDetails();
 removeToken();
 poll();

@@ -3,16 +3,24 @@
 Every part of the stream holds a picture and the figures of that frame, and both are shown in one step: what stands under
 the picture is never about another one. */
 
-import { find, say } from "./elements.js";
-import { hideLegend, showLegend } from "./figures.js";
+import { listHidden, whenClassesChange } from "./classes.js";
+import { find, makeName, say } from "./elements.js";
+import { hidePictureFigures, showPictureFigures } from "./figures.js";
 
 const SETTLE_MS = 150;
 const HEAD_END = [13, 10, 13, 10];
 
+const GONE = "This picture is no longer kept: what you have changed shows when the picture runs on.";
+
+const page = makeName();
 let opacityTimer = 0;
 let model = "picture";
+let stream = "";
 let running = null;
 let full = false;
+let shown = null;
+let redraw = redrawPaused;
+let onStranger = () => {};
 
 export function isRunning() {
   return running !== null;
@@ -35,16 +43,71 @@ export function stopPicture() {
   running = null;
 }
 
-export function forgetPicture() {
+/* Begin with another stream, or another source of it: no picture of the last one is shown any more. */
+export function beginStream(name, modelName) {
   stopPicture();
+  stream = name;
+  model = modelName;
   full = false;
-  find("picture").hidden = true;
-  hideLegend();
-  find("save").disabled = true;
+  hidePicture();
 }
 
-export function nameModel(name) {
-  model = name;
+/* Called with a picture of a stream that the page does not know yet. */
+export function whenStranger(callback) {
+  onStranger = callback;
+}
+
+/* Called where a picture that does not run is to be drawn otherwise; the live page asks for it again by itself. */
+export function whenRedrawn(callback) {
+  redraw = callback;
+}
+
+/* Ask for the picture that is paused, so that the server keeps it and can draw it otherwise. */
+export function keepPicture() {
+  if (shown !== null) {
+    showStill(`picture=${shown.picture}`);
+  }
+}
+
+/* Show one picture; gives its figures, or null where it cannot be shown. */
+export async function showStill(query) {
+  const asked = stream;
+  let bitmap = null;
+  let figures = null;
+  let refusal = "";
+  try {
+    const answer = await fetch(`still?${query}&page=${page}&${writeQuery()}`);
+    if (answer.ok) {
+      figures = JSON.parse(answer.headers.get("x-edgeseg-figures"));
+      bitmap = await createImageBitmap(await answer.blob());
+    } else {
+      refusal = (await answer.text()).trim();
+    }
+  } catch (error) {
+    console.info(error); /* The next poll reports the lost connection. */
+  }
+  /* Meanwhile the picture may run again, or another source may be shown. */
+  if (bitmap !== null && running === null && asked === stream && figures.stream === stream) {
+    showPicture(bitmap, figures);
+  } else if (refusal && redraw !== redrawPaused) {
+    hidePicture();
+    find("notice").textContent = refusal;
+  }
+  bitmap?.close();
+  return figures;
+}
+
+async function redrawPaused() {
+  if (shown !== null && (await showStill(`picture=${shown.picture}`)) === null && running === null) {
+    say(GONE);
+  }
+}
+
+function hidePicture() {
+  shown = null;
+  find("picture").hidden = true;
+  hidePictureFigures();
+  find("save").disabled = true;
 }
 
 async function run(asking) {
@@ -64,7 +127,7 @@ async function run(asking) {
 
 function writeQuery() {
   const band = find("band").getAttribute("aria-pressed") === "true" ? 1 : 0;
-  return `opacity=${find("opacity").value / 100}&band=${band}&fps=30`;
+  return `opacity=${find("opacity").value / 100}&band=${band}&fps=30&hide=${listHidden()}`;
 }
 
 /* Reads the parts of the response and draws the newest: a slow browser skips pictures and stays up to date. */
@@ -80,8 +143,10 @@ function showNewest(asking) {
       const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" })).finally(() => {
         drawing = false;
       });
-      if (running === asking) {
+      if (running === asking && figures.stream === stream) {
         showPicture(bitmap, figures);
+      } else if (running === asking) {
+        onStranger();
       }
       bitmap.close();
     }
@@ -97,8 +162,9 @@ function showPicture(bitmap, figures) {
   picture.getContext("2d").drawImage(bitmap, 0, 0);
   picture.dataset.number = figures.number;
   picture.hidden = false;
+  shown = figures;
   find("save").disabled = false;
-  showLegend(figures);
+  showPictureFigures(figures);
 }
 
 async function readParts(reader, show) {
@@ -169,24 +235,27 @@ function nameFile(now) {
   return `${model.replace(/[^\w.-]+/g, "-")}-${time.slice(0, 19).replace(/[:T]/g, "-")}.png`;
 }
 
+function drawAgain() {
+  if (isRunning()) {
+    startPicture();
+  } else {
+    redraw();
+  }
+}
+
 function changeOpacity() {
   find("opacity-value").textContent = `${find("opacity").value}%`;
   clearTimeout(opacityTimer);
-  opacityTimer = setTimeout(() => {
-    if (isRunning()) {
-      startPicture();
-    }
-  }, SETTLE_MS);
+  opacityTimer = setTimeout(drawAgain, SETTLE_MS);
 }
 
 function toggleBand() {
   const band = find("band");
   band.setAttribute("aria-pressed", String(band.getAttribute("aria-pressed") === "false"));
-  if (isRunning()) {
-    startPicture();
-  }
+  drawAgain();
 }
 
+whenClassesChange(drawAgain);
 find("band").addEventListener("click", toggleBand);
 find("opacity").addEventListener("input", changeOpacity);
 find("save").addEventListener("click", savePicture);

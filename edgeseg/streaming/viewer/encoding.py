@@ -1,0 +1,107 @@
+"""A picture as JPEG with its mask drawn in, and its figures in a header, as each viewer wishes to see it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.core.limits import CLASSES
+from edgeseg.core.schema import to_plain
+from edgeseg.core.spec import ClassSpec
+from edgeseg.frame.outlines import OPACITY
+from edgeseg.inference.masks import draw_overlay
+from edgeseg.streaming.tracking import Picture, move_points
+from edgeseg.streaming.viewer.figures import PictureFigures
+
+JPEG_QUALITY = 88
+MIN_FPS, MAX_FPS = 0.1, 60.0
+FIGURES_HEADER = "X-Edgeseg-Figures"
+
+
+@dataclass(frozen=True)
+class JpegOptions:
+    """The query of a request for the picture."""
+
+    opacity: float = OPACITY
+    fps: float = 30.0
+    band: bool = False
+    """Whether to draw where the scores cross 1/4 and 3/4."""
+    hidden: frozenset[int] = frozenset()
+    """Numbers of the classes that are not drawn, from 1; their figures stay."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.opacity <= 1.0:
+            raise ValueError(f"expected opacity from 0 to 1, got {self.opacity}")
+        if not MIN_FPS <= self.fps <= MAX_FPS:
+            raise ValueError(f"expected fps from {MIN_FPS:g} to {MAX_FPS:g}, got {self.fps}")
+        if not all(1 <= number <= CLASSES for number in self.hidden):
+            raise ValueError(f"expected numbers of classes from 1 to {CLASSES} to hide, got others")
+
+
+def read_jpeg_options(query: str) -> JpegOptions:
+    """Parse the query of a request for the picture.
+
+    Raises:
+        ValueError: A value is no number or out of range.
+    """
+    given = dict(parse_qsl(query))
+    numbers = {name: float(given[name]) for name in ("opacity", "fps") if name in given}
+    hidden = frozenset(int(number) for number in given.get("hide", "").split(",") if number)
+    return JpegOptions(**numbers, band=given.get("band") == "1", hidden=hidden)
+
+
+def write_part(picture: Picture, figures: PictureFigures, classes: Sequence[ClassSpec], options: JpegOptions) -> bytes:
+    """Write a picture and its figures as one part of a multipart response."""
+    jpeg = encode_picture(picture, classes, options)
+    head = (
+        "--frame",
+        "Content-Type: image/jpeg",
+        f"Content-Length: {len(jpeg)}",
+        f"{FIGURES_HEADER}: {write_figures(figures)}",
+        "\r\n",
+    )
+    return "\r\n".join(head).encode("ascii") + jpeg + b"\r\n"
+
+
+def write_figures(figures: PictureFigures) -> str:
+    """Write figures as the value of a header: JSON in ASCII, on one line."""
+    return json.dumps(to_plain(figures))
+
+
+def encode_picture(picture: Picture, classes: Sequence[ClassSpec], options: JpegOptions) -> bytes:
+    """Draw the mask onto a picture and encode it as JPEG."""
+    findings = () if picture.segmentation is None else picture.segmentation.findings
+    labels = _hide(picture.labels, options.hidden) if options.hidden else picture.labels
+    # draws on a copy: other threads use the same frame
+    image = draw_overlay(picture.image, labels, classes, options.opacity, findings)
+    if options.band:
+        _draw_bands(image, picture, labels, classes)
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return encoded.tobytes()
+
+
+def _hide(labels: NDArray[np.uint8], hidden: frozenset[int]) -> NDArray[np.uint8]:
+    table = np.arange(256, dtype=np.uint8)
+    table[list(hidden)] = 0
+    return np.asarray(cv2.LUT(labels, table), dtype=np.uint8)
+
+
+def _draw_bands(
+    image: NDArray[np.uint8], picture: Picture, labels: NDArray[np.uint8], classes: Sequence[ClassSpec]
+) -> None:
+    """Draw thin lines where the scores of the classes that are shown cross 1/4 and 3/4."""
+    if picture.segmentation is None:
+        return
+    size = labels.shape[0], labels.shape[1]
+    for number, (spec, band) in enumerate(zip(classes, picture.segmentation.bands, strict=False), start=1):
+        if (labels == number).any():
+            lines = [move_points(line, picture.flow, size) for line in (*band.outer, *band.inner)]
+            # halfway to white, so that the lines stand out beside an outline that is near
+            light = [(part + 255) // 2 for part in spec.colour[::-1]]
+            cv2.polylines(image, lines, True, light, 1, cv2.LINE_AA)
