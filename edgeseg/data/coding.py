@@ -215,7 +215,7 @@ def find_coding(survey: ValueSurvey, where: Path, numbered: bool = False) -> Cod
     if 1 < len(found) <= MOST_COLOURS and int(steps.min()) >= _GREY_STEP and survey.solid.issuperset(found):
         return Coding(tuple(found))
     if not numbered or len(found) > MOST_COLOURS:
-        raise blurred_values(str(where), sorted(survey.values))
+        raise blurred_values(str(where), sorted(survey.values), numbered)
     raise stray_labels(str(where), sorted(survey.values), "K" if len(found) <= CLASSES else f"{CLASSES}")
 
 

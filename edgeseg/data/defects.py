@@ -10,7 +10,7 @@ from typing import Any
 from edgeseg.core.errors import DataError
 from edgeseg.core.redact import show_name
 
-MASK_VALUES = "mask-values"
+MASK_VALUES, LABEL_VALUES = "mask-values", "label-values"
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,10 @@ def jpeg_masks(where: str, stems: Sequence[str] = ()) -> DefectError:
     )
 
 
-def blurred_values(where: str, values: Sequence[int]) -> DefectError:
-    """Describe masks with grey levels that are neither numbers of classes nor one for each class."""
+def blurred_values(where: str, values: Sequence[int], in_labels: bool) -> DefectError:
+    """Describe masks or label maps with grey levels that are neither numbers of classes nor one for each class."""
     return DefectError(
-        MASK_VALUES,
+        LABEL_VALUES if in_labels else MASK_VALUES,
         f"Expected 0 and one value for each class in the masks of {where}, got {_list_values(values)}.",
         "Export the masks as PNG in their own size, without smoothing. Masks of one class with blurred borders: "
         "edgeseg data import DATA OUT --threshold-masks 127",
@@ -173,7 +173,7 @@ def drawn_in_transparency(where: str) -> DefectError:
 def stray_labels(where: str, values: Iterable[Any], highest: str) -> DefectError:
     """Describe label maps with other values than those of the classes."""
     return DefectError(
-        "label-values",
+        LABEL_VALUES,
         f"Expected the label values 0 to {highest} without a gap in {where}, got {_list_values(values)}.",
         "Write label maps as grey images: 0 for background, 1, 2, ... for the classes.",
     )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import DataError, SourceError
 from edgeseg.core.limits import CASES, IMAGE_BYTES, check_regular
 from edgeseg.core.spec import Region
-from edgeseg.data.layouts import LAYOUTS
+from edgeseg.data.layouts import GENERAL, SPECIFIC
 from edgeseg.frame.images import SUFFIXES, read_image
 from edgeseg.streaming.sources.base import Health, Source
 from edgeseg.streaming.sources.files import (
@@ -267,14 +267,14 @@ def _tell_closed(error: OSError) -> None:
 def _list_masks(root: Path) -> set[Path]:
     """List the masks of a labelled folder, which would be taken for frames."""
     found: set[Path] = set()
-    for layout in LAYOUTS:
+    for layout in SPECIFIC:
         try:
             cases = layout.find(root).cases if layout.fits(root) else ()
         except DataError as error:
             _LOG.warning("The masks in %s are not known by the layout %s: %s", root, layout.name, error)
             continue
         found.update(mask for case in cases for mask in case.masks if mask != case.image)
-    return found
+    return found or set().union(*(layout.list_masks(root) for layout in GENERAL))
 
 
 def is_in_mask_folder(folder: Path, root: Path) -> bool:

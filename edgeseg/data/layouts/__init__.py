@@ -35,7 +35,7 @@ SPECIFIC: tuple[Layout, ...] = (
     NnunetLayout(),
 )
 # These fit many folders, so they are tried, in this order, where no other layout fits.
-GENERAL: tuple[Layout, ...] = (FoldersLayout(), BesideLayout())
+GENERAL = (FoldersLayout(), BesideLayout())
 LAYOUTS: tuple[Layout, ...] = (*SPECIFIC, *GENERAL)
 
 
@@ -66,9 +66,9 @@ def _find_layout(root: Path, name: str | None) -> Layout:
         if name not in known:
             raise UnknownNameError("layout", name, known)
         return known[name]
-    fitting = [layout for layout in SPECIFIC if layout.fits(root)]
+    fitting: list[Layout] = [layout for layout in SPECIFIC if layout.fits(root)]
     if not fitting and (holds_images(root) or find_inner(root, ()) is None):
-        fitting = [layout for layout in GENERAL if layout.fits(root)][:1]
+        fitting += [layout for layout in GENERAL if layout.fits(root)][:1]
     if not fitting:
         raise explain_folder(root, LAYOUTS)
     if len(fitting) > 1:

@@ -112,6 +112,10 @@ class FoldersLayout:
             )
         return build_found(root, match_masks(images, masks), self.threshold)
 
+    def list_masks(self, root: Path) -> set[Path]:
+        """List the masks that have an image; no file is read."""
+        return _list_masks(sort_folders(root, self.images, self.masks))
+
 
 class BesideLayout:
     """x.png and x_mask.png in one folder (or _seg, _label, _gt), also in subfolders for parts and patients.
@@ -138,6 +142,15 @@ class BesideLayout:
         """Pair images with the masks beside them; subfolders are patients."""
         images, masks = sort_names(root)
         return build_found(root, match_masks(images, masks), self.threshold)
+
+    def list_masks(self, root: Path) -> set[Path]:
+        """List the masks that have an image; no file is read."""
+        return _list_masks(sort_names(root))
+
+
+def _list_masks(sorted_pictures: tuple[Sequence[Picture], Sequence[Picture]]) -> set[Path]:
+    found = match_masks(*sorted_pictures).masks.values()
+    return {mask.path for classes in found for several in classes.values() for mask in several}
 
 
 def sort_folders(root: Path, images: Path | None, masks: Path | None) -> tuple[list[Picture], list[Picture]]:
