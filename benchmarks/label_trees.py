@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import shutil
 import sys
@@ -153,7 +154,7 @@ def make_datumaro(cases: list[Case], polygons: bool) -> Any:
                     for points in find_outlines(case.masks[name])
                 ]
             elif case.masks[name].any():
-                shapes.append(dm.Mask(case.masks[name].astype(bool), label=number, id=number + 1, group=number + 1))
+                shapes.append(dm.Mask(case.masks[name].astype(bool), label=number))
         image = dm.Image.from_numpy(cv2.cvtColor(case.image, cv2.COLOR_GRAY2BGR))
         items.append(dm.DatasetItem(case.stem, subset=case.part, media=image, annotations=shapes))
     return dm.Dataset.from_iterable(items, categories=list(CLASSES))
@@ -190,7 +191,9 @@ def write_coco_packed(cases: list[Case], root: Path) -> Tree:
     categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)]
     table = {"images": images, "annotations": annotations, "categories": categories}
     write_text(root / "annotations.json", json.dumps(table))
-    return Tree("pycocotools encode (packed and listed runs, crowds)", "pycocotools", read_coco([root / "annotations.json"]))
+    return Tree(
+        "pycocotools encode (packed and listed runs, crowds)", "pycocotools", read_coco([root / "annotations.json"])
+    )
 
 
 def write_coco_roboflow(cases: list[Case], root: Path) -> Tree:
@@ -202,7 +205,9 @@ def write_coco_roboflow(cases: list[Case], root: Path) -> Tree:
         for case in (one for one in cases if one.part == part):
             name = f"{case.stem}_png.rf.0123456789abcdef.png"
             write_image(root / folder / name, case.image)
-            images.append({"id": len(images), "license": 1, "file_name": name, "height": case.size[0], "width": case.size[1]})
+            images.append(
+                {"id": len(images), "license": 1, "file_name": name, "height": case.size[0], "width": case.size[1]}
+            )
             for kind, class_name in enumerate(CLASSES):
                 for points in find_outlines(case.masks[class_name]):
                     annotations.append(
@@ -210,18 +215,20 @@ def write_coco_roboflow(cases: list[Case], root: Path) -> Tree:
                         | {"bbox": [0, 0, 1, 1], "area": 1, "segmentation": [(points + 0.5).ravel().tolist()]}
                     )
         categories = [{"id": 0, "name": "us", "supercategory": "none"}]
-        categories += [{"id": number, "name": name, "supercategory": "us"} for number, name in enumerate(CLASSES, start=1)]
+        categories += [
+            {"id": number, "name": name, "supercategory": "us"} for number, name in enumerate(CLASSES, start=1)
+        ]
         files.append(root / folder / "_annotations.coco.json")
-        write_text(files[-1], json.dumps({"info": {}, "categories": categories, "images": images, "annotations": annotations}))
+        write_text(
+            files[-1], json.dumps({"info": {}, "categories": categories, "images": images, "annotations": annotations})
+        )
     return Tree("as Roboflow documents it (polygons)", "pycocotools", read_coco(files), parts=True)
 
 
 def import_labelme() -> tuple[Any, Any]:
     """Import LabelMe without its windows."""
     for name in ("onnxruntime", "PyQt5", "PyQt5.QtCore", "PyQt5.QtGui", "PyQt5.QtWidgets", "osam", "tifffile"):
-        try:
-            importlib.import_module(name)
-        except ImportError:
+        if importlib.util.find_spec(name.split(".")[0]) is None:
             stub = MagicMock()
             stub.__path__, stub.__spec__ = [], None
             sys.modules[name] = stub
@@ -246,7 +253,8 @@ def write_labelme(cases: list[Case], root: Path, masks: bool) -> Tree:
         loaded = files.read_label_file(str(path)).shapes
         read[case.stem] = {
             name: np.asarray(
-                shapes.shapes_to_label(case.size, [one for one in loaded if one["label"] == name], {name: 1})[0], np.uint8
+                shapes.shapes_to_label(case.size, [one for one in loaded if one["label"] == name], {name: 1})[0],
+                np.uint8,
             )
             for name in CLASSES
         }
@@ -257,7 +265,8 @@ def draw_labelme(mask: Mask, name: str) -> list[dict[str, Any]]:
     """Draw polygons between pixels as on LabelMe's canvas, a rectangle and a circle."""
     plain = {"label": name, "group_id": None, "description": "", "flags": {}, "mask": None}
     shapes = [
-        {**plain, "shape_type": "polygon", "points": (points + 0.5).astype(float).tolist()} for points in find_outlines(mask)
+        {**plain, "shape_type": "polygon", "points": (points + 0.5).astype(float).tolist()}
+        for points in find_outlines(mask)
     ]
     if name == "vessel":
         shapes.append({**plain, "shape_type": "rectangle", "points": [[20.3, 30.2], [40.7, 50.9]]})
@@ -315,7 +324,9 @@ def write_yolo_documented(cases: list[Case], root: Path) -> Tree:
         write_text(root / "labels" / case.part / f"{case.stem}.txt", "\n".join(lines))
         read[case.stem] = drawn
     names = "\n".join(f"  {number}: {name}" for number, name in enumerate(CLASSES))
-    write_text(root / "data.yaml", f"path: ../us\ntrain: images/train\nval: images/val\ntest: images/test\n\nnames:\n{names}\n")
+    write_text(
+        root / "data.yaml", f"path: ../us\ntrain: images/train\nval: images/val\ntest: images/test\n\nnames:\n{names}\n"
+    )
     return Tree("as ultralytics documents it", "cv2.fillPoly, as ultralytics", read, parts=True)
 
 
@@ -347,7 +358,9 @@ def write_cvat_documented(cases: list[Case], root: Path) -> Tree:
             runs = np.diff(np.concatenate([[0], ends, [flat.size]])).tolist()
             text = ", ".join(map(str, [0, *runs] if flat[0] else runs))
             place = f'left="0" top="0" width="{case.size[1]}" height="{case.size[0]}"'
-            shapes.append(f'<mask label="{name}" source="manual" occluded="0" rle="{text}" {place} z_order="0">\n</mask>')
+            shapes.append(
+                f'<mask label="{name}" source="manual" occluded="0" rle="{text}" {place} z_order="0">\n</mask>'
+            )
         size = f'width="{case.size[1]}" height="{case.size[0]}"'
         images.append(f'<image id="{number}" name="{case.stem}.png" {size}>\n' + "\n".join(shapes) + "\n</image>")
     labels = "".join(f"<label><name>{name}</name><type>any</type></label>" for name in CLASSES)
@@ -441,9 +454,7 @@ TREES: dict[str, Callable[[list[Case], Path], Tree]] = {
     "images-masks": lambda cases, root: write_folders(cases, root, "Images/{stem}", "Masks/{stem}"),
     "image-label": lambda cases, root: write_folders(cases, root, "image/{stem}", "label/{stem}"),
     "beside": lambda cases, root: write_folders(cases, root, "{stem}", "{stem}_mask"),
-    "parts": lambda cases, root: write_folders(
-        cases, root, "{part}/images/{stem}", "{part}/masks/{stem}", parts=True
-    ),
+    "parts": lambda cases, root: write_folders(cases, root, "{part}/images/{stem}", "{part}/masks/{stem}", parts=True),
     "patients": lambda cases, root: write_folders(
         cases, root, "images/{group}/{stem}", "masks/{group}/{stem}", groups=True
     ),
