@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,36 @@ def write_for_tool(
     writer.close()
 
 
+def make_nnunet(root: Path) -> None:
+    """Write two classes, of which one is a region of several values, a label to be ignored, and a test part."""
+    for number, end in enumerate(("Tr", "Tr", "Tr", "Ts")):
+        frame, mask = draw_case(number)
+        labels = (mask > 0).astype(np.uint8)
+        labels[:5], labels[5:8], labels[8:9] = 2, 3, 4
+        write_image(root / f"images{end}" / f"us_{number}_0000.png", frame)
+        write_image(root / f"labels{end}" / f"us_{number}.png", labels)
+    names = {"background": 0, "lesion": 1, "vessel": [2, 3], "ignore": 4}
+    table = {"channel_names": {"0": "us"}, "labels": names, "numTraining": 3, "file_ending": ".png"}
+    (root / "dataset.json").write_text(json.dumps(table), encoding="utf-8")
+
+
+def make_folders(root: Path) -> None:
+    """Write three parts with folders named as people name them, and names that repeat."""
+    for number, part in enumerate(("train", "train", "valid", "Test")):
+        frame, mask = draw_case(number)
+        write_image(root / part / "Image" / f"{number % 2}.png", frame)
+        write_image(root / part / "Ground Truth" / f"{number % 2}_mask.png", mask)
+
+
+def make_beside(root: Path) -> None:
+    """Write patients in folders of their own, one image with two masks."""
+    for number in range(4):
+        frame, mask = draw_case(number)
+        write_image(root / f"patient{max(number - 1, 0)}" / f"x{number}.png", frame)
+        write_image(root / f"patient{max(number - 1, 0)}" / f"x{number}_seg.png", mask)
+    write_image(root / "patient0" / "x0_seg_1.png", draw_case(3)[1])
+
+
 MAKERS: dict[str, Callable[[Path], None]] = {
     "plain": make_plain,
     "labelmap": make_labelmap,
@@ -211,5 +242,8 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "labelme": make_labelme,
     "yolo": make_yolo,
     "cvat": make_cvat,
+    "nnunet": make_nnunet,
+    "folders": make_folders,
+    "beside": make_beside,
 }
 NEEDED = {"camus": "SimpleITK", "dicom": "pydicom"}

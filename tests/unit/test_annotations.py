@@ -24,7 +24,7 @@ from edgeseg.data.annotations.touched import draw_touched, outline_mask
 from edgeseg.data.annotations.writers import WRITERS, open_writer
 from edgeseg.data.annotations.yolo import read_class_names
 from edgeseg.data.dataset import Survey, import_dataset, open_dataset, read_case, survey_dataset
-from edgeseg.data.exporting import EXPORTERS, export_dataset
+from edgeseg.data.exporting import export_dataset
 from edgeseg.frame.images import encode_png, write_image
 from tests.discs import draw_case
 
@@ -621,7 +621,7 @@ def make_data(root: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("tool", EXPORTERS)
+@pytest.mark.parametrize("tool", WRITERS)
 def test_export_and_import_lose_nothing(tmp_path: Path, tool: str) -> None:
     dataset = open_dataset(make_data(tmp_path / "data"))
     export_dataset(dataset, tmp_path / tool, tool)
