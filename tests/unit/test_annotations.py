@@ -19,9 +19,10 @@ from edgeseg.core.errors import DataError, EdgesegError, OutputError, UnknownNam
 from edgeseg.core.files import write_text
 from edgeseg.data.annotations.labelled import find_part
 from edgeseg.data.annotations.problems import crosses_itself, decode_runs, encode_runs
-from edgeseg.data.annotations.shapes import AnnotatedImage, Shape, fill_polygons, trace_mask
+from edgeseg.data.annotations.shapes import AnnotatedImage, Shape, trace_mask
+from edgeseg.data.annotations.touched import draw_touched, outline_mask
 from edgeseg.data.annotations.writers import WRITERS, open_writer
-from edgeseg.data.annotations.yolo import join_by_seams, read_class_names
+from edgeseg.data.annotations.yolo import read_class_names
 from edgeseg.data.dataset import Survey, import_dataset, open_dataset, read_case, survey_dataset
 from edgeseg.data.exporting import export_dataset
 from edgeseg.frame.images import encode_png, write_image
@@ -29,7 +30,8 @@ from tests.discs import draw_case
 
 SIZE = (72, 96)
 BOX = [10.0, 5.0, 30.0, 5.0, 30.0, 25.0, 10.0, 25.0]
-BOX_PIXELS = 400
+# LabelMe and YOLO also mark the pixels in which the right and the lower side lie.
+BOX_PIXELS = {"coco": 400, "cvat": 400, "labelme": 441, "yolo": 441}
 
 
 def write_frames(folder: Path, *names: str) -> None:
@@ -119,11 +121,11 @@ def kinds(survey: Survey) -> tuple[list[str], list[str]]:
 
 
 @pytest.mark.parametrize("tool", WRITERS)
-def test_a_polygon_covers_the_pixels_between_its_edges(tmp_path: Path, tool: str) -> None:
+def test_a_polygon_covers_the_pixels_that_its_tool_draws(tmp_path: Path, tool: str) -> None:
     dataset = open_dataset(make(tmp_path, tool, [BOX]))
     assert (dataset.layout, dataset.classes[0].name, dataset.warnings) == (tool, "lesion", ())
     mask = first_mask(tmp_path)
-    assert mask.sum() == BOX_PIXELS
+    assert mask.sum() == BOX_PIXELS[tool]
     assert mask[5:25, 10:30].all()
 
 
@@ -294,7 +296,7 @@ def test_coco_of_roboflow_stands_beside_its_images(tmp_path: Path) -> None:
 def test_coco_finds_images_that_were_moved(tmp_path: Path, name: str) -> None:
     write_frames(tmp_path / "pictures", "a.png")
     write(tmp_path / "result.json", coco([{"segmentation": [BOX]}], (name,)))
-    assert first_mask(tmp_path).sum() == BOX_PIXELS
+    assert first_mask(tmp_path).sum() == BOX_PIXELS["coco"]
 
 
 def test_labels_never_get_the_image_of_another_patient(tmp_path: Path) -> None:
@@ -360,9 +362,9 @@ def test_labelme_shapes(tmp_path: Path) -> None:
     (warning,) = dataset.warnings
     assert (warning.kind, "2 points" in warning.message) == ("no-area", True)
     cyst, lesion, nerve = read_case(dataset.cases[0]).masks
-    assert lesion[10:20, 10:20].all()
-    assert (lesion.sum(), nerve.sum(), nerve[3:5, 32:35].sum()) == (100, 6, 6)
-    assert cyst.sum() == pytest.approx(np.pi * 100, rel=0.02)
+    assert lesion[10:21, 10:21].all()
+    assert (lesion.sum(), nerve.sum(), nerve[3:5, 32:35].sum()) == (121, 6, 6)
+    assert cyst.sum() == pytest.approx(np.pi * 10.5**2, rel=0.05)
 
 
 def encode(mask: NDArray[np.uint8]) -> str:
@@ -471,7 +473,7 @@ def test_yolo_image_without_labels_shows_nothing(tmp_path: Path) -> None:
     write_frames(tmp_path / "images" / "train", "a.png", "b.png")
     dataset = open_dataset(tmp_path)
     assert [warning.kind for warning in dataset.warnings] == ["no-label-file"]
-    assert [int(read_case(case).masks[0].sum()) for case in dataset.cases] == [BOX_PIXELS, 0]
+    assert [int(read_case(case).masks[0].sum()) for case in dataset.cases] == [BOX_PIXELS["yolo"], 0]
 
 
 def test_yolo_without_names_numbers_its_classes(tmp_path: Path) -> None:
@@ -578,16 +580,21 @@ def test_no_part_is_found_in_others(name: str) -> None:
     assert find_part(name) == ""
 
 
-def test_a_seam_changes_no_pixel() -> None:
+def test_outlines_through_pixels_are_drawn_as_the_mask() -> None:
     random = np.random.default_rng(5)
-    for _ in range(50):
-        mask = (random.uniform(size=(40, 50)) < 0.7).astype(np.uint8)
-        for shape in trace_mask(mask, "x"):
-            joined = join_by_seams(shape.polygons)
-            np.testing.assert_array_equal(
-                fill_polygons([joined], mask.shape), fill_polygons(shape.polygons, mask.shape)
-            )
-            assert not crosses_itself(shape.polygons[0])
+    for share in (0.05, 0.3, 0.5, 0.7, 0.95):
+        for _ in range(20):
+            mask = (random.uniform(size=(40, 50)) < share).astype(np.uint8)
+            drawn = np.zeros_like(mask)
+            for points in outline_mask(mask):
+                assert len(points) > 2
+                drawn |= draw_touched([points], mask.shape)
+            np.testing.assert_array_equal(drawn, mask)
+
+
+def test_traced_outlines_do_not_cross_themselves() -> None:
+    mask = (np.random.default_rng(5).uniform(size=(40, 50)) < 0.7).astype(np.uint8)
+    assert not any(crosses_itself(points) for shape in trace_mask(mask, "x") for points in shape.polygons)
 
 
 def test_an_outline_of_very_many_edges_is_not_examined_for_long() -> None:
@@ -660,7 +667,7 @@ def test_an_interrupted_writer_goes_on(tmp_path: Path, tool: str) -> None:
     writer.close()
     assert not list(tmp_path.glob(".*.jsonl"))
     marked = {case.stem: int(read_case(case).masks[0].sum()) for case in open_dataset(tmp_path).cases}
-    assert marked == {"x": 0, "y": BOX_PIXELS, "z": BOX_PIXELS}
+    assert marked == {"x": 0, "y": 400, "z": 400}
 
 
 @pytest.mark.parametrize("tool", WRITERS)
