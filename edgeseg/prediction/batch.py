@@ -178,6 +178,10 @@ class Batch:
             self._submit(lambda result: self._finish_still(item, stem, result), self._read_still, reader, stem)
 
     def _submit(self, finish: Callable[[FrameResult], None], work: Callable[..., FrameResult], *args: Any) -> None:
+        if self._workers == 1:
+            # no thread waits for another one
+            finish(work(*args))
+            return
         self._waiting.append((self._executor.submit(work, *args), finish))
         self._take_results(self._workers * _WAITING)
 
@@ -293,7 +297,9 @@ class Batch:
         options = self._options
         mm_per_px = known_mm if options.mm_per_px is None else options.mm_per_px
         result = self._pool.segment(frame.image, region)
-        labels = choose_labels(result.labels, result.findings, options.states)
+        labels = result.labels
+        if any(finding.confidence is not None and finding.state not in options.states for finding in result.findings):
+            labels = choose_labels(labels, result.findings, options.states)
         written = write_masks(self._folder, stem, labels, options.formats, mm_per_px)
         overlay = None
         if options.overlay:

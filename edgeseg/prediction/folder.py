@@ -155,6 +155,7 @@ def _predict_into(
         before = sum(done.frames for done in ledger.done.values())
         batch.run(items, ledger)
         ledger.append(columns.refuse(name, None, reason) for name, reason in sorted(batch.failures.items()))
+        ledger.flush()
         seconds = perf_counter() - began
         summary = _summarise(segmenter, items, ledger, batch.failures, seconds, before, workers)
         write_json(record, {"plan": plan, "summary": to_plain(summary)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -37,31 +38,52 @@ class MaskFormat:
 
     folder: str
     ending: str
-    write: Callable[[Path, Labels, float | None], None]
+    write: Callable[[str, Labels, float | None], None]
     """Writes labels with their pixel size into a new file."""
 
 
-def _write_png(path: Path, labels: Labels, mm_per_px: float | None) -> None:  # noqa: ARG001 - PNG has no millimetres
-    path.write_bytes(encode_png(labels))
+def _write_bytes(path: str, data: bytes) -> None:
+    # few calls of the system: on some machines each takes as long as a small label map
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    try:
+        handle = os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        _make_parent(path)
+        handle = os.open(path, flags, 0o666)
+    try:
+        if os.write(handle, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(handle)
 
 
-def _write_npy(path: Path, labels: Labels, mm_per_px: float | None) -> None:  # noqa: ARG001 - neither has NumPy
+def _make_parent(path: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _write_png(path: str, labels: Labels, mm_per_px: float | None) -> None:  # noqa: ARG001 - PNG has no millimetres
+    _write_bytes(path, encode_png(labels))
+
+
+def _write_npy(path: str, labels: Labels, mm_per_px: float | None) -> None:  # noqa: ARG001 - neither has NumPy
     data = io.BytesIO()
     np.save(data, labels)
-    path.write_bytes(data.getvalue())
+    _write_bytes(path, data.getvalue())
 
 
-def _write_nifti(path: Path, labels: Labels, mm_per_px: float | None) -> None:
+def _write_nifti(path: str, labels: Labels, mm_per_px: float | None) -> None:
     import SimpleITK
 
+    _make_parent(path)
     image = SimpleITK.GetImageFromArray(labels)
     if mm_per_px is not None:
         image.SetSpacing((mm_per_px, mm_per_px))
     try:
-        SimpleITK.WriteImage(image, str(path), True)
+        SimpleITK.WriteImage(image, path, True)
     except RuntimeError as error:
         raise OutputError(
-            f"Writing a NIfTI file into {path.parent} failed.", "Check that the disk has room and that you may write."
+            f"Writing a NIfTI file into {Path(path).parent} failed.",
+            "Check that the disk has room and that you may write there.",
         ) from error
 
 
@@ -113,7 +135,7 @@ def name_frame(stem: str, number: int) -> str:
     return f"{stem}/{number:06d}"
 
 
-def put_file(path: Path, write: Callable[[Path], object]) -> None:
+def put_file(path: str, write: Callable[[str], object]) -> None:
     """Write a file whole or not at all; unlike `core.files.write_bytes` it does not wait for the disk.
 
     An interrupted run writes a frame again until its row is there, so the loss of a machine's power costs single files.
@@ -122,16 +144,17 @@ def put_file(path: Path, write: Callable[[Path], object]) -> None:
         path: The file.
         write: Writes it under the name that it is given.
     """
+    # strings: with pathlib the names of a small image would take as long as its label map
     part = name_part(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write(part)
-    part.replace(path)
+    os.replace(part, path)  # noqa: PTH105
 
 
-def name_part(path: Path) -> Path:
+def name_part(path: str) -> str:
     """Name the unfinished file of a file: always the same, so that the next try replaces it."""
-    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    return path.with_name(f".{name}{PART}{''.join(path.suffixes[-2:]) if path.name.endswith('.gz') else path.suffix}")
+    folder, name = path.rsplit("/", 1)
+    ending = ".nii.gz" if name.endswith(".nii.gz") else name[name.rindex(".") :]
+    return f"{folder}/.{name.removesuffix(ending)}{PART}{ending}"
 
 
 def remove_parts(folder: Path) -> None:
@@ -153,7 +176,7 @@ def write_masks(
     written = []
     for form in (MASKS[name] for name in formats if name in MASKS):
         file = f"{form.folder}/{name}{form.ending}"
-        put_file(folder / file, lambda path, write=form.write: write(path, labels, mm_per_px))  # type: ignore[misc]
+        put_file(f"{folder}/{file}", lambda path, write=form.write: write(path, labels, mm_per_px))  # type: ignore[misc]
         written.append(file)
     return tuple(written)
 
@@ -162,7 +185,7 @@ def write_overlay(folder: Path, name: str, picture: Labels) -> str:
     """Write an overlay as JPEG; gives the file, relative to the folder."""
     file = f"{OVERLAYS}/{name}.jpg"
     data = bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])
-    put_file(folder / file, lambda path: path.write_bytes(data))
+    put_file(f"{folder}/{file}", lambda path: _write_bytes(path, data))
     return file
 
 
@@ -223,7 +246,8 @@ class OverlayVideo:
             self._path = self._folder / f"{self._name}{ending}"
             self._path.parent.mkdir(parents=True, exist_ok=True)
             # at the top: OpenCV crashes on names that are no UTF-8, which subfolders may have
-            self._part = self._folder.parent.absolute() / name_part(self._path).name
+            part = hashlib.sha256(os.fsencode(self._name)).hexdigest()[:16]
+            self._part = self._folder.parent.absolute() / f".{part}{PART}{ending}"
             _refuse_odd(self._part)
             fourcc = cv2.VideoWriter.fourcc(*codec)
             with quiet_native_output():  # OpenCV prints that WebM calls VP8 otherwise

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import cv2
@@ -32,6 +34,8 @@ _ABOUT = ("out_of_distribution", "distance", "width", "height", "mm_per_px", "se
 _CLASS = ("state", "probability", "confidence", "area_px", "area_mm2", "boxes")
 # Digits of what comes from scores of 8 bits.
 _DIGITS = 4
+# The longest time for which rows wait to be written.
+_FLUSH_SECONDS = 0.5
 # Boxes that a row lists: noise would fill it with thousands.
 _MOST_BOXES = 1000
 
@@ -105,9 +109,16 @@ def find_state(result: Segmentation) -> str:
 def list_boxes(labels: NDArray[np.uint8], number: int) -> tuple[tuple[int, int, int, int], ...]:
     """List x, y, width and height of every region of a class, the largest region first."""
     mask = np.asarray(cv2.inRange(labels, number, number), np.uint8)
-    count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    regions = sorted(stats[1:count].tolist(), key=lambda row: -row[cv2.CC_STAT_AREA])
-    return tuple((row[0], row[1], row[2], row[3]) for row in regions[:_MOST_BOXES])
+    left, top, width, height = cv2.boundingRect(mask)
+    # connectedComponentsWithStats() takes as long as the network, and so would the whole frame
+    part = mask[top : top + height, left : left + width]
+    outlines, tree = cv2.findContours(part, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top))
+    if tree is None:
+        return ()
+    regions = [outline for outline, (_, _, _, parent) in zip(outlines, tree[0].tolist(), strict=True) if parent < 0]
+    boxes = [(cv2.contourArea(outline), cv2.boundingRect(outline)) for outline in regions]
+    boxes.sort(key=lambda box: (-box[0], -box[1][2] * box[1][3]))
+    return tuple((x, y, width, height) for _, (x, y, width, height) in boxes[:_MOST_BOXES])
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,10 @@ class Done:
 
 
 class Ledger:
-    """The table and the journal of a run."""
+    """The table and the journal of a run; both are written twice a second, since each write costs like a small image.
+
+    What was not yet written when a process is killed is done again.
+    """
 
     def __init__(self, folder: Path, columns: Sequence[str]) -> None:
         """Begin both, or go on with those in the folder.
@@ -136,6 +150,9 @@ class Ledger:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._table = os.open(folder / TABLE, flags, 0o666)
         self._journal = os.open(self._journal_path, flags, 0o666)
+        self._rows: list[bytes] = []
+        self._lines: list[bytes] = []
+        self._written_at = monotonic()
         self.done: dict[str, Done] = {}
         head = format_rows(columns, ()).encode("utf-8")
         end = self._load() or len(head)
@@ -150,10 +167,15 @@ class Ledger:
                 "Begin again with --overwrite.",
             )
         os.ftruncate(self._table, end)
+        self._end = end
 
     def append(self, rows: Iterable[Sequence[Any]]) -> None:
         """Append rows; they count when their item is committed."""
-        append_whole(self._table, b"".join(format_rows((), (row,)).split("\n", 1)[1].encode("utf-8") for row in rows))
+        for row in rows:
+            data = format_rows((), (row,)).split("\n", 1)[1].encode("utf-8")
+            self._rows.append(data)
+            self._end += len(data)
+        self._flush(_FLUSH_SECONDS)
 
     def commit(self, done: Done) -> None:
         """Say that an item is finished."""
@@ -163,15 +185,35 @@ class Ledger:
             "frames": done.frames,
             "states": dict(done.states),
             "problem": done.problem,
-            "end": os.fstat(self._table).st_size,
+            "end": self._end,
         }
-        append_whole(self._journal, json.dumps(entry).encode("ascii") + b"\n")
+        self._lines.append(json.dumps(entry).encode("ascii") + b"\n")
         self.done[done.name] = done
+        self._flush(_FLUSH_SECONDS)
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        self._flush(0.0)
 
     def close(self) -> None:
-        """Close both files."""
-        os.close(self._table)
-        os.close(self._journal)
+        """Close both files; after an error, write what there is room for."""
+        try:
+            with suppress(OSError):
+                self.flush()
+        finally:
+            os.close(self._table)
+            os.close(self._journal)
+
+    def _flush(self, seconds: float) -> None:
+        now = monotonic()
+        if now - self._written_at < seconds:
+            return
+        self._written_at = now
+        # the rows come first: a line in the journal says that they are there
+        append_whole(self._table, b"".join(self._rows))
+        self._rows.clear()
+        append_whole(self._journal, b"".join(self._lines))
+        self._lines.clear()
 
     def _load(self) -> int:
         """Read the journal; gives the end of the last committed row. A line that was cut off is dropped."""
