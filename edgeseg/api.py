@@ -172,7 +172,7 @@ def train(
 
     Args:
         data: Labelled images in any known layout.
-        out: The run folder to make; it appears when the training is finished.
+        out: The run folder to make; it appears when the training is finished, and then its report.html.
         options: How to train; None takes the defaults.
         init: A finished run, or a result of `edgeseg pretrain`, whose encoder the new one starts from.
         unlabelled: A folder of images, clips and DICOM files without masks to train on, too.

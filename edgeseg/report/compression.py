@@ -172,8 +172,8 @@ def judge_compression(outcome: Outcome, record: RunRecord) -> Verdict:
         fit=tuple(fit),
         unfit=tuple(unfit),
         few=few,
-        warnings=tuple(warnings),
-        gate=format_verdict(report),
+        warnings=tuple(warnings) if report.gate["held"] else (format_verdict(report), *warnings),
+        gate=format_verdict(report) if report.gate["held"] else "",
     )
 
 

@@ -51,7 +51,7 @@ class Verdict:
     """Why the figures are uncertain; empty where there are enough cases."""
     warnings: tuple[str, ...] = ()
     gate: str = ""
-    """What the gate promises, and whether that held; empty where nothing was promised."""
+    """What a gate that held promises; empty where none did."""
 
     @property
     def level(self) -> str:

@@ -335,7 +335,7 @@ def list_steps(
         ),
     ]
     if _still_rises(record, history):
-        steps.insert(0, longer)
+        steps.append(longer)
     if tested.few and not record.split.folds:
         folds = write_command(*again, "--out", add_suffix(out, "folds"), "--folds", "5")
         steps.append(Step("Judge every case once, by five trainings: the interval becomes narrower.", folds))

@@ -34,7 +34,7 @@ GRADES = (
     Grade(
         0.9,
         Pill(GOOD, "Close outlines"),
-        "Outlining {}, and measuring areas and lengths from the masks with errors of a few percent.",
+        "Outlining {} closely enough to measure it, where a person looks at the outline that is measured.",
         "",
     ),
     Grade(

@@ -46,7 +46,7 @@ def test_it_shows_what_was_trained_on_what_and_what_came_out(run: Path) -> None:
         f"Dice {record['evaluation']['dice']['mean']:.3f}",
         "50 in 50 groups",
         "96x72 (50 images)",
-        "without masks",
+        "without target",
         "edgeseg compress",
         "Few cases.",
         record["data_fingerprint"],
@@ -60,7 +60,7 @@ def test_the_record_knows_the_data_by_part(run: Path) -> None:
     summary = json.loads((run / "run.json").read_text(encoding="utf-8"))["data_summary"]
     assert (summary["images"], summary["groups"], summary["sizes"]) == (50, 50, {"96x72": 50})
     assert sum(part["cases"] for part in summary["parts"]) == 50
-    assert sum(part["lacking"]["masks"] for part in summary["parts"]) == 10
+    assert sum(part["lacking"]["target"] for part in summary["parts"]) == 10
 
 
 def test_the_next_command_is_taken_by_the_command_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
