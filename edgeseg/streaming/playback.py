@@ -6,6 +6,7 @@ folder are refused.
 
 from __future__ import annotations
 
+import json
 import threading
 from array import array
 from bisect import bisect_right
@@ -46,6 +47,8 @@ from edgeseg.streaming.tracking import Picture, make_picture
 _NUMBERS = ("confidence", "probability", "threshold")
 # Where the frame was none that the model was trained on; the index holds no distance.
 _FAR = inf
+# A year: a time beyond it is none, nor are nan and infinity.
+_LONGEST_S = 366 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ class RecordingReader:
             place = 0
             while (data := file.readline(LINE_BYTES + 1)) and len(self._places) < RECORDED_FRAMES:
                 is_whole = data.endswith(b"\n")
-                line = _parse_line(data) if is_whole else None
+                line = _glance(data) if is_whole else None
                 if line is not None:
                     newest = self._seconds[-1] if self._seconds else 0.0
                     # never backwards, so that a time has one place
@@ -255,15 +258,29 @@ def _read_pixel_size(table: Mapping[str, Any]) -> float | None:
     return size
 
 
-def _parse_line(data: bytes) -> dict[str, Any] | None:
-    if len(data) > LINE_BYTES:
-        return None
+def _glance(data: bytes) -> dict[str, Any] | None:
+    """Parse a line of an index of hours without the strict checks, which follow when its picture is read."""
     try:
-        line = parse_json(data.decode("utf-8"))
+        return _check_line(json.loads(data)) if len(data) <= LINE_BYTES else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _parse_line(data: bytes) -> dict[str, Any] | None:
+    try:
+        return _check_line(parse_json(data.decode("utf-8"))) if len(data) <= LINE_BYTES else None
     except ValueError:
         return None
-    is_line = isinstance(line, dict) and isinstance(line.get("mask"), str)
-    return line if is_line and isinstance(line.get("captured_s"), (int, float)) else None
+
+
+def _check_line(line: Any) -> dict[str, Any] | None:
+    """Give a line that names a mask and a time; None for others."""
+    if not isinstance(line, dict) or not isinstance(line.get("mask"), str):
+        return None
+    seconds = line.get("captured_s")
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not abs(seconds) < _LONGEST_S:
+        return None
+    return line
 
 
 def _take(table: Mapping[str, Any], key: str, kind: type[Any]) -> Any:

@@ -157,7 +157,8 @@ def test_a_file_without_frames_is_one_sentence(
 def test_a_wrong_option_is_one_sentence(
     model: Path, fail: Fail, options: tuple[str, ...], code: int, said: str
 ) -> None:
-    got, err = fail("stream", model, "--view", "none", "--source", "phantom://?size=64", *options)
+    source = () if "--source" in options else ("--source", "phantom://?size=64")
+    got, err = fail("stream", model, "--view", "none", *source, *options)
     assert got == code
     if code == 1:
         assert_one_sentence(err, said)

@@ -160,7 +160,18 @@ def test_a_hostile_line_is_refused_and_the_others_play(folder: Path, change: dic
     reader.close()
 
 
-@pytest.mark.parametrize("line", [b"{", b"[]", b'{"mask": 1, "captured_s": 0}', b"\xff\xfe", b"[" * 60000, b"9" * 5000])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"[]",
+        b'{"mask": 1, "captured_s": 0}',
+        b"\xff\xfe",
+        b"[" * 60000,
+        b"9" * 5000,
+        b'{"mask": "masks/0.png", "captured_s": NaN}',
+    ],
+)
 def test_lines_that_are_none_are_counted_and_left_out(folder: Path, line: bytes) -> None:
     path = folder / "index.jsonl"
     path.write_bytes(line + b"\n" + path.read_bytes())

@@ -66,13 +66,13 @@ async function ask(query) {
 function showPlace(figures) {
   player.shown = figures;
   if (figures === null) {
-    setText("place-text", `${find("place").value} of ${player.pictures}`);
+    setText("place-text", `${find("place").value} / ${player.pictures}`);
     return;
   }
   if (!player.wanted) {
     find("place").value = figures.picture;
   }
-  setText("place-text", `${formatSeconds(figures.seconds)} of ${formatSeconds(player.seconds)}`);
+  setText("place-text", `${formatSeconds(figures.seconds)} / ${formatSeconds(player.seconds)}`);
 }
 
 function formatSeconds(seconds) {
