@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.data.annotations.shapes import AnnotatedImage, trace_mask
+from edgeseg.data.annotations.writers import open_writer
 from edgeseg.frame.images import write_image
 from tests.discs import draw_case
 
@@ -161,6 +164,71 @@ def write_cine(path: Path, frames: NDArray[np.uint8], **tags: Any) -> Path:
     return path
 
 
+def make_coco(root: Path) -> None:
+    """Write three parts with two classes."""
+    write_for_tool(root, "coco", ("train", "train", "val", "test"))
+
+
+def make_labelme(root: Path) -> None:
+    """Write four patients, whose images have the same names."""
+    write_for_tool(root, "labelme", names=("p1/a.png", "p2/a.png", "p3/a.png", "p4/a.png"))
+
+
+def make_yolo(root: Path) -> None:
+    """Write three parts with two classes."""
+    write_for_tool(root, "yolo", ("train", "train", "val", "test"))
+
+
+def make_cvat(root: Path) -> None:
+    """Write one task."""
+    write_for_tool(root, "cvat")
+
+
+def write_for_tool(
+    root: Path, name: str, parts: Sequence[str] = ("",) * 4, names: Sequence[str] = ("a.png", "b.png", "c.png", "d.png")
+) -> None:
+    """Write images with discs, one of which has a hole and one is empty, with a second class."""
+    writer = open_writer(name, root, ("target", "vessel"))
+    for number, (file_name, part) in enumerate(zip(names, parts, strict=True)):
+        frame, mask = draw_case(number)
+        marked = mask * np.uint8(number != 1)
+        marked[30:34, 40:44] = 0
+        shapes = (*trace_mask(marked, "target"), *trace_mask(mask[::-1] * np.uint8(number != 1), "vessel"))
+        write_image(writer.place(file_name, part), frame)
+        writer.add(AnnotatedImage(file_name, SIZE[1], SIZE[0], shapes), part)
+    writer.close()
+
+
+def make_nnunet(root: Path) -> None:
+    """Write two classes, of which one is a region of several values, a label to be ignored, and a test part."""
+    for number, end in enumerate(("Tr", "Tr", "Tr", "Ts")):
+        frame, mask = draw_case(number)
+        labels = (mask > 0).astype(np.uint8)
+        labels[:5], labels[5:8], labels[8:9] = 2, 3, 4
+        write_image(root / f"images{end}" / f"us_{number}_0000.png", frame)
+        write_image(root / f"labels{end}" / f"us_{number}.png", labels)
+    names = {"background": 0, "lesion": 1, "vessel": [2, 3], "ignore": 4}
+    table = {"channel_names": {"0": "us"}, "labels": names, "numTraining": 3, "file_ending": ".png"}
+    (root / "dataset.json").write_text(json.dumps(table), encoding="utf-8")
+
+
+def make_folders(root: Path) -> None:
+    """Write three parts with folders named as people name them, and names that repeat."""
+    for number, part in enumerate(("train", "train", "valid", "Test")):
+        frame, mask = draw_case(number)
+        write_image(root / part / "Image" / f"{number % 2}.png", frame)
+        write_image(root / part / "Ground Truth" / f"{number % 2}_mask.png", mask)
+
+
+def make_beside(root: Path) -> None:
+    """Write patients in folders of their own, one image with two masks."""
+    for number in range(4):
+        frame, mask = draw_case(number)
+        write_image(root / f"patient{max(number - 1, 0)}" / f"x{number}.png", frame)
+        write_image(root / f"patient{max(number - 1, 0)}" / f"x{number}_seg.png", mask)
+    write_image(root / "patient0" / "x0_seg_1.png", draw_case(3)[1])
+
+
 MAKERS: dict[str, Callable[[Path], None]] = {
     "plain": make_plain,
     "labelmap": make_labelmap,
@@ -170,5 +238,12 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "camus": make_camus,
     "arrays": make_arrays,
     "dicom": make_dicom,
+    "coco": make_coco,
+    "labelme": make_labelme,
+    "yolo": make_yolo,
+    "cvat": make_cvat,
+    "nnunet": make_nnunet,
+    "folders": make_folders,
+    "beside": make_beside,
 }
 NEEDED = {"camus": "SimpleITK", "dicom": "pydicom"}

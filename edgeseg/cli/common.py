@@ -30,7 +30,34 @@ OverwriteOption = Annotated[
 LayoutOption = Annotated[
     str | None,
     typer.Option(
-        help="Layout of the data set: plain, labelmap, busi, hc18, nerve, camus, arrays or dicom; by default detected.",
+        help="Layout of the data set, such as plain, coco or nnunet; by default detected.",
+        show_default=False,
+    ),
+]
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        metavar="DIR",
+        help="Folder of the images, in DATA or elsewhere, where it is not found by its name.",
+        show_default=False,
+    ),
+]
+MasksOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--masks",
+        metavar="DIR",
+        help="Folder of the masks, in DATA or elsewhere, where it is not found by its name.",
+        show_default=False,
+    ),
+]
+ClassNameOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class-name",
+        metavar="NAME",
+        help="Name the class of the masks; several in the order in which `data check` lists them.",
         show_default=False,
     ),
 ]
@@ -140,6 +167,21 @@ def keep_inputs(inputs: Sequence[Path | None], outputs: Sequence[Path | None]) -
 def _find_place(path: Path) -> Path:
     """Follow links; unlike `Path.resolve`, one that leads to itself is taken as it is."""
     return Path(os.path.realpath(path))
+
+
+def join_layout(
+    data: Path,
+    layout: str | None,
+    images: Path | None,
+    masks: Path | None,
+    class_names: Sequence[str] | None,
+    threshold: int | None = None,
+) -> str | None:
+    """Join the options that say how labelled images lie into the text that a run keeps as its layout."""
+    from edgeseg.data.layouts.choice import write_layout
+
+    with usage_errors():
+        return write_layout(data, layout, images, masks, class_names or (), threshold)
 
 
 @contextmanager

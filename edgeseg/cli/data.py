@@ -12,21 +12,25 @@ from edgeseg.cli.arguments import take_model
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
     BackendOption,
+    ClassNameOption,
     GroupPatternOption,
+    ImagesOption,
     JsonOption,
     LayoutOption,
+    MasksOption,
     OverwriteOption,
     ThreadsOption,
+    join_layout,
     keep_inputs,
     save_json,
     usage_errors,
 )
-from edgeseg.cli.tables import print_check
+from edgeseg.cli.tables import print_check, print_warnings
 from edgeseg.core.redact import make_printable
 from edgeseg.core.spec import DENOISES, check_choice
 
 # As the formats of edgeseg/data/exporting.py, which loads NumPy and OpenCV.
-FORMATS = ("coco", "labelme", "yolo", "cvat")
+FORMATS = ("coco", "labelme", "yolo", "cvat", "nnunet")
 app = typer.Typer(no_args_is_help=True, help="Make, import and check labelled images.")
 
 
@@ -62,11 +66,25 @@ def import_data(
     source: Annotated[Path, typer.Argument(help="Labelled images in any known layout.", metavar="SRC")],
     out: Annotated[Path, typer.Argument(help="The data folder to make.")],
     layout: LayoutOption = None,
+    images: ImagesOption = None,
+    masks: MasksOption = None,
+    class_name: ClassNameOption = None,
     group_pattern: GroupPatternOption = None,
     add: Annotated[
         bool,
         typer.Option("--add", help="Add to the data folder that is there; names that it has already are refused."),
     ] = False,
+    threshold: Annotated[
+        int | None,
+        typer.Option(
+            "--threshold-masks",
+            metavar="N",
+            help="Mark what is brighter in a mask: for masks of one class whose borders JPEG or smoothing has blurred.",
+            min=0,
+            max=65534,
+            show_default=False,
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write labelled images in the plain layout: images/, masks/ or masks_CLASS/, and groups.csv.
@@ -87,17 +105,20 @@ def import_data(
     keep_inputs([source], [out])
     if add and overwrite:
         raise typer.BadParameter("expected --add or --overwrite, got both")
+    layout = join_layout(source, layout, images, masks, class_name, threshold)
     dataset = open_dataset(source, layout, group_pattern)
     if add:
         if not out.is_dir():
             raise typer.BadParameter(f"expected a data folder to add to, got none: {out}. Leave --add out to make it")
         with progress_bar("Adding", len(dataset.cases)) as advance:
             whole = add_dataset(dataset, out, advance)
+        print_warnings(dataset.warnings)
         groups = len({case.group for case in whole.cases})
         print(make_printable(f"{out}: {len(dataset.cases)} images added, now {len(whole.cases)} in {groups} groups"))
         return
     with staged_folder(out, overwrite) as folder, progress_bar("Importing", len(dataset.cases)) as advance:
         import_dataset(dataset, folder, advance)
+    print_warnings(dataset.warnings)
     groups = len({case.group for case in dataset.cases})
     print(make_printable(f"{out}: {len(dataset.cases)} images in {groups} groups, from the layout {dataset.layout}"))
     if dataset.header_region:
@@ -116,6 +137,9 @@ def export_data(
         typer.Option("--format", metavar="|".join(FORMATS), help="The labelling tool's format.", show_default=False),
     ],
     layout: LayoutOption = None,
+    images: ImagesOption = None,
+    masks: MasksOption = None,
+    class_name: ClassNameOption = None,
     group_pattern: GroupPatternOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -134,9 +158,10 @@ def export_data(
     with usage_errors():
         check_choice("format", name, FORMATS)
     keep_inputs([source], [out])
-    dataset = open_dataset(source, layout, group_pattern)
+    dataset = open_dataset(source, join_layout(source, layout, images, masks, class_name), group_pattern)
     with staged_folder(out, overwrite) as folder, progress_bar("Exporting", len(dataset.cases)) as advance:
         export_dataset(dataset, folder, name, advance)
+    print_warnings(dataset.warnings)
     print(make_printable(f"{out}: {len(dataset.cases)} images with labels for {name}"))
 
 
@@ -144,6 +169,9 @@ def export_data(
 def check(
     source: Annotated[Path, typer.Argument(help="Labelled images in any known layout.", metavar="DATA")],
     layout: LayoutOption = None,
+    images: ImagesOption = None,
+    masks: MasksOption = None,
+    class_name: ClassNameOption = None,
     group_pattern: GroupPatternOption = None,
     sheet: Annotated[
         Path | None, typer.Option(metavar="F.png", help="Draw a contact sheet with outlines.", show_default=False)
@@ -174,7 +202,7 @@ def check(
     from edgeseg.frame.images import write_image
 
     keep_inputs([source], [sheet, groups_out, json_out])
-    survey = survey_dataset(source, layout, group_pattern)
+    survey = survey_dataset(source, join_layout(source, layout, images, masks, class_name), group_pattern)
     with progress_bar("Reading images", len(survey.dataset.cases)) as advance:
         report = check_survey(survey, advance)
     print_check(make_printable(source.name), report)
@@ -201,6 +229,9 @@ def preview(
     size: Annotated[int, typer.Option(help="Height and width of the network's input.", min=16, max=1024)] = 256,
     seed: Annotated[int, typer.Option(help="Random seed of the variants.", min=0)] = 0,
     layout: LayoutOption = None,
+    images: ImagesOption = None,
+    masks: MasksOption = None,
+    class_name: ClassNameOption = None,
     group_pattern: GroupPatternOption = None,
 ) -> None:
     """Draw how a training would vary and denoise some images: first as they are, then seven variants of each.
@@ -219,7 +250,7 @@ def preview(
     with usage_errors():
         variations = choose_variations(augment)
         spec = InputSpec(size, size, denoise=denoise)
-    dataset = open_dataset(source, layout, group_pattern)
+    dataset = open_dataset(source, join_layout(source, layout, images, masks, class_name), group_pattern)
     if dataset.cases[0].modalities:
         spec = dataclasses.replace(spec, colour="rgb")
     write_image(out, draw_preview(dataset.cases, dataset.classes, spec, variations, seed))

@@ -10,14 +10,18 @@ import typer
 from edgeseg.cli.arguments import put_model_first, take_model
 from edgeseg.cli.common import (
     BackendOption,
+    ClassNameOption,
     CoverageOption,
     GroupPatternOption,
+    ImagesOption,
     JsonOption,
     LayoutOption,
     MapOption,
+    MasksOption,
     NoParityOption,
     SensitivityOption,
     ThreadsOption,
+    join_layout,
     keep_inputs,
     save_json,
     usage_errors,
@@ -43,6 +47,9 @@ def evaluate(
         ),
     ] = None,
     layout: LayoutOption = None,
+    images: ImagesOption = None,
+    masks: MasksOption = None,
+    class_name: ClassNameOption = None,
     group_pattern: GroupPatternOption = None,
     renaming: MapOption = None,
     backend: BackendOption = "auto",
@@ -115,6 +122,7 @@ def evaluate(
 
     model, data = put_model_first(model, data)
     model = take_model(model, f"edgeseg evaluate MODEL {data}", ensembles=True)
+    layout = join_layout(data, layout, images, masks, class_name)
     keep_inputs([model, data, without], [cases_out, overlays, json_out, save_model])
     with usage_errors():
         renamed = parse_renaming(renaming or ())

@@ -10,11 +10,15 @@ import typer
 from edgeseg.cli.arguments import SHORTEST_MS, take_run
 from edgeseg.cli.common import (
     GATE_NOT_HELD,
+    ClassNameOption,
     GroupPatternOption,
+    ImagesOption,
     JsonOption,
     LayoutOption,
+    MasksOption,
     MaxDropOption,
     ThreadsOption,
+    join_layout,
     keep_inputs,
     need_training_packages,
     need_tune_packages,
@@ -93,6 +97,9 @@ def tune(
         int, typer.Option(help="Random seed of the data split, the initial weights and the search.", min=0)
     ] = 0,
     layout: LayoutOption = None,
+    images: ImagesOption = None,
+    masks: MasksOption = None,
+    class_name: ClassNameOption = None,
     group_pattern: GroupPatternOption = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -112,6 +119,7 @@ def tune(
 
         with usage_errors():
             space = parse_space(models, sizes, stems, losses, learning_rates)
+            layout = join_layout(data, layout, images, masks, class_name)
             plan = StudyPlan(space, plain_split(seed, layout, group_pattern), epochs)
         keep_inputs([data], [out, json_file])
         report = run_study(data, out, plan, trials)

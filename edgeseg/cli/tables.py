@@ -13,6 +13,7 @@ from edgeseg.core.schema import to_plain
 if TYPE_CHECKING:
     from edgeseg.compression.gate import Variant
     from edgeseg.data.check import CheckReport
+    from edgeseg.data.defects import DataWarning
 if TYPE_CHECKING:
     from edgeseg.bench.measure import BenchResult
     from edgeseg.bench.reference import Comparison
@@ -146,8 +147,7 @@ def print_check(title: str, report: CheckReport) -> None:
     if table["overlapping"]:
         print(f"{table['overlapping']} cases have pixels of several classes: a mask gives each pixel one.\n")
     _print_some([f"{defect.message}\n  {defect.hint}" for defect in report.defects], SHOWN_DEFECTS, "defects")
-    warnings = [f"Warning: {warning.message}\n  {warning.hint}" for warning in report.warnings]
-    _print_some(warnings, SHOWN_DEFECTS, "warnings")
+    print_warnings(report.warnings)
     found = [f"{number}. {one.describe()}" for number, one in enumerate(report.contradictions, start=1)]
     if found:
         print("Near-duplicates with contradictory labels, worst first:")
@@ -155,6 +155,12 @@ def print_check(title: str, report: CheckReport) -> None:
     pairs = [f"{p.first.stem} and {p.second.stem}: correlation {p.correlation:.3f}" for p in report.leaks]
     _print_some([make_printable(pair) for pair in pairs], SHOWN_PAIRS, "pairs across groups")
     print(table["sentence"])
+
+
+def print_warnings(warnings: Sequence[DataWarning]) -> None:
+    """Print what a person should know about data."""
+    lines = [f"Warning: {warning.message}\n  {warning.hint}" for warning in warnings]
+    _print_some(lines, SHOWN_DEFECTS, "warnings")
 
 
 def _print_some(lines: Sequence[str], shown: int, what: str) -> None:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeseg.cli.arguments import with_options
-from edgeseg.cli.common import GroupPatternOption, LayoutOption, OverwriteOption, keep_inputs, need_training_packages
+from edgeseg.cli.common import (
+    ClassNameOption,
+    GroupPatternOption,
+    ImagesOption,
+    LayoutOption,
+    MasksOption,
+    OverwriteOption,
+    join_layout,
+    keep_inputs,
+    need_training_packages,
+)
 from edgeseg.cli.evaluation_tables import print_evaluation, print_folds, print_timing
 from edgeseg.cli.terminal import resumable
 from edgeseg.training.options import TrainInputs, TrainOptions
@@ -79,6 +89,9 @@ def train(
     folds: FoldsOption = None,
     resume: ResumeOption = False,
     layout: LayoutOption = None,
+    images: ImagesOption = None,
+    masks: MasksOption = None,
+    class_name: ClassNameOption = None,
     group_pattern: GroupPatternOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -96,6 +109,7 @@ def train(
     with resumable(out):
         from edgeseg.training.trainer import plain_split
 
+        layout = join_layout(data, layout, images, masks, class_name)
         inputs = TrainInputs(data, init, folds, layout, group_pattern, unlabelled, teacher)
         keep_inputs([data, init, unlabelled, teacher], [out])
         split = plain_split(options.seed, layout, group_pattern)

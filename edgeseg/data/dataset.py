@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +16,18 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_rows
-from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, digest_regular
+from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, NAME_LETTERS, digest_regular
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.redact import is_printable
 from edgeseg.core.spec import ClassSpec
+from edgeseg.data.coding import read_above
 from edgeseg.data.defects import DataWarning, DefectError, bad_names, nothing_marked, nothing_unmarked
 from edgeseg.data.frame_labels import COLUMNS, LABELS, label_cases, list_labels
 from edgeseg.data.groups import GROUPS, group_cases, write_groups
 from edgeseg.data.layouts import choose_layout
-from edgeseg.data.layouts.base import class_folder
-from edgeseg.data.reading import Case
+from edgeseg.data.layouts.base import Found, class_folder
+from edgeseg.data.layouts.choice import LayoutChoice, parse_layout
+from edgeseg.data.reading import Case, read_pair
 from edgeseg.frame.images import as_data_error, choose_white, write_image
 from edgeseg.frame.postprocess import draw_ellipses
 
@@ -99,7 +104,7 @@ def open_dataset(root: str | Path, layout: str | None = None, group_pattern: str
 
     Args:
         root: The folder.
-        layout: The name of the layout; None detects it.
+        layout: The name of the layout, or what `write_layout` makes of further options; None detects it.
         group_pattern: A regular expression whose first group, found in a case's name, names its group.
     """
     survey = survey_dataset(Path(root), layout, group_pattern)
@@ -116,8 +121,8 @@ def survey_dataset(root: Path, layout: str | None = None, group_pattern: str | N
             "interrupted.",
             f"Go on with it: edgeseg data import SRC {root} --add",
         )
-    chosen = choose_layout(root, layout)
-    found = chosen.find(root)
+    chosen, choice = choose_layout(root, layout), parse_layout(layout)
+    found = _apply_choice(chosen.find(root), choice, root)
     if not found.cases and not found.defects:
         raise DataError(f"Expected labelled images in {root}, got none.", f"{chosen.name} expects {chosen.expects}.")
     if max(len(found.cases), len(found.classes) * CASES // CLASSES) > CASES:
@@ -133,6 +138,28 @@ def survey_dataset(root: Path, layout: str | None = None, group_pattern: str | N
         root, labelling.cases, classes, chosen.name, (*found.warnings, *grouping.warnings, *labelling.warnings)
     )
     return Survey(dataset, (*_check_names(dataset), *found.defects, *grouping.defects, *labelling.defects))
+
+
+def _apply_choice(found: Found, choice: LayoutChoice, root: Path) -> Found:
+    """Name the classes, and divide masks by brightness, where that was asked for."""
+    names = choice.class_names or found.classes
+    if len(names) != len(found.classes):
+        raise DataError(
+            f"Expected {len(found.classes)} names for the classes {', '.join(found.classes)[:200]} of {root}, "
+            f"got {len(names)}: {', '.join(names)[:200]}.",
+            "Give --class-name once for each class, in this order.",
+        )
+    if choice.threshold is None:
+        return dataclasses.replace(found, classes=names)
+    if any(case.read is not read_pair for case in found.cases):
+        raise DataError(
+            f"Expected an image file with one mask file for each class in {root}, whose masks can be divided by "
+            "brightness, got another layout.",
+            "Leave --threshold-masks out.",
+        )
+    reader = partial(read_above, threshold=choice.threshold)
+    cases = tuple(dataclasses.replace(case, read=reader) for case in found.cases)
+    return dataclasses.replace(found, cases=cases, classes=names)
 
 
 def _check_names(dataset: Dataset) -> list[DefectError]:
@@ -205,7 +232,9 @@ def fingerprint_dataset(dataset: Dataset) -> str:
         for path in case.files:
             if path not in digests:
                 digests[path] = as_data_error(digest_regular, path, MAPPED_BYTES)
-            total.update(path.relative_to(dataset.root).as_posix().encode("utf-8", "surrogateescape"))
+            # a folder of masks elsewhere (--masks) may be moved
+            name = path.relative_to(dataset.root).as_posix() if path.is_relative_to(dataset.root) else path.name
+            total.update(name.encode("utf-8", "surrogateescape"))
             total.update(digests[path])
     return total.hexdigest()
 
@@ -243,6 +272,13 @@ def import_dataset(dataset: Dataset, out: Path, on_case: Advance = ignore) -> No
         out: The folder.
         on_case: Called with each case's name when it was written.
     """
+    for spec in dataset.classes:
+        if "/" in spec.name or len(os.fsencode(class_folder(spec.name))) > NAME_LETTERS:
+            raise DataError(
+                f"Expected names of classes that a folder can have, without slashes, in {dataset.root}, "
+                f"got {spec.name[:NAME_LETTERS]}.",
+                "Rename the class in the labelling tool, or here with --class-name, once for each class.",
+            )
     folders = [out / class_folder(spec.name) for spec in dataset.classes]
     for image in read_cases(dataset.cases, colour=True):
         name = f"{image.case.stem}.png"

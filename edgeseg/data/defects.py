@@ -10,6 +10,8 @@ from typing import Any
 from edgeseg.core.errors import DataError
 from edgeseg.core.redact import show_name
 
+MASK_VALUES = "mask-values"
+
 
 @dataclass(frozen=True)
 class DataWarning:
@@ -111,16 +113,58 @@ def wrong_size(where: str, size: Sequence[int], got: Sequence[int]) -> DefectErr
 def stray_values(where: str, values: Iterable[Any]) -> DefectError:
     """Describe a mask with other values than 0 and one other."""
     return DefectError(
-        "mask-values",
+        MASK_VALUES,
         f"Expected 0 and one other value in the mask {where}, got {_list_values(values)}.",
         "Save masks without loss (PNG), 0 outside and 255 inside; several classes: one folder for each, or label maps.",
+    )
+
+
+def jpeg_masks(where: str, stems: Sequence[str] = ()) -> DefectError:
+    """Describe masks that JPEG has blurred: one file, or those of a folder."""
+    which = f"{_count(stems, 'the JPEG')} in {where}" if stems else f"the JPEG {where}"
+    return DefectError(
+        MASK_VALUES,
+        f"Expected masks without loss, got {which}: JPEG blurs borders into values that mean nothing.",
+        "Export the masks as PNG. Where that is not possible and there is one class, this divides them by brightness: "
+        "edgeseg data import DATA OUT --threshold-masks 127",
+        stems,
+    )
+
+
+def blurred_values(where: str, values: Sequence[int]) -> DefectError:
+    """Describe masks with grey levels that are neither numbers of classes nor one for each class."""
+    return DefectError(
+        MASK_VALUES,
+        f"Expected 0 and one value for each class in the masks of {where}, got {_list_values(values)}.",
+        "Export the masks as PNG in their own size, without smoothing. Masks of one class with blurred borders: "
+        "edgeseg data import DATA OUT --threshold-masks 127",
+    )
+
+
+def blurred_colours(where: str, got: int, most: int) -> DefectError:
+    """Describe masks with more colours than classes, such as those along blurred borders."""
+    return DefectError(
+        MASK_VALUES,
+        f"Expected at most {most} fixed colours for the classes in the masks of {where}, got {got} colours"
+        f"{', of which some stand on borders only' if got <= most else ''}.",
+        "Export the masks as PNG in their own size, without smoothing; photographs and overlays are no masks.",
+    )
+
+
+def stray_colours(where: str, colours: Sequence[str]) -> DefectError:
+    """Describe colours that are no classes, or masks without black for the background."""
+    return DefectError(
+        MASK_VALUES,
+        f"Expected black for the background and a fixed colour for each class in {where}, got "
+        f"{', '.join(colours[:6])}{f' and {len(colours) - 6} more' if len(colours) > 6 else ''}.",
+        "Export the masks with a black background, or as label maps: 0 for the background, 1 to K for the classes.",
     )
 
 
 def drawn_in_transparency(where: str) -> DefectError:
     """Describe a mask that is drawn in the alpha channel."""
     return DefectError(
-        "mask-values",
+        MASK_VALUES,
         f"Expected the mask {where} to be drawn in its brightness, got one brightness and a varied transparency.",
         "Save masks without an alpha channel, 0 outside and 255 inside.",
     )
@@ -198,6 +242,34 @@ def missing_labels(path: Path, stems: Sequence[str]) -> DataWarning:
         f"{path} labels some images, but not {_count(stems, 'image')}: a network learns the labels from the others.",
         "Add the missing labels if they are known.",
         tuple(stems),
+    )
+
+
+def coded_classes(where: Path, names: Sequence[str], values: str) -> DataWarning:
+    """Describe classes that are colours or grey levels without numbers."""
+    return DataWarning(
+        "coded-classes",
+        f"The masks of {where} hold {len(names)} colours or grey levels, which are the classes {', '.join(names)}: "
+        f"{values}.",
+        "Name them in this order: --class-name NAME, once for each.",
+    )
+
+
+def ignored_label(table: Path, name: str) -> DataWarning:
+    """Describe a label whose pixels nnU-Net leaves out of its loss."""
+    return DataWarning(
+        "ignored-label",
+        f"The label {name} of {table} marks pixels that nobody has judged: they are read as background.",
+        "Label them, or leave those images out.",
+    )
+
+
+def unlabelled_part(root: Path, part: str, count: int) -> DataWarning:
+    """Describe a given part that has images only."""
+    return DataWarning(
+        "unlabelled-part",
+        f"The part {part} of {root} holds {count} images and no masks: it is left out.",
+        "Add its masks if there are any; without them another part of the labelled images is tested on.",
     )
 
 

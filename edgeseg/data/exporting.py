@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from edgeseg.core.errors import UnknownNameError
-from edgeseg.core.files import write_rows
+from edgeseg.core.files import write_json, write_rows
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.data.annotations.shapes import AnnotatedImage, trace_mask
 from edgeseg.data.annotations.writers import WRITERS, open_writer
 from edgeseg.data.dataset import Dataset, LabelledImage, drop_equal_channels, read_cases
 from edgeseg.data.frame_labels import COLUMNS, LABELS, list_labels
 from edgeseg.data.groups import GROUPS, write_groups
-from edgeseg.frame.images import write_image
+from edgeseg.data.layouts.nnunet import TABLE, describe_nnunet
+from edgeseg.frame.images import read_image, write_image
 
+_LOG = logging.getLogger(__name__)
 Exporter = Callable[[Dataset, Path, Advance], None]
 
 
@@ -60,4 +64,32 @@ def _annotate(image: LabelledImage, name: str, classes: list[str]) -> AnnotatedI
     return AnnotatedImage(name, width, height, shapes)
 
 
-EXPORTERS: dict[str, Exporter] = {name: partial(_write_annotations, name=name) for name in WRITERS}
+def _write_nnunet(dataset: Dataset, out: Path, on_case: Advance) -> None:
+    """Write imagesTr/, labelsTr/ and dataset.json; test cases into imagesTs/ and labelsTs/."""
+    grey: list[Path] = []
+    colour, overlapping, counts = False, 0, Counter[str]()
+    modalities = next((case.modalities for case in dataset.cases if case.modalities), ())
+    for image in read_cases(dataset.cases, colour=True):
+        end = "Ts" if image.case.part == "test" else "Tr"
+        frame = drop_equal_channels(image.frame)
+        # red is the first modality
+        channels = [frame] if not modalities else [image.frame[:, :, 2 - number] for number in range(len(modalities))]
+        for number, channel in enumerate(channels):
+            path = out / f"images{end}" / f"{image.case.stem}_{number:04d}.png"
+            write_image(path, channel)
+            grey += [path] if channel.ndim == 2 and not modalities else []
+        write_image(out / f"labels{end}" / f"{image.case.stem}.png", image.labels)
+        colour, overlapping = colour or channels[0].ndim == 3, overlapping + image.overlapping
+        counts[end] += 1
+        on_case(image.case.stem)
+    for path in grey if colour else ():  # nnU-Net wants as many channels in each image
+        write_image(path, read_image(path, colour=True))
+    if overlapping:
+        _LOG.warning("%d images have pixels of several classes: nnU-Net's labels keep the last of them.", overlapping)
+    names = modalities or (("red", "green", "blue") if colour else ("ultrasound",))
+    write_json(out / TABLE, describe_nnunet([spec.name for spec in dataset.classes], names, counts["Tr"]))
+
+
+EXPORTERS: dict[str, Exporter] = {name: partial(_write_annotations, name=name) for name in WRITERS} | {
+    "nnunet": _write_nnunet
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,8 +14,17 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
 from edgeseg.core.spec import Region
-from edgeseg.data.defects import drawn_in_transparency, stray_labels, stray_values, unlike_modalities, wrong_size
-from edgeseg.frame.images import has_transparency, read_bytes, read_image
+from edgeseg.data.defects import (
+    MASK_VALUES,
+    DefectError,
+    drawn_in_transparency,
+    jpeg_masks,
+    stray_labels,
+    stray_values,
+    unlike_modalities,
+    wrong_size,
+)
+from edgeseg.frame.images import has_transparency, is_jpeg, read_bytes, read_image
 
 Frame = NDArray[Any]
 Mask = NDArray[np.uint8]
@@ -37,18 +47,29 @@ def read_pair(case: Case, colour: bool) -> Reading:
 
 def read_modalities(case: Case, colour: bool) -> Reading:
     """Read the modalities of a case as the channels of one colour frame, and one mask file for each class."""
+    frame = join_channels(case, colour)
+    return frame, tuple(read_mask(path, frame) for path in case.masks)
+
+
+def join_channels(case: Case, colour: bool, read: Callable[[Path], Frame] = read_image) -> Frame:
+    """Read the modalities of a case as the channels of one colour frame; a grey one is refused.
+
+    Args:
+        case: The case.
+        colour: Whether a colour frame is wanted.
+        read: Reads the grey image of one modality.
+    """
     if not colour:
         raise DataError(
             f"Expected a network for colour, whose channels are the modalities {', '.join(case.modalities)}, "
             "got one for grey, which would mix them.",
             "Train with --colour rgb.",
         )
-    channels = [read_image(path) for path in (case.image, *case.others)]
+    channels = [read(path) for path in (case.image, *case.others)]
     for path, channel in zip(case.others, channels[1:], strict=True):
         if _describe_grid(channel) != _describe_grid(channels[0]):
             raise unlike_modalities(str(path), _describe_grid(channels[0]), _describe_grid(channel))
-    frame = np.stack(channels[::-1], axis=-1)
-    return frame, tuple(read_mask(path, frame) for path in case.masks)
+    return np.stack(channels[::-1], axis=-1)
 
 
 def _describe_grid(image: Frame) -> str:
@@ -60,7 +81,12 @@ def read_mask(path: Path, frame: Frame) -> Mask:
     values = read_image(path)
     if values.min() == values.max() and has_transparency(read_bytes(path)):
         raise drawn_in_transparency(str(path))
-    return binary_mask(values, frame, str(path))
+    try:
+        return binary_mask(values, frame, str(path))
+    except DefectError as error:
+        if error.kind == MASK_VALUES and is_jpeg(path):
+            raise jpeg_masks(str(path)) from error
+        raise
 
 
 def binary_mask(values: NDArray[Any], frame: Frame, where: str) -> Mask:
@@ -71,7 +97,7 @@ def binary_mask(values: NDArray[Any], frame: Frame, where: str) -> Mask:
         frame: The frame whose size it must have.
         where: The file, for messages.
     """
-    _check_size(values, frame, where)
+    check_size(values, frame, where)
     _check_numbers(values, where)
     marked = values != 0
     value = values.flat[int(marked.argmax())]
@@ -90,7 +116,7 @@ def find_values(values: NDArray[Any]) -> set[int]:
 
 def split_labels(labels: NDArray[Any], frame: Frame, classes: int, where: str) -> tuple[Mask, ...]:
     """Split a label map into one mask for each class."""
-    _check_size(labels, frame, where)
+    check_size(labels, frame, where)
     _check_numbers(labels, where)
     whole = labels.dtype.kind != "f" or not np.any(labels % 1)
     if labels.size and not (whole and 0 <= labels.min() <= labels.max() <= classes):
@@ -98,7 +124,8 @@ def split_labels(labels: NDArray[Any], frame: Frame, classes: int, where: str) -
     return tuple((labels == number).astype(np.uint8) for number in range(1, classes + 1))
 
 
-def _check_size(values: NDArray[Any], frame: Frame, where: str) -> None:
+def check_size(values: NDArray[Any], frame: Frame, where: str) -> None:
+    """Refuse a mask that has not its frame's size."""
     if values.shape != frame.shape[:2]:
         raise wrong_size(where, frame.shape[:2], values.shape)
 

@@ -1,4 +1,4 @@
-"""Check the headers of NIfTI and MetaImage files against the limits, before SimpleITK opens them.
+"""Read single pictures from NIfTI and MetaImage files; headers are checked against the limits before SimpleITK does.
 
 A header of 400 bytes can announce terabytes, pack gigabytes of zeros into a few kilobytes, or name any file of the
 machine as its pixels.
@@ -12,10 +12,15 @@ import re
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, LimitError
+from edgeseg.core.install import MissingExtraError
 from edgeseg.core.limits import ARRAY_BYTES, VOLUME_HEADER_BYTES, check_pixels, check_regular, read_regular
-from edgeseg.data.reading import CHANNELS
+from edgeseg.data.reading import CHANNELS, square_pixel
 from edgeseg.frame.images import as_data_error
 
 # For each version: length of the header, magic of a file with header and voxels, and its position (nifti1.h, nifti2.h).
@@ -32,6 +37,45 @@ _META_NUMBERS = {
     for sign in ("", "U")
 }
 _PLAIN_NAME = re.compile(r"[^\s/\\%]+\.z?raw")
+
+
+def read_volume(path: Path) -> NDArray[Any]:
+    """Read the single picture of a NIfTI or MetaImage file."""
+    reader = _open(path)
+    try:
+        values = np.asarray(_import_itk().GetArrayFromImage(reader.Execute()))
+    except RuntimeError as error:
+        raise refuse_damaged(path) from error
+    # leading dimensions of length 1 are dropped: some exports wrap a view into a volume of one slice
+    colours = values.shape[-1:] if reader.GetNumberOfComponents() > 1 else ()
+    return values.reshape(*values.shape[values.ndim - len(colours) - 2 : values.ndim - len(colours)], *colours)
+
+
+def read_pixel_size(path: Path) -> float | None:
+    """Read the millimetres per pixel from a header; None where pixels are not square."""
+    spacing = _open(path).GetSpacing()
+    return square_pixel(spacing[0], spacing[1])
+
+
+def _open(path: Path) -> Any:
+    reader = _import_itk().ImageFileReader()
+    check_volume(path)
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise refuse_damaged(path) from error
+    check_view(path, reader.GetSize())
+    return reader
+
+
+def _import_itk() -> Any:
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise MissingExtraError("SimpleITK", "medical") from error
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    return SimpleITK
 
 
 def check_volume(path: Path) -> None:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from edgeseg.core.errors import DataError, UnknownNameError
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.dataset import Dataset
-from edgeseg.data.layouts.base import UNNAMED_CLASS
-from edgeseg.data.layouts.folders import number_classes
+from edgeseg.data.layouts.base import UNNAMED_CLASS, number_classes
 from edgeseg.data.reading import Case, CaseReader, Reading
 
 # A model's class name to the data's name of the same class.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -49,7 +49,22 @@ P = ParamSpec("P")
 
 def list_images(folder: str | Path) -> list[Path]:
     """List the image files of a folder by name; hidden files are skipped."""
-    return sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    place = Path(folder)
+    return [place / name for name in sorted(_list_names(place))]
+
+
+def holds_images(folder: str | Path) -> bool:
+    """Say whether a path is a folder with an image file, without listing all of them."""
+    place = Path(folder)
+    return place.is_dir() and next(_list_names(place), None) is not None
+
+
+def _list_names(folder: Path) -> Iterator[str]:
+    """List the names of images; paths of a hundred thousand files would take a second."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith("."):
+                yield entry.name
 
 
 def read_image(path: str | Path, colour: bool = False) -> NDArray[Any]:
@@ -253,6 +268,11 @@ def encode_png(image: NDArray[Any]) -> bytes:
 def write_image(path: str | Path, image: NDArray[Any]) -> None:
     """Write an image as PNG, whole or not at all."""
     write_bytes(Path(path), encode_png(image))
+
+
+def is_jpeg(path: Path) -> bool:
+    """Say whether a file that can be read begins as a JPEG does, whatever its ending."""
+    return read_bytes(path).startswith(_JPEG)
 
 
 def choose_white(brightest: Iterable[int]) -> int:

@@ -234,7 +234,7 @@ def _list_others(record: RunRecord) -> list[str]:
     """List the options of layout, split and initial weights."""
     split = record.split
     others = {
-        "--layout": split.layout,
+        "--layout": shlex.quote(split.layout) if split.layout else None,
         "--group-pattern": shlex.quote(split.group_pattern) if split.group_pattern else None,
         "--folds": split.folds or None,
         "--init": "INIT" if record.init else None,

@@ -14,6 +14,7 @@ RUN/test-cases.csv  the scores of every test case
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from edgeseg.core.files import partial_path, write_json
 from edgeseg.core.modelfile import PRETRAINING, is_ensemble
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table, rename_former, to_plain
 from edgeseg.core.spec import FindingSpec, InputSpec, OutputSpec
+from edgeseg.data.layouts.choice import strip_layout
 from edgeseg.model.spec import UNetSpec
 from edgeseg.training.options import TrainOptions
 
@@ -125,7 +127,7 @@ class RunRecord:
         """Describe where a file of this run comes from; the data's path is private and left out."""
         return Provenance(
             data_fingerprint=self.data_fingerprint,
-            split=self.split,
+            split=dataclasses.replace(self.split, layout=strip_layout(self.split.layout)),
             seed=self.options.seed,
             recipe=recipe,
             model=self.options.model,

@@ -20,9 +20,18 @@ EXPECTED: dict[str, tuple[int, int, int, int, list[str]]] = {
     "camus": (4, 3, 0, 3, ["ventricle", "myocardium", "atrium"]),
     "arrays": (9, 9, 0, 0, ["target"]),
     "dicom": (4, 4, 0, 2, ["target"]),
+    "nnunet": (4, 4, 0, 0, ["lesion", "vessel"]),
+    "folders": (4, 4, 0, 0, ["target"]),
+    "beside": (4, 3, 0, 0, ["target"]),
+    **dict.fromkeys(("coco", "labelme", "yolo", "cvat"), (4, 4, 1, 0, ["target", "vessel"])),
 }
 """Cases, groups, cases with nothing marked, cases of known pixel size, and classes."""
-LABELS = {"labelmap": ["0", "1", "2"], "camus": ["0", "1", "2", "3"], "arrays": ["0", "1"]}
+LABELS = {
+    **{name: ["0", "1", "2"] for name in ("labelmap", "coco", "labelme", "yolo", "cvat")},
+    "camus": ["0", "1", "2", "3"],
+    "arrays": ["0", "1"],
+    "nnunet": ["0", "1", "2", "3", "4"],
+}
 """Label values where they are not 0 and 255."""
 
 

@@ -42,7 +42,7 @@ def test_missing_folder(tmp_path: Path) -> None:
 
 
 def test_folder_without_images(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="layout") as caught:
+    with pytest.raises(DataError, match="labelled images") as caught:
         open_dataset(tmp_path)
     assert all(layout.name in caught.value.hint for layout in LAYOUTS)
     with pytest.raises(DataError, match="images/"):

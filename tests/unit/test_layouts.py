@@ -81,7 +81,7 @@ def test_fingerprint_stays_and_notices_a_change(make: Make, name: str) -> None:
     before = fingerprint_dataset(open_dataset(root))
     assert before == fingerprint_dataset(open_dataset(root))
     path = open_dataset(root).cases[0].masks[0]
-    path.write_bytes(path.read_bytes() + b"\0")
+    path.write_bytes(path.read_bytes() + b"\n")
     assert fingerprint_dataset(open_dataset(root, name)) != before
 
 

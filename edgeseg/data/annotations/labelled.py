@@ -41,6 +41,16 @@ class ImageLabels:
     embedded: bool = False
     """Whether the file holds the image, too."""
 
+    @property
+    def path(self) -> PurePosixPath:
+        """The name as a path, also where it was written on Windows."""
+        return PurePosixPath(self.name.replace("\\", "/"))
+
+    @property
+    def file_name(self) -> str:
+        """The image's name without folders, as file systems compare it."""
+        return self.path.name.casefold()
+
 
 @dataclass(frozen=True)
 class LabelSet:
@@ -114,7 +124,7 @@ class ImageFinder:
     """Finds the image that a label file names among the images of a data folder, and never outside of it.
 
     Files are moved between tools: the name may hold a folder, a drive or an address that is not here. What counts is
-    the file's own name, then as many of its folders as agree, then the part.
+    the file's own name, then as many of its folders as agree, then the folder of the labels, then the part.
     """
 
     def __init__(self, root: Path) -> None:
@@ -128,33 +138,32 @@ class ImageFinder:
         """List all images of the folder."""
         return (path for paths in self._found.values() for path in paths)
 
-    def find(self, name: str, beside: Path, part: str = "") -> list[Path]:
-        """Find the images that a name may mean, seen from a folder; the best ones only.
+    def find(self, labels: ImageLabels, alone: bool = True) -> list[Path]:
+        """Find the images that the name in a file of labels may mean; the best ones only.
 
         Args:
-            name: The name in the label file.
-            beside: The folder of the label file.
-            part: The part to which the image belongs, if known.
+            labels: The labels.
+            alone: Whether no other labels name a file like it; else its folder or part must agree, too.
         """
-        wanted = PurePosixPath(name.replace("\\", "/"))
-        found = self._found.get(wanted.name.casefold(), [])
-        exact = Path(os.path.normpath(beside / wanted))
-        if len(found) < 2:
-            return found
+        found = self._found.get(labels.file_name, [])
+        exact = Path(os.path.normpath(labels.file.parent / labels.path))
         if exact in found:
             return [exact]
-        ranks = [
-            (_count_common(path.relative_to(self.root).parts, wanted.parts), self._shows(path, part)) for path in found
-        ]
-        return [path for path, rank in zip(found, ranks, strict=True) if rank == max(ranks)]
+        ranks = {path: self._rank(path, labels) for path in found}
+        sure = [path for path in found if alone or ranks[path] > (1, False, False)]
+        return [path for path in sure if ranks[path] == max(ranks[other] for other in sure)]
 
-    def leaves(self, name: str, beside: Path) -> bool:
-        """Say whether a name leads to a file outside the folder."""
-        path = Path(os.path.normpath(beside / name.replace("\\", "/")))
+    def _rank(self, path: Path, labels: ImageLabels) -> tuple[int, bool, bool]:
+        """Rank an image by the folders that agree with its name, the folder of its labels, and its part."""
+        below = labels.file.parent != self.root and path.is_relative_to(labels.file.parent)
+        folders = path.relative_to(self.root).parts
+        shows = bool(labels.part) and any(find_part(name) == labels.part for name in folders[:-1])
+        return _count_common(folders, labels.path.parts), below, shows
+
+    def leaves(self, labels: ImageLabels) -> bool:
+        """Say whether the name leads to a file outside the folder."""
+        path = Path(os.path.normpath(labels.file.parent / labels.path))
         return not path.resolve().is_relative_to(self.root.resolve())
-
-    def _shows(self, path: Path, part: str) -> bool:
-        return bool(part) and any(PARTS.get(name.lower()) == part for name in path.relative_to(self.root).parts[:-1])
 
 
 def _count_common(path: Sequence[str], wanted: Sequence[str]) -> int:

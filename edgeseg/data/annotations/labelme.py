@@ -1,6 +1,6 @@
 """LabelMe: one JSON file beside each image, with polygons, rectangles, circles and masks.
 
-Coordinates are edges of pixels, as on LabelMe's canvas; a mask lies between its first and its last pixel.
+Outlines run through pixels, as LabelMe draws them; a mask lies between its first and its last pixel.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from edgeseg.data.annotations.journal import LabelFiles, check_name, open_journa
 from edgeseg.data.annotations.labelled import ImageLabels, LabelSet, check_labelled_size, read_labels_table
 from edgeseg.data.annotations.problems import Problems, to_points, trace_ellipse, turn_rectangle
 from edgeseg.data.annotations.shapes import AnnotatedImage, Points, Shape, crop_shape, trace_mask
+from edgeseg.data.annotations.touched import outline_mask, trace_touched
 from edgeseg.frame.images import decode_image, encode_png
 
 # The release whose files these are; LabelMe refuses none, and warns of an older major number.
@@ -97,13 +98,13 @@ def _read_image(
     if given is not None:
         check_labelled_size(name, path, said, given)
     size = given or said
-    shapes = [shape for entry in entries for shape in _read_shape(entry, path.name, size, problems)]
+    shapes = [shape for entry in entries for shape in _read_shape(entry, path.name, size, problems, given is not None)]
     height, width = size or (0, 0)
     return AnnotatedImage(name, width, height, tuple(shapes))
 
 
 def _read_shape(
-    entry: Mapping[str, Any], image: str, size: tuple[int, int] | None, problems: Problems
+    entry: Mapping[str, Any], image: str, size: tuple[int, int] | None, problems: Problems, draw: bool
 ) -> tuple[Shape, ...]:
     label, kind = entry.get("label"), entry.get("shape_type") or "polygon"
     if not isinstance(label, str) or not isinstance(kind, str):
@@ -117,7 +118,9 @@ def _read_shape(
         return _read_mask(entry, label.strip(), size)
     points = _find_outline(kind, to_points(entry.get("points") or []))
     checked = problems.outline(points, image, size)
-    return () if checked is None else (Shape(label.strip(), (checked,)),)
+    if checked is None:
+        return ()
+    return trace_touched(checked, label.strip(), size) if draw and size else (Shape(label.strip(), (checked,)),)
 
 
 def _find_outline(kind: str, points: Points) -> Points:
@@ -195,9 +198,12 @@ def _to_shape(shape: Shape, size: tuple[int, int]) -> dict[str, Any]:
     table: dict[str, Any] = {"label": shape.class_name, "group_id": None, "description": "", "flags": {}}
     if shape.score is not None:
         table["score"] = round(shape.score, 4)
-    if len(shape.polygons) == 1:
-        return {**table, "points": shape.polygons[0].tolist(), "shape_type": "polygon", "mask": None}
     x, y, mask = crop_shape(shape, size)
+    if len(shape.polygons) == 1:
+        outlines = outline_mask(mask)
+        if len(outlines) == 1:
+            points = (outlines[0] + np.asarray([x, y])).tolist()
+            return {**table, "points": points, "shape_type": "polygon", "mask": None}
     # the second corner is the last pixel itself
     points = [[x, y], [x + mask.shape[1] - 1, y + mask.shape[0] - 1]]
     png = encode_png(mask * np.uint8(255))

@@ -50,7 +50,7 @@ _WARNINGS = {
         "Remove images that nobody has looked at.",
     ),
     "unused-class": (
-        "{count} listed classes are drawn nowhere and left out, since nothing could be learnt about them",
+        "Listed classes of which nothing is drawn are left out, since nothing could be learnt about them",
         "Ignore this, or check that the labels are complete.",
     ),
     "no-class-names": (

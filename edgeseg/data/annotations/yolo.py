@@ -1,7 +1,7 @@
 """YOLO segmentation: data.yaml, and beside images/ a folder labels/ with one text file for each image.
 
-A line is the number of a class and the corners of one outline, divided by the image's width and height; corners are
-edges of pixels. A hole is joined to its outline by a seam, there and back.
+A line is the number of a class and the points of one outline through pixels, divided by the image's width and height.
+A hole is joined to its outline by a seam, there and back.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_text
@@ -22,7 +20,8 @@ from edgeseg.core.limits import TABLE_BYTES, read_regular
 from edgeseg.data.annotations.journal import LabelFiles, check_name, open_journal
 from edgeseg.data.annotations.labelled import ImageLabels, LabelSet
 from edgeseg.data.annotations.problems import Problems
-from edgeseg.data.annotations.shapes import AnnotatedImage, Points, Shape
+from edgeseg.data.annotations.shapes import AnnotatedImage, Points, Shape, crop_shape
+from edgeseg.data.annotations.touched import outline_mask, trace_touched
 from edgeseg.frame.images import as_data_error
 
 LIST, NAMES = "data.yaml", ("classes.txt", "obj.names")
@@ -157,8 +156,8 @@ def _load(path: Path, classes: tuple[str, ...], size: tuple[int, int]) -> Annota
         outlines = _read_outlines(path, classes, Problems(), path.name)
     except ValueError as error:
         raise DataError(f"Expected readable labels in {path}, got others: {error}.", "Export them again.") from error
-    shapes = tuple(Shape(name, (points * (width, height),)) for name, points in outlines)
-    return AnnotatedImage(path.name, width, height, shapes)
+    shapes = [one for name, points in outlines for one in trace_touched(points * (width, height), name, size)]
+    return AnnotatedImage(path.name, width, height, tuple(shapes))
 
 
 def _read_outlines(path: Path, classes: Sequence[str], problems: Problems, image: str) -> list[tuple[str, Points]]:
@@ -179,7 +178,10 @@ def _read_outlines(path: Path, classes: Sequence[str], problems: Problems, image
         if len(values) == _BOX:
             problems.note("box-only", image)
             continue
-        points = problems.outline(values[1:], image, None)
+        try:
+            points = problems.outline(values[1:], image, None)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
         if points is None:
             continue
         if np.any(np.abs(points) > _HIGHEST):
@@ -229,7 +231,7 @@ class YoloWriter:
     def add(self, image: AnnotatedImage, part: str = "") -> None:
         """Write the labels of an image."""
         path = self._files.note(check_name(image.name), self._folder / "labels" / (part or "train"), part)
-        write_text(path, "".join(self._to_line(shape, image) for shape in image.shapes))
+        write_text(path, "".join(self._to_lines(shape, image) for shape in image.shapes))
 
     def close(self) -> None:
         """Write data.yaml, which names classes and parts."""
@@ -244,28 +246,11 @@ class YoloWriter:
         write_text(self._list, f"# written by edgeseg\n{text}\n")
         self._journal.remove()
 
-    def _to_line(self, shape: Shape, image: AnnotatedImage) -> str:
-        shares = join_by_seams(shape.polygons) / (image.width, image.height)
-        numbers = " ".join(f"{value:.{_DIGITS}g}" for value in shares.ravel())
-        return f"{self._classes.index(shape.class_name)} {numbers}\n"
-
-
-def join_by_seams(polygons: Sequence[Points]) -> Points:
-    """Join polygons to one by seams between their nearest corners, as ultralytics joins the segments of an object."""
-    joined = polygons[0]
-    for inner in polygons[1:]:
-        start, end = _find_nearest(joined, inner)
-        turned = np.roll(inner, -end, axis=0)
-        # to the inner polygon, once around it, and back
-        joined = np.concatenate([joined[: start + 1], turned, turned[:1], joined[start:]])
-    return joined
-
-
-def _find_nearest(first: Points, second: Points) -> tuple[int, int]:
-    """Find the nearest corners of two polygons, a row of distances at a time."""
-    best: tuple[float, int, int] = (np.inf, 0, 0)
-    for number, point in enumerate(second):
-        distances: NDArray[Any] = np.sum((first - point) ** 2, axis=1)
-        place = int(distances.argmin())
-        best = min(best, (float(distances[place]), place, number))
-    return best[1], best[2]
+    def _to_lines(self, shape: Shape, image: AnnotatedImage) -> str:
+        left, top, mask = crop_shape(shape, (image.height, image.width))
+        lines = []
+        for points in outline_mask(mask):
+            shares = (points + np.asarray([left, top])) / (image.width, image.height)
+            numbers = " ".join(f"{value:.{_DIGITS}g}" for value in shares.ravel())
+            lines.append(f"{self._classes.index(shape.class_name)} {numbers}\n")
+        return "".join(lines)

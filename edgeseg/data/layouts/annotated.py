@@ -16,7 +16,6 @@ from edgeseg.core.errors import DataError
 from edgeseg.data.annotations.coco import read_coco
 from edgeseg.data.annotations.cvat import read_cvat
 from edgeseg.data.annotations.labelled import (
-    PARTS,
     ImageFinder,
     ImageLabels,
     LabelSet,
@@ -41,7 +40,7 @@ _CVAT_KEY = re.compile(rb"<annotations[\s>]")
 # Other tables of the COCO data sets, which list the same images.
 _COCO_OTHERS = ("captions", "person_keypoints", "panoptic", "stuff", "image_info")
 _COCO_DEPTH = 2
-_YOLO_LINE = re.compile(r"\s*\d+(\s+[-+.\deE]+){4,}\s*")
+_YOLO_LINE = re.compile(r"\s*\d+(\s+[-+]?([.\deE+-]+|nan|inf)){4,}\s*")
 # Folders in which tools keep images; they are no patients.
 _IMAGE_FOLDERS = frozenset(("images", "image", "imgs", "img", "jpegimages", "data", "obj_train_data", "default"))
 _LABELS, _IMAGES = "labels", "images"
@@ -158,8 +157,9 @@ def build_found(root: Path, labels: LabelSet, problems: Problems, finder: ImageF
     """
     finder = finder or ImageFinder(root)
     found: dict[Path, ImageLabels] = {}
+    names = Counter(one.file_name for one in labels.images)
     for one in labels.images:
-        path = _find_image(one, finder, problems)
+        path = _find_image(one, finder, names[one.file_name] == 1, problems)
         if path is not None and path in found:
             problems.note("repeated-image", path.name)
         elif path is not None:
@@ -173,31 +173,30 @@ def build_found(root: Path, labels: LabelSet, problems: Problems, finder: ImageF
             "Draw outlines or masks, and export them.",
         )
     classes = _drop_unused(labels, problems)
-    names, repeated = name_images(root, found)
+    stems, repeated = name_images(root, found)
     groups = name_groups(root, found)
     parts = {path: one.part or _find_part(root, path) for path, one in found.items()}
     # a lone part is divided like any other data
     given = parts if len(set(parts.values())) > 1 else dict.fromkeys(parts, "")
     cases = tuple(
         Case(
-            names[path],
+            stems[path],
             path,
             () if one.file == path else (one.file,),
-            groups.get(path, names[path]),
+            groups.get(path, stems[path]),
             part=given[path],
             read=_LabelReader(dataclasses.replace(one, embedded=one.embedded and path == one.file), classes),
         )
         for path, one in found.items()
-        if names[path] not in repeated
+        if stems[path] not in repeated
     )
     twice = (repeated_names(root, sorted(repeated)),) if repeated else ()
     return Found(cases, classes, (*problems.defects(root), *twice), problems.warnings())
 
 
-def _find_image(labels: ImageLabels, finder: ImageFinder, problems: Problems) -> Path | None:
+def _find_image(labels: ImageLabels, finder: ImageFinder, alone: bool, problems: Problems) -> Path | None:
     """Find the image of labels; None where there is none, several or only one outside the folder."""
-    beside = labels.file.parent
-    found = [labels.image] if labels.image is not None else finder.find(labels.name, beside, labels.part)
+    found = [labels.image] if labels.image is not None else finder.find(labels, alone)
     if not found and labels.embedded:
         return labels.file
     if len(found) == 1 and not leaves_folder(found[0], finder.root):
@@ -205,7 +204,7 @@ def _find_image(labels: ImageLabels, finder: ImageFinder, problems: Problems) ->
     if len(found) > 1:
         problems.note("ambiguous-image", labels.name)
     else:
-        leaves = bool(found) or finder.leaves(labels.name, beside)
+        leaves = bool(found) or finder.leaves(labels)
         problems.note("outside-folder" if leaves else "labels-without-image", labels.name)
     return None
 
@@ -224,14 +223,15 @@ def name_images(root: Path, images: Iterable[Path]) -> tuple[dict[Path, str], se
     Returns:
         The names, and those that are not unique nevertheless.
     """
-    stems = {path: path.stem for path in images}
-    for sign in ("_", "__", "-"):
-        repeated = {stem for stem, count in Counter(stems.values()).items() if count > 1}
-        if not repeated:
+    files = list(images)
+    stems = {path: path.stem for path in files}
+    for sign, skipped in (("_", _IMAGE_FOLDERS), ("_", frozenset()), ("__", frozenset())):
+        if len(set(stems.values())) == len(stems):
             break
-        stems = {path: sign.join(path.relative_to(root).with_suffix("").parts) for path in stems}
-    repeated = {stem for stem, count in Counter(stems.values()).items() if count > 1}
-    return stems, repeated
+        for path in files:
+            names = path.relative_to(root).with_suffix("").parts
+            stems[path] = sign.join([*(name for name in names[:-1] if name.lower() not in skipped), names[-1]])
+    return stems, {stem for stem, count in Counter(stems.values()).items() if count > 1}
 
 
 def name_groups(root: Path, images: Iterable[Path]) -> dict[Path, str]:
@@ -247,7 +247,7 @@ def _list_patient_folders(folders: Sequence[str]) -> Iterator[str]:
 
 def _find_part(root: Path, path: Path) -> str:
     """Find the part in the names of an image's folders, the innermost first."""
-    return next((PARTS[n.lower()] for n in path.relative_to(root).parts[-2::-1] if n.lower() in PARTS), "")
+    return next((part for name in path.relative_to(root).parts[-2::-1] if (part := find_part(name))), "")
 
 
 def _require(files: Sequence[Path], what: str, root: Path) -> Sequence[Path]:
@@ -292,8 +292,11 @@ def _pair_yolo(root: Path, finder: ImageFinder, problems: Problems) -> Iterator[
         labels = _swap_folder(root, image)
         if labels.parent not in folders:
             continue
+        if leaves_folder(labels, root):
+            problems.note("outside-folder", labels.name)
         left.discard(labels)
-        yield image, labels if labels in texts else None, _find_part(root, image)
+        if not leaves_folder(labels, root):
+            yield image, labels if labels in texts else None, _find_part(root, image)
     for path in sorted(left):
         problems.note("labels-without-image", path.name)
 

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 from edgeseg.core.errors import DataError
 from edgeseg.data.defects import DataWarning, DefectError, as_defect, missing_images, missing_masks, repeated_names
+from edgeseg.data.layouts.tree import list_bases, reduce_name
 from edgeseg.data.reading import Case
 from edgeseg.frame.images import list_images
 
@@ -61,6 +62,19 @@ def index_by_stem(folder: Path, files: Iterable[Path]) -> NamedFiles:
     return NamedFiles(named, (repeated_names(folder, repeated),) if repeated else ())
 
 
+def match_names(masks: NamedFiles, images: NamedFiles) -> NamedFiles:
+    """Name masks as their images where no name agrees, but all but a word such as _mask does."""
+    if not masks.files or masks.files.keys() & images.files.keys():
+        return masks
+    named: dict[str, Path] = {}
+    reduced = {reduce_name(stem): stem for stem in images.files}
+    for stem, path in masks.files.items():
+        bases = [base for base in list_bases(stem) if base in images.files]
+        named.setdefault(bases[0] if bases else reduced.get(reduce_name(stem), stem), path)
+    several = len(named) < len(masks.files) or len(reduced) < len(images.files)
+    return masks if several else NamedFiles(named, masks.defects)
+
+
 def compare_names(images: Collection[str], masks: Collection[str], folder: Path) -> tuple[DefectError, ...]:
     """Find images without a mask in a folder, and masks without an image."""
     missing, orphans = sorted(set(images) - set(masks)), sorted(set(masks) - set(images))
@@ -110,7 +124,7 @@ def pair_files(root: Path, images: NamedFiles) -> Found:
     if not folders:
         raise DataError(f"Expected a folder masks/ in {root}, got none.", "Several classes: masks_CLASS/ for each.")
     _refuse_same_class(root, folders)
-    masks = [index_by_stem(folder, list_images(folder)) for folder in folders]
+    masks = [match_names(index_by_stem(folder, list_images(folder)), images) for folder in folders]
     defects = list(images.defects)
     for folder, named in zip(folders, masks, strict=True):
         defects += (*named.defects, *compare_names(images.files, named.files, folder))
@@ -141,3 +155,8 @@ def class_name(folder: Path) -> str:
 def class_folder(name: str) -> str:
     """Return the folder of masks for a class."""
     return f"masks_{name}" if name != UNNAMED_CLASS else "masks"
+
+
+def number_classes(count: int) -> tuple[str, ...]:
+    """Name classes that have only numbers, with leading zeros so that they sort in order."""
+    return tuple(f"class_{number:0{len(str(count))}d}" for number in range(1, count + 1))

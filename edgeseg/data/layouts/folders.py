@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -15,29 +16,23 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
 from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, check_pixels, check_regular
-from edgeseg.data.defects import DefectError, missing_modalities, stray_labels
+from edgeseg.data.coding import ValueSurvey, find_coding
+from edgeseg.data.defects import DefectError, missing_modalities
 from edgeseg.data.layouts.base import (
     UNNAMED_CLASS,
     Found,
     NamedFiles,
-    collect_cases,
     compare_names,
     index_by_stem,
     list_folder,
     mask_folders,
+    match_names,
+    number_classes,
     pair_files,
 )
-from edgeseg.data.reading import (
-    GIVEN_PARTS,
-    Case,
-    Reading,
-    binary_mask,
-    find_values,
-    read_modalities,
-    split_labels,
-    to_channels,
-)
-from edgeseg.frame.images import as_data_error, list_images, read_image, to_frame
+from edgeseg.data.layouts.paired import code_cases
+from edgeseg.data.reading import GIVEN_PARTS, Case, Reading, binary_mask, read_modalities, to_channels
+from edgeseg.frame.images import as_data_error, holds_images, list_images, to_frame
 
 FIRST = "images"
 # Three modalities fill the channels of a colour frame.
@@ -53,6 +48,8 @@ _HEADER_ERRORS = (
     MemoryError,
     tokenize.TokenError,
 )
+# Masks that are read to recognise the layout.
+_PEEKED = 8
 _SAVE_AGAIN = "Save the array again with numpy.save."
 
 
@@ -63,14 +60,34 @@ class PlainLayout:
     expects = "images/NAME.png and masks/NAME.png (several classes: masks_CLASS/NAME.png)"
 
     def fits(self, root: Path) -> bool:
-        """Look for images/ and masks/."""
-        return (root / FIRST).is_dir() and bool(list_images(root / FIRST)) and bool(mask_folders(root))
+        """Look for images/ and masks/, whose first masks have one class each."""
+        if not holds_images(root / FIRST):
+            return False
+        folders = mask_folders(root)
+        if len(folders) != 1:
+            return bool(folders)
+        masks = list_images(folders[0])
+        return not _hold_classes(masks) if masks else not any(path.is_dir() for path in folders[0].iterdir())
 
     def find(self, root: Path) -> Found:
         """Pair images with masks by name; every image is a group of its own."""
         images = index_by_stem(root / FIRST, list_folder(root, FIRST))
         further = [path for path in sorted(root.glob(f"{FIRST}_*")) if path.is_dir()]
         return join_modalities(root, images, further) if further else pair_files(root, images)
+
+
+def _hold_classes(masks: list[Path]) -> bool:
+    """Say whether some of the masks hold several classes, which is another layout."""
+    survey = ValueSurvey()
+    for path in masks[:: len(masks) // _PEEKED + 1]:
+        with contextlib.suppress(DataError):  # a damaged mask is named when all are read
+            survey.add(path)
+    if survey.most < 2:
+        return False
+    try:
+        return find_coding(survey, Path()).classes > 1
+    except DefectError:
+        return False
 
 
 def join_modalities(root: Path, images: NamedFiles, further: list[Path]) -> Found:
@@ -110,49 +127,17 @@ class LabelMapLayout:
 
     def fits(self, root: Path) -> bool:
         """Look for images/ and labels/."""
-        return all((root / name).is_dir() and list_images(root / name) for name in ("images", "labels"))
+        return all(holds_images(root / name) for name in ("images", "labels"))
 
     def find(self, root: Path) -> Found:
-        """Pair images with label maps; all maps are read once to count the classes."""
+        """Pair images with label maps; all maps are read once to find the classes."""
         folder = root / "labels"
         images = index_by_stem(root / "images", list_folder(root, "images"))
-        labels = index_by_stem(folder, list_folder(root, "labels"))
+        labels = match_names(index_by_stem(folder, list_folder(root, "labels")), images)
         paired = [Case(s, p, (labels.files[s],), s) for s, p in images.files.items() if s in labels.files]
-        values: set[int] = set()
-        cases, unreadable = collect_cases(paired, partial(_note_values, values=values))
-        classes = min(max(values, default=0), CLASSES)
-        defects = (*images.defects, *labels.defects, *compare_names(images.files, labels.files, folder), *unreadable)
-        reader = partial(read_label_map, classes=classes)
-        return Found(
-            tuple(dataclasses.replace(case, read=reader) for case in cases),
-            number_classes(classes),
-            (*defects, *_check_values(values, folder)),
-        )
-
-
-def read_label_map(case: Case, colour: bool, classes: int) -> Reading:
-    """Read an image and its label map."""
-    frame = read_image(case.image, colour)
-    return frame, split_labels(read_image(case.masks[0]), frame, classes, str(case.masks[0]))
-
-
-def number_classes(count: int) -> tuple[str, ...]:
-    """Name classes that have only numbers, with leading zeros so that they sort in order."""
-    return tuple(f"class_{number:0{len(str(count))}d}" for number in range(1, count + 1))
-
-
-def _note_values(case: Case, values: set[int]) -> Case:
-    values.update(find_values(read_image(case.masks[0])))
-    return case
-
-
-def _check_values(values: set[int], folder: Path) -> tuple[DefectError, ...]:
-    """Refuse gaps, and more classes than a label map of 8 bits can hold."""
-    expected = set(range(1, max(values, default=0) + 1))
-    fits = bool(expected) and expected <= values and len(expected) <= CLASSES
-    return (
-        () if fits else (stray_labels(str(folder), sorted(values), "K" if len(expected) <= CLASSES else f"{CLASSES}"),)
-    )
+        found = code_cases(paired, folder, number_classes(1)[0], numbered=True)
+        defects = (*images.defects, *labels.defects, *compare_names(images.files, labels.files, folder))
+        return dataclasses.replace(found, defects=(*defects, *found.defects))
 
 
 class ArraysLayout:

@@ -6,14 +6,11 @@ import dataclasses
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
-from edgeseg.core.install import MissingExtraError
 from edgeseg.data.defects import repeated_names
 from edgeseg.data.groups import Row, read_length, read_table
 from edgeseg.data.layouts.base import Found, collect_cases, compare_names, index_by_stem, list_folder
@@ -25,10 +22,9 @@ from edgeseg.data.reading import (
     Reading,
     read_mask,
     split_labels,
-    square_pixel,
     to_channels,
 )
-from edgeseg.data.volumes import check_view, check_volume, find_raw, refuse_damaged
+from edgeseg.data.volumes import find_raw, read_pixel_size, read_volume
 from edgeseg.frame.images import list_images, read_image, to_frame
 
 # Pixel size and head circumference in millimetres; None where the cell is empty.
@@ -229,47 +225,14 @@ class CamusLayout:
 
 def read_view(case: Case, colour: bool) -> Reading:
     """Read a view and its label map."""
-    frame = to_channels(to_frame(_read_volume(case.image), str(case.image)), colour)
-    return frame, split_labels(_read_volume(case.masks[0]), frame, len(_CAMUS_CLASSES), str(case.masks[0]))
-
-
-def _read_volume(path: Path) -> NDArray[Any]:
-    reader = _open_volume(path)
-    try:
-        values = np.asarray(_import_itk().GetArrayFromImage(reader.Execute()))
-    except RuntimeError as error:
-        raise refuse_damaged(path) from error
-    # leading dimensions of length 1 are dropped: some exports wrap a view into a volume of one slice
-    colours = values.shape[-1:] if reader.GetNumberOfComponents() > 1 else ()
-    return values.reshape(*values.shape[values.ndim - len(colours) - 2 : values.ndim - len(colours)], *colours)
+    frame = to_channels(to_frame(read_volume(case.image), str(case.image)), colour)
+    return frame, split_labels(read_volume(case.masks[0]), frame, len(_CAMUS_CLASSES), str(case.masks[0]))
 
 
 def _read_spacing(case: Case) -> Case:
-    spacing = _open_volume(case.image).GetSpacing()
     raw = [find_raw(path) for path in case.files]
     return dataclasses.replace(
         case,
-        pixel_size_mm=square_pixel(spacing[0], spacing[1]),
+        pixel_size_mm=read_pixel_size(case.image),
         others=tuple(path for path in raw if path is not None and path.is_file()),
     )
-
-
-def _open_volume(path: Path) -> Any:
-    reader = _import_itk().ImageFileReader()
-    check_volume(path)
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise refuse_damaged(path) from error
-    check_view(path, reader.GetSize())
-    return reader
-
-
-def _import_itk() -> Any:
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise MissingExtraError("SimpleITK", "medical") from error
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    return SimpleITK

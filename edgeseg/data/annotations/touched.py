@@ -1,0 +1,105 @@
+"""Outlines that run through pixels, as LabelMe and YOLO draw them: each pixel that an outline touches is marked.
+
+A point lies in the pixel (floor of x, floor of y); between points runs a line of pixels (OpenCV's fillPoly, Pillow's
+polygon). An outline at the centres of a region's outermost pixels is therefore drawn as that region.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeseg.data.annotations.shapes import Mask, Points, Shape, trace_mask
+
+# Coordinates with six decimals of a share are up to 0.02 pixels off, and would fall into the pixel before.
+_ROUNDING = 0.02
+_CENTRE = 0.5
+
+
+def draw_touched(polygons: Iterable[Points], size: tuple[int, int]) -> Mask:
+    """Mark the pixels inside outlines and on them.
+
+    Args:
+        polygons: Outlines, joined by the even-odd rule.
+        size: Height and width.
+    """
+    mask = np.zeros(size, np.uint8)
+    cv2.fillPoly(mask, [np.floor(points + _ROUNDING).astype(np.int32) for points in polygons], (1,))
+    return mask
+
+
+def trace_touched(points: Points, class_name: str, size: tuple[int, int]) -> tuple[Shape, ...]:
+    """Convert an outline through pixels to shapes between edges of pixels.
+
+    Args:
+        points: The outline.
+        class_name: Its class.
+        size: Height and width of the image.
+    """
+    low = np.clip(np.floor(points.min(axis=0)) - 1, 0, (size[1], size[0])).astype(np.int64)
+    high = np.clip(np.floor(points.max(axis=0)) + 2, 0, (size[1], size[0])).astype(np.int64)
+    width, height = (high - low).tolist()
+    if not width or not height:
+        return ()
+    traced = trace_mask(draw_touched([points - low], (height, width)), class_name)
+    return tuple(Shape(class_name, tuple(one + low for one in shape.polygons)) for shape in traced)
+
+
+def outline_mask(mask: Mask) -> list[Points]:
+    """Find outlines through the centres of pixels that `draw_touched` draws as the mask, each on its own.
+
+    A hole is joined to its outline by a seam, there and back. Where a seam cannot be drawn without marking a pixel of a
+    hole, the mask is cut in two.
+    """
+    found, tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if not found or tree is None:
+        return []
+    points = [np.asarray(one, np.float64).reshape(-1, 2) + _CENTRE for one in found]
+    holes: dict[int, list[Points]] = {}
+    for one, (_, _, _, parent) in zip(points, tree[0], strict=True):
+        holes.setdefault(int(parent), []).append(one)
+    outlines = [
+        join_by_seams([points[number], *holes.get(number, ())])
+        for number in range(len(points))
+        if tree[0][number][3] < 0
+    ]
+    drawn = np.zeros_like(mask)
+    for outline in outlines:
+        drawn |= draw_touched([outline], (mask.shape[0], mask.shape[1]))
+    if np.array_equal(drawn, mask) or mask.shape[1] < 2:
+        return outlines
+    middle = mask.shape[1] // 2
+    right = [one + np.asarray([middle, 0]) for one in outline_mask(np.ascontiguousarray(mask[:, middle:]))]
+    return [*outline_mask(np.ascontiguousarray(mask[:, :middle])), *right]
+
+
+def join_by_seams(polygons: Sequence[Points]) -> Points:
+    """Join polygons to one by seams between their nearest corners, the nearest polygon first.
+
+    The segments of an object are joined like that by ultralytics, too.
+    """
+    joined, left = polygons[0], list(polygons[1:])
+    while left:
+        nearest = [_find_nearest(joined, inner) for inner in left]
+        number = min(range(len(left)), key=lambda index: nearest[index][0])
+        _, start, end = nearest[number]
+        inner = left.pop(number)
+        turned = np.roll(inner, -end, axis=0)
+        # to the inner polygon, once around it, and back
+        joined = np.concatenate([joined[: start + 1], turned, turned[:1], joined[start:]])
+    # three points make a polygon for every tool
+    return np.concatenate([joined, *[joined[:1]] * (3 - len(joined))]) if len(joined) < 3 else joined
+
+
+def _find_nearest(first: Points, second: Points) -> tuple[float, int, int]:
+    """Find the nearest corners of two polygons, a row of distances at a time."""
+    best: tuple[float, int, int] = (np.inf, 0, 0)
+    for number, point in enumerate(second):
+        distances: NDArray[Any] = np.sum((first - point) ** 2, axis=1)
+        place = int(distances.argmin())
+        best = min(best, (float(distances[place]), place, number))
+    return best
