@@ -4,6 +4,7 @@
     result = model(frame)                              # labels, scores, areas, times
     for result in edgeseg.stream("int8.tflite", "0"):  # camera 0
         ...
+    edgeseg.predict("int8.tflite", "exams", "masks", overlay=True)  # a folder in, masks out
     run = edgeseg.train("data", "runs/first", model="small")
     small = edgeseg.compress(run, "runs/small")
     figures = edgeseg.evaluate(small, "data")
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         compress,
         evaluate,
         load,
+        predict,
         stream,
         train,
         write_phantoms,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from edgeseg.inference.masks import ClassArea, MaskOptions, draw_overlay, measure_areas
     from edgeseg.inference.segmenter import Segmentation, Segmenter
     from edgeseg.machine.boards import Board, list_boards, load_board
+    from edgeseg.prediction.folder import PredictResult
+    from edgeseg.prediction.options import PredictOptions
     from edgeseg.streaming.loop import StreamReport
     from edgeseg.streaming.options import CaptureOptions, SinkOptions, StreamOptions
     from edgeseg.streaming.sinks.base import Result
@@ -63,6 +67,8 @@ __all__ = [
     "Frame",
     "MaskOptions",
     "ModelFile",
+    "PredictOptions",
+    "PredictResult",
     "Recipe",
     "Result",
     "Segmentation",
@@ -87,6 +93,7 @@ __all__ = [
     "load_recipe",
     "measure_areas",
     "open_dataset",
+    "predict",
     "read_image",
     "read_model",
     "stream",
@@ -110,6 +117,8 @@ _MODULES = {
     "Frame": "streaming.sources.base",
     "MaskOptions": "inference.masks",
     "ModelFile": "core.modelfile",
+    "PredictOptions": "prediction.options",
+    "PredictResult": "prediction.folder",
     "Recipe": "compression.recipe",
     "Result": "streaming.sinks.base",
     "Segmentation": "inference.segmenter",

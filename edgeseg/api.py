@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from edgeseg.data.check import CheckReport
     from edgeseg.doctor import Check
     from edgeseg.evaluation.score import Evaluation
+    from edgeseg.prediction.folder import PredictResult
+    from edgeseg.prediction.options import PredictOptions
     from edgeseg.training.options import TrainOptions
     from edgeseg.training.run import RunRecord
 
@@ -139,6 +141,45 @@ def stream(
     segmenter = open_segmenter(Path(model), backend, threads, masks=masks, supervised=True)
     _warn_of_fallback(segmenter)
     return Stream(open_stream(segmenter, source, options, sinks))
+
+
+def predict(
+    model: StrPath | Segmenter,
+    source: StrPath | Sequence[StrPath],
+    out: StrPath,
+    *,
+    options: PredictOptions | None = None,
+    backend: str = AUTO,
+    threads: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+    **changes: Any,
+) -> PredictResult:
+    """Write masks for images, folders, patterns, videos and DICOM files, and a table with a row for every frame.
+
+    Args:
+        model: As in `load`, or a loaded model, which works on one frame at a time.
+        source: What to read: one or several.
+        out: The folder to make.
+        options: What is written; None takes the defaults.
+        backend: As in `load`, for a model that is not loaded yet.
+        threads: CPU threads of each worker's network.
+        resume: Go on with an interrupted prediction.
+        overwrite: Replace a prediction that stands at `out`; it stays until the new one is whole.
+        changes: Any field of PredictOptions by its name, such as overlay=True or formats=("png", "coco").
+
+    Returns:
+        The folder, a summary, and the files that could not be read, which raise nothing.
+    """
+    from edgeseg.prediction.folder import load_networks, predict_sources
+    from edgeseg.prediction.options import PredictOptions
+
+    chosen = dataclasses.replace(options or PredictOptions(), **changes)
+    sources = [Path(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
+    _keep_inputs(Path(out), *sources, None if isinstance(model, Segmenter) else Path(model))
+    networks = load_networks(model, backend, threads, chosen)
+    _warn_of_fallback(networks[0])
+    return predict_sources(*networks, sources, Path(out), chosen, resume, overwrite)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from edgeseg.cli import (
     export,
     inspect,
     model,
+    predict,
     pretrain,
     search,
     stream,
@@ -57,6 +58,7 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("tune")(tune.tune)
 app.command("compress")(compress.compress)
 app.command("search")(search.search)
+app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)
 app.command("bench")(bench.bench)

@@ -18,7 +18,12 @@ import edgeseg
 from edgeseg.core.errors import EdgesegError
 
 # What is looked for to see whether an extra is installed.
-PACKAGES = {"train": ("tensorflow", "tf_keras"), "tune": ("optuna",), "onnx": ("onnx", "onnxruntime")}
+PACKAGES = {
+    "train": ("tensorflow", "tf_keras"),
+    "tune": ("optuna",),
+    "onnx": ("onnx", "onnxruntime"),
+    "medical": ("SimpleITK",),
+}
 CHECKOUT = Path(__file__).resolve().parents[2]
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)['"]""")
 

@@ -31,6 +31,7 @@ from edgeseg.streaming.sources.files import (
 
 _LOG = logging.getLogger(__name__)
 Kind = Literal["image", "video", "dicom"]
+_ENDINGS = {*SUFFIXES, *VIDEO_SUFFIXES, *DICOM_SUFFIXES}
 # The list of the files on a CD: DICOM without a picture (PS3.10, 8.6).
 _DICOM_DIRECTORY = "DICOMDIR"
 
@@ -47,9 +48,9 @@ class Item:
     @property
     def stem(self) -> str:
         """Give the name without the ending of its kind: the dots of a UID are no endings."""
-        known = (*SUFFIXES, *VIDEO_SUFFIXES, *DICOM_SUFFIXES)
-        path = PurePosixPath(self.name)
-        return str(path.with_suffix("")) if path.suffix.lower() in known else self.name
+        start, dot, ending = self.name.rpartition(".")
+        named = bool(start) and not start.endswith("/")
+        return start if named and f"{dot}{ending}".lower() in _ENDINGS else self.name
 
 
 @dataclass(frozen=True)
