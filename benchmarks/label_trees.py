@@ -2,7 +2,7 @@
 
 Run by a Python that has them, not edgeseg's:
 
-    pip install supervision datumaro pycocotools
+    TOOLS/bin/pip install supervision datumaro pycocotools
     pip install --no-deps labelme imgviz cmap loguru natsort
     python benchmarks/label_trees.py PLAIN_FOLDER OUT
 
