@@ -602,6 +602,7 @@ def test_an_outline_of_very_many_edges_is_not_examined_for_long() -> None:
     assert crosses_itself(points) in (True, False)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_polygons_are_drawn_as_pycocotools_draws_them() -> None:
     tool = pytest.importorskip("pycocotools.mask")
     random = np.random.default_rng(1)
