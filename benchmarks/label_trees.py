@@ -2,7 +2,7 @@
 
 Run by a Python that has them, not edgeseg's:
 
-    pip install supervision datumaro pycocotools
+    TOOLS/bin/pip install supervision datumaro pycocotools
     pip install --no-deps labelme imgviz cmap loguru natsort
     python benchmarks/label_trees.py PLAIN_FOLDER OUT
 
@@ -227,11 +227,13 @@ def write_coco_roboflow(cases: list[Case], root: Path) -> Tree:
 
 def import_labelme() -> tuple[Any, Any]:
     """Import LabelMe without its windows."""
-    for name in ("onnxruntime", "PyQt5", "PyQt5.QtCore", "PyQt5.QtGui", "PyQt5.QtWidgets", "osam", "tifffile"):
-        if importlib.util.find_spec(name.split(".")[0]) is None:
-            stub = MagicMock()
-            stub.__path__, stub.__spec__ = [], None
-            sys.modules[name] = stub
+    wanted = ("onnxruntime", "PyQt5", "PyQt5.QtCore", "PyQt5.QtGui", "PyQt5.QtWidgets", "osam", "tifffile")
+    plain = [name.split(".")[0] for name in wanted if name.split(".")[0] not in sys.modules]
+    missing = {name for name in plain if importlib.util.find_spec(name) is None}
+    for name in (name for name in wanted if name.split(".")[0] in missing):
+        stub = MagicMock()
+        stub.__path__, stub.__spec__ = [], None
+        sys.modules[name] = stub
     return importlib.import_module("labelme._label_file"), importlib.import_module("labelme.utils.shape")
 
 

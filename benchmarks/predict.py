@@ -4,11 +4,12 @@
 
 Bare is a loop of one thread: read an image, segment it, forget the mask; and the same loop on as many threads as there
 are workers, each with a network of its own. All rows take turns within each round, on the same files, after a round
-that is not counted; speeds are medians over the rounds, shares the median of the ratios to the bare loop on as many threads
-within a round. Loading the first network is not counted, loading further ones is. The row of two processes runs half of
-the files in each, started before the clock. The last part links --many files to the same images and predicts them with
-overlays in a process of its own, which notes its resident memory; --many 0 leaves it out. Writes OUT/predict.md and
-.json. Without --model an untrained network is made, which needs the training packages.
+that is not counted. Speeds are medians over the rounds, shares the median of the ratios to the bare loop on as many
+threads within a round. Beside them stands the processor's time for an image, which other programs on the machine change
+less, and its share. Loading the first network is not counted, loading further ones is. The row of two processes runs
+half of the files in each, started before the clock. The last part links --many files to the same images and predicts
+them with overlays in a process of its own, which notes its resident memory; --many 0 leaves it out. Writes
+OUT/predict.md and .json. Without --model an untrained network is made, which needs the training packages.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
-from time import perf_counter
+from time import perf_counter, process_time
 
 from trained import write_results
 from untrained import pick_model
@@ -38,7 +39,7 @@ from edgeseg.prediction.options import PredictOptions
 
 WORKERS = 2
 SHARE, GROWTH = 0.8, 1.1
-HEADER = ("what", "images/s", "of bare", "limit", "verdict")
+HEADER = ("what", "images/s", "of bare", "processor ms", "of bare by processor", "limit", "verdict")
 # Of the images: when memory is read for the first time, after the allocators have settled.
 SETTLED = 0.2
 
@@ -57,11 +58,18 @@ def run_bare(segmenters: Sequence[Segmenter], files: Sequence[Path]) -> None:
         list(pool.map(work, range(len(segmenters))))
 
 
-def run_predict(model: Path, first: Segmenter, files: Sequence[Path], options: PredictOptions) -> None:
-    """Predict all files into a folder that is thrown away."""
-    with TemporaryDirectory() as folder:
-        more = partial(open_segmenter, model, "cpu")
-        predict_sources(first, more, list(files), Path(folder, "out"), options)
+def run_predict(model: Path, first: Segmenter, source: Path, out: Path, options: PredictOptions) -> None:
+    """Predict a folder of images."""
+    predict_sources(first, partial(open_segmenter, model, "cpu"), [source], out / str(perf_counter()), options)
+
+
+def link_files(files: Sequence[Path], folder: Path, count: int) -> Path:
+    """Make a folder of so many links to some files."""
+    folder.mkdir()
+    for number in range(count):
+        file = files[number % len(files)]
+        (folder / f"{number:06d}{file.suffix}").symlink_to(file.absolute())
+    return folder
 
 
 _NETWORK: list[Segmenter] = []
@@ -72,34 +80,39 @@ def load_here(model: Path) -> None:
     _NETWORK.append(open_segmenter(model, "cpu"))
 
 
-def predict_half(model: Path, files: Sequence[Path]) -> None:
+def predict_half(model: Path, out: Path, source: Path) -> None:
     """Predict some files in a process of its own, on one thread."""
-    run_predict(model, _NETWORK[0], files, PredictOptions(workers=1))
+    run_predict(model, _NETWORK[0], source, out, PredictOptions(workers=1))
 
 
-def run_processes(pool: ProcessPoolExecutor, model: Path, files: Sequence[Path]) -> None:
-    """Predict the files in two processes."""
-    list(pool.map(partial(predict_half, model), [files[number::WORKERS] for number in range(WORKERS)]))
+def run_processes(pool: ProcessPoolExecutor, model: Path, out: Path, parts: Sequence[Path]) -> None:
+    """Predict the parts of a folder, each in a process of its own."""
+    list(pool.map(partial(predict_half, model, out), parts))
 
 
-def time_rounds(tasks: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Time all tasks in turn; the first round is not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in tasks}
+Times = dict[str, list[tuple[float, float]]]
+
+
+def time_rounds(tasks: dict[str, Callable[[], None]], rounds: int) -> Times:
+    """Time all tasks in turn, in seconds and in processor seconds of this process; the first round is not counted."""
+    taken: Times = {name: [] for name in tasks}
     for number in range(rounds + 1):
         for name, task in tasks.items():
-            began = perf_counter()
+            began, used = perf_counter(), process_time()
             task()
             if number:
-                taken[name].append(perf_counter() - began)
+                taken[name].append((perf_counter() - began, process_time() - used))
     return taken
 
 
-def measure_speeds(model: Path, files: Sequence[Path], rounds: int) -> list[tuple[str, ...]]:
+def measure_speeds(model: Path, files: Sequence[Path], rounds: int, room: Path) -> list[tuple[str, ...]]:
     """Compare predict with bare loops."""
     segmenters = [open_segmenter(model, "cpu") for _ in range(WORKERS)]
     context = multiprocessing.get_context("spawn")
+    source = link_files(files, room / "in", len(files))
+    parts = [link_files(files[n::WORKERS], room / f"part{n}", len(files[n::WORKERS])) for n in range(WORKERS)]
     with ProcessPoolExecutor(WORKERS, context, load_here, (model,)) as pool:
-        run = partial(run_predict, model, segmenters[0], files)
+        run = partial(run_predict, model, segmenters[0], source, room)
         bare = {count: f"bare decode and inference, {count} threads" for count in (1, WORKERS)}
         pairs = {
             "predict, 1 worker": 1,
@@ -117,28 +130,35 @@ def measure_speeds(model: Path, files: Sequence[Path], rounds: int) -> list[tupl
                 names[1]: partial(run, PredictOptions(workers=WORKERS)),
                 names[2]: partial(run, PredictOptions(workers=WORKERS, overlay=True)),
                 names[3]: partial(run, PredictOptions(workers=WORKERS, formats=("labelme",))),
-                names[4]: partial(run_processes, pool, model, files),
+                names[4]: partial(run_processes, pool, model, room, parts),
             },
             rounds,
         )
-    rows = [(name, f"{len(files) / median(taken[name]):.0f}", "", "", "") for name in bare.values()]
+    count = len(files)
+    rows = [(name, *_show(taken[name], None, count), "", "") for name in bare.values()]
     for name, threads in pairs.items():
-        share = median(alone / ours for alone, ours in zip(taken[bare[threads]], taken[name], strict=True))
+        speed, share, used, used_share = _show(taken[name], taken[bare[threads]], count)
+        if name == names[4]:
+            used = used_share = ""  # in other processes
         judged = name in names[:2]
-        verdict = ("held" if share >= SHARE else "missed") if judged else ""
-        speed = f"{len(files) / median(taken[name]):.0f}"
-        rows.append((name, speed, f"{share:.2f}", f"{SHARE:.2f}" if judged else "", verdict))
+        verdict = ("held" if float(share) >= SHARE else "missed") if judged else ""
+        rows.append((name, speed, share, used, used_share, f"{SHARE:.2f}" if judged else "", verdict))
     return rows
+
+
+def _show(taken: Sequence[tuple[float, float]], bare: Sequence[tuple[float, float]] | None, count: int) -> list[str]:
+    """Show speed and processor time, each with its share of the bare loop's."""
+    seconds, used = ([one[number] for one in taken] for number in (0, 1))
+    shares = ["", ""]
+    if bare is not None:
+        shares = [f"{median(b[n] / o[n] for b, o in zip(bare, taken, strict=True)):.2f}" for n in (0, 1)]
+    return [f"{count / median(seconds):.0f}", shares[0], f"{1e3 * median(used) / count:.2f}", shares[1]]
 
 
 def watch_memory(model: Path, files: Sequence[Path], many: int) -> tuple[float, float, int]:
     """Predict many images; gives resident megabytes after a fifth of them and the most afterwards, and the images."""
     with TemporaryDirectory() as folder:
-        source, out = Path(folder, "in"), Path(folder, "out")
-        source.mkdir()
-        for number in range(many):
-            file = files[number % len(files)]
-            (source / f"{number:06d}{file.suffix}").symlink_to(file.absolute())
+        source, out = link_files(files, Path(folder, "in"), many), Path(folder, "out")
         done, samples = Event(), []
 
         def sample() -> None:
@@ -176,14 +196,14 @@ def main() -> None:
         files = [item.path for item in list_inputs([chosen.data]) if item.kind == "image"]
         files = files[:: max(1, len(files) // chosen.images)][: chosen.images]
         card = open_segmenter(model, "cpu").card
-        rows = measure_speeds(model, files, chosen.rounds)
+        rows = measure_speeds(model, files, chosen.rounds, Path(folder))
         if chosen.many:
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(1, context) as pool:
                 early, late, frames = pool.submit(watch_memory, model, files, chosen.many).result()
             verdict = "held" if late <= GROWTH * early else "missed"
             name = f"MB resident up to image {round(SETTLED * frames):,} and up to image {frames:,}, with overlays"
-            rows.append((name, f"{early:.0f}, {late:.0f}", f"{late / early:.2f}", f"{GROWTH:.2f}", verdict))
+            rows.append((name, f"{early:.0f}, {late:.0f}", f"{late / early:.2f}", "", "", f"{GROWTH:.2f}", verdict))
     notes = [
         "# Masks for files: what predict costs beside decoding and inference",
         "",

@@ -46,6 +46,7 @@ FOLDS, SIZE, BATCH = 5, 128, 8
 MODEL, CHOSEN, CASES, COURSE = "model.tflite", "chosen.json", "cases.json", "course.json"
 RANDOM, SELECTED, DOUBTFUL, SPREAD = "random", "selected", "doubtful", "spread"
 COLOURS = {RANDOM: "#767676", SELECTED: "#0060a8", DOUBTFUL: "#c05000", SPREAD: "#2e8b57"}
+NUMBERS = ("start", "add", "rounds", "steps", "validation")
 HEADER = ("data", "labelled", "way", "Dice", "against random, same cases", "marked on empty cases", "each fold")
 
 
@@ -258,9 +259,9 @@ def draw_curves(drawn: Sequence[tuple[Course, dict[str, list[int]]]], path: Path
 
 
 def keep_course(course: Course) -> None:
-    """Note how all is trained, and refuse another way under the same name."""
+    """Note how all is trained, and refuse another way in the same folder."""
     path = course.out / COURSE
-    ours = to_plain(replace(course, data=Path(course.data.name), out=Path()))
+    ours = {name: getattr(course, name) for name in NUMBERS}
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else ours
     if known != ours:
         raise SystemExit(f"expected the course of {path}, {known}, got {ours}; name another folder")
@@ -270,8 +271,10 @@ def keep_course(course: Course) -> None:
 def read_courses(out: Path) -> list[Course]:
     """Read the courses of all data sets."""
     found = sorted(out.glob(f"*/{COURSE}"))
+    known = [json.loads(path.read_text(encoding="utf-8")) for path in found]
     return [
-        replace(from_plain(Course, json.loads(path.read_text(encoding="utf-8"))), out=path.parent) for path in found
+        Course(Path(path.parent.name), path.parent, *(numbers[name] for name in NUMBERS))
+        for path, numbers in zip(found, known, strict=True)
     ]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +30,13 @@ from edgeseg.cli.common import (
 )
 from edgeseg.cli.evaluation_tables import print_beside, print_clips, print_evaluation
 from edgeseg.cli.tables import tell_notices
+
+if TYPE_CHECKING:
+    from edgeseg.core.modelfile import ModelFile
+    from edgeseg.data.reading import Case
+    from edgeseg.evaluation.decide import Target
+    from edgeseg.evaluation.score import ScoredCase
+    from edgeseg.inference.segmenter import Segmenter
 
 
 def evaluate(
@@ -106,18 +114,15 @@ def evaluate(
 
     Example: `edgeseg evaluate runs/first data/phantom`
     """
-    from edgeseg.core.files import refuse_existing, staged_folder
-    from edgeseg.core.modelfile import ModelFile, find_model, read_model, write_model
+    from edgeseg.core.files import refuse_existing
+    from edgeseg.core.modelfile import write_model
     from edgeseg.core.progress import progress_bar
-    from edgeseg.core.redact import make_printable
     from edgeseg.core.schema import to_plain
-    from edgeseg.data.dataset import read_case, read_cases
+    from edgeseg.data.dataset import read_cases
     from edgeseg.evaluation.classes import parse_renaming
-    from edgeseg.evaluation.clips import count_frames, evaluate_clips, list_clips
-    from edgeseg.evaluation.decide import Target, change_decision, decide_by_own_data, explain_decision
+    from edgeseg.evaluation.decide import Target
     from edgeseg.evaluation.exclusion import leave_out, read_stems
     from edgeseg.evaluation.out_of_fold import list_judged_thresholds, pick_judged
-    from edgeseg.evaluation.overlays import count_drawn, describe_overlays, write_overlays
     from edgeseg.evaluation.score import score_cases, summarise_cases, write_cases
     from edgeseg.inference.ensemble import open_segmenter
     from edgeseg.inference.segmenter import Segmenter
@@ -134,24 +139,19 @@ def evaluate(
     if overlays is not None:
         refuse_existing(overlays, overwrite)
     stems = read_stems(without) if without is not None else ()
-    file: ModelFile | None = None
+    changed: ModelFile | None = None
     if target == Target():
         segmenter = open_segmenter(model, backend, threads, not no_parity)
     else:
-        file = read_model(find_model(model))
-        if save_model is not None and file.is_onnx:
-            raise typer.BadParameter("expected a .tflite file beside --save-model, got ONNX: export it again instead")
-        decision = decide_by_own_data(file, data, target, layout, group_pattern, renamed)
-        tell_notices(explain_decision(decision))
-        file = change_decision(file, decision)
-        segmenter = Segmenter(file, backend, threads, not no_parity)
+        changed = _choose_point(model, data, target, layout, group_pattern, renamed, save_model)
+        segmenter = Segmenter(changed, backend, threads, not no_parity)
     warn_of_fallback(segmenter.selection)
     card = segmenter.card
     picked = pick_judged(segmenter, data, split, layout, group_pattern, renamed=renamed)
     staying = leave_out(picked.cases, stems, picked.known, without)
-    colour, classes = card.input.in_colour, card.output.classes
+    classes = card.output.classes
     with progress_bar("Judging", len(picked.cases)) as advance:
-        scored = score_cases(segmenter, read_cases(picked.cases, colour), advance)
+        scored = score_cases(segmenter, read_cases(picked.cases, card.input.in_colour), advance)
     thresholds = list_judged_thresholds(segmenter)
     table = to_plain(summarise_cases(scored, classes, thresholds))
     print_evaluation(f"{card.name} on {picked.part} cases of {data.name}", table)
@@ -160,21 +160,66 @@ def evaluate(
         others = to_plain(summarise_cases(kept, classes, thresholds))
         print_beside(table, others, len(scored) - len(kept))
         table["without"] = {"left_out": len(scored) - len(kept)} | others
-    clips = list_clips(data)
-    if clips:
-        with progress_bar("Playing clips", count_frames(clips)) as advance:
-            table["clips"] = to_plain(evaluate_clips(segmenter, clips, advance))
-        print_clips(table["clips"])
+    table |= _play_clips(segmenter, data)
     if cases_out is not None:
         write_cases(cases_out, scored, classes)
     if overlays is not None:
-        with staged_folder(overlays, overwrite) as folder, progress_bar("Drawing", count_drawn(scored)) as advance:
-            write_overlays(folder, segmenter, scored, lambda number: read_case(picked.cases[number], colour), advance)
-        print(make_printable(describe_overlays(overlays, len(scored))))
-    if save_model is not None and file is not None:
-        write_model(save_model, file.flatbuffer, file.card, file.golden)
+        _draw_overlays(overlays, overwrite, segmenter, scored, picked.cases)
+    if save_model is not None and changed is not None:
+        write_model(save_model, changed.flatbuffer, changed.card, changed.golden)
     ran_on = to_plain(segmenter.selection.report())
     save_json(json_out, {"model": card.name, "split": picked.part, "backend": ran_on} | table)
+
+
+def _choose_point(
+    model: Path,
+    data: Path,
+    target: Target,
+    layout: str | None,
+    group_pattern: str | None,
+    renamed: Mapping[str, str],
+    save_model: Path | None,
+) -> ModelFile:
+    """Choose another operating point on the validation cases of the model's own data."""
+    from edgeseg.core.modelfile import find_model, read_model
+    from edgeseg.evaluation.decide import change_decision, decide_by_own_data, explain_decision
+
+    file = read_model(find_model(model))
+    if save_model is not None and file.is_onnx:
+        raise typer.BadParameter("expected a .tflite file beside --save-model, got ONNX: export it again instead")
+    decision = decide_by_own_data(file, data, target, layout, group_pattern, renamed)
+    tell_notices(explain_decision(decision))
+    return change_decision(file, decision)
+
+
+def _play_clips(segmenter: Segmenter, data: Path) -> dict[str, Any]:
+    """Judge how steady the model is on the clips of a data folder, if it has any."""
+    from edgeseg.core.progress import progress_bar
+    from edgeseg.core.schema import to_plain
+    from edgeseg.evaluation.clips import count_frames, evaluate_clips, list_clips
+
+    clips = list_clips(data)
+    if not clips:
+        return {}
+    with progress_bar("Playing clips", count_frames(clips)) as advance:
+        figures = to_plain(evaluate_clips(segmenter, clips, advance))
+    print_clips(figures)
+    return {"clips": figures}
+
+
+def _draw_overlays(
+    out: Path, overwrite: bool, segmenter: Segmenter, scored: Sequence[ScoredCase], cases: Sequence[Case]
+) -> None:
+    from edgeseg.core.files import staged_folder
+    from edgeseg.core.progress import progress_bar
+    from edgeseg.core.redact import make_printable
+    from edgeseg.data.dataset import read_case
+    from edgeseg.evaluation.overlays import count_drawn, describe_overlays, write_overlays
+
+    colour = segmenter.card.input.in_colour
+    with staged_folder(out, overwrite) as folder, progress_bar("Drawing", count_drawn(scored)) as advance:
+        write_overlays(folder, segmenter, scored, lambda number: read_case(cases[number], colour), advance)
+    print(make_printable(describe_overlays(out, len(scored))))
 
 
 def _check_saved(path: Path, is_chosen: bool) -> None:

@@ -174,11 +174,12 @@ def draw_overlay(
     """
     canvas = to_bgr(frame)
     states = [finding.state for finding in findings] or len(classes) * [FOUND]
-    for number, (spec, state) in enumerate(zip(classes, states, strict=True), start=1):
-        mask = np.asarray(cv2.inRange(labels, number, number), dtype=np.uint8)
-        contours = () if state == NOTHING else trace_contours(mask)
-        if not contours:
+    marked = count_pixels(labels, len(classes))
+    for number, (spec, state, pixels) in enumerate(zip(classes, states, marked, strict=True), start=1):
+        if state == NOTHING or not pixels:
             continue
+        mask = np.asarray(cv2.inRange(labels, number, number), dtype=np.uint8)
+        contours = trace_contours(mask)
         if state == FOUND:
             fill_mask(canvas, mask, spec.colour, opacity)
             draw_prediction(canvas, contours, spec.colour)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeseg.core.decision import DOUBTFUL, FOUND
 from edgeseg.core.errors import UnknownNameError
 from edgeseg.core.schema import check_options, option
 from edgeseg.core.spec import Region
@@ -62,7 +61,7 @@ class PredictOptions:
     @property
     def states(self) -> tuple[str, ...]:
         """List the states of the classes whose masks are written."""
-        return (FOUND,) if self.show == FOUND else (FOUND, DOUBTFUL)
+        return SHOWS if self.show == "doubtful" else ("found",)
 
 
 DEFAULT_PREDICT_OPTIONS = PredictOptions()

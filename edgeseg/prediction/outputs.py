@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import OutputError
 from edgeseg.core.process import quiet_native_output
-from edgeseg.frame.images import encode_png
 from edgeseg.prediction.inputs import Item
 
 Labels = NDArray[np.uint8]
@@ -26,6 +25,12 @@ OVERLAYS = "overlays"
 PART = ".part"
 # JPEG of this quality shows thin outlines without halos, in a tenth of the time of PNG.
 _QUALITY = 95
+# Label maps are large areas of one value: run lengths without a filter need less time and half the room.
+_PNG = (
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),
+)
 # File systems allow 255 bytes for a name; the rest is for endings and the names of parts.
 _NAME_BYTES = 200
 # FFmpeg's codecs by OpenCV's names: VP8 plays in browsers, VLC and Windows; where it is missing, MPEG-4 remains.
@@ -62,7 +67,7 @@ def _make_parent(path: str) -> None:
 
 
 def _write_png(path: str, labels: Labels, mm_per_px: float | None) -> None:  # noqa: ARG001 - PNG has no millimetres
-    _write_bytes(path, encode_png(labels))
+    _write_bytes(path, bytes(cv2.imencode(".png", labels, _PNG)[1]))
 
 
 def _write_npy(path: str, labels: Labels, mm_per_px: float | None) -> None:  # noqa: ARG001 - neither has NumPy

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import DataError, EdgesegError, OutputError, UnknownNameError
 from edgeseg.core.files import write_text
 from edgeseg.data.annotations.labelled import find_part
+from edgeseg.data.annotations.outlines import draw_touched, outline_mask
 from edgeseg.data.annotations.problems import crosses_itself, decode_runs, encode_runs
 from edgeseg.data.annotations.shapes import AnnotatedImage, Shape, trace_mask
-from edgeseg.data.annotations.touched import draw_touched, outline_mask
 from edgeseg.data.annotations.writers import WRITERS, open_writer
 from edgeseg.data.annotations.yolo import read_class_names
 from edgeseg.data.dataset import Survey, import_dataset, open_dataset, read_case, survey_dataset

@@ -27,6 +27,7 @@ from edgeseg.data.annotations.labelled import (
     read_labels_table,
     refuse_labels,
 )
+from edgeseg.data.annotations.outlines import trace_between
 from edgeseg.data.annotations.problems import Problems, check_runs, decode_runs, encode_runs
 from edgeseg.data.annotations.shapes import AnnotatedImage, Points, Shape, crop_shape, fill_polygons, trace_mask
 
@@ -49,7 +50,8 @@ class _Labelled:
         """Convert it to shapes; COCO joins polygons, so each is a shape of its own."""
         if self.runs is not None:
             return trace_mask(_decode(self.runs, size), self.class_name, self.score)
-        return tuple(Shape(self.class_name, (points,), self.score) for points in self.polygons)
+        traced = (trace_between(points, self.class_name, size, self.score) for points in self.polygons)
+        return tuple(shape for shapes in traced for shape in shapes)
 
 
 def read_coco(files: Sequence[Path], problems: Problems) -> LabelSet:

@@ -27,6 +27,7 @@ from edgeseg.data.annotations.labelled import (
     find_part,
     refuse_labels,
 )
+from edgeseg.data.annotations.outlines import trace_between
 from edgeseg.data.annotations.problems import (
     Problems,
     check_runs,
@@ -93,7 +94,7 @@ def read_cvat(files: Sequence[Path], problems: Problems) -> LabelSet:
 
 def _read_file(path: Path, problems: Problems) -> LabelSet:
     data = as_data_error(read_regular, path, ANNOTATION_BYTES)
-    reader = _Reader(problems)
+    reader = _Reader(problems, find_part(path.stem) or find_part(path.parent.name))
     try:
         reader.parse(data)
     except (expat.ExpatError, ValueError) as error:
@@ -125,7 +126,9 @@ class _Loader:
         shapes = [
             shape
             for label, drawn in self.labelled
-            for shape in (drawn.to_shapes(label, size) if isinstance(drawn, _Mask) else (Shape(label, (drawn,)),))
+            for shape in (
+                drawn.to_shapes(label, size) if isinstance(drawn, _Mask) else trace_between(drawn, label, size)
+            )
         ]
         return AnnotatedImage(self.name, size[1], size[0], tuple(shapes))
 
@@ -133,13 +136,13 @@ class _Loader:
 class _Reader:
     """Reads the elements of CVAT's XML one after the other."""
 
-    def __init__(self, problems: Problems) -> None:
+    def __init__(self, problems: Problems, part: str) -> None:
         self.classes: list[str] = []
         self.images: list[_Image] = []
         self._problems = problems
         self._path: list[str] = []
         self._text: list[str] = []
-        self._root_subset = ""
+        self._part = part
 
     def parse(self, data: bytes) -> None:
         """Parse a document.
@@ -166,7 +169,7 @@ class _Reader:
         if name == "track":
             raise ValueError("it is CVAT for video, export CVAT for images")
         if self._path == ["annotations", "image"]:
-            self.images.append(_read_image(attributes, self._root_subset))
+            self.images.append(_read_image(attributes, self._part))
         elif self._path[:-1] == ["annotations", "image"]:
             self._read_shape(name, attributes)
 
@@ -175,7 +178,7 @@ class _Reader:
         if self._path[1:2] == ["meta"] and tuple(self._path[-3:]) == _LABEL_NAME:
             self.classes.append(text)
         elif self._path[1:2] == ["meta"] and name == "subset":
-            self._root_subset = find_part(text)
+            self._part = find_part(text) or self._part
         self._path.pop()
         self._text.clear()
 

@@ -21,9 +21,9 @@ from edgeseg.core.limits import IMAGE_BYTES
 from edgeseg.core.schema import SchemaError
 from edgeseg.data.annotations.journal import LabelFiles, check_name, open_journal
 from edgeseg.data.annotations.labelled import ImageLabels, LabelSet, check_labelled_size, read_labels_table
+from edgeseg.data.annotations.outlines import outline_mask, trace_touched
 from edgeseg.data.annotations.problems import Problems, to_points, trace_ellipse, turn_rectangle
 from edgeseg.data.annotations.shapes import AnnotatedImage, Points, Shape, crop_shape, trace_mask
-from edgeseg.data.annotations.touched import outline_mask, trace_touched
 from edgeseg.frame.images import decode_image, encode_png
 
 # The release whose files these are; LabelMe refuses none, and warns of an older major number.

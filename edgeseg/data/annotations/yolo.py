@@ -19,9 +19,9 @@ from edgeseg.core.files import write_text
 from edgeseg.core.limits import TABLE_BYTES, read_regular
 from edgeseg.data.annotations.journal import LabelFiles, check_name, open_journal
 from edgeseg.data.annotations.labelled import ImageLabels, LabelSet
+from edgeseg.data.annotations.outlines import outline_mask, trace_touched
 from edgeseg.data.annotations.problems import Problems
 from edgeseg.data.annotations.shapes import AnnotatedImage, Points, Shape, crop_shape
-from edgeseg.data.annotations.touched import outline_mask, trace_touched
 from edgeseg.frame.images import as_data_error
 
 LIST, NAMES = "data.yaml", ("classes.txt", "obj.names")

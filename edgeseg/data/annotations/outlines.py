@@ -1,7 +1,10 @@
-"""Outlines that run through pixels, as LabelMe and YOLO draw them: each pixel that an outline touches is marked.
+"""Which pixels an outline marks, as each tool's own library draws it.
 
-A point lies in the pixel (floor of x, floor of y); between points runs a line of pixels (OpenCV's fillPoly, Pillow's
-polygon). An outline at the centres of a region's outermost pixels is therefore drawn as that region.
+LabelMe and YOLO: a point lies in the pixel (floor of x, floor of y), between points runs a line of pixels, and what the
+outline touches is marked (Pillow's polygon, OpenCV's fillPoly). An outline at the centres of a region's outermost
+pixels is therefore drawn as that region.
+
+COCO and CVAT: points are edges of pixels, and an outline is traced on a grid five times as fine (pycocotools).
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from edgeseg.data.annotations.shapes import Mask, Points, Shape, trace_mask
 # Coordinates with six decimals of a share are up to 0.02 pixels off, and would fall into the pixel before.
 _ROUNDING = 0.02
 _CENTRE = 0.5
+# pycocotools draws on a grid that is finer by this factor; an outline of more points there is drawn by its edges.
+_FINE, _FINE_POINTS = 5.0, 4_000_000
 
 
 def draw_touched(polygons: Iterable[Points], size: tuple[int, int]) -> Mask:
@@ -47,6 +52,48 @@ def trace_touched(points: Points, class_name: str, size: tuple[int, int]) -> tup
         return ()
     traced = trace_mask(draw_touched([points - low], (height, width)), class_name)
     return tuple(Shape(class_name, tuple(one + low for one in shape.polygons)) for shape in traced)
+
+
+def trace_between(
+    points: Points, class_name: str, size: tuple[int, int], score: float | None = None
+) -> tuple[Shape, ...]:
+    """Convert an outline between pixels to shapes that cover what pycocotools marks.
+
+    Args:
+        points: The outline.
+        class_name: Its class.
+        size: Height and width of the image.
+        score: How sure a model is of it.
+    """
+    mask = draw_between(points, size)
+    return (Shape(class_name, (points,), score),) if mask is None else trace_mask(mask, class_name, score)
+
+
+def draw_between(points: Points, size: tuple[int, int]) -> Mask | None:
+    """Mark the pixels of an outline as rleFrPoly of pycocotools' maskApi.c does; None for one far outside the image."""
+    height, width = size
+    fine = np.trunc(_FINE * points + 0.5)
+    start, end = fine, np.roll(fine, -1, axis=0)
+    lengths = np.abs(end - start).max(axis=1).astype(np.int64) + 1
+    if lengths.sum() > _FINE_POINTS:
+        return None
+    along = (np.abs(end - start)[:, 0] >= np.abs(end - start)[:, 1]).astype(np.int64)[:, np.newaxis]
+    # the coordinate that changes more is counted up, the other one is rounded
+    lead = np.where(along, start, start[:, ::-1]), np.where(along, end, end[:, ::-1])
+    flip = lead[0][:, 0] > lead[1][:, 0]
+    low, high = np.where(flip[:, np.newaxis], lead[1], lead[0]), np.where(flip[:, np.newaxis], lead[0], lead[1])
+    slope = (high[:, 1] - low[:, 1]) / np.maximum(high[:, 0] - low[:, 0], 1)
+    edge = np.repeat(np.arange(len(points)), lengths)
+    step = np.arange(len(edge)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    step = np.where(flip[edge], lengths[edge] - 1 - step, step)
+    first, second = step + low[edge, 0], np.trunc(low[edge, 1] + slope[edge] * step + 0.5)
+    u, v = np.where(along[edge, 0], first, second), np.where(along[edge, 0], second, first)
+    column = (np.where(u[1:] < u[:-1], u[1:], u[1:] - 1) + 0.5) / _FINE - 0.5
+    row = np.ceil(np.clip((np.minimum(v[1:], v[:-1]) + 0.5) / _FINE - 0.5, 0, height))
+    kept = (u[1:] != u[:-1]) & (np.floor(column) == column) & (column >= 0) & (column <= width - 1)
+    toggles = np.zeros(height * width + 1, np.uint8)
+    np.bitwise_xor.at(toggles, (column[kept] * height + row[kept]).astype(np.int64), np.uint8(1))
+    return np.ascontiguousarray(np.bitwise_xor.accumulate(toggles)[:-1].reshape(width, height).T)
 
 
 def outline_mask(mask: Mask) -> list[Points]:
