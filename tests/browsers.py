@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 CHROMIUM = shutil.which("chromium")
 SECONDS = 60
+COMPLAINTS = ("Log.entryAdded", "Runtime.exceptionThrown")
 FLAGS = [
     "--headless=new",
     "--no-sandbox",
@@ -54,11 +55,21 @@ class Browser:
         )
         os.close(commands)
         os.close(answers)
-        self._watchdog = threading.Timer(2 * SECONDS, self._process.kill)
-        self._watchdog.start()
         self._buffer, self._number, self._session = b"", 0, ""
         self.complaints: list[Any] = []
-        self._attach()
+        self._watchdog = self._start_watchdog()
+        page = next(one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page")
+        self._attach(page["targetId"])
+
+    def renew(self) -> None:
+        """Go on with a page that knows nothing of the one before: starting another Chromium takes much longer."""
+        self._watchdog.cancel()
+        self._watchdog = self._start_watchdog()
+        self._session = ""
+        for context in self.call("Target.getBrowserContexts")["browserContextIds"]:
+            self.call("Target.disposeBrowserContext", browserContextId=context)
+        context = self.call("Target.createBrowserContext")["browserContextId"]
+        self._attach(self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"])
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1
@@ -67,7 +78,7 @@ class Browser:
             message["sessionId"] = self._session
         os.write(self._commands, json.dumps(message).encode() + b"\0")
         while (answer := self._read()).get("id") != self._number:
-            if answer["method"] in ("Log.entryAdded", "Runtime.exceptionThrown"):
+            if answer["method"] in COMPLAINTS and answer.get("sessionId") == self._session:
                 self.complaints.append(answer["params"])
         result: dict[str, Any] = answer["result"]
         return result
@@ -102,9 +113,13 @@ class Browser:
         os.close(self._commands)
         os.close(self._answers)
 
-    def _attach(self) -> None:
-        targets = self.call("Target.getTargets")["targetInfos"]
-        page = next(target["targetId"] for target in targets if target["type"] == "page")
+    def _start_watchdog(self) -> threading.Timer:
+        watchdog = threading.Timer(2 * SECONDS, self._process.kill)
+        watchdog.start()
+        return watchdog
+
+    def _attach(self, page: str) -> None:
+        self.complaints = []
         self._session = self.call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
         for domain in ("Log", "Runtime", "Page"):
             self.call(f"{domain}.enable")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.browsers import Browser
 from tests.commands import CommandLine, Fail
 from tests.discs import make_disc_data
 from tests.edgetpu import STUB, compile_library
@@ -119,3 +120,18 @@ def int8_model(compressed: tuple[Path, Outcome]) -> Path:
 def stub_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the stand-in for libedgetpu, once; gives its folder, for LD_LIBRARY_PATH."""
     return compile_library(STUB, tmp_path_factory.mktemp("edgetpu"))
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Start a Chromium for all tests of a file."""
+    browser = Browser(tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Browser:
+    """Give a page that knows nothing of those before."""
+    chromium.renew()
+    return chromium

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import edgeseg
 from edgeseg.core.errors import EdgesegError, OutputError, RunError
-from edgeseg.data.annotations.shapes import Shape, draw_shapes
+from edgeseg.data.annotations.outlines import draw_touched
 from edgeseg.frame.images import read_image, write_image
 from edgeseg.prediction import table
 from edgeseg.prediction.folder import PredictResult
@@ -138,8 +138,8 @@ def test_labels_for_a_labelling_tool_draw_the_same_mask(tmp_path: Path, model: P
     source = write_pictures(tmp_path / "in", "a/x.png")
     edgeseg.predict(model, source, tmp_path / "out", formats=("png", "labelme"))
     labels = json.loads((tmp_path / "out/labelme/a/x.json").read_text())
-    shapes = [Shape(one["label"], (np.array(one["points"], float),)) for one in labels["shapes"]]
-    (drawn,) = draw_shapes(shapes, ["bright0"], (48, 80))
+    assert {one["label"] for one in labels["shapes"]} == {"bright0"}
+    drawn = draw_touched([np.array(one["points"], float) for one in labels["shapes"]], (48, 80))
     assert np.array_equal(drawn, read_image(tmp_path / "out/masks/a/x.png"))
 
 

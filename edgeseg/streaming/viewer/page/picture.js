@@ -19,6 +19,7 @@ let stream = "";
 let running = null;
 let full = false;
 let shown = null;
+let stills = 0;
 let redraw = redrawPaused;
 let onStranger = () => {};
 
@@ -69,9 +70,11 @@ export function keepPicture() {
   }
 }
 
-/* Show one picture; gives its figures, or null where it cannot be shown. */
+/* Show one picture, unless another is asked for meanwhile; gives its figures, or null where it cannot be shown. */
 export async function showStill(query) {
   const asked = stream;
+  stills += 1;
+  const number = stills;
   let bitmap = null;
   let figures = null;
   let refusal = "";
@@ -87,7 +90,8 @@ export async function showStill(query) {
     console.info(error); /* The next poll reports the lost connection. */
   }
   /* Meanwhile the picture may run again, or another source may be shown. */
-  if (bitmap !== null && running === null && asked === stream && figures.stream === stream) {
+  const wanted = number === stills && running === null && asked === stream;
+  if (bitmap !== null && wanted && figures.stream === stream) {
     showPicture(bitmap, figures);
   } else if (refusal && redraw !== redrawPaused) {
     hidePicture();
