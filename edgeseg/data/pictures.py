@@ -58,9 +58,7 @@ def draw_marks(frame: NDArray[Any], marks: Sequence[Mark], side: int, square: bo
     return np.asarray(cv2.resize(large, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _draw_marks(
-    frame: NDArray[Any], marks: Sequence[Mark], side: int, square: bool, thickness: int
-) -> Picture:
+def _draw_marks(frame: NDArray[Any], marks: Sequence[Mark], side: int, square: bool, thickness: int) -> Picture:
     picture = scale_frame(frame, side)
     size, factor = (picture.shape[1], picture.shape[0]), side / max(frame.shape[:2])
     binary = [np.asarray(mark.mask > 0, dtype=np.uint8) for mark in marks]
