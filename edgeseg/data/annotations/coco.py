@@ -66,7 +66,7 @@ def read_coco(files: Sequence[Path], problems: Problems) -> LabelSet:
     images: list[ImageLabels] = []
     for path in files:
         table = read_labels_table(path)
-        names = {_key(entry): _text(entry, "name", path) for entry in _tables(table, "categories", path)}
+        names = _read_names(table, path)
         classes.update(dict.fromkeys(names.values()))
         part = find_part(path.stem) or find_part(path.parent.name)
         labelled = _collect(table, names, path, problems)
@@ -75,6 +75,16 @@ def read_coco(files: Sequence[Path], problems: Problems) -> LabelSet:
             used.update(one.class_name for one in found)
             images.append(ImageLabels(name, path, _Loader(name, path, _read_size(entry), found), part))
     return LabelSet(tuple(classes), tuple(images), frozenset(used))
+
+
+def _read_names(table: Mapping[str, Any], path: Path) -> dict[Any, str]:
+    """Read the names of the classes by their ids."""
+    names: dict[Any, str] = {}
+    for entry in _tables(table, "categories", path):
+        name = _text(entry, "name", path)
+        if names.setdefault(_key(entry), name) != name:
+            raise refuse_labels(path, "expected an id of its own for each category, got one twice")
+    return names
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,12 @@ def walk_files(root: Path, endings: Sequence[str]) -> list[Path]:
 
 def leaves_folder(path: Path, root: Path) -> bool:
     """Say whether a link leads out of the folder."""
-    return path.is_symlink() and not path.resolve().is_relative_to(root.resolve())
+    return path.is_symlink() and _lies_outside(path, root)
+
+
+def _lies_outside(path: Path, root: Path) -> bool:
+    # unlike Path.resolve() it raises nothing where links lead in a circle
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 class ImageFinder:
@@ -163,7 +168,8 @@ class ImageFinder:
     def leaves(self, labels: ImageLabels) -> bool:
         """Say whether the name leads to a file outside the folder."""
         path = Path(os.path.normpath(labels.file.parent / labels.path))
-        return not path.resolve().is_relative_to(self.root.resolve())
+        # nothing lies anywhere under a name with a NUL
+        return "\0" not in labels.name and _lies_outside(path, self.root)
 
 
 def _count_common(path: Sequence[str], wanted: Sequence[str]) -> int:

@@ -30,10 +30,12 @@ _BOX = 5
 # Far beyond 1 a coordinate counts pixels.
 _HIGHEST = 2.0
 _DIGITS = 10
-_ENTRY = re.compile(r"^\s*(?:-|(\d+)\s*:)\s*(.*?)\s*$")
-_KEY = re.compile(r"^(\w+)\s*:\s*(.*?)\s*$")
-# A name with or without quotation marks.
-_ITEM = re.compile(r"""\s*(?:(\d+)\s*:)?\s*("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^,'"\[\]{}][^,\[\]{}]*)\s*(?:,|$)""")
+# No two parts of a pattern can take the same spaces: long lines would take the square of their length.
+_ENTRY = re.compile(r"\s*(?:-|(\d+)\s*:)(.*)", re.DOTALL)
+_KEY = re.compile(r"(\w+)\s*:(.*)", re.DOTALL)
+# A name with or without quotation marks, and its number.
+_NUMBER = re.compile(r"(\d+)\s*:\s*")
+_ITEM = re.compile(r"""("(?:[^"\\]|\\.)*"\s*|'(?:[^']|'')*'\s*|[^,'"\[\]{}\s][^,\[\]{}]*)(?:,\s*|$)""")
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
@@ -46,7 +48,8 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         found = _KEY.match(line)
         if found and found[1] == "names":
             try:
-                return _order_names(_split_items(found[2]) if found[2] else _list_items(lines[number + 1 :]))
+                text = found[2].strip()
+                return _order_names(_split_items(text) if text else _list_items(lines[number + 1 :]))
             except ValueError as error:
                 raise _refuse_names(path, str(error)) from error
     raise _refuse_names(path, "no names")
@@ -65,7 +68,7 @@ def _list_items(lines: Sequence[str]) -> list[tuple[str | None, str]]:
         found = _ENTRY.match(line)
         if not found or (_KEY.match(line) and not line[0].isdigit()):
             break
-        items.append((found[1], _unquote(found[2])))
+        items.append((found[1], _unquote(found[2].strip())))
     return items
 
 
@@ -73,12 +76,13 @@ def _split_items(text: str) -> list[tuple[str | None, str]]:
     """Split a list or table on one line."""
     if (text[:1], text[-1:]) not in (("[", "]"), ("{", "}")):
         raise ValueError(text[:80])
-    items, place, inner = [], 0, text[1:-1].rstrip()
+    items, place, inner = [], 0, text[1:-1].strip()
     while place < len(inner):
-        found = _ITEM.match(inner, place)
+        number = _NUMBER.match(inner, place)
+        found = _ITEM.match(inner, number.end() if number else place)
         if not found:
             raise ValueError(text[:80])
-        items.append((found[1], _unquote(found[2].strip())))
+        items.append((number[1] if number else None, _unquote(found[1].strip())))
         place = found.end()
     return items
 
@@ -103,7 +107,9 @@ def _unquote(text: str) -> str:
 
 
 def _strip_comment(line: str) -> str:
-    return re.sub(r"(^|\s)#.*$", "", line) if not re.search(r"""['"].*#.*['"]""", line) else line
+    marks = [place for place, letter in enumerate(line) if letter in "'\""]
+    quoted = bool(marks) and "#" in line[marks[0] : marks[-1]]
+    return line if quoted else re.split(r"(?:^|\s)#", line, maxsplit=1)[0]
 
 
 def read_yolo(files: Iterable[tuple[Path, Path | None, str]], classes: Sequence[str], problems: Problems) -> LabelSet:
@@ -172,7 +178,7 @@ def _read_outlines(path: Path, classes: Sequence[str], problems: Problems, image
             values = [float(word) for word in words]
         except ValueError as error:
             raise ValueError(f"line {number} holds {line.strip()[:40]!r}") from error
-        place = int(values[0]) if values[0] == np.floor(values[0]) else -1  # NaN equals nothing
+        place = int(values[0]) if values[0].is_integer() else -1  # NaN and infinity are none
         if not 0 <= place < len(classes):
             raise _UnknownClassError(f"line {number} has the class {words[0][:20]}")
         if len(values) == _BOX:
