@@ -247,3 +247,7 @@ def test_inspect_says_what_counts_as_found() -> None:
     assert "on 20 that do not: false alarms 90% (80 to 100)" in told["found"]
     assert "b: every mask" in told["found"]
     assert "--sensitivity" in describe_decision(None)["found"]
+
+
+def test_a_pattern_in_the_help_keeps_its_stars() -> None:
+    assert "exams/*/*.png" in RUNNER.invoke(app, ["predict", "--help"]).output
