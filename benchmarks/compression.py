@@ -40,8 +40,8 @@ from edgeseg.evaluation.score import estimate_drop
 from edgeseg.graph.operators import read_graph
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
-from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model, plan_epochs
-from edgeseg.training.options import EMA, TrainOptions
+from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
+from edgeseg.training.options import EMA, TrainOptions, plan_epochs
 from edgeseg.training.resume import PLAN
 from edgeseg.training.run import MODEL
 from edgeseg.training.trainer import choose_losses

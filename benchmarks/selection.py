@@ -290,16 +290,20 @@ def write_all(out: Path) -> None:
             drawn.append((course, finished))
     if not rows:
         return
-    steps = ", ".join(sorted({f"{course.steps}" for course, _ in drawn}))
-    validation = ", ".join(sorted({f"{course.validation}" for course, _ in drawn}))
+    sizes = [
+        f"- {course.data.name}: about {course.steps} steps for every training, {course.validation} validation images"
+        for course, _ in drawn
+    ]
     notes = (
         "# Selected or random images",
         "",
         "    python benchmarks/selection.py DATA OUT",
         "",
-        f"{SIZE}x{SIZE}, about {steps} steps of {BATCH} for every training, {validation} validation images. A fold",
-        "has its own test cases, first images and first weights, and every case is judged by its fold. Differences are",
-        "paired by case, in brackets 95% intervals over groups: one that holds zero says that these cases cannot tell.",
+        f"{SIZE}x{SIZE}, batches of {BATCH}. A fold has its own test cases, first images and first weights, and every",
+        "case is judged by its fold. Differences are paired by case, in brackets 95% intervals over groups: one that",
+        "holds zero says that these cases cannot tell.",
+        "",
+        *sizes,
         "",
         "![Dice against the number of labelled images](selection.png)",
     )

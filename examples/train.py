@@ -5,7 +5,7 @@ import sys
 import edgeseg
 
 data, out, image = sys.argv[1:4]
-epochs = int(sys.argv[4]) if len(sys.argv) > 4 else None  # None: the default, which takes hours on a CPU
+epochs = int(sys.argv[4]) if len(sys.argv) > 4 else None  # None: the default, 20 minutes or more on a CPU
 run = edgeseg.train(data, f"{out}/run", epochs=epochs)
 small = edgeseg.compress(run, f"{out}/small")
 print(f"{small.chosen} {'keeps the limits' if small.held else small.report.advice}")

@@ -164,6 +164,12 @@ def keep_inputs(inputs: Sequence[Path | None], outputs: Sequence[Path | None]) -
         written.add(place)
 
 
+def keep_apart(source: Path, out: Path) -> None:
+    """Refuse a copy of a data folder inside that folder: the next search there would find every image twice."""
+    if _find_place(source) in _find_place(out).parents:
+        raise typer.BadParameter(f"expected a place outside of {source}, got {out}: images would lie there twice")
+
+
 def _find_place(path: Path) -> Path:
     """Follow links; unlike `Path.resolve`, one that leads to itself is taken as it is."""
     return Path(os.path.realpath(path))

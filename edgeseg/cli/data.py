@@ -21,6 +21,7 @@ from edgeseg.cli.common import (
     OverwriteOption,
     ThreadsOption,
     join_layout,
+    keep_apart,
     keep_inputs,
     save_json,
     usage_errors,
@@ -31,6 +32,7 @@ from edgeseg.core.spec import DENOISES, check_choice
 
 if TYPE_CHECKING:
     from edgeseg.data.check import CheckReport
+    from edgeseg.data.dataset import Dataset
     from edgeseg.data.overview import SheetPlan
 
 # Of the pages of a sheet, those whose names are printed.
@@ -109,6 +111,8 @@ def import_data(
     from edgeseg.data.dataset import import_dataset, open_dataset
 
     keep_inputs([source], [out])
+    if images is None and masks is None:
+        keep_apart(source, out)
     layout = join_layout(source, layout, images, masks, class_name, threshold)
     if add and overwrite:
         raise typer.BadParameter("expected --add or --overwrite, got both")
@@ -163,6 +167,8 @@ def export_data(
     with usage_errors():
         check_choice("format", name, FORMATS)
     keep_inputs([source], [out])
+    if images is None and masks is None:
+        keep_apart(source, out)
     dataset = open_dataset(source, join_layout(source, layout, images, masks, class_name), group_pattern)
     with staged_folder(out, overwrite) as folder, progress_bar("Exporting", len(dataset.cases)) as advance:
         export_dataset(dataset, folder, name, advance)
@@ -365,4 +371,11 @@ def select(
         selected = write_selection(place, ranked, items, segmenter, form, stems, advance)
     for line in describe_selection(survey, selected, count):
         print(make_printable(f"{out}: {line}"))
-    print(make_printable(f"Correct the masks, then: edgeseg data import {out} {labelled or 'DATA'} --add"))
+    print(make_printable(f"Correct the masks, then: {name_way_back(out, known)}"))
+
+
+def name_way_back(out: Path, known: Dataset | None) -> str:
+    """Name the commands that take corrected labels back; images are added to the plain layout alone."""
+    if known is None or known.layout == "plain":
+        return f"edgeseg data import {out} {known.root if known else 'DATA'} --add"
+    return f"edgeseg data import {known.root} NEW (once), and edgeseg data import {out} NEW --add"

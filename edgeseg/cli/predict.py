@@ -43,7 +43,7 @@ def predict(
     sources: Annotated[
         list[str],
         typer.Argument(
-            help="Images, videos, DICOM files, folders with their subfolders, or patterns such as 'exams/*/*.png'.",
+            help="Images, videos, DICOM files, folders with their subfolders, or patterns such as `exams/*/*.png`.",
             metavar="SOURCE...",
         ),
     ],

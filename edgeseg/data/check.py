@@ -231,7 +231,9 @@ def describe_verdict(report: CheckReport) -> str:
     if report.verdict == LEAK:
         return describe_leak(len(report.leaks), any(fact.case.part for fact in report.facts))
     if report.verdict == DEFECTS:
-        return f"Not to train on: {len(report.defects)} defects, each of which stops a training."
+        count = len(report.defects)
+        told = "1 defect, which stops" if count == 1 else f"{count} defects, each of which stops"
+        return f"Not to train on: {told} a training."
     if report.warnings:
         kinds = ", ".join(dict.fromkeys(warning.kind for warning in report.warnings))
         return f"Ready to train on, but look at the warnings first: {kinds}."

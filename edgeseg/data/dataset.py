@@ -25,7 +25,7 @@ from edgeseg.data.coding import read_above
 from edgeseg.data.defects import DataWarning, DefectError, bad_names, nothing_marked, nothing_unmarked
 from edgeseg.data.frame_labels import COLUMNS, LABELS, label_cases, list_labels
 from edgeseg.data.groups import GROUPS, group_cases, write_groups
-from edgeseg.data.layouts import choose_layout
+from edgeseg.data.layouts import choose_layout, name_fitting
 from edgeseg.data.layouts.base import Found, class_folder
 from edgeseg.data.layouts.choice import LayoutChoice, parse_layout
 from edgeseg.data.reading import Case, read_pair
@@ -121,7 +121,13 @@ def survey_dataset(root: Path, layout: str | None = None, group_pattern: str | N
             f"Go on with it: edgeseg data import SRC {root} --add",
         )
     chosen, choice = choose_layout(root, layout), parse_layout(layout)
-    found = _apply_choice(chosen.find(root), choice, root)
+    try:
+        found = _apply_choice(chosen.find(root), choice, root)
+    except DataError as error:
+        other = None if choice.name is None else name_fitting(root, choice.name)
+        if other is None:
+            raise
+        raise DataError(error.message, f"It looks like {other}: leave --layout out.") from error
     if not found.cases and not found.defects:
         raise DataError(f"Expected labelled images in {root}, got none.", f"{chosen.name} expects {chosen.expects}.")
     if max(len(found.cases), len(found.classes) * CASES // CLASSES) > CASES:
@@ -139,12 +145,16 @@ def survey_dataset(root: Path, layout: str | None = None, group_pattern: str | N
     return Survey(dataset, (*_check_names(dataset), *found.defects, *grouping.defects, *labelling.defects))
 
 
+def _count_names(classes: Sequence[str]) -> str:
+    return "1 name for the class" if len(classes) == 1 else f"{len(classes)} names for the classes"
+
+
 def _apply_choice(found: Found, choice: LayoutChoice, root: Path) -> Found:
     """Name the classes, and divide masks by brightness, where that was asked for."""
     names = choice.class_names or found.classes
     if len(names) != len(found.classes):
         raise DataError(
-            f"Expected {len(found.classes)} names for the classes {', '.join(found.classes)[:200]} of {root}, "
+            f"Expected {_count_names(found.classes)} {', '.join(found.classes)[:200]} of {root}, "
             f"got {len(names)}: {', '.join(names)[:200]}.",
             "Give --class-name once for each class, in this order.",
         )

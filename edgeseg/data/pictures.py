@@ -20,6 +20,8 @@ from edgeseg.frame.outlines import draw_prediction, draw_truth, fill_mask, scale
 TILE, GAP = 224, 4
 # Up to this size, lines are drawn on a canvas that is FINER times as large.
 FINE_SIDE, FINER = 320, 2
+# One pixel of line for so many of a larger picture's side, and at least 2: narrow and wide ones look alike.
+PX_PER_LINE_PX, THINNEST = 256, 2
 # Opacity of a predicted mask, and the share of a pixel from which it is filled, of 255.
 FILL, HALF = 0.2, 127
 Picture = NDArray[np.uint8]
@@ -49,16 +51,14 @@ def draw_marks(frame: NDArray[Any], marks: Sequence[Mark], side: int, square: bo
         square: Whether to put it into the middle of a black square.
     """
     if side > FINE_SIDE:
-        return _draw_marks(frame, marks, side, square)
+        return _draw_marks(frame, marks, side, square, max(THINNEST, round(side / PX_PER_LINE_PX)))
     # thin lines of a small picture need fractions of a pixel
     large = _draw_marks(frame, marks, side * FINER, square, FINER + 1)
     size = (side, side) if square else _fit(frame, side)
     return np.asarray(cv2.resize(large, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _draw_marks(
-    frame: NDArray[Any], marks: Sequence[Mark], side: int, square: bool, thickness: int | None = None
-) -> Picture:
+def _draw_marks(frame: NDArray[Any], marks: Sequence[Mark], side: int, square: bool, thickness: int) -> Picture:
     picture = scale_frame(frame, side)
     size, factor = (picture.shape[1], picture.shape[0]), side / max(frame.shape[:2])
     binary = [np.asarray(mark.mask > 0, dtype=np.uint8) for mark in marks]

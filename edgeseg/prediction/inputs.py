@@ -221,7 +221,8 @@ def _list_folder(root: Path, passes: Callable[[Path], bool]) -> list[tuple[Path,
         _LOG.info("%d masks in %s are left out.", left_out, root)
     if not found:
         what = f"only {left_out} masks" if left_out else "none"
-        raise DataError(f"Expected images, clips or DICOM files in {root}, got {what}.", _name_kinds())
+        hint = "Name the folder of the images that these masks belong to." if left_out else _name_kinds()
+        raise DataError(f"Expected images, clips or DICOM files in {root}, got {what}.", hint)
     return found
 
 

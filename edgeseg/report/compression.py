@@ -150,7 +150,8 @@ def judge_compression(outcome: Outcome, record: RunRecord) -> Verdict:
     grade = find_grade(tested)
     fit, unfit = list_fit(tested), list_unfit(tested)
     if not report.gate["held"]:
-        unfit.insert(0, "Taking the place of the float model unseen: the gate below did not hold.")
+        verdict = "did not hold" if report.gate["judged"] else "was not judged"
+        unfit.insert(0, f"Taking the place of the float model unseen: the gate below {verdict}.")
     if fit and _keeps_budget(report, chosen) and report.gate["budget_ms"] is not None:
         fit.append(f"Live use within {report.gate['budget_ms']:g} ms per inference on {_name_machine(report)}.")
     # what the card says already is not said twice

@@ -63,7 +63,7 @@ from edgeseg.report.verdict import (
     make_quality,
 )
 from edgeseg.training.folds import CASES, SUMMARY, FoldSummary
-from edgeseg.training.options import CONFIG
+from edgeseg.training.options import CONFIG, plan_longer
 from edgeseg.training.run import MODEL, SPLIT, TEST_ROWS, RunRecord, read_run
 from edgeseg.training.validation import EpochResult, read_history
 
@@ -315,7 +315,7 @@ def list_steps(
         out: The run folder.
         has_config: Whether the folder holds the options as a file.
     """
-    data, epochs = out / record.data, str(2 * history[-1].epoch)
+    data, epochs = out / record.data, str(_choose_longer(record, history[-1].epoch))
     again = ("edgeseg", "train", "--config", out / CONFIG) if has_config else _name_options(record, data)
     longer = Step("Train for longer.", write_command(*again, "--out", add_suffix(out, "longer"), "--epochs", epochs))
     if find_grade(tested) is USELESS or tested.evaluation is None:
@@ -340,6 +340,12 @@ def list_steps(
         folds = write_command(*again, "--out", add_suffix(out, "folds"), "--folds", "5")
         steps.append(Step("Judge every case once, by five trainings: the interval becomes narrower.", folds))
     return steps
+
+
+def _choose_longer(record: RunRecord, epochs: int) -> int:
+    parts = record.data_summary.parts if record.data_summary else ()
+    images = next((part.cases for part in parts if part.name == "train"), 0)
+    return plan_longer(epochs, images, record.options.batch)
 
 
 def _name_options(record: RunRecord, data: Path) -> tuple[str | Path, ...]:

@@ -173,7 +173,7 @@ def _doubt_silence(evaluation: Evaluation) -> str:
     """Say whether a frame without a mask can be relied on."""
     point = evaluation.operating_point
     if point is None:
-        return "Telling sure masks from doubtful ones: it has no operating point."
+        return "Separating sure masks from doubtful ones: it has no operating point."
     if point.false_alarm_rate is None:
         return "Images without the structure: no test case was one, so false alarms are unknown."
     if point.false_alarm_rate.high > MANY_ALARMS:

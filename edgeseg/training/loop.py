@@ -31,9 +31,6 @@ STALL = 8
 FACTOR, LOWEST = 0.5, 2**-6
 # Share of the epochs over which the validation Dice is averaged to find the best one.
 STEADY_SHARE = 0.1
-# Training steps where no epochs are given, so that data sets of all sizes train equally long, and the limits in
-# epochs (docs/decisions/0040).
-STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 14_530, 50, 400
 # Of the plateau schedule.
 WARM_UP_EPOCHS = 3
 # Share of the steps in which the cosine schedule warms up.
@@ -66,11 +63,6 @@ class TrainingSchedule:
         """Compute the plateau schedule's rate for the next epoch: a short warm-up, then halved at every stall."""
         warm_up = min(1.0, (len(history) + 1) / WARM_UP_EPOCHS)
         return self.learning_rate * warm_up * max(LOWEST, FACTOR ** count_reductions(history))
-
-
-def plan_epochs(images: int, batch: int) -> int:
-    """Choose the epochs where none are given: the fewer images, the more epochs, for about equally many steps."""
-    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(STEPS / math.ceil(images / batch))))
 
 
 def count_stalled(history: Sequence[EpochResult]) -> int:

@@ -6,6 +6,7 @@ Light to import: the command line is built from these fields.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,9 @@ from edgeseg.core.spec import ACTIVATIONS, COLOURS, DENOISES, InputSpec
 from edgeseg.model.spec import CONVOLUTIONS, SIZES, SKIPS, STEMS, UPSAMPLINGS, UNetSpec, find_size
 
 EMA = 0.998
+# Training steps where no epochs are given, so that data sets of all sizes train equally long, and the limits in
+# epochs (docs/decisions/0040).
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 14_530, 50, 400
 # What NumPy's generator takes as a seed.
 LARGEST_SEED = 2**32
 # The named models halve the resolution up to five times.
@@ -272,6 +276,16 @@ def write_config(folder: Path, out: Path, options: TrainOptions, inputs: TrainIn
         inputs: What is read.
     """
     write_text(folder / CONFIG, "\n".join(_list_lines(out, options, inputs)) + "\n")
+
+
+def plan_epochs(images: int, batch: int) -> int:
+    """Choose the epochs where none are given: the fewer images, the more epochs, for about equally many steps."""
+    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(STEPS / math.ceil(images / batch))))
+
+
+def plan_longer(epochs: int, images: int, batch: int) -> int:
+    """Choose the epochs of a longer training: twice as many, and no fewer than where none are given."""
+    return max(2 * epochs, plan_epochs(images, batch)) if images else 2 * epochs
 
 
 def _list_lines(out: Path, options: TrainOptions, inputs: TrainInputs) -> Iterator[str]:

@@ -41,9 +41,9 @@ from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.training.ema import WeightEma
 from edgeseg.training.loading import Feed, GridArrays, build_pipeline
-from edgeseg.training.loop import Steps, TrainingSchedule, build_optimizer, plan_epochs
+from edgeseg.training.loop import Steps, TrainingSchedule, build_optimizer
 from edgeseg.training.memory import check_memory
-from edgeseg.training.options import TrainOptions
+from edgeseg.training.options import TrainOptions, plan_epochs
 from edgeseg.training.resume import Checkpoint, remove_checkpoint
 from edgeseg.training.run import FINISHED, HISTORY, TRAINING, WEIGHTS
 from edgeseg.training.start import PretrainRecord, read_interrupted_pretraining, write_pretrained, write_thumbnails

@@ -56,9 +56,9 @@ from edgeseg.training.loading import (
     weigh_by_rarity,
     weigh_findings,
 )
-from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model, plan_epochs
+from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
 from edgeseg.training.memory import check_memory
-from edgeseg.training.options import TrainInputs, TrainOptions, write_config
+from edgeseg.training.options import TrainInputs, TrainOptions, plan_epochs, write_config
 from edgeseg.training.resume import Checkpoint, has_checkpoint, remove_checkpoint
 from edgeseg.training.run import (
     FINISHED,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import DataError, EdgesegError, OutputError, UnknownNameError
 from edgeseg.core.files import write_text
 from edgeseg.data.annotations.labelled import find_part
-from edgeseg.data.annotations.outlines import draw_touched, outline_mask
+from edgeseg.data.annotations.outlines import draw_between, draw_touched, outline_mask
 from edgeseg.data.annotations.problems import crosses_itself, decode_runs, encode_runs
 from edgeseg.data.annotations.shapes import AnnotatedImage, Shape, trace_mask
 from edgeseg.data.annotations.writers import WRITERS, open_writer
@@ -212,7 +212,7 @@ def test_damaged_files_are_one_sentence(tmp_path: Path, tool: str) -> None:
     source = make(tmp_path / "data", tool, [BOX])
     (path,) = [p for p in source.rglob("*") if p.suffix in (".json", ".txt", ".xml") and p.is_file()]
     data, random = path.read_bytes(), np.random.default_rng(0)
-    for _ in range(150):
+    for _ in range(60):
         damaged = bytearray(data)
         for place in random.integers(0, len(data), 3):
             damaged[place] = random.integers(0, 256)
@@ -583,7 +583,7 @@ def test_no_part_is_found_in_others(name: str) -> None:
 def test_outlines_through_pixels_are_drawn_as_the_mask() -> None:
     random = np.random.default_rng(5)
     for share in (0.05, 0.3, 0.5, 0.7, 0.95):
-        for _ in range(20):
+        for _ in range(4):
             mask = (random.uniform(size=(40, 50)) < share).astype(np.uint8)
             drawn = np.zeros_like(mask)
             for points in outline_mask(mask):
@@ -600,6 +600,17 @@ def test_traced_outlines_do_not_cross_themselves() -> None:
 def test_an_outline_of_very_many_edges_is_not_examined_for_long() -> None:
     points = np.random.default_rng(0).uniform(0, 100, (200_000, 2))
     assert crosses_itself(points) in (True, False)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_polygons_are_drawn_as_pycocotools_draws_them() -> None:
+    tool = pytest.importorskip("pycocotools.mask")
+    random = np.random.default_rng(1)
+    for number in range(60):
+        points = random.uniform(-20, 100, (random.integers(3, 20), 2))
+        points = (points, points.round(), points.round() + 0.5)[number % 3]
+        runs = tool.merge(tool.frPyObjects([points.ravel().tolist()], *SIZE))
+        np.testing.assert_array_equal(draw_between(points, SIZE), tool.decode(runs))
 
 
 def test_runs_of_a_mask() -> None:

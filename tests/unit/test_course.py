@@ -8,16 +8,12 @@ import pytest
 
 from edgeseg.core.schema import list_options
 from edgeseg.training.loop import (
-    FEWEST_EPOCHS,
     LOWEST,
-    MOST_EPOCHS,
     STALL,
-    STEPS,
     TrainingSchedule,
     count_reductions,
-    plan_epochs,
 )
-from edgeseg.training.options import TrainOptions
+from edgeseg.training.options import FEWEST_EPOCHS, MOST_EPOCHS, STEPS, TrainOptions, plan_epochs, plan_longer
 from edgeseg.training.validation import (
     EpochCost,
     EpochResult,
@@ -76,6 +72,11 @@ def test_a_single_peak_is_not_the_best_epoch() -> None:
 @pytest.mark.parametrize(("images", "epochs"), [(584, 200), (456, 255), (145, 400), (10, 400), (5000, 50)])
 def test_few_images_are_seen_more_often(images: int, epochs: int) -> None:
     assert plan_epochs(images, batch=8) == epochs
+
+
+def test_a_longer_training_has_at_least_the_usual_epochs() -> None:
+    assert [plan_longer(epochs, 145, batch=8) for epochs in (2, 300)] == [400, 600]
+    assert plan_longer(7, 0, batch=8) == 14
 
 
 def test_help_says_how_many_epochs_are_planned() -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import typer
 
-from edgeseg.cli.common import keep_inputs
+from edgeseg.cli.common import keep_apart, keep_inputs
 from edgeseg.core.errors import DataError
 from edgeseg.data.check import check_survey
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset, read_case, survey_dataset
@@ -103,6 +104,12 @@ def test_a_folder_that_links_to_itself_and_to_its_parent(root: Path) -> None:
     keep_inputs([root / "loop"], [root / "out"])
     with pytest.raises(DataError, match="data folder"):
         open_dataset(root / "loop")
+
+
+def test_a_copy_of_a_data_folder_lies_outside_of_it(root: Path) -> None:
+    keep_apart(root, root.parent / "copy")
+    with pytest.raises(typer.BadParameter, match="outside"):
+        keep_apart(root, root / "sub" / "copy")
 
 
 @pytest.mark.parametrize("name", ["-rf.png", "a b .png", "a..png", "\N{GRINNING FACE}\u200d.png", "\u202fx.png"])

@@ -86,6 +86,13 @@ def test_a_source_without_frames_is_refused(tmp_path: Path, name: str) -> None:
     assert "got" in refused.value.message
 
 
+def test_a_folder_of_masks_alone_is_asked_for_its_images(tmp_path: Path) -> None:
+    write_pictures(tmp_path, "images/x.png", "masks/x.png")
+    with pytest.raises(DataError) as refused:
+        list_inputs([tmp_path / "masks"])
+    assert "folder of the images" in refused.value.hint
+
+
 def test_a_fifo_is_listed_and_refused_when_it_is_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (item,) = list_inputs([tmp_path])

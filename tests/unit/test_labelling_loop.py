@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edgeseg.cli.app import app
+from edgeseg.cli.data import name_way_back
 from edgeseg.core.errors import DataError, EdgesegError, OutputError
 from edgeseg.core.files import read_rows
 from edgeseg.core.modelfile import read_model
@@ -301,6 +303,12 @@ def test_the_same_images_are_not_added_twice(data: Path, new: Path, fail: Fail) 
     assert code == 1
     assert_says(said, "clip-0", "clip-2")
     assert read_files(data) == before
+
+
+def test_the_printed_way_back_leads_into_a_plain_data_set(data: Path) -> None:
+    plain = open_dataset(data)
+    assert name_way_back(Path("new"), plain) == f"edgeseg data import new {data} --add"
+    assert f"edgeseg data import {data} NEW" in name_way_back(Path("new"), dataclasses.replace(plain, layout="coco"))
 
 
 def test_adding_needs_a_plain_data_set(new: Path, tmp_path: Path, fail: Fail) -> None:

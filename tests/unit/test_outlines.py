@@ -61,6 +61,16 @@ def test_only_a_prediction_is_filled() -> None:
     assert prediction[200, 200, 2] > 100 > 80 > prediction[200, 200, 0]
 
 
+def test_lines_of_narrow_and_wide_pictures_are_equally_thick() -> None:
+    drawn = []
+    for height in (200, 360):
+        mask = np.zeros((height, 360), np.uint8)
+        mask[:, 120:240] = 1
+        row = draw_marks(np.zeros_like(mask), [Mark(mask, (255, 255, 255), True)], 480)[100]
+        drawn.append(int(np.count_nonzero(row.max(axis=1) > 128)))
+    assert drawn[0] == drawn[1]
+
+
 def test_holes_are_outlined() -> None:
     ring = make_disc(200, 60) - make_disc(200, 30)
     assert len(trace_contours(ring)) == 2

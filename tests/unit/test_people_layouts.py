@@ -399,6 +399,11 @@ def make_only_masks(root: Path) -> None:
         write_image(root / "masks" / f"x{number_}.png", draw_case(number_)[1])
 
 
+def make_run(root: Path) -> None:
+    make_images(root)
+    (root / "run.json").write_text("{}", encoding="utf-8")
+
+
 UNKNOWN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "nested": (make_nested, "the images are in .*dataset"),
     "names": (make_unlike, "a0.png in Images/ and b0.png in Masks/"),
@@ -406,6 +411,7 @@ UNKNOWN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "images": (make_images, "3 images and no masks"),
     "masks": (make_only_masks, "look like masks"),
     "empty": (Path.iterdir, "an empty folder"),
+    "run": (make_run, "a run of edgeseg"),
 }
 
 
@@ -416,7 +422,14 @@ def test_an_unknown_folder_is_explained(tmp_path: Path, kind: str) -> None:
     with pytest.raises(DataError, match=seen) as caught:
         open_dataset(tmp_path)
     assert len(caught.value.hint.splitlines()) <= 2
-    assert kind == "nested" or all(layout.name in caught.value.hint for layout in LAYOUTS)
+    assert kind in ("nested", "run") or all(layout.name in caught.value.hint for layout in LAYOUTS)
+
+
+def test_a_wrong_layout_is_answered_with_the_right_one(tmp_path: Path) -> None:
+    make_plain(tmp_path)
+    with pytest.raises(DataError) as caught:
+        open_dataset(tmp_path, "coco")
+    assert "plain" in caught.value.hint
 
 
 def test_what_systems_leave_is_no_image(tmp_path: Path) -> None:

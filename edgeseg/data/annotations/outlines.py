@@ -10,17 +10,17 @@ COCO and CVAT: points are edges of pixels, and an outline is traced on a grid fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeseg.data.annotations.shapes import Mask, Points, Shape, trace_mask
 
 # Coordinates with six decimals of a share are up to 0.02 pixels off, and would fall into the pixel before.
 _ROUNDING = 0.02
 _CENTRE = 0.5
+# Points of an outline that are compared at once with all corners of its holes.
+_BLOCK = 64
 # pycocotools draws on a grid that is finer by this factor; an outline of more points there is drawn by its edges.
 _FINE, _FINE_POINTS = 5.0, 4_000_000
 
@@ -129,24 +129,40 @@ def join_by_seams(polygons: Sequence[Points]) -> Points:
 
     The segments of an object are joined like that by ultralytics, too.
     """
-    joined, left = polygons[0], list(polygons[1:])
-    while left:
-        nearest = [_find_nearest(joined, inner) for inner in left]
-        number = min(range(len(left)), key=lambda index: nearest[index][0])
-        _, start, end = nearest[number]
-        inner = left.pop(number)
-        turned = np.roll(inner, -end, axis=0)
-        # to the inner polygon, once around it, and back
-        joined = np.concatenate([joined[: start + 1], turned, turned[:1], joined[start:]])
+    joined, inner = polygons[0], polygons[1:]
+    if inner:
+        corners = np.concatenate(inner)
+        owners = np.repeat(np.arange(len(inner)), [len(one) for one in inner])
+        nearest = _Nearest(corners)
+        nearest.relax(joined)
+        for _ in inner:
+            corner = int(nearest.distances.argmin())
+            number = int(owners[corner])
+            start = int(np.flatnonzero(np.all(joined == nearest.points[corner], axis=1))[0])
+            turned = np.roll(inner[number], int(np.flatnonzero(owners == number)[0]) - corner, axis=0)
+            # to the inner polygon, once around it, and back
+            joined = np.concatenate([joined[: start + 1], turned, turned[:1], joined[start:]])
+            nearest.relax(turned)
+            nearest.distances[owners == number] = np.inf
+            nearest.done[owners == number] = True
     # three points make a polygon for every tool
     return np.concatenate([joined, *[joined[:1]] * (3 - len(joined))]) if len(joined) < 3 else joined
 
 
-def _find_nearest(first: Points, second: Points) -> tuple[float, int, int]:
-    """Find the nearest corners of two polygons, a row of distances at a time."""
-    best: tuple[float, int, int] = (np.inf, 0, 0)
-    for number, point in enumerate(second):
-        distances: NDArray[Any] = np.sum((first - point) ** 2, axis=1)
-        place = int(distances.argmin())
-        best = min(best, (float(distances[place]), place, number))
-    return best
+class _Nearest:
+    """For each corner that is not joined yet, the nearest one that is."""
+
+    def __init__(self, corners: Points) -> None:
+        self._corners = corners
+        self.points = np.zeros_like(corners)
+        self.distances = np.full(len(corners), np.inf)
+        self.done = np.zeros(len(corners), bool)
+
+    def relax(self, points: Points) -> None:
+        """Add joined points, some at a time: all distances at once would fill the memory."""
+        for block in np.array_split(points, len(points) // _BLOCK + 1):
+            distances = np.sum((block[:, np.newaxis] - self._corners) ** 2, axis=2)
+            best = distances.argmin(axis=0)
+            least = distances[best, np.arange(len(best))]
+            closer = (least < self.distances) & ~self.done
+            self.distances[closer], self.points[closer] = least[closer], block[best[closer]]

@@ -60,6 +60,12 @@ def choose_layout(root: Path, name: str | None) -> Layout:
     return _adapt(_find_layout(root, choice.name), choice)
 
 
+def name_fitting(root: Path, given: str) -> str | None:
+    """Name the first layout that a folder fits, where it does not fit the given one; else None."""
+    fitting = [layout.name for layout in LAYOUTS if layout.fits(root)]
+    return fitting[0] if fitting and given not in fitting else None
+
+
 def _find_layout(root: Path, name: str | None) -> Layout:
     if name is not None:
         known = {layout.name: layout for layout in LAYOUTS}

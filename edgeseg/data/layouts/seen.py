@@ -19,6 +19,8 @@ from edgeseg.data.layouts.tree import Folder, find_wrapper, is_mask_name, read_p
 _PEEKED, _MOST_FOLDERS = 3, 40
 # Entries of a folder without images that are counted for the message.
 _COUNTED = 2000
+# What edgeseg train writes, among pictures of its own.
+RUN = "run.json"
 _DOCS = "docs/reference/data.md shows each."
 
 
@@ -29,6 +31,11 @@ def explain_folder(root: Path, layouts: Sequence[Layout]) -> DataError:
         root: The folder.
         layouts: The layouts that were tried.
     """
+    if (root / RUN).is_file():
+        return DataError(
+            f"Expected labelled images in {root}, got a run of edgeseg.",
+            "Name the folder of images and masks that the run was trained on, or another.",
+        )
     inner = find_inner(root, layouts)
     if inner is not None:
         return DataError(
