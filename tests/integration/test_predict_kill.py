@@ -28,7 +28,8 @@ def start(model: Path, source: Path, out: Path, *more: str) -> subprocess.Popen[
 def kill_after(process: subprocess.Popen[bytes], folder: Path, files: int) -> None:
     """Kill a process when it has written so many files."""
     limit = time.monotonic() + SECONDS
-    while process.poll() is None and len(list(folder.rglob("*.*"))) < files:
+    # folders may vanish meanwhile, which os.walk passes over
+    while process.poll() is None and sum(len(names) for _, _, names in os.walk(folder)) < files:
         assert time.monotonic() < limit
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
@@ -44,7 +45,7 @@ def test_a_killed_run_goes_on_without_a_double_or_missing_row(tmp_path: Path) ->
     cv2.imwrite(str(source / "large.png"), draw(0, (2000, 3000)))
     out, partial = tmp_path / "out", tmp_path / "out.partial"
     more: tuple[str, ...] = ()
-    for files in (40, 300, 480, 700):
+    for files in (40, 300, 480):
         kill_after(start(model, source, out, *more), partial, files)
         assert not out.exists()
         more = ("--resume",)
