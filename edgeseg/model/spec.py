@@ -12,8 +12,13 @@ from edgeseg.core.spec import ACTIVATIONS, COLOURS, check_choice
 SKIPS = ("add", "concat")
 UPSAMPLINGS = ("bilinear", "transpose")
 CONVOLUTIONS = ("plain", "separable")
+# The encoder of the U-Net itself, or EfficientNet-Lite0's, of which weights from ImageNet exist (docs/decisions/0057).
+OWN, LITE0 = "own", "lite0"
+ENCODERS = (OWN, LITE0)
 # The output stride of every stem: how many times smaller than the input the first stage and the mask are.
 STEMS = {"full": 1, "half": 2, "depth": 2, "quarter": 4}
+# Stages of EfficientNet-Lite0 behind its stem, from stride 4 to 32.
+LITE0_DEPTH = 4
 # Kernels compute on so many channels at once.
 NARROWEST = 8
 # Channels of the hidden layer of the finding output.
@@ -63,6 +68,8 @@ class UNetSpec:
     """Widths of single convolutions that differ from their stage's, by the layer's name: {"down1_a": 12}."""
     findings: int = 0
     """Channels of the finding output, a second output per frame; 0 for none."""
+    encoder: str = OWN
+    """With "lite0" the widths are the decoder's: the encoder has its own."""
 
     def __post_init__(self) -> None:
         if (
@@ -83,14 +90,23 @@ class UNetSpec:
         check_choice("stem", self.stem, STEMS)
         check_choice("upsampling", self.upsampling, UPSAMPLINGS)
         check_choice("convolution", self.convolution, CONVOLUTIONS)
+        check_choice("encoder", self.encoder, ENCODERS)
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"expected dropout from 0 to below 1, got {self.dropout}")
         if not 0.0 <= self.l2 < float("inf"):
             raise ValueError(f"expected l2 of at least 0, got {self.l2}")
+        self._check_encoder()
         self._check_own()
         step = self.output_stride * 2 ** (len(self.widths) - 1)
         if self.height % step or self.width % step:
             raise ValueError(f"expected a size that {step} divides, got {self.height}x{self.width}")
+
+    def _check_encoder(self) -> None:
+        if self.encoder == LITE0 and (self.stem != "quarter" or len(self.widths) != LITE0_DEPTH or self.own):
+            raise ValueError(
+                f"expected the stem quarter, {LITE0_DEPTH} stages and no own widths for the encoder {LITE0}, got "
+                f"{self.stem}, {len(self.widths)} and {len(self.own)}"
+            )
 
     def _check_own(self) -> None:
         free = {f"{stage}_a" for stage in self.stages} | {f"{stage}_b" for stage in self.stages if stage[:2] == "up"}

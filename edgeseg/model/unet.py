@@ -14,13 +14,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeseg.model.keras import keras
-from edgeseg.model.spec import UNetSpec
+from edgeseg.model.spec import LITE0, UNetSpec
 
 layers = keras.layers
 # Averages the statistics over about 10 steps; Keras' default of 0.99 over about 100.
 BATCH_NORM_MOMENTUM = 0.9
 # The stem's convolutions, all with stride 2; a 2x2 one is space-to-depth and a 1x1 convolution in one operator.
 STEM_KERNELS = {"full": {}, "half": {"stem": 3}, "depth": {"stem": 2}, "quarter": {"stem": 3, "stem2": 3}}
+# EfficientNet-Lite0 without its classifier (Tan and Le 2019; Liu 2020): stage, and its inverted residual blocks as
+# repeats, kernel, stride of the first, expansion and channels.
+LITE0_STEM = 32
+LITE0_BLOCKS = (
+    ("stem", ((1, 3, 1, 1, 16),)),
+    ("down0", ((2, 3, 2, 6, 24),)),
+    ("down1", ((2, 5, 2, 6, 40),)),
+    ("down2", ((3, 3, 2, 6, 80), (3, 5, 1, 6, 112))),
+    ("down3", ((4, 5, 2, 6, 192), (1, 3, 1, 6, 320))),
+)
 # The convolution that computes the masks.
 HEAD = "head"
 _KERNELS = ("kernel", "depthwise_kernel")
@@ -30,16 +40,8 @@ _STAGE = re.compile(r"stem|down\d+|up\d+|head|finding")
 def build_unet(spec: UNetSpec) -> Any:
     """Build the Keras model of a spec."""
     image = keras.Input((spec.height, spec.width, spec.channels), name="image")
-    x: Any = image
-    for name, kernel in STEM_KERNELS[spec.stem].items():
-        x = _conv(x, spec, name, 0, kernel, strides=2)
-    skips = []
-    for stage in range(len(spec.widths)):
-        if stage:
-            x = layers.MaxPool2D(name=f"down{stage}_pool")(x)
-        x = _conv_pair(x, spec, f"down{stage}", stage)
-        skips.append(x)
-    deepest = x
+    skips = (_encode_lite0 if spec.encoder == LITE0 else _encode)(image, spec)
+    x = deepest = skips[-1]
     # drops whole channels, since neighbouring pixels are correlated (Tompson et al. 2015); deepest stage only
     x = layers.SpatialDropout2D(spec.dropout, name="dropout")(x)
     for stage in reversed(range(len(spec.widths) - 1)):
@@ -50,6 +52,45 @@ def build_unet(spec: UNetSpec) -> Any:
     if not spec.findings:
         return keras.Model(image, mask, name="unet")
     return keras.Model(image, [mask, _find(deepest, spec)], name="unet")
+
+
+def _encode(x: Any, spec: UNetSpec) -> list[Any]:
+    """Add the U-Net's own encoder; returns the results of its stages."""
+    for name, kernel in STEM_KERNELS[spec.stem].items():
+        x = _conv(x, spec, name, 0, kernel, strides=2)
+    results = []
+    for stage in range(len(spec.widths)):
+        if stage:
+            x = layers.MaxPool2D(name=f"down{stage}_pool")(x)
+        x = _conv_pair(x, spec, f"down{stage}", stage)
+        results.append(x)
+    return results
+
+
+def _encode_lite0(x: Any, spec: UNetSpec) -> list[Any]:
+    """Add the encoder of EfficientNet-Lite0; returns its results at the strides 4, 8, 16 and 32."""
+    x = _convolve(x, spec, LITE0_STEM, "stem", 3, strides=2)
+    results, number, width = [], 0, LITE0_STEM
+    for stage, blocks in LITE0_BLOCKS:
+        for repeats, kernel, stride, expansion, channels in blocks:
+            for repeat in range(repeats):
+                shape = (kernel, 1 if repeat else stride, expansion, width, channels)
+                x = _invert(x, spec, f"{stage}_block{number}", shape)
+                number, width = number + 1, channels
+        results.append(x)
+    # the first ones are those of the stem
+    return results[1:]
+
+
+def _invert(x: Any, spec: UNetSpec, name: str, shape: tuple[int, int, int, int, int]) -> Any:
+    """Add an inverted residual block (Sandler et al. 2018): kernel, stride, expansion, channels before and after."""
+    kernel, stride, expansion, width, channels = shape
+    before = x
+    if expansion > 1:
+        x = _convolve(x, spec, width * expansion, f"{name}_expand", 1)
+    x = _depthwise(x, spec, name, kernel, stride)
+    x = _convolve(x, spec, channels, f"{name}_project", 1, active=False)
+    return layers.Add(name=f"{name}_skip")([before, x]) if stride == 1 and width == channels else x
 
 
 def _find(x: Any, spec: UNetSpec) -> Any:
@@ -66,6 +107,8 @@ def _find(x: Any, spec: UNetSpec) -> Any:
 
 def _up(x: Any, skip: Any, spec: UNetSpec, stage: int) -> Any:
     x = _enlarge(x, spec, f"up{stage}", stage)
+    if spec.encoder == LITE0 and spec.skip == "add":
+        skip = _convolve(skip, spec, spec.widths[stage], f"up{stage}_narrow", 1, active=False)
     join = layers.Add if spec.skip == "add" else layers.Concatenate
     x = join(name=f"up{stage}_skip")([x, skip])
     return _conv_pair(x, spec, f"up{stage}", stage)
@@ -91,20 +134,31 @@ def _conv3(x: Any, spec: UNetSpec, name: str, stage: int) -> Any:
     """Add a 3x3 convolution, plain or separable; on the image's single channel it is always plain."""
     if spec.convolution == "plain" or (name == "down0_a" and spec.stem == "full"):
         return _conv(x, spec, name, stage, 3)
+    return _conv(_depthwise(x, spec, name), spec, name, stage, 1)
+
+
+def _depthwise(x: Any, spec: UNetSpec, name: str, kernel: int = 3, strides: int = 1) -> Any:
     depthwise = layers.DepthwiseConv2D(
-        3,
+        kernel,
+        strides,
         padding="same",
         use_bias=False,
         depthwise_initializer="he_normal",
         depthwise_regularizer=_penalty(spec),
         name=f"{name}_depthwise",
     )
-    return _conv(_norm(depthwise(x), f"{name}_depthwise"), spec, name, stage, 1)
+    return _norm(depthwise(x), f"{name}_depthwise")
 
 
 def _conv(x: Any, spec: UNetSpec, name: str, stage: int, kernel: int, strides: int = 1) -> Any:
+    return _convolve(x, spec, spec.width_of(name, stage), name, kernel, strides)
+
+
+def _convolve(
+    x: Any, spec: UNetSpec, width: int, name: str, kernel: int, strides: int = 1, active: bool = True
+) -> Any:
     convolution = layers.Conv2D(
-        spec.width_of(name, stage),
+        width,
         kernel,
         strides,
         padding="same",
@@ -113,14 +167,14 @@ def _conv(x: Any, spec: UNetSpec, name: str, stage: int, kernel: int, strides: i
         kernel_regularizer=_penalty(spec),
         name=name,
     )
-    return _norm(convolution(x), name)
+    return _norm(convolution(x), name, active)
 
 
-def _norm(x: Any, name: str) -> Any:
+def _norm(x: Any, name: str, active: bool = True) -> Any:
     # takes the place of the convolution's bias; the converter folds both into one operator
     x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm")(x)
     # ReLU6: a bounded output keeps int8 ranges narrow
-    return layers.ReLU(6.0, name=f"{name}_relu")(x)
+    return layers.ReLU(6.0, name=f"{name}_relu")(x) if active else x
 
 
 def _penalty(spec: UNetSpec) -> Any:

@@ -21,12 +21,15 @@ from edgeseg.core.limits import BATCH, EPOCHS
 from edgeseg.core.redact import is_printable
 from edgeseg.core.schema import check_options, from_plain, list_options, option
 from edgeseg.core.spec import ACTIVATIONS, COLOURS, DENOISES, InputSpec
-from edgeseg.model.spec import CONVOLUTIONS, SIZES, SKIPS, STEMS, UPSAMPLINGS, UNetSpec, find_size
+from edgeseg.model.spec import CONVOLUTIONS, ENCODERS, LITE0, OWN, SIZES, SKIPS, STEMS, UPSAMPLINGS, UNetSpec, find_size
 
 EMA = 0.998
 # Training steps where no epochs are given, so that data sets of all sizes train equally long, and the limits in
 # epochs (docs/decisions/0040).
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 14_530, 50, 400
+# The same for an encoder that has learned already, and the highest learning rate of either (docs/decisions/0057).
+PRETRAINED_STEPS, FEWEST_PRETRAINED = 1_200, 20
+RATES = {OWN: 2e-3, LITE0: 1e-3}
 # What NumPy's generator takes as a seed.
 LARGEST_SEED = 2**32
 # The named models halve the resolution up to five times.
@@ -66,7 +69,13 @@ class TrainOptions:
         panel=COURSE,
     )
     batch: int = option(8, "Batch size, shared by all devices.", minimum=1, maximum=BATCH, panel=COURSE)
-    learning_rate: float = option(2e-3, "Highest learning rate of the schedule.", above=0.0, short="--lr", panel=COURSE)
+    learning_rate: float | None = option(
+        None,
+        "Highest learning rate of the schedule. By default 0.002, with --encoder lite0 0.001.",
+        above=0.0,
+        short="--lr",
+        panel=COURSE,
+    )
     seed: int = option(
         0, "Random seed of the data split and of the initial weights.", minimum=0, below=LARGEST_SEED, panel=COURSE
     )
@@ -102,6 +111,13 @@ class TrainOptions:
     )
     convolution: str = option(
         "plain", "Plain 3x3 convolutions, or separable into depthwise 3x3 and 1x1.", choices=CONVOLUTIONS, panel=NETWORK
+    )
+    encoder: str = option(
+        OWN,
+        "Encoder: the U-Net's own, or lite0, EfficientNet-Lite0 with ImageNet weights, whose --model is the decoder's "
+        "size; it needs the extra pretrained, and by default 1,200 steps.",
+        choices=ENCODERS,
+        panel=NETWORK,
     )
     dropout: float = option(
         0.1, "Dropout rate of the deepest stage (0 disables).", minimum=0.0, below=1.0, panel=COURSE
@@ -181,10 +197,24 @@ class TrainOptions:
         """Describe what a frame is turned into."""
         return InputSpec(self.size, self.size, self.colour, denoise=self.denoise)
 
+    @property
+    def network(self) -> str:
+        """The name of the network: its size, with the encoder where that is another one."""
+        return self.model if self.encoder == OWN else f"{self.encoder}-{self.model}"
+
+    @property
+    def rate(self) -> float:
+        """The highest learning rate: as given, or as the encoder needs it."""
+        return self.learning_rate or RATES[self.encoder]
+
+    def plan_epochs(self, images: int) -> int:
+        """Choose the epochs for so many training images: as given, or `plan_epochs`."""
+        return self.epochs or plan_epochs(images, self.batch, self.encoder)
+
     def describe_network(self, outputs: int, findings: int = 0) -> UNetSpec:
         """Describe the network that is asked for, for so many channels of masks and of findings."""
         named = find_size(self.model)
-        stem = self.stem or named.stem
+        stem = self.stem or (named.stem if self.encoder == OWN else "quarter")
         return UNetSpec(
             height=self.size,
             width=self.size,
@@ -199,6 +229,7 @@ class TrainOptions:
             convolution=self.convolution,
             l2=self.l2,
             findings=findings,
+            encoder=self.encoder,
         )
 
 
@@ -278,14 +309,15 @@ def write_config(folder: Path, out: Path, options: TrainOptions, inputs: TrainIn
     write_text(folder / CONFIG, "\n".join(_list_lines(out, options, inputs)) + "\n")
 
 
-def plan_epochs(images: int, batch: int) -> int:
+def plan_epochs(images: int, batch: int, encoder: str = OWN) -> int:
     """Choose the epochs where none are given: the fewer images, the more epochs, for about equally many steps."""
-    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(STEPS / math.ceil(images / batch))))
+    steps, fewest = (STEPS, FEWEST_EPOCHS) if encoder == OWN else (PRETRAINED_STEPS, FEWEST_PRETRAINED)
+    return min(MOST_EPOCHS, max(fewest, math.ceil(steps / math.ceil(images / batch))))
 
 
-def plan_longer(epochs: int, images: int, batch: int) -> int:
+def plan_longer(epochs: int, images: int, batch: int, encoder: str = OWN) -> int:
     """Choose the epochs of a longer training: twice as many, and no fewer than where none are given."""
-    return max(2 * epochs, plan_epochs(images, batch)) if images else 2 * epochs
+    return max(2 * epochs, plan_epochs(images, batch, encoder)) if images else 2 * epochs
 
 
 def _list_lines(out: Path, options: TrainOptions, inputs: TrainInputs) -> Iterator[str]:

@@ -43,7 +43,7 @@ from edgeseg.training.ema import WeightEma
 from edgeseg.training.loading import Feed, GridArrays, build_pipeline
 from edgeseg.training.loop import Steps, TrainingSchedule, build_optimizer
 from edgeseg.training.memory import check_memory
-from edgeseg.training.options import TrainOptions, plan_epochs
+from edgeseg.training.options import TrainOptions
 from edgeseg.training.resume import Checkpoint, remove_checkpoint
 from edgeseg.training.run import FINISHED, HISTORY, TRAINING, WEIGHTS
 from edgeseg.training.start import PretrainRecord, read_interrupted_pretraining, write_pretrained, write_thumbnails
@@ -208,8 +208,8 @@ def _pretrain(found: FrameSet, record: PretrainRecord, folder: Path, source: Pat
         check_memory(model, options.batch)
     apart = keep_apart(found.files, options.seed)
     learned, kept = (_build_feed(found.pixels[chosen], record) for chosen in (~apart, apart))
-    epochs = options.epochs or plan_epochs(len(learned.arrays), options.batch)
-    schedule = TrainingSchedule(epochs, options.learning_rate)
+    epochs = options.plan_epochs(len(learned.arrays))
+    schedule = TrainingSchedule(epochs, options.rate)
     model.compile(build_optimizer(schedule, learned.steps), fill_loss)
     judge = FillJudge(folder, ema_model, WeightEma(model, options.ema), kept)
     seconds = _fit(model, learned, judge, schedule, Checkpoint(folder, source, model, judge.ema))

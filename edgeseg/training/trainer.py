@@ -58,7 +58,7 @@ from edgeseg.training.loading import (
 )
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
 from edgeseg.training.memory import check_memory
-from edgeseg.training.options import TrainInputs, TrainOptions, plan_epochs, write_config
+from edgeseg.training.options import TrainInputs, TrainOptions, write_config
 from edgeseg.training.resume import Checkpoint, has_checkpoint, remove_checkpoint
 from edgeseg.training.run import (
     FINISHED,
@@ -80,7 +80,14 @@ from edgeseg.training.semisupervised import (
     follow_ema,
     keep_truth,
 )
-from edgeseg.training.start import load_start, name_start, refuse_leaking_start
+from edgeseg.training.start import (
+    check_imagenet,
+    load_imagenet,
+    load_start,
+    name_start,
+    needs_imagenet,
+    refuse_leaking_start,
+)
 from edgeseg.training.strategy import WorkerRole, find_role, open_strategy, worker_folder
 from edgeseg.training.teachers import Teachers, find_same_teachers, find_teachers, open_teachers
 from edgeseg.training.validation import EpochEvaluator, RunLog, draw_curve, summarise_timing
@@ -133,6 +140,7 @@ def train_run(
     if role.chief:
         # before the images are read, which takes minutes for a large data set
         refuse_taken(out, overwrite, "training")
+    check_imagenet(options.encoder, init)
     loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour)
     if unlabelled is not None:
         loaded = add_frames(loaded, unlabelled, options)
@@ -200,6 +208,8 @@ def resume_run(
     record = read_interrupted(partial_path(out))
     if has_checkpoint(partial_path(out)):
         init = None
+    elif record.init is None:
+        check_imagenet(record.spec.encoder, None)
     elif init is None or record.init is None or name_start(init) != record.init:
         _refuse_lost_start(partial_path(out), record.init)
     role = find_role(record.options.strategy)
@@ -239,7 +249,7 @@ def begin_record(loaded: LoadedData, data: Path, out: Path, options: TrainOption
     output = OutputSpec(loaded.dataset.classes, options.activation, shape=find_shape(train))
     finding = loaded.choose_finding() if options.findings == "auto" else None
     return RunRecord(
-        name=f"{loaded.dataset.root.resolve().name}-{options.model}",
+        name=f"{loaded.dataset.root.resolve().name}-{options.network}",
         status=TRAINING,
         data=os.path.relpath(data, out),
         data_fingerprint=fingerprint_dataset(loaded.dataset),
@@ -278,6 +288,8 @@ def _train(
         model = build_unet(record.spec)
         if init is not None:
             start_from(model, init)
+        elif needs_imagenet(record.spec.encoder, init) and not has_checkpoint(run_paths.source):
+            load_imagenet(model)
     if record.options.strategy != "multi-worker" and not tf.config.list_physical_devices("GPU"):
         # on a GPU the host's memory is not the limit
         networks = [teacher.model for teacher in teachers]
@@ -299,8 +311,8 @@ def _fit(
 ) -> EpochEvaluator:
     options, folder = record.options, run_paths.folder
     train, validation = (to_grid(loaded.part(part), record.input, record.finding) for part in ("train", "val"))
-    epochs = options.epochs or plan_epochs(len(train), options.batch)
-    training_schedule = TrainingSchedule(epochs, options.learning_rate, options.schedule, options.patience)
+    epochs = options.plan_epochs(len(train))
+    training_schedule = TrainingSchedule(epochs, options.rate, options.schedule, options.patience)
     output, augment = record.output, choose_variations(options.augment)
     feed = Feed(train, options.batch, options.seed, record.spec.output_stride, augment, output.draws_background)
     with model.distribute_strategy.scope():
@@ -372,7 +384,7 @@ def start_from(model: Any, run: Path) -> int:
         if [weight.shape for weight in given.get(layer.name, [])] != shapes:
             raise RunError(
                 f"Expected a run whose encoder fits this model, got {run}, which differs at the layer {layer.name}.",
-                "Start from a run of the same --model, --stem, --convolution and --colour.",
+                "Start from a run of the same --model, --encoder, --stem, --convolution and --colour.",
             )
         layer.set_weights(given[layer.name])
     return len(wanted)
