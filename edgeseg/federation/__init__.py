@@ -1,0 +1,1 @@
+"""Federated training: sites keep their images, and weights are averaged."""
