@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.model.unet import ENCODER
 from edgeseg.training.options import TrainOptions
 from edgeseg.training.run import read_run
 from edgeseg.training.start import load_network
-from edgeseg.training.trainer import ENCODER
 
 STANDING_STILL = TrainOptions("nano", 32, epochs=1, learning_rate=1e-12)
 

@@ -38,7 +38,7 @@ from edgeseg.core.files import write_json
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import from_plain, read_json_table, to_plain
 from edgeseg.model.keras import keras, read_weights, tf, write_weights
-from edgeseg.model.spec import UNetSpec
+from edgeseg.model.spec import OWN, UNetSpec
 from edgeseg.model.unet import build_unet
 
 # The importance of every channel; that of channels that are added is the sum of theirs.
@@ -88,7 +88,13 @@ def prune_network(
 
 
 def check_pruning(spec: UNetSpec, model: Any, step: PruneStep) -> None:
-    """Refuse a budget that even the narrowest network exceeds."""
+    """Refuse a budget that even the narrowest network exceeds, and an encoder whose widths are not its spec's."""
+    if spec.encoder != OWN:
+        raise RecipeError(
+            f"Expected a network to prune that was trained with --encoder {OWN}, got one with {spec.encoder}.",
+            "Take a recipe without [prune], such as int8-qat, or let a small network learn from this one: "
+            "edgeseg train DATA --out NEW --teacher RUN",
+        )
     network = wire_network(spec, model)
     for budget, share in step.budgets.items():
         # measured on the narrowest network that `plan_removals` can reach

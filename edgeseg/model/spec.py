@@ -69,7 +69,7 @@ class UNetSpec:
     findings: int = 0
     """Channels of the finding output, a second output per frame; 0 for none."""
     encoder: str = OWN
-    """With "lite0" the widths are the decoder's: the encoder has its own."""
+    """With "lite0" the widths are the decoder's, of which the deepest one is not used: the encoder has its own."""
 
     def __post_init__(self) -> None:
         if (

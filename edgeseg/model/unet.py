@@ -31,6 +31,8 @@ LITE0_BLOCKS = (
     ("down2", ((3, 3, 2, 6, 80), (3, 5, 1, 6, 112))),
     ("down3", ((4, 5, 2, 6, 192), (1, 3, 1, 6, 320))),
 )
+# How the names of the encoder's layers begin.
+ENCODER = ("stem", "down")
 # The convolution that computes the masks.
 HEAD = "head"
 _KERNELS = ("kernel", "depthwise_kernel")
@@ -154,9 +156,7 @@ def _conv(x: Any, spec: UNetSpec, name: str, stage: int, kernel: int, strides: i
     return _convolve(x, spec, spec.width_of(name, stage), name, kernel, strides)
 
 
-def _convolve(
-    x: Any, spec: UNetSpec, width: int, name: str, kernel: int, strides: int = 1, active: bool = True
-) -> Any:
+def _convolve(x: Any, spec: UNetSpec, width: int, name: str, kernel: int, strides: int = 1, active: bool = True) -> Any:
     convolution = layers.Conv2D(
         width,
         kernel,

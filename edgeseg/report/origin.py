@@ -86,8 +86,8 @@ def list_network(record: RunRecord) -> list[tuple[str, str]]:
     options, split, grid = record.options, record.split, record.input
     epochs = options.epochs or "the usual number of"
     return [
-        ("network", f"{options.model}, {'-'.join(map(str, record.spec.widths))}, {grid.width}x{grid.height}"),
-        ("training", f"{epochs} epochs, batch {options.batch}, learning rate {options.learning_rate}"),
+        ("network", f"{options.network}, {'-'.join(map(str, record.spec.widths))}, {grid.width}x{grid.height}"),
+        ("training", f"{epochs} epochs, batch {options.batch}, learning rate {options.rate}"),
         ("split", f"seed {split.seed}, validation {split.validation}, test {split.test}"),
     ]
 

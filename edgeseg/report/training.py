@@ -27,6 +27,7 @@ from edgeseg.evaluation.score import Evaluation
 from edgeseg.frame.images import read_image
 from edgeseg.inference.ensemble import EnsembleSegmenter, read_ensemble
 from edgeseg.inference.segmenter import Segmenter
+from edgeseg.model.spec import OWN
 from edgeseg.report.cases import (
     ALARMS,
     Drawer,
@@ -345,12 +346,14 @@ def list_steps(
 def _choose_longer(record: RunRecord, epochs: int) -> int:
     parts = record.data_summary.parts if record.data_summary else ()
     images = next((part.cases for part in parts if part.name == "train"), 0)
-    return plan_longer(epochs, images, record.options.batch)
+    return plan_longer(epochs, images, record.options.batch, record.options.encoder)
 
 
 def _name_options(record: RunRecord, data: Path) -> tuple[str | Path, ...]:
     """Begin the command of a training on the same data with a network of the same size."""
-    return "edgeseg", "train", data, "--model", record.options.model, "--size", str(record.options.size)
+    options = record.options
+    encoder = () if options.encoder == OWN else ("--encoder", options.encoder)
+    return "edgeseg", "train", data, "--model", options.model, *encoder, "--size", str(options.size)
 
 
 def list_fold_steps(records: Sequence[RunRecord], runs: Sequence[Path], out: Path) -> list[Step]:

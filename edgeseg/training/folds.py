@@ -30,7 +30,7 @@ from edgeseg.training.options import TrainInputs, TrainOptions, write_config
 from edgeseg.training.resume import FOLDS, PLAN, begin_plan, find_partial, has_checkpoint, read_plan
 from edgeseg.training.run import MODEL, RunRecord, read_run
 from edgeseg.training.semisupervised import add_frames
-from edgeseg.training.start import refuse_leaking_start
+from edgeseg.training.start import check_imagenet, refuse_leaking_start
 from edgeseg.training.teachers import find_teachers, fingerprint_teacher, refuse_other_teacher
 from edgeseg.training.trainer import begin_record, resume_run, train_run
 
@@ -107,6 +107,7 @@ def train_folds(
     # refuses an unknown loss before anything else is done
     find_loss(options.loss)
     refuse_taken(out, overwrite, "cross-validation")
+    check_imagenet(options.encoder, init)
     loaded = load_data(data, dataclasses.replace(split, folds=folds), options.input.in_colour)
     start = os.path.relpath(init, out) if init is not None else None
     fingerprints = fingerprint_dataset(loaded.dataset), fingerprint_split(loaded.split)

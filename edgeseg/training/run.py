@@ -164,7 +164,7 @@ class RunRecord:
             split=dataclasses.replace(self.split, layout=strip_layout(self.split.layout)),
             seed=self.options.seed,
             recipe=recipe,
-            model=self.options.model,
+            model=self.options.network,
             edgeseg=self.edgeseg,
             libraries=self.libraries,
             split_fingerprint=self.split_fingerprint,

@@ -1,4 +1,4 @@
-"""What a training starts from with `--init`: a finished run, or a pretraining, which draws no masks."""
+"""What a training starts from: a finished run or a pretraining (`--init`), or ImageNet weights (`--encoder lite0`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from edgeseg.core.spec import InputSpec
 from edgeseg.data.dataset import LabelledImage
 from edgeseg.data.groups import SIDE
 from edgeseg.model.keras import read_weights
-from edgeseg.model.spec import UNetSpec
+from edgeseg.model.pretrained import find_weights, load_encoder, read_tensors
+from edgeseg.model.spec import LITE0, UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.training.options import TrainOptions
 from edgeseg.training.run import FINISHED, WEIGHTS, FrameRecord, RunRecord, read_run
@@ -118,6 +119,22 @@ def load_start(run: Path) -> Any:
     model = build_unet(read_pretrained(run).spec if is_pretrained(run) else read_run(run).spec)
     read_weights(run / WEIGHTS, model)
     return model
+
+
+def check_imagenet(encoder: str, init: Path | None = None) -> None:
+    """Refuse a training that needs ImageNet weights where they are missing or are others.
+
+    Args:
+        encoder: The encoder that is asked for.
+        init: What its weights are taken from instead.
+    """
+    if encoder == LITE0 and init is None:
+        read_tensors(find_weights())
+
+
+def load_imagenet(model: Any) -> None:
+    """Load the ImageNet weights into the encoder of a network that is to be trained."""
+    load_encoder(model, read_tensors(find_weights()))
 
 
 def load_network(run: Path, record: RunRecord) -> Any:

@@ -36,7 +36,8 @@ from edgeseg.frame.images import write_image
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import FINDING_SHARE, find_finding_loss, find_loss
-from edgeseg.model.unet import build_unet
+from edgeseg.model.spec import LITE0
+from edgeseg.model.unet import ENCODER, build_unet
 from edgeseg.training.distillation import (
     SHARE,
     RunTeacher,
@@ -85,7 +86,6 @@ from edgeseg.training.start import (
     load_imagenet,
     load_start,
     name_start,
-    needs_imagenet,
     refuse_leaking_start,
 )
 from edgeseg.training.strategy import WorkerRole, find_role, open_strategy, worker_folder
@@ -93,8 +93,6 @@ from edgeseg.training.teachers import Teachers, find_same_teachers, find_teacher
 from edgeseg.training.validation import EpochEvaluator, RunLog, draw_curve, summarise_timing
 
 _LOG = logging.getLogger(__name__)
-# How the names of the encoder's layers begin.
-ENCODER = ("stem", "down")
 VALIDATION_SHARE, TEST_SHARE = 0.12, 0.15
 LIBRARIES = ("tensorflow", "tf_keras", "numpy", "opencv-python-headless")
 # The float32 file is the parent that drops are measured against.
@@ -209,8 +207,8 @@ def resume_run(
     if has_checkpoint(partial_path(out)):
         init = None
     elif record.init is None:
-        check_imagenet(record.spec.encoder, None)
-    elif init is None or record.init is None or name_start(init) != record.init:
+        check_imagenet(record.spec.encoder)
+    elif init is None or name_start(init) != record.init:
         _refuse_lost_start(partial_path(out), record.init)
     role = find_role(record.options.strategy)
     if role.chief:
@@ -288,7 +286,7 @@ def _train(
         model = build_unet(record.spec)
         if init is not None:
             start_from(model, init)
-        elif needs_imagenet(record.spec.encoder, init) and not has_checkpoint(run_paths.source):
+        elif record.init is None and record.spec.encoder == LITE0 and not has_checkpoint(run_paths.source):
             load_imagenet(model)
     if record.options.strategy != "multi-worker" and not tf.config.list_physical_devices("GPU"):
         # on a GPU the host's memory is not the limit

@@ -17,7 +17,7 @@ from edgeseg.frame.images import write_image
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import find_loss
 from edgeseg.model.spec import UNetSpec
-from edgeseg.model.unet import build_unet
+from edgeseg.model.unet import ENCODER, build_unet
 from edgeseg.training.ema import WeightEma
 from edgeseg.training.folds import train_folds
 from edgeseg.training.loading import GridArrays, load_data
@@ -27,7 +27,7 @@ from edgeseg.training.resume import Checkpoint
 from edgeseg.training.run import read_run
 from edgeseg.training.semisupervised import FrameFeed, FrameSteps, compare_with_teacher, follow_ema
 from edgeseg.training.start import THUMBNAILS, load_start
-from edgeseg.training.trainer import ENCODER, plain_split, resume_run, start_from, train_run
+from edgeseg.training.trainer import plain_split, resume_run, start_from, train_run
 from tests.commands import Fail, assert_says
 from tests.discs import make_disc_data
 
