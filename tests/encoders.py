@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.model.unet import ENCODER
+from edgeseg.model.spec import ENCODER
 from edgeseg.training.options import TrainOptions
 from edgeseg.training.run import read_run
 from edgeseg.training.start import load_network

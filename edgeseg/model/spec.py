@@ -15,6 +15,8 @@ CONVOLUTIONS = ("plain", "separable")
 # The encoder of the U-Net itself, or EfficientNet-Lite0's, of which weights from ImageNet exist (docs/decisions/0057).
 OWN, LITE0 = "own", "lite0"
 ENCODERS = (OWN, LITE0)
+# How the names of the encoder's layers begin.
+ENCODER = ("stem", "down")
 # The output stride of every stem: how many times smaller than the input the first stage and the mask are.
 STEMS = {"full": 1, "half": 2, "depth": 2, "quarter": 4}
 # Stages of EfficientNet-Lite0 behind its stem, from stride 4 to 32.

@@ -31,8 +31,6 @@ LITE0_BLOCKS = (
     ("down2", ((3, 3, 2, 6, 80), (3, 5, 1, 6, 112))),
     ("down3", ((4, 5, 2, 6, 192), (1, 3, 1, 6, 320))),
 )
-# How the names of the encoder's layers begin.
-ENCODER = ("stem", "down")
 # The convolution that computes the masks.
 HEAD = "head"
 _KERNELS = ("kernel", "depthwise_kernel")

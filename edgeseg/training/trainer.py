@@ -36,8 +36,8 @@ from edgeseg.frame.images import write_image
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import FINDING_SHARE, find_finding_loss, find_loss
-from edgeseg.model.spec import LITE0
-from edgeseg.model.unet import ENCODER, build_unet
+from edgeseg.model.spec import ENCODER, LITE0
+from edgeseg.model.unet import build_unet
 from edgeseg.training.distillation import (
     SHARE,
     RunTeacher,

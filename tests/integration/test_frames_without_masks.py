@@ -16,8 +16,8 @@ from edgeseg.data.augment import AugmentSpec
 from edgeseg.frame.images import write_image
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import find_loss
-from edgeseg.model.spec import UNetSpec
-from edgeseg.model.unet import ENCODER, build_unet
+from edgeseg.model.spec import ENCODER, UNetSpec
+from edgeseg.model.unet import build_unet
 from edgeseg.training.ema import WeightEma
 from edgeseg.training.folds import train_folds
 from edgeseg.training.loading import GridArrays, load_data
