@@ -113,6 +113,16 @@ class _TensorReader(pickle.Unpickler):
         return self.storages.setdefault(str(key), _Storage(dtype, str(key), int(length)))
 
 
+def read_imagenet() -> Arrays:
+    """Read the ImageNet weights of EfficientNet-Lite0 under the names of the torch network.
+
+    Raises:
+        MissingExtraError: Their package is not installed.
+        TrainingError: It is another version, or its file another file.
+    """
+    return read_tensors(find_weights(), SHA256)
+
+
 def find_weights() -> Path:
     """Find the file with the weights, without importing the package that brings it.
 
@@ -141,7 +151,7 @@ def _refuse(expected: str, got: str) -> TrainingError:
     return TrainingError(f"Expected {expected}, got {got}.", f"Install it again with: {command}")
 
 
-def read_tensors(path: Path, sha256: str = SHA256) -> Arrays:
+def read_tensors(path: Path, sha256: str) -> Arrays:
     """Read the tensors of a file that torch has saved in its format before version 1.6.
 
     It holds five pickles (magic number, version, system, the state, the storages' keys), then every storage as its

@@ -19,7 +19,7 @@ from edgeseg.core.spec import InputSpec
 from edgeseg.data.dataset import LabelledImage
 from edgeseg.data.groups import SIDE
 from edgeseg.model.keras import read_weights
-from edgeseg.model.pretrained import find_weights, load_encoder, read_tensors
+from edgeseg.model.pretrained import load_encoder, read_imagenet
 from edgeseg.model.spec import LITE0, UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.training.options import TrainOptions
@@ -129,12 +129,12 @@ def check_imagenet(encoder: str, init: Path | None = None) -> None:
         init: What its weights are taken from instead.
     """
     if encoder == LITE0 and init is None:
-        read_tensors(find_weights())
+        read_imagenet()
 
 
 def load_imagenet(model: Any) -> None:
     """Load the ImageNet weights into the encoder of a network that is to be trained."""
-    load_encoder(model, read_tensors(find_weights()))
+    load_encoder(model, read_imagenet())
 
 
 def load_network(run: Path, record: RunRecord) -> Any:
