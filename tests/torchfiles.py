@@ -53,7 +53,8 @@ class Tensor:
 
     def __init__(self, storage: Storage, offset: Any, shape: Any, strides: Any) -> None:
         """Keep which part it is."""
-        self.storage, self.rest = storage, (offset, shape, strides, False, OrderedDict())
+        self.storage = storage
+        self.rest: tuple[Any, ...] = (offset, shape, strides, False, OrderedDict())
 
     def __reduce__(self) -> Any:
         return _rebuild_tensor_v2, (self.storage, *self.rest)

@@ -65,7 +65,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def describe(**changes: Any) -> UNetSpec:
-    return TrainOptions(**{"model": "nano", "size": 64, "encoder": LITE0} | changes).describe_network(1, 2)
+    return TrainOptions(**{"size": 64, "model": "nano", **changes}, encoder=LITE0).describe_network(1, 2)
 
 
 def make_tensors() -> dict[str, Any]:
@@ -104,7 +104,7 @@ def test_the_stem_sees_a_frame_as_the_photographs_were_seen() -> None:
         assert load_encoder(model, tensors) == 2 + 4 + 5 * 6
         stem = keras.Model(model.input, model.get_layer("stem_norm").output)
         results.append(stem(frame if colour == "grey" else frame.repeat(3, axis=-1)).numpy())
-    assert np.allclose(*results, atol=1e-5)
+    assert np.allclose(results[0], results[1], atol=1e-5)
     # one place inside, by hand: stride 2 with TensorFlow's padding, behind at even sizes
     seen = (frame[0, 20:23, 30:33].repeat(3, axis=-1) * 255 - 127) / 128
     whole = np.einsum("yxc,ocyx->o", seen, tensors["_conv_stem.weight"])

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgeseg.core.errors import EdgesegError, TrainingError
 from edgeseg.core.install import MissingExtraError
@@ -21,7 +22,11 @@ from edgeseg.model.pretrained import find_weights, read_imagenet, read_tensors
 from tests.torchfiles import Storage, Tensor, install_weights, store, write_state, write_tensors
 
 NUMBERS = np.arange(24, dtype=np.float32)
-TENSORS = {"a.weight": NUMBERS.reshape(2, 3, 4), "a.steps": np.array(7, np.int64), "b": NUMBERS[:5] + 1}
+TENSORS: dict[str, NDArray[Any]] = {
+    "a.weight": NUMBERS.reshape(2, 3, 4),
+    "a.steps": np.array(7, np.int64),
+    "b": NUMBERS[:5] + 1,
+}
 
 
 class Command:
