@@ -21,8 +21,8 @@ layers = keras.layers
 BATCH_NORM_MOMENTUM = 0.9
 # The stem's convolutions, all with stride 2; a 2x2 one is space-to-depth and a 1x1 convolution in one operator.
 STEM_KERNELS = {"full": {}, "half": {"stem": 3}, "depth": {"stem": 2}, "quarter": {"stem": 3, "stem2": 3}}
-# The convolution that computes the masks.
-HEAD = "head"
+# The convolutions that compute the masks and the findings.
+HEAD, FINDING_HEAD = "head", "finding_head"
 _KERNELS = ("kernel", "depthwise_kernel")
 _STAGE = re.compile(r"stem|down\d+|up\d+|head|finding")
 
@@ -59,7 +59,7 @@ def _find(x: Any, spec: UNetSpec) -> Any:
     # not GlobalMaxPooling2D: it becomes a REDUCE_MAX, whose limits on the Edge TPU are not documented
     most = layers.MaxPool2D(tuple(x.shape[1:3]), name="finding_max")(x)
     x = layers.Concatenate(name="finding_pool")([mean, most])
-    logits = layers.Conv2D(spec.findings, 1, kernel_regularizer=_penalty(spec), name="finding_head")(x)
+    logits = layers.Conv2D(spec.findings, 1, kernel_regularizer=_penalty(spec), name=FINDING_HEAD)(x)
     # not softmax: the Edge TPU's compiler takes none, and several classes may be present at once
     return layers.Activation("sigmoid", dtype="float32", name="finding")(logits)
 
