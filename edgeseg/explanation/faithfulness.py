@@ -53,6 +53,8 @@ class Faithfulness:
     better_than_random: bool
     """Than each of the random maps."""
     better_than_edges: bool
+    better_than_mask: bool
+    """Else the map tells where the mask is, and no more."""
 
     @property
     def is_better(self) -> bool:
@@ -62,15 +64,13 @@ class Faithfulness:
     @property
     def sentence(self) -> str:
         """Say in one sentence what the map is worth."""
-        beaten = [
-            name for name, better in (("random", self.better_than_random), ("edges", self.better_than_edges)) if better
-        ]
-        lost = [name for name in ("random", "edges") if name not in beaten]
-        if not lost:
-            return "The map is better than random and edges here."
-        if not beaten:
+        if self.is_better:
+            more = "" if self.better_than_mask else ", but tells no more than the mask itself"
+            return f"The map is better than random and edges here{more}."
+        if not (self.better_than_random or self.better_than_edges):
             return "The map is NOT better than random or edges here: do not rely on it."
-        return f"The map is better than {beaten[0]}, but NOT than {lost[0]} here: do not rely on it."
+        won, lost = ("random", "edges") if self.better_than_random else ("edges", "random")
+        return f"The map is better than {won}, but NOT than {lost} here: do not rely on it."
 
 
 def measure_faithfulness(probe: Probe, target: Target, found: Map) -> Faithfulness:
@@ -78,13 +78,15 @@ def measure_faithfulness(probe: Probe, target: Target, found: Map) -> Faithfulne
     areas = measure_areas(probe, target, found)
     random = [measure_areas(probe, target, one) for one in draw_random_maps(probe.shape)]
     edges = measure_areas(probe, target, draw_edges(probe))
+    mask = measure_areas(probe, target, draw_mask(probe, target))
     return Faithfulness(
         areas,
         Areas(_mean([one.deletion for one in random]), _mean([one.insertion for one in random])),
         edges,
-        measure_areas(probe, target, draw_mask(probe, target)),
+        mask,
         better_than_random=all(areas.gap > one.gap for one in random),
         better_than_edges=areas.gap > edges.gap,
+        better_than_mask=areas.gap > mask.gap,
     )
 
 

@@ -73,7 +73,7 @@ def _draw_row(explanation: Explanation, reason: Reason, frame: NDArray[Any]) -> 
     heat = draw_heat(explanation, reason, frame, SIDE)
     panels = [_add_words(heat, *_describe_heat(explanation, reason, spec), bar=_draw_bar(heat.shape[1]))]
     if reason.margin is not None:
-        margin = _draw_margin(explanation, reason, reason.margin, frame)
+        margin = _draw_margin(explanation, reason.margin, frame)
         panels.append(_add_words(margin, *_describe_margin(reason.margin), bar=_draw_shades(margin.shape[1])))
     if reason.levels:
         panels.append(_draw_levels(reason.levels, heat.shape[0]))
@@ -112,7 +112,7 @@ def _outline(picture: Picture, explanation: Explanation, reason: Reason, factor:
     draw_prediction(picture, scale_contours(trace_contours(mask), factor), spec.colour, 1)
 
 
-def _draw_margin(explanation: Explanation, reason: Reason, margin: Margin, frame: NDArray[Any]) -> Picture:
+def _draw_margin(explanation: Explanation, margin: Margin, frame: NDArray[Any]) -> Picture:
     """Draw where a few steps decide, the thinnest places brightest."""
     factor = SIDE / max(frame.shape[:2])
     picture = _make_grey(frame, SIDE)
@@ -124,7 +124,6 @@ def _draw_margin(explanation: Explanation, reason: Reason, margin: Margin, frame
     for width, shade in reversed(list(zip(BANDS, SHADES, strict=True))):
         near = distance <= width
         part[near] = (0.3 * part[near] + 0.7 * np.array(shade[::-1])).astype(np.uint8)
-    _outline(picture, explanation, reason, factor)
     return picture
 
 

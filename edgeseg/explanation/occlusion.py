@@ -76,4 +76,4 @@ def _draw_mask(generator: np.random.Generator, shape: tuple[int, int]) -> NDArra
     coarse = (generator.random((rows, columns)) < 0.5).astype(np.float32)
     large = np.asarray(cv2.resize(coarse, (columns * cell, rows * cell), interpolation=cv2.INTER_LINEAR))
     y, x = generator.integers(0, cell, 2)
-    return large[y : y + shape[0], x : x + shape[1]]
+    return np.asarray(large[y : y + shape[0], x : x + shape[1]], np.float32)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.core.card import Card
 from edgeseg.core.errors import ModelFileError, SourceError, UnknownNameError
 from edgeseg.core.spec import Region
 from edgeseg.frame.postprocess import SCORE_ONE, decide_labels, draw_ellipses, tensor_to_scores
@@ -165,6 +166,22 @@ def blur(pixels: Pixels) -> NDArray[np.float32]:
     return np.asarray(full, np.float32).reshape(pixels.shape)
 
 
+def check_target(card: Card, of: str, wanted: str | None) -> None:
+    """Refuse what a model cannot be asked for, before any frame is read.
+
+    Raises:
+        UnknownNameError: The model has no such class.
+        ModelFileError: The model has no finding output.
+    """
+    names = [spec.name for spec in card.output.classes]
+    if wanted is not None and wanted not in names:
+        raise UnknownNameError("class", wanted, names)
+    if of == FINDING and card.finding_quantisation is None:
+        raise ModelFileError(
+            "Expected a model with a finding output, got one that draws masks alone.", "Explain the mask: --of mask"
+        )
+
+
 def choose_targets(probe: Probe, of: str = MASK, wanted: str | None = None) -> tuple[Target, ...]:
     """Choose what is explained of a frame: every class that is marked, or the one with the highest score.
 
@@ -177,14 +194,9 @@ def choose_targets(probe: Probe, of: str = MASK, wanted: str | None = None) -> t
         UnknownNameError: The model has no such class.
         ModelFileError: The model has no finding output.
     """
+    check_target(probe.card, of, wanted)
     output = probe.card.output
     names = [spec.name for spec in output.classes]
-    if wanted is not None and wanted not in names:
-        raise UnknownNameError("class", wanted, names)
-    if of == FINDING and probe.card.finding_quantisation is None:
-        raise ModelFileError(
-            "Expected a model with a finding output, got one that draws masks alone.", "Explain the mask: --of mask"
-        )
     grid = probe.segmentation.grid
     labels = decide_labels(grid, output)
     if output.shape == "ellipse":

@@ -33,7 +33,7 @@ _CAM = "up{}_b_relu"
 def find_levels(model: Any) -> tuple[str, ...]:
     """Find the layers of a U-Net that hand features to its decoder: every skip from the finest on, then the deepest."""
     names = {layer.name for layer in model.layers}
-    found = []
+    found: list[str] = []
     while _STAGE.format(len(found)) in names:
         found.append(_STAGE.format(len(found)))
     return tuple(found)
@@ -102,7 +102,7 @@ def _to_input(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _score(target: Target, outputs: Sequence[Any], probe: Probe) -> Any:
     """Compute the target's score as `Probe.ask` does, differentiable and without calibration."""
     masks, findings = split_outputs(list(outputs) if len(outputs) > 1 else outputs[0])
-    if target.of == FINDING:
+    if target.of == FINDING and findings is not None:
         return findings[0, 0, 0, target.number]
     plane = probe.cut(masks[0])[:, :, probe.card.output.draws_background + target.number]
     mask = tf.constant(target.mask.astype(np.float32))

@@ -153,8 +153,7 @@ def explain(
     threads: int = 1,
     **changes: Any,
 ) -> Explanation:
-    """Explain the masks of an image: which pixels speak for them, where they are decided by little, and whether the map
-    can be believed.
+    """Explain the masks of an image: which pixels speak for them, and whether that can be believed.
 
     Args:
         model: A model file, a run, the folder of a cross-validation, or a loaded model; only a run that is named by its
@@ -173,5 +172,5 @@ def explain(
     """
     explainer = open_explainer(model, dataclasses.replace(options or ExplainOptions(), **changes), backend, threads)
     in_colour = explainer.segmenter.card.input.in_colour
-    frame = read_image(image, in_colour) if isinstance(image, (str, os.PathLike)) else image
+    frame = read_image(Path(image), in_colour) if isinstance(image, (str, os.PathLike)) else image
     return explainer(frame, region)
