@@ -19,9 +19,9 @@ from edgeseg.explanation.occlusion import Method, mask_randomly, occlude
 from edgeseg.explanation.targets import FINDING, MASK, OFS, Map, Probe, Target, choose_targets
 from edgeseg.inference.segmenter import Segmentation, Segmenter
 
-RISE, OCCLUSION, GRAD_CAM, GRADIENTS = "rise", "occlusion", "grad-cam", "gradients"
+AUTO, RISE, OCCLUSION, GRAD_CAM, GRADIENTS = "auto", "rise", "occlusion", "grad-cam", "gradients"
 ON_DEVICE: dict[str, Method] = {RISE: mask_randomly, OCCLUSION: occlude}
-METHODS = (*ON_DEVICE, GRAD_CAM, GRADIENTS)
+METHODS = (AUTO, *ON_DEVICE, GRAD_CAM, GRADIENTS)
 MOST_FRAMES = 100
 
 
@@ -31,9 +31,9 @@ class ExplainOptions:
 
     of: str = option(MASK, "Explain the mask, or the finding probability of its class.", choices=OFS)
     method: str = option(
-        RISE,
+        AUTO,
         "How pixels are judged: rise and occlusion cover parts of the frame and run any file; grad-cam and gradients "
-        "need a run and the training packages.",
+        "need a run and the training packages. auto takes gradients for a run, else rise.",
         choices=METHODS,
     )
     only: str | None = option(
@@ -153,14 +153,19 @@ def explain_frame(
         for target, score, found, effect in zip(targets, scores, maps, effects, strict=True)
     )
     return Explanation(
-        options.method, reasons, probe.segmentation, probe.placement.region, probe.asked, perf_counter() - began
+        RISE if options.method == AUTO else options.method,
+        reasons,
+        probe.segmentation,
+        probe.placement.region,
+        probe.asked,
+        perf_counter() - began,
     )
 
 
 def find_method(name: str) -> Method:
     """Find a method that runs on the device."""
-    if name in ON_DEVICE:
-        return ON_DEVICE[name]
+    if name in (AUTO, *ON_DEVICE):
+        return ON_DEVICE[RISE if name == AUTO else name]
     if name in METHODS:
         raise ModelFileError(
             f"Expected a run for the method {name}, which needs gradients, got a model file.",

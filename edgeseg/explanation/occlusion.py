@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgeseg.explanation.targets import Map, Probe, Target
 
 Method = Callable[[Probe, Sequence[Target]], list[Map]]
-# Sides of the patches in cells, of 64 along the longer side; each is moved by half its side.
+# Sides of the patches in cells, of 64 along the longer side. Each is moved by half its side, the smallest by all of it.
 PATCHES = (4, 8, 16)
 # Random masks of RISE, and the cells of each along the longer side.
 MASKS, MASK_CELLS = 600, 8
@@ -32,7 +32,8 @@ def occlude(probe: Probe, targets: Sequence[Target]) -> list[Map]:
     total = np.zeros((len(targets), *probe.shape))
     for side in PATCHES:
         drops, counts = np.zeros((len(targets), *probe.shape)), np.zeros(probe.shape)
-        for rows, columns in _list_patches(probe.shape, side):
+        step = side if side == min(PATCHES) else side // 2
+        for rows, columns in _list_patches(probe.shape, side, step):
             kept = np.ones(probe.shape, np.float32)
             kept[rows, columns] = 0.0
             drops[:, rows, columns] += (base - probe.ask(kept, targets))[:, None, None]
@@ -43,14 +44,13 @@ def occlude(probe: Probe, targets: Sequence[Target]) -> list[Map]:
     return [np.asarray(one, np.float32) for one in total / len(PATCHES)]
 
 
-def _list_patches(shape: tuple[int, int], side: int) -> Iterator[tuple[slice, slice]]:
-    for y in _list_starts(shape[0], side):
-        for x in _list_starts(shape[1], side):
+def _list_patches(shape: tuple[int, int], side: int, step: int) -> Iterator[tuple[slice, slice]]:
+    for y in _list_starts(shape[0], side, step):
+        for x in _list_starts(shape[1], side, step):
             yield slice(y, y + side), slice(x, x + side)
 
 
-def _list_starts(length: int, side: int) -> list[int]:
-    step = max(1, side // 2)
+def _list_starts(length: int, side: int, step: int) -> list[int]:
     starts = list(range(0, max(1, length - side + 1), step))
     # the last patch ends at the border
     return starts if starts[-1] + side >= length else [*starts, length - side]

@@ -41,6 +41,8 @@ class ExplanationWriter:
     folder: Path
     card: Card
     options: ExplainOptions
+    method: str = ""
+    """The one that made the maps."""
     entries: list[dict[str, Any]] = field(default_factory=list)
     """The figures of every frame."""
     _names: Counter[str] = field(default_factory=Counter)
@@ -59,6 +61,7 @@ class ExplanationWriter:
         Returns:
             Its figures.
         """
+        self.method = explanation.method
         name = self._choose_name(stem if number is None else f"{stem}-{number:06d}")
         write_image(self.folder / f"{name}.png", explanation.draw(frame))
         entry = {"name": show_name(stem), "frame": number, "picture": f"{name}.png"} | describe(explanation)
@@ -86,7 +89,7 @@ class ExplanationWriter:
         record = {
             "schema": SCHEMA,
             "model": self.card.name,
-            "method": self.options.method,
+            "method": self.method,
             "of": self.options.of,
             "frames": self.entries,
             "failed": [show_name(stem) for stem in failed],

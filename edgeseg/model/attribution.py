@@ -22,6 +22,8 @@ from edgeseg.model.unet import FINDING_HEAD, HEAD, split_outputs
 
 # Steps on the way from the blurred to the sharp frame; twice as many change no map visibly.
 STEPS = 24
+# Frames whose gradients are computed at once.
+_BATCH = 8
 # Deviation of the blur of a map of gradients, in cells: single pixels are noise.
 _SMOOTH = 2.0
 # The layers whose result is carried over or goes down last; they end both convolutions of a stage.
@@ -76,15 +78,17 @@ def integrate_gradients(model: Any, probe: Probe, targets: Sequence[Target], ste
     The blurred frame in place of a black one, as in the other methods.
     """
     start, end = _to_input(probe.blurred), _to_input(probe.grid)
+    shares = (np.arange(steps, dtype=np.float32) + np.float32(0.5))[:, None, None, None] / np.float32(steps)
     maps = []
     for target in targets:
         total = np.zeros_like(end)
-        for step in range(steps):
-            image = tf.constant(start + np.float32((step + 0.5) / steps) * (end - start))
+        for first in range(0, steps, _BATCH):
+            images = tf.constant(start + shares[first : first + _BATCH] * (end - start))
             with tf.GradientTape() as tape:
-                tape.watch(image)
-                value = _score(target, _list(model(image, training=False)), probe)
-            total += tape.gradient(value, image).numpy()
+                tape.watch(images)
+                outputs = _list(model(images, training=False))
+                value = sum(_score(target, [one[n : n + 1] for one in outputs], probe) for n in range(len(images)))
+            total += tape.gradient(value, images).numpy().sum(axis=0, keepdims=True)
         attributed = ((end - start) * total / steps).sum(axis=-1)[0]
         cells = probe.spread(attributed)
         maps.append(np.asarray(cv2.GaussianBlur(cells, (0, 0), _SMOOTH), np.float32))

@@ -23,7 +23,9 @@ from edgeseg.core.modelfile import RUN_FILE, find_model, is_ensemble
 from edgeseg.core.spec import Region
 from edgeseg.data.dataset import open_dataset, read_case
 from edgeseg.explanation.explain import (
+    AUTO,
     GRAD_CAM,
+    GRADIENTS,
     ON_DEVICE,
     ExplainOptions,
     Explanation,
@@ -88,7 +90,7 @@ def open_explainer(
     place = Path(model)
     segmenter = open_segmenter(place, backend, threads, enforce_parity)
     if not _is_run(place):
-        if options.method not in ON_DEVICE and is_ensemble(place):
+        if options.method not in (AUTO, *ON_DEVICE) and is_ensemble(place):
             raise ModelFileError(
                 f"Expected one run for the method {options.method}, got the networks of a cross-validation.",
                 f"Name one of them, such as {place / 'fold-1'}.",
@@ -97,7 +99,7 @@ def open_explainer(
     try:
         need_extra("train")
     except MissingExtraError:
-        if options.method not in ON_DEVICE:
+        if options.method not in (AUTO, *ON_DEVICE):
             raise
         _LOG.warning("What each level contributes is left out: it needs the training packages.")
         return Explainer(segmenter, options, find_method(options.method))
@@ -113,6 +115,8 @@ def _open_run(run: Path, segmenter: Segmenter, options: ExplainOptions) -> Expla
     from edgeseg.training.run import read_run
     from edgeseg.training.start import load_network
 
+    if options.method == AUTO:
+        options = dataclasses.replace(options, method=GRADIENTS)
     record = read_run(run)
     network = load_network(run, record)
     chosen = attribution.seg_grad_cam if options.method == GRAD_CAM else attribution.integrate_gradients
