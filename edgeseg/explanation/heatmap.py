@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Pixels of a panel's longer side, and of a line of text.
 SIDE, _LINE = 480, 18
 # RGB: for, against, a warning, and the shades of the margin from the thinnest on.
-FOR, AGAINST, WARNING = (255, 140, 0), (40, 120, 255), (255, 80, 80)
+FOR, AGAINST, WARNING, WHITE = (255, 140, 0), (40, 120, 255), (255, 80, 80), (255, 255, 255)
 SHADES = ((255, 255, 255), (240, 120, 200), (110, 60, 160))
 _OPAQUE = 0.75
 # The value with full colour: single cells may be higher.
@@ -107,9 +107,9 @@ def _tint(part: NDArray[np.uint8], found: Map) -> None:
 
 
 def _outline(picture: Picture, explanation: Explanation, reason: Reason, factor: float) -> None:
-    spec = explanation.segmentation.classes[reason.target.number]
+    """Draw the mask's outline in white: the colour of its class could be one of the map's."""
     mask = np.asarray(explanation.segmentation.labels == reason.target.number + 1, np.uint8)
-    draw_prediction(picture, scale_contours(trace_contours(mask), factor), spec.colour, 1)
+    draw_prediction(picture, scale_contours(trace_contours(mask), factor), WHITE, 1)
 
 
 def _draw_margin(explanation: Explanation, margin: Margin, frame: NDArray[Any]) -> Picture:
@@ -161,10 +161,10 @@ def _describe_margin(margin: Margin) -> tuple[list[str], str]:
 
 def _draw_bar(width: int) -> Picture:
     strip = np.zeros((_BAR + _LINE + 6, width, 3), np.uint8)
-    bar = np.zeros((_BAR, width, 3), np.uint8)
+    bar = np.full((_BAR, width, 3), 90, np.uint8)
     _tint(bar, np.linspace(-1, 1, max(2, width), dtype=np.float32)[None])
     strip[3 : 3 + _BAR] = bar
-    words = ("against" if width < 260 else "speaks against the mask", "for" if width < 260 else "speaks for it")
+    words = ("against" if width < 330 else "speaks against", "for" if width < 330 else "speaks for the mask (white line)")
     write_line(strip, words[0], (2, _BAR + _LINE), _SOFT)
     right = cv2.getTextSize(words[1], cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)[0][0]
     write_line(strip, words[1], (width - right - 4, _BAR + _LINE), _SOFT)

@@ -56,17 +56,17 @@ def _list_starts(length: int, side: int, step: int) -> list[int]:
     return starts if starts[-1] + side >= length else [*starts, length - side]
 
 
-def mask_randomly(probe: Probe, targets: Sequence[Target], masks: int = MASKS) -> list[Map]:
+def mask_randomly(probe: Probe, targets: Sequence[Target]) -> list[Map]:
     """Cover random halves of the frame, and correlate what is covered with the score (RISE: Petsiuk et al., BMVC 2018).
 
     The covariance in place of the weighted sum: without the mean score, fewer masks give the same map.
     """
     generator = np.random.default_rng(_SEED)
-    drawn = np.stack([_draw_mask(generator, probe.shape) for _ in range(masks)])
+    drawn = np.stack([_draw_mask(generator, probe.shape) for _ in range(MASKS)])
     scores = np.stack([probe.ask(mask, targets) for mask in drawn])
     scores -= scores.mean(axis=0)
     drawn -= drawn.mean(axis=0)
-    return [np.asarray(np.tensordot(one, drawn, axes=1) / masks, np.float32) for one in scores.T]
+    return [np.asarray(np.tensordot(one, drawn, axes=1) / MASKS, np.float32) for one in scores.T]
 
 
 def _draw_mask(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:

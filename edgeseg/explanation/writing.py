@@ -8,7 +8,7 @@ OUT/explanation.json  the figures; of a file's name only the stem, since folders
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,8 @@ RECORD, SHEET = "explanation.json", "sheet.png"
 SCHEMA = 1
 # File systems allow 255 bytes for a name; the rest is for endings.
 _NAME_BYTES = 200
+# Names of our own files, which no frame's picture may take.
+_OWN = re.compile(r"(sheet|explanation)(-\d+)?")
 
 
 @dataclass
@@ -45,7 +47,7 @@ class ExplanationWriter:
     """The one that made the maps."""
     entries: list[dict[str, Any]] = field(default_factory=list)
     """The figures of every frame."""
-    _names: Counter[str] = field(default_factory=Counter)
+    _names: dict[str, int] = field(default_factory=dict)
     _tiles: list[Tile] = field(default_factory=list)
     _pages: int = 0
 
@@ -101,19 +103,20 @@ class ExplanationWriter:
         """Choose a file's name: files of the same name in several folders are numbered."""
         short = name.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore")
         short = short.replace("/", "_").lstrip(".") or "frame"
-        tried = short
+        if _OWN.fullmatch(short.casefold()):
+            short = f"frame-{short}"
         # file systems of macOS and Windows would merge names that differ in case alone
-        while self._names[tried.casefold()] or tried.casefold() in (Path(SHEET).stem, Path(RECORD).stem):
-            self._names[short.casefold()] += 1
-            tried = f"{short}-{self._names[short.casefold()]}"
-        self._names[tried.casefold()] += 1
+        key, tried = short.casefold(), short
+        while tried.casefold() in self._names:
+            self._names[key] += 1
+            tried = f"{short}-{self._names[key]}"
+        self._names[tried.casefold()] = 1
         return tried
 
     def _write_page(self) -> None:
         if self._tiles and self._pages < MOST_PAGES:
             self._pages += 1
-            classes = self.card.output.classes[:1]
-            legend = Legend("orange speaks for the mask, blue against it", classes, prediction="mask")
+            legend = Legend("orange speaks for the mask (white line), blue against it")
             page = draw_page(self._tiles, legend)
             write_page(self.folder / name_page(Path(SHEET), self._pages).name, page, SHEET)
         self._tiles.clear()
