@@ -148,8 +148,8 @@ def _tell(record: Mapping[str, Any], out: Path) -> None:
     shown = [(frame, one) for frame in frames for one in frame["classes"]]
     rows = [_make_row(frame, one) for frame, one in shown[:_NAMED]]
     if rows:
-        columns = ("frame", "class", "score", "deletion", "insertion", "gap", "random", "edges", "mask", "better")
-        print_table(f"What speaks for the {record['of']}, by {record['method']}", columns, rows)
+        columns = ("frame", "class", "score", "by", "deletion", "insertion", "gap", "random", "edges", "mask", "better")
+        print_table(f"What speaks for the {record['of']}", columns, rows)
         if len(shown) > _NAMED:
             print(f"and {len(shown) - _NAMED} more: see explanation.json\n")
         print(
@@ -174,6 +174,7 @@ def _make_row(frame: Mapping[str, Any], one: Mapping[str, Any]) -> tuple[str, ..
         show_name(name),
         one["class"] if one["marked"] else f"{one['class']} (nothing marked)",
         f"{one['score']:.3f}",
+        one["method"],
         f"{worth['map']['deletion']:.3f}",
         f"{worth['map']['insertion']:.3f}",
         *(f"{worth[key]['gap']:+.3f}" for key in ("map", "random", "edges", "mask")),

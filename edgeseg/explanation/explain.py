@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import ModelFileError, UnknownNameError
 from edgeseg.core.schema import check_options, option
 from edgeseg.core.spec import Region
-from edgeseg.explanation.faithfulness import Faithfulness, measure_faithfulness
+from edgeseg.explanation.faithfulness import Faithfulness, measure_areas, measure_faithfulness
 from edgeseg.explanation.margin import Margin, measure_margin
 from edgeseg.explanation.occlusion import Method, mask_randomly, occlude
 from edgeseg.explanation.targets import FINDING, MASK, OFS, Map, Probe, Target, choose_targets
@@ -33,7 +33,8 @@ class ExplainOptions:
     method: str = option(
         AUTO,
         "How pixels are judged: rise and occlusion cover parts of the frame and run any file; grad-cam and gradients "
-        "need a run and the training packages. auto takes gradients for a run, else rise.",
+        "need a run and the training packages. auto is rise; for a run, it takes rise or gradients, whichever is more "
+        "faithful on the frame.",
         choices=METHODS,
     )
     only: str | None = option(
@@ -70,6 +71,8 @@ class Reason:
     target: Target
     score: float
     """The mask's confidence, or the finding probability."""
+    method: str
+    """The one that made the map."""
     map: Map
     """On a grid over the segmented region: positive where pixels speak for the target, negative against it."""
     faithfulness: Faithfulness
@@ -96,7 +99,6 @@ class Reason:
 class Explanation:
     """What speaks for the masks of one frame."""
 
-    method: str
     reasons: tuple[Reason, ...]
     """One for each class that is explained."""
     segmentation: Segmentation
@@ -117,7 +119,7 @@ def explain_frame(
     frame: NDArray[Any],
     options: ExplainOptions,
     region: Region | None = None,
-    method: Method | None = None,
+    methods: Mapping[str, Method] | None = None,
     levels: Levels | None = None,
 ) -> Explanation:
     """Explain the masks of a frame.
@@ -127,7 +129,7 @@ def explain_frame(
         frame: Grey or BGR, 8 or 16 bit.
         options: What is explained, and how.
         region: The part of the frame that shows the ultrasound picture.
-        method: Makes the maps, where the device has no method of that name.
+        methods: Make the maps; of several the most faithful map is kept. None takes what the device has.
         levels: Leaves levels of a network out.
 
     Raises:
@@ -138,34 +140,29 @@ def explain_frame(
     began = perf_counter()
     probe = Probe(segmenter, frame, region)
     targets = choose_targets(probe, options.of, options.only)
-    maps = (method or find_method(options.method))(probe, targets)
+    made = {name: make(probe, targets) for name, make in (methods or find_methods(options.method)).items()}
     scores = probe.ask(np.ones((1, 1), np.float32), targets)
     effects = levels(probe, targets) if levels is not None else [()] * len(targets)
-    reasons = tuple(
-        Reason(
-            target,
-            round(float(score), 5),
-            found,
-            measure_faithfulness(probe, target, found),
-            measure_margin(probe, target) if target.of == MASK else None,
-            effect,
-        )
-        for target, score, found, effect in zip(targets, scores, maps, effects, strict=True)
-    )
-    return Explanation(
-        RISE if options.method == AUTO else options.method,
-        reasons,
-        probe.segmentation,
-        probe.placement.region,
-        probe.asked,
-        perf_counter() - began,
-    )
+    reasons = []
+    for number, (target, score, effect) in enumerate(zip(targets, scores, effects, strict=True)):
+        name, worth = _choose_map(probe, target, {name: maps[number] for name, maps in made.items()})
+        margin = measure_margin(probe, target) if target.of == MASK else None
+        reasons.append(Reason(target, round(float(score), 5), name, made[name][number], worth, margin, effect))
+    region = probe.placement.region
+    return Explanation(tuple(reasons), probe.segmentation, region, probe.asked, perf_counter() - began)
 
 
-def find_method(name: str) -> Method:
-    """Find a method that runs on the device."""
+def _choose_map(probe: Probe, target: Target, maps: Mapping[str, Map]) -> tuple[str, Faithfulness]:
+    """Choose the map with the largest gap between insertion and deletion."""
+    name = max(maps, key=lambda one: measure_areas(probe, target, maps[one]).gap) if len(maps) > 1 else next(iter(maps))
+    return name, measure_faithfulness(probe, target, maps[name])
+
+
+def find_methods(name: str) -> dict[str, Method]:
+    """Find the method that a name means on the device."""
     if name in (AUTO, *ON_DEVICE):
-        return ON_DEVICE[RISE if name == AUTO else name]
+        chosen = RISE if name == AUTO else name
+        return {chosen: ON_DEVICE[chosen]}
     if name in METHODS:
         raise ModelFileError(
             f"Expected a run for the method {name}, which needs gradients, got a model file.",

@@ -71,7 +71,7 @@ def draw_heat(explanation: Explanation, reason: Reason, frame: NDArray[Any], sid
 def _draw_row(explanation: Explanation, reason: Reason, frame: NDArray[Any]) -> Picture:
     spec = explanation.segmentation.classes[reason.target.number]
     heat = draw_heat(explanation, reason, frame, SIDE)
-    panels = [_add_words(heat, *_describe_heat(explanation, reason, spec), bar=_draw_bar(heat.shape[1]))]
+    panels = [_add_words(heat, *_describe_heat(reason, spec), bar=_draw_bar(heat.shape[1]))]
     if reason.margin is not None:
         margin = _draw_margin(explanation, reason.margin, frame)
         panels.append(_add_words(margin, *_describe_margin(reason.margin), bar=_draw_shades(margin.shape[1])))
@@ -142,12 +142,12 @@ def _draw_levels(levels: tuple[LevelEffect, ...], height: int) -> Picture:
     return panel
 
 
-def _describe_heat(explanation: Explanation, reason: Reason, spec: ClassSpec) -> tuple[list[str], str]:
+def _describe_heat(reason: Reason, spec: ClassSpec) -> tuple[list[str], str]:
     name = spec.name if can_write(spec.name) else f"class {reason.target.number + 1}"
     what = f"confidence {reason.score:.2f}" if reason.target.of == MASK else f"finding probability {reason.score:.2f}"
     f = reason.faithfulness
     gaps = f"gap {f.areas.gap:.2f}; random {f.random.gap:.2f}, edges {f.edges.gap:.2f}, mask {f.mask.gap:.2f}"
-    head = f"{name}: {what}, by {explanation.method}"
+    head = f"{name}: {what}, by {reason.method}"
     if not reason.target.found:
         head = f"Nothing is marked; highest scores of {head}"
     return [head, gaps], f.sentence if f.is_better else f"! {f.sentence}"
@@ -164,7 +164,10 @@ def _draw_bar(width: int) -> Picture:
     bar = np.full((_BAR, width, 3), 90, np.uint8)
     _tint(bar, np.linspace(-1, 1, max(2, width), dtype=np.float32)[None])
     strip[3 : 3 + _BAR] = bar
-    words = ("against" if width < 330 else "speaks against", "for" if width < 330 else "speaks for the mask (white line)")
+    words = (
+        "against" if width < 330 else "speaks against",
+        "for" if width < 330 else "speaks for the mask (white line)",
+    )
     write_line(strip, words[0], (2, _BAR + _LINE), _SOFT)
     right = cv2.getTextSize(words[1], cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)[0][0]
     write_line(strip, words[1], (width - right - 4, _BAR + _LINE), _SOFT)

@@ -43,8 +43,6 @@ class ExplanationWriter:
     folder: Path
     card: Card
     options: ExplainOptions
-    method: str = ""
-    """The one that made the maps."""
     entries: list[dict[str, Any]] = field(default_factory=list)
     """The figures of every frame."""
     _names: dict[str, int] = field(default_factory=dict)
@@ -63,7 +61,6 @@ class ExplanationWriter:
         Returns:
             Its figures.
         """
-        self.method = explanation.method
         name = self._choose_name(stem if number is None else f"{stem}-{number:06d}")
         write_image(self.folder / f"{name}.png", explanation.draw(frame))
         entry = {"name": show_name(stem), "frame": number, "picture": f"{name}.png"} | describe(explanation)
@@ -91,7 +88,7 @@ class ExplanationWriter:
         record = {
             "schema": SCHEMA,
             "model": self.card.name,
-            "method": self.method,
+            "method": self.options.method,
             "of": self.options.of,
             "frames": self.entries,
             "failed": [show_name(stem) for stem in failed],
@@ -137,6 +134,7 @@ def _describe_reason(reason: Reason) -> dict[str, Any]:
         "class": reason.name,
         "marked": reason.target.found,
         "score": reason.score,
+        "method": reason.method,
         "sentence": reason.sentence,
         "faithfulness": _describe_faithfulness(reason.faithfulness),
         "margin": None if reason.margin is None else _describe_margin(reason.margin),

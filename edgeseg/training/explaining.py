@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,12 +27,13 @@ from edgeseg.explanation.explain import (
     GRAD_CAM,
     GRADIENTS,
     ON_DEVICE,
+    RISE,
     ExplainOptions,
     Explanation,
     LevelEffect,
     Levels,
     explain_frame,
-    find_method,
+    find_methods,
 )
 from edgeseg.explanation.occlusion import Method
 from edgeseg.explanation.targets import Probe, Target
@@ -56,13 +57,13 @@ class Explainer:
 
     segmenter: Segmenter
     options: ExplainOptions
-    method: Method
+    methods: Mapping[str, Method]
     levels: Levels | None = None
     """Leaves levels out; None for a file."""
 
     def __call__(self, frame: NDArray[Any], region: Region | None = None) -> Explanation:
         """Explain the masks of a frame; arguments and errors are those of `explain_frame`."""
-        return explain_frame(self.segmenter, frame, self.options, region, self.method, self.levels)
+        return explain_frame(self.segmenter, frame, self.options, region, self.methods, self.levels)
 
 
 def open_explainer(
@@ -86,7 +87,7 @@ def open_explainer(
         MissingExtraError: The method needs the training packages.
     """
     if isinstance(model, Segmenter):
-        return Explainer(model, options, find_method(options.method))
+        return Explainer(model, options, find_methods(options.method))
     place = Path(model)
     segmenter = open_segmenter(place, backend, threads, enforce_parity)
     if not _is_run(place):
@@ -95,14 +96,14 @@ def open_explainer(
                 f"Expected one run for the method {options.method}, got the networks of a cross-validation.",
                 f"Name one of them, such as {place / 'fold-1'}.",
             )
-        return Explainer(segmenter, options, find_method(options.method))
+        return Explainer(segmenter, options, find_methods(options.method))
     try:
         need_extra("train")
     except MissingExtraError:
         if options.method not in (AUTO, *ON_DEVICE):
             raise
         _LOG.warning("What each level contributes is left out: it needs the training packages.")
-        return Explainer(segmenter, options, find_method(options.method))
+        return Explainer(segmenter, options, find_methods(options.method))
     return _open_run(place, segmenter, options)
 
 
@@ -115,12 +116,14 @@ def _open_run(run: Path, segmenter: Segmenter, options: ExplainOptions) -> Expla
     from edgeseg.training.run import read_run
     from edgeseg.training.start import load_network
 
-    if options.method == AUTO:
-        options = dataclasses.replace(options, method=GRADIENTS)
     record = read_run(run)
     network = load_network(run, record)
-    chosen = attribution.seg_grad_cam if options.method == GRAD_CAM else attribution.integrate_gradients
-    method = ON_DEVICE.get(options.method) or partial(chosen, network)
+    every: dict[str, Method] = {
+        **ON_DEVICE,
+        GRAD_CAM: partial(attribution.seg_grad_cam, network),
+        GRADIENTS: partial(attribution.integrate_gradients, network),
+    }
+    methods = {name: every[name] for name in ((RISE, GRADIENTS) if options.method == AUTO else (options.method,))}
     known = _read_references(run, record)
     average: Callable[[Sequence[Pixels]], list[Any]] = partial(attribution.average_levels, network)
     averages = average(known) if known else None
@@ -129,7 +132,7 @@ def _open_run(run: Path, segmenter: Segmenter, options: ExplainOptions) -> Expla
         levels = averages if averages is not None else average([probe.grid])
         return attribution.measure_levels(network, levels, probe, targets)
 
-    return Explainer(segmenter, options, method, leave_out)
+    return Explainer(segmenter, options, methods, leave_out)
 
 
 def _read_references(run: Path, record: RunRecord) -> list[Pixels]:

@@ -73,13 +73,14 @@ def test_a_network_with_random_weights_is_explained_otherwise(
 
     monkeypatch.setattr(occlusion, "MASKS", 150)
     monkeypatch.setattr(occlusion, "PATCHES", (8, 16))
-    by_gradients = {"grad-cam": seg_grad_cam, "gradients": integrate_gradients}
+    by_gradients: dict[str, Any] = {"grad-cam": seg_grad_cam, "gradients": integrate_gradients}
     by_covering = {"rise": mask_randomly, "occlusion": occlude}
 
     def explain(network: Any) -> Map:
         probe, targets = open_probe(trained_run)
         if name in by_gradients:
-            return by_gradients[name](network, probe, targets)[0]
+            (found,) = by_gradients[name](network, probe, targets)
+            return np.asarray(found)
         monkeypatch.setattr(probe, "_backend", KerasBackend(network))
         return by_covering[name](probe, targets)[0]
 
@@ -94,7 +95,7 @@ def test_gradients_of_a_run_name_the_disc(trained_run: Path, method: str) -> Non
     frame, mask = draw_case(102)
     explanation = edgeseg.explain(trained_run, frame, method=method)
     (reason,) = explanation.reasons
-    assert explanation.method == method
+    assert reason.method == method
     y, x = np.unravel_index(reason.map.argmax(), reason.map.shape)
     rows, columns = np.nonzero(mask)
     scale = mask.shape[1] / reason.map.shape[1]

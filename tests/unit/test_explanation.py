@@ -27,7 +27,7 @@ from edgeseg.explanation.targets import CELLS, FINDING, Probe, choose_targets
 from edgeseg.explanation.writing import RECORD
 from edgeseg.inference.segmenter import Segmenter
 from tests.commands import CommandLine, assert_says
-from tests.networks import describe_finding_network, build_finding_network
+from tests.networks import build_finding_network, describe_finding_network
 from tests.tinymodels import SIZE, write_bright_model
 
 
@@ -129,7 +129,7 @@ def test_every_marked_class_is_explained_or_the_one_that_is_asked_for(tmp_path: 
     explanation = edgeseg.explain(model, frame)
     assert [reason.name for reason in explanation.reasons] == ["bright0", "bright2"]
     first, last = (np.unravel_index(reason.map.argmax(), reason.map.shape) for reason in explanation.reasons)
-    assert first > (36, 36) > last
+    assert min(first) > 36 > max(last)
     (only,) = edgeseg.explain(model, frame, only="bright1").reasons
     assert (only.name, only.target.found) == ("bright1", False)
     with pytest.raises(UnknownNameError):
@@ -232,7 +232,7 @@ def write_images(folder: Path, *names: str) -> Path:
     return folder
 
 
-def run(command: CommandLine, monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> None:
+def run(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> None:
     from edgeseg.cli.app import app
 
     monkeypatch.setattr("sys.argv", ["edgeseg", "explain", *map(str, words)])
@@ -240,10 +240,10 @@ def run(command: CommandLine, monkeypatch: pytest.MonkeyPatch, *words: str | Pat
 
 
 def test_the_command_writes_pictures_sheet_figures_and_maps(
-    tmp_path: Path, model: Path, command: CommandLine, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write_images(tmp_path / "exams", "anna/x.png", "bert/x.png", "sheet.png")
-    run(command, monkeypatch, model, source, "--out", tmp_path / "why", "--maps")
+    run(monkeypatch, model, source, "--out", tmp_path / "why", "--maps")
     text = (tmp_path / "why" / RECORD).read_text(encoding="utf-8")
     record = json.loads(text)
     assert {path.name for path in (tmp_path / "why").iterdir()} == {
@@ -254,10 +254,10 @@ def test_the_command_writes_pictures_sheet_figures_and_maps(
     assert str(tmp_path) not in text
     assert np.load(tmp_path / "why/x.maps.npy").shape == (1, CELLS, CELLS)
     first = record["frames"][0]["classes"][0]
-    assert record["method"] == "rise"
+    assert first["method"] == "rise"
     assert first["faithfulness"]["map"]["gap"] > first["faithfulness"]["random"]["gap"]
     # results are no images of the next run
-    run(command, monkeypatch, model, tmp_path, "--out", tmp_path / "again")
+    run(monkeypatch, model, tmp_path, "--out", tmp_path / "again")
     assert len(json.loads((tmp_path / "again" / RECORD).read_text(encoding="utf-8"))["frames"]) == 3
 
 
@@ -299,14 +299,12 @@ def test_wrong_questions_are_refused_before_anything_is_written(
     assert not (tmp_path / "why").exists()
 
 
-def test_frames_of_a_clip_are_spread_over_it(
-    tmp_path: Path, model: Path, command: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frames_of_a_clip_are_spread_over_it(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 20.0, (64, 64))
     for number in range(10):
         writer.write(cv2.cvtColor(draw(middle=(20 + number, 30)), cv2.COLOR_GRAY2BGR))
     writer.release()
-    run(command, monkeypatch, model, tmp_path / "clip.avi", "--out", tmp_path / "why", "--frames", "2")
+    run(monkeypatch, model, tmp_path / "clip.avi", "--out", tmp_path / "why", "--frames", "2")
     record = json.loads((tmp_path / "why" / RECORD).read_text(encoding="utf-8"))
     assert [frame["frame"] for frame in record["frames"]] == [2, 7]
     assert (tmp_path / "why/clip-000002.png").is_file()
@@ -319,5 +317,3 @@ def test_errors_are_edgesegs(model: Path, tmp_path: Path) -> None:
         edgeseg.explain(model, np.zeros((0, 4), np.uint8))
     with pytest.raises(EdgesegError):
         edgeseg.explain(tmp_path / "none.tflite", draw())
-
-
