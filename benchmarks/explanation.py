@@ -7,7 +7,8 @@ DATA on which the run marks something are explained by every method, on one thre
 in its order, and by bringing them back; what is removed is replaced by a strong blur. Deletion is the area under the
 score that is left (low is good), insertion under the score that comes back (high is good), both as shares of the whole
 image's score; the gap is insertion less deletion. Random, edges (Sobel) and the mask itself (with a soft rim) ask no
-network. Intervals are bootstrapped over groups. Writes OUT/explanation.md and .json.
+network. Intervals are bootstrapped over groups; times are the process' own, so that other work on the machine
+hardly changes them. --cases 2 is a short trial. Writes OUT/explanation.md and .json.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 from trained import write_results
@@ -48,7 +49,7 @@ HEADER = (
     "gap",
     "better than edges",
     "than the mask",
-    "ms per image",
+    "CPU ms per image",
 )
 NOTES = (
     "# What speaks for a mask: are the maps true to the network?",
@@ -119,9 +120,9 @@ def explain_set(
         probe = Probe(segmenter, image.frame)
         target = next(iter(choose_targets(probe)))
         for name, draw in methods.items():
-            began = perf_counter()
+            began = process_time()
             found = draw(probe, target)
-            rows[name].milliseconds.append(1e3 * (perf_counter() - began))
+            rows[name].milliseconds.append(1e3 * (process_time() - began))
             rows[name].areas.append(measure_areas(probe, target, found))
             if name == COMPARED:
                 maps.append(found)
