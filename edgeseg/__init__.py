@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from edgeseg.data.dataset import Dataset, open_dataset
     from edgeseg.evaluation.score import Evaluation
     from edgeseg.explanation.explain import Explanation
+    from edgeseg.explanation.heatmap import draw_explanation
     from edgeseg.frame.images import list_images, read_image, write_image
     from edgeseg.inference.confidence import ClassFinding
     from edgeseg.inference.masks import ClassArea, MaskOptions, draw_overlay, measure_areas
@@ -87,6 +88,7 @@ __all__ = [
     "check_data",
     "check_machine",
     "compress",
+    "draw_explanation",
     "draw_overlay",
     "evaluate",
     "explain",
@@ -133,6 +135,7 @@ _MODULES = {
     "StreamOptions": "streaming.options",
     "StreamReport": "streaming.loop",
     "TrainOptions": "training.options",
+    "draw_explanation": "explanation.heatmap",
     "draw_overlay": "inference.masks",
     "explain": "training.explaining",
     "list_boards": "machine.boards",

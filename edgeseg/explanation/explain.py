@@ -107,12 +107,6 @@ class Explanation:
     inferences: int
     seconds: float
 
-    def draw(self, frame: NDArray[Any]) -> NDArray[np.uint8]:
-        """Draw the explanation of a frame: heat maps, margins and levels, with legend and verdict, as BGR."""
-        from edgeseg.explanation.heatmap import draw_explanation
-
-        return draw_explanation(self, frame)
-
 
 def explain_frame(
     segmenter: Segmenter,

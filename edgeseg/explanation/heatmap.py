@@ -6,7 +6,7 @@ better than one that asks no network, the picture says so in red.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from edgeseg.core.spec import ClassSpec, Region
 from edgeseg.data.pictures import GAP, TILE, Picture, scale_frame
 from edgeseg.data.sheets import Tile, can_write, fit_text, write_line
+from edgeseg.explanation.explain import Explanation, LevelEffect, Reason
 from edgeseg.explanation.margin import BANDS, Margin
 from edgeseg.explanation.targets import MASK, Map
 from edgeseg.frame.outlines import draw_prediction, scale_contours, trace_contours
-
-if TYPE_CHECKING:
-    from edgeseg.explanation.explain import Explanation, LevelEffect, Reason
 
 # Pixels of a panel's longer side, and of a line of text.
 SIDE, _LINE = 480, 18
@@ -35,7 +33,12 @@ _INK, _SOFT = (235, 235, 235), (165, 165, 165)
 
 
 def draw_explanation(explanation: Explanation, frame: NDArray[Any]) -> Picture:
-    """Draw all classes of a frame below each other."""
+    """Draw the explanation of a frame: heat map, margin and levels of every class, with legend and verdict, as BGR.
+
+    Args:
+        explanation: What speaks for the frame's masks.
+        frame: The frame: grey or BGR, 8 or 16 bit.
+    """
     rows = [_draw_row(explanation, reason, frame) for reason in explanation.reasons]
     width = max(row.shape[1] for row in rows)
     padded = [np.pad(row, ((0, GAP), (0, width - row.shape[1]), (0, 0))) for row in rows]

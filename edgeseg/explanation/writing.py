@@ -24,7 +24,7 @@ from edgeseg.core.schema import to_plain
 from edgeseg.data.sheets import MOST_PAGES, PER_PAGE, Legend, Tile, can_write, draw_page, name_page, write_page
 from edgeseg.explanation.explain import ExplainOptions, Explanation, Reason
 from edgeseg.explanation.faithfulness import Areas, Faithfulness
-from edgeseg.explanation.heatmap import draw_tile
+from edgeseg.explanation.heatmap import draw_explanation, draw_tile
 from edgeseg.explanation.margin import Margin
 from edgeseg.frame.images import write_image
 
@@ -62,7 +62,7 @@ class ExplanationWriter:
             Its figures.
         """
         name = self._choose_name(stem if number is None else f"{stem}-{number:06d}")
-        write_image(self.folder / f"{name}.png", explanation.draw(frame))
+        write_image(self.folder / f"{name}.png", draw_explanation(explanation, frame))
         entry = {"name": show_name(stem), "frame": number, "picture": f"{name}.png"} | describe(explanation)
         if self.options.maps:
             entry["maps"] = f"{name}.maps.npy"

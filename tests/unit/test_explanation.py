@@ -103,7 +103,7 @@ def test_a_region_is_explained_alone(segmenter: Segmenter) -> None:
     frame[100:164, 150:214] = draw()
     explanation = edgeseg.explain(segmenter, frame, region=Region(150, 100, 64, 64))
     assert explanation.region == Region(150, 100, 64, 64)
-    assert explanation.draw(frame).shape[2] == 3
+    assert edgeseg.draw_explanation(explanation, frame).shape[2] == 3
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
@@ -211,7 +211,7 @@ def test_edges_are_where_the_brightness_changes(segmenter: Segmenter) -> None:
 @pytest.mark.parametrize("size", [(1, 1200), (700, 3), (2000, 1500)])
 def test_odd_and_large_frames_are_drawn_at_a_bounded_size(segmenter: Segmenter, size: tuple[int, int]) -> None:
     frame = np.random.default_rng(0).integers(0, 255, size).astype(np.uint8)
-    picture = edgeseg.explain(segmenter, frame).draw(frame)
+    picture = edgeseg.draw_explanation(edgeseg.explain(segmenter, frame), frame)
     assert max(picture.shape) < 2000
 
 
