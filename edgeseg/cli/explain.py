@@ -22,7 +22,7 @@ from edgeseg.cli.common import (
 )
 from edgeseg.cli.terminal import repeatable
 from edgeseg.core.redact import show_name
-from edgeseg.explanation.explain import ExplainOptions
+from edgeseg.explanation.options import ExplainOptions
 
 if TYPE_CHECKING:
     from edgeseg.explanation.writing import ExplanationWriter

@@ -11,40 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import ModelFileError, UnknownNameError
-from edgeseg.core.schema import check_options, option
 from edgeseg.core.spec import Region
 from edgeseg.explanation.faithfulness import Faithfulness, measure_areas, measure_faithfulness
 from edgeseg.explanation.margin import Margin, measure_margin
 from edgeseg.explanation.occlusion import Method, mask_randomly, occlude
-from edgeseg.explanation.targets import FINDING, MASK, OFS, Map, Probe, Target, choose_targets
+from edgeseg.explanation.options import AUTO, FINDING, MASK, METHODS, OCCLUSION, RISE, ExplainOptions
+from edgeseg.explanation.targets import Map, Probe, Target, choose_targets
 from edgeseg.inference.segmenter import Segmentation, Segmenter
 
-AUTO, RISE, OCCLUSION, GRAD_CAM, GRADIENTS = "auto", "rise", "occlusion", "grad-cam", "gradients"
 ON_DEVICE: dict[str, Method] = {RISE: mask_randomly, OCCLUSION: occlude}
-METHODS = (AUTO, *ON_DEVICE, GRAD_CAM, GRADIENTS)
-MOST_FRAMES = 100
-
-
-@dataclass(frozen=True)
-class ExplainOptions:
-    """What is explained, and how."""
-
-    of: str = option(MASK, "Explain the mask, or the finding probability of its class.", choices=OFS)
-    method: str = option(
-        AUTO,
-        "How pixels are judged: rise and occlusion cover parts of the frame and run any file; grad-cam and gradients "
-        "need a run and the training packages. auto is rise; for a run, it takes rise or gradients, whichever is more "
-        "faithful on the frame.",
-        choices=METHODS,
-    )
-    only: str | None = option(
-        None, "Explain this class alone.", metavar="CLASS", default_text="every class that is marked"
-    )
-    frames: int = option(3, "Frames of a clip that are explained.", minimum=1, maximum=MOST_FRAMES)
-    maps: bool = option(False, "Write the maps as NumPy arrays, too.")
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 @dataclass(frozen=True)

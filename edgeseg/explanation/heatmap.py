@@ -17,7 +17,8 @@ from edgeseg.data.pictures import GAP, TILE, Picture, scale_frame
 from edgeseg.data.sheets import Tile, can_write, fit_text, write_line
 from edgeseg.explanation.explain import Explanation, LevelEffect, Reason
 from edgeseg.explanation.margin import BANDS, Margin
-from edgeseg.explanation.targets import MASK, Map
+from edgeseg.explanation.options import MASK
+from edgeseg.explanation.targets import Map
 from edgeseg.frame.outlines import draw_prediction, scale_contours, trace_contours
 
 # Pixels of a panel's longer side, and of a line of text.

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from edgeseg.core.card import Card
 from edgeseg.core.errors import ModelFileError, SourceError, UnknownNameError
 from edgeseg.core.spec import Region
+from edgeseg.explanation.options import FINDING, MASK
 from edgeseg.frame.postprocess import SCORE_ONE, decide_labels, draw_ellipses, tensor_to_scores
 from edgeseg.frame.preprocess import Pixels, frame_to_pixels, pixels_to_tensor, place_frame, use_region
 from edgeseg.inference.confidence import read_finding
 from edgeseg.inference.segmenter import Segmentation, Segmenter
 
-MASK, FINDING = "mask", "finding"
-OFS = (MASK, FINDING)
 # Cells along the longer side of a map: as fine as the masks of a network of 256x256 with output stride 4.
 CELLS = 64
 # The blur that replaces pixels: its standard deviation as a share of the longer side.

@@ -22,10 +22,11 @@ from edgeseg.core.files import open_whole, write_json
 from edgeseg.core.redact import show_name
 from edgeseg.core.schema import to_plain
 from edgeseg.data.sheets import MOST_PAGES, PER_PAGE, Legend, Tile, can_write, draw_page, name_page, write_page
-from edgeseg.explanation.explain import ExplainOptions, Explanation, Reason
+from edgeseg.explanation.explain import Explanation, Reason
 from edgeseg.explanation.faithfulness import Areas, Faithfulness
 from edgeseg.explanation.heatmap import draw_explanation, draw_tile
 from edgeseg.explanation.margin import Margin
+from edgeseg.explanation.options import ExplainOptions
 from edgeseg.frame.images import write_image
 
 RECORD, SHEET = "explanation.json", "sheet.png"

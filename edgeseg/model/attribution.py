@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from edgeseg.core.spec import Quantisation
 from edgeseg.explanation.explain import LevelEffect
-from edgeseg.explanation.targets import FINDING, Map, Probe, Target
+from edgeseg.explanation.options import FINDING
+from edgeseg.explanation.targets import Map, Probe, Target
 from edgeseg.frame.postprocess import decide_labels, tensor_to_scores
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.unet import FINDING_HEAD, HEAD, split_outputs

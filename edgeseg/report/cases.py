@@ -18,8 +18,9 @@ from edgeseg.core.spec import ClassSpec
 from edgeseg.data.dataset import LabelledImage
 from edgeseg.data.pictures import draw_marks
 from edgeseg.evaluation.overlays import list_shown, mark_case
-from edgeseg.explanation.explain import ExplainOptions, explain_frame
+from edgeseg.explanation.explain import explain_frame
 from edgeseg.explanation.heatmap import draw_heat
+from edgeseg.explanation.options import ExplainOptions
 from edgeseg.inference.segmenter import Segmenter
 
 # Longer side of a picture in pixels: sharp at the width of half a phone.

@@ -22,20 +22,9 @@ from edgeseg.core.install import MissingExtraError, need_extra
 from edgeseg.core.modelfile import RUN_FILE, find_model, is_ensemble
 from edgeseg.core.spec import Region
 from edgeseg.data.dataset import open_dataset, read_case
-from edgeseg.explanation.explain import (
-    AUTO,
-    GRAD_CAM,
-    GRADIENTS,
-    ON_DEVICE,
-    RISE,
-    ExplainOptions,
-    Explanation,
-    LevelEffect,
-    Levels,
-    explain_frame,
-    find_methods,
-)
+from edgeseg.explanation.explain import ON_DEVICE, Explanation, LevelEffect, Levels, explain_frame, find_methods
 from edgeseg.explanation.occlusion import Method
+from edgeseg.explanation.options import AUTO, GRAD_CAM, GRADIENTS, RISE, ExplainOptions
 from edgeseg.explanation.targets import Probe, Target
 from edgeseg.frame.images import read_image
 from edgeseg.frame.preprocess import Pixels, frame_to_pixels

@@ -23,7 +23,8 @@ from edgeseg.explanation import occlusion
 from edgeseg.explanation.faithfulness import Areas, Faithfulness, draw_edges, measure_areas, rank_cells
 from edgeseg.explanation.margin import _find_margin, measure_margin
 from edgeseg.explanation.occlusion import mask_randomly, occlude
-from edgeseg.explanation.targets import CELLS, FINDING, Probe, choose_targets
+from edgeseg.explanation.options import FINDING
+from edgeseg.explanation.targets import CELLS, Probe, choose_targets
 from edgeseg.explanation.writing import RECORD
 from edgeseg.inference.segmenter import Segmenter
 from tests.commands import CommandLine, assert_says
