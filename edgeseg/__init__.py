@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from edgeseg.core.modelfile import ModelFile, read_model
     from edgeseg.data.dataset import Dataset, open_dataset
     from edgeseg.evaluation.score import Evaluation
+    from edgeseg.explanation.explain import Explanation
+    from edgeseg.explanation.heatmap import draw_explanation
     from edgeseg.frame.images import list_images, read_image, write_image
     from edgeseg.inference.confidence import ClassFinding
     from edgeseg.inference.masks import ClassArea, MaskOptions, draw_overlay, measure_areas
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from edgeseg.streaming.sinks.base import Result
     from edgeseg.streaming.sources.base import Frame
     from edgeseg.streaming.stream import Stream
+    from edgeseg.training.explaining import explain
     from edgeseg.training.options import TrainOptions
 
 __all__ = [
@@ -64,6 +67,7 @@ __all__ = [
     "Dataset",
     "EdgesegError",
     "Evaluation",
+    "Explanation",
     "Frame",
     "MaskOptions",
     "ModelFile",
@@ -84,8 +88,10 @@ __all__ = [
     "check_data",
     "check_machine",
     "compress",
+    "draw_explanation",
     "draw_overlay",
     "evaluate",
+    "explain",
     "list_boards",
     "list_images",
     "load",
@@ -114,6 +120,7 @@ _MODULES = {
     "Dataset": "data.dataset",
     "EdgesegError": "core.errors",
     "Evaluation": "evaluation.score",
+    "Explanation": "explanation.explain",
     "Frame": "streaming.sources.base",
     "MaskOptions": "inference.masks",
     "ModelFile": "core.modelfile",
@@ -128,7 +135,9 @@ _MODULES = {
     "StreamOptions": "streaming.options",
     "StreamReport": "streaming.loop",
     "TrainOptions": "training.options",
+    "draw_explanation": "explanation.heatmap",
     "draw_overlay": "inference.masks",
+    "explain": "training.explaining",
     "list_boards": "machine.boards",
     "list_images": "frame.images",
     "load_board": "machine.boards",

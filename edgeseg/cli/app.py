@@ -21,6 +21,7 @@ from edgeseg.cli import (
     devices,
     doctor,
     evaluate,
+    explain,
     export,
     inspect,
     model,
@@ -60,6 +61,7 @@ app.command("compress")(compress.compress)
 app.command("search")(search.search)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("explain")(explain.explain)
 app.command("inspect")(inspect.inspect)
 app.command("bench")(bench.bench)
 app.command("stream")(stream.stream)

@@ -31,8 +31,8 @@ LITE0_BLOCKS = (
     ("down2", ((3, 3, 2, 6, 80), (3, 5, 1, 6, 112))),
     ("down3", ((4, 5, 2, 6, 192), (1, 3, 1, 6, 320))),
 )
-# The convolution that computes the masks.
-HEAD = "head"
+# The convolutions that compute the masks and the findings.
+HEAD, FINDING_HEAD = "head", "finding_head"
 _KERNELS = ("kernel", "depthwise_kernel")
 _STAGE = re.compile(r"stem|down\d+|up\d+|head|finding")
 
@@ -100,7 +100,7 @@ def _find(x: Any, spec: UNetSpec) -> Any:
     # not GlobalMaxPooling2D: it becomes a REDUCE_MAX, whose limits on the Edge TPU are not documented
     most = layers.MaxPool2D(tuple(x.shape[1:3]), name="finding_max")(x)
     x = layers.Concatenate(name="finding_pool")([mean, most])
-    logits = layers.Conv2D(spec.findings, 1, kernel_regularizer=_penalty(spec), name="finding_head")(x)
+    logits = layers.Conv2D(spec.findings, 1, kernel_regularizer=_penalty(spec), name=FINDING_HEAD)(x)
     # not softmax: the Edge TPU's compiler takes none, and several classes may be present at once
     return layers.Activation("sigmoid", dtype="float32", name="finding")(logits)
 

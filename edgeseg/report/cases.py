@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +12,15 @@ from typing import Any
 import cv2
 from numpy.typing import NDArray
 
-from edgeseg.core.redact import show_name
+from edgeseg.core.errors import EdgesegError
+from edgeseg.core.redact import show_name, to_one_line
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.dataset import LabelledImage
 from edgeseg.data.pictures import draw_marks
 from edgeseg.evaluation.overlays import list_shown, mark_case
+from edgeseg.explanation.explain import explain_frame
+from edgeseg.explanation.heatmap import draw_heat
+from edgeseg.explanation.options import ExplainOptions
 from edgeseg.inference.segmenter import Segmenter
 
 # Longer side of a picture in pixels: sharp at the width of half a phone.
@@ -23,6 +29,10 @@ SIDE, QUALITY = 480, 86
 SHOWN_CLASSES, NAMED_CLASSES = 12, 3
 WORST, MEDIAN, BEST, LOST, ALARMS = "Worst", "Median", "Best", "Largest loss", "Found where nothing is"
 ONLY = "The only case"
+# Kinds of cases that are explained, what the picture is called, and milliseconds of an inference from which on they are
+# not: an explanation takes about 900 of them.
+EXPLAINED, WHY, SLOWEST_MS = (WORST, ONLY), "what speaks for the mask", 5.0
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,8 @@ class CaseCard:
     name: str
     figures: str
     shots: tuple[Shot, ...]
+    why: str = ""
+    """What the explanation among the pictures is worth; empty without one."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,7 @@ def draw_gallery(
     describe: Callable[[str], str],
     colours: Mapping[str, str],
 ) -> Gallery:
-    """Draw the picked cases: the image, and for each model truth and prediction over it.
+    """Draw the picked cases: the image, for each model truth and prediction over it; for the worst what speaks for it.
 
     Args:
         kinds: Names of cases by kind.
@@ -129,7 +141,7 @@ def draw_gallery(
         for name in names:
             image = get_image(name)
             card, classes = _draw_card(name, image, drawers, describe(name))
-            cards.append(card)
+            cards.append(_add_why(card, image, drawers[-1].segmenter) if kind in EXPLAINED else card)
             shown.update(dict.fromkeys(classes))
         rows.append(CaseRow(kind, tuple(cards)))
     named = [name for name in colours if name in shown]
@@ -144,6 +156,24 @@ def _draw_card(name: str, image: LabelledImage, drawers: Sequence[Drawer], figur
         shots.append(Shot(drawer.label, to_data_url(draw_marks(image.frame, marks, SIDE))))
         seen += [classes[number].name for number in list_shown(marks, classes)]
     return CaseCard(name_case(name), figures, tuple(shots)), seen
+
+
+def _add_why(card: CaseCard, image: LabelledImage, segmenter: Segmenter) -> CaseCard:
+    """Add what speaks for the last model's mask, where that takes a second and not a minute."""
+    judge = segmenter.for_case(image.case.stem)
+    # the fastest of three, since a busy machine is no slow network
+    if min(judge.segment(image.frame).times.invoke for _ in range(3)) > SLOWEST_MS:
+        return card
+    try:
+        explanation = explain_frame(judge, image.frame, ExplainOptions())
+    except EdgesegError as error:
+        _LOG.debug("no explanation of a case in the report: %s", to_one_line(error))
+        return card
+    reason = explanation.reasons[0]
+    shot = Shot(WHY, to_data_url(draw_heat(explanation, reason, image.frame, SIDE)))
+    areas = reason.faithfulness.areas
+    words = f"{reason.sentence} Deletion {areas.deletion:.2f}, insertion {areas.insertion:.2f}."
+    return dataclasses.replace(card, shots=(*card.shots, shot), why=words)
 
 
 def name_case(stem: str) -> str:
