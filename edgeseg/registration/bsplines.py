@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.install import need_extra
-from edgeseg.registration.displacement import Field, Matrix, compose_with_matrix, matrix_to_field, warp_image, warp_labels
+from edgeseg.registration.displacement import (
+    Field,
+    Matrix,
+    compose_with_matrix,
+    matrix_to_field,
+    warp_image,
+    warp_labels,
+)
 from edgeseg.registration.preparation import Prepared
 
 Metric = Literal["correlation", "mutual-information"]

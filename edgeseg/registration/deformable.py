@@ -104,8 +104,8 @@ def _fill(vectors: Field, weight: NDArray[np.float32], sigma: float) -> Field:
     height, width = weight.shape
     size = max(4, width // _STEP), max(4, height // _STEP)
     layers = cv2.resize(np.dstack([vectors * weight[..., None], weight]), size, interpolation=cv2.INTER_AREA)
-    near = cv2.GaussianBlur(layers, (0, 0), sigma / _STEP)
-    far = cv2.GaussianBlur(near, (0, 0), sigma * _WIDER / _STEP)
+    near = np.asarray(cv2.GaussianBlur(layers, (0, 0), sigma / _STEP), dtype=np.float32)
+    far = np.asarray(cv2.GaussianBlur(near, (0, 0), sigma * _WIDER / _STEP), dtype=np.float32)
     # where the sum of near weights is a tenth of the mean, both count alike
     usual = max(1e-6, 0.1 * float(weight.mean()))
     share = (near[..., 2] / (near[..., 2] + usual))[..., None]

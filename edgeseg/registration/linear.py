@@ -33,6 +33,8 @@ _ECC_STEPS = ((4, 60), (2, 40), (1, 25))
 _ECC_EPSILON = 1e-4
 _ECC_BLUR = 5
 _FEATURES = 500
+# Pairs of points without which no matrix is fitted.
+_FEWEST = 8
 # Pixels of the reduced image: how far an inlier may lie from the model, for flow and for features.
 _FLOW_INLIER_PX, _FEATURE_INLIER_PX = 2.0, 4.0
 _FLOW_GRID = 5
@@ -40,7 +42,8 @@ _FLOW_GRID = 5
 _FLOW_TRIES = 60
 _FLOW_LEVEL = 1
 _FLOW_SIDES = (64, 128, 128)
-_START_WINDOW_GAIN = 0.02
+# Similarities at which no other start is tried, and at which a fit to flow is near enough for a deformation.
+_CLEAR, _COARSE_FITS = 0.6, 0.25
 _MOTIONS = {"rigid": cv2.MOTION_EUCLIDEAN, "similarity": cv2.MOTION_AFFINE, "affine": cv2.MOTION_AFFINE}
 
 
@@ -68,8 +71,15 @@ def fit_linear(fixed: Prepared, moving: Prepared, kind: LinearKind = "affine", m
         fixed: The image that stays.
         moving: The image that is moved onto it, of any size.
         kind: What the matrix may do.
-        method: "ecc" starts from no motion, "features" from features and does not refine, "auto" tries every start.
+        method: "ecc" starts from no motion, "features" from features and does not refine, "auto" tries every start;
+            "coarse" fits to flow, and does "auto" only where that fits badly.
     """
+    if method == "coarse":
+        matrix = fit_flow(fixed, moving, center(fixed.size, moving.size), kind)
+        similarity = _Pair(fixed, moving, _SCORED_SIDE, wide=True).compare(matrix)
+        if similarity >= _COARSE_FITS and _is_plausible(matrix):
+            return LinearFit(project(matrix, kind, fixed.size), similarity, "flow", True)
+        method = "auto"
     scored = _Pair(fixed, moving, _SCORED_SIDE, wide=True)
     listed = list(_list_starts(fixed, moving, kind, method))
     starts = [one for one in listed if _is_plausible(one[1])] or [("none", center(fixed.size, moving.size))]
@@ -86,10 +96,6 @@ def fit_linear(fixed: Prepared, moving: Prepared, kind: LinearKind = "affine", m
             break
     assert best is not None
     return best
-
-
-# A similarity at which no other start is tried.
-_CLEAR = 0.6
 
 
 def _finish(fixed: Prepared, moving: Prepared, kind: LinearKind, matrix: Matrix, name: str) -> LinearFit:
@@ -120,7 +126,10 @@ class _Pair:
     def __init__(self, fixed: Prepared, moving: Prepared, side: int, wide: bool = False) -> None:
         self.factor = min(1.0, side / max(*fixed.size, *moving.size))
         self.fixed, self.fixed_valid = self._reduce(fixed.wide if wide else fixed.pixels), self._reduce(fixed.valid)
-        self.moving, self.moving_valid = self._reduce(moving.wide if wide else moving.pixels), self._reduce(moving.valid)
+        self.moving, self.moving_valid = (
+            self._reduce(moving.wide if wide else moving.pixels),
+            self._reduce(moving.valid),
+        )
 
     def _reduce(self, image: NDArray[Any]) -> NDArray[Any]:
         if self.factor == 1.0:
@@ -143,7 +152,9 @@ class _Pair:
     def compare(self, matrix: Matrix) -> float:
         """Correlate both images where both show tissue; 0 where less than a quarter of them meets."""
         where = (self.warp(self.moving_valid, matrix, cv2.INTER_NEAREST) > 0) & (self.fixed_valid > 0)
-        if np.count_nonzero(where) < 0.25 * min(np.count_nonzero(self.fixed_valid), np.count_nonzero(self.moving_valid)):
+        if np.count_nonzero(where) < 0.25 * min(
+            np.count_nonzero(self.fixed_valid), np.count_nonzero(self.moving_valid)
+        ):
             return 0.0
         return correlate(self.fixed[where], self.warp(self.moving, matrix)[where])
 
@@ -174,9 +185,7 @@ def refine(fixed: Prepared, moving: Prepared, start: Matrix, kind: LinearKind) -
         warp = pair.shrink(matrix).astype(np.float32)
         mask = (pair.moving_valid > 0).astype(np.uint8)
         try:
-            _, found = cv2.findTransformECC(
-                pair.fixed, pair.moving, warp, _MOTIONS[kind], criteria, mask, _ECC_BLUR
-            )
+            _, found = cv2.findTransformECC(pair.fixed, pair.moving, warp, _MOTIONS[kind], criteria, mask, _ECC_BLUR)
         except cv2.error:  # its way to say that it does not converge
             _LOG.debug("ECC does not converge at a side of %d pixels", _PRECISE_SIDE // step)
             continue
@@ -193,18 +202,21 @@ def fit_flow(fixed: Prepared, moving: Prepared, start: Matrix, kind: LinearKind)
         pair = _Pair(fixed, moving, side, wide=True)
         one, other = (encode(image) for image in (pair.fixed, pair.warp(pair.moving, matrix)))
         vectors = flow.find(one, other)
-        rows, columns = (part.ravel() for part in np.mgrid[2 : one.shape[0] : _FLOW_GRID, 2 : one.shape[1] : _FLOW_GRID])
+        rows, columns = (
+            part.ravel() for part in np.mgrid[2 : one.shape[0] : _FLOW_GRID, 2 : one.shape[1] : _FLOW_GRID]
+        )
         texture = cv2.blur(np.abs(cv2.Laplacian(one, cv2.CV_32F)), (9, 9))[rows, columns]
         kept = (texture >= np.median(texture)) & (pair.fixed_valid[rows, columns] > 0)
         places = np.stack([columns, rows], axis=1)[kept].astype(np.float32)
         moved = cv2.transform((places + vectors[rows[kept], columns[kept]])[:, None], pair.shrink(matrix))
-        found = estimate(places, np.asarray(moved)[:, 0], kind, _FLOW_INLIER_PX, _FLOW_TRIES) if len(places) >= _FEWEST else None
+        found = (
+            estimate(places, np.asarray(moved)[:, 0], kind, _FLOW_INLIER_PX, _FLOW_TRIES)
+            if len(places) >= _FEWEST
+            else None
+        )
         if found is not None:
             matrix = pair.grow(found)
     return matrix
-
-
-_FEWEST = 8
 
 
 def fit_features(fixed: Prepared, moving: Prepared, kind: LinearKind) -> Matrix:
@@ -232,7 +244,9 @@ def estimate(
     """Estimate a matrix from pairs of points, some of which are wrong (RANSAC); None if it fails."""
     cv2.setRNGSeed(0)  # equal images give equal matrices
     how = cv2.estimateAffine2D if kind == "affine" else cv2.estimateAffinePartial2D
-    found, _ = how(places, moved, method=cv2.RANSAC, ransacReprojThreshold=inlier_px, maxIters=iterations, refineIters=3)
+    found, _ = how(
+        places, moved, method=cv2.RANSAC, ransacReprojThreshold=inlier_px, maxIters=iterations, refineIters=3
+    )
     if found is None or not np.isfinite(found).all():
         return None
     return np.asarray(found, dtype=np.float64)
@@ -246,7 +260,7 @@ def project(matrix: Matrix, kind: LinearKind, size: tuple[int, int]) -> Matrix:
     linear = matrix[:, :2]
     # the polar factor, weighted by the image's extent along both axes
     spread = np.diag([size[1] ** 2, size[0] ** 2]).astype(np.float64)
-    left, values, right = np.linalg.svd(linear @ spread)
+    left, _, right = np.linalg.svd(linear @ spread)
     turned = left @ np.diag([1.0, np.sign(np.linalg.det(left @ right))]) @ right
     scale = 1.0 if kind == "rigid" else float(np.trace(turned.T @ linear @ spread) / np.trace(spread))
     return np.column_stack([scale * turned, linear @ middle + matrix[:, 2] - scale * turned @ middle])

@@ -34,6 +34,8 @@ _LEAST_TEXTURE, _TEXTURE_LEVELS = 0.02, 1.0
 # Statistics are computed on an image that is this much smaller.
 _STEP = 4
 _REFERENCE_PX = 256.0
+# How far a mask's distance map reaches, as a share of the longer side.
+_MASK_REACH = 0.15
 
 Pixels = NDArray[np.float32]
 
@@ -69,6 +71,31 @@ def prepare(image: NDArray[Any]) -> Prepared:
     return Prepared(grey, valid, pixels, wide)
 
 
+def prepare_mask(mask: NDArray[np.uint8], where: str) -> Prepared:
+    """Prepare a mask: its signed distance map takes the place of brightness, up to some distance of the outline.
+
+    Args:
+        mask: 0 outside of what is to be matched.
+        where: The mask, for messages.
+    """
+    inside = np.asarray(mask > 0, dtype=np.uint8)
+    if not inside.any() or inside.all():
+        raise DataError(
+            f"Expected an outline in {where}, got {'a full' if inside.any() else 'an empty'} mask.",
+            "Give a mask with a finding, or register the images.",
+        )
+    reach = _MASK_REACH * max(mask.shape)
+    there, away = (cv2.distanceTransform(part, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for part in (inside, 1 - inside))
+    pixels = np.asarray(np.clip((there - away) / reach, -1, 1), dtype=np.float32)
+    return Prepared(inside * np.uint8(255), np.ones(mask.shape, np.uint8), pixels, pixels)
+
+
+def join_prepared(image: Prepared, mask: Prepared) -> Prepared:
+    """Let an image and a mask drive together: both have about the same standard deviation."""
+    pixels, wide = image.pixels + mask.pixels, image.wide + mask.wide
+    return Prepared(image.grey, image.valid, pixels * image.valid, wide * image.valid)
+
+
 def encode(pixels: Pixels) -> NDArray[np.uint8]:
     """Code normalised pixels in 8 bit, for methods that need it."""
     return np.asarray(cv2.convertScaleAbs(np.maximum(pixels * LEVELS_PER_SIGMA + 128, 0)), dtype=np.uint8)
@@ -80,9 +107,9 @@ def find_valid(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     bright = np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0) > DARK_LEVEL, dtype=np.uint8)
     if not bright.any():
         return np.ones(grey.shape, np.uint8)
-    bright = cv2.morphologyEx(bright, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    closed = cv2.morphologyEx(bright, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     # what is enclosed by tissue belongs to it
-    contours, _ = cv2.findContours(np.asarray(bright, np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    contours, _ = cv2.findContours(np.asarray(closed, np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     filled = np.zeros(small.shape[:2], np.uint8)
     cv2.drawContours(filled, contours, -1, (1,), cv2.FILLED)
     # the margin of a fan is no structure of the tissue
