@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeseg.cli.common import GATE_NOT_HELD, JsonOption, OverwriteOption, ThreadsOption, keep_inputs, save_json
+from edgeseg.cli.common import (
+    GATE_NOT_HELD,
+    JsonOption,
+    OverwriteOption,
+    ThreadsOption,
+    keep_inputs,
+    save_json,
+    usage_errors,
+)
 from edgeseg.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -91,9 +99,13 @@ def register(
     import cv2
 
     from edgeseg.core.files import staged_folder
+    from edgeseg.inference.masks import check_pixel_size
 
     keep_inputs([fixed, moving, model, *(masks or ())], [out, json_out])
     cv2.setNumThreads(threads)
+    if mm_per_px is not None:
+        with usage_errors():
+            check_pixel_size(mm_per_px)
     segmenter = _open_model(model, threads, bool(masks))
     with staged_folder(out, overwrite) as folder:
         if follow_up:
