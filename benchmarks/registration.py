@@ -1,13 +1,14 @@
 """How near does each method of registration come to a motion that is known, and how long does it take?
 
-    python benchmarks/registration.py OUT [--pairs N] [--data FOLDER] [--learned FILE.tflite] [--methods NAME...]
+    python benchmarks/registration.py OUT [--pairs N] [--data FOLDER] [--learned FILE.tflite]
+        [--methods NAME...] [--tables]
 
 Phantom pairs are imaged twice, before and after a known motion, with half of the speckle drawn afresh. Target
 registration error in pixels over all points that both images show (median, 95th percentile), share of folding, and
 processor time on one thread (median over pairs). FOLDER holds real data sets as edgeseg reads them: cca_carotid (a mask
 carried over 3 to 15 frames of its cine), hc18 and busi (an image and a warped copy of itself with other speckle).
 itk-elastix takes part where it is installed. Finished rows are kept in OUT/registration.partial.json, so an interrupted
-run goes on. Writes OUT/registration.md and .json.
+run goes on; --tables writes the tables of what is there. Writes OUT/registration.md and .json.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ SIZE = (256, 256)
 Method = Callable[[NDArray[np.uint8], NDArray[np.uint8]], Field]
 # Frames that a mask is carried over, and how many pairs a cine gives for each span.
 SPANS = ((3, 5), (6, 10), (11, 15))
-PAIRS_OF_A_CINE = 3
+PAIRS_OF_A_CINE = 2
 REAL_IMAGES = 12
 # Of the speckle that a copy is given: its grain in pixels, and its depth.
 GRAIN_PX, DEPTH = 1.2, 0.25
@@ -255,8 +256,12 @@ def measure_all(kept: Kept, methods: dict[str, dict[str, Method]], pairs: int, d
                 if key not in kept.rows and not rendered:
                     rendered = list(render_pairs(motion, level, pairs))
                 kept.get(key, lambda method=method, rendered=rendered: measure(method, rendered))  # type: ignore[misc]
-    if data is None:
-        return
+    if data is not None:
+        measure_real(kept, methods, data)
+
+
+def measure_real(kept: Kept, methods: dict[str, dict[str, Method]], data: Path) -> None:
+    """Measure the deformable methods on real images."""
     for name, method in methods["deformable"].items():
         for span in SPANS:
             kept.get(
@@ -271,37 +276,36 @@ def measure_all(kept: Kept, methods: dict[str, dict[str, Method]], pairs: int, d
 
 
 def build_tables(rows: dict[str, dict[str, float]], methods: dict[str, dict[str, Method]]) -> list[str]:
-    """Lay the rows out as Markdown tables."""
+    """Lay the rows out as Markdown tables; what was not measured is a dash."""
     lines: list[str] = []
     for motion, chosen in methods.items():
         lines += [f"## Phantom pairs, {motion} motion: error in px, median (95%)", ""]
         lines += ["| method | " + " | ".join(f"level {level}" for level in LEVELS) + " | folding | ms |"]
         lines += ["|---|" + "---|" * (len(LEVELS) + 2)]
         for name in chosen:
-            found = [rows[f"{motion}/{level}/{name}"] for level in LEVELS]
-            cells = [f"{one['median_px']:.2f} ({one['p95_px']:.1f})" for one in found]
-            folding = max(one["folding_percent"] for one in found)
-            lines += [
-                f"| {name} | {' | '.join(cells)} | {folding:.3f}% | {np.median([one['ms'] for one in found]):.1f} |"
-            ]
+            keys = [f"{motion}/{level}/{name}" for level in LEVELS]
+            found = [rows[key] for key in keys if key in rows]
+            if found:
+                folding, spent = max(one["folding_percent"] for one in found), np.median([one["ms"] for one in found])
+                cells = " | ".join(_show_error(rows.get(key)) for key in keys)
+                lines += [f"| {name} | {cells} | {folding:.3f}% | {spent:.1f} |"]
         lines += [""]
-    if any(key.startswith("carotid/") for key in rows):
-        lines += [
-            "## Real images",
-            "",
-            "Dice of a carotid mask carried over N frames; error in px on warped copies.",
-            "",
-        ]
-        lines += [
-            "| method | " + " | ".join(f"{low} to {high} frames" for low, high in SPANS) + " | HC18 | BUSI | ms |"
-        ]
-        lines += ["|---|" + "---|" * (len(SPANS) + 3)]
-        for name in methods["deformable"]:
-            dice = [f"{rows[f'carotid/{high}/{name}']['dice']:.3f}" for _, high in SPANS]
-            copies = [rows[f"copies/{folder}/{name}"] for folder in ("hc18", "busi")]
-            errors = [f"{one['median_px']:.2f} ({one['p95_px']:.1f})" for one in copies]
-            lines += [f"| {name} | {' | '.join(dice + errors)} | {rows[f'carotid/5/{name}']['ms']:.1f} |"]
+    if not any(key.startswith("carotid/") for key in rows):
+        return lines
+    lines += ["## Real images", "", "Dice of a carotid mask carried over N frames; error in px on warped copies.", ""]
+    lines += ["| method | " + " | ".join(f"{low} to {high} frames" for low, high in SPANS) + " | HC18 | BUSI | ms |"]
+    lines += ["|---|" + "---|" * (len(SPANS) + 3)]
+    for name in methods["deformable"]:
+        carried = [rows.get(f"carotid/{high}/{name}") for _, high in SPANS]
+        copies = [_show_error(rows.get(f"copies/{folder}/{name}")) for folder in ("hc18", "busi")]
+        if carried[0] is not None:
+            dice = ["-" if one is None else f"{one['dice']:.3f}" for one in carried]
+            lines += [f"| {name} | {' | '.join(dice + copies)} | {carried[0]['ms']:.1f} |"]
     return lines
+
+
+def _show_error(row: dict[str, float] | None) -> str:
+    return "-" if row is None else f"{row['median_px']:.2f} ({row['p95_px']:.1f})"
 
 
 def main() -> None:
@@ -312,6 +316,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--learned")
     parser.add_argument("--methods", nargs="*")
+    parser.add_argument("--tables", action="store_true")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -322,7 +327,8 @@ def main() -> None:
             for motion, chosen in methods.items()
         }
     kept = Kept(options.out / "registration.partial.json")
-    measure_all(kept, methods, options.pairs, options.data)
+    if not options.tables:
+        measure_all(kept, methods, options.pairs, options.data)
     place = describe_place()
     head = [
         "# Registration",

@@ -62,6 +62,8 @@ LARGEST_MATCHED_PX = 1024
 _SAME_SIZE, _LEAST_SHRUNK = 0.02, 0.5
 # A deformation brings unlike images to some 0.25; the same tissue reaches more than this.
 LEAST_DEFORMED_SIMILARITY = 0.3
+# From here on a deformation is believed whose linear start is none.
+CLEAR_SIMILARITY = 0.5
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,9 @@ def register_frames(
     before = _compare(one, other, no_motion(one.size))
     after = _compare(one, other, field)
     least = LEAST_DEFORMED_SIMILARITY if kind == "deformable" else LEAST_SIMILARITY
-    converged = ended and after >= least and after >= before - _TOLERANCE
+    # flow makes even unlike images somewhat alike, a matrix does not
+    same = start.converged or after >= CLEAR_SIMILARITY
+    converged = ended and same and after >= least and after >= before - _TOLERANCE
     field, matrix = enlarge(field, start.matrix, fixed.shape[:2], moving.shape[:2], (one.size, other.size))
     seconds = perf_counter() - started
     return _finish(
