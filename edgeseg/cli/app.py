@@ -27,6 +27,7 @@ from edgeseg.cli import (
     model,
     predict,
     pretrain,
+    register,
     search,
     stream,
     train,
@@ -60,6 +61,7 @@ app.command("tune")(tune.tune)
 app.command("compress")(compress.compress)
 app.command("search")(search.search)
 app.command("predict")(predict.predict)
+app.command("register")(register.register)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
 app.command("inspect")(inspect.inspect)

@@ -59,7 +59,10 @@ class Scene:
 
     def render(self, seconds: float, number: int) -> PhantomFrame:
         """Render the scene at a time, with the electronic noise of a frame number."""
-        look = self.displacement.look(self.motion.weights(seconds))
+        return self.render_look(self.displacement.look(self.motion.weights(seconds)), number)
+
+    def render_look(self, look: FloatArray, number: int) -> PhantomFrame:
+        """Render the scene with this raster column and row under each beam sample (2, samples, beams)."""
         # nearest neighbour: interpolation between scatterers would blur the speckle as the tissue moves
         power = acoustics.detect_power(_sample(self.scatterers, look, cv2.INTER_NEAREST), self.spread)
         loss = acoustics.attenuate(_sample(self.absorption, look, cv2.INTER_NEAREST), self.geometry.sample_pitch_mm())
@@ -98,10 +101,12 @@ def build_scene(
     geometry_name: str | None,
     always_lesion: bool,
     paints_lesion: bool = True,
+    fresh: float = 0.0,
 ) -> Scene:
     """Draw everything about a case; each part has its own random stream, so that changing one leaves the others.
 
-    Without painting its lesion, the tissue around the place of the lesion stays the same.
+    Without painting its lesion, the tissue around the place of the lesion stays the same. A share of the scatterers'
+    power that is `fresh` comes from another draw: the same anatomy with other speckle.
     """
     if seed < 0 or index < 0:
         raise DataError(f"Expected a seed and an index of zero or more, got {seed} and {index}.", "Use 0.")
@@ -115,6 +120,7 @@ def build_scene(
     body = tissue.lay_tissue(layers, grid, geometry.depth_mm, stacks[layers.integers(len(stacks))])
     pulse_center = _paint_parts(parts, geometry, body, always_lesion, paints_lesion)
     spread = acoustics.build_point_spread(geometry, imaging)
+    other = np.random.default_rng(np.random.SeedSequence([seed, index, 1])) if fresh else None
     return Scene(
         geometry=geometry,
         imaging=imaging,
@@ -122,7 +128,7 @@ def build_scene(
         clutter=draw_clutter(probe, geometry, imaging, spread),
         motion=draw_motion(moving, geometry.depth_mm),
         displacement=build_displacement(geometry, grid, pulse_center),
-        scatterers=tissue.draw_scatterers(speckle, body),
+        scatterers=tissue.draw_scatterers(speckle, body, other, fresh),
         absorption=body.absorption,
         marks=np.stack([body.lesion, body.vessel], axis=-1),
     )

@@ -232,9 +232,21 @@ def line_thickness(grid: TissueGrid, depth_mm: float) -> float:
     return max(SHEET_SHARE * depth_mm, 1.2 * grid.pitch_mm)
 
 
-def draw_scatterers(rng: np.random.Generator, tissue: Tissue) -> FloatArray:
-    """Draw complex Gaussian scatterers (rows, columns, 2) of unit power at 0 dB: behind the PSF they are speckle."""
+def draw_scatterers(
+    rng: np.random.Generator, tissue: Tissue, other: np.random.Generator | None = None, fresh: float = 0.0
+) -> FloatArray:
+    """Draw complex Gaussian scatterers (rows, columns, 2) of unit power at 0 dB: behind the PSF they are speckle.
+
+    Args:
+        rng: Source of randomness.
+        tissue: What scatters.
+        other: A second source.
+        fresh: The share of the scatterers' power that comes from the second source.
+    """
     field = rng.standard_normal((*tissue.grid.shape, 2), dtype=np.float32)
+    if other is not None:
+        field *= np.float32(math.sqrt(1 - fresh))
+        field += np.float32(math.sqrt(fresh)) * other.standard_normal(field.shape, dtype=np.float32)
     amplitude = cv2.exp(tissue.echo_db * np.float32(np.log(10) / 20)) * np.float32(np.sqrt(0.5))
     field *= np.asarray(amplitude, dtype=np.float32)[..., None]
     field[..., 0] += tissue.sheets

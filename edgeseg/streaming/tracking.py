@@ -21,6 +21,7 @@ from edgeseg.core.decision import DOUBTFUL, FOUND
 from edgeseg.frame.images import to_grey
 from edgeseg.inference.masks import choose_labels
 from edgeseg.inference.segmenter import Segmentation
+from edgeseg.registration.displacement import resize_field, warp_labels
 from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS
 from edgeseg.streaming.sinks.base import Result
 from edgeseg.streaming.sources.base import Frame
@@ -164,7 +165,7 @@ class MaskWarper:
     def move(self, picture: Picture, frame: Frame) -> Picture:
         """Move a picture's mask onto a newer frame; its states stay those of the frame that was segmented."""
         flow = self.find_flow(picture.image, frame.image) if picture.labels.any() else None
-        labels = picture.labels if flow is None else _warp(picture.labels, flow)
+        labels = picture.labels if flow is None else _warp_by(picture.labels, flow)
         return replace(picture, image=frame.image, labels=labels, number=frame.number, name=frame.name, flow=flow)
 
     def warp(self, labels: NDArray[np.uint8], old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.uint8]:
@@ -176,7 +177,7 @@ class MaskWarper:
             new: The frame that is shown.
         """
         flow = self.find_flow(old, new) if labels.any() else None
-        return labels if flow is None else _warp(labels, flow)
+        return labels if flow is None else _warp_by(labels, flow)
 
     def find_flow(self, old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.float32] | None:
         """Find the flow from a new frame back to an old one, on a reduced grid; None where it does not fit."""
@@ -199,18 +200,12 @@ def shrink(frame: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _flow_fits(flow: NDArray[np.float32], before: NDArray[np.uint8], after: NDArray[np.uint8]) -> bool:
     """Check that the old image, warped, is nearer to the new one than without warping; a scene cut is not."""
-    return bool(cv2.norm(_warp(before, flow), after, cv2.NORM_L1) < cv2.norm(before, after, cv2.NORM_L1))
+    return bool(cv2.norm(warp_labels(before, flow), after, cv2.NORM_L1) < cv2.norm(before, after, cv2.NORM_L1))
 
 
-def _warp(image: NDArray[np.uint8], flow: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Warp an image with a backward flow field of any size, without interpolation: labels must not be mixed."""
-    height, width = image.shape[:2]
-    scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
-    # vectors grow with the frame that they are resized to
-    full = np.asarray(cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)) * scale
-    columns, rows = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
-    warped = cv2.remap(image, full[..., 0] + columns, full[..., 1] + rows, cv2.INTER_NEAREST)
-    return np.asarray(warped, dtype=np.uint8)
+def _warp_by(labels: NDArray[np.uint8], flow: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Warp labels with a flow on a reduced grid."""
+    return warp_labels(labels, resize_field(flow, labels.shape[:2]))
 
 
 def move_points(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import edgeseg
+from edgeseg.phantom.pairs import render_pair
 from tests.networks import save_network
 
 pytestmark = pytest.mark.integration
@@ -23,6 +24,9 @@ def test_every_block_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     save_network(tmp_path / "int8.tflite")
     edgeseg.write_image("frame.png", np.random.default_rng(0).integers(0, 255, (96, 128), np.uint8))
+    pair = render_pair(1, size=(128, 128))
+    edgeseg.write_image("fixed.png", pair.fixed.image)
+    edgeseg.write_image("moving.png", pair.moving.image)
     text = PAGE.read_text(encoding="utf-8")
     names: dict[str, Any] = {}
     backend = dict.__getitem__(mpl.rcParams, "backend")  # looking it up as usual would choose one
