@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import hypot
 
 import cv2
 import numpy as np
@@ -77,7 +78,11 @@ class Follower:
     """Numbers the instances of one stream or clip; frame after frame."""
 
     def __init__(self) -> None:
-        self.forget()
+        self._tracks: list[_Track] = []
+        self._tallies: dict[str, _Tally] = {}
+        self._last_at: float | None = None
+        self._size: tuple[int, int] | None = None
+        self._seconds = 0.0
 
     def follow(
         self, seen: InstanceList, seconds: float, size: tuple[int, int], findings: Sequence[ClassFinding] = ()
@@ -110,10 +115,8 @@ class Follower:
 
     def forget(self) -> None:
         """Begin anew, with number 1: the next frame is of another source."""
-        self._tracks: list[_Track] = []
-        self._tallies: dict[str, _Tally] = {}
-        self._last_at: float | None = None
-        self._size: tuple[int, int] | None = None
+        self._tracks, self._tallies = [], {}
+        self._last_at = self._size = None
         self._seconds = 0.0
 
     def report(self) -> tuple[ClassCount, ...]:
@@ -223,10 +226,10 @@ def _compare(old: Instance, shift: tuple[float, float], new: Instance) -> float:
     overlap = measure_overlap(old, new, (round(shift[0]), round(shift[1])))
     if overlap >= LEAST_OVERLAP:
         return 1.0 + overlap
-    apart = np.hypot(*(to - start - by for to, start, by in zip(new.centroid, old.centroid, shift, strict=True)))
+    apart = hypot(*(to - start - by for to, start, by in zip(new.centroid, old.centroid, shift, strict=True)))
     reach = NEAR * max(old.long_px, new.long_px)
     alike = max(old.area_px, new.area_px) <= _ALIKE * min(old.area_px, new.area_px)
-    return float(1.0 - apart / reach) if apart < reach and alike else 0.0
+    return 1.0 - apart / reach if apart < reach and alike else 0.0
 
 
 def measure_overlap(one: Instance, other: Instance, shift: tuple[int, int] = (0, 0)) -> float:

@@ -29,7 +29,7 @@ MOST_INSTANCES = 64
 # Of more regions only those with the longest outlines are measured: thousands would take a tenth of a second.
 _MOST_MEASURED = 4 * MOST_INSTANCES
 # Of the smaller part's largest distance to the outline: measured on phantoms and real lesions (decisions/0070).
-NECK = 0.55
+NECK = 0.75
 # Nearly convex regions are one: two touching discs of any ratio down to 1 to 4 fill less of their hull.
 _CONVEX = 0.95
 # Regions are examined at most at this size, and with so many levels of D.
@@ -39,6 +39,10 @@ _LEAST_DEPTH_PX = 3.0
 # The outline runs through the centres of the outermost pixels: how far chords between them end inside of an ellipse,
 # the mean over ellipses of any size and tilt. The shorter one is found in steps of a pixel.
 _BEYOND_LONG, _BEYOND_SHORT = 0.36, 0.60
+# Measures of an instance, for tables and JSON; those in millimetres are None where the pixel size is unknown.
+MEASURES = ("area_px", "area_mm2", "long_px", "long_mm", "short_px", "short_mm")
+# Digits of confidences in JSON and tables; they come from scores of 8 bits.
+_DIGITS = 4
 _EMPTY: Bytes = np.empty((0, 0), np.uint8)
 
 
@@ -76,6 +80,19 @@ class InstanceList:
     instances: tuple[Instance, ...]
     left_out: int = 0
     """Regions beyond the largest `MOST_INSTANCES` of each class."""
+
+
+def describe_instance(one: Instance) -> dict[str, Any]:
+    """Describe an instance for JSON, without its mask."""
+    return {
+        "class": one.name,
+        "number": one.number,
+        "state": one.state,
+        "confidence": None if one.confidence is None else round(one.confidence, _DIGITS),
+        "box": list(one.box),
+        "centroid": list(one.centroid),
+        **{name: getattr(one, name) for name in MEASURES},
+    }
 
 
 def scale_instances(found: InstanceList, mm_per_px: float | None) -> InstanceList:
@@ -151,8 +168,9 @@ def list_regions(
         lengths = np.array([len(outline) for outline in outlines])[outer]
         outer = outer[np.argsort(-lengths, kind="stable")[:_MOST_MEASURED]]
     # Pick's theorem: the pixels that an outline encloses, itself included
-    sizes = np.array([cv2.contourArea(outlines[one]) + len(outlines[one]) / 2 + 1 for one in outer])
-    boxes = np.array([cv2.boundingRect(outlines[one]) for one in outer])
+    measured = [outlines[one] for one in outer.tolist()]
+    sizes = np.array([cv2.contourArea(one) + len(one) / 2 + 1 for one in measured])
+    boxes = np.array([cv2.boundingRect(one) for one in measured])
     order = np.argsort(-sizes, kind="stable")[:MOST_INSTANCES]
     found: list[tuple[Bytes, tuple[int, int]]] = []
     for place in order.tolist():
@@ -202,7 +220,7 @@ def split_region(mask: Bytes, neck: float = NECK) -> tuple[Bytes, ...]:
         return (mask,)
     scale = min(1.0, _SIDE / max(mask.shape))
     size = max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale))
-    small = mask if scale == 1.0 else np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST))
+    small = mask if scale == 1.0 else np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), np.uint8)
     padded = cv2.copyMakeBorder(_fill(small), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     depth = np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5))[1:-1, 1:-1]
     cores = _find_cores(depth, neck, _LEAST_DEPTH_PX * scale)
@@ -256,7 +274,7 @@ def _list_parts(
     if count == 2:
         return [labels == 1]
     peaks = np.zeros(count)
-    np.maximum.at(peaks, labels.ravel(), depth.ravel())
+    np.maximum.at(peaks, np.asarray(labels, np.intp).ravel(), depth.ravel())
     wanted = max(level / neck, least)
     return [labels == one for one in range(1, count) if peaks[one] >= wanted]
 

@@ -14,6 +14,7 @@ from edgeseg.core.decision import NOTHING
 from edgeseg.core.spec import ClassSpec
 from edgeseg.inference.confidence import ClassFinding, deny_findings
 from edgeseg.inference.following import ClassCount, Follower
+from edgeseg.inference.instances import describe_instance, scale_instances
 from edgeseg.inference.masks import count_pixels
 from edgeseg.inference.segmenter import Segmentation, is_unlike
 from edgeseg.inference.steadiness import LONGEST_PAUSE_S, ClassSteadiness, SteadinessRecorder, SteadyStates
@@ -73,7 +74,7 @@ class StateKeeper:
             return segmentation
         height, width = segmentation.labels.shape
         followed = self._follower.follow(segmentation.instance_list, captured_at, (height, width), findings)
-        return replace(segmentation, followed=followed)
+        return replace(segmentation, followed=followed) if followed.instances else segmentation
 
     def report(self) -> StateReport:
         """Summarise the stream so far."""
@@ -119,6 +120,15 @@ def describe_states(segmentation: Segmentation) -> dict[str, Any]:
         "findings": [describe_finding(finding) for finding in segmentation.findings],
         "frame_classes": {name: round(value, _DIGITS) for name, value in segmentation.frame_classes.items()},
         "out_of_distribution": segmentation.out_of_distribution,
+    }
+
+
+def describe_instances(segmentation: Segmentation, mm_per_px: float | None) -> dict[str, Any]:
+    """Describe the instances for JSON, and say how many regions were left out."""
+    found = scale_instances(segmentation.instance_list, mm_per_px)
+    return {
+        "instances": [describe_instance(one) for one in found.instances],
+        "instances_left_out": found.left_out,
     }
 
 
