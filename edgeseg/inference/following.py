@@ -135,14 +135,19 @@ class Follower:
 
     def _match(self, seen: Sequence[Instance], seconds: float) -> dict[int, _Track]:
         """Pair instances with what was seen before, the best pairs first."""
+        if not seen or not self._tracks:
+            return {}
         common = self._find_common_motion(seconds)
+        places, reaches = np.array([one.centroid for one in seen]), np.array([one.long_px for one in seen])
         scored = []
         for track in self._tracks:
-            shift = _predict(track, seconds, common)
+            old, shift = track.instance, _predict(track, seconds, common)
+            # what is farther away than both are long can neither overlap nor be near
+            apart = np.abs(places - np.add(old.centroid, shift)).max(axis=1)
             scored += [
                 (score, place, track)
-                for place, one in enumerate(seen)
-                if one.name == track.instance.name and (score := _compare(track.instance, shift, one)) > 0.0
+                for place in np.flatnonzero(apart <= reaches + old.long_px + 1.0).tolist()
+                if seen[place].name == old.name and (score := _compare(old, shift, seen[place])) > 0.0
             ]
         scored.sort(key=lambda entry: (-entry[0], entry[1], entry[2].number))
         pairs: dict[int, _Track] = {}
