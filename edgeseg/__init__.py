@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from edgeseg.evaluation.score import Evaluation
     from edgeseg.frame.images import list_images, read_image, write_image
     from edgeseg.inference.confidence import ClassFinding
+    from edgeseg.inference.instances import Instance
     from edgeseg.inference.masks import ClassArea, MaskOptions, draw_overlay, measure_areas
     from edgeseg.inference.segmenter import Segmentation, Segmenter
     from edgeseg.machine.boards import Board, list_boards, load_board
@@ -65,6 +66,7 @@ __all__ = [
     "EdgesegError",
     "Evaluation",
     "Frame",
+    "Instance",
     "MaskOptions",
     "ModelFile",
     "PredictOptions",
@@ -110,6 +112,7 @@ _MODULES = {
     "CaptureOptions": "streaming.options",
     "Card": "core.card",
     "ClassArea": "inference.masks",
+    "Instance": "inference.instances",
     "ClassFinding": "inference.confidence",
     "Dataset": "data.dataset",
     "EdgesegError": "core.errors",
