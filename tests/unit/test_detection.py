@@ -61,7 +61,9 @@ def test_average_precision_is_that_of_pycocotools() -> None:
     coco_module = pytest.importorskip("pycocotools.coco")
     evaluation = pytest.importorskip("pycocotools.cocoeval")
     rng = np.random.default_rng(5)
-    cases, truths, detections = [], [], []
+    cases = []
+    truths: list[dict[str, object]] = []
+    detections: list[dict[str, object]] = []
     for image in range(1, 16):
         places = [(3 + 33 * n, int(rng.integers(2, 60)), 24, int(rng.integers(16, 30))) for n in range(3)]
         mask = np.zeros((100, 110), np.uint8)
