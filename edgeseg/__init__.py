@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from edgeseg.explanation.heatmap import draw_explanation
     from edgeseg.frame.images import list_images, read_image, write_image
     from edgeseg.inference.confidence import ClassFinding
+    from edgeseg.inference.instances import Instance
     from edgeseg.inference.masks import ClassArea, MaskOptions, draw_overlay, measure_areas
     from edgeseg.inference.segmenter import Segmentation, Segmenter
     from edgeseg.machine.boards import Board, list_boards, load_board
@@ -70,6 +71,7 @@ __all__ = [
     "Evaluation",
     "Explanation",
     "Frame",
+    "Instance",
     "MaskOptions",
     "ModelFile",
     "PredictOptions",
@@ -119,6 +121,7 @@ _MODULES = {
     "CaptureOptions": "streaming.options",
     "Card": "core.card",
     "ClassArea": "inference.masks",
+    "Instance": "inference.instances",
     "ClassFinding": "inference.confidence",
     "Dataset": "data.dataset",
     "EdgesegError": "core.errors",

@@ -57,6 +57,7 @@ def print_evaluation(title: str, evaluation: Mapping[str, Any]) -> None:
     if len(evaluation["per_class"]) > 1:
         _print_classes(evaluation)
     _print_point(evaluation)
+    _print_detection(evaluation.get("detection"))
     _print_confidence(evaluation)
     tell_notices(evaluation.get("notices", ()))
 
@@ -164,6 +165,26 @@ def print_beside(evaluation: Mapping[str, Any], others: Mapping[str, Any], left_
     print_table(f"With and without {left_out} listed cases", ("", "all cases", "without them"), rows)
 
 
+def _print_detection(detection: Mapping[str, Any] | None) -> None:
+    """Print how well single findings are hit and counted."""
+    from edgeseg.core.stats import show_interval
+
+    if detection is None or not detection["truths"]:
+        return
+    labels = (
+        ("sensitivity", "hit at the operating point", ".3f"),
+        ("false_positives", "false positives per image there", ".3f"),
+        ("average_precision_50", "average precision, IoU 0.5", ".3f"),
+        ("average_precision", "average precision, IoU 0.5 to 0.95", ".3f"),
+        ("count_error", "counting error", ".3f"),
+        ("count_exact", "share counted exactly", ".3f"),
+    )
+    known = [(label, detection[key], form) for key, label, form in labels if detection[key] is not None]
+    rows = [(label, format(one["mean"], form), show_interval(one["ci95"], form)) for label, one, form in known]
+    title = f"Single findings: {detection['truths']} true ones, {detection['findings']} marked"
+    print_table(title, ("", "mean", "95% interval"), rows)
+
+
 def print_clips(figures: Mapping[str, Any]) -> None:
     """Print how steady the classes are in clips."""
     labels = (
@@ -171,12 +192,26 @@ def print_clips(figures: Mapping[str, Any]) -> None:
         ("flicker_frame_by_frame", "frame by frame", _show_rounded),
         ("area_jitter", "area jitter", show_share),
         ("found_share", "time found", show_share),
+        ("count", "findings", _show_tenths),
+        ("count_changes_per_minute", "count changes/min", _show_rounded),
+        ("warped_agreement", "agreement when moved", show_share),
     )
     rows = [(name, *(show(one[key]) for key, _, show in labels)) for name, one in figures["per_class"].items()]
     title = f"Steadiness of found, doubtful and nothing in {figures['clips']} clips, {figures['frames']} frames"
     if figures["out_of_distribution"]:
         title += f", {figures['out_of_distribution']} of them out of distribution"
     print_table(title, ("class", *(label for _, label, _ in labels)), rows)
+    identity = figures.get("identity")
+    if identity is not None:
+        covered = _show_share(identity["covered"])
+        print(
+            f"{identity['truths']} true findings were followed under {identity['numbers']} numbers, which switched "
+            f"{identity['switches']} times; they had a number in {covered} of their frames.\n"
+        )
+
+
+def _show_tenths(estimate: Mapping[str, Any] | None) -> str:
+    return NOT_KNOWN if estimate is None else f"{estimate['mean']:.1f}"
 
 
 def _show_rounded(estimate: Mapping[str, Any] | None) -> str:

@@ -270,6 +270,12 @@ def _print_states(states: StateReport) -> None:
     ]
     columns = ("class", *(f"{state} s" for state in STATES), "changes/min", "area jitter")
     print_table("What was found", columns, rows)
+    for one in states.counts:
+        changes = _show_number(one.changes_per_minute, ".1f")
+        print(
+            f"{one.name}: {one.count} different findings, at most {one.most_at_once} at once, {one.returned} came back "
+            f"after they were out of sight; the number in view changed {changes} times per minute."
+        )
     without = [one.name for one in states.classes if one.name not in states.operating_points]
     if without:
         print(f"No operating point on the card for {', '.join(without)}: every mask counts as found.")

@@ -29,6 +29,7 @@ from edgeseg.evaluation.calibration import (
     measure_calibration,
 )
 from edgeseg.evaluation.classes import Renaming, arrange_dataset
+from edgeseg.evaluation.detection import ClassMatches, DetectionFigures, match_case, measure_detection
 from edgeseg.evaluation.metrics import (
     Baseline,
     CaseScore,
@@ -85,6 +86,8 @@ class ScoredCase:
     """The probability of every frame class."""
     out_of_distribution: bool | None = field(default=None, compare=False)
     """Whether the frame is none that the model was trained on; None where its card does not describe those."""
+    detections: Mapping[str, ClassMatches] = field(default_factory=dict, compare=False, repr=False)
+    """The single findings against the truth, by class."""
     pixels: Bins | None = field(default=None, compare=False, repr=False)
     """The scores of all pixels against the truth, for `measure_calibration`."""
 
@@ -148,6 +151,8 @@ class Evaluation:
     finding: FindingFigures | None = None
     """None where the model has no finding output."""
     calibration: CalibrationFigures | None = None
+    detection: DetectionFigures | None = None
+    """Of single findings; None where label maps were scored without a network."""
     out_of_distribution: Estimate | None = None
     """Share of the cases that are called none of those the model was trained on; None where its card knows none."""
 
@@ -189,6 +194,7 @@ def score_segmentation(result: Segmentation, image: LabelledImage, card: Card) -
     return dataclasses.replace(
         scored,
         outcomes=outcomes,
+        detections=match_case([] if result.out_of_distribution else result.instances, image.masks, card.output.classes),
         frame_class=image.case.label,
         frame_classes=result.frame_classes,
         out_of_distribution=None if result.distance is None else result.out_of_distribution,
@@ -267,6 +273,7 @@ def summarise_cases(
         confidence=measure_confidence(outcomes),
         finding=measure_finding(outcomes, [(c.frame_class, c.frame_classes, c.group) for c in scored]),
         calibration=_calibrate(scored),
+        detection=measure_detection([case.detections for case in scored], [case.group for case in scored]),
         out_of_distribution=_estimate_known(
             scored, [None if c.out_of_distribution is None else float(c.out_of_distribution) for c in scored]
         ),

@@ -34,6 +34,8 @@ class ClassFinding:
     """Of the class's presence in the frame; None without a finding output."""
     threshold: float | None = None
     """Of the operating point; None where the card has none for the class."""
+    weight: float = 0.0
+    """Of the finding probability in the confidence."""
 
 
 def measure_confidences(scores: Pixels, spec: OutputSpec) -> tuple[float | None, ...]:
@@ -116,12 +118,12 @@ def decide_findings(
 def _decide(name: str, confidence: float | None, probability: float | None, rule: ClassDecision | None) -> ClassFinding:
     point = None if rule is None else rule.operating_point
     threshold = None if point is None else point.threshold
+    weight = 0.0 if rule is None else rule.finding_weight
     if confidence is None:
-        return ClassFinding(name, NOTHING, None, probability, threshold)
-    if rule is not None:
-        confidence = combine(confidence, probability, rule.finding_weight)
+        return ClassFinding(name, NOTHING, None, probability, threshold, weight)
+    confidence = combine(confidence, probability, weight)
     is_found = threshold is None or confidence >= threshold
-    return ClassFinding(name, FOUND if is_found else DOUBTFUL, confidence, probability, threshold)
+    return ClassFinding(name, FOUND if is_found else DOUBTFUL, confidence, probability, threshold, weight)
 
 
 def deny_findings(findings: Sequence[ClassFinding]) -> tuple[ClassFinding, ...]:

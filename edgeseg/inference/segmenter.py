@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
@@ -26,6 +27,7 @@ from edgeseg.inference.confidence import (
     name_frame_classes,
     read_finding,
 )
+from edgeseg.inference.instances import Instance, InstanceList, find_instances, scale_instances
 from edgeseg.inference.masks import (
     DEFAULT_MASK_OPTIONS,
     ClassArea,
@@ -83,6 +85,20 @@ class Segmentation:
     """The scores without padding and small regions, as they cover `region`."""
     region: Region | None = None
     """The part of the frame that was segmented."""
+    followed: InstanceList | None = field(default=None, compare=False, repr=False)
+    """The instances with the numbers that they have in a stream; None outside of one."""
+
+    @cached_property
+    def instance_list(self) -> InstanceList:
+        """Find the instances, and how many regions beyond the largest were left out."""
+        if self.followed is not None:
+            return scale_instances(self.followed, self.mm_per_px)
+        return find_instances(self.labels, self.classes, self.mm_per_px, self.findings, self.grid, self.region)
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """Find the single findings: connected regions, touching ones split, each with its measures."""
+        return self.instance_list.instances
 
     @property
     def out_of_distribution(self) -> bool:

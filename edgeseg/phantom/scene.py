@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -36,6 +36,8 @@ class PhantomFrame:
     image: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     geometry: str
+    numbers: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0), np.uint8))
+    """Which lesion every pixel belongs to, from 1; 0 elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Scene:
     scatterers: FloatArray
     absorption: FloatArray
     marks: NDArray[np.uint8]
+    parts: tuple[NDArray[np.uint8], ...] = ()
+    """Of several lesions each by itself, as 0 or 255 (rows, columns)."""
 
     def render(self, seconds: float, number: int) -> PhantomFrame:
         """Render the scene at a time, with the electronic noise of a frame number."""
@@ -70,7 +74,19 @@ class Scene:
         power = np.asarray(cv2.GaussianBlur(power, (0, 0), self.imaging.compounding), dtype=np.float32)
         image = self._scan_convert(acoustics.log_compress(power, self.imaging))
         image[~self.geometry.inside] = 0
-        return PhantomFrame(image, self._label(look), self.geometry.name)
+        labels = self._label(look)
+        return PhantomFrame(image, labels, self.geometry.name, self._number(look, labels))
+
+    def _number(self, look: FloatArray, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Number the lesions; without parts there is one at most."""
+        marked = np.asarray(labels == 1, np.uint8)
+        if len(self.parts) < 2:
+            return marked
+        planes = [
+            self._scan_convert(np.asarray(cv2.remap(part, look[0], look[1], cv2.INTER_LINEAR), np.uint8))
+            for part in self.parts
+        ]
+        return np.asarray((np.argmax(np.stack(planes), axis=0) + 1) * marked, np.uint8)
 
     def _label(self, look: FloatArray) -> NDArray[np.uint8]:
         marks = cv2.remap(self.marks, look[0], look[1], cv2.INTER_LINEAR)
@@ -102,23 +118,27 @@ def build_scene(
     always_lesion: bool,
     paints_lesion: bool = True,
     fresh: float = 0.0,
+    lesions: int | None = None,
+    touching: bool = False,
 ) -> Scene:
     """Draw everything about a case; each part has its own random stream, so that changing one leaves the others.
 
     Without painting its lesion, the tissue around the place of the lesion stays the same. A share of the scatterers'
-    power that is `fresh` comes from another draw: the same anatomy with other speckle.
+    power that is `fresh` comes from another draw: the same anatomy with other speckle. With a number of lesions that
+    many smaller ones take its place, in touching pairs if wanted.
     """
     if seed < 0 or index < 0:
         raise DataError(f"Expected a seed and an index of zero or more, got {seed} and {index}.", "Use 0.")
     # the number and order of the streams decide every image: never change them
-    streams = np.random.SeedSequence([seed, index]).spawn(6)
-    view, layers, parts, speckle, probe, moving = (np.random.default_rng(stream) for stream in streams)
+    streams = np.random.SeedSequence([seed, index]).spawn(7)
+    view, layers, parts, speckle, probe, moving, more = (np.random.default_rng(stream) for stream in streams)
     geometry = draw_geometry(view, geometry_name, size)
     imaging = acoustics.draw_imaging(view, geometry)
     grid = tissue.build_grid(geometry)
     stacks = tissue.STACKS[geometry.name]
     body = tissue.lay_tissue(layers, grid, geometry.depth_mm, stacks[layers.integers(len(stacks))])
-    pulse_center = _paint_parts(parts, geometry, body, always_lesion, paints_lesion)
+    pulse_center = _paint_parts(parts, geometry, body, always_lesion, paints_lesion and lesions is None)
+    several = () if lesions is None else structures.paint_lesions(more, geometry, body, lesions, touching)
     spread = acoustics.build_point_spread(geometry, imaging)
     other = np.random.default_rng(np.random.SeedSequence([seed, index, 1])) if fresh else None
     return Scene(
@@ -131,6 +151,7 @@ def build_scene(
         scatterers=tissue.draw_scatterers(speckle, body, other, fresh),
         absorption=body.absorption,
         marks=np.stack([body.lesion, body.vessel], axis=-1),
+        parts=several,
     )
 
 
@@ -181,6 +202,8 @@ class PhantomClip:
         fps: Frames per second of the cine.
         geometry: One of GEOMETRIES, or None for any.
         comes_and_goes: Whether the lesion grows out of the tissue and leaves again, as when the probe passes it.
+        lesions: 0 to `MOST_LESIONS` smaller lesions in place of the one.
+        touching: Whether these lie in pairs that touch.
     """
 
     def __init__(
@@ -191,10 +214,14 @@ class PhantomClip:
         fps: float = 30.0,
         geometry: str | None = None,
         comes_and_goes: bool = False,
+        lesions: int | None = None,
+        touching: bool = False,
     ) -> None:
+        if comes_and_goes and lesions is not None:
+            raise DataError("Expected one lesion that comes and goes, or several that stay, got both.", "Drop one.")
         if fps <= 0:
             raise DataError(f"Expected a frame rate above zero, got {fps}.", "Use 30 frames per second.")
-        self._scene = build_scene(seed, index, size, geometry, always_lesion=True)
+        self._scene = build_scene(seed, index, size, geometry, always_lesion=True, lesions=lesions, touching=touching)
         self._passing = PassingLesion(self._scene, seed, index, size, geometry) if comes_and_goes else None
         self.fps = fps
         self.geometry = self._scene.geometry.name

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
 from edgeseg.phantom.geometry import FloatArray, ScanGeometry
@@ -24,6 +25,10 @@ CYST_DB, LUMEN_DB = -42.0, -38.0
 # A lesion is set off against nearly the darkest (or brightest) of its surroundings, so no side of it is lost.
 DARK_SIDE, BRIGHT_SIDE = 0.25, 0.8
 PLACING_TRIES = 30
+# Several lesions in one image: how many at most, their size against a single one's, the gap between them, and how far
+# those that touch reach into each other, as a share of the smallest half axis.
+MOST_LESIONS = 5
+SEVERAL_SHARE, GAP_SHARE, TOUCHING_SHARE = 0.6, 0.02, 0.1
 # How often a vessel along its axis comes, and an artery with its vein across theirs.
 TUBE_SHARE = 0.5
 PAIR_SHARE = 0.75
@@ -205,6 +210,75 @@ def draw_lesion(rng: np.random.Generator, geometry: ScanGeometry) -> Lesion:
         edge_mm=float(rng.uniform(*kind.edge_share) * min(axes)),
         crossing_db=float(rng.uniform(*kind.crossing_db)),
     )
+
+
+def paint_lesions(
+    rng: np.random.Generator, geometry: ScanGeometry, tissue: Tissue, count: int, touching: bool
+) -> tuple[NDArray[np.uint8], ...]:
+    """Paint several lesions, and give each as a mask of 0 and 255; fewer where they find no room.
+
+    Args:
+        rng: Draws them.
+        geometry: Of the scan.
+        tissue: Is painted.
+        count: 0 to `MOST_LESIONS`.
+        touching: Whether the second of each pair touches the first one.
+    """
+    if not 0 <= count <= MOST_LESIONS:
+        raise DataError(f"Expected 0 to {MOST_LESIONS} lesions, got {count}.", f"Ask for at most {MOST_LESIONS}.")
+    drawn: list[Lesion] = []
+    for number in range(count):
+        partner = drawn[-1].outline if touching and number % 2 and drawn else None
+        for _ in range(PLACING_TRIES):
+            lesion = _shrink(draw_lesion(rng, geometry), SEVERAL_SHARE)
+            if partner is not None:
+                lesion = replace(lesion, outline=_move_to(lesion.outline, partner))
+            others = [one.outline for one in drawn if one.outline is not partner]
+            gap = GAP_SHARE * geometry.depth_mm
+            if _lies_inside(lesion.outline, geometry) and all(is_clear(lesion.outline, one, gap) for one in others):
+                drawn.append(lesion)
+                break
+    parts: list[NDArray[np.uint8]] = []
+    for lesion in drawn:
+        paint_lesion(rng, tissue, lesion, geometry.depth_mm)
+        inside = np.where(lesion.outline.distance(tissue.grid.x_mm, tissue.grid.z_mm) < 0, 255, 0).astype(np.uint8)
+        parts = [np.asarray(np.where(inside > 0, 0, part), np.uint8) for part in parts]
+        parts.append(inside)
+    return tuple(parts)
+
+
+def _shrink(lesion: Lesion, factor: float) -> Lesion:
+    outline = lesion.outline
+    axes = outline.axes_mm[0] * factor, outline.axes_mm[1] * factor
+    return replace(lesion, outline=replace(outline, axes_mm=axes), edge_mm=lesion.edge_mm * factor)
+
+
+def _move_to(blob: Blob, partner: Blob) -> Blob:
+    """Move a blob along the line between the middles until its outline just overlaps the partner's."""
+    x, z = blob.center_mm[0] - partner.center_mm[0], blob.center_mm[1] - partner.center_mm[1]
+    apart = math.hypot(x, z)
+    angle = np.linspace(-math.pi, math.pi, OUTLINE_ANGLES, endpoint=False)
+    across, along = blob.outline() * np.cos(angle) * blob.axes_mm[0], blob.outline() * np.sin(angle) * blob.axes_mm[1]
+    edge_x = across * math.cos(blob.tilt) - along * math.sin(blob.tilt)
+    edge_z = across * math.sin(blob.tilt) + along * math.cos(blob.tilt)
+    smallest = min(*blob.axes_mm, *partner.axes_mm)
+    reach = max(blob.axes_mm) + max(partner.axes_mm)
+    for share in np.linspace(1.4, 0.2, 121):
+        center = partner.center_mm[0] + x / apart * reach * share, partner.center_mm[1] + z / apart * reach * share
+        moved = np.asarray(center[0] + edge_x, np.float32), np.asarray(center[1] + edge_z, np.float32)
+        if partner.distance(*moved).min() < -TOUCHING_SHARE * smallest:
+            return replace(blob, center_mm=(float(center[0]), float(center[1])))
+    return blob
+
+
+def _lies_inside(blob: Blob, geometry: ScanGeometry) -> bool:
+    reach = 1.15 * max(blob.axes_mm)
+    gap = np.hypot(geometry.x_mm - blob.center_mm[0], geometry.z_mm - blob.center_mm[1])
+    row, column = divmod(int(np.argmin(gap)), gap.shape[1])
+    rows, columns = gap.shape
+    room = min(column, columns - 1 - column) * float(geometry.beam_pitch_mm()[row])
+    depth = float(geometry.depth_mm)
+    return bool(room > reach and 0.06 * depth + reach < row / rows * depth < 0.97 * depth - reach)
 
 
 def _place(

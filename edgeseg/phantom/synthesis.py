@@ -104,7 +104,7 @@ def _write_case(out: Path, case: int, frame: PhantomFrame, vessels: bool) -> tup
 
 def _write_clip(folder: Path, number: int, options: SynthOptions) -> None:
     name = f"clip_{number:02d}"
-    for kind in ("images", "masks"):
+    for kind in ("images", "masks", "instances"):
         (folder / name / kind).mkdir(parents=True)
     clip = PhantomClip(options.seed, number, options.size, CLIP_FPS)
     path = folder / f"{name}.mp4"
@@ -118,6 +118,7 @@ def _write_clip(folder: Path, number: int, options: SynthOptions) -> None:
             writer.write(cv2.cvtColor(frame.image, cv2.COLOR_GRAY2BGR))
             write_image(folder / name / "images" / f"frame_{index:04d}.png", frame.image)
             write_image(folder / name / "masks" / f"frame_{index:04d}.png", _to_mask(frame, LESION))
+            write_image(folder / name / "instances" / f"frame_{index:04d}.png", frame.numbers)
     finally:
         writer.release()
     if not path.is_file() or path.stat().st_size == 0:

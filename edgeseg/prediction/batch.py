@@ -5,6 +5,7 @@ OpenCV, LiteRT and zlib let other Python threads run while they work, so threads
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -24,15 +25,17 @@ from edgeseg.core.errors import BackendError, DataError, EdgesegError, OutputErr
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.spec import Region
 from edgeseg.data.annotations.journal import check_name
-from edgeseg.data.annotations.shapes import AnnotatedImage, Shape, trace_labels
+from edgeseg.data.annotations.shapes import AnnotatedImage, Shape, trace_labels, trace_mask
 from edgeseg.data.annotations.writers import AnnotationWriter, open_writer
+from edgeseg.inference.following import Follower
+from edgeseg.inference.instances import InstanceList, find_instances
 from edgeseg.inference.masks import choose_labels, draw_overlay
 from edgeseg.inference.regions import RegionFinder
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.prediction.inputs import FrameReader, InputFrame, Item
 from edgeseg.prediction.options import LABEL_FORMATS, PredictOptions
 from edgeseg.prediction.outputs import OutputNames, OverlayVideo, name_frame, write_masks, write_overlay
-from edgeseg.prediction.table import Columns, Done, Ledger, find_state
+from edgeseg.prediction.table import Columns, Done, Ledger, find_state, list_instances
 from edgeseg.streaming.sources.base import Health
 
 # Frames under work or waiting to be taken, for each worker: more would only fill the memory.
@@ -85,6 +88,9 @@ class FrameResult:
     annotated: AnnotatedImage | None = None
     overlay: NDArray[np.uint8] | None = None
     """For the video of a clip."""
+    found: InstanceList = field(default_factory=lambda: InstanceList(()))
+    place: tuple[str, int | None] = ("", None)
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -97,6 +103,8 @@ class _Clip:
     frames: int = 0
     states: Counter[str] = field(default_factory=Counter)
     problem: str = ""
+    fps: float = 0.0
+    follower: Follower = field(default_factory=Follower)
 
 
 @dataclass(frozen=True)
@@ -213,7 +221,7 @@ class Batch:
             self._fail(item, result.error)
             return
         self._annotate(result)
-        self._ledger.append((result.row,))
+        self._ledger.append((result.row,), list_instances(result.place, result.found))
         self._ledger.commit(Done(item.name, stem, 1, {result.state: 1}))
         self._advance("")
 
@@ -221,7 +229,7 @@ class Batch:
         """Read a clip frame by frame, and give each to a worker; results come back in order."""
         item = reader.item
         video = OverlayVideo(self._folder, stem, reader.fps) if self._options.overlay else None
-        clip = _Clip(item, stem, video)
+        clip = _Clip(item, stem, video, fps=reader.fps)
         finder = RegionFinder(self._options.roi, reader.region)
         try:
             with progress_bar(f"Frames of a {item.kind}", max(1, reader.announced or 1)) as advance:
@@ -261,7 +269,7 @@ class Batch:
             self._annotate(result)
         if clip.video is not None and result.overlay is not None:
             clip.video.write(result.overlay)
-        self._ledger.append((result.row,))
+        self._ledger.append((result.row,), () if result.error else _follow(clip, result))
         advance("")
 
     def _finish_clip(self, clip: _Clip, health: Health) -> None:
@@ -306,16 +314,44 @@ class Batch:
             overlay = draw_overlay(frame.image, labels, result.classes, findings=result.findings)
             if video is None:
                 write_overlay(self._folder, stem, overlay)
+        found = find_instances(labels, result.classes, mm_per_px, result.findings, result.grid, result.region)
         row = self._columns.describe(
-            place, result, labels, mm_per_px, perf_counter() - began, written[0] if written else ""
+            place, result, labels, found, mm_per_px, perf_counter() - began, written[0] if written else ""
         )
         annotated = None
         if self._labelled:
             name = place[0] if place[1] is None else f"{name_frame(place[0], place[1])}.png"
             scores = [finding.confidence for finding in result.findings]
-            shapes: tuple[Shape, ...] = trace_labels(labels, self._classes, scores)
+            shapes = _trace(labels, found, self._classes, scores)
             annotated = AnnotatedImage(name, labels.shape[1], labels.shape[0], shapes)
-        return FrameResult(row, find_state(result), annotated=annotated, overlay=None if video is None else overlay)
+        return FrameResult(
+            row,
+            find_state(result),
+            annotated=annotated,
+            overlay=None if video is None else overlay,
+            found=found,
+            place=place,
+            size=(labels.shape[0], labels.shape[1]),
+        )
+
+
+def _follow(clip: _Clip, result: FrameResult) -> list[tuple[Any, ...]]:
+    """Give the instances of the next frame the numbers that they have in the clip."""
+    seconds = (result.place[1] or 0) / clip.fps
+    return list_instances(result.place, clip.follower.follow(result.found, seconds, result.size))
+
+
+def _trace(
+    labels: NDArray[np.uint8], found: InstanceList, classes: Sequence[str], scores: Sequence[float | None]
+) -> tuple[Shape, ...]:
+    """Trace every instance by itself; where not all regions are instances, every region of a class."""
+    if found.left_out:
+        return trace_labels(labels, classes, scores)
+    return tuple(
+        dataclasses.replace(shape, polygons=tuple(points + one.box[:2] for points in shape.polygons))
+        for one in found.instances
+        for shape in trace_mask(one.mask > 0, one.name, one.confidence)
+    )
 
 
 def _check_label_name(name: str) -> None:

@@ -26,7 +26,7 @@ from edgeseg.prediction.batch import Batch, Failure, SegmenterPool, count_worker
 from edgeseg.prediction.inputs import Item, count_kinds, list_inputs
 from edgeseg.prediction.options import PredictOptions
 from edgeseg.prediction.outputs import remove_parts
-from edgeseg.prediction.table import JOURNAL, TABLE, Columns, Ledger
+from edgeseg.prediction.table import INSTANCES, JOURNAL, TABLE, Columns, Ledger
 
 # What was asked for, and at the end what came out; a folder with it holds results, and is never read as a source.
 RECORD = "predict.json"
@@ -68,6 +68,10 @@ class PredictResult:
     def rows(self) -> list[dict[str, str]]:
         """Read predictions.csv: a row for each frame."""
         return read_rows(self.folder / TABLE)
+
+    def instances(self) -> list[dict[str, str]]:
+        """Read instances.csv: a row for each finding of each frame."""
+        return read_rows(self.folder / INSTANCES)
 
     def __fspath__(self) -> str:
         """Give the folder."""

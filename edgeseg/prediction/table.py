@@ -1,13 +1,15 @@
-"""predictions.csv, one row for each frame, and the journal by which an interrupted run goes on behind the last item.
+"""The tables of a prediction, and the journal by which an interrupted run goes on behind the last item.
 
-An item's files are written first, then its rows, then its line in the journal: whatever has a line is whole, and rows
-behind the last line are cut off when the run goes on.
+predictions.csv has a row for each frame, instances.csv one for each single finding. An item's files are written first,
+then its rows, then its line in the journal: whatever has a line is whole, and rows behind the last line are cut off
+when the run goes on.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,15 +25,18 @@ from edgeseg.core.card import Card
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import append_whole, format_rows
 from edgeseg.core.redact import show_name
+from edgeseg.inference.instances import MEASURES, InstanceList
 from edgeseg.inference.masks import measure_areas
 from edgeseg.inference.segmenter import Segmentation
 
-TABLE, JOURNAL = "predictions.csv", ".journal.jsonl"
+TABLE, INSTANCES, JOURNAL = "predictions.csv", "instances.csv", ".journal.jsonl"
+_PLACE = ("x", "y", "width", "height", "centroid_x", "centroid_y")
+INSTANCE_COLUMNS = ("file", "frame", "class", "number", "state", "confidence", *_PLACE, *MEASURES)
 # The state of a frame that could not be read.
 UNREADABLE = "unreadable"
 _FRAME = ("file", "frame", "state")
 _ABOUT = ("out_of_distribution", "distance", "width", "height", "mm_per_px", "seconds", "mask", "error")
-_CLASS = ("state", "probability", "confidence", "area_px", "area_mm2", "boxes")
+_CLASS = ("state", "probability", "confidence", "area_px", "area_mm2", "boxes", "instances")
 # Digits of what comes from scores of 8 bits.
 _DIGITS = 4
 # The longest time for which rows wait to be written.
@@ -58,6 +63,7 @@ class Columns:
         place: tuple[str, int | None],
         result: Segmentation,
         labels: NDArray[np.uint8],
+        found: InstanceList,
         mm_per_px: float | None,
         seconds: float,
         mask: str,
@@ -68,6 +74,7 @@ class Columns:
             place: The item's name, and the frame's number in a clip.
             result: What the model said.
             labels: The label map as it is written, whose areas and boxes are listed.
+            found: Its instances, which are counted.
             mm_per_px: The pixel size, where it is known.
             seconds: What the frame took.
             mask: The file of its label map.
@@ -75,10 +82,12 @@ class Columns:
         height, width = labels.shape
         cells: list[Any] = [show_name(place[0]), place[1], find_state(result)]
         areas = measure_areas(labels, self._classes, mm_per_px)
+        counts = Counter(one.name for one in found.instances)
         for number, (finding, area) in enumerate(zip(result.findings, areas, strict=True), start=1):
             boxes = list_boxes(labels, number) if area.area_px else ()
             cells += [finding.state, _round(finding.probability), _round(finding.confidence)]
             cells += [area.area_px, area.area_mm2, "; ".join(" ".join(map(str, box)) for box in boxes)]
+            cells.append(counts[finding.name])
         cells += [_round(result.frame_classes.get(name)) for name in self._frame_classes]
         cells += [
             str(result.out_of_distribution).lower() if result.distance is not None else "",
@@ -90,6 +99,28 @@ class Columns:
         """Describe an item or a frame that could not be read."""
         blank = [""] * (len(self.names) - len(_FRAME) - 1)
         return tuple(_fill([show_name(name), number, UNREADABLE, *blank, show_name(error)]))
+
+
+def list_instances(place: tuple[str, int | None], found: InstanceList) -> list[tuple[Any, ...]]:
+    """List the instances of a frame as rows, with the numbers that they have in a clip."""
+    return [
+        tuple(
+            _fill(
+                [
+                    show_name(place[0]),
+                    place[1],
+                    show_name(one.name),
+                    one.number,
+                    one.state,
+                    _round(one.confidence),
+                    *one.box,
+                    *one.centroid,
+                    *(getattr(one, name) for name in MEASURES),
+                ]
+            )
+        )
+        for one in found.instances
+    ]
 
 
 def _fill(cells: Iterable[Any]) -> list[Any]:
@@ -134,47 +165,72 @@ class Done:
     """Why not all of its frames could be read; empty where all were."""
 
 
+class _Table:
+    """A table that grows, and is cut back behind the last item that is whole."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._path = path
+        self.handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        self._head = format_rows(columns, ()).encode("utf-8")
+        self._rows: list[bytes] = []
+        self.end = len(self._head)
+
+    def go_on(self, end: int) -> None:
+        """Begin the table, or cut off what comes behind its last whole item."""
+        end = end or len(self._head)
+        size = os.fstat(self.handle).st_size
+        if size < len(self._head):
+            os.ftruncate(self.handle, 0)
+            append_whole(self.handle, self._head)
+            size = len(self._head)
+        if size < end:
+            raise RunError(
+                f"Expected all rows of the interrupted prediction in {self._path}, got fewer.",
+                "Begin again with --overwrite.",
+            )
+        os.ftruncate(self.handle, end)
+        self.end = end
+
+    def append(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Append rows, which wait to be written."""
+        for row in rows:
+            data = format_rows((), (row,)).split("\n", 1)[1].encode("utf-8")
+            self._rows.append(data)
+            self.end += len(data)
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        append_whole(self.handle, b"".join(self._rows))
+        self._rows.clear()
+
+
 class Ledger:
-    """The table and the journal of a run; both are written twice a second, since each write costs like a small image.
+    """The tables and the journal of a run, written twice a second, since each write costs like a small image.
 
     What was not yet written when a process is killed is done again.
     """
 
     def __init__(self, folder: Path, columns: Sequence[str]) -> None:
-        """Begin both, or go on with those in the folder.
+        """Begin them, or go on with those in the folder.
 
         Raises:
             RunError: They do not belong together.
         """
         self._journal_path = folder / JOURNAL
+        self._frames, self._instances = _Table(folder / TABLE, columns), _Table(folder / INSTANCES, INSTANCE_COLUMNS)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._table = os.open(folder / TABLE, flags, 0o666)
         self._journal = os.open(self._journal_path, flags, 0o666)
-        self._rows: list[bytes] = []
         self._lines: list[bytes] = []
         self._written_at = monotonic()
         self.done: dict[str, Done] = {}
-        head = format_rows(columns, ()).encode("utf-8")
-        end = self._load() or len(head)
-        size = os.fstat(self._table).st_size
-        if size < len(head):
-            os.ftruncate(self._table, 0)
-            append_whole(self._table, head)
-            size = len(head)
-        if size < end:
-            raise RunError(
-                f"Expected all rows of the interrupted prediction in {folder / TABLE}, got fewer.",
-                "Begin again with --overwrite.",
-            )
-        os.ftruncate(self._table, end)
-        self._end = end
+        frames, instances = self._load()
+        self._frames.go_on(frames)
+        self._instances.go_on(instances)
 
-    def append(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Append rows; they count when their item is committed."""
-        for row in rows:
-            data = format_rows((), (row,)).split("\n", 1)[1].encode("utf-8")
-            self._rows.append(data)
-            self._end += len(data)
+    def append(self, rows: Iterable[Sequence[Any]], instances: Iterable[Sequence[Any]] = ()) -> None:
+        """Append rows of frames and of instances; they count when their item is committed."""
+        self._frames.append(rows)
+        self._instances.append(instances)
         self._flush(_FLUSH_SECONDS)
 
     def commit(self, done: Done) -> None:
@@ -185,7 +241,8 @@ class Ledger:
             "frames": done.frames,
             "states": dict(done.states),
             "problem": done.problem,
-            "end": self._end,
+            "end": self._frames.end,
+            "instances_end": self._instances.end,
         }
         self._lines.append(json.dumps(entry).encode("ascii") + b"\n")
         self.done[done.name] = done
@@ -196,12 +253,13 @@ class Ledger:
         self._flush(0.0)
 
     def close(self) -> None:
-        """Close both files; after an error, write what there is room for."""
+        """Close all files; after an error, write what there is room for."""
         try:
             with suppress(OSError):
                 self.flush()
         finally:
-            os.close(self._table)
+            os.close(self._frames.handle)
+            os.close(self._instances.handle)
             os.close(self._journal)
 
     def _flush(self, seconds: float) -> None:
@@ -210,24 +268,24 @@ class Ledger:
             return
         self._written_at = now
         # the rows come first: a line in the journal says that they are there
-        append_whole(self._table, b"".join(self._rows))
-        self._rows.clear()
+        self._frames.flush()
+        self._instances.flush()
         append_whole(self._journal, b"".join(self._lines))
         self._lines.clear()
 
-    def _load(self) -> int:
-        """Read the journal; gives the end of the last committed row. A line that was cut off is dropped."""
-        end = size = 0
+    def _load(self) -> tuple[int, int]:
+        """Read the journal; gives the ends of the last committed rows. A line that was cut off is dropped."""
+        end = instances_end = size = 0
         with self._journal_path.open("rb") as file:
             for line in file:
                 entry = _parse(line)
                 if entry is None:
                     break
                 size += len(line)
-                end = entry.pop("end")
+                end, instances_end = entry.pop("end"), entry.pop("instances_end")
                 self.done[entry["name"]] = Done(**entry)
         os.ftruncate(self._journal, size)
-        return end
+        return end, instances_end
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -235,5 +293,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         entry = json.loads(line) if line.endswith(b"\n") else None
     except ValueError:
         return None
-    names = {"name", "stem", "frames", "states", "problem", "end"}
-    return entry if isinstance(entry, dict) and set(entry) == names and isinstance(entry["end"], int) else None
+    names = {"name", "stem", "frames", "states", "problem", "end", "instances_end"}
+    if not isinstance(entry, dict) or set(entry) != names:
+        return None
+    return entry if isinstance(entry["end"], int) and isinstance(entry["instances_end"], int) else None

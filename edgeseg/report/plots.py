@@ -283,6 +283,27 @@ def draw_reliability(evaluation: Evaluation) -> str:
     return _draw(paint)
 
 
+def draw_froc(evaluation: Evaluation) -> str:
+    """Plot the share of findings that are hit against false positives per image; empty where nothing is there."""
+    detection = evaluation.detection
+    if detection is None or not detection.froc:
+        return ""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        wrong = [0.0, *(point.false_positives for point in detection.froc)]
+        right = [0.0, *(point.sensitivity for point in detection.froc)]
+        axes.plot(wrong, right, "-", color=ACCENT, drawstyle="steps-post")
+        if detection.sensitivity is not None and detection.false_positives is not None:
+            place = detection.false_positives.mean, detection.sensitivity.mean
+            axes.plot(*place, "o", color=INK, zorder=3, clip_on=False, label="operating point")
+            axes.legend(frameon=False, loc="lower right")
+        axes.set(xlabel="false positives per image", ylabel="share of findings hit", ylim=(0, 1))
+        axes.set_xlim(left=0)
+
+    return _draw(paint)
+
+
 def draw_png(paint: Callable[[Figure], None]) -> bytes:
     """Draw a figure as PNG."""
     return _save(paint, PLAIN, format="png", dpi=160)

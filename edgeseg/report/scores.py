@@ -15,7 +15,7 @@ from edgeseg.evaluation.operating import PointFigures
 from edgeseg.evaluation.score import Evaluation
 from edgeseg.report.cases import NAMED_CLASSES
 from edgeseg.report.page import Table, join_names
-from edgeseg.report.plots import draw_reliability, draw_risk
+from edgeseg.report.plots import draw_froc, draw_reliability, draw_risk
 from edgeseg.report.verdict import show_share
 
 MEASURES = (
@@ -91,7 +91,8 @@ def describe_figures(evaluation: Evaluation | None, decision: Decision | None, c
     if evaluation is None:
         empty = Table((), ())
         return {
-            "measures": empty, "classes": empty, "points": empty, "chosen_on": "", "risk": "", "reliability": ""
+            "measures": empty, "classes": empty, "points": empty, "chosen_on": "",
+            "risk": "", "reliability": "", "froc": "",
         }  # fmt: skip
     known = [(label, getattr(evaluation, key), form) for key, label, form in MEASURES]
     measures = tuple(_list_estimate(label, one, form) for label, one, form in known if one is not None)
@@ -102,6 +103,7 @@ def describe_figures(evaluation: Evaluation | None, decision: Decision | None, c
         "chosen_on": chosen_on,
         "risk": draw_risk({"float32": evaluation}),
         "reliability": draw_reliability(evaluation),
+        "froc": draw_froc(evaluation),
     }
 
 

@@ -10,7 +10,7 @@ import json
 import threading
 from array import array
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import inf, isfinite
@@ -36,6 +36,7 @@ from edgeseg.core.schema import SchemaError, from_plain, parse_json, read_json_t
 from edgeseg.core.spec import ClassSpec
 from edgeseg.frame.images import as_data_error, decode_image, read_bytes
 from edgeseg.inference.confidence import ClassFinding
+from edgeseg.inference.instances import MEASURES, MOST_INSTANCES, Instance, InstanceList
 from edgeseg.inference.masks import check_pixel_size
 from edgeseg.inference.segmenter import Segmentation, StageTimes
 from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS
@@ -47,6 +48,8 @@ from edgeseg.streaming.tracking import Picture, make_picture
 _NUMBERS = ("confidence", "probability", "threshold")
 # Where the frame was none that the model was trained on; the index holds no distance.
 _FAR = inf
+# No frame is larger.
+_LARGEST_PX = 1e6
 # A year: a time beyond it is none, nor are nan and infinity.
 _LONGEST_S = 366 * 24 * 3600.0
 
@@ -130,6 +133,7 @@ class RecordingReader:
             findings=_read_findings(line, self.classes),
             frame_classes=_read_frame_classes(line),
             distance=distance,
+            followed=_read_instances(line, self.classes),
         )
         frame = Frame(
             image,
@@ -316,10 +320,55 @@ def _read_findings(line: Mapping[str, Any], classes: tuple[ClassSpec, ...]) -> t
 def _read_finding(finding: object, spec: ClassSpec) -> ClassFinding:
     if not isinstance(finding, dict) or finding.get("state") not in STATES:
         raise DataError("Expected a state in every finding of the recording, got none.")
-    numbers = [_take_number(finding, key) for key in _NUMBERS]
-    if any(number is not None and not 0.0 <= number <= 1.0 for number in numbers):
+    confidence, probability, threshold = (_take_share(finding, key) for key in _NUMBERS)
+    return ClassFinding(spec.name, str(finding["state"]), confidence, probability, threshold)
+
+
+def _take_share(table: Mapping[str, Any], key: str) -> float | None:
+    number = _take_number(table, key)
+    if number is not None and not 0.0 <= number <= 1.0:
         raise DataError("Expected confidences from 0 to 1 in the recording, got others.")
-    return ClassFinding(spec.name, str(finding["state"]), *numbers)
+    return number
+
+
+def _read_instances(line: Mapping[str, Any], classes: tuple[ClassSpec, ...]) -> InstanceList | None:
+    """Read the instances with the numbers that they had in the stream; None in recordings of older versions."""
+    found = line.get("instances")
+    if found is None:
+        return None
+    if not isinstance(found, list) or len(found) > MOST_INSTANCES * len(classes):
+        raise DataError("Expected a list of single findings in the recording, got something else.")
+    names = {spec.name for spec in classes}
+    return InstanceList(tuple(_read_instance(one, names) for one in found), _take_count(line, "instances_left_out"))
+
+
+def _read_instance(one: object, names: Collection[str]) -> Instance:
+    if not isinstance(one, dict) or one.get("class") not in names or one.get("state") not in STATES:
+        raise DataError("Expected class and state of every single finding in the recording, got others.")
+    box, centroid = _take_numbers(one, "box", 4), _take_numbers(one, "centroid", 2)
+    measures: dict[str, Any] = {name: _take_number(one, name) for name in MEASURES}
+    return Instance(
+        str(one["class"]),
+        _take_count(one, "number"),
+        (int(box[0]), int(box[1]), int(box[2]), int(box[3])),
+        (centroid[0], centroid[1]),
+        int(measures.pop("area_px") or 0),
+        measures.pop("long_px") or 0.0,
+        measures.pop("short_px") or 0.0,
+        **measures,
+        confidence=_take_share(one, "confidence"),
+        state=str(one["state"]),
+    )
+
+
+def _take_numbers(table: Mapping[str, Any], key: str, count: int) -> list[float]:
+    values = table.get(key)
+    if not isinstance(values, list) or len(values) != count:
+        raise DataError(f"Expected {count} numbers as {key} in the recording, got something else.")
+    numbers = [_take_number({key: value}, key) for value in values]
+    if not all(number is not None and 0.0 <= number < _LARGEST_PX for number in numbers):
+        raise DataError(f"Expected places in a frame as {key} in the recording, got others.")
+    return [number for number in numbers if number is not None]
 
 
 def _read_frame_classes(line: Mapping[str, Any]) -> dict[str, float]:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from edgeseg.core.decision import NOTHING
 from edgeseg.core.spec import ClassSpec
 from edgeseg.inference.confidence import ClassFinding, deny_findings
+from edgeseg.inference.following import ClassCount, Follower
+from edgeseg.inference.instances import describe_instance, scale_instances
 from edgeseg.inference.masks import count_pixels
 from edgeseg.inference.segmenter import Segmentation, is_unlike
 from edgeseg.inference.steadiness import LONGEST_PAUSE_S, ClassSteadiness, SteadinessRecorder, SteadyStates
@@ -30,6 +32,8 @@ class StateReport:
     """Frames that are none of those the model was trained on; no class counts as found in them."""
     operating_points: dict[str, float]
     """Thresholds of the classes that have one; every mask of the others counts as found."""
+    counts: tuple[ClassCount, ...] = ()
+    """How many single findings were followed; empty where every frame is decided by itself."""
 
 
 class StateKeeper:
@@ -43,6 +47,7 @@ class StateKeeper:
             is_steady: Whether states hold over frames; otherwise every frame is decided by itself.
         """
         self._steady = SteadyStates() if is_steady else None
+        self._follower = Follower()
         self._last_at: float | None = None
         self._recorders = [SteadinessRecorder(spec.name) for spec in classes]
         self._out_of_distribution = 0
@@ -63,19 +68,24 @@ class StateKeeper:
             findings = deny_findings(findings)
         self._record(segmentation, findings, captured_at)
         self._out_of_distribution += is_out
-        if findings == segmentation.findings and distance == segmentation.distance:
+        if findings != segmentation.findings or distance != segmentation.distance:
+            segmentation = replace(segmentation, findings=findings, distance=distance)
+        if self._steady is None:
             return segmentation
-        return replace(segmentation, findings=findings, distance=distance)
+        height, width = segmentation.labels.shape
+        followed = self._follower.follow(segmentation.instance_list, captured_at, (height, width), findings)
+        return replace(segmentation, followed=followed) if followed.instances else segmentation
 
     def report(self) -> StateReport:
         """Summarise the stream so far."""
         classes = tuple(recorder.report() for recorder in self._recorders)
-        return StateReport(classes, self._out_of_distribution, dict(self._thresholds))
+        return StateReport(classes, self._out_of_distribution, dict(self._thresholds), self._follower.report())
 
     def forget(self) -> None:
         """Begin anew with the next frame, which is of another source."""
         if self._steady is not None:
             self._steady = SteadyStates()
+        self._follower.forget()
         self._last_at = None
         for recorder in self._recorders:
             recorder.forget()
@@ -110,6 +120,15 @@ def describe_states(segmentation: Segmentation) -> dict[str, Any]:
         "findings": [describe_finding(finding) for finding in segmentation.findings],
         "frame_classes": {name: round(value, _DIGITS) for name, value in segmentation.frame_classes.items()},
         "out_of_distribution": segmentation.out_of_distribution,
+    }
+
+
+def describe_instances(segmentation: Segmentation, mm_per_px: float | None) -> dict[str, Any]:
+    """Describe the instances for JSON, and say how many regions were left out."""
+    found = scale_instances(segmentation.instance_list, mm_per_px)
+    return {
+        "instances": [describe_instance(one) for one in found.instances],
+        "instances_left_out": found.left_out,
     }
 
 

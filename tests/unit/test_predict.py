@@ -77,7 +77,7 @@ def count_frames(path: Path) -> int:
 def test_every_image_gets_a_mask_of_its_size_under_its_own_name(tmp_path: Path, model: Path) -> None:
     source = write_pictures(tmp_path / "exams", "a/x.png", "a/y.png", "z.jpg")
     result = edgeseg.predict(model, source, tmp_path / "out", overlay=True)
-    assert list_files(tmp_path / "out") - {".edgeseg", "predict.json", "predictions.csv"} == {
+    assert list_files(tmp_path / "out") - {".edgeseg", "predict.json", "predictions.csv", "instances.csv"} == {
         *("masks/a/x.png", "masks/a/y.png", "masks/z.png"),
         *("overlays/a/x.jpg", "overlays/a/y.jpg", "overlays/z.jpg"),
     }

@@ -171,7 +171,8 @@ def test_picture_comes_with_its_figures(viewer: WebViewer) -> None:
     assert figures["stream"] == ask_numbers(viewer)["stream"]
     assert (figures["number"], figures["mask_number"], figures["name"]) == (41, 41, '<b>"\n\x1b.png')
     assert figures["frame_px"] == [640, 480]
-    unknown = {"state": None, "confidence": None, "probability": None, "threshold": None}
+    unknown: dict[str, object] = {"state": None, "confidence": None, "probability": None, "threshold": None}
+    unknown |= {"instances": [], "instance_count": 0}
     assert figures["classes"] == [
         {"name": "lesion", "colour": "#ffb000", "area_px": 20000, "area_mm2": 5000.0, **unknown},
         {"name": "vessel", "colour": "#40b4e6", "area_px": 0, "area_mm2": 0.0, **unknown},

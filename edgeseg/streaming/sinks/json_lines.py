@@ -20,7 +20,7 @@ from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
 from edgeseg.inference.masks import ClassBand, measure_areas
 from edgeseg.streaming.sinks.base import Result, Writer
-from edgeseg.streaming.states import describe_states
+from edgeseg.streaming.states import describe_instances, describe_states
 
 POLL_SECONDS = 0.1
 # How long a slow reader may take for the last line when the stream ends.
@@ -72,7 +72,8 @@ class JsonLinesWriter(Writer):
 def describe_result(result: Result, classes: Sequence[ClassSpec], mm_per_px: float | None) -> dict[str, Any]:
     """Convert a result to JSON values: times, and per class the area and the contours in the frame's pixels."""
     labels = result.segmentation.labels
-    areas = measure_areas(labels, classes, result.frame.mm_per_px if mm_per_px is None else mm_per_px)
+    size = result.frame.mm_per_px if mm_per_px is None else mm_per_px
+    areas = measure_areas(labels, classes, size)
     bands = [_describe_band(band) for band in result.segmentation.bands] or len(areas) * [None]
     return {
         "number": result.frame.number,
@@ -87,6 +88,7 @@ def describe_result(result: Result, classes: Sequence[ClassSpec], mm_per_px: flo
             for number, (area, band) in enumerate(zip(areas, bands, strict=True), 1)
         ],
         **describe_states(result.segmentation),
+        **describe_instances(result.segmentation, size),
     }
 
 

@@ -31,7 +31,7 @@ from edgeseg.inference.masks import measure_areas
 from edgeseg.streaming.options import RECORDING
 from edgeseg.streaming.sinks.base import Result, StreamInfo, Writer
 from edgeseg.streaming.sources.base import Frame
-from edgeseg.streaming.states import describe_states
+from edgeseg.streaming.states import describe_instances, describe_states
 
 INDEX, HEADER, MASKS, FRAMES = "index.jsonl", RECORDING, "masks", "images"
 # Prefix of the folder of a later session; the first session is the recording's own folder.
@@ -114,6 +114,7 @@ class Recording(Writer):
                 "mm_per_px": mm_per_px,
                 "areas": to_plain(measure_areas(labels, self._classes, mm_per_px)),
                 **describe_states(result.segmentation),
+                **describe_instances(result.segmentation, mm_per_px),
             }
             append_whole(self._index, (json.dumps(line) + "\n").encode("utf-8"))
         return True

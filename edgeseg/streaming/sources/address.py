@@ -166,4 +166,6 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "seed": _read_count,
     "frames": _read_count,
     "comes_and_goes": _read_switch,
+    "touching": _read_switch,
+    "lesions": _read_count,
 }

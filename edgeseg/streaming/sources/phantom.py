@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import SourceError
 from edgeseg.data.reading import to_channels
 from edgeseg.phantom import PhantomClip
+from edgeseg.phantom.structures import MOST_LESIONS
 from edgeseg.streaming.sources.address import Size, read_options, split_address
 from edgeseg.streaming.sources.base import Source
 
@@ -29,10 +30,15 @@ class PhantomOptions:
     frames: int = 0
     size: Size = _SIZE
     comes_and_goes: bool = False
+    lesions: int = -1
+    """Several smaller ones in place of the one; below 0 the one."""
+    touching: bool = False
 
     def __post_init__(self) -> None:
         if not (32 <= self.size.width <= 1024 and 32 <= self.size.height <= 1024):
             raise ValueError(f"expected a size from 32 to 1024, got {self.size}")
+        if self.lesions > MOST_LESIONS or (self.comes_and_goes and self.lesions >= 0):
+            raise ValueError(f"expected up to {MOST_LESIONS} lesions that do not come and go, got {self.lesions}")
 
 
 class PhantomSource(Source):
@@ -51,7 +57,13 @@ class PhantomSource(Source):
         options = read_options(text, PhantomOptions, EXAMPLE)
         self._left = options.frames or -1
         size = (options.size.height, options.size.width)
-        clip = PhantomClip(seed=options.seed, size=size, comes_and_goes=options.comes_and_goes)
+        clip = PhantomClip(
+            seed=options.seed,
+            size=size,
+            comes_and_goes=options.comes_and_goes,
+            lesions=None if options.lesions < 0 else options.lesions,
+            touching=options.touching,
+        )
         self.fps = clip.fps
         count = min(_RENDERED, options.frames or _RENDERED)
         self._images = [to_channels(clip.frame(number).image, colour) for number in range(count)]

@@ -17,10 +17,12 @@ from edgeseg.core.spec import ClassSpec
 from edgeseg.frame.outlines import OPACITY
 from edgeseg.inference.masks import draw_overlay
 from edgeseg.streaming.tracking import Picture, move_points
-from edgeseg.streaming.viewer.figures import PictureFigures
+from edgeseg.streaming.viewer.figures import PictureFigures, list_shown
 
 JPEG_QUALITY = 88
 MIN_FPS, MAX_FPS = 0.1, 60.0
+# Letters grow with the picture's shorter side.
+_PX_PER_SCALE, _LEAST_SCALE = 480.0, 0.4
 FIGURES_HEADER = "X-Edgeseg-Figures"
 
 
@@ -82,6 +84,7 @@ def encode_picture(picture: Picture, classes: Sequence[ClassSpec], options: Jpeg
     image = draw_overlay(picture.image, labels, classes, options.opacity, findings)
     if options.band:
         _draw_bands(image, picture, labels, classes)
+    _draw_numbers(image, picture, classes, options.hidden)
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return encoded.tobytes()
 
@@ -90,6 +93,28 @@ def _hide(labels: NDArray[np.uint8], hidden: frozenset[int]) -> NDArray[np.uint8
     table = np.arange(256, dtype=np.uint8)
     table[list(hidden)] = 0
     return np.asarray(cv2.LUT(labels, table), dtype=np.uint8)
+
+
+def _draw_numbers(
+    image: NDArray[np.uint8], picture: Picture, classes: Sequence[ClassSpec], hidden: frozenset[int]
+) -> None:
+    """Write the number of every single finding beside its outline, moved along with the mask."""
+    size = image.shape[0], image.shape[1]
+    scale = max(_LEAST_SCALE, min(size) / _PX_PER_SCALE)
+    thin = max(1, round(1.5 * scale))
+    shown = list_shown(picture, classes)
+    for place, spec in enumerate(classes, start=1):
+        for one in shown[spec.name] if place not in hidden else ():
+            if not one.number:
+                continue
+            x, y, width, _ = one.box
+            corner = np.array([[x + width, y]], np.int32)
+            right, top = move_points(corner, picture.flow, size)[0].tolist()
+            text = str(one.number)
+            (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thin)
+            at = min(max(0, right), size[1] - wide - 1), min(max(high + 1, top), size[0] - 1)
+            cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 3 * thin, cv2.LINE_AA)
+            cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, spec.colour[::-1], thin, cv2.LINE_AA)
 
 
 def _draw_bands(

@@ -7,13 +7,15 @@ one on the screen. Field names are keys of the page's scripts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from time import monotonic
 from typing import Any
 
+from edgeseg.core.decision import NOTHING
 from edgeseg.core.spec import ClassSpec
 from edgeseg.core.stats import Percentiles
-from edgeseg.inference.masks import measure_areas
+from edgeseg.inference.instances import Instance, describe_instance, scale_instances
+from edgeseg.inference.masks import count_pixels, measure_areas
 from edgeseg.machine.thermal import Thermal
 from edgeseg.streaming.sinks.base import LatestResultSink
 from edgeseg.streaming.sources.base import LatestSlot
@@ -22,6 +24,8 @@ from edgeseg.streaming.switching import SourceStatus
 from edgeseg.streaming.tracking import Picture
 from edgeseg.streaming.viewer.state import KEPT_FRAMES, TimedNotice, ViewerContext
 
+# Single findings of a class whose measures the page lists.
+SHOWN_INSTANCES = 8
 _FINDING_KEYS = ("state", "confidence", "probability", "threshold")
 _NOTHING_KNOWN: dict[str, Any] = {"findings": [], "frame_classes": {}, "out_of_distribution": False}
 
@@ -176,6 +180,22 @@ def _describe_camera(latest_slot: LatestSlot | None) -> CameraNumbers | None:
 
 
 @dataclass(frozen=True)
+class InstanceFigures:
+    """A single finding of a class."""
+
+    number: int
+    """0 until it was seen in two frames in a row."""
+    state: str
+    confidence: float | None
+    area_px: int
+    area_mm2: float | None
+    long_px: float
+    long_mm: float | None
+    short_px: float
+    short_mm: float | None
+
+
+@dataclass(frozen=True)
 class ClassFigures:
     """A class, its CSS colour, and its area in the mask that is shown."""
 
@@ -189,6 +209,9 @@ class ClassFigures:
     probability: float | None = None
     threshold: float | None = None
     """Of the operating point; None where the file has none."""
+    instances: tuple[InstanceFigures, ...] = ()
+    """The largest `SHOWN_INSTANCES`."""
+    instance_count: int = 0
 
 
 @dataclass(frozen=True)
@@ -230,6 +253,7 @@ def measure_picture(
     areas = measure_areas(picture.labels, classes, mm_per_px)
     seen = describe_states(picture.segmentation) if picture.segmentation is not None else _NOTHING_KNOWN
     findings: list[dict[str, Any]] = seen["findings"] or [{} for _ in areas]
+    instances = list_shown(picture, classes, mm_per_px)
     return PictureFigures(
         stream=stream,
         number=picture.number,
@@ -238,13 +262,38 @@ def measure_picture(
         frame_px=(width, height),
         classes=tuple(
             ClassFigures(
-                area.name, write_colour(spec), area.area_px, area.area_mm2, *(found.get(key) for key in _FINDING_KEYS)
+                name=area.name,
+                colour=write_colour(spec),
+                area_px=area.area_px,
+                area_mm2=area.area_mm2,
+                instances=tuple(map(_describe_instance, instances[area.name][:SHOWN_INSTANCES])),
+                instance_count=len(instances[area.name]),
+                **{key: found.get(key) for key in _FINDING_KEYS},
             )
             for spec, area, found in zip(classes, areas, findings, strict=True)
         ),
         frame_classes=seen["frame_classes"],
         out_of_distribution=seen["out_of_distribution"],
     )
+
+
+def list_shown(
+    picture: Picture, classes: Sequence[ClassSpec], mm_per_px: float | None = None
+) -> dict[str, list[Instance]]:
+    """List the single findings of every class whose mask a picture shows, the largest first."""
+    shown: dict[str, list[Instance]] = {spec.name: [] for spec in classes}
+    if picture.segmentation is None or not picture.labels.any():
+        return shown
+    drawn = {spec.name for spec, area in zip(classes, count_pixels(picture.labels, len(classes)), strict=True) if area}
+    for one in scale_instances(picture.segmentation.instance_list, mm_per_px).instances:
+        if one.name in drawn and one.state != NOTHING:
+            shown[one.name].append(one)
+    return shown
+
+
+def _describe_instance(one: Instance) -> InstanceFigures:
+    values = describe_instance(one)
+    return InstanceFigures(**{known.name: values[known.name] for known in fields(InstanceFigures)})
 
 
 def write_colour(spec: ClassSpec) -> str:

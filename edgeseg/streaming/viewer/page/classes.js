@@ -68,6 +68,7 @@ function showClass(row, one, pixels, unlike, veiled) {
   write(row, ".confidence", unlike || one.confidence === null || one.state === "nothing" ? "" : one.confidence.toFixed(2));
   write(row, ".sure", unlike ? "" : describeSureness(one));
   write(row, ".area", one.state === "nothing" ? "" : describeArea(one, pixels));
+  write(row, ".instances", one.state === "nothing" || unlike ? "" : describeInstances(one));
   write(row, ".veil", veiled ? "mask hidden" : "");
 }
 
@@ -109,6 +110,20 @@ function describeArea({ area_px: area, area_mm2: mm2 }, pixels) {
   return `${real}${formatCount(area)} px${share}`;
 }
 
+/* A line for each single finding: its number in the stream, diameters, area, and confidence where there are several. */
+function describeInstances({ instances, instance_count: count }) {
+  const lines = instances.map((one) => {
+    const real = one.long_mm !== null;
+    const [long, short] = real ? [one.long_mm, one.short_mm] : [one.long_px, one.short_px];
+    const size = `${long.toFixed(real ? 1 : 0)} × ${short.toFixed(real ? 1 : 0)} ${real ? "mm" : "px"}`;
+    const area = real ? `${one.area_mm2.toFixed(one.area_mm2 < 100 ? 1 : 0)} mm²` : `${formatCount(one.area_px)} px`;
+    const sure = count < 2 || one.confidence === null ? "" : `, ${one.confidence.toFixed(2)}`;
+    const doubt = count < 2 || one.state !== "doubtful" ? "" : ", doubtful";
+    return `${one.number === 0 ? "–" : `No. ${one.number}`}: ${size}${count < 2 ? "" : `, ${area}`}${sure}${doubt}`;
+  });
+  return count > lines.length ? [...lines, `and ${formatCount(count - lines.length)} more`].join("\n") : lines.join("\n");
+}
+
 /* What the network says of a frame of another kind means nothing. */
 function showFrameClasses(classes) {
   const names = Object.entries(classes).sort((one, other) => other[1] - one[1]);
@@ -132,7 +147,7 @@ function makeRow({ name, colour }, index) {
   act.className = "act";
   button.append(swatch, label, " ", act);
   row.append(button);
-  for (const part of ["state", "confidence", "sure", "area", "veil"]) {
+  for (const part of ["state", "confidence", "sure", "area", "instances", "veil"]) {
     const element = document.createElement("span");
     element.className = part;
     row.append(" ", element);
