@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.stats import Estimate
+from edgeseg.frame.outlines import surface_distance
 from edgeseg.frame.postprocess import fit_ellipse
 
 Mask = NDArray[np.uint8]
@@ -27,7 +28,6 @@ LEAST_DICE = 0.3
 
 A drop of Dice between two such models says nothing.
 """
-_HD_PERCENTILE = 95.0
 
 
 @dataclass(frozen=True)
@@ -56,31 +56,6 @@ def score_mask(predicted: Mask, truth: Mask) -> CaseScore:
         recall=true_positives / actual,
         hd95_px=surface_distance(predicted, truth) if positives else float(np.hypot(*truth.shape)),
     )
-
-
-def surface_distance(predicted: Mask, truth: Mask, percentile: float = _HD_PERCENTILE) -> float:
-    """Measure the Hausdorff distance as a percentile, in pixels.
-
-    The percentile is taken over the distances of both outlines together. Other tools take it for each direction and
-    then the larger one, so their HD95 can differ.
-    """
-    first, second = _outline(predicted), _outline(truth)
-    distances = np.concatenate([_distance_to(second)[first > 0], _distance_to(first)[second > 0]])
-    return float(np.percentile(distances, percentile))
-
-
-def _outline(mask: Mask) -> Mask:
-    # so that a mask at the image's border has an outline there
-    padded = np.pad(mask, 1)
-    # the outline is the inner border: pixels of the mask that a 3x3 erosion removes
-    inner = cv2.erode(padded, np.ones((3, 3), np.uint8))
-    return np.asarray((padded - inner)[1:-1, 1:-1], dtype=np.uint8)
-
-
-def _distance_to(outline: Mask) -> NDArray[np.float32]:
-    background = (outline == 0).astype(np.uint8)
-    # exact Euclidean distances; the 3x3 and 5x5 approximations of OpenCV are off by some percent
-    return np.asarray(cv2.distanceTransform(background, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), dtype=np.float32)
 
 
 def measure_circumference(mask: NDArray[np.uint8], pixel_size_mm: float) -> float:

@@ -120,7 +120,7 @@ def _draw_motion(
     linear = rotation @ np.array([[1 + along, shear], [0.0, 1 + across]]) - np.eye(2)
     columns, rows = np.meshgrid(np.arange(size[1]) - size[1] / 2, np.arange(size[0]) - size[0] / 2)
     field = np.stack([columns, rows], axis=-1) @ linear.T + reach * np.array([math.cos(way), math.sin(way)])
-    return field.astype(np.float32)
+    return np.asarray(field, dtype=np.float32)
 
 
 def _draw_deformation(
