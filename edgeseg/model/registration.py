@@ -19,6 +19,8 @@ REACH_SHARE = 24 / 256
 CORRELATION_WINDOW = 9
 # Weights in the loss of pairs without a known motion, and of the field's unevenness in it.
 UNKNOWN_WEIGHT, SMOOTHNESS_WEIGHT = 1.0, 0.5
+# Motions of this size in pixels count half in the loss.
+LARGE_PX = 4.0
 # Rounds the loss off at the smallest errors, in pixels (Charbonnier).
 _ROUNDING_PX = 0.1
 _TINY = 1e-5
@@ -94,6 +96,8 @@ def registration_loss(images: Any, truth: Any, outputs: Any, reach: float) -> An
     weight = truth[..., 2]
     square = tf.reduce_sum(tf.square(fields - truth[..., :2]), axis=-1)
     error = tf.sqrt(square + _ROUNDING_PX**2) - _ROUNDING_PX
+    # small motions are what a frame and the next show, and large ones would outweigh them
+    error /= 1.0 + tf.norm(truth[..., :2], axis=-1) / LARGE_PX
     known = tf.reduce_sum(weight * error, axis=(1, 2)) / (tf.reduce_sum(weight, axis=(1, 2)) + _TINY)
     is_known = tf.cast(tf.reduce_max(weight, axis=(1, 2)) > 0, tf.float32)
     full = tf.image.resize(fields, images.shape[1:3])

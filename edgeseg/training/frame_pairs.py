@@ -33,7 +33,7 @@ _SHIFT_PX, _ROTATION_DEG, _STRETCH, _DEFORMATION_PX = 12.0, 8.0, 0.06, 14.0
 _GRAINS_PX, _MOST_SLOPE = (20.0, 80.0), 0.5
 _GAIN, _GAMMA = (0.75, 1.33), (0.8, 1.25)
 # The most of the speckle's power that is drawn afresh, and its grain in pixels.
-_MOST_FRESH, _SPECKLE_PX = 0.5, (0.8, 2.5)
+_MOST_FRESH, _SPECKLE_PX = 0.4, (0.8, 2.5)
 # The window in pixels in which tissue is about equally bright, and the share of the speckle's contrast that is kept.
 _BRIGHTNESS_PX, _CONTRAST = 2.0, (0.3, 1.0)
 # Dynamic range of an image in nepers of amplitude: 60 dB.
@@ -115,8 +115,8 @@ class PairFeed:
         deformed = self.batch if not len(self.clips.neighbours) else round(DEFORMED_SHARE * self.batch)
         cases = [self._make_deformed(random) for _ in range(deformed)]
         cases += [self._make_neighbours(random) for _ in range(self.batch - deformed)]
-        inputs, truths = (np.stack([case[place] for case in cases]) for place in (0, 1))
-        return np.asarray(inputs / np.float32(255), np.float32), np.asarray(truths, np.float32)
+        inputs, truths = (np.stack([case[place] for case in cases]).astype(np.float32) for place in (0, 1))
+        return inputs / np.float32(255), truths
 
     def _make_deformed(self, random: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         frame = self.clips.frames[random.integers(len(self.clips.frames))]
@@ -163,7 +163,7 @@ def deform_frame(
     rows = np.arange(height, dtype=np.float32)[:, None] + field[..., 1]
     fixed = cv2.remap(patch, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
     inside = (columns >= 0) & (columns <= width - 1) & (rows >= 0) & (rows <= height - 1) & (np.asarray(fixed) > 0)
-    fresh = random.uniform(0, _MOST_FRESH) if random.random() < 0.8 else 0.0
+    fresh = random.uniform(0, _MOST_FRESH) if random.random() < 0.5 else 0.0
     moving = change_looks(patch, random, fresh, unit)
     sigma = 12.0 * unit
     cut = slice(margin, height - margin), slice(margin, width - margin)
@@ -182,7 +182,7 @@ def draw_field(height: int, width: int, random: np.random.Generator, unit: float
         random: What is drawn.
         unit: Pixels of the network's grid for one of a network of 256 pixels.
     """
-    affine, bend = (random.random(2) ** 1.5) * (random.random(2) < 0.8)
+    affine, bend = (random.random(2) ** 2) * (random.random(2) < 0.8)
     turn = np.deg2rad(_ROTATION_DEG) * affine * random.uniform(-1, 1)
     along, across, shear = _STRETCH * affine * random.uniform(-1, 1, 3)
     linear = np.array([[along, shear - turn], [turn, across]])
