@@ -97,9 +97,7 @@ def _rank_backends(model: AnyFile) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*recommend_backends(), CpuBackend.name)))
 
 
-def _open_backend(
-    model: AnyFile, requested: str, threads: int, enforce_parity: bool
-) -> tuple[Backend, Parity | None]:
+def _open_backend(model: AnyFile, requested: str, threads: int, enforce_parity: bool) -> tuple[Backend, Parity | None]:
     name, _, variant = requested.partition(":")
     if name not in BACKENDS:
         raise UnknownNameError("backend", name, (AUTO, *BACKENDS))

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeseg.core.registration_card import AnyCard
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.flatbuffer import NetworkTensor, read_network
 from edgeseg.core.limits import OPERATORS, TENSOR_DIMENSIONS, TENSORS
+from edgeseg.core.registration_card import AnyCard
 from edgeseg.core.spec import FLOATS, InputSpec, Quantisation, check_quantisation
 
 # Scales are written in 32 bits into the flatbuffer and in decimals onto the card.
@@ -101,8 +101,8 @@ def check_signature(card: AnyCard, found: NetworkSignature, path: Path) -> None:
             )
     if not has_integer_stride(card.input, shape):
         raise ModelFileError(
-            f"Expected an output of {card.input.height}x{card.input.width} or a whole fraction of it from the network in "
-            f"{path}, got {height}x{width}.",
+            f"Expected an output of {card.input.height}x{card.input.width} or a whole fraction of it from the network "
+            f"in {path}, got {height}x{width}.",
             "Write the file again with edgeseg compress.",
         )
 

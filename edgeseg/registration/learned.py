@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.backends.select import Selection, select_backend
-from edgeseg.core.modelfile import RegistrationFile
+from edgeseg.core.modelfile import RegistrationFile, find_model, read_registering
+from edgeseg.core.registration_card import RegistrationCard
 from edgeseg.frame.preprocess import frame_to_grid, pixels_to_tensor, place_frame
 from edgeseg.registration.coding import outputs_to_field, pair_to_pixels
 from edgeseg.registration.displacement import Field, compose, warp_image
@@ -41,6 +43,10 @@ class LearnedRegistration:
         self.card = model.card
         self._passes = max(1, passes)
         self.selection: Selection = select_backend(model, requested, threads, enforce_parity)
+
+    def __call__(self, fixed: NDArray[Any], moving: NDArray[Any]) -> Field:
+        """Do what `find_field` does."""
+        return self.find_field(fixed, moving)
 
     def find_field(self, fixed: NDArray[Any], moving: NDArray[Any]) -> Field:
         """Find the displacement field of the fixed frame's size: moved(x) = moving(x + d(x)).
@@ -80,11 +86,26 @@ class LearnedRegistration:
         return field
 
     def _look(self, fixed: NDArray[np.uint8], moving: NDArray[np.uint8]) -> Field:
-        card = self.card
-        tensor = pixels_to_tensor(pair_to_pixels(fixed, moving), card.input_quantisation)
+        tensor = pixels_to_tensor(pair_to_pixels(fixed, moving), self.card.input_quantisation)
         (output,) = self.selection.backend.invoke(tensor)
-        quantisation = card.output_quantisation
-        numbers = output[0].astype(np.float32)
-        if quantisation.scale:
-            numbers = (numbers - np.float32(quantisation.zero_point)) * np.float32(quantisation.scale)
-        return outputs_to_field(np.nan_to_num(numbers, nan=0.5), card.reach_px, fixed.shape[:2])
+        return outputs_to_field(read_numbers(output, self.card), self.card.reach_px, fixed.shape[:2])
+
+
+def open_registration(path: str | Path, requested: str = "auto", threads: int = 1) -> LearnedRegistration:
+    """Open a file that registers, or the folder that edgeseg train or compress wrote.
+
+    Args:
+        path: The file or folder.
+        requested: "auto", or the name of a backend.
+        threads: CPU threads the backend may use.
+    """
+    return LearnedRegistration(read_registering(find_model(Path(path))), requested, threads)
+
+
+def read_numbers(output: NDArray[Any], card: RegistrationCard) -> NDArray[np.float32]:
+    """Turn an output tensor into numbers from 0 to 1, (height, width, 2); what is no number becomes no motion."""
+    quantisation = card.output_quantisation
+    numbers = output[0].astype(np.float32)
+    if quantisation.scale:
+        numbers = (numbers - np.float32(quantisation.zero_point)) * np.float32(quantisation.scale)
+    return np.asarray(np.nan_to_num(numbers, nan=0.5, posinf=1.0, neginf=0.0), dtype=np.float32)

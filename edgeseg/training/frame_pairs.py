@@ -198,9 +198,7 @@ def draw_field(height: int, width: int, random: np.random.Generator, unit: float
     return np.asarray(field + bent * scale, dtype=np.float32)
 
 
-def change_looks(
-    image: NDArray[np.uint8], random: np.random.Generator, fresh: float, unit: float
-) -> NDArray[np.uint8]:
+def change_looks(image: NDArray[np.uint8], random: np.random.Generator, fresh: float, unit: float) -> NDArray[np.uint8]:
     """Change an image's gain and gamma, and draw a share of its speckle's power afresh."""
     levels = image.astype(np.float32) / np.float32(255)
     if fresh > 0:

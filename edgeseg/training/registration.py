@@ -148,8 +148,11 @@ def check_registering(options: TrainOptions, inputs: TrainInputs) -> None:
     """
     usual = TrainOptions()
     given = [name for name in _OF_MASKS if getattr(options, name) != getattr(usual, name)]
-    given += [name for name in ("init", "folds", "layout", "group_pattern", "unlabelled", "teacher")
-              if getattr(inputs, name) is not None]
+    given += [
+        name
+        for name in ("init", "folds", "layout", "group_pattern", "unlabelled", "teacher")
+        if getattr(inputs, name) is not None
+    ]
     if given:
         raise TrainingError(
             f"Expected options that --task register knows, got --{given[0].replace('_', '-')}, which concerns masks.",
@@ -356,7 +359,6 @@ def _correlate(one: NDArray[Any], other: NDArray[Any]) -> float:
 def draw_registration_curve(folder: Path, judge: RegistrationJudge) -> None:
     """Write the history's picture."""
     from matplotlib.figure import Figure
-
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()

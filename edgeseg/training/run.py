@@ -226,7 +226,7 @@ def rename_options(table: dict[str, Any]) -> None:
 def _registers(folder: Path) -> RunError:
     return RunError(
         f"Expected a run that draws masks in {folder}, got one that registers pairs of images.",
-        f"Use it with: edgeseg register FIXED MOVING --method learned --model {folder}; edgeseg compress takes it, too.",
+        f"Use it with: edgeseg register FIXED MOVING --method learned --model {folder}, or edgeseg compress.",
     )
 
 
