@@ -139,7 +139,8 @@ def _train_registering(
     error, before = record.error_px, record.before_px
     if error is not None and before is not None:
         print(
-            f"Distance from the true place on clips kept apart: {error.mean:.2f} px ({show_interval(error.ci95, '.2f')})"
+            f"Distance from the true place on clips kept apart: {error.mean:.2f} px "
+            f"({show_interval(error.ci95, '.2f')})"
         )
         print(f"  without registration: {before.mean:.2f} px, of an input of {options.size} pixels")
     if record.similarity is not None:
