@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from edgeseg.machine.boards import Board, list_boards, load_board
     from edgeseg.prediction.folder import PredictResult
     from edgeseg.prediction.options import PredictOptions
+    from edgeseg.registration.register import Registration, register
     from edgeseg.streaming.loop import StreamReport
     from edgeseg.streaming.options import CaptureOptions, SinkOptions, StreamOptions
     from edgeseg.streaming.sinks.base import Result
@@ -70,6 +71,7 @@ __all__ = [
     "PredictOptions",
     "PredictResult",
     "Recipe",
+    "Registration",
     "Result",
     "Segmentation",
     "Segmenter",
@@ -96,6 +98,7 @@ __all__ = [
     "predict",
     "read_image",
     "read_model",
+    "register",
     "stream",
     "train",
     "write_image",
@@ -118,6 +121,8 @@ _MODULES = {
     "MaskOptions": "inference.masks",
     "ModelFile": "core.modelfile",
     "PredictOptions": "prediction.options",
+    "Registration": "registration.register",
+    "register": "registration.register",
     "PredictResult": "prediction.folder",
     "Recipe": "compression.recipe",
     "Result": "streaming.sinks.base",

@@ -26,6 +26,7 @@ from edgeseg.cli import (
     model,
     predict,
     pretrain,
+    register,
     search,
     stream,
     train,
@@ -59,6 +60,7 @@ app.command("tune")(tune.tune)
 app.command("compress")(compress.compress)
 app.command("search")(search.search)
 app.command("predict")(predict.predict)
+app.command("register")(register.register)
 app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)
 app.command("bench")(bench.bench)

@@ -110,7 +110,7 @@ def _draw_motion(
     """Draw the displacement from the fixed to the moving image."""
     unit = max(size) / _REFERENCE_PX
     if motion == "deformable":
-        return _draw_deformation(rng, size, _DEFORMATION_PX[level - 1] * unit, _GRAIN_PX * unit)
+        return draw_deformation(rng, size, _DEFORMATION_PX[level - 1] * unit, _GRAIN_PX * unit)
     turn = math.radians(_ROTATION_DEG[level - 1]) * rng.choice((-1, 1)) * rng.uniform(0.7, 1.0)
     stretch = _STRETCH[level - 1] if motion == "affine" else 0.0
     along, across, shear = rng.uniform(-stretch, stretch, 3)
@@ -123,9 +123,17 @@ def _draw_motion(
     return np.asarray(field, dtype=np.float32)
 
 
-def _draw_deformation(
+def draw_deformation(
     rng: np.random.Generator, size: tuple[int, int], reach: float, grain: float
 ) -> NDArray[np.float32]:
+    """Draw a smooth random displacement field.
+
+    Args:
+        rng: Source of randomness.
+        size: Height and width.
+        reach: Its largest displacement in pixels.
+        grain: Distance over which it changes, in pixels.
+    """
     field = np.stack([draw_mottle(rng, size, (grain, grain)) for _ in range(2)], axis=-1)
     field *= np.float32(reach) / np.hypot(field[..., 0], field[..., 1]).max()
     return np.asarray(field, dtype=np.float32)

@@ -25,11 +25,11 @@ from edgeseg.registration.preparation import Prepared
 
 Metric = Literal["correlation", "mutual-information"]
 METRICS: tuple[Metric, ...] = ("correlation", "mutual-information")
-# Control points along the shorter side on the coarsest level; every level has twice as many.
-_COARSEST_KNOTS = 3
+# Meshes along the shorter side on the coarsest level, and how many times as many the finer ones have.
+_COARSEST_KNOTS = 4
 # Shrinking and smoothing of the images by level, the latter in pixels.
 _SHRINK, _BLUR = (4, 2, 1), (2.0, 1.0, 0.5)
-_KNOTS = (1, 2, 4)
+_KNOTS = (1, 2, 2)
 _ITERATIONS = 30
 _BINS = 32
 
@@ -62,10 +62,10 @@ def fit_bsplines(
 
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     field = matrix_to_field(start, fixed.size)
-    one, other = fixed.pixels, np.asarray(warp_image(moving.pixels, field), dtype=np.float32)
+    one, other = fixed.wide, np.asarray(warp_image(moving.wide, field), dtype=np.float32)
     method = _set_up(SimpleITK, metric, threads)
-    method.SetMetricFixedMask(SimpleITK.GetImageFromArray(fixed.valid))
-    method.SetMetricMovingMask(SimpleITK.GetImageFromArray(warp_labels(moving.valid, field)))
+    shown = np.asarray(fixed.valid * warp_labels(moving.valid, field), dtype=np.uint8)
+    method.SetMetricFixedMask(SimpleITK.GetImageFromArray(shown))
     reference = SimpleITK.GetImageFromArray(one)
     shortest = min(fixed.size)
     mesh = [max(2, round(_COARSEST_KNOTS * side / shortest)) for side in fixed.size[::-1]]
@@ -88,7 +88,8 @@ def _set_up(sitk: Any, metric: Metric, threads: int) -> Any:
     method.SetInterpolator(sitk.sitkLinear)
     method.SetShrinkFactorsPerLevel(list(_SHRINK))
     method.SetSmoothingSigmasPerLevel(list(_BLUR))
-    method.SetOptimizerAsLBFGSB(gradientConvergenceTolerance=1e-5, numberOfIterations=_ITERATIONS)
+    # LBFGSB keeps the number of parameters of the first level, and fails at the next
+    method.SetOptimizerAsLBFGS2(numberOfIterations=_ITERATIONS)
     return method
 
 

@@ -29,7 +29,7 @@ from edgeseg.registration.displacement import (
 from edgeseg.registration.linear import refine
 from edgeseg.registration.preparation import Prepared
 from edgeseg.registration.quality import measure_dice, measure_distance
-from edgeseg.registration.register import Kind, Registration, prepare_pair, register_frames, shrink
+from edgeseg.registration.register import Kind, Registration, prepare_pair, register_frames, rescale
 
 REPEATS = 30
 _SEED = 0
@@ -74,6 +74,7 @@ class FollowUp:
         tissue_change: What the tissue within the first outline did by a deformable registration; None for linear ones.
         dice: How well both outlines meet after alignment.
         hausdorff: The 95th percentile of their distances.
+        outline_share: How much of the area lies within half a pixel of the outline: smaller changes are not clear.
         registration: How the exams were brought together.
     """
 
@@ -86,6 +87,7 @@ class FollowUp:
     tissue_change: Range | None
     dice: Range
     hausdorff: Range
+    outline_share: float
     registration: Registration
     mask: NDArray[np.uint8]
     """Of the first exam."""
@@ -98,7 +100,7 @@ class FollowUp:
             f"and its long diameter is {self.second.long:.1f} {self.unit} after {self.first.long:.1f} {self.unit}."
         )
         change = self.area_change
-        clear = change.low > 0 or change.high < 0
+        clear = (change.low > 0 or change.high < 0) and abs(change.value) > self.outline_share
         way = "larger" if change.value > 0 else "smaller"
         what = f"{abs(change.value):.0%} {way}" if clear else "no clear change of area"
         return (
@@ -151,6 +153,7 @@ def compare_exams(
         tissue_change=_range([_measure_tissue(one, field) for field in fields]) if kind == "deformable" else None,
         dice=_range([measure_dice(one, mask) or 0.0 for mask in moved]),
         hausdorff=_range([scale * (measure_distance(one, mask) or float(np.hypot(*one.shape))) for mask in moved]),
+        outline_share=0.5 * np.count_nonzero(_find_margin(one)) / np.count_nonzero(one),
         registration=registration,
         mask=one,
     )
@@ -165,7 +168,7 @@ def _choose_pixel_size(sizes: tuple[float | None, float | None]) -> float | None
 
 
 def _rescale(image: NDArray[Any], factor: float, labels: bool = False) -> NDArray[Any]:
-    return image if abs(factor - 1) < 1e-3 else shrink(image, factor, labels)
+    return image if abs(factor - 1) < 1e-3 else rescale(image, factor, labels)
 
 
 def measure_size(mask: NDArray[np.uint8], scale: float) -> Size:
@@ -181,6 +184,11 @@ def measure_size(mask: NDArray[np.uint8], scale: float) -> Size:
     across = hull @ (np.array([-way[1], way[0]]) / longest) if longest > 0 else np.zeros(1)
     # a region of one pixel is a pixel wide
     return Size(float(np.count_nonzero(mask)) * scale**2, (longest + 1) * scale, (float(np.ptp(across)) + 1) * scale)
+
+
+def _find_margin(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    inner = cv2.erode(np.pad(mask, 1), np.ones((3, 3), np.uint8))[1:-1, 1:-1]
+    return np.asarray((mask > 0) & (np.asarray(inner) == 0), dtype=np.bool_)
 
 
 def _measure_tissue(mask: NDArray[np.uint8], field: Field) -> float:

@@ -37,7 +37,13 @@ from edgeseg.registration.linear import (
     correlate,
     fit_linear,
 )
-from edgeseg.registration.preparation import Prepared, check_structure, join_prepared, prepare, prepare_mask
+from edgeseg.registration.preparation import (
+    Prepared,
+    check_structure,
+    join_prepared,
+    prepare,
+    prepare_mask,
+)
 from edgeseg.registration.quality import Change, MaskFit, compare_masks, mutual_information
 
 Kind = Literal["rigid", "similarity", "affine", "deformable"]
@@ -52,6 +58,10 @@ Image = NDArray[Any] | StrPath
 _TOLERANCE = 0.02
 # The longest side that is matched; larger images are registered at this size and their field is enlarged.
 LARGEST_MATCHED_PX = 1024
+# Relative difference of sizes up to which images have the same scale.
+_SAME_SIZE, _LEAST_SHRUNK = 0.02, 0.5
+# A deformation brings unlike images to some 0.25; the same tissue reaches more than this.
+LEAST_DEFORMED_SIMILARITY = 0.3
 
 
 @dataclass(frozen=True)
@@ -142,17 +152,43 @@ def register_frames(
     if mm_per_px is not None:
         check_pixel_size(mm_per_px)
     started = perf_counter()
-    shrunk = min(1.0, LARGEST_MATCHED_PX / max(*fixed.shape[:2], *moving.shape[:2]))
-    one, other = prepare_pair(fixed, moving, masks, drive, shrunk)
+    one, other = _match_sizes(fixed, moving, kind, masks, drive)
     start, field, chosen, ended = _fit(one, other, kind, method)
     before = _compare(one, other, no_motion(one.size))
     after = _compare(one, other, field)
-    converged = ended and after >= LEAST_SIMILARITY and after >= before - _TOLERANCE
+    least = LEAST_DEFORMED_SIMILARITY if kind == "deformable" else LEAST_SIMILARITY
+    converged = ended and after >= least and after >= before - _TOLERANCE
     field, matrix = enlarge(field, start.matrix, fixed.shape[:2], moving.shape[:2], (one.size, other.size))
     seconds = perf_counter() - started
     return _finish(
         (fixed, moving), kind, chosen, field, matrix, masks, converged, Change(before, after), seconds, mm_per_px
     )
+
+
+def _match_sizes(
+    fixed: NDArray[Any],
+    moving: NDArray[Any],
+    kind: Kind,
+    masks: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None,
+    drive: str,
+) -> tuple[Prepared, Prepared]:
+    """Prepare both images at the size that they are matched at.
+
+    Of unlike sizes, the moving image may show the same at another scale, or more or less at the same one: whichever is
+    more alike is taken. Rigid motion keeps the scale.
+    """
+    longest, other = max(fixed.shape[:2]), max(moving.shape[:2])
+    factor = min(1.0, LARGEST_MATCHED_PX / longest)
+    same = min(factor, LARGEST_MATCHED_PX / other)
+    tried = [(same, same)]
+    if kind != "rigid" and abs(longest / other - 1) > _SAME_SIZE:
+        scaled = factor, factor * longest / other
+        # too much would be lost of the fixed image at one scale with a far larger one
+        tried = [scaled] if same < _LEAST_SHRUNK * factor else [(same, same), scaled]
+    pairs = [prepare_pair(fixed, moving, masks, drive, factors) for factors in tried]
+    if len(pairs) == 1:
+        return pairs[0]
+    return max(pairs, key=lambda pair: fit_linear(pair[0], pair[1], "similarity").similarity)
 
 
 def check_choices(kind: str, method: str, drive: str, masked: bool) -> None:
@@ -189,31 +225,32 @@ def prepare_pair(
     moving: NDArray[Any],
     masks: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None,
     drive: str = "auto",
-    shrunk: float = 1.0,
+    factors: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[Prepared, Prepared]:
-    """Prepare both images, both masks, or both of each."""
+    """Prepare both images, both masks, or both of each, reduced or enlarged by a factor."""
     images: list[Prepared] = []
     if drive != "mask":
-        images = [prepare(shrink(image, shrunk)) for image in (fixed, moving)]
+        images = [prepare(rescale(image, factor)) for image, factor in zip((fixed, moving), factors, strict=True)]
         for image, where in zip(images, ("the fixed image", "the moving image"), strict=True):
             check_structure(image, where)
     if drive in ("auto", "image") or masks is None:
         return images[0], images[1]
     maps = [
-        prepare_mask(shrink(mask, shrunk, labels=True), where)
-        for mask, where in zip(masks, ("the fixed mask", "the moving mask"), strict=True)
+        prepare_mask(rescale(mask, factor, labels=True), where)
+        for mask, factor, where in zip(masks, factors, ("the fixed mask", "the moving mask"), strict=True)
     ]
     if drive == "mask":
         return maps[0], maps[1]
     return join_prepared(images[0], maps[0]), join_prepared(images[1], maps[1])
 
 
-def shrink(image: NDArray[Any], factor: float, labels: bool = False) -> NDArray[Any]:
-    """Reduce an image or a mask."""
+def rescale(image: NDArray[Any], factor: float, labels: bool = False) -> NDArray[Any]:
+    """Reduce or enlarge an image or a mask."""
     if factor == 1.0:
         return image
     size = max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if labels else cv2.INTER_AREA))
+    smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if labels else smooth))
 
 
 def enlarge(

@@ -1,0 +1,346 @@
+"""`edgeseg register`: bring one image onto another, the frames of a clip onto each other, or compare two exams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgeseg.cli.common import (
+    GATE_NOT_HELD,
+    JsonOption,
+    OverwriteOption,
+    ThreadsOption,
+    keep_inputs,
+    save_json,
+    usage_errors,
+)
+from edgeseg.core.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgeseg.inference.segmenter import Segmenter
+    from edgeseg.registration.clips import FrameRegistration
+    from edgeseg.registration.register import Registration
+
+    Labels = NDArray[np.uint8]
+
+_KINDS = "rigid|similarity|affine|deformable"
+
+
+def register(
+    fixed: Annotated[
+        Path,
+        typer.Argument(help="The image that stays, or a clip (video, DICOM) if it is alone.", metavar="FIXED|CLIP"),
+    ],
+    moving: Annotated[
+        Path | None, typer.Argument(help="The image that is moved onto it.", metavar="MOVING", show_default=False)
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="The folder to make.")],
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar=_KINDS, help="Kind of motion; by default affine, and rigid with --follow-up.", show_default=False
+        ),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|ecc|features|dis|bspline",
+            help="How it is searched: ecc and features for linear kinds; dis (device) and bspline (SimpleITK, slow and "
+            "more accurate) for deformable ones.",
+        ),
+    ] = "auto",
+    masks: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="FIXED_MASK MOVING_MASK", help="Masks of both images.", show_default=False),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL|RUN", help="A model that makes the masks, instead of --masks.", show_default=False),
+    ] = None,
+    drive: Annotated[
+        str,
+        typer.Option(metavar="auto|image|mask|both", help="What is matched; auto is the images, and needs no masks."),
+    ] = "auto",
+    to: Annotated[
+        str, typer.Option(metavar="previous|first", help="Of a clip: the frame that each other is moved onto.")
+    ] = "previous",
+    fields: Annotated[
+        bool, typer.Option("--fields", help="Of a clip: write the field and the moved image of every frame.")
+    ] = False,
+    follow_up: Annotated[
+        bool,
+        typer.Option("--follow-up", help="Compare a finding in two exams: area, diameters, shape; needs masks."),
+    ] = False,
+    mm_per_px: Annotated[
+        float | None,
+        typer.Option(help="Size of a pixel in mm, where the files do not know it.", show_default=False),
+    ] = None,
+    nifti: Annotated[bool, typer.Option("--nifti", help="Write the field as NIfTI as well (extra `medical`).")] = False,
+    threads: ThreadsOption = 1,
+    overwrite: OverwriteOption = False,
+    json_out: JsonOption = None,
+) -> None:
+    """Find the motion between two images, and move one onto the other.
+
+    The folder holds the moved image and mask, the displacement field (`displacement.npy`: height, width, 2, as
+    dx, dy in pixels of the fixed image, with moved(x) = moving(x + d)), a checkerboard, the difference before and
+    after, and `registration.json`. With one clip instead of two images every frame is moved onto the one before.
+
+    The exit code is 3 if the images are not alike after the search; what was found is written all the same.
+
+    Example: `edgeseg register before.png after.png --kind deformable --out moved`
+    """
+    import cv2
+
+    from edgeseg.core.files import staged_folder
+    from edgeseg.inference.masks import check_pixel_size
+
+    keep_inputs([fixed, moving, model, *(masks or ())], [out, json_out])
+    cv2.setNumThreads(threads)
+    if mm_per_px is not None:
+        with usage_errors():
+            check_pixel_size(mm_per_px)
+    segmenter = _open_model(model, threads, bool(masks))
+    with staged_folder(out, overwrite) as folder:
+        if follow_up:
+            figures, converged, lines = _follow_up(
+                folder, fixed, moving, kind or "rigid", masks, segmenter, drive, mm_per_px
+            )
+        elif moving is None:
+            chosen = kind or "affine"
+            figures, converged, lines = _clip(folder, fixed, chosen, method, to, segmenter, drive, mm_per_px, fields)
+        else:
+            figures, converged, lines = _pair(
+                folder, (fixed, moving), kind or "affine", method, masks, segmenter, drive, mm_per_px, nifti
+            )
+    save_json(json_out, figures)
+    for line in lines:
+        print(line)
+    print(f"Written to {out}.")
+    if not converged:
+        raise typer.Exit(GATE_NOT_HELD)
+
+
+def _open_model(model: Path | None, threads: int, masked: bool) -> Segmenter | None:
+    if model is None:
+        return None
+    if masked:
+        raise typer.BadParameter("expected --masks or --model, got both")
+    from edgeseg.cli.arguments import take_model
+    from edgeseg.inference.ensemble import open_segmenter
+
+    return open_segmenter(
+        take_model(model, f"edgeseg register FIXED MOVING --model {model} --out DIR"), "auto", threads
+    )
+
+
+def _read_pair(
+    paths: tuple[Path, Path], masks: tuple[Path, Path] | None, segmenter: Segmenter | None
+) -> tuple[list[NDArray[Any]], list[float | None], tuple[Labels, Labels] | None]:
+    """Read both images with their pixel sizes, and their masks."""
+    from edgeseg.registration.register import read_input, read_labels
+
+    images, sizes = zip(*(read_input(path, str(path)) for path in paths), strict=True)
+    if masks is not None:
+        return list(images), list(sizes), (read_labels(masks[0], images[0]), read_labels(masks[1], images[1]))
+    if segmenter is not None:
+        return list(images), list(sizes), (_segment(segmenter, images[0]), _segment(segmenter, images[1]))
+    return list(images), list(sizes), None
+
+
+def _segment(segmenter: Segmenter, image: NDArray[Any]) -> Labels:
+    return segmenter(image).labels
+
+
+def _pair(
+    folder: Path,
+    paths: tuple[Path, Path],
+    kind: Any,
+    method: str,
+    masks: tuple[Path, Path] | None,
+    segmenter: Segmenter | None,
+    drive: str,
+    mm_per_px: float | None,
+    nifti: bool,
+) -> tuple[dict[str, Any], bool, list[str]]:
+    from edgeseg.registration.register import describe, register_frames
+    from edgeseg.registration.saving import round_all, write_registration
+
+    images, sizes, labels = _read_pair(paths, masks, segmenter)
+    found = register_frames(images[0], images[1], kind, method, labels, drive, mm_per_px or sizes[0])
+    write_registration(folder, found, images[0], images[1], nifti)
+    return round_all(describe(found)), found.converged, _describe(found)
+
+
+def _describe(found: Registration) -> list[str]:
+    figures = found.figures
+    similarity, moved = figures.similarity, figures.displacement_px
+    millimetres = "" if figures.displacement_mm is None else f" ({figures.displacement_mm.median:.2f} mm)"
+    lines = [
+        f"{found.kind} by {found.method}: similarity {similarity.before:.3f} before, {similarity.after:.3f} after; "
+        f"moved by {moved.median:.1f} px{millimetres} in the median, {moved.max:.1f} px at most; "
+        f"folding {figures.folding_share:.2%}; {figures.seconds:.2f} s."
+    ]
+    if figures.masks is not None and figures.masks.dice.after is not None:
+        lines.append(f"Dice {figures.masks.dice.before:.3f} before, {figures.masks.dice.after:.3f} after.")
+    if not found.converged:
+        lines.append("It did not converge: the images are not alike after the search. What was found is written.")
+    return lines
+
+
+def _clip(
+    folder: Path,
+    path: Path,
+    kind: Any,
+    method: str,
+    to: str,
+    segmenter: Segmenter | None,
+    drive: str,
+    mm_per_px: float | None,
+    fields: bool,
+) -> tuple[dict[str, Any], bool, list[str]]:
+    """Register the frames of a clip, and write a row for each."""
+    from edgeseg.core.errors import UnknownNameError
+    from edgeseg.core.files import write_json, write_rows
+    from edgeseg.prediction.inputs import list_inputs, open_frames
+    from edgeseg.registration.clips import REFERENCES, register_clip
+    from edgeseg.registration.register import check_choices
+    from edgeseg.registration.saving import FIGURES, round_all
+
+    check_choices(kind, method, drive, segmenter is not None)
+    if to not in REFERENCES:
+        raise UnknownNameError("frame to register to", to, REFERENCES)
+    items = list_inputs([path])
+    if len(items) != 1:
+        raise DataError(f"Expected one clip at {path}, got {len(items)} files.", "Name a video or a DICOM file.")
+    rows: list[dict[str, Any]] = []
+    with open_frames(items[0], colour=False) as reader:
+        images, masks = _tee(reader, segmenter)
+        for one in register_clip(images, kind, method, to, masks, drive, mm_per_px or reader.mm_per_px):
+            rows.append(_row(one))
+            if fields and one.registration is not None:
+                _write_frame(folder, one.number, one.registration)
+    if not rows:
+        raise DataError(
+            f"Expected a clip of two frames or more at {path}, got one frame.", "Name a second image to register."
+        )
+    write_rows(folder / "frames.csv", list(rows[0]), [list(row.values()) for row in rows])
+    summary = _summarise(rows, kind, to)
+    write_json(folder / FIGURES, round_all(summary))
+    lost = summary["frames"] - summary["converged_frames"]
+    lines = [
+        f"{summary['frames']} frames moved onto the {to} one, {lost} without success; "
+        f"median motion {summary['median_px'] or 0:.2f} px, similarity {summary['similarity'] or 0:.3f}."
+    ]
+    return round_all(summary), lost == 0, lines
+
+
+def _tee(reader: Any, segmenter: Segmenter | None) -> tuple[Any, Any]:
+    """The frames, and their masks where a model makes them; each frame is decoded once."""
+    if segmenter is None:
+        return (frame.image for frame in reader), None
+    waiting: list[Labels] = []
+
+    def images() -> Any:
+        for frame in reader:
+            waiting.append(_segment(segmenter, frame.image))
+            yield frame.image
+
+    def masks() -> Any:
+        while True:
+            yield waiting.pop(0)
+
+    return images(), masks()
+
+
+def _row(one: FrameRegistration) -> dict[str, Any]:
+    found = one.registration
+    figures = None if found is None else found.figures
+    masks = None if figures is None else figures.masks
+    return {
+        "frame": one.number,
+        "onto": one.reference,
+        "converged": found is not None and found.converged,
+        "similarity_before": _show(figures and figures.similarity.before),
+        "similarity_after": _show(figures and figures.similarity.after),
+        "median_px": _show(figures and figures.displacement_px.median),
+        "max_px": _show(figures and figures.displacement_px.max),
+        "folding_share": _show(figures and figures.folding_share),
+        "dice_before": _show(masks and masks.dice.before),
+        "dice_after": _show(masks and masks.dice.after),
+        "seconds": _show(figures and figures.seconds),
+        "reason": one.reason,
+    }
+
+
+def _show(value: Any) -> Any:
+    return "" if value is None else round(float(value), 4)
+
+
+def _summarise(rows: list[dict[str, Any]], kind: str, to: str) -> dict[str, Any]:
+    from statistics import median
+
+    def middle(name: str) -> float | None:
+        values = [row[name] for row in rows if row[name] != ""]
+        return median(values) if values else None
+
+    names = ("median_px", "max_px", "folding_share", "dice_before", "dice_after", "seconds")
+    return {
+        "kind": kind,
+        "to": to,
+        "frames": len(rows),
+        "converged_frames": sum(row["converged"] for row in rows),
+        "converged": all(row["converged"] for row in rows),
+        "similarity": middle("similarity_after"),
+        **{name: middle(name) for name in names},
+    }
+
+
+def _write_frame(folder: Path, number: int, found: Registration) -> None:
+    from edgeseg.frame.images import write_image
+    from edgeseg.registration.displacement import write_field
+
+    write_field(folder / "displacement" / f"{number:06d}.npy", found.displacement)
+    write_image(folder / "moved" / f"{number:06d}.png", found.moved)
+
+
+def _follow_up(
+    folder: Path,
+    fixed: Path,
+    moving: Path | None,
+    kind: Any,
+    masks: tuple[Path, Path] | None,
+    segmenter: Segmenter | None,
+    drive: str,
+    mm_per_px: float | None,
+) -> tuple[dict[str, Any], bool, list[str]]:
+    import dataclasses
+
+    from edgeseg.core.files import write_json
+    from edgeseg.frame.images import write_image
+    from edgeseg.registration.follow_up import compare_exams, draw_follow_up
+    from edgeseg.registration.saving import round_all, write_registration
+
+    if moving is None:
+        raise typer.BadParameter("expected two exams with --follow-up, got one")
+    images, sizes, labels = _read_pair((fixed, moving), masks, segmenter)
+    if labels is None:
+        raise typer.BadParameter("expected --masks or --model with --follow-up, got neither")
+    compared = compare_exams(images[0], images[1], labels, kind, (mm_per_px or sizes[0], mm_per_px or sizes[1]), drive)
+    write_registration(folder, compared.registration, images[0], images[1])
+    write_image(folder / "follow_up.png", draw_follow_up(images[0], compared))
+    parts = ("unit", "first", "second", "area_change", "long_change", "short_change", "tissue_change", "dice")
+    figures = {name: _plain(getattr(compared, name), dataclasses) for name in (*parts, "hausdorff")}
+    figures["sentence"] = compared.describe()
+    write_json(folder / "follow_up.json", round_all(figures))
+    return round_all(figures), compared.registration.converged, [compared.describe()]
+
+
+def _plain(value: Any, dataclasses: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
