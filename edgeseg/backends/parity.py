@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from edgeseg.backends.base import Backend
 from edgeseg.core.card import Card
 from edgeseg.core.errors import BackendError, ModelFileError
-from edgeseg.core.modelfile import GoldenPair, ModelFile
+from edgeseg.core.modelfile import AnyFile, GoldenPair
+from edgeseg.core.registration_card import AnyCard, RegistrationCard
 from edgeseg.core.spec import Quantisation
 from edgeseg.frame.postprocess import decide_labels, tensor_to_scores
 
@@ -46,7 +47,7 @@ class Parity:
         return f"mask IoU {self.iou:.4f}, largest difference {far}{finding}"
 
 
-def measure_parity(backend: Backend, model: ModelFile, enforced: bool = True) -> Parity | None:
+def measure_parity(backend: Backend, model: AnyFile, enforced: bool = True) -> Parity | None:
     """Run a file's golden inputs through a backend and compare; None for a file without golden pairs."""
     if not model.golden:
         return None
@@ -92,9 +93,12 @@ def _name_shapes(shapes: Sequence[tuple[int, ...]]) -> str:
     return " and ".join(map(str, shapes))
 
 
-def _compare_masks(output: NDArray[Any], wanted: NDArray[Any], card: Card) -> tuple[float, float, bool]:
-    ours, golden = _to_labels(output, card), _to_labels(wanted, card)
+def _compare_masks(output: NDArray[Any], wanted: NDArray[Any], card: AnyCard) -> tuple[float, float, bool]:
     difference = _measure_distance(output, wanted)
+    if isinstance(card, RegistrationCard):
+        # displacements have no outline that could change sides
+        return 1.0, difference, difference * (card.output_quantisation.scale or 1.0) <= MOST_DIFFERENCE
+    ours, golden = _to_labels(output, card), _to_labels(wanted, card)
     marked = (ours > 0) | (golden > 0)
     iou = float((ours == golden)[marked].mean()) if marked.any() else 1.0
     near = difference * (card.output_quantisation.scale or 1.0) <= MOST_DIFFERENCE
@@ -102,7 +106,7 @@ def _compare_masks(output: NDArray[Any], wanted: NDArray[Any], card: Card) -> tu
     return iou, difference, near or same
 
 
-def _compare_findings(output: NDArray[Any], wanted: NDArray[Any], card: Card) -> float:
+def _compare_findings(output: NDArray[Any], wanted: NDArray[Any], card: AnyCard) -> float:
     quantisation = card.finding_quantisation or Quantisation()
     return _measure_distance(output, wanted) * (quantisation.scale or 1.0)
 

@@ -12,9 +12,10 @@ from edgeseg.backends.edgetpu import EdgeTpuBackend
 from edgeseg.backends.gpu import GpuBackend
 from edgeseg.backends.onnx import OnnxBackend
 from edgeseg.backends.parity import Parity, measure_parity, refuse_other_masks
-from edgeseg.core.card import COMPILED, OK, UNMAPPED, Card, read_verdict
+from edgeseg.core.card import COMPILED, OK, UNMAPPED, read_verdict
 from edgeseg.core.errors import BackendError, EdgesegError, ModelFileError, UnknownNameError
-from edgeseg.core.modelfile import ModelFile
+from edgeseg.core.modelfile import AnyFile
+from edgeseg.core.registration_card import AnyCard
 from edgeseg.core.signature import has_integer_stride
 from edgeseg.machine.boards import recommend_backends
 
@@ -47,7 +48,7 @@ class Selection:
         return BackendReport(self.backend.name, self.requested, self.fallback_reason, self.backend.detail, self.parity)
 
 
-def select_backend(model: ModelFile, requested: str = AUTO, threads: int = 1, enforce_parity: bool = True) -> Selection:
+def select_backend(model: AnyFile, requested: str = AUTO, threads: int = 1, enforce_parity: bool = True) -> Selection:
     """Load a model file on the requested backend, or on the best one for "auto".
 
     Args:
@@ -64,7 +65,7 @@ def select_backend(model: ModelFile, requested: str = AUTO, threads: int = 1, en
     return _try_in_turn(model, _rank_backends(model), threads, enforce_parity)
 
 
-def run_trial_first(model: ModelFile, requested: str = AUTO) -> None:
+def run_trial_first(model: AnyFile, requested: str = AUTO) -> None:
     """Run the trial of a new file ahead, so that loading can be timed without it; errors are left to loading."""
     name, _, variant = (_rank_backends(model)[0] if requested == AUTO else requested).partition(":")
     if name in (CpuBackend.name, OnnxBackend.name) and model.is_onnx == (name == OnnxBackend.name):
@@ -72,7 +73,7 @@ def run_trial_first(model: ModelFile, requested: str = AUTO) -> None:
             BACKENDS[name].probe(model.flatbuffer, variant)
 
 
-def _try_in_turn(model: ModelFile, ranked: Sequence[str], threads: int, enforce_parity: bool) -> Selection:
+def _try_in_turn(model: AnyFile, ranked: Sequence[str], threads: int, enforce_parity: bool) -> Selection:
     # every refusal is kept: together they are the reason of the fallback
     refusals: list[BackendError] = []
     for name in ranked:
@@ -86,7 +87,7 @@ def _try_in_turn(model: ModelFile, ranked: Sequence[str], threads: int, enforce_
     raise BackendError(" ".join(error.message for error in refusals), refusals[-1].hint)
 
 
-def _rank_backends(model: ModelFile) -> tuple[str, ...]:
+def _rank_backends(model: AnyFile) -> tuple[str, ...]:
     """List the backends to try: the only one for this kind of file, or those of this board's profile, then the CPU."""
     if model.is_onnx:
         return (OnnxBackend.name,)
@@ -96,9 +97,7 @@ def _rank_backends(model: ModelFile) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*recommend_backends(), CpuBackend.name)))
 
 
-def _open_backend(
-    model: ModelFile, requested: str, threads: int, enforce_parity: bool
-) -> tuple[Backend, Parity | None]:
+def _open_backend(model: AnyFile, requested: str, threads: int, enforce_parity: bool) -> tuple[Backend, Parity | None]:
     name, _, variant = requested.partition(":")
     if name not in BACKENDS:
         raise UnknownNameError("backend", name, (AUTO, *BACKENDS))
@@ -113,13 +112,13 @@ def _open_backend(
     return backend, parity
 
 
-def is_compiled(model: ModelFile) -> bool:
+def is_compiled(model: AnyFile) -> bool:
     """Say whether a file was compiled for the Edge TPU; no other backend can run it."""
     # the name of the custom operator is enough; parsing the graph needs LiteRT's schema, which old runtimes lack
     return COMPILED.encode() in model.flatbuffer
 
 
-def _check_kind(model: ModelFile, name: str) -> None:
+def _check_kind(model: AnyFile, name: str) -> None:
     """Refuse a file of the wrong kind; a backend would say less, or run it on the CPU silently."""
     if model.is_onnx != (name == OnnxBackend.name):
         kind, other = ("an ONNX file", "onnx") if model.is_onnx else ("a .tflite file", "cpu")
@@ -133,19 +132,19 @@ def _check_kind(model: ModelFile, name: str) -> None:
         )
 
 
-def _check_verdict(model: ModelFile, name: str) -> None:
+def _check_verdict(model: AnyFile, name: str) -> None:
     """Refuse a target that the card's linter rules out; a compiled file may have operators left on the CPU."""
     line = model.card.lint.get(name.partition(":")[0], OK)
     if read_verdict(line) == UNMAPPED and not is_compiled(model):
         raise BackendError(f"The card says of this target: {line}.", "Choose a --backend yourself to try it.")
 
 
-def _check_signature(model: ModelFile, backend: Backend) -> None:
+def _check_signature(model: AnyFile, backend: Backend) -> None:
     card, source, (sink, *others) = model.card, backend.input, backend.outputs
-    wanted = (1, card.input.height, card.input.width, card.input.channels)
+    wanted = (1, card.input.height, card.input.width, card.input_channels)
     types = (card.input_quantisation.dtype, card.output_quantisation.dtype)
     found = (source.quantisation.dtype, sink.quantisation.dtype)
-    drawn = has_integer_stride(card.input, sink.shape) and sink.shape[-1] == card.output.channels
+    drawn = has_integer_stride(card.input, sink.shape) and sink.shape[-1] == card.output_channels
     if [(other.shape, other.quantisation.dtype) for other in others] != _list_others(card):
         raise ModelFileError(
             f"Expected the model in {model.path} to give {card.finding_channels} findings as its card says, got "
@@ -154,13 +153,13 @@ def _check_signature(model: ModelFile, backend: Backend) -> None:
         )
     if source.shape != wanted or not drawn or found != types:
         raise ModelFileError(
-            f"Expected the model in {model.path} to take {wanted} and give {card.output.channels} channels as its "
+            f"Expected the model in {model.path} to take {wanted} and give {card.output_channels} channels as its "
             f"card says ({' to '.join(types)}), got {source.shape} and {sink.shape} ({' to '.join(found)}).",
             "Write the file again with edgeseg compress.",
         )
 
 
-def _list_others(card: Card) -> list[tuple[tuple[int, ...], str]]:
+def _list_others(card: AnyCard) -> list[tuple[tuple[int, ...], str]]:
     """List shape and type of the outputs beside the mask that a card announces."""
     quantisation = card.finding_quantisation
     return [] if quantisation is None else [((1, 1, 1, card.finding_channels), quantisation.dtype)]

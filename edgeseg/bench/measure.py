@@ -22,13 +22,13 @@ import edgeseg
 from edgeseg.backends.parity import Parity
 from edgeseg.backends.select import AUTO, run_trial_first, select_backend
 from edgeseg.bench.memory import FRAME_SIZE, measure_memory
+from edgeseg.bench.pairs import Timed, open_timed
 from edgeseg.core.errors import BackendError
-from edgeseg.core.modelfile import ModelFile, find_members, find_model, is_ensemble, read_model
+from edgeseg.core.modelfile import AnyFile, find_members, find_model, is_ensemble, read_any
 from edgeseg.core.progress import ignore
 from edgeseg.core.stats import Percentiles, summarise_times
 from edgeseg.data.reading import to_channels
-from edgeseg.inference.ensemble import open_segmenter
-from edgeseg.inference.segmenter import Segmenter, StageTimes
+from edgeseg.inference.segmenter import StageTimes
 from edgeseg.machine.thermal import Thermal, describe_heat, read_governors, read_thermal
 from edgeseg.phantom import render_case
 from edgeseg.streaming.latency import STAGES
@@ -113,7 +113,7 @@ class LoadedModel:
 
     path: Path
     threads: int
-    segmenter: Segmenter
+    segmenter: Timed
     load_ms: float
     first_inference_ms: float
 
@@ -137,9 +137,9 @@ def _load(path: Path, requested: str, threads: int, enforce_parity: bool) -> Loa
     # before the clock starts: a new file is first tried in a child process, which is no load time
     path = path if is_ensemble(path) else find_model(path)
     for member in find_members(path) if is_ensemble(path) else (path,):
-        run_trial_first(read_model(member), requested)
+        run_trial_first(read_any(member), requested)
     start = perf_counter()
-    segmenter = open_segmenter(path, requested, threads, enforce_parity)
+    segmenter = open_timed(path, requested, threads, enforce_parity)
     load_ms = 1e3 * (perf_counter() - start)
     return LoadedModel(path, threads, segmenter, round(load_ms, 3), round(segmenter.warm_up(), 3))
 
@@ -188,14 +188,14 @@ def name_backend(name: str, requested: str) -> str:
 
 
 def time_segmenters(
-    segmenters: Sequence[Segmenter], runs: int, on_block: Callable[[str], None] = ignore
+    segmenters: Sequence[Timed], runs: int, on_block: Callable[[str], None] = ignore
 ) -> list[dict[str, Percentiles]]:
     """Time segmenters in turn and return each one's percentiles."""
     return [summarise_stages(times) for times in take_times(segmenters, runs, on_block)]
 
 
 def take_times(
-    segmenters: Sequence[Segmenter], runs: int, on_block: Callable[[str], None] = ignore
+    segmenters: Sequence[Timed], runs: int, on_block: Callable[[str], None] = ignore
 ) -> list[list[StageTimes]]:
     """Time segmenters in turn, in blocks of frames."""
     taken: list[list[StageTimes]] = [[] for _ in segmenters]
@@ -266,10 +266,10 @@ def compare_backends(paths: Sequence[Path], requested: str, threads: int) -> lis
         requested: "auto" or backends, separated by commas.
         threads: CPU threads a backend may use.
     """
-    return [_compare(read_model(path), name, threads) for path in paths for name in requested.split(",")]
+    return [_compare(read_any(path), name, threads) for path in paths for name in requested.split(",")]
 
 
-def _compare(model: ModelFile, requested: str, threads: int) -> ParityRow:
+def _compare(model: AnyFile, requested: str, threads: int) -> ParityRow:
     try:
         found = select_backend(model, requested, threads, enforce_parity=False).report()
     except BackendError as error:

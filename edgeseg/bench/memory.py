@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeseg.bench.pairs import open_timed
 from edgeseg.core.errors import BackendError
 from edgeseg.core.process import describe_end, run_module_limited
 from edgeseg.core.redact import to_one_line
-from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.machine.boards import ROOT, read_text
 
 LIMIT_S = 180.0
@@ -60,7 +60,7 @@ def read_peak_mb(process: int | str = "self", root: Path = ROOT) -> float:
 def main() -> None:
     """Segment frames and print the peak; the arguments are model, backend, threads and hash."""
     path, backend, threads, sha256 = sys.argv[1:]
-    segmenter = open_segmenter(Path(path), backend, int(threads), enforce_parity=False)
+    segmenter = open_timed(Path(path), backend, int(threads), enforce_parity=False)
     if sha256 not in ("", segmenter.card.sha256):
         sys.exit(f"{path} was replaced while it was measured")
     segmenter.warm_up()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +21,7 @@ from edgeseg.cli.common import (
     need_training_packages,
     usage_errors,
 )
-from edgeseg.cli.tables import print_variants, tell_notices
+from edgeseg.cli.tables import print_table, print_variants, tell_notices
 from edgeseg.cli.terminal import resumable
 
 if TYPE_CHECKING:
@@ -81,6 +81,18 @@ def compress(
     """
     run = take_run(run, "edgeseg train DATA --out RUN, then edgeseg compress RUN --out DIR")
     need_training_packages()
+    from edgeseg.training.registration import is_registering
+
+    if is_registering(run):
+        masks: dict[str, object] = {
+            "--teacher": teacher,
+            "--map": renaming,
+            "--sensitivity": sensitivity,
+            "--coverage": coverage,
+        }
+        masks |= {"--resume": resume or None, "--device": device, "--budget-ms": budget_ms}
+        _compress_registering(run, out, recipe, threads, overwrite, masks)
+        return
     with resumable(out):
         from edgeseg.compression.compress import compress_run, open_folder
         from edgeseg.compression.gate import Gate
@@ -107,6 +119,42 @@ def compress(
             outcome = compress_run(run, folder, recipes, gate, threads, teacher, renamed, target)
             write_compression_report(folder, run, outcome, out=out)
     tell_outcome(outcome.report, out)
+
+
+def _compress_registering(
+    run: Path, out: Path, recipe: str | None, threads: int, overwrite: bool, others: Mapping[str, object]
+) -> None:
+    """Compress the run of a registering network; options that concern masks are refused."""
+    from edgeseg.compression.recipe import load_recipe
+    from edgeseg.compression.registering import compress_registering
+    from edgeseg.core.files import refuse_taken, staged_folder
+    from edgeseg.core.stats import show_interval
+    from edgeseg.training.resume import COMPRESSION
+
+    given = next((name for name, value in others.items() if value), None)
+    with usage_errors():
+        if given is not None:
+            raise ValueError(f"expected {given} with a run that draws masks, got one that registers pairs of images")
+    keep_inputs([run], [out])
+    refuse_taken(out, overwrite, COMPRESSION)
+    recipes = [load_recipe(name.strip()) for name in (recipe or DEFAULT_RECIPES).split(",")]
+    with staged_folder(out, overwrite) as folder:
+        report = compress_registering(run, folder, recipes, threads)
+    rows = [
+        (
+            variant.name,
+            f"{variant.bytes / 1024:,.0f}",
+            f"{variant.error_px.mean:.2f} ({show_interval(variant.error_px.ci95, '.2f')})",
+            f"{variant.rise_px.mean:+.3f} ({show_interval(variant.rise_px.ci95, '+.3f')})",
+            f"{variant.milliseconds:.2f}",
+        )
+        for variant in report.variants
+    ]
+    print_table("Files", ("file", "KiB", "distance px", "rise px", "ms"), rows)
+    if not report.held:
+        typer.echo(f"No file is within {report.most_rise_px} px of the float parent.", err=True)
+        raise typer.Exit(GATE_NOT_HELD)
+    print(f"chosen: {out / report.chosen}.tflite")
 
 
 def tell_outcome(report: CompressReport, out: Path) -> None:

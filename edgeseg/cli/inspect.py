@@ -55,7 +55,7 @@ def inspect(
     """
     from edgeseg.bench.operators import match_layers, time_operators
     from edgeseg.core.files import write_text
-    from edgeseg.core.modelfile import read_model
+    from edgeseg.core.modelfile import read_any
     from edgeseg.core.schema import to_plain
     from edgeseg.graph.lint import lint_targets
     from edgeseg.graph.operators import read_graph
@@ -63,7 +63,7 @@ def inspect(
 
     model = take_model(model, "edgeseg inspect MODEL")
     keep_inputs([model], [picture, json_out])
-    file = read_model(model)
+    file = read_any(model)
     graph = read_graph(file.flatbuffer)
     operators, layers, peak = summarise_operators(graph), summarise_layers(graph), find_peak(graph)
     lint = lint_targets(graph)
@@ -137,6 +137,9 @@ def _print_card(card: dict[str, Any], size: int, pairs: int, sealed: bool) -> No
     from edgeseg.core.stats import show_interval
 
     source, provenance, metrics = card["input"], card["provenance"], card["metrics"]
+    if "task" in card:
+        _print_registration_card(card, size, pairs, sealed)
+        return
     lines = {
         "name": card["name"],
         "input": f"{source['width']}x{source['height']} {source['colour']}, {source['resize']}, "
@@ -156,6 +159,34 @@ def _print_card(card: dict[str, Any], size: int, pairs: int, sealed: bool) -> No
         dice, drop = metrics["dice"], metrics["drop"]
         lines["Dice"] = f"{dice['mean']:.4f} ({show_interval(dice['ci95'])}), {metrics['cases']} cases"
         lines["drop"] = f"{drop['mean']:+.4f} ({show_interval(drop['ci95'], '+.4f')}) from the float parent"
+    lines |= {f"on {target}": verdict for target, verdict in card["lint"].items()}
+    lines["use"] = f"{card['intended_use']} {card['disclaimer']}"
+    for name, value in lines.items():
+        print(f"{name:<14}{value}")
+
+
+def _print_registration_card(card: dict[str, Any], size: int, pairs: int, sealed: bool) -> None:
+    from edgeseg.core.stats import show_interval
+
+    source, provenance, metrics = card["input"], card["provenance"], card["metrics"]
+    lines = {
+        "name": card["name"],
+        "task": "registers two frames: edgeseg register FIXED MOVING --method learned --model FILE",
+        "input": f"two frames of {source['width']}x{source['height']} {source['colour']}, {source['resize']}, "
+        f"{card['input_quantisation']['dtype']}",
+        "reach": f"{card['reach_px']:g} px of the input for each pass",
+        "recipe": f"{provenance['recipe']}, from the model size {provenance['model']}",
+        "trained on": f"{provenance['frames']:,} frames of {provenance['clips']} clips, without labels",
+        "size": f"{size:,} bytes, {card['parameters']:,} parameters, {card['macs'] / 1e6:.1f} million MACs",
+        "golden pairs": str(pairs),
+        "seal": "intact: card and golden pairs are unchanged" if sealed else "none: an older file",
+    }
+    if metrics:
+        error, before = metrics["error_px"], metrics["before_px"]
+        lines["distance"] = (
+            f"{error['mean']:.2f} px ({show_interval(error['ci95'], '.2f')}) from the true place, one pass, "
+            f"{before['mean']:.2f} px without; {metrics['pairs']} pairs of {metrics['clips']} clips kept apart"
+        )
     lines |= {f"on {target}": verdict for target, verdict in card["lint"].items()}
     lines["use"] = f"{card['intended_use']} {card['disclaimer']}"
     for name, value in lines.items():

@@ -22,7 +22,7 @@ from edgeseg.cli.common import (
 )
 from edgeseg.cli.evaluation_tables import print_evaluation, print_folds, print_timing
 from edgeseg.cli.terminal import resumable
-from edgeseg.training.options import TrainInputs, TrainOptions
+from edgeseg.training.options import REGISTER, TrainInputs, TrainOptions
 
 if TYPE_CHECKING:
     from edgeseg.core.card import SplitSpec
@@ -95,7 +95,7 @@ def train(
     group_pattern: GroupPatternOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train a compact U-Net on a folder of labelled images.
+    """Train a compact U-Net on a folder of labelled images, or with --task register on clips without labels.
 
     The cases are divided by group (groups.csv with the columns stem and group, where there is one) into training,
     validation and test cases. The run folder appears when the training is finished; until then it grows as
@@ -106,6 +106,10 @@ def train(
     if data is None:
         raise typer.BadParameter("expected DATA, here or in --config, got none", param_hint="'DATA'")
     need_training_packages()
+    if options.task == REGISTER:
+        inputs = TrainInputs(data, init, folds, layout, group_pattern, unlabelled, teacher)
+        _train_registering(data, out, options, inputs, overwrite, resume)
+        return
     with resumable(out):
         from edgeseg.training.trainer import plain_split
 
@@ -115,6 +119,34 @@ def train(
         split = plain_split(options.seed, layout, group_pattern)
         if not (resume and go_on(data, out, overwrite, inputs)):
             begin(data, out, options, split, inputs, overwrite, anew=resume)
+
+
+def _train_registering(
+    clips: Path, out: Path, options: TrainOptions, inputs: TrainInputs, overwrite: bool, resume: bool
+) -> None:
+    """Train a registering network, and print what it does on clips that were kept apart."""
+    from edgeseg.core.errors import TrainingError
+    from edgeseg.core.stats import show_interval
+    from edgeseg.training.registration import check_registering, train_registering
+
+    if resume:
+        raise TrainingError(
+            "Expected --task register without --resume: its trainings are short and begin anew.", "Leave --resume out."
+        )
+    check_registering(options, inputs)
+    keep_inputs([clips], [out])
+    record = train_registering(clips, out, options, overwrite)
+    error, before = record.error_px, record.before_px
+    if error is not None and before is not None:
+        print(
+            f"Distance from the true place on clips kept apart: {error.mean:.2f} px "
+            f"({show_interval(error.ci95, '.2f')})"
+        )
+        print(f"  without registration: {before.mean:.2f} px, of an input of {options.size} pixels")
+    if record.similarity is not None:
+        rise = record.similarity
+        print(f"Correlation of neighbouring frames rises by {rise.mean:+.3f} ({show_interval(rise.ci95, '+.3f')})")
+    print(f"run: {out}   smaller files: edgeseg compress {out} --out DIR")
 
 
 def go_on(data: Path, out: Path, overwrite: bool, inputs: TrainInputs) -> bool:

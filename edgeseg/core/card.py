@@ -113,6 +113,16 @@ class Card:
     disclaimer: str = DISCLAIMER
 
     @property
+    def input_channels(self) -> int:
+        """Count the channels of the input tensor."""
+        return self.input.channels
+
+    @property
+    def output_channels(self) -> int:
+        """Count the channels of the masks."""
+        return self.output.channels
+
+    @property
     def finding_channels(self) -> int:
         """Count the channels of the finding output, one per class and one per frame class; 0 without that output."""
         return 0 if self.finding is None else self.finding.count_channels(len(self.output.classes))
@@ -134,28 +144,39 @@ def card_from_json(text: str, where: str) -> Card:
         text: The JSON text.
         where: The file it came from, for messages.
     """
+    return card_from_table(parse_card(text, where), where)
+
+
+def parse_card(text: str, where: str) -> dict[str, Any]:
+    """Parse the JSON of a card of any kind, and refuse one of another schema."""
     try:
         data = _clean(parse_json(text))
     except ValueError as error:
-        raise _refuse(where, f"one that does not parse: {error}") from error
+        raise refuse_card(where, f"one that does not parse: {error}") from error
     if not isinstance(data, dict):
-        raise _refuse(where, type(data).__name__)
+        raise refuse_card(where, type(data).__name__)
     schema = data.get("schema")
     if type(schema) is not int or not 1 <= schema <= SCHEMA:
         raise ModelFileError(
             f"Expected a card of schema {SCHEMA} in {where}, got schema {str(schema)[:40]}.",
             "Update edgeseg on this machine, or write the file again with this version.",
         )
+    return data
+
+
+def card_from_table(data: dict[str, Any], where: str) -> Card:
+    """Read the card of a segmenting file from its parsed JSON."""
     try:
         card = from_plain(Card, data, allow_unknown=True)
         _check_card(card)
     except ValueError as error:
         kind = "field" if isinstance(error, SchemaError) else "value"
-        raise _refuse(where, f"a wrong {kind}: {error}") from error
+        raise refuse_card(where, f"a wrong {kind}: {error}") from error
     return card
 
 
-def _refuse(where: str, found: str) -> ModelFileError:
+def refuse_card(where: str, found: str) -> ModelFileError:
+    """Build the error of a card that cannot be used."""
     return ModelFileError(
         f"Expected a complete card in {where}, got {found}.", "Write the file again with edgeseg compress."
     )

@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.archive import Archive, pack_archive, read_archive
-from edgeseg.core.card import MOST_FOLDS, SCHEMA, SEALED_SCHEMA, Card, card_from_json, card_to_json
+from edgeseg.core.card import MOST_FOLDS, SCHEMA, SEALED_SCHEMA, Card
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.files import write_bytes
 from edgeseg.core.flatbuffer import is_flatbuffer
 from edgeseg.core.limits import CARD_BYTES, GOLDEN_BYTES, MIB, MODEL_BYTES, TABLE_BYTES, read_regular
+from edgeseg.core.registration_card import AnyCard, RegistrationCard, any_card_from_json, any_card_to_json
 from edgeseg.core.schema import SchemaError, parse_json, read_json_table
 from edgeseg.core.signature import (
     NetworkSignature,
@@ -99,19 +100,42 @@ class ModelFile:
         return self.card.schema >= SEALED_SCHEMA
 
 
-def write_model(path: Path, flatbuffer: bytes, card: Card, golden: tuple[GoldenPair, ...] = ()) -> None:
+@dataclass(frozen=True)
+class RegistrationFile:
+    """A file that registers, as it was read: verified flatbuffer, card and golden pairs."""
+
+    path: Path
+    flatbuffer: bytes
+    card: RegistrationCard
+    golden: tuple[GoldenPair, ...]
+
+    @property
+    def is_onnx(self) -> bool:
+        """Say whether the network is an ONNX model and no flatbuffer."""
+        return not is_flatbuffer(self.flatbuffer)
+
+    @property
+    def sealed(self) -> bool:
+        """Say whether a seal proves that card, golden pairs and network were written together."""
+        return self.card.schema >= SEALED_SCHEMA
+
+
+AnyFile = ModelFile | RegistrationFile
+
+
+def write_model(path: Path, flatbuffer: bytes, card: AnyCard, golden: tuple[GoldenPair, ...] = ()) -> None:
     """Write flatbuffer, card and golden pairs as one file; the same input gives the same bytes."""
     write_bytes(path, pack_model(flatbuffer, card, golden))
 
 
-def pack_model(flatbuffer: bytes, card: Card, golden: tuple[GoldenPair, ...] = ()) -> bytes:
+def pack_model(flatbuffer: bytes, card: AnyCard, golden: tuple[GoldenPair, ...] = ()) -> bytes:
     """Append the card, the golden pairs and the seal over all of it to a flatbuffer."""
     contents = {CARD_NAME: _complete_card(flatbuffer, card, golden), **_pack_arrays(golden)}
     contents[SEAL_NAME] = make_seal(flatbuffer, contents)
     return flatbuffer + pack_archive(contents, len(flatbuffer))
 
 
-def pack_metadata(bare: bytes, card: Card, golden: tuple[GoldenPair, ...] = ()) -> dict[str, str]:
+def pack_metadata(bare: bytes, card: AnyCard, golden: tuple[GoldenPair, ...] = ()) -> dict[str, str]:
     """Encode card, golden pairs and seal as texts for the metadata of an ONNX file."""
     pairs = base64.b64encode(pack_archive(_pack_arrays(golden), 0)) if golden else b""
     contents = {CARD_NAME: _complete_card(bare, card, golden), GOLDEN_KEY: pairs}
@@ -132,7 +156,29 @@ def make_seal(network: bytes, contents: Mapping[str, bytes]) -> bytes:
 
 
 def read_model(path: str | Path) -> ModelFile:
-    """Read a model file and refuse one that is damaged, bare, of a newer schema, or whose parts do not fit."""
+    """Read a file that draws masks; one that is damaged, bare, of a newer schema, or that registers is refused."""
+    model = read_any(path)
+    if isinstance(model, RegistrationFile):
+        raise ModelFileError(
+            f"Expected a file that draws masks, got {path}, which registers pairs of images.",
+            "Use it with: edgeseg register FIXED MOVING --method learned --model FILE; edgeseg inspect shows its card.",
+        )
+    return model
+
+
+def read_registering(path: str | Path) -> RegistrationFile:
+    """Read a file that registers; one that draws masks is refused."""
+    model = read_any(path)
+    if isinstance(model, ModelFile):
+        raise ModelFileError(
+            f"Expected a file that registers pairs of images, got {path}, which draws masks.",
+            "Make one with: edgeseg train --task register CLIPS --out RUN",
+        )
+    return model
+
+
+def read_any(path: str | Path) -> AnyFile:
+    """Read a model file of any task, and refuse one that is damaged, bare, of a newer schema, or in disagreement."""
     path = Path(path)
     data = _read_bytes(path)
     try:
@@ -147,7 +193,7 @@ def read_model(path: str | Path) -> ModelFile:
     return model
 
 
-def _read_tflite(path: Path, data: bytes) -> ModelFile:
+def _read_tflite(path: Path, data: bytes) -> AnyFile:
     if not is_flatbuffer(data):
         raise ModelFileError(
             f"Expected a .tflite file, got another kind of file: {path}.", "Give a file that edgeseg compress wrote."
@@ -156,7 +202,7 @@ def _read_tflite(path: Path, data: bytes) -> ModelFile:
     if archive is None or CARD_NAME not in archive.entries:
         raise _no_card(path)
     text = archive.entries[CARD_NAME].unpack(CARD_BYTES)
-    card = card_from_json(text.decode("utf-8"), str(path))
+    card = any_card_from_json(text.decode("utf-8"), str(path))
     flatbuffer = data[: archive.start]
     # the cheap checks come first: nothing is unpacked for a network that is not the card's
     _check_hash(path, flatbuffer, card)
@@ -169,16 +215,16 @@ def _read_tflite(path: Path, data: bytes) -> ModelFile:
     if card.schema >= SEALED_SCHEMA:
         seal = archive.entries[SEAL_NAME].unpack(SEAL_BYTES)
         _check_seal(seal, flatbuffer, {CARD_NAME: text, **arrays}, archive.canonical)
-    return ModelFile(path, flatbuffer, card, _pair_up(arrays, wanted, signature))
+    return _make_file(path, flatbuffer, card, _pair_up(arrays, wanted, signature))
 
 
-def _read_onnx(path: Path, data: bytes) -> ModelFile:
+def _read_onnx(path: Path, data: bytes) -> AnyFile:
     if is_flatbuffer(data):  # the name would say ONNX, and a TFLite runtime would run it
         raise ValueError("expected an ONNX model, got a TFLite flatbuffer")
     bare, entries = split_onnx_metadata(data)
     if CARD_NAME not in entries:
         raise _no_card(path)
-    card = card_from_json(entries[CARD_NAME], str(path))
+    card = any_card_from_json(entries[CARD_NAME], str(path))
     _check_hash(path, bare, card)
     signature = read_onnx_signature(bare)
     check_signature(card, signature, path)
@@ -193,7 +239,13 @@ def _read_onnx(path: Path, data: bytes) -> ModelFile:
     if card.schema >= SEALED_SCHEMA:
         contents = {name: entries[name].encode("utf-8") for name in (CARD_NAME, GOLDEN_KEY)}
         _check_seal(entries[SEAL_NAME].encode("utf-8"), bare, contents, archive.canonical)
-    return ModelFile(path, data, card, _pair_up(arrays, wanted, signature))
+    return _make_file(path, data, card, _pair_up(arrays, wanted, signature))
+
+
+def _make_file(path: Path, network: bytes, card: AnyCard, golden: tuple[GoldenPair, ...]) -> AnyFile:
+    if isinstance(card, RegistrationCard):
+        return RegistrationFile(path, network, card, golden)
+    return ModelFile(path, network, card, golden)
 
 
 def _read_golden(text: str) -> Archive:
@@ -234,7 +286,7 @@ def _warn_unsealed(path: Path) -> None:
         )
 
 
-def _check_hash(path: Path, network: bytes, card: Card) -> None:
+def _check_hash(path: Path, network: bytes, card: AnyCard) -> None:
     found = hashlib.sha256(network).hexdigest()
     if found != card.sha256:
         raise ModelFileError(
@@ -249,7 +301,7 @@ def _check_seal(seal: bytes, network: bytes, contents: Mapping[str, bytes], cano
         raise ValueError("the seal over network, card and golden pairs is broken, so one of them was changed")
 
 
-def _count_pairs(card: Card, names: Sequence[str]) -> int:
+def _count_pairs(card: AnyCard, names: Sequence[str]) -> int:
     """Count the golden pairs in the file, and check the count against the card."""
     arrays = 2 if card.finding is None else 3
     pairs = (len(names) + arrays - 1) // arrays
@@ -258,7 +310,7 @@ def _count_pairs(card: Card, names: Sequence[str]) -> int:
     return pairs
 
 
-def _check_names(card: Card, found: list[str], wanted: list[str]) -> None:
+def _check_names(card: AnyCard, found: list[str], wanted: list[str]) -> None:
     """Refuse missing and additional parts; sealed files must keep the order as well."""
     if card.schema >= SEALED_SCHEMA:
         if found != [*wanted, SEAL_NAME]:
@@ -267,10 +319,10 @@ def _check_names(card: Card, found: list[str], wanted: list[str]) -> None:
         raise ValueError(f"expected {', '.join(wanted)}, got {', '.join(found)[:400]}")
 
 
-def _complete_card(network: bytes, card: Card, golden: tuple[GoldenPair, ...]) -> bytes:
+def _complete_card(network: bytes, card: AnyCard, golden: tuple[GoldenPair, ...]) -> bytes:
     sha256 = hashlib.sha256(network).hexdigest()
     whole = dataclasses.replace(card, sha256=sha256, golden_pairs=len(golden), schema=SCHEMA)
-    return card_to_json(whole).encode("utf-8")
+    return any_card_to_json(whole).encode("utf-8")
 
 
 def _name_arrays(pairs: int, signature: NetworkSignature) -> list[str]:

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeseg.core.card import Card
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.flatbuffer import NetworkTensor, read_network
 from edgeseg.core.limits import OPERATORS, TENSOR_DIMENSIONS, TENSORS
+from edgeseg.core.registration_card import AnyCard
 from edgeseg.core.spec import FLOATS, InputSpec, Quantisation, check_quantisation
 
 # Scales are written in 32 bits into the flatbuffer and in decimals onto the card.
@@ -80,12 +80,12 @@ def order_outputs(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return tuple(sorted(range(len(shapes)), key=lambda index: shapes[index][1:3] == (1, 1)))
 
 
-def check_signature(card: Card, found: NetworkSignature, path: Path) -> None:
+def check_signature(card: AnyCard, found: NetworkSignature, path: Path) -> None:
     """Refuse a card that describes another network: its masks would be wrong, and its golden pairs with them."""
     shape = found.output.shape
     height, width = shape[1:3] if len(shape) == 4 else (0, 0)
-    source = TensorSpec((1, card.input.height, card.input.width, card.input.channels), card.input_quantisation)
-    sink = TensorSpec((1, height, width, card.output.channels), card.output_quantisation)
+    source = TensorSpec((1, card.input.height, card.input.width, card.input_channels), card.input_quantisation)
+    sink = TensorSpec((1, height, width, card.output_channels), card.output_quantisation)
     _check_finding(card, found, path)
     tensors = [("input", source, found.input), ("output", sink, found.output)]
     if found.finding is not None and card.finding_quantisation is not None:
@@ -101,13 +101,13 @@ def check_signature(card: Card, found: NetworkSignature, path: Path) -> None:
             )
     if not has_integer_stride(card.input, shape):
         raise ModelFileError(
-            f"Expected masks of {card.input.height}x{card.input.width} or a whole fraction of it from the network in "
-            f"{path}, got {height}x{width}.",
+            f"Expected an output of {card.input.height}x{card.input.width} or a whole fraction of it from the network "
+            f"in {path}, got {height}x{width}.",
             "Write the file again with edgeseg compress.",
         )
 
 
-def _check_finding(card: Card, found: NetworkSignature, path: Path) -> None:
+def _check_finding(card: AnyCard, found: NetworkSignature, path: Path) -> None:
     if (card.finding is None) != (found.finding is None):
         wanted, got = (1, 2) if card.finding is None else (2, 1)
         raise ModelFileError(

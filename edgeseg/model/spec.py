@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from edgeseg.core.errors import UnknownNameError
 from edgeseg.core.limits import CLASSES, FRAME_CLASSES, NETWORK_STAGES, NETWORK_WIDTH, TRAINED_SIDE
-from edgeseg.core.spec import ACTIVATIONS, COLOURS, check_choice
+from edgeseg.core.spec import ACTIVATIONS, check_choice
 
 SKIPS = ("add", "concat")
 UPSAMPLINGS = ("bilinear", "transpose")
@@ -21,6 +21,8 @@ ENCODER = ("stem", "down")
 STEMS = {"full": 1, "half": 2, "depth": 2, "quarter": 4}
 # Stages of EfficientNet-Lite0 behind its stem, from stride 4 to 32.
 LITE0_DEPTH = 4
+# Channels of the input: grey, two grey frames that are registered, colour.
+CHANNELS = (1, 2, 3)
 # Kernels compute on so many channels at once.
 NARROWEST = 8
 # Channels of the hidden layer of the finding output.
@@ -86,7 +88,7 @@ class UNetSpec:
             )
         if not 0 <= self.findings <= CLASSES + FRAME_CLASSES:
             raise ValueError(f"expected 0 to {CLASSES + FRAME_CLASSES} findings, got {self.findings}")
-        check_choice("channels", self.channels, tuple(COLOURS.values()))
+        check_choice("channels", self.channels, CHANNELS)
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("skip", self.skip, SKIPS)
         check_choice("stem", self.stem, STEMS)

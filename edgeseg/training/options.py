@@ -24,6 +24,8 @@ from edgeseg.core.spec import ACTIVATIONS, COLOURS, DENOISES, InputSpec
 from edgeseg.model.spec import CONVOLUTIONS, ENCODERS, LITE0, OWN, SIZES, SKIPS, STEMS, UPSAMPLINGS, UNetSpec, find_size
 
 EMA = 0.998
+# Tasks.
+SEGMENT, REGISTER = "segment", "register"
 # Training steps where no epochs are given, so that data sets of all sizes train equally long, and the limits in
 # epochs (docs/decisions/0040).
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 14_530, 50, 400
@@ -181,6 +183,13 @@ class TrainOptions:
         "structure.",
         above=0.0,
         maximum=1.0,
+        panel=COURSE,
+    )
+
+    task: str = option(
+        SEGMENT,
+        "What is learned: to draw masks, or to register pairs of frames of clips, which needs no masks.",
+        choices=(SEGMENT, REGISTER),
         panel=COURSE,
     )
 

@@ -26,6 +26,7 @@ from edgeseg.core.card import Provenance, SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import partial_path, write_json
 from edgeseg.core.modelfile import PRETRAINING, is_ensemble
+from edgeseg.core.registration_card import TASK
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table, rename_former, to_plain
 from edgeseg.core.spec import FindingSpec, InputSpec, OutputSpec
 from edgeseg.data.layouts.choice import strip_layout
@@ -204,6 +205,8 @@ def _read_record(folder: Path) -> RunRecord:
         raise _no_run(folder)
     try:
         data = read_json_table(path)
+        if data.get("task") == TASK:
+            raise _registers(folder)
         if data.get("schema") != SCHEMA:
             raise SchemaError(f"expected schema {SCHEMA}, got {data.get('schema')!r}")
         rename_options(data)
@@ -218,6 +221,13 @@ def rename_options(table: dict[str, Any]) -> None:
     """Rename the options of an earlier release in a table that holds options."""
     if isinstance(table.get("options"), dict):
         table["options"] = rename_former(TrainOptions, table["options"])
+
+
+def _registers(folder: Path) -> RunError:
+    return RunError(
+        f"Expected a run that draws masks in {folder}, got one that registers pairs of images.",
+        f"Use it with: edgeseg register FIXED MOVING --method learned --model {folder}, or edgeseg compress.",
+    )
 
 
 def _no_run(folder: Path) -> RunError:
