@@ -23,6 +23,7 @@ PACKAGES = {
     "tune": ("optuna",),
     "onnx": ("onnx", "onnxruntime"),
     "medical": ("SimpleITK",),
+    "federated": ("flwr",),
 }
 CHECKOUT = Path(__file__).resolve().parents[2]
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)['"]""")
