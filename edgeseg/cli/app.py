@@ -22,6 +22,7 @@ from edgeseg.cli import (
     doctor,
     evaluate,
     export,
+    federate,
     inspect,
     model,
     predict,
@@ -55,6 +56,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
 app.command("train")(train.train)
 app.command("pretrain")(pretrain.pretrain)
+app.add_typer(federate.app, name="federate")
 app.command("tune")(tune.tune)
 app.command("compress")(compress.compress)
 app.command("search")(search.search)

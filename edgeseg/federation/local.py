@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
+import os
 import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.core.files import write_rows
 from edgeseg.core.progress import progress_bar
 from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import find_shape, fingerprint_labels
@@ -34,6 +33,8 @@ from edgeseg.training.hardware import computing_in
 from edgeseg.training.loading import (
     Feed,
     LoadedData,
+    Part,
+    build_pipeline,
     count_lacking,
     find_findings,
     load_data,
@@ -41,7 +42,6 @@ from edgeseg.training.loading import (
     weigh_findings,
 )
 from edgeseg.training.loop import Steps, TrainingSchedule, build_optimizer
-from edgeseg.training.loading import Part, build_pipeline
 from edgeseg.training.memory import check_memory
 from edgeseg.training.options import TrainInputs, write_config
 from edgeseg.training.resume import Checkpoint, has_checkpoint, remove_checkpoint
@@ -57,8 +57,6 @@ from edgeseg.training.validation import (
     summarise_timing,
     write_history,
 )
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -106,19 +104,20 @@ class SiteTraining:
         """All that the site tells of its data."""
         train = self.loaded.part("train")
         deep = any(image.frame.dtype == np.uint16 for image in train)
-        record = begin_record(self.loaded, self._data.root, self._folder, self._options, None)
         return SiteFacts(
             self._site,
             len(train),
             len(self.loaded.part("val")),
             count_lacking(train),
-            record.input.white if deep else 0,
-            blur_fingerprint(record.data_fingerprint, self.plan.federation),
+            self._begun.input.white if deep else 0,
+            blur_fingerprint(self._begun.data_fingerprint, self.plan.federation),
         )
 
-    @property
-    def _options(self) -> Any:
-        return dataclasses.replace(self.plan.options, epochs=self.plan.course.epochs)
+    @cached_property
+    def _begun(self) -> RunRecord:
+        """What a training on these images alone would be."""
+        options = dataclasses.replace(self.plan.options, epochs=self.plan.course.epochs)
+        return begin_record(self.loaded, self._data.root, self._folder, options, None)
 
     def settle(self, plan: Plan) -> None:
         """Take the final plan, and build the network and its training."""
@@ -130,11 +129,11 @@ class SiteTraining:
             check_memory(self._model, plan.options.batch)
         self.ema_model = build_unet(plan.network)
         self.shapes = list_shapes(self.ema_model)
-        self._is_own = find_batch_norm(self.ema_model) if plan.course.batch_norm == LOCAL else [False] * len(self.shapes)
-        self.record = self._describe()
-        train, validation = (
-            to_grid(self.loaded.part(part), plan.input, plan.finding) for part in ("train", "val")
+        self._is_own = (
+            find_batch_norm(self.ema_model) if plan.course.batch_norm == LOCAL else [False] * len(self.shapes)
         )
+        self.record = self._describe()
+        train, validation = (to_grid(self.loaded.part(part), plan.input, plan.finding) for part in ("train", "val"))
         options = plan.options
         self._schedule = TrainingSchedule(plan.course.epochs, options.learning_rate)
         augment = choose_variations(options.augment)
@@ -155,11 +154,9 @@ class SiteTraining:
     def _describe(self) -> RunRecord:
         """Describe the run that the site will have."""
         plan, train = self.plan, self.loaded.part("train")
-        record = begin_record(self.loaded, self._data.root, self._folder, self._options, None)
         finding = plan.finding
         return dataclasses.replace(
-            record,
-            data=str(self._data.root),
+            self._begun,
             input=plan.input,
             output=dataclasses.replace(plan.output, shape=find_shape(train)),
             finding=finding,
@@ -187,10 +184,8 @@ class SiteTraining:
         for anchor, weight in zip(self._anchors, self._model.trainable_variables, strict=True):
             anchor.assign(weight)
         steps, epochs = self._open_steps(before), self.plan.course.local_epochs
-        costs = []
         with progress_bar(f"Round {number} of {self.plan.course.rounds}", epochs * self._feed.steps) as advance:
-            for epoch in range(before + 1, before + epochs + 1):
-                costs.append(steps.run_epoch(epoch, partial(advance, "")))
+            costs = [steps.run_epoch(epoch, partial(advance, "")) for epoch in range(before + 1, before + epochs + 1)]
         self._checkpoint.save(number)
         self._keep_own(number)
         cost = EpochCost(
@@ -265,7 +260,8 @@ class SiteTraining:
         folder, record = self._folder, self.record
         validation, test = self.loaded.part("val"), self.loaded.part("test")
         record = dataclasses.replace(
-            begin_paths(record, self._data, out),
+            record,
+            data=os.path.relpath(self._data.root, out),
             federation=federation,
             best_epoch=best,
             validation_dice=round(self._validator.dice(self.ema_model), 5),
@@ -288,13 +284,6 @@ class SiteTraining:
         write_record(folder, record)
         remove_checkpoint(folder)
         return record
-
-
-def begin_paths(record: RunRecord, data: SiteData, out: Path) -> RunRecord:
-    """Name the data folder relative to the run, so that both can be moved together."""
-    import os
-
-    return dataclasses.replace(record, data=os.path.relpath(data.root, out))
 
 
 def _proximal_step(model: Any, anchors: Sequence[Any], proximal: float) -> Callable[[Any], Any]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from edgeseg.core.errors import TrainingError
-from edgeseg.core.limits import CASES, EPOCHS
+from edgeseg.core.limits import CASES, EPOCHS, MIB
 from edgeseg.core.palette import PALETTE
 from edgeseg.core.schema import check_options, from_plain, option, parse_json, to_plain
 from edgeseg.core.spec import ClassSpec, FindingSpec, InputSpec, OutputSpec
@@ -22,8 +23,8 @@ from edgeseg.training.options import TrainOptions
 
 T = TypeVar("T")
 AVERAGE, LOCAL = "average", "local"
-# Letters of a plan or of facts as JSON.
-LONGEST = 65_536
+# Letters of a message as JSON; the longest holds a line for each of many rounds.
+LONGEST = 16 * MIB
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[0-9a-f]{32}")
 
@@ -156,9 +157,15 @@ def blur_fingerprint(fingerprint: str, federation: str) -> str:
     return hashlib.sha256(f"{federation}\0{fingerprint}".encode()).hexdigest()
 
 
+def hash_together(fingerprints: Iterable[str]) -> str:
+    """Hash several fingerprints, in any order, into one."""
+    return hashlib.sha256("\0".join(sorted(fingerprints)).encode()).hexdigest()
+
+
 def refuse_other_version(here: str, there: str, who: str) -> None:
     """Refuse a peer of another release: the same options may build another network there."""
     if here != there:
         raise TrainingError(
-            f"Expected a {who} with edgeseg {here}, got {there}.", "Install the same version at all sites and the server."
+            f"Expected a {who} with edgeseg {here}, got {there}.",
+            "Install the same version at all sites and the server.",
         )

@@ -1,6 +1,6 @@
 """Weights between a Keras model and a message: in the model's order, checked before a number of a peer is used.
 
-A message holds the weights of the training and behind them their moving average (EMA). Both are averaged over the sites;
+A message holds the weights of the training and behind them their moving average (EMA). Both are averaged;
 with a single site the result is that of an ordinary training.
 """
 
