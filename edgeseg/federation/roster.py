@@ -50,6 +50,8 @@ class Roster(SimpleClientManager):  # type: ignore[misc]  # mypy sees no Flower
         super().__init__()
         self._plan, self._token, self._most, self._seconds = plan, token, most, answer_seconds
         self.numbers = numbers
+        self.ending = False
+        """Whether sites leave because all is done."""
         self._members: dict[str, Member] = {}
         self._changed = threading.Condition()
 
@@ -66,7 +68,9 @@ class Roster(SimpleClientManager):  # type: ignore[misc]  # mypy sees no Flower
         with self._changed:
             left = [site for site, member in self._members.items() if member.proxy is client]
             for site in left:
-                _LOG.warning("Site %d has left.", self._members.pop(site).number)
+                number = self._members.pop(site).number
+                if not self.ending:
+                    _LOG.warning("Site %d has left.", number)
             self._changed.notify_all()
 
     def members(self) -> list[Member]:

@@ -49,7 +49,7 @@ LINGER_SECONDS = 30.0
 class Group(Protocol):
     """The sites as the rounds see them."""
 
-    numbers: dict[str, int]
+    ending: bool
 
     def members(self) -> list[Member]:
         """List the sites that take part now."""
@@ -204,7 +204,8 @@ class Coordinator:
         answers = []
         for member, future in zip(members, futures, strict=True):
             error = future.exception()
-            if error is not None:
+            # a site that is let go leaves without waiting for the end of its answer
+            if error is not None and not self._group.ending:
                 _LOG.warning("Site %d is left out: it did not answer.", member.number)
                 _LOG.debug("%s: %s", type(error).__name__, to_one_line(error))
             answers.append(None if error is not None else future.result())
@@ -291,6 +292,7 @@ class Coordinator:
         config = {**self._configure(self.best.epoch), TASK: KEEP, "rounds": write_message(rounds)}
         ins = EvaluateIns(ndarrays_to_parameters(self.state.best), config)
         kept = self._ask(members, lambda proxy: proxy.evaluate(ins, self._terms.round_seconds, 0))
+        self._group.ending = True
         self._ask(
             [member for member, answer in zip(members, kept, strict=True) if answer is not None],
             lambda proxy: proxy.reconnect(ReconnectIns(None), self._terms.round_seconds, 0),

@@ -53,7 +53,7 @@ class NearGroup:
 
     def __init__(self, members: Sequence[Member]) -> None:
         self._members = list(members)
-        self.numbers = {member.facts.site: member.number for member in members}
+        self.ending = False
 
     def members(self) -> list[Member]:
         """List them."""
