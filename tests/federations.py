@@ -58,6 +58,7 @@ class FakeSite(Client):  # type: ignore[misc]  # mypy sees no Flower
         self.fingerprint = f"{number:064x}"
         self.version = edgeseg.__version__
         self.refused = ""
+        self.asked = threading.Event()
         self.rounds: list[int] = []
         self.final: list[np.ndarray[Any, Any]] | None = None
         self.tell: Callable[[Any], Any] = lambda answer: answer
@@ -71,6 +72,7 @@ class FakeSite(Client):  # type: ignore[misc]  # mypy sees no Flower
         if ask == "refusal":
             self.refused = str(ins.config["sentence"])
             raise ConnectionError(self.refused)
+        self.asked.set()
         facts = SiteFacts(self.site, self.cases, 4, (0,), 0, self.fingerprint)
         return GetPropertiesRes(OK, {"facts": write_message(facts)})
 

@@ -196,12 +196,11 @@ class SiteTraining:
         )
         return LocalUpdate(read_values(self._model), self._read_ema(), cost)
 
-    def forget_steps(self) -> None:
-        """Build optimizer and steps anew after a training that diverged."""
+    def forget_gradients(self) -> None:
+        """Empty the optimizer's memory after a training that diverged."""
         for variable in self._model.optimizer.variables:
             if variable.dtype.is_floating and "learning_rate" not in variable.name:
                 variable.assign(tf.zeros_like(variable))
-        self._steps = None
 
     def _open_steps(self, done: int) -> Steps:
         if self._steps is None:

@@ -146,7 +146,7 @@ class SiteClient(Client):  # type: ignore[misc]  # mypy sees no Flower
         except TrainingError as error:
             # one such round is left out; the averaged weights of the next may do
             _LOG.warning("Round %d is left out here: %s", number, error.message)
-            training.forget_steps()
+            training.forget_gradients()
             return FitRes(Status(Code.FIT_NOT_IMPLEMENTED, DIVERGED), Parameters([], ""), 0, {})
         figures = {
             "loss": update.cost.loss,
