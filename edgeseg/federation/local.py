@@ -233,11 +233,11 @@ class SiteTraining:
 
     def judge(self, number: int, ema: Weights) -> Judgement:
         """Measure the averaged weights of a round on the site's validation cases."""
-        self._take(number, ema)
+        self.take(number, ema)
         return self._validator.judge(self.ema_model)
 
-    def _take(self, number: int, ema: Weights) -> None:
-        """Load averaged weights; with FedBN, together with the site's own of that round, or the nearest one."""
+    def take(self, number: int, ema: Weights) -> None:
+        """Load averaged weights into `ema_model`; with FedBN, beside the site's own of that round, or the nearest."""
         if self._own:
             nearest = min(self._own, key=lambda done: abs(done - number))
             ema = keep_own(ema, self._own[nearest], self._is_own)
@@ -255,7 +255,7 @@ class SiteTraining:
             history: The federation's rounds.
             federation: What the run remembers of it.
         """
-        self._take(best, ema)
+        self.take(best, ema)
         folder, record = self._folder, self.record
         validation, test = self.loaded.part("val"), self.loaded.part("test")
         record = dataclasses.replace(
