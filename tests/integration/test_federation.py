@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Any
@@ -29,12 +29,19 @@ def sites() -> list[FakeSite]:
     return [FakeSite(1, cases=10, step=1.0), FakeSite(2, cases=30, step=-1.0)]
 
 
+def settle(*futures: Future[Any]) -> None:
+    """Wait until all have ended."""
+    from tests.federations import SECONDS
+
+    wait(futures, SECONDS)
+
+
 def run(out: Path, sites: list[FakeSite], **more: Any) -> tuple[Stage, list[BaseException | None]]:
-    from tests.federations import SECONDS, Stage, tiny_plan
+    from tests.federations import Stage, tiny_plan
 
     stage = Stage(out, more.pop("plan", tiny_plan()), more.pop("count", len(sites)), **more)
     joined = [stage.join(site) for site in sites]
-    wait([stage.result, *joined], SECONDS)
+    settle(stage.result, *joined)
     return stage, [one.result(0) for one in joined]
 
 
@@ -187,11 +194,11 @@ def test_sites_that_may_not_join_are_told_why(tmp_path: Path, sites: list[FakeSi
     assert sites[0].asked.wait(SECONDS)
     sleep(0.5)  # its answer is on its way
     ends = [stage.join(site) for site in (stranger, older, twin)]
-    wait(ends, SECONDS)
+    settle(*ends)
     assert "token" in stranger.refused
     assert "0.0.1" in older.refused
     assert "same images" in twin.refused
-    wait([stage.join(sites[1]), first, stage.result], SECONDS)
+    settle(stage.join(sites[1]), first, stage.result)
     assert stage.result.result(0).federation is not None
 
 
@@ -248,11 +255,11 @@ def test_nobody_comes(tmp_path: Path) -> None:
 def test_noise_in_place_of_a_site_disturbs_nothing(tmp_path: Path, sites: list[FakeSite]) -> None:
     import socket
 
-    from tests.federations import SECONDS, Stage, tiny_plan
+    from tests.federations import Stage, tiny_plan
 
     stage = Stage(tmp_path / "run", tiny_plan(), 2)
     for noise in (b"", b"GET / HTTP/1.1\r\n\r\n", bytes(100_000), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(1000)):
         with socket.create_connection(("127.0.0.1", stage.port)) as line:
             line.sendall(noise)
-    wait([stage.result, *(stage.join(site) for site in sites)], SECONDS)
+    settle(stage.result, *(stage.join(site) for site in sites))
     assert stage.result.result(0).federation is not None
