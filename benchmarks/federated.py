@@ -208,7 +208,7 @@ def write_table(rows: Mapping[str, Scores], cases: Sequence[int], chosen: argpar
         "",
         f"`{chosen.data.name}`, one fold by group: {tests} test cases with a structure, the same for every row.",
         f"Training cases of the sites: {', '.join(map(str, cases))}. `{chosen.model}` at {chosen.size} pixels,",
-        f"{chosen.rounds} rounds of {chosen.local_epochs} local epochs; a site alone has as many steps as all together.",
+        f"{chosen.rounds} rounds of {chosen.local_epochs} epochs; a site alone takes as many steps as all together.",
         "Float32 files, threshold 0.5, one seed. In brackets 95% intervals (bootstrap over groups); differences are",
         "paired by case: an interval that holds zero says that these cases cannot tell.",
         f"Machine: {platform.machine()}, {os.cpu_count()} cores.",
