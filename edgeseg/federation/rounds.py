@@ -44,6 +44,8 @@ STATE = "federation.npz"
 ATTEMPTS = 3
 # Seconds for which the server waits for sites that were cut off in the last round, before it ends.
 LINGER_SECONDS = 30.0
+# In which a site confirms that it goes; most are gone before their answer is.
+FAREWELL_SECONDS = 10.0
 
 
 class Group(Protocol):
@@ -295,7 +297,7 @@ class Coordinator:
         self._group.ending = True
         self._ask(
             [member for member, answer in zip(members, kept, strict=True) if answer is not None],
-            lambda proxy: proxy.reconnect(ReconnectIns(None), self._terms.round_seconds, 0),
+            lambda proxy: proxy.reconnect(ReconnectIns(None), FAREWELL_SECONDS, 0),
         )
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.federations import Relay
 
 pytestmark = pytest.mark.integration
-SECONDS = 240.0
+SECONDS = 400.0
 NETWORK = ("--model", "micro", "--size", "32", "--batch", "4", "--lr", "0.01", "--class-name", "target")
 PRIVATE = ("mueller", "case_0", "clinic-of-hope", "images", ".png")
 
