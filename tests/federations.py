@@ -158,9 +158,11 @@ class Relay:
             for end in (source, sink):
                 with suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
+            source.close()
 
     def close(self) -> None:
         """Take no more connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
 

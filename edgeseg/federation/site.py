@@ -305,7 +305,9 @@ def _refuse_hopeless(error: Any, connection: Connection) -> None:
     code, details = error.code(), str(error.details() or "")
     lower = details.lower()
     if "certificate" in lower or "handshake" in lower or "wrong_version" in lower:
-        why = "its certificate is not the expected one, or out of date" if "certificate" in lower else "no TLS there"
+        # the message about a server without TLS mentions certificates, too
+        trusted = "certificate" not in lower or "wrong_version" in lower
+        why = "no TLS there" if trusted else "its certificate is not the expected one, or out of date"
         raise TrainingError(
             f"Expected the server at {connection.address} to prove itself with the certificate, got: {why}.",
             "Take the server's certificate as --root-certificate; it must name the host that you connect to.",
