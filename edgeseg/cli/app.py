@@ -23,6 +23,7 @@ from edgeseg.cli import (
     evaluate,
     explain,
     export,
+    federate,
     inspect,
     model,
     predict,
@@ -57,6 +58,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(model.app, name="model")
 app.command("train")(train.train)
 app.command("pretrain")(pretrain.pretrain)
+app.add_typer(federate.app, name="federate")
 app.command("tune")(tune.tune)
 app.command("compress")(compress.compress)
 app.command("search")(search.search)

@@ -204,7 +204,8 @@ def print_run(out: Path, record: RunRecord) -> None:
         return
     print(f"{out}: best after epoch {record.best_epoch}, validation Dice {record.validation_dice:.3f}")
     if record.best_epoch == read_history(out)[-1].epoch:
-        print("Validation Dice still rose in the last epochs: more --epochs may give more.")
+        longer = "--epochs" if record.federation is None else "--rounds"
+        print(f"Validation Dice still rose in the last epochs: more {longer} may give more.")
     if record.output.shape == "ellipse":
         print("Every training mask is an ellipse around a measured head, so masks are drawn as ellipses.")
     if record.unlabelled is not None:

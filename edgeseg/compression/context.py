@@ -57,6 +57,7 @@ def open_run(run: Path) -> CompressContext:
     """Open a finished run with its data; changed data, another run's model file and empty test cases are refused."""
     record = read_run(run)
     check_card(run, record)
+    refuse_without_data(run, record)
     read_history(run)  # the report draws it: refuse a damaged one before hours of work
     root = Path(os.path.normpath(run / record.data))
     if not root.is_dir():
@@ -71,6 +72,15 @@ def open_run(run: Path) -> CompressContext:
     keras.utils.set_random_seed(record.options.seed)
     train, validation = (to_grid(data.part(part), record.input, record.finding) for part in ("train", "val"))
     return CompressContext(record, load_network(run, record), data, train, validation)
+
+
+def refuse_without_data(run: Path, record: RunRecord) -> None:
+    """Refuse the run of a federation's server: the images are at the sites."""
+    if record.federation is not None and not record.federation.at_site:
+        raise RunError(
+            f"Expected a run with images to calibrate with, got {run}, a federation's, whose images stay at the sites.",
+            "Compress the run that a site has from edgeseg federate join.",
+        )
 
 
 def check_cases(images: Sequence[LabelledImage], part: str) -> None:

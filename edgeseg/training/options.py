@@ -350,7 +350,7 @@ def _list_lines(out: Path, options: TrainOptions, inputs: TrainInputs) -> Iterat
 def _write_command(options: TrainOptions, inputs: Mapping[str, Any]) -> str:
     usual = TrainOptions()
     changed = {name: getattr(options, name) for name in _OPTIONS if getattr(options, name) != getattr(usual, name)}
-    words = ["edgeseg", "train", str(inputs["data"]), "--out", "NEW"]
+    words = ["edgeseg", "train", str(inputs["data"] or "DATA"), "--out", "NEW"]
     for name, value in {**{name: value for name, value in inputs.items() if name != "data"}, **changed}.items():
         if value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]

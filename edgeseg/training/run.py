@@ -76,6 +76,25 @@ class TeacherRecord:
 
 
 @dataclass(frozen=True)
+class FederationRecord:
+    """What a run remembers of the federation that trained it; without a word of the sites' data."""
+
+    sites: int
+    """Sites that took part in at least one round."""
+    cases: int
+    """Their training cases, together."""
+    rounds: int
+    """Rounds that were finished."""
+    local_epochs: int
+    proximal: float
+    batch_norm: str
+    fingerprint: str
+    """Hash over those of the sites' data."""
+    at_site: bool
+    """Whether this is a site's run, with its own data; the server's has none."""
+
+
+@dataclass(frozen=True)
 class PartSummary:
     """One part of the split: how many cases and groups, and for each class how many cases lack it."""
 
@@ -136,6 +155,8 @@ class RunRecord:
     """The frames without masks that were trained on, too."""
     teachers: tuple[TeacherRecord, ...] = ()
     """The runs whose masks and findings were followed beside the truth."""
+    federation: FederationRecord | None = None
+    """The federation that trained it, if one did."""
     near_duplicates: int = 0
     """Pairs of nearly equal images in different groups, so that one may be in training and one in test."""
     header_region: bool = False

@@ -14,7 +14,7 @@ from edgeseg.machine.boards import read_toml
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = read_toml(ROOT / "pyproject.toml")["project"]
-DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow"}
+DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "grpc": "grpcio"}
 """Where a package is imported by another name than it is installed by."""
 EXTRAS_OF = {
     "model": {"train"},
@@ -22,6 +22,7 @@ EXTRAS_OF = {
     "convert": {"train"},
     "convert/onnx": {"onnx"},
     "compression": {"train"},
+    "federation": {"train", "federated"},
     "report": {"train"},
     "search": {"train"},
     "search/networks": {"train", "tune"},
