@@ -23,7 +23,7 @@ from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, stag
 from edgeseg.core.modelfile import read_model, write_model
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import to_plain
-from edgeseg.core.spec import OutputSpec
+from edgeseg.core.spec import BOXES, MASKS, OutputSpec
 from edgeseg.core.stats import Estimate
 from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import LabelledImage, find_shape, find_white, fingerprint_dataset, fingerprint_labels
@@ -37,6 +37,7 @@ from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import FINDING_SHARE, find_finding_loss, find_loss
 from edgeseg.model.unet import build_unet
+from edgeseg.model.weak_losses import find_weak_loss
 from edgeseg.training.distillation import (
     SHARE,
     RunTeacher,
@@ -67,6 +68,7 @@ from edgeseg.training.run import (
     TEST_ROWS,
     TRAINING,
     WEIGHTS,
+    LabelRecord,
     RunRecord,
     read_interrupted,
     write_record,
@@ -83,7 +85,14 @@ from edgeseg.training.semisupervised import (
 from edgeseg.training.start import load_start, name_start, refuse_leaking_start
 from edgeseg.training.strategy import WorkerRole, find_role, open_strategy, worker_folder
 from edgeseg.training.teachers import Teachers, find_same_teachers, find_teachers, open_teachers
-from edgeseg.training.validation import EpochEvaluator, RunLog, draw_curve, summarise_timing
+from edgeseg.training.validation import EpochEvaluator, RunLog, Validator, draw_curve, summarise_timing
+from edgeseg.training.weak_supervision import (
+    are_boxed,
+    count_kinds,
+    log_labels,
+    refuse_unjudged,
+    refuse_with_weak,
+)
 
 _LOG = logging.getLogger(__name__)
 # How the names of the encoder's layers begin.
@@ -133,7 +142,7 @@ def train_run(
     if role.chief:
         # before the images are read, which takes minutes for a large data set
         refuse_taken(out, overwrite, "training")
-    loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour)
+    loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour, labels=options.label_choice)
     if unlabelled is not None:
         loaded = add_frames(loaded, unlabelled, options)
     start = None
@@ -141,6 +150,8 @@ def train_run(
         start = name_start(init)
         refuse_leaking_start(init, [*loaded.part("val"), *loaded.part("test")])
     record = begin_record(loaded, data, out, options, start)
+    counts = count_kinds(loaded.part("train"))
+    refuse_with_weak(teachers, counts)
     found = find_teachers(teachers, record, loaded.name_tests())
     record = dataclasses.replace(record, teachers=tuple(one.describe(out) for one in found))
     taught_by = _open_teachers(found, record)
@@ -148,6 +159,8 @@ def train_run(
         loaded.log_warnings()
         loaded.log_leaks(record.near_duplicates)
         loaded.log_finding(record.finding, options.findings)
+        if record.labels is not None:
+            log_labels(record.labels)
     with staged_folder(out, overwrite, keep_partial=True) if role.chief else worker_folder() as folder:
         write_record(folder, record)
         loaded.write_split(folder)
@@ -260,7 +273,17 @@ def begin_record(loaded: LoadedData, data: Path, out: Path, options: TrainOption
         unlabelled=loaded.frames.describe(out) if loaded.frames is not None else None,
         header_region=loaded.dataset.header_region,
         data_summary=loaded.summarise(),
+        labels=describe_labels(loaded),
     )
+
+
+def describe_labels(loaded: LoadedData) -> LabelRecord | None:
+    """Describe weak labels that are learned from or judged by; None where there are none."""
+    for part in ("val", "test"):
+        refuse_unjudged(loaded.part(part), part)
+    counts = count_kinds(loaded.part("train"))
+    boxed = any(are_boxed(loaded.part(part)) for part in ("val", "test"))
+    return LabelRecord(counts, BOXES if boxed else MASKS) if boxed or set(counts) - {MASKS} else None
 
 
 def _train(
@@ -290,6 +313,11 @@ def _train(
     if not run_paths.role.chief:
         return record
     validation, tested = loaded.part("val"), loaded.part("test") if test else None
+    if record.labels is not None and record.labels.judged_by == BOXES:
+        # boxes choose no operating point, and are no masks to test against
+        iou = measure_boxes(evaluator.ema_model, tested, record) if tested is not None else None
+        labels = dataclasses.replace(record.labels, test_box_iou=iou)
+        record, tested = dataclasses.replace(record, labels=labels), None
     known = describe_known_frames([*loaded.part("train"), *validation], record.input) if test else None
     return _finish(evaluator, record, run_paths.folder, validation, tested, known)
 
@@ -348,7 +376,11 @@ def choose_losses(record: RunRecord) -> dict[str, Any]:
         loss = distillation_loss(SHARE, activation, name, weights)
         finding_loss = finding_distillation_loss(SHARE, record.finding_weights)
     else:
-        loss, finding_loss = find_loss(name, activation, weights), find_finding_loss(record.finding_weights)
+        finding_loss = find_finding_loss(record.finding_weights)
+        if record.labels is not None and set(record.labels.images) - {MASKS}:
+            loss = find_weak_loss(name, activation, len(record.output.classes), weights)
+        else:
+            loss = find_loss(name, activation, weights)
     if record.finding is None:
         return {"loss": loss}
     return {"loss": [loss, finding_loss], "loss_weights": [1.0, FINDING_SHARE]}
@@ -376,6 +408,11 @@ def start_from(model: Any, run: Path) -> int:
             )
         layer.set_weights(given[layer.name])
     return len(wanted)
+
+
+def measure_boxes(model: Any, images: Sequence[LabelledImage], record: RunRecord) -> float:
+    """Measure the box agreement of a model's masks with cases that have boxes, on the network's grid."""
+    return round(Validator(to_grid(images, record.input), model).dice(model), 5)
 
 
 def _finish(
