@@ -293,13 +293,7 @@ def import_dataset(dataset: Dataset, out: Path, on_case: Advance = ignore) -> No
                 f"got {spec.name[:NAME_LETTERS]}.",
                 "Rename the class in the labelling tool, or here with --class-name, once for each class.",
             )
-    weak = sum(case.labels != MASKS for case in dataset.cases)
-    if weak:
-        raise DataError(
-            f"Expected full masks to write, got boxes, points or scribbles for {weak} of {len(dataset.cases)} images "
-            f"of {dataset.root}.",
-            "Train on the folder as it is: edgeseg train reads them.",
-        )
+    refuse_weak(dataset)
     folders = [out / class_folder(spec.name) for spec in dataset.classes]
     for image in read_cases(dataset.cases, colour=True):
         name = f"{image.case.stem}.png"
@@ -310,6 +304,17 @@ def import_dataset(dataset: Dataset, out: Path, on_case: Advance = ignore) -> No
     write_groups(out / GROUPS, dataset.cases)
     if list_labels(dataset.cases):
         write_rows(out / LABELS, COLUMNS, ((case.stem, case.label) for case in dataset.cases if case.label))
+
+
+def refuse_weak(dataset: Dataset) -> None:
+    """Refuse to write weak labels as masks, which they are not."""
+    weak = sum(case.labels != MASKS for case in dataset.cases)
+    if weak:
+        raise DataError(
+            f"Expected full masks to write, got boxes, points or scribbles for {weak} of {len(dataset.cases)} images "
+            f"of {dataset.root}.",
+            "Train on the folder as it is: edgeseg train reads them.",
+        )
 
 
 def drop_equal_channels(frame: NDArray[Any]) -> NDArray[Any]:

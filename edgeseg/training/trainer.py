@@ -457,6 +457,8 @@ def export_run(
     card = build_card(flatbuffer, record.name, ends, record.provenance("float32"), record.finding)
     write_model(path, flatbuffer, card)
     if test is None:
+        if record.labels is not None and record.labels.test_box_iou is not None:
+            write_model(path, flatbuffer, card, make_golden(flatbuffer, card))
         return record
     decision = dataclasses.replace(_decide(path, record, validation), known=known)
     card = dataclasses.replace(card, decision=decision)
