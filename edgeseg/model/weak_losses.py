@@ -16,7 +16,7 @@ from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import ClassLoss, Loss, find_class_loss, weigh_classes
 
 # Weight of each term beside the cross-entropy of what is known.
-LINES_WEIGHT, PAIRWISE_WEIGHT, SIZE_WEIGHT = 1.0, 1.0, 1.0
+OUTSIDE_WEIGHT, LINES_WEIGHT, PAIRWISE_WEIGHT, SIZE_WEIGHT = 1.0, 1.0, 1.0, 1.0
 # Share of its boxes that a structure fills: an ellipse fills 0.79 of its own, and no structure all or next to nothing.
 LEAST_FILLED, MOST_FILLED = 0.5, 0.9
 _SMOOTH = 1.0
@@ -61,6 +61,7 @@ def weak_loss(truth: Any, predicted: Any, classes: int) -> Any:
     likeness = truth[..., 4 * classes :]
     return (
         partial_loss(masks, unknown, predicted)
+        + OUTSIDE_WEIGHT * outside_loss(masks, unknown, predicted)
         + LINES_WEIGHT * (lines_loss(rows, predicted) + lines_loss(columns, predicted)) / 2
         + SIZE_WEIGHT * size_loss(rows, unknown, predicted)
         + PAIRWISE_WEIGHT * pairwise_loss(likeness, unknown, predicted)
@@ -77,6 +78,17 @@ def partial_loss(masks: Any, unknown: Any, predicted: Any) -> Any:
     parts = [_mean_where(known * side, entropy) for side in (masks, 1.0 - masks)]
     found = tf.add_n([part_found for _, part_found in parts])
     return tf.math.divide_no_nan(tf.add_n([value for value, _ in parts]), found)
+
+
+def outside_loss(masks: Any, unknown: Any, predicted: Any) -> Any:
+    """Share of what is predicted where it is known to be wrong, beside the area of the boxes or marks.
+
+    It is what a Dice loss says of false pixels: averaged over a whole image, small boxes would be outgrown.
+    """
+    wrong = tf.reduce_sum((1.0 - unknown) * (1.0 - masks) * predicted, axis=(1, 2))
+    area = tf.reduce_sum(masks, axis=(1, 2))
+    present = tf.cast(area > 0.0, predicted.dtype)
+    return present * wrong / (wrong + area + _SMOOTH)
 
 
 def _entropy(masks: Any, predicted: Any) -> Any:

@@ -32,8 +32,8 @@ from edgeseg.training.run import MODEL, RunRecord, read_run
 from edgeseg.training.semisupervised import add_frames
 from edgeseg.training.start import refuse_leaking_start
 from edgeseg.training.teachers import find_teachers, fingerprint_teacher, refuse_other_teacher
-from edgeseg.training.weak_supervision import are_boxed
 from edgeseg.training.trainer import begin_record, resume_run, train_run
+from edgeseg.training.weak_supervision import are_boxed
 
 _LOG = logging.getLogger(__name__)
 SUMMARY, CASES = "folds.json", "cases.csv"
