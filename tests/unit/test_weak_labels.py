@@ -307,6 +307,30 @@ def test_cvat_boxes_points_and_polylines(tmp_path: Path) -> None:
     assert image.weak.boxes[1][0].min(axis=0).tolist() == [45, 5]
 
 
+def make_scribbled(root: Path, labels: NDArray[np.uint8]) -> Path:
+    for name in ("a", "b"):
+        write_image(root / "images" / f"{name}.png", np.full(SIZE, 90, np.uint8))
+    write_image(root / "masks" / "a.png", ellipse() * np.uint8(255))
+    write_image(root / "scribbles" / "b.png", labels)
+    return root
+
+
+def test_label_maps_of_scribbles_stand_for_missing_masks(tmp_path: Path) -> None:
+    labels = np.full(SIZE, 255, np.uint8)
+    labels[10:12], labels[30:32] = 0, 1
+    dataset = open_dataset(make_scribbled(tmp_path, labels))
+    assert [case.labels for case in dataset.cases] == [MASKS, SCRIBBLES]
+    image = read_case(dataset.cases[1])
+    assert image.weak is not None
+    assert (image.masks[0].sum(), image.weak.unknown[0].sum()) == (2 * SIZE[1], (SIZE[0] - 4) * SIZE[1])
+
+
+def test_label_maps_of_scribbles_hold_classes_and_255_alone(tmp_path: Path) -> None:
+    dataset = open_dataset(make_scribbled(tmp_path, np.full(SIZE, 3, np.uint8)))
+    with pytest.raises(DataError, match="255"):
+        read_case(dataset.cases[1])
+
+
 def test_check_counts_weak_labels_and_import_refuses_them(tmp_path: Path) -> None:
     root = make_coco(tmp_path / "data", [[10, 12, 20, 15]] * 4, outlines=3)
     table = check_survey(survey_dataset(root)).to_json()
