@@ -118,8 +118,10 @@ def describe_weak(
         warp: For each pixel of the varied image its row and column before; None where it was not moved.
     """
     height, width = image.shape[0] // stride, image.shape[1] // stride
-    # a pixel of the output grid is known where nothing in it is unknown
-    open_pixels = unknown.reshape(height, stride, width, stride, -1).max(axis=(1, 3))
+    squares = unknown.reshape(height, stride, width, stride, -1)
+    # at the edge of a box a pixel of the output grid is unknown; a point or a line may be thinner than one
+    boxed = np.asarray([bool(boxes) for boxes in case.boxes])
+    open_pixels = np.where(boxed, squares.max(axis=(1, 3)), squares.min(axis=(1, 3)))
     if warp is None:
         y, x = (np.arange(n * stride, dtype=np.float32) for n in (height, width))
         warp = np.repeat(y[:, np.newaxis], width * stride, 1), np.repeat(x[np.newaxis], height * stride, 0)

@@ -59,6 +59,8 @@ def weak_loss(truth: Any, predicted: Any, classes: int) -> Any:
     """
     masks, unknown, rows, columns = (truth[..., k * classes : (k + 1) * classes] for k in range(4))
     likeness = truth[..., 4 * classes :]
+    # a mark that is thinner than a pixel of the output grid marks it nevertheless
+    masks = tf.where(unknown > 0.0, masks, tf.math.ceil(masks))
     return (
         partial_loss(masks, unknown, predicted)
         + OUTSIDE_WEIGHT * outside_loss(masks, unknown, predicted)

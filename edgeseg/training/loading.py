@@ -46,10 +46,8 @@ from edgeseg.training.memory import check_images
 from edgeseg.training.options import OWN_LABELS, LabelChoice
 from edgeseg.training.run import FINISHED, SIZES, SPLIT, DataSummary, PartSummary, RunRecord
 from edgeseg.training.unlabelled import FrameSet
-from edgeseg.training.weak_supervision import choose_labels, find_weak_cases, pick_judges
+from edgeseg.training.weak_supervision import LARGEST_RATIO, choose_labels, find_weak_cases, pick_judges
 
-# The rarest class weighs at most this many times as much as the most frequent one.
-LARGEST_RATIO = 10.0
 # Training cases that must lack a class before a finding output is trained: fewer say nothing of other cases.
 FEWEST_LACKING = 5
 # Stands for a label that nobody gave.
@@ -370,16 +368,6 @@ def _weigh_channel(truth: NDArray[np.float32]) -> tuple[float, float]:
 def to_reals(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Convert pixels to the values of the float input tensor, 0 to 1."""
     return images.astype(np.float32) / np.float32(255.0)
-
-
-def weigh_by_rarity(images: Sequence[LabelledImage]) -> tuple[float, ...]:
-    """Weigh each class by the inverse square root of its share of the pixels, 1 on average; empty for one class."""
-    shares = np.mean([[np.mean(mask > 0) for mask in image.masks] for image in images], axis=0)
-    if len(shares) == 1 or not shares.any():
-        return ()
-    least = shares.max() / LARGEST_RATIO**2
-    weights = np.maximum(shares, least) ** -0.5
-    return tuple(round(float(weight), 4) for weight in weights / weights.mean())
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,6 @@ from edgeseg.training.loading import (
     load_data,
     load_same_data,
     to_grid,
-    weigh_by_rarity,
     weigh_findings,
 )
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
@@ -92,6 +91,7 @@ from edgeseg.training.weak_supervision import (
     log_labels,
     refuse_unjudged,
     refuse_with_weak,
+    weigh_by_rarity,
 )
 
 _LOG = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Which labels a training learns from, which cases judge it, and how boxes judge it where there are no full masks."""
+"""Which labels a training learns from, how classes weigh, which cases judge, and how boxes do where masks are absent."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from edgeseg.training.run import LabelRecord
 
 _LOG = logging.getLogger(__name__)
 
+# The rarest class weighs at most this many times as much as the most frequent one.
+LARGEST_RATIO = 10.0
 # The share of full masks is drawn with a random stream of its own, so that the split of a seed stays.
 _STREAM = 5
 
@@ -152,3 +154,13 @@ def average_agreement(predicted: NDArray[np.bool_], masks: NDArray[np.uint8]) ->
         for n, k in zip(*np.nonzero(masks.any(axis=(1, 2))), strict=True)
     ]
     return float(np.mean(values)) if values else 0.0
+
+
+def weigh_by_rarity(images: Sequence[LabelledImage]) -> tuple[float, ...]:
+    """Weigh each class by the inverse square root of its share of the pixels, 1 on average; empty for one class."""
+    shares = np.mean([[np.mean(mask > 0) for mask in image.masks] for image in images], axis=0)
+    if len(shares) == 1 or not shares.any():
+        return ()
+    least = shares.max() / LARGEST_RATIO**2
+    weights = np.maximum(shares, least) ** -0.5
+    return tuple(round(float(weight), 4) for weight in weights / weights.mean())
