@@ -1,4 +1,4 @@
-"""Which labels a training learns from, how classes weigh, which cases judge, and how boxes do where masks are absent."""
+"""Which labels a training learns from, how classes weigh, which cases judge, and how boxes do without masks."""
 
 from __future__ import annotations
 
