@@ -136,6 +136,7 @@ def print_check(title: str, report: CheckReport) -> None:
         ("brightest pixel", _show_span(table["brightest"])),
         ("mm per pixel", f"known for {table['pixel_size_mm']['known']}"),
         ("label values in", _list_counts(table["label_values"])),
+        ("labelled with", _list_counts(table["labels"])),
         ("with nothing marked", str(table["empty"])),
         ("near-duplicates", f"{twins['within']} pairs within groups, {twins['across']} across"),
     ]

@@ -26,7 +26,7 @@ from edgeseg.training.options import REGISTER, TrainInputs, TrainOptions
 
 if TYPE_CHECKING:
     from edgeseg.core.card import SplitSpec
-    from edgeseg.training.run import RunRecord
+    from edgeseg.training.run import LabelRecord, RunRecord
 
 ConfigOption = Annotated[
     Path | None,
@@ -197,8 +197,13 @@ def begin(
 
 def print_run(out: Path, record: RunRecord) -> None:
     """Print how a training ended."""
+    from edgeseg.core.spec import BOXES
     from edgeseg.training.validation import read_history
+    from edgeseg.training.weak_supervision import describe_kinds
 
+    if record.labels is not None and record.labels.judged_by == BOXES:
+        print_boxed(out, record, record.labels)
+        return
     if record.evaluation is None:
         print(f"This worker is done; the chief leaves the run in {out}.")
         return
@@ -210,12 +215,27 @@ def print_run(out: Path, record: RunRecord) -> None:
         print("Every training mask is an ellipse around a measured head, so masks are drawn as ellipses.")
     if record.unlabelled is not None:
         print(f"Trained on {record.unlabelled.frames} frames without masks, of {record.unlabelled.files} files, too.")
+    if record.labels is not None:
+        print(f"Learned from {describe_kinds(record.labels.images)}; judged by full masks.")
     for teacher in record.teachers:
         networks = f" ({teacher.networks} networks)" if teacher.networks > 1 else ""
         print(f"Taught by {teacher.name}{networks}, beside the labels.")
     print_timing(record.timing)
     print_evaluation("Test cases, float32", record.evaluation)
     tell_report(out)
+
+
+def print_boxed(out: Path, record: RunRecord, labels: LabelRecord) -> None:
+    """Print how a training ended that boxes alone could judge."""
+    from edgeseg.training.weak_supervision import describe_kinds
+
+    print(f"{out}: best after epoch {record.best_epoch}, IoU of boxes on validation cases {record.validation_dice:.3f}")
+    print(f"Learned from {describe_kinds(labels.images)}.")
+    if labels.test_box_iou is not None:
+        print(f"Test cases, float32: IoU of the boxes around masks with those of the labels {labels.test_box_iou:.3f}")
+    print("Boxes do not say how good outlines are: there is no Dice and no operating point. Look at some masks with")
+    print(f"edgeseg predict {out} IMAGES --out MASKS --overlay, and draw full outlines on some images to judge by.")
+    print_timing(record.timing)
 
 
 def tell_report(out: Path) -> None:

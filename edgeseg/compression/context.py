@@ -5,6 +5,7 @@ Fine-tuning distils as a training does (training/distillation.py). The default t
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, RunError
 from edgeseg.core.modelfile import read_model
+from edgeseg.core.spec import BOXES
 from edgeseg.data.augment import AugmentSpec, choose_variations
 from edgeseg.data.dataset import LabelledImage
 from edgeseg.evaluation.classes import Renaming
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import FINDING_SHARE, find_finding_loss, find_loss
-from edgeseg.model.unet import find_mask_shape
+from edgeseg.model.unet import find_mask_shape, split_outputs
 from edgeseg.training.distillation import (
     Teacher,
     append_teacher,
@@ -34,7 +36,7 @@ from edgeseg.training.distillation import (
 from edgeseg.training.loading import Feed, GridArrays, LoadedData, load_same_data, to_grid, to_reals
 from edgeseg.training.run import MODEL, RECORD, RunRecord, read_run
 from edgeseg.training.start import load_network
-from edgeseg.training.validation import read_history
+from edgeseg.training.validation import MASK_THRESHOLD, read_history
 
 # Fewer calibration images do not give the ranges of activations.
 FEWEST_IMAGES = 8
@@ -65,13 +67,40 @@ def open_run(run: Path) -> CompressContext:
             f"Expected the data that {run} was trained on at {root}, got nothing there.",
             f'Move the folder back, or correct "data" in {run / RECORD}.',
         )
+    if record.labels is not None and record.labels.judged_by == BOXES:
+        raise RunError(
+            f"Expected a run that was judged by full masks in {run}, got one that boxes judged: what a smaller file "
+            "loses could not be told.",
+            "Draw full outlines on some images, and train again.",
+        )
     data = load_same_data(root, record, run)
     for part in ("test", "val"):
         check_cases(data.part(part), part)
     # fine-tuning draws from this seed: the same run and recipe give the same file
     keras.utils.set_random_seed(record.options.seed)
     train, validation = (to_grid(data.part(part), record.input, record.finding) for part in ("train", "val"))
-    return CompressContext(record, load_network(run, record), data, train, validation)
+    network = load_network(run, record)
+    return CompressContext(record, network, data, replace_weak(train, network), validation)
+
+
+def replace_weak(train: GridArrays, network: Any) -> GridArrays:
+    """Replace filled boxes and marks by what a run's own network draws: fine-tuning takes masks for the truth.
+
+    Args:
+        train: The training cases.
+        network: The run's network.
+    """
+    if not train.weak:
+        return train
+    numbers, masks = sorted(train.weak), train.masks.copy()
+    classes, height = masks.shape[-1], masks.shape[1]
+    for start in range(0, len(numbers), BATCH):
+        chosen = numbers[start : start + BATCH]
+        images = dataclasses.replace(train, pixels=train.pixels[chosen]).images
+        drawn = split_outputs(network.predict(to_reals(images), verbose=0))[0][..., -classes:]
+        stride = height // drawn.shape[1]
+        masks[chosen] = np.repeat(np.repeat(drawn > MASK_THRESHOLD, stride, axis=1), stride, axis=2)
+    return dataclasses.replace(train, masks=masks, weak={})
 
 
 def refuse_without_data(run: Path, record: RunRecord) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgeseg.core.decision import Decision
@@ -73,6 +73,8 @@ class Provenance:
     """Hash of the resulting parts, to notice changed groups; empty in older files."""
     header_region: bool = False
     """Whether training images were cropped to the DICOM ultrasound region of their headers, as in a stream."""
+    labels: dict[str, int] = field(default_factory=dict)
+    """How many training images had masks, boxes, points or scribbles; empty where all had masks."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,11 @@ RESIZES = ("letterbox", "stretch")
 DENOISES = ("none", "median", "speckle")
 ACTIVATIONS = ("sigmoid", "softmax")
 SHAPES = ("free", "ellipse")
+# What images are labelled with, and how a training is told to take each image's own labels.
+MASKS, BOXES, POINTS, SCRIBBLES = "masks", "boxes", "points", "scribbles"
+WEAK_KINDS = (BOXES, POINTS, SCRIBBLES)
+LABEL_KINDS = (MASKS, *WEAK_KINDS)
+AUTO = "auto"
 # Integer types of tensors, and their lowest and highest numbers.
 INTEGERS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 FLOATS = ("float32", "float16")

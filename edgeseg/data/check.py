@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.schema import to_plain
+from edgeseg.core.spec import MASKS
 from edgeseg.data.contradictions import (
     Contradiction,
     PackedMasks,
@@ -205,6 +206,7 @@ class CheckReport:
             "groups": len({fact.case.group for fact in facts}),
             "parts": count_values(fact.case.part for fact in facts if fact.case.part),
             "empty": sum(not any(fact.marked) for fact in facts),
+            "labels": count_values(fact.case.labels for fact in facts),
             "overlapping": sum(fact.overlapping for fact in facts),
             "sizes": count_values(f"{fact.width}x{fact.height}" for fact in facts),
             "bits": count_values(str(fact.bits) for fact in facts),
@@ -288,7 +290,10 @@ def check_survey(survey: Survey, on_case: Advance = ignore) -> CheckReport:
     if outside:
         warnings = (*warnings, marked_outside(outside))
     pairs = tuple(_compare(facts))
-    found = find_contradictions(pairs, {fact.case.stem: fact.packed for fact in facts}, survey.dataset.classes)
+    # a box contradicts no outline
+    full = {fact.case.stem: fact.packed for fact in facts if fact.case.labels == MASKS}
+    comparable = [pair for pair in pairs if {pair.first.stem, pair.second.stem} <= full.keys()]
+    found = find_contradictions(comparable, full, survey.dataset.classes)
     warnings = (*warnings, *warn_of_contradictions(found))
     return CheckReport(survey.dataset, facts, defects, pairs, warnings, found)
 

@@ -20,7 +20,7 @@ from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, NAME_LETTERS, dige
 from edgeseg.core.palette import PALETTE
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.redact import is_printable
-from edgeseg.core.spec import ClassSpec
+from edgeseg.core.spec import MASKS, ClassSpec
 from edgeseg.data.coding import read_above
 from edgeseg.data.defects import DataWarning, DefectError, bad_names, nothing_marked, nothing_unmarked
 from edgeseg.data.frame_labels import COLUMNS, LABELS, label_cases, list_labels
@@ -29,6 +29,7 @@ from edgeseg.data.layouts import choose_layout, name_fitting
 from edgeseg.data.layouts.base import Found, class_folder
 from edgeseg.data.layouts.choice import LayoutChoice, parse_layout
 from edgeseg.data.reading import Case, read_pair
+from edgeseg.data.weak_labels import WeakLabels
 from edgeseg.frame.images import as_data_error, choose_white, write_image
 from edgeseg.frame.postprocess import draw_ellipses
 
@@ -73,6 +74,8 @@ class LabelledImage:
     case: Case
     frame: NDArray[Any]
     masks: tuple[NDArray[np.uint8], ...]
+    weak: WeakLabels | None = None
+    """What boxes, points or scribbles leave open; the masks are then filled boxes and drawn marks."""
 
     @property
     def marked(self) -> tuple[int, ...]:
@@ -181,7 +184,9 @@ def _check_names(dataset: Dataset) -> list[DefectError]:
 
 def read_case(case: Case, colour: bool = False) -> LabelledImage:
     """Read a case; masks that do not fit the image are refused."""
-    return LabelledImage(case, *case.read(case, colour))
+    frame, masks = case.read(case, colour)
+    weak = None if case.read_weak is None else case.read_weak(case, (frame.shape[0], frame.shape[1]))
+    return LabelledImage(case, frame, masks, weak)
 
 
 def view_case(case: Case) -> LabelledImage:
@@ -288,6 +293,7 @@ def import_dataset(dataset: Dataset, out: Path, on_case: Advance = ignore) -> No
                 f"got {spec.name[:NAME_LETTERS]}.",
                 "Rename the class in the labelling tool, or here with --class-name, once for each class.",
             )
+    refuse_weak(dataset)
     folders = [out / class_folder(spec.name) for spec in dataset.classes]
     for image in read_cases(dataset.cases, colour=True):
         name = f"{image.case.stem}.png"
@@ -298,6 +304,17 @@ def import_dataset(dataset: Dataset, out: Path, on_case: Advance = ignore) -> No
     write_groups(out / GROUPS, dataset.cases)
     if list_labels(dataset.cases):
         write_rows(out / LABELS, COLUMNS, ((case.stem, case.label) for case in dataset.cases if case.label))
+
+
+def refuse_weak(dataset: Dataset) -> None:
+    """Refuse to write weak labels as masks, which they are not."""
+    weak = sum(case.labels != MASKS for case in dataset.cases)
+    if weak:
+        raise DataError(
+            f"Expected full masks to write, got boxes, points or scribbles for {weak} of {len(dataset.cases)} images "
+            f"of {dataset.root}.",
+            "Train on the folder as it is: edgeseg train reads them.",
+        )
 
 
 def drop_equal_channels(frame: NDArray[Any]) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from edgeseg.core.files import write_json, write_rows
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.data.annotations.shapes import AnnotatedImage, trace_mask
 from edgeseg.data.annotations.writers import WRITERS, open_writer
-from edgeseg.data.dataset import Dataset, LabelledImage, drop_equal_channels, read_cases
+from edgeseg.data.dataset import Dataset, LabelledImage, drop_equal_channels, read_cases, refuse_weak
 from edgeseg.data.frame_labels import COLUMNS, LABELS, list_labels
 from edgeseg.data.groups import GROUPS, write_groups
 from edgeseg.data.layouts.nnunet import TABLE, describe_nnunet
@@ -37,6 +37,7 @@ def export_dataset(dataset: Dataset, out: Path, name: str, on_case: Advance = ig
     """
     if name not in EXPORTERS:
         raise UnknownNameError("format", name, EXPORTERS)
+    refuse_weak(dataset)
     EXPORTERS[name](dataset, out, on_case)
     write_groups(out / GROUPS, dataset.cases)
     if list_labels(dataset.cases):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
-from edgeseg.core.spec import Region
+from edgeseg.core.spec import LABEL_KINDS, MASKS, Region
 from edgeseg.data.defects import (
     MASK_VALUES,
     DefectError,
@@ -24,6 +24,7 @@ from edgeseg.data.defects import (
     unlike_modalities,
     wrong_size,
 )
+from edgeseg.data.weak_labels import WeakLabels
 from edgeseg.frame.images import has_transparency, is_jpeg, read_bytes, read_image
 
 Frame = NDArray[Any]
@@ -163,6 +164,13 @@ class CaseReader(Protocol):
         """Read the files of a case."""
 
 
+class WeakReader(Protocol):
+    """A function that reads the weak labels of a case, given the height and width of its image."""
+
+    def __call__(self, case: Case, size: tuple[int, int]) -> WeakLabels | None:
+        """Read the labels; None where the masks are full after all."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One labelled image: its files, and its group (patient, exam or clip), which a split never divides."""
@@ -187,6 +195,10 @@ class Case:
     region: Region | None = None
     """The DICOM ultrasound region (tissue) of the stored pixels, if the header has one; only this part is read."""
     read: CaseReader = field(default=read_pair, compare=False, repr=False)
+    labels: str = MASKS
+    """What is drawn: masks (outlines, or nothing to find), boxes, points or scribbles."""
+    read_weak: WeakReader | None = field(default=None, compare=False, repr=False)
+    """Reads what boxes, points or scribbles leave open; None for masks."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -196,6 +208,8 @@ class Case:
     def __post_init__(self) -> None:
         if self.part not in ("", *GIVEN_PARTS):
             raise ValueError(f"expected the part to be one of {', '.join(GIVEN_PARTS)} or empty, got {self.part!r}")
+        if self.labels not in LABEL_KINDS or (self.labels == MASKS) != (self.read_weak is None):
+            raise ValueError(f"expected one of {', '.join(LABEL_KINDS)}, and a reader of weak labels for all but masks")
         if self.pixel_size_mm is not None and not is_within(self.pixel_size_mm, PIXEL_MM):
             raise ValueError(f"expected a pixel size {describe_range(PIXEL_MM)} mm, got {self.pixel_size_mm}")
 

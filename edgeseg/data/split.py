@@ -15,6 +15,7 @@ import numpy as np
 
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
+from edgeseg.core.spec import MASKS
 from edgeseg.data.defects import empty_part, parted_groups, too_few_groups, too_few_marked
 from edgeseg.data.reading import GIVEN_PARTS, Case
 
@@ -49,7 +50,27 @@ def divide_cases(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSp
 
 
 def list_splits(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSpec) -> tuple[Split, ...]:
-    """Compute all splits of a spec: one for each fold, or a single one."""
+    """Compute all splits of a spec: one for each fold, or a single one.
+
+    Groups with boxes, points or scribbles train, since full masks judge; where fewer than three groups with something
+    marked have full masks alone, all groups are divided.
+    """
+    weak = {case.group for case in cases if case.labels != MASKS}
+    judging = [case for case in cases if case.group not in weak]
+    if not weak or len({case.group for case in judging if not empty[case.stem]}) < len(GIVEN_PARTS):
+        return _list_splits(cases, empty, spec)
+    splits = _list_splits(judging, empty, spec)
+    return tuple(_add_weak(split, cases, weak, given=not spec.folds) for split in splits)
+
+
+def _add_weak(split: Split, cases: Sequence[Case], weak: Set[str], given: bool) -> Split:
+    """Add weakly labelled groups to the training part, or to the part that they were given."""
+    parts = {stem: part for stem, _, part in split.to_rows()}
+    parts |= {case.stem: (given and case.part) or "train" for case in cases if case.group in weak}
+    return Split(*(tuple(case for case in cases if parts[case.stem] == part) for part in GIVEN_PARTS))
+
+
+def _list_splits(cases: Sequence[Case], empty: Mapping[str, bool], spec: SplitSpec) -> tuple[Split, ...]:
     if spec.folds:
         return fold_cases(cases, empty, spec.folds, spec.seed)
     return (split_cases(cases, empty, spec),)

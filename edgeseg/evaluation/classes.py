@@ -12,7 +12,8 @@ from edgeseg.core.errors import DataError, UnknownNameError
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.dataset import Dataset
 from edgeseg.data.layouts.base import UNNAMED_CLASS, number_classes
-from edgeseg.data.reading import Case, CaseReader, Reading
+from edgeseg.data.reading import Case, CaseReader, Reading, WeakReader
+from edgeseg.data.weak_labels import WeakLabels
 
 # A model's class name to the data's name of the same class.
 Renaming = Mapping[str, str]
@@ -78,7 +79,14 @@ def arrange_dataset(dataset: Dataset, classes: Sequence[ClassSpec], renamed: Ren
     """
     found = [spec.name for spec in dataset.classes]
     order = match_classes([spec.name for spec in classes], found, dataset.root, renamed)
-    cases = tuple(dataclasses.replace(case, read=_ReorderedReader(case.read, order)) for case in dataset.cases)
+    cases = tuple(
+        dataclasses.replace(
+            case,
+            read=_ReorderedReader(case.read, order),
+            read_weak=None if case.read_weak is None else _ReorderedWeakReader(case.read_weak, order),
+        )
+        for case in dataset.cases
+    )
     return dataclasses.replace(dataset, cases=cases, classes=tuple(classes))
 
 
@@ -92,6 +100,18 @@ class _ReorderedReader:
     def __call__(self, case: Case, colour: bool) -> Reading:
         frame, masks = self.read(case, colour)
         return frame, tuple(masks[index] for index in self.order)
+
+
+@dataclass(frozen=True)
+class _ReorderedWeakReader:
+    """Reads the weak labels of a case with its classes in another order."""
+
+    read: WeakReader
+    order: tuple[int, ...]
+
+    def __call__(self, case: Case, size: tuple[int, int]) -> WeakLabels | None:
+        weak = self.read(case, size)
+        return None if weak is None else weak.reorder(self.order)
 
 
 def parse_renaming(pairs: Sequence[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from edgeseg.core.errors import DataError, UnknownNameError
 from edgeseg.core.files import write_rows
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.progress import Advance, ignore
-from edgeseg.core.spec import ClassSpec
+from edgeseg.core.spec import MASKS, ClassSpec
 from edgeseg.core.stats import FEWEST_GROUPS, Estimate, estimate_any, estimate_mean
 from edgeseg.data.dataset import Case, LabelledImage, fingerprint_dataset, open_dataset, read_cases, view_case
 from edgeseg.data.split import PARTS, divide_cases, refuse_other_split
@@ -52,6 +53,7 @@ from edgeseg.evaluation.operating import (
 from edgeseg.inference.confidence import measure_confidences
 from edgeseg.inference.segmenter import Segmentation, Segmenter
 
+_LOG = logging.getLogger(__name__)
 MEASURES = ("dice", "iou", "precision", "recall", "hd95_px")
 # Share of marked pixels above which nearly the whole image is marked: no organ fills so much of a frame.
 FLOODED = 0.9
@@ -424,7 +426,7 @@ def pick_cases(
     dataset = arrange_dataset(dataset, card.output.classes, renamed)
     chosen, known = part or (own_part if own else "all"), frozenset(case.stem for case in dataset.cases)
     if chosen == "all":
-        return PickedCases("all", dataset.cases, known)
+        return PickedCases("all", keep_full(dataset.cases, root), known)
     if not own:
         raise DataError(
             f"Expected the model's training data for the part {chosen}, got other data in {root}.",
@@ -435,7 +437,21 @@ def pick_cases(
     split = divide_cases(dataset.cases, empty, card.provenance.split)
     # the same data and seed can still give another split in another version
     refuse_other_split(root, split, card.provenance.split_fingerprint)
-    return PickedCases(chosen, split.part(chosen), known)
+    return PickedCases(chosen, keep_full(split.part(chosen), root), known)
+
+
+def keep_full(cases: Sequence[Case], root: Path) -> tuple[Case, ...]:
+    """Leave out cases with boxes, points or scribbles: a Dice against them would say nothing of outlines."""
+    full = tuple(case for case in cases if case.labels == MASKS)
+    if not full and cases:
+        raise DataError(
+            f"Expected images with full masks to judge by in {root}, got {cases[0].labels} and the like in all "
+            f"{len(cases)}.",
+            "Draw full outlines on some images: boxes, points and scribbles are learned from only.",
+        )
+    if len(full) < len(cases):
+        _LOG.warning("%d of %d images have no full masks, and are not judged.", len(cases) - len(full), len(cases))
+    return full
 
 
 def score_part(model: ModelFile, root: Path, part: str, layout: str | None = None) -> list[ScoredCase]:

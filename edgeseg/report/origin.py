@@ -12,6 +12,7 @@ from edgeseg.core.redact import show_name
 from edgeseg.report.page import Table, count, join_names
 from edgeseg.training.options import TrainOptions
 from edgeseg.training.run import SPLIT, RunRecord
+from edgeseg.training.weak_supervision import describe_kinds
 
 # Classes that get a column in the table of the split.
 SPLIT_CLASSES = 6
@@ -35,6 +36,8 @@ def describe_data(record: RunRecord, run: Path) -> dict[str, Any]:
         if summary.labels:
             data.append(("labels of frames", ", ".join(f"{show_name(n)} ({c:,})" for n, c in summary.labels.items())))
         note = f"{count(summary.images, 'image')} in {count(summary.groups, 'group')}"
+    if record.labels is not None:
+        data.append(("learned from", describe_kinds(record.labels.images)))
     notices = list(summary.notices) if summary is not None else []
     if record.near_duplicates:
         notices.append(f"{count(record.near_duplicates, 'pair')} of nearly equal images lie in different groups.")

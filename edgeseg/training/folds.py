@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.decision import OUT_OF_FOLD, Decision
-from edgeseg.core.errors import RunError, TrainingError
+from edgeseg.core.errors import DataError, RunError, TrainingError
 from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, staged_folder, write_json
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.progress import progress_bar
@@ -33,6 +33,7 @@ from edgeseg.training.semisupervised import add_frames
 from edgeseg.training.start import check_imagenet, refuse_leaking_start
 from edgeseg.training.teachers import find_teachers, fingerprint_teacher, refuse_other_teacher
 from edgeseg.training.trainer import begin_record, resume_run, train_run
+from edgeseg.training.weak_supervision import are_boxed
 
 _LOG = logging.getLogger(__name__)
 SUMMARY, CASES = "folds.json", "cases.csv"
@@ -108,7 +109,10 @@ def train_folds(
     find_loss(options.loss)
     refuse_taken(out, overwrite, "cross-validation")
     check_imagenet(options.encoder, init)
-    loaded = load_data(data, dataclasses.replace(split, folds=folds), options.input.in_colour)
+    loaded = load_data(
+        data, dataclasses.replace(split, folds=folds), options.input.in_colour, labels=options.label_choice
+    )
+    _refuse_boxed(loaded, folds)
     start = os.path.relpath(init, out) if init is not None else None
     fingerprints = fingerprint_dataset(loaded.dataset), fingerprint_split(loaded.split)
     if init is not None:
@@ -129,6 +133,19 @@ def train_folds(
         inputs = TrainInputs(data, init, folds, split.layout, split.group_pattern, unlabelled, teacher)
         write_config(folder, out, options, inputs)
         return _train_missing(data, folder, plan)
+
+
+def _refuse_boxed(loaded: LoadedData, folds: int) -> None:
+    """Refuse data whose full masks do not judge every fold, before any is trained."""
+    if all(image.weak is None for image in loaded.images.values()):
+        return
+    for fold in range(folds):
+        divided = loaded.divide(dataclasses.replace(loaded.split_spec, fold=fold))
+        if are_boxed([*divided.part("val"), *divided.part("test")]):
+            raise DataError(
+                f"Expected groups with full masks in each of {folds} folds, got boxes alone in some.",
+                "Train without --folds, or draw full outlines in more groups.",
+            )
 
 
 def _refuse_teacher(student: RunRecord, loaded: LoadedData, teacher: Path) -> None:

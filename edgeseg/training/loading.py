@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,15 +38,16 @@ from edgeseg.data.frame_labels import count_labels, list_labels
 from edgeseg.data.groups import find_duplicates, make_thumbnail
 from edgeseg.data.reading import GIVEN_PARTS
 from edgeseg.data.split import Split, list_splits, refuse_other_split
+from edgeseg.data.weak_truth import WeakCase, count_channels, vary_weak
 from edgeseg.evaluation.classes import arrange_dataset
 from edgeseg.frame.preprocess import denoise_pixels, frame_to_grid, mask_to_grid
 from edgeseg.model.keras import tf
 from edgeseg.training.memory import check_images
+from edgeseg.training.options import OWN_LABELS, LabelChoice
 from edgeseg.training.run import FINISHED, SIZES, SPLIT, DataSummary, PartSummary, RunRecord
 from edgeseg.training.unlabelled import FrameSet
+from edgeseg.training.weak_supervision import LARGEST_RATIO, choose_labels, find_weak_cases, pick_judges
 
-# The rarest class weighs at most this many times as much as the most frequent one.
-LARGEST_RATIO = 10.0
 # Training cases that must lack a class before a finding output is trained: fewer say nothing of other cases.
 FEWEST_LACKING = 5
 # Stands for a label that nobody gave.
@@ -68,10 +69,19 @@ class LoadedData:
     images: dict[str, LabelledImage]
     frames: FrameSet | None = None
     """Unlabelled frames to train on as well."""
+    labels: LabelChoice = OWN_LABELS
+    """What of the training images' labels is learned from."""
 
     def part(self, name: str) -> list[LabelledImage]:
-        """List the images of the part train, val or test."""
-        return [self.images[case.stem] for case in self.split.part(name)]
+        """List the images of the part train, val or test, with the labels that are learned from or judged by."""
+        if name == "train":
+            return list(self._trained_on)
+        images = [self.images[case.stem] for case in self.split.part(name)]
+        return images if name == "all" else pick_judges(images)
+
+    @cached_property
+    def _trained_on(self) -> list[LabelledImage]:
+        return choose_labels([self.images[case.stem] for case in self.split.train], self.labels)
 
     def name_tests(self) -> frozenset[str]:
         """Name the test cases."""
@@ -171,7 +181,11 @@ class LoadedData:
 
 
 def load_data(
-    root: Path, split_spec: SplitSpec, colour: bool = False, classes: Sequence[ClassSpec] | None = None
+    root: Path,
+    split_spec: SplitSpec,
+    colour: bool = False,
+    classes: Sequence[ClassSpec] | None = None,
+    labels: LabelChoice = OWN_LABELS,
 ) -> LoadedData:
     """Read all cases of a folder into memory and split them.
 
@@ -180,6 +194,7 @@ def load_data(
         split_spec: How to split the cases.
         colour: Whether to read frames in colour; grey otherwise.
         classes: The classes of a model to arrange the masks by; None takes the data's own.
+        labels: What of the training images' labels is learned from.
     """
     dataset = open_dataset(root, split_spec.layout, split_spec.group_pattern)
     if classes is not None:
@@ -194,7 +209,7 @@ def load_data(
     splits = list_splits(dataset.cases, {stem: not any(counts) for stem, counts in marked.items()}, split_spec)
     for split in splits:
         _refuse_unseen(dataset, [marked[case.stem] for case in split.train])
-    return LoadedData(dataset, splits[split_spec.fold], split_spec, images)
+    return LoadedData(dataset, splits[split_spec.fold], split_spec, images, labels=labels)
 
 
 def _refuse_unseen(dataset: Dataset, marked: Sequence[Sequence[int]]) -> None:
@@ -217,7 +232,7 @@ def load_same_data(root: Path, record: RunRecord, run: Path) -> LoadedData:
     """
     found = fingerprint_dataset(open_dataset(root, record.split.layout, record.split.group_pattern))
     refuse_changed_data(root, found, record.data_fingerprint, run)
-    data = load_data(root, record.split, record.input.in_colour, record.output.classes)
+    data = load_data(root, record.split, record.input.in_colour, record.output.classes, record.options.label_choice)
     refuse_other_split(root, data.split, record.split_fingerprint)
     _refuse_other_region(data, record, run)
     refuse_other_labels(root, data.dataset, record.label_fingerprint, run)
@@ -273,6 +288,8 @@ class GridArrays:
     frame_labels: NDArray[np.float32] | None = None
     """For a finding output: 1 and 0 for each of its frame classes (n, frame classes), below 0 where no label is known.
     None without such an output."""
+    weak: Mapping[int, WeakCase] = field(default_factory=dict)
+    """The cases with weak labels, by their number."""
 
     @property
     def images(self) -> NDArray[np.uint8]:
@@ -305,6 +322,7 @@ def to_grid(images: Sequence[LabelledImage], spec: InputSpec, finding: FindingSp
         np.stack([np.stack([mask_to_grid(mask, spec) for mask in image.masks], axis=-1) for image in images]),
         spec.denoise,
         None if finding is None else encode_labels([image.case for image in images], finding.frame_classes),
+        find_weak_cases(images, spec),
     )
 
 
@@ -352,16 +370,6 @@ def to_reals(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return images.astype(np.float32) / np.float32(255.0)
 
 
-def weigh_by_rarity(images: Sequence[LabelledImage]) -> tuple[float, ...]:
-    """Weigh each class by the inverse square root of its share of the pixels, 1 on average; empty for one class."""
-    shares = np.mean([[np.mean(mask > 0) for mask in image.masks] for image in images], axis=0)
-    if len(shares) == 1 or not shares.any():
-        return ()
-    least = shares.max() / LARGEST_RATIO**2
-    weights = np.maximum(shares, least) ** -0.5
-    return tuple(round(float(weight), 4) for weight in weights / weights.mean())
-
-
 @dataclass(frozen=True)
 class Feed:
     """Training cases, and how they are batched and augmented."""
@@ -385,7 +393,9 @@ class Feed:
         """The shapes of what `make_case` returns."""
         height, width, channels = self.arrays.pixels.shape[1:]
         classes = self.arrays.masks.shape[-1]
-        shapes = (height, width, channels), (height // self.stride, width // self.stride, classes + self.background)
+        more = count_channels(classes) if self.arrays.weak else 0
+        masks = (height // self.stride, width // self.stride, classes + self.background + more)
+        shapes = (height, width, channels), masks
         labels = self.arrays.frame_labels
         return shapes if labels is None else (*shapes, (1, 1, classes + labels.shape[1]))
 
@@ -397,12 +407,19 @@ class Feed:
         """Make one augmented image from 0 to 1, its masks, and its findings (1, 1, channels) where they are learned."""
         arrays = self.arrays
         random = np.random.default_rng((self.seed, _IMAGE_STREAM, epoch, number))
-        image, varied = vary_case(arrays.pixels[number], arrays.masks[number], self.augment, arrays.denoise, random)
-        masks = add_background(varied) if self.background else varied
-        case = image.astype(np.float32) / np.float32(255), shrink_masks(masks, self.stride)
+        pixels, masks = arrays.pixels[number], arrays.masks[number]
+        if arrays.weak:
+            how = self.augment, arrays.denoise, self.stride
+            image, varied, rest = vary_weak(pixels, masks, arrays.weak.get(number), *how, random)
+        else:
+            image, varied = vary_case(pixels, masks, self.augment, arrays.denoise, random)
+        truth = shrink_masks(add_background(varied) if self.background else varied, self.stride)
+        if arrays.weak:
+            truth = np.concatenate([truth, rest], axis=-1)
+        case = image.astype(np.float32) / np.float32(255), truth
         if arrays.frame_labels is None:
             return case
-        return *case, find_truth(arrays.masks[number], varied, arrays.frame_labels[number])
+        return *case, find_truth(masks, varied, arrays.frame_labels[number])
 
 
 def find_truth(

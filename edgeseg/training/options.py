@@ -20,7 +20,7 @@ from edgeseg.core.files import write_text
 from edgeseg.core.limits import BATCH, EPOCHS
 from edgeseg.core.redact import is_printable
 from edgeseg.core.schema import check_options, from_plain, list_options, option
-from edgeseg.core.spec import ACTIVATIONS, COLOURS, DENOISES, InputSpec
+from edgeseg.core.spec import ACTIVATIONS, AUTO, COLOURS, DENOISES, LABEL_KINDS, WEAK_KINDS, InputSpec
 from edgeseg.model.spec import CONVOLUTIONS, ENCODERS, LITE0, OWN, SIZES, SKIPS, STEMS, UPSAMPLINGS, UNetSpec, find_size
 
 EMA = 0.998
@@ -41,6 +41,21 @@ NETWORK, COURSE = "Network", "Training"
 CONFIG = "config.toml"
 # Letters of a name, or of an option that is text; a message quotes both. Paths and patterns may be longer.
 _LONGEST = 255
+
+
+@dataclass(frozen=True)
+class LabelChoice:
+    """What of the training images' labels is learned from."""
+
+    kind: str = AUTO
+    """auto: what the data say. masks: nothing but full masks. Else full masks are made into boxes, points or
+    scribbles."""
+    full_share: float = 0.0
+    """Share of the training groups that keep their full masks then."""
+    seed: int = 0
+
+
+OWN_LABELS = LabelChoice()
 
 
 @dataclass(frozen=True)
@@ -192,6 +207,20 @@ class TrainOptions:
         choices=(SEGMENT, REGISTER),
         panel=COURSE,
     )
+    labels: str = option(
+        AUTO,
+        "What training images are learned from. auto: masks, boxes, points and scribbles, as each image has them. "
+        "masks: full masks alone. boxes, points or scribbles: full masks are made into these, to see what they cost.",
+        choices=(AUTO, *LABEL_KINDS),
+        panel=COURSE,
+    )
+    full_masks: float = option(
+        0.0,
+        "With --labels boxes, points or scribbles: share of the training groups that keep their full masks.",
+        minimum=0.0,
+        maximum=1.0,
+        panel=COURSE,
+    )
 
     def __post_init__(self) -> None:
         # numpy.random takes as long as all of typer to import, and --help needs none of it
@@ -199,6 +228,11 @@ class TrainOptions:
 
         check_options(self)
         choose_variations(self.augment)
+        if self.full_masks and self.labels not in WEAK_KINDS:
+            raise ValueError(
+                f"expected full_masks with labels {', '.join(WEAK_KINDS)}, which it leaves some images out of, got "
+                f"labels {self.labels}"
+            )
         self.describe_network(outputs=1)
 
     @property
@@ -219,6 +253,11 @@ class TrainOptions:
     def plan_epochs(self, images: int) -> int:
         """Choose the epochs for so many training images: as given, or `plan_epochs`."""
         return self.epochs or plan_epochs(images, self.batch, self.encoder)
+
+    @property
+    def label_choice(self) -> LabelChoice:
+        """What of the training images' labels is learned from."""
+        return LabelChoice(self.labels, self.full_masks, self.seed)
 
     def describe_network(self, outputs: int, findings: int = 0) -> UNetSpec:
         """Describe the network that is asked for, for so many channels of masks and of findings."""

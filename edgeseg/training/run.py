@@ -28,7 +28,7 @@ from edgeseg.core.files import partial_path, write_json
 from edgeseg.core.modelfile import PRETRAINING, is_ensemble
 from edgeseg.core.registration_card import TASK
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table, rename_former, to_plain
-from edgeseg.core.spec import FindingSpec, InputSpec, OutputSpec
+from edgeseg.core.spec import MASKS, FindingSpec, InputSpec, OutputSpec
 from edgeseg.data.layouts.choice import strip_layout
 from edgeseg.model.spec import UNetSpec
 from edgeseg.training.options import TrainOptions
@@ -105,6 +105,18 @@ class PartSummary:
 
 
 @dataclass(frozen=True)
+class LabelRecord:
+    """What a run with weak labels remembers of them."""
+
+    images: dict[str, int]
+    """How many training images had masks, boxes, points or scribbles."""
+    judged_by: str = MASKS
+    """What the validation cases have: masks, or boxes, whose IoU then stands in place of the Dice."""
+    test_box_iou: float | None = None
+    """On the test cases, where boxes judge."""
+
+
+@dataclass(frozen=True)
 class DataSummary:
     """What a run remembers of its data, so that its report need not read all images again."""
 
@@ -163,6 +175,8 @@ class RunRecord:
     """Whether images are cropped to the ultrasound region that their DICOM headers name."""
     data_summary: DataSummary | None = None
     """None in runs of older versions."""
+    labels: LabelRecord | None = None
+    """None where every training image has a full mask."""
     timing: Timing | None = None
     best_epoch: int = 0
     validation_dice: float = 0.0
@@ -191,6 +205,7 @@ class RunRecord:
             libraries=self.libraries,
             split_fingerprint=self.split_fingerprint,
             header_region=self.header_region,
+            labels={} if self.labels is None else self.labels.images,
         )
 
 

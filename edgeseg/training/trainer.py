@@ -23,7 +23,7 @@ from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, stag
 from edgeseg.core.modelfile import read_model, write_model
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import to_plain
-from edgeseg.core.spec import OutputSpec
+from edgeseg.core.spec import BOXES, MASKS, OutputSpec
 from edgeseg.core.stats import Estimate
 from edgeseg.data.augment import choose_variations
 from edgeseg.data.dataset import LabelledImage, find_shape, find_white, fingerprint_dataset, fingerprint_labels
@@ -38,6 +38,7 @@ from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import FINDING_SHARE, find_finding_loss, find_loss
 from edgeseg.model.spec import ENCODER, LITE0
 from edgeseg.model.unet import build_unet
+from edgeseg.model.weak_losses import find_weak_loss
 from edgeseg.training.distillation import (
     SHARE,
     RunTeacher,
@@ -54,7 +55,6 @@ from edgeseg.training.loading import (
     load_data,
     load_same_data,
     to_grid,
-    weigh_by_rarity,
     weigh_findings,
 )
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
@@ -68,6 +68,7 @@ from edgeseg.training.run import (
     TEST_ROWS,
     TRAINING,
     WEIGHTS,
+    LabelRecord,
     RunRecord,
     read_interrupted,
     write_record,
@@ -90,7 +91,15 @@ from edgeseg.training.start import (
 )
 from edgeseg.training.strategy import WorkerRole, find_role, open_strategy, worker_folder
 from edgeseg.training.teachers import Teachers, find_same_teachers, find_teachers, open_teachers
-from edgeseg.training.validation import EpochEvaluator, RunLog, draw_curve, summarise_timing
+from edgeseg.training.validation import EpochEvaluator, RunLog, Validator, draw_curve, summarise_timing
+from edgeseg.training.weak_supervision import (
+    are_boxed,
+    count_kinds,
+    log_labels,
+    refuse_unjudged,
+    refuse_with_weak,
+    weigh_by_rarity,
+)
 
 _LOG = logging.getLogger(__name__)
 VALIDATION_SHARE, TEST_SHARE = 0.12, 0.15
@@ -139,7 +148,7 @@ def train_run(
         # before the images are read, which takes minutes for a large data set
         refuse_taken(out, overwrite, "training")
     check_imagenet(options.encoder, init)
-    loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour)
+    loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour, labels=options.label_choice)
     if unlabelled is not None:
         loaded = add_frames(loaded, unlabelled, options)
     start = None
@@ -147,6 +156,8 @@ def train_run(
         start = name_start(init)
         refuse_leaking_start(init, [*loaded.part("val"), *loaded.part("test")])
     record = begin_record(loaded, data, out, options, start)
+    counts = count_kinds(loaded.part("train"))
+    refuse_with_weak(teachers, counts)
     found = find_teachers(teachers, record, loaded.name_tests())
     record = dataclasses.replace(record, teachers=tuple(one.describe(out) for one in found))
     taught_by = _open_teachers(found, record)
@@ -154,6 +165,8 @@ def train_run(
         loaded.log_warnings()
         loaded.log_leaks(record.near_duplicates)
         loaded.log_finding(record.finding, options.findings)
+        if record.labels is not None:
+            log_labels(record.labels)
     with staged_folder(out, overwrite, keep_partial=True) if role.chief else worker_folder() as folder:
         write_record(folder, record)
         loaded.write_split(folder)
@@ -268,7 +281,17 @@ def begin_record(loaded: LoadedData, data: Path, out: Path, options: TrainOption
         unlabelled=loaded.frames.describe(out) if loaded.frames is not None else None,
         header_region=loaded.dataset.header_region,
         data_summary=loaded.summarise(),
+        labels=describe_labels(loaded),
     )
+
+
+def describe_labels(loaded: LoadedData) -> LabelRecord | None:
+    """Describe weak labels that are learned from or judged by; None where there are none."""
+    for part in ("val", "test"):
+        refuse_unjudged(loaded.part(part), part)
+    counts = count_kinds(loaded.part("train"))
+    boxed = any(are_boxed(loaded.part(part)) for part in ("val", "test"))
+    return LabelRecord(counts, BOXES if boxed else MASKS) if boxed or set(counts) - {MASKS} else None
 
 
 def _train(
@@ -300,6 +323,11 @@ def _train(
     if not run_paths.role.chief:
         return record
     validation, tested = loaded.part("val"), loaded.part("test") if test else None
+    if record.labels is not None and record.labels.judged_by == BOXES:
+        # boxes choose no operating point, and are no masks to test against
+        iou = measure_boxes(evaluator.ema_model, tested, record) if tested is not None else None
+        labels = dataclasses.replace(record.labels, test_box_iou=iou)
+        record, tested = dataclasses.replace(record, labels=labels), None
     known = describe_known_frames([*loaded.part("train"), *validation], record.input) if test else None
     return _finish(evaluator, record, run_paths.folder, validation, tested, known)
 
@@ -358,7 +386,11 @@ def choose_losses(record: RunRecord) -> dict[str, Any]:
         loss = distillation_loss(SHARE, activation, name, weights)
         finding_loss = finding_distillation_loss(SHARE, record.finding_weights)
     else:
-        loss, finding_loss = find_loss(name, activation, weights), find_finding_loss(record.finding_weights)
+        finding_loss = find_finding_loss(record.finding_weights)
+        if record.labels is not None and set(record.labels.images) - {MASKS}:
+            loss = find_weak_loss(name, activation, len(record.output.classes), weights)
+        else:
+            loss = find_loss(name, activation, weights)
     if record.finding is None:
         return {"loss": loss}
     return {"loss": [loss, finding_loss], "loss_weights": [1.0, FINDING_SHARE]}
@@ -386,6 +418,11 @@ def start_from(model: Any, run: Path) -> int:
             )
         layer.set_weights(given[layer.name])
     return len(wanted)
+
+
+def measure_boxes(model: Any, images: Sequence[LabelledImage], record: RunRecord) -> float:
+    """Measure the box agreement of a model's masks with cases that have boxes, on the network's grid."""
+    return round(Validator(to_grid(images, record.input), model).dice(model), 5)
 
 
 def _finish(
@@ -430,6 +467,8 @@ def export_run(
     card = build_card(flatbuffer, record.name, ends, record.provenance("float32"), record.finding)
     write_model(path, flatbuffer, card)
     if test is None:
+        if record.labels is not None and record.labels.test_box_iou is not None:
+            write_model(path, flatbuffer, card, make_golden(flatbuffer, card))
         return record
     decision = dataclasses.replace(_decide(path, record, validation), known=known)
     card = dataclasses.replace(card, decision=decision)

@@ -28,6 +28,7 @@ from edgeseg.training.ema import WeightEma
 from edgeseg.training.loading import GridArrays, shrink_masks, to_reals
 from edgeseg.training.options import EMA
 from edgeseg.training.run import HISTORY, Timing
+from edgeseg.training.weak_supervision import average_agreement
 
 CURVE = "curve.png"
 FOLDER = "logs"
@@ -213,17 +214,23 @@ class Validator:
         self._images: NDArray[np.float32] = to_reals(cases.images)
         stride = cases.masks.shape[1] // find_mask_shape(model)[0]
         self._findings = cases.findings
+        # boxes are no masks: where they are all that there is, boxes around what is predicted are compared with them
+        self._boxed = bool(cases.weak)
         # on the network's output grid, where a pixel counts as marked if more than half of it is
         self._masks = (shrink_masks(cases.masks, stride) > MASK_THRESHOLD).astype(np.uint8)
 
     def dice(self, model: Any) -> float:
-        """Average the Dice over the masks that are not empty."""
+        """Average the Dice over the masks that are not empty; of boxes, the IoU of boxes."""
         return self.judge(model).dice
 
     def judge(self, model: Any) -> Judgement:
         """Measure the Dice as `dice` does, and the AUC of the findings where the model has them."""
         masks, findings = split_outputs(model.predict(self._images, verbose=0))
-        dice, classes = grid_dice(masks, self._masks), self._masks.shape[-1]
+        classes = self._masks.shape[-1]
+        if self._boxed:
+            dice = average_agreement(_find_masks(masks, classes, MASK_THRESHOLD), self._masks)
+        else:
+            dice = grid_dice(masks, self._masks)
         if findings is None or self._findings is None:
             return Judgement(dice)
         aucs = channel_aucs(findings.reshape(len(findings), -1), self._findings)

@@ -20,7 +20,6 @@ from edgeseg.model.unet import build_unet, find_mask_shape, split_outputs
 from edgeseg.training import trainer
 from edgeseg.training.loading import (
     FEWEST_LACKING,
-    LARGEST_RATIO,
     UNKNOWN,
     Feed,
     GridArrays,
@@ -33,6 +32,7 @@ from edgeseg.training.options import TrainOptions
 from edgeseg.training.run import RunRecord, read_run
 from edgeseg.training.trainer import plain_split, resume_run, start_from, train_run
 from edgeseg.training.validation import channel_aucs, read_history
+from edgeseg.training.weak_supervision import LARGEST_RATIO
 from tests.discs import make_disc_data
 
 pytestmark = pytest.mark.integration

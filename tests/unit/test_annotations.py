@@ -137,7 +137,7 @@ def test_what_people_draw_wrongly_is_told(tmp_path: Path, tool: str) -> None:
     defects, warnings = kinds(survey)
     assert defects == []
     # a line of YOLO with two points is one with a box
-    assert set(warnings) == {"box-only" if tool == "yolo" else "few-points", "outside-image", "crossing-outline"}
+    assert set(warnings) == {"outside-image", "crossing-outline"} | ({"few-points"} if tool != "yolo" else set())
     assert all(warning.cases for warning in survey.dataset.warnings)
     mask = read_case(survey.dataset.cases[0]).masks[0]
     assert 0 < mask[40:60, 40:60].sum() < 300
@@ -317,13 +317,6 @@ def test_tasks_of_cvat_have_images_of_the_same_names(tmp_path: Path) -> None:
     assert [case.group for case in dataset.cases] == ["task_1", "task_2"]
 
 
-def test_coco_boxes_alone_are_refused(tmp_path: Path) -> None:
-    write_frames(tmp_path, "a.png")
-    write(tmp_path / "x.json", coco([{"segmentation": [], "bbox": [1, 2, 3, 4]}]))
-    with pytest.raises(DataError, match="boxes"):
-        open_dataset(tmp_path)
-
-
 @pytest.mark.parametrize(
     "table",
     [
@@ -359,11 +352,14 @@ def test_labelme_shapes(tmp_path: Path) -> None:
     write(tmp_path / "a.json", labelme(shapes))
     dataset = open_dataset(tmp_path)
     assert [spec.name for spec in dataset.classes] == ["cyst", "lesion", "nerve"]
-    (warning,) = dataset.warnings
-    assert (warning.kind, "2 points" in warning.message) == ("no-area", True)
-    cyst, lesion, nerve = read_case(dataset.cases[0]).masks
+    assert dataset.warnings == ()
+    image = read_case(dataset.cases[0])
+    cyst, lesion, nerve = image.masks
     assert lesion[10:21, 10:21].all()
-    assert (lesion.sum(), nerve.sum(), nerve[3:5, 32:35].sum()) == (121, 6, 6)
+    assert image.weak is not None
+    # of the rectangle nothing is known but its edges
+    assert image.weak.unknown[1][10:21, 10:21].sum() == image.weak.unknown[1].sum() == 121
+    assert (nerve.sum(), nerve[3:5, 32:35].sum()) == (6, 6)
     assert cyst.sum() == pytest.approx(np.pi * 10.5**2, rel=0.05)
 
 
@@ -495,12 +491,6 @@ def test_yolo_lines_of_another_kind_are_listed(tmp_path: Path, line: str) -> Non
     (defect,) = survey_dataset(tmp_path).defects
     assert defect.stems == ("b.txt",)
     assert "line 1" in defect.message
-
-
-def test_yolo_boxes_alone_are_refused(tmp_path: Path) -> None:
-    make(tmp_path, "yolo", [[0.1, 0.1, 20.0, 20.0]])
-    with pytest.raises(DataError, match="boxes"):
-        open_dataset(tmp_path)
 
 
 def test_cvat_shapes(tmp_path: Path) -> None:

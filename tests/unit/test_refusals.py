@@ -17,7 +17,8 @@ from edgeseg.data.check import check_survey, describe_verdict
 from edgeseg.data.dataset import LabelledImage, open_dataset, read_case, survey_dataset
 from edgeseg.data.defects import DefectError
 from edgeseg.frame.images import read_image, write_image
-from edgeseg.training.loading import LARGEST_RATIO, load_data, to_grid, weigh_by_rarity
+from edgeseg.training.loading import load_data, to_grid
+from edgeseg.training.weak_supervision import LARGEST_RATIO, weigh_by_rarity
 from tests.damages import DAMAGES, OTHERS, make_varied_data
 from tests.discs import draw_case, write_case
 

@@ -29,7 +29,16 @@ from edgeseg.data.annotations.labelled import (
 )
 from edgeseg.data.annotations.outlines import trace_between
 from edgeseg.data.annotations.problems import Problems, check_runs, decode_runs, encode_runs
-from edgeseg.data.annotations.shapes import AnnotatedImage, Points, Shape, crop_shape, fill_polygons, trace_mask
+from edgeseg.data.annotations.shapes import (
+    AREA,
+    BOX,
+    AnnotatedImage,
+    Points,
+    Shape,
+    crop_shape,
+    fill_polygons,
+    trace_mask,
+)
 
 _FOLDER, _DEFAULT = "annotations", "default"
 # Bits of one letter of packed runs, and letters of one run: 2**60 pixels.
@@ -45,9 +54,12 @@ class _Labelled:
     polygons: tuple[Points, ...] = ()
     runs: Any = None
     score: float | None = None
+    box: Points | None = None
 
     def to_shapes(self, size: tuple[int, int]) -> tuple[Shape, ...]:
         """Convert it to shapes; COCO joins polygons, so each is a shape of its own."""
+        if self.box is not None:
+            return (Shape(self.class_name, (self.box,), self.score, BOX),)
         if self.runs is not None:
             return trace_mask(_decode(self.runs, size), self.class_name, self.score)
         traced = (trace_between(points, self.class_name, size, self.score) for points in self.polygons)
@@ -73,7 +85,10 @@ def read_coco(files: Sequence[Path], problems: Problems) -> LabelSet:
         for entry in _tables(table, "images", path):
             name, found = _text(entry, "file_name", path), tuple(labelled.pop(_key(entry), ()))
             used.update(one.class_name for one in found)
-            images.append(ImageLabels(name, path, _Loader(name, path, _read_size(entry), found), part))
+            kinds = frozenset(AREA if one.box is None else BOX for one in found)
+            loader = _Loader(name, path, _read_size(entry), found)
+            of_classes = frozenset(one.class_name for one in found)
+            images.append(ImageLabels(name, path, loader, part, kinds=kinds, classes=of_classes))
     return LabelSet(tuple(classes), tuple(images), frozenset(used))
 
 
@@ -127,8 +142,13 @@ def _collect(
         except ValueError as error:
             problems.note("unreadable-labels", image, str(error))
             continue
-        if labelled is not None:
-            found.setdefault(key, []).append(labelled)
+        if labelled is None:
+            continue
+        same = [one.box for one in found.get(key, ()) if one.box is not None and one.class_name == labelled.class_name]
+        if labelled.box is not None and any(np.array_equal(labelled.box, box) for box in same):
+            problems.note("repeated-box", image)
+            continue
+        found.setdefault(key, []).append(labelled)
     return found
 
 
@@ -138,8 +158,8 @@ def _read_annotation(
     outline, score = entry.get("segmentation"), entry.get("score")
     score = float(score) if isinstance(score, (int, float)) and 0 <= score <= 1 else None
     if not outline:
-        problems.note("box-only", image)
-        return None
+        box = problems.box(_read_box(entry.get("bbox")), image, f"annotation {str(entry.get('id'))[:20]}", size)
+        return None if box is None else _Labelled(class_name, score=score, box=box)
     if isinstance(outline, Mapping):
         height, width = _read_pair(outline.get("size"))
         if size is not None and size != (height, width):
@@ -154,6 +174,15 @@ def _read_annotation(
     points = [problems.outline(one, image, size) for one in polygons]
     kept = tuple(one for one in points if one is not None)
     return _Labelled(class_name, kept, score=score) if kept else None
+
+
+def _read_box(values: Any) -> list[list[float]]:
+    """Read x, y, width and height as four corners."""
+    numbers = values if isinstance(values, list) and len(values) == 4 else ()
+    if not numbers or not all(type(value) in (int, float) for value in numbers):
+        raise SchemaError("expected an outline as segmentation, or x, y, width and height as bbox")
+    x, y, width, height = numbers
+    return [[x, y], [x + width, y], [x + width, y + height], [x, y + height]]
 
 
 def _decode(runs: Any, size: tuple[int, int]) -> NDArray[np.uint8]:

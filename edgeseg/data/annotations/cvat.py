@@ -1,4 +1,4 @@
-"""CVAT for images 1.1: annotations.xml with polygons, boxes, ellipses and masks.
+"""CVAT for images 1.1: annotations.xml with polygons, ellipses and masks, boxes, points and polylines.
 
 Coordinates are edges of pixels. XML is read by the standard library's expat, which never sees an entity: a document
 with a type declaration is refused.
@@ -37,12 +37,24 @@ from edgeseg.data.annotations.problems import (
     trace_ellipse,
     turn_rectangle,
 )
-from edgeseg.data.annotations.shapes import FARTHEST, AnnotatedImage, Points, Shape, crop_shape, trace_mask
+from edgeseg.data.annotations.shapes import (
+    AREA,
+    BACKGROUND,
+    BOX,
+    FARTHEST,
+    LINE,
+    POINT,
+    AnnotatedImage,
+    Points,
+    Shape,
+    crop_shape,
+    trace_mask,
+)
 from edgeseg.frame.images import as_data_error
 
 FILE = "annotations.xml"
-_LINES = ("polyline", "points", "cuboid", "skeleton")
-_SHAPES = ("polygon", "box", "ellipse", "mask")
+_LEFT_OUT = ("cuboid", "skeleton")
+_KINDS = {"polygon": AREA, "ellipse": AREA, "mask": AREA, "box": BOX, "points": POINT, "polyline": LINE}
 _LABEL_NAME = ("labels", "label", "name")
 
 
@@ -74,7 +86,8 @@ class _Image:
     name: str
     size: tuple[int, int] | None
     part: str
-    labelled: list[tuple[str, Points | _Mask]] = field(default_factory=list)
+    elements: int = 0
+    labelled: list[tuple[str, Points | _Mask, str]] = field(default_factory=list)
 
 
 def read_cvat(files: Sequence[Path], problems: Problems) -> LabelSet:
@@ -99,17 +112,24 @@ def _read_file(path: Path, problems: Problems) -> LabelSet:
         reader.parse(data)
     except (expat.ExpatError, ValueError) as error:
         raise refuse_labels(path, str(error), "XML of CVAT for images 1.1") from error
-    used = {label for image in reader.images for label, _ in image.labelled}
+    used = {label for image in reader.images for label, _, kind in image.labelled} - set(BACKGROUND)
     classes = tuple(dict.fromkeys(reader.classes)) or tuple(sorted(used))
     for image in reader.images:
-        unknown = sorted({label for label, _ in image.labelled} - set(classes))
+        unknown = sorted({label for label, _, _ in image.labelled} - {*classes, *BACKGROUND})
         if unknown:
             problems.note("unknown-class", image.name, ", ".join(unknown)[:80])
     images = tuple(
-        ImageLabels(one.name, path, _Loader(one.name, path, one.size, tuple(one.labelled)), one.part)
+        ImageLabels(
+            one.name,
+            path,
+            _Loader(one.name, path, one.size, tuple(one.labelled)),
+            one.part,
+            kinds=frozenset(kind for _, _, kind in one.labelled),
+            classes=frozenset(label for label, _, _ in one.labelled),
+        )
         for one in reader.images
     )
-    return LabelSet(classes, images, frozenset(used & set(classes)))
+    return LabelSet(tuple(name for name in classes if name not in BACKGROUND), images, frozenset(used & set(classes)))
 
 
 @dataclass(frozen=True)
@@ -119,18 +139,18 @@ class _Loader:
     name: str
     file: Path
     said: tuple[int, int] | None
-    labelled: tuple[tuple[str, Points | _Mask], ...]
+    labelled: tuple[tuple[str, Points | _Mask, str], ...]
 
     def __call__(self, size: tuple[int, int]) -> AnnotatedImage:
         check_labelled_size(self.name, self.file, self.said, size)
-        shapes = [
-            shape
-            for label, drawn in self.labelled
-            for shape in (
-                drawn.to_shapes(label, size) if isinstance(drawn, _Mask) else trace_between(drawn, label, size)
-            )
-        ]
+        shapes = [shape for label, drawn, kind in self.labelled for shape in _to_shapes(label, drawn, kind, size)]
         return AnnotatedImage(self.name, size[1], size[0], tuple(shapes))
+
+
+def _to_shapes(label: str, drawn: Points | _Mask, kind: str, size: tuple[int, int]) -> tuple[Shape, ...]:
+    if isinstance(drawn, _Mask):
+        return drawn.to_shapes(label, size)
+    return trace_between(drawn, label, size) if kind == AREA else (Shape(label, (drawn,), kind=kind),)
 
 
 class _Reader:
@@ -184,19 +204,39 @@ class _Reader:
 
     def _read_shape(self, kind: str, attributes: Mapping[str, str]) -> None:
         image = self.images[-1]
-        if kind in _LINES:
+        if kind in _LEFT_OUT:
             self._problems.note("no-area", image.name)
-        if kind not in _SHAPES:
+        if kind not in _KINDS:
             return
+        image.elements += 1
         try:
             label = _read_label(attributes)
-            drawn = _READERS[kind](attributes)
-            kept = drawn if isinstance(drawn, _Mask) else self._problems.outline(drawn, image.name, image.size)
+            kept = self._check(_READERS[kind](attributes), kind, image)
         except ValueError as error:
             self._problems.note("unreadable-labels", image.name, str(error))
             return
-        if kept is not None:
-            image.labelled.append((label, kept))
+        if kept is None:
+            return
+        if kind == "box" and any(
+            known == BOX and name == label and np.array_equal(kept, box)
+            for name, box, known in image.labelled
+            if not isinstance(box, _Mask) and not isinstance(kept, _Mask)
+        ):
+            self._problems.note("repeated-box", image.name)
+            return
+        if _KINDS[kind] in (POINT, LINE) or label not in BACKGROUND:
+            image.labelled.append((label, kept, _KINDS[kind]))
+
+    def _check(self, drawn: Points | _Mask, kind: str, image: _Image) -> Points | _Mask | None:
+        """Check what was drawn; None for what is left out or refused, which is counted."""
+        if isinstance(drawn, _Mask):
+            return drawn
+        number = f"the {kind} in place {image.elements}"
+        if kind == "box":
+            return self._problems.box(drawn, image.name, number, image.size)
+        if _KINDS[kind] in (POINT, LINE):
+            return self._problems.marks(drawn, image.name, number, image.size)
+        return self._problems.outline(drawn, image.name, image.size)
 
 
 def _read_label(attributes: Mapping[str, str]) -> str:
@@ -251,6 +291,8 @@ def _read_mask(attributes: Mapping[str, str]) -> _Mask:
 
 _READERS: dict[str, Callable[[Mapping[str, str]], Points | _Mask]] = {
     "polygon": _read_polygon,
+    "points": _read_polygon,
+    "polyline": _read_polygon,
     "box": _read_box,
     "ellipse": _read_ellipse,
     "mask": _read_mask,

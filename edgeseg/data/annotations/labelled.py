@@ -40,6 +40,10 @@ class ImageLabels:
     """The image, where it does not have to be found by its name."""
     embedded: bool = False
     """Whether the file holds the image, too."""
+    kinds: frozenset[str] = frozenset()
+    """The kinds of its shapes."""
+    classes: frozenset[str] = frozenset()
+    """The classes of its shapes."""
 
     @property
     def path(self) -> PurePosixPath:

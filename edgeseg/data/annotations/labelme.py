@@ -1,4 +1,4 @@
-"""LabelMe: one JSON file beside each image, with polygons, rectangles, circles and masks.
+"""LabelMe: one JSON file beside each image, with polygons, circles and masks, rectangles, points and lines.
 
 Outlines run through pixels, as LabelMe draws them; a mask lies between its first and its last pixel.
 """
@@ -23,15 +23,25 @@ from edgeseg.data.annotations.journal import LabelFiles, check_name, open_journa
 from edgeseg.data.annotations.labelled import ImageLabels, LabelSet, check_labelled_size, read_labels_table
 from edgeseg.data.annotations.outlines import outline_mask, trace_touched
 from edgeseg.data.annotations.problems import Problems, to_points, trace_ellipse, turn_rectangle
-from edgeseg.data.annotations.shapes import AnnotatedImage, Points, Shape, crop_shape, trace_mask
+from edgeseg.data.annotations.shapes import (
+    BACKGROUND,
+    BOX,
+    LINE,
+    POINT,
+    AnnotatedImage,
+    Points,
+    Shape,
+    crop_shape,
+    trace_mask,
+)
 from edgeseg.frame.images import decode_image, encode_png
 
 # The release whose files these are; LabelMe refuses none, and warns of an older major number.
 _VERSION = "5.5.0"
-_LINES = ("point", "points", "line", "linestrip")
+_MARKS = {"point": POINT, "points": POINT, "line": LINE, "linestrip": LINE}
 # What LabelMe writes where nobody chose a class.
 _NO_CLASS = ("", "__ignore__", "_background_")
-_FEWEST_CORNERS = 2
+_FEWEST_CORNERS, _CORNERS = 2, 4
 
 
 def read_labelme(files: Iterable[Path], listed: Sequence[str], problems: Problems) -> LabelSet:
@@ -51,9 +61,12 @@ def read_labelme(files: Iterable[Path], listed: Sequence[str], problems: Problem
         except (DataError, ValueError) as error:
             problems.note("unreadable-labels", path.name, error.message if isinstance(error, DataError) else str(error))
             continue
-        used.update(shape.class_name for shape in annotated.shapes)
+        used.update({shape.class_name for shape in annotated.shapes} - set(BACKGROUND))
         embedded = isinstance(table.get("imageData"), str)
-        images.append(ImageLabels(annotated.name, path, partial(_load, path), embedded=embedded))
+        kinds = frozenset(shape.kind for shape in annotated.shapes)
+        found = frozenset(shape.class_name for shape in annotated.shapes)
+        load = partial(_load, path)
+        images.append(ImageLabels(annotated.name, path, load, embedded=embedded, kinds=kinds, classes=found))
     classes = [*(name for name in listed if name not in _NO_CLASS), *sorted(used - set(listed))]
     return LabelSet(tuple(dict.fromkeys(classes)), tuple(images), frozenset(used))
 
@@ -98,25 +111,45 @@ def _read_image(
     if given is not None:
         check_labelled_size(name, path, said, given)
     size = given or said
-    shapes = [shape for entry in entries for shape in _read_shape(entry, path.name, size, problems, given is not None)]
+    read = [
+        shape
+        for number, entry in enumerate(entries, start=1)
+        for shape in _read_shape(entry, (path.name, number), size, problems, given is not None)
+    ]
+    shapes = problems.drop_repeated(read, path.name)
     height, width = size or (0, 0)
     return AnnotatedImage(name, width, height, tuple(shapes))
 
 
 def _read_shape(
-    entry: Mapping[str, Any], image: str, size: tuple[int, int] | None, problems: Problems, draw: bool
+    entry: Mapping[str, Any],
+    where: tuple[str, int],
+    size: tuple[int, int] | None,
+    problems: Problems,
+    draw: bool,
 ) -> tuple[Shape, ...]:
+    image, number = where
     label, kind = entry.get("label"), entry.get("shape_type") or "polygon"
     if not isinstance(label, str) or not isinstance(kind, str):
         raise SchemaError("expected texts as label and shape_type")
-    if label.strip() in _NO_CLASS:
-        return ()
-    if kind in _LINES:
-        problems.note("no-area", image)
+    if kind in _MARKS and label.strip() not in _NO_CLASS[:2]:
+        marks = problems.marks(entry.get("points") or [], image, f"the {kind} {number}", size)
+        return () if marks is None else (Shape(label.strip(), (marks,), kind=_MARKS[kind]),)
+    if label.strip() in (*_NO_CLASS, *BACKGROUND):
         return ()
     if kind == "mask":
         return _read_mask(entry, label.strip(), size)
-    points = _find_outline(kind, to_points(entry.get("points") or []))
+    drawn = to_points(entry.get("points") or [])
+    if kind == "rectangle" and len(drawn) in (_FEWEST_CORNERS, _CORNERS):
+        # a rectangle covers the pixels of both its corners
+        corners = turn_rectangle(np.floor(drawn.min(axis=0)).tolist(), (np.floor(drawn.max(axis=0)) + 1).tolist())
+        box = (
+            None if np.ptp(drawn, axis=0).min() <= 0 else problems.box(corners, image, f"the rectangle {number}", size)
+        )
+        if box is None and not np.ptp(drawn, axis=0).min() > 0:
+            problems.note("bad-mark", image, f"the rectangle {number} has no width or no height")
+        return () if box is None else (Shape(label.strip(), (box,), kind=BOX),)
+    points = _find_outline(kind, drawn)
     checked = problems.outline(points, image, size)
     if checked is None:
         return ()
@@ -125,8 +158,6 @@ def _read_shape(
 
 def _find_outline(kind: str, points: Points) -> Points:
     """Return the outline of a shape; too few points stay as they are."""
-    if kind == "rectangle" and len(points) == _FEWEST_CORNERS:
-        return turn_rectangle(points.min(axis=0).tolist(), points.max(axis=0).tolist())
     if kind == "circle" and len(points) == _FEWEST_CORNERS:
         # a centre, and a point on the circle
         radius = float(np.hypot(*(points[1] - points[0])))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.redact import show_name
-from edgeseg.data.annotations.shapes import FARTHEST, Points
+from edgeseg.data.annotations.shapes import BOX, FARTHEST, Points, Shape
 from edgeseg.data.defects import DataWarning, DefectError
 
 # An outline that ends up to a pixel outside is drawn to the image's border, and rounded.
@@ -26,12 +26,12 @@ _WARNINGS = {
         "Draw them again, or delete them in the labelling tool.",
     ),
     "no-area": (
-        "{count} points, lines and other marks without an area are left out",
-        "Draw outlines, boxes or masks around what they mark.",
+        "{count} marks of a kind that says nothing of an area are left out",
+        "Draw outlines, boxes, points or lines.",
     ),
-    "box-only": (
-        "{count} boxes without an outline are left out: a box is no mask",
-        "Draw outlines for them, or delete them in the labelling tool.",
+    "repeated-box": (
+        "{count} boxes are there twice, and are taken once",
+        "Delete one of them in the labelling tool.",
     ),
     "outside-image": (
         "{count} outlines reach outside their image and are cut off at its border",
@@ -62,6 +62,11 @@ _DEFECTS = {
     "unreadable-labels": (
         "Expected readable labels in {where}, got others for {images}: {reason}.",
         "Export the labels again, or correct or remove what is named.",
+    ),
+    "bad-mark": (
+        "Expected boxes with a width and a height, and boxes, points and lines inside their image in {where}, got "
+        "others for {images}: {reason}.",
+        "Correct or delete what is named in the labelling tool.",
     ),
     "unknown-class": (
         "Expected classes that {where} lists, got others for {images}: {reason}.",
@@ -137,6 +142,60 @@ class Problems:
         self.check_outline(points, image, size)
         return points
 
+    def box(self, corners: Any, image: str, number: object, size: tuple[int, int] | None) -> Points | None:
+        """Check the corners of a box.
+
+        Args:
+            corners: Four corners in turn around the box.
+            image: The image's name.
+            number: Of the box in its file, for the message.
+            size: The image's height and width, if the labels say so.
+
+        Returns:
+            The corners, those of an upright box cut off at the image's border; None for no box, which is counted.
+
+        Raises:
+            ValueError: They are no points.
+        """
+        points = to_points(corners)
+        right, down = points[1] - points[0], points[3] - points[0]
+        if min(np.hypot(*right), np.hypot(*down)) <= 0 or right[0] * down[1] - right[1] * down[0] <= 0:
+            self.note("bad-mark", image, f"{number} has no width or no height, or a negative one")
+            return None
+        if size is None:
+            return points
+        if is_outside(points, size):
+            self.note("bad-mark", image, f"{number} lies outside the image of {size[1]}x{size[0]}")
+            return None
+        if np.any(points < -_ROUNDING) or np.any(points > (size[1] + _ROUNDING, size[0] + _ROUNDING)):
+            self.note("outside-image", image)
+        upright = right[1] == 0 == down[0]
+        return np.clip(points, 0.0, (size[1], size[0])) if upright else points
+
+    def marks(self, values: Any, image: str, number: object, size: tuple[int, int] | None) -> Points | None:
+        """Check points, or those of a line; None for no points or some outside the image, which are counted."""
+        points = to_points(values)
+        if not len(points):
+            self.note("few-points", image)
+            return None
+        if size is not None and (np.any(points < -_ROUNDING) or np.any(points > np.add(size[::-1], _ROUNDING))):
+            self.note("bad-mark", image, f"{number} lies outside the image of {size[1]}x{size[0]}")
+            return None
+        return points
+
+    def drop_repeated(self, shapes: Sequence[Shape], image: str) -> list[Shape]:
+        """Leave out boxes of one class with the same corners."""
+        seen: set[tuple[str, bytes]] = set()
+        kept = []
+        for shape in shapes:
+            key = (shape.class_name, np.round(shape.polygons[0], 3).tobytes())
+            if shape.kind == BOX and key in seen:
+                self.note("repeated-box", image)
+                continue
+            seen.add(key)
+            kept.append(shape)
+        return kept
+
     def check_outline(self, points: Points, image: str, size: tuple[int, int] | None) -> None:
         """Count an outline that leaves its image or crosses itself."""
         if size is not None:
@@ -201,6 +260,12 @@ def to_points(values: Any) -> Points:
     if not np.all(np.abs(points) <= FARTHEST):  # NaN fails, too
         raise ValueError(f"expected points within {FARTHEST:g} pixels")
     return points
+
+
+def is_outside(points: Points, size: tuple[int, int]) -> bool:
+    """Say whether points lie on no pixel of an image of this height and width."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    return bool(np.any(high <= 0) or np.any(low >= (size[1], size[0])))
 
 
 def crosses_itself(points: Points) -> bool:

@@ -6,7 +6,7 @@ corner lies between 0 and 1, its centre at 0.5. Formats that mean centres of pix
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,28 +14,40 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.core.spec import BOXES, MASKS, POINTS, SCRIBBLES
+from edgeseg.data.weak_labels import WeakLabels, draw_marks
+
 Points = NDArray[np.float64]
 Mask = NDArray[np.uint8]
 # Beyond this distance from the image a point is a typing error, and its numbers would exhaust a rasteriser.
 FARTHEST = 1e6
 _FEWEST_POINTS = 3
+# What a shape is: an outline or mask, the box around something, or a point or a line on it.
+AREA, BOX, POINT, LINE = "area", "box", "point", "line"
+# The class of points and lines that lie on nothing; LabelMe's own name for it.
+BACKGROUND = ("background", "_background_")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One labelled object: its class, and closed polygons of which an inner one is a hole (even-odd rule)."""
+    """One labelled object: its class, and closed polygons of which an inner one is a hole (even-odd rule).
+
+    A box is a polygon of four corners in turn; points and lines are one open polygon.
+    """
 
     class_name: str
     polygons: tuple[Points, ...]
     score: float | None = None
     """How sure a model is, 0 to 1; None for what a person drew."""
+    kind: str = AREA
 
     def __post_init__(self) -> None:
         if not self.polygons:
             raise ValueError("expected a polygon, got none")
         for points in self.polygons:
-            if points.ndim != 2 or points.shape[1] != 2 or len(points) < _FEWEST_POINTS:
-                raise ValueError(f"expected at least {_FEWEST_POINTS} points (x, y), got the shape {points.shape}")
+            fewest = 1 if self.kind in (POINT, LINE) else _FEWEST_POINTS
+            if points.ndim != 2 or points.shape[1] != 2 or len(points) < fewest:
+                raise ValueError(f"expected at least {fewest} points (x, y), got the shape {points.shape}")
             if not np.all(np.abs(points) <= FARTHEST):  # NaN fails, too
                 raise ValueError(f"expected points within {FARTHEST:g} pixels, got others")
 
@@ -69,8 +81,53 @@ def draw_shapes(shapes: Iterable[Shape], classes: Sequence[str], size: tuple[int
     masks = {name: np.zeros(size, np.uint8) for name in classes}
     for shape in shapes:
         if shape.class_name in masks:
-            masks[shape.class_name] |= fill_polygons(shape.polygons, size)
+            masks[shape.class_name] |= draw_shape(shape, size)
     return tuple(masks.values())
+
+
+def draw_shape(shape: Shape, size: tuple[int, int]) -> Mask:
+    """Draw a shape as a mask: areas and boxes filled, points as discs, lines of their thickness."""
+    if shape.kind in (POINT, LINE):
+        return draw_marks(shape.polygons, size, joined=shape.kind == LINE)
+    return fill_polygons(shape.polygons, size)
+
+
+def find_kind(kinds: Collection[str]) -> str:
+    """Name what an image is labelled with, from the kinds of its shapes; an image without shapes shows nothing."""
+    if BOX in kinds:
+        return BOXES
+    return SCRIBBLES if LINE in kinds else POINTS if POINT in kinds else MASKS
+
+
+def find_weak(shapes: Sequence[Shape], classes: Sequence[str], size: tuple[int, int]) -> WeakLabels | None:
+    """Find what shapes leave open; None where all are areas.
+
+    A class without a shape is not there. Of a class with points or lines and no box, nothing is known but what they and
+    areas mark, and what shapes of other classes and of the background mark.
+    """
+    kind = find_kind({shape.kind for shape in shapes})
+    if kind == MASKS:
+        return None
+    empty = np.zeros(size, np.uint8)
+    sure, filled = ({name: empty.copy() for name in classes} for _ in range(2))
+    boxes: dict[str, list[Points]] = {name: [] for name in classes}
+    marked, known = set(), empty.copy()
+    for shape in shapes:
+        drawn = draw_shape(shape, size)
+        if shape.kind == BOX and shape.class_name in boxes:
+            filled[shape.class_name] |= drawn
+            boxes[shape.class_name].append(shape.polygons[0])
+        elif shape.kind != BOX:
+            known |= drawn
+            if shape.class_name in sure:
+                sure[shape.class_name] |= drawn
+            if shape.kind in (POINT, LINE):
+                marked.add(shape.class_name)
+    unknown = []
+    for name in classes:
+        open_pixels = filled[name] if boxes[name] else empty + 1 if name in marked else empty
+        unknown.append(np.asarray(open_pixels * (1 - known), np.uint8))
+    return WeakLabels(kind, tuple(unknown), tuple(tuple(boxes[name]) for name in classes))
 
 
 def fill_polygons(polygons: Iterable[Points], size: tuple[int, int]) -> Mask:

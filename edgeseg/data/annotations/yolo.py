@@ -1,6 +1,7 @@
-"""YOLO segmentation: data.yaml, and beside images/ a folder labels/ with one text file for each image.
+"""YOLO: data.yaml, and beside images/ a folder labels/ with one text file for each image.
 
-A line is the number of a class and the points of one outline through pixels, divided by the image's width and height.
+A line is the number of a class and the points of one outline through pixels, or the centre, width and height of a box,
+divided by the image's width and height.
 A hole is joined to its outline by a seam, there and back.
 """
 
@@ -20,8 +21,8 @@ from edgeseg.core.limits import TABLE_BYTES, read_regular
 from edgeseg.data.annotations.journal import LabelFiles, check_name, open_journal
 from edgeseg.data.annotations.labelled import ImageLabels, LabelSet
 from edgeseg.data.annotations.outlines import outline_mask, trace_touched
-from edgeseg.data.annotations.problems import Problems
-from edgeseg.data.annotations.shapes import AnnotatedImage, Points, Shape, crop_shape
+from edgeseg.data.annotations.problems import Problems, is_outside
+from edgeseg.data.annotations.shapes import AREA, BOX, AnnotatedImage, Points, Shape, crop_shape
 from edgeseg.frame.images import as_data_error
 
 LIST, NAMES = "data.yaml", ("classes.txt", "obj.names")
@@ -135,8 +136,11 @@ def read_yolo(files: Iterable[tuple[Path, Path | None, str]], classes: Sequence[
             kind = "unknown-class" if isinstance(error, _UnknownClassError) else "unreadable-labels"
             problems.note(kind, labels.name, reason)
             continue
-        used.update(name for name, _ in outlines)
-        images.append(ImageLabels(image.name, labels, partial(_load, labels, tuple(classes)), part, image))
+        found = frozenset(name for name, _, _ in outlines)
+        used.update(found)
+        kinds = frozenset(kind for _, _, kind in outlines)
+        load = partial(_load, labels, tuple(classes))
+        images.append(ImageLabels(image.name, labels, load, part, image, kinds=kinds, classes=found))
     return LabelSet(tuple(classes), tuple(images), frozenset(used))
 
 
@@ -162,13 +166,16 @@ def _load(path: Path, classes: tuple[str, ...], size: tuple[int, int]) -> Annota
         outlines = _read_outlines(path, classes, Problems(), path.name)
     except ValueError as error:
         raise DataError(f"Expected readable labels in {path}, got others: {error}.", "Export them again.") from error
-    shapes = [one for name, points in outlines for one in trace_touched(points * (width, height), name, size)]
+    shapes: list[Shape] = []
+    for name, points, kind in outlines:
+        scaled = points * (width, height)
+        shapes += [Shape(name, (scaled,), kind=BOX)] if kind == BOX else trace_touched(scaled, name, size)
     return AnnotatedImage(path.name, width, height, tuple(shapes))
 
 
-def _read_outlines(path: Path, classes: Sequence[str], problems: Problems, image: str) -> list[tuple[str, Points]]:
-    """Read the classes and outlines of a file, in shares of width and height."""
-    found = []
+def _read_outlines(path: Path, classes: Sequence[str], problems: Problems, image: str) -> list[tuple[str, Points, str]]:
+    """Read the classes, points and kinds (outline or box) of a file, in shares of width and height."""
+    found: list[tuple[str, Points, str]] = []
     for number, line in enumerate(_read_text(path).splitlines(), start=1):
         words = line.split()
         if not words:
@@ -181,21 +188,42 @@ def _read_outlines(path: Path, classes: Sequence[str], problems: Problems, image
         place = int(values[0]) if values[0].is_integer() else -1  # NaN and infinity are none
         if not 0 <= place < len(classes):
             raise _UnknownClassError(f"line {number} has the class {words[0][:20]}")
-        if len(values) == _BOX:
-            problems.note("box-only", image)
-            continue
+        kind = BOX if len(values) == _BOX else AREA
         try:
-            points = problems.outline(values[1:], image, None)
+            points = _read_box(values, number, problems, image) if kind == BOX else problems.outline(values[1:], image)
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from error
         if points is None:
+            continue
+        if kind == BOX and any(
+            known == BOX and name == classes[place] and np.array_equal(points, box) for name, box, known in found
+        ):
+            problems.note("repeated-box", image)
             continue
         if np.any(np.abs(points) > _HIGHEST):
             raise ValueError(f"line {number} holds pixels instead of shares from 0 to 1")
         if np.any((points < -_TOLERANCE) | (points > 1 + _TOLERANCE)):
             problems.note("outside-image", image)
-        found.append((classes[place], points))
+        found.append((classes[place], points, kind))
     return found
+
+
+def _read_box(values: Sequence[float], line: int, problems: Problems, image: str) -> Points | None:
+    """Read a box from its class, centre, width and height; what leaves the image is cut off."""
+    _, x, y, width, height = values
+    if not all(abs(value) <= _HIGHEST for value in values[1:]):  # NaN fails, too
+        raise ValueError("it holds pixels, or no numbers, instead of shares from 0 to 1")
+    low, high = (x - width / 2, y - height / 2), (x + width / 2, y + height / 2)
+    corners = [low, (high[0], low[1]), high, (low[0], high[1])]
+    points = problems.box(corners, image, f"the box in line {line}", None)
+    if points is None:
+        return None
+    if is_outside(points, (1, 1)):
+        problems.note("bad-mark", image, f"the box in line {line} lies outside the image")
+        return None
+    if np.any((points < -_TOLERANCE) | (points > 1 + _TOLERANCE)):
+        problems.note("outside-image", image)
+    return np.clip(points, 0.0, 1.0)
 
 
 # Beyond this share of a side an outline leaves its image; less is rounding.

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from edgeseg.core.errors import DataError
+from edgeseg.core.spec import MASKS, POINTS, SCRIBBLES
 from edgeseg.data.annotations.coco import read_coco
 from edgeseg.data.annotations.cvat import read_cvat
 from edgeseg.data.annotations.labelled import (
@@ -25,11 +26,12 @@ from edgeseg.data.annotations.labelled import (
 )
 from edgeseg.data.annotations.labelme import read_embedded, read_labelme
 from edgeseg.data.annotations.problems import Problems
-from edgeseg.data.annotations.shapes import draw_shapes
+from edgeseg.data.annotations.shapes import BACKGROUND, draw_shapes, find_kind, find_weak
 from edgeseg.data.annotations.yolo import LIST, NAMES, find_highest_class, read_class_names, read_yolo
 from edgeseg.data.defects import repeated_names
 from edgeseg.data.layouts.base import Found
 from edgeseg.data.reading import Case, Reading
+from edgeseg.data.weak_labels import WeakLabels
 from edgeseg.frame.images import SUFFIXES, read_image
 
 # Files that are looked into to recognise a layout, and how much of each: keys stand at the start or at the end.
@@ -134,6 +136,17 @@ class CvatLayout:
 
 
 @dataclass(frozen=True)
+class _WeakLabelReader:
+    """Finds what the boxes, points and lines of an image leave open."""
+
+    labels: ImageLabels
+    classes: tuple[str, ...]
+
+    def __call__(self, case: Case, size: tuple[int, int]) -> WeakLabels | None:  # noqa: ARG002 - of every reader
+        return find_weak(self.labels.load(size).shapes, self.classes, size)
+
+
+@dataclass(frozen=True)
 class _LabelReader:
     """Reads an image and draws its labels, one mask for each class."""
 
@@ -167,11 +180,7 @@ def build_found(root: Path, labels: LabelSet, problems: Problems, finder: ImageF
     for path in finder.images:
         if path not in found:
             problems.note("unlabelled", path.name)
-    if not labels.used and problems.counted("box-only"):
-        raise DataError(
-            f"Expected outlines in {root}, got boxes alone: labels for detection.",
-            "Draw outlines or masks, and export them.",
-        )
+    _refuse_no_background(root, labels)
     classes = _drop_unused(labels, problems)
     stems, repeated = name_images(root, found)
     groups = name_groups(root, found)
@@ -186,12 +195,25 @@ def build_found(root: Path, labels: LabelSet, problems: Problems, finder: ImageF
             groups.get(path, stems[path]),
             part=given[path],
             read=_LabelReader(dataclasses.replace(one, embedded=one.embedded and path == one.file), classes),
+            labels=find_kind(one.kinds),
+            read_weak=None if find_kind(one.kinds) == MASKS else _WeakLabelReader(one, classes),
         )
         for path, one in found.items()
         if stems[path] not in repeated
     )
     twice = (repeated_names(root, sorted(repeated)),) if repeated else ()
     return Found(cases, classes, (*problems.defects(root), *twice), problems.warnings())
+
+
+def _refuse_no_background(root: Path, labels: LabelSet) -> None:
+    """Refuse points and lines on one thing alone: all else could be that thing, too."""
+    marked = [one for one in labels.images if find_kind(one.kinds) in (POINTS, SCRIBBLES)]
+    drawn = [one for one in labels.images if one.kinds]
+    if marked and len(marked) == len(drawn) and all(len(one.classes) < 2 for one in marked):
+        raise DataError(
+            f"Expected points or lines on the background in {root}, too, got those of one class in each image.",
+            f"Mark what is nothing with the label {BACKGROUND[0]}, or draw outlines or boxes in some images.",
+        )
 
 
 def _find_image(labels: ImageLabels, finder: ImageFinder, alone: bool, problems: Problems) -> Path | None:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
 from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, check_pixels, check_regular
+from edgeseg.core.spec import SCRIBBLES
 from edgeseg.data.coding import ValueSurvey, find_coding
-from edgeseg.data.defects import DefectError, missing_modalities
+from edgeseg.data.defects import DefectError, missing_images, missing_modalities, stray_labels, wrong_size
 from edgeseg.data.layouts.base import (
     UNNAMED_CLASS,
     Found,
@@ -31,8 +32,18 @@ from edgeseg.data.layouts.base import (
     pair_files,
 )
 from edgeseg.data.layouts.paired import code_cases
-from edgeseg.data.reading import GIVEN_PARTS, Case, Reading, binary_mask, read_modalities, to_channels
-from edgeseg.frame.images import as_data_error, holds_images, list_images, to_frame
+from edgeseg.data.reading import (
+    GIVEN_PARTS,
+    Case,
+    Mask,
+    Reading,
+    binary_mask,
+    find_values,
+    read_modalities,
+    to_channels,
+)
+from edgeseg.data.weak_labels import UNLABELLED, WeakLabels, take_label_map
+from edgeseg.frame.images import as_data_error, holds_images, list_images, read_image, to_frame
 
 FIRST = "images"
 # Three modalities fill the channels of a colour frame.
@@ -73,7 +84,58 @@ class PlainLayout:
         """Pair images with masks by name; every image is a group of its own."""
         images = index_by_stem(root / FIRST, list_folder(root, FIRST))
         further = [path for path in sorted(root.glob(f"{FIRST}_*")) if path.is_dir()]
-        return join_modalities(root, images, further) if further else pair_files(root, images)
+        if further:
+            return join_modalities(root, images, further)
+        if holds_images(root / SCRIBBLES):
+            return add_scribbles(root, images)
+        return pair_files(root, images)
+
+
+def add_scribbles(root: Path, images: NamedFiles) -> Found:
+    """Pair images with masks, and those without a mask with the label map of the same name in scribbles/."""
+    folder = root / SCRIBBLES
+    drawn = index_by_stem(folder, list_images(folder))
+    masked = {path.stem for one in mask_folders(root) for path in list_images(one)}
+    weak = {stem: path for stem, path in drawn.files.items() if stem not in masked}
+    full = NamedFiles({stem: path for stem, path in images.files.items() if stem not in weak}, images.defects)
+    found = pair_files(root, full)
+    classes = len(found.classes)
+    cases = tuple(
+        Case(
+            stem,
+            images.files[stem],
+            (path,),
+            stem,
+            read=partial(_read_scribbles, classes=classes),
+            labels=SCRIBBLES,
+            read_weak=partial(_read_unlabelled, classes=classes),
+        )
+        for stem, path in weak.items()
+        if stem in images.files
+    )
+    orphans = sorted(set(weak) - set(images.files))
+    defects = (*drawn.defects, *((missing_images(folder, orphans),) if orphans else ()))
+    everything = sorted((*found.cases, *cases), key=lambda case: case.stem)
+    return dataclasses.replace(found, cases=tuple(everything), defects=(*found.defects, *defects))
+
+
+def _read_map(path: Path, size: tuple[int, int], classes: int) -> tuple[tuple[Mask, ...], WeakLabels]:
+    labels = read_image(path)
+    if labels.shape != size:
+        raise wrong_size(str(path), size, labels.shape)
+    stray = [value for value in find_values(labels) if classes < value != UNLABELLED]
+    if stray:
+        raise stray_labels(str(path), sorted(stray), f"{classes}, or {UNLABELLED} where nothing is known,")
+    return take_label_map(labels, classes)
+
+
+def _read_scribbles(case: Case, colour: bool, classes: int) -> Reading:
+    frame = read_image(case.image, colour)
+    return frame, _read_map(case.masks[0], (frame.shape[0], frame.shape[1]), classes)[0]
+
+
+def _read_unlabelled(case: Case, size: tuple[int, int], classes: int) -> WeakLabels:
+    return _read_map(case.masks[0], size, classes)[1]
 
 
 def _hold_classes(masks: list[Path]) -> bool:
