@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 from edgeseg.core.errors import UnknownNameError
 from edgeseg.core.limits import CLASSES, FRAME_CLASSES, NETWORK_STAGES, NETWORK_WIDTH, TRAINED_SIDE
-from edgeseg.core.spec import ACTIVATIONS, COLOURS, check_choice
+from edgeseg.core.spec import ACTIVATIONS, MODALITIES, check_choice
 
 SKIPS = ("add", "concat")
+# How several modalities are merged.
+FUSIONS = ("early", "late")
 UPSAMPLINGS = ("bilinear", "transpose")
 CONVOLUTIONS = ("plain", "separable")
 # The output stride of every stem: how many times smaller than the input the first stage and the mask are.
@@ -63,6 +65,8 @@ class UNetSpec:
     """Widths of single convolutions that differ from their stage's, by the layer's name: {"down1_a": 12}."""
     findings: int = 0
     """Channels of the finding output, a second output per frame; 0 for none."""
+    fusion: str = "early"
+    """late: every channel has a stem and a first stage of its own, whose features are merged."""
 
     def __post_init__(self) -> None:
         if (
@@ -77,7 +81,8 @@ class UNetSpec:
             )
         if not 0 <= self.findings <= CLASSES + FRAME_CLASSES:
             raise ValueError(f"expected 0 to {CLASSES + FRAME_CLASSES} findings, got {self.findings}")
-        check_choice("channels", self.channels, tuple(COLOURS.values()))
+        check_choice("channels", self.channels, range(1, MODALITIES + 1))
+        check_choice("fusion", self.fusion, FUSIONS)
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("skip", self.skip, SKIPS)
         check_choice("stem", self.stem, STEMS)

@@ -30,13 +30,10 @@ _STAGE = re.compile(r"stem|down\d+|up\d+|head|finding")
 def build_unet(spec: UNetSpec) -> Any:
     """Build the Keras model of a spec."""
     image = keras.Input((spec.height, spec.width, spec.channels), name="image")
-    x: Any = image
-    for name, kernel in STEM_KERNELS[spec.stem].items():
-        x = _conv(x, spec, name, 0, kernel, strides=2)
-    skips = []
-    for stage in range(len(spec.widths)):
-        if stage:
-            x = layers.MaxPool2D(name=f"down{stage}_pool")(x)
+    x: Any = _fuse_late(image, spec) if spec.fusion == "late" else _begin(image, spec)
+    skips = [x]
+    for stage in range(1, len(spec.widths)):
+        x = layers.MaxPool2D(name=f"down{stage}_pool")(x)
         x = _conv_pair(x, spec, f"down{stage}", stage)
         skips.append(x)
     deepest = x
@@ -50,6 +47,20 @@ def build_unet(spec: UNetSpec) -> Any:
     if not spec.findings:
         return keras.Model(image, mask, name="unet")
     return keras.Model(image, [mask, _find(deepest, spec)], name="unet")
+
+
+def _begin(x: Any, spec: UNetSpec, end: str = "") -> Any:
+    """Add stem and first stage."""
+    for name, kernel in STEM_KERNELS[spec.stem].items():
+        x = _conv(x, spec, f"{name}{end}", 0, kernel, strides=2)
+    return _conv_pair(x, spec, f"down0{end}", 0)
+
+
+def _fuse_late(image: Any, spec: UNetSpec) -> Any:
+    """Add stem and first stage for every channel by itself, and merge their features by a 1x1 convolution."""
+    planes = [image[..., number : number + 1] for number in range(spec.channels)]
+    own = [_begin(plane, spec, f"_m{number}") for number, plane in enumerate(planes)]
+    return _conv(layers.Concatenate(name="down0_join")(own), spec, "down0_merge", 0, 1)
 
 
 def _find(x: Any, spec: UNetSpec) -> Any:

@@ -285,7 +285,7 @@ def draw_cases(run: Path, record: RunRecord, scores: CaseScores, segmenter: Segm
         cases = {case.stem: case for case in arrange_dataset(dataset, classes).cases}
         return draw_gallery(
             kinds,
-            lambda stem: read_case(cases[stem], record.input.in_colour),
+            lambda stem: read_case(cases[stem], record.input),
             (Drawer("prediction", segmenter),),
             lambda stem: scores.figures[stem],
             list_colours(classes),

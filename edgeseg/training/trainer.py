@@ -26,7 +26,14 @@ from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import OutputSpec
 from edgeseg.core.stats import Estimate
 from edgeseg.data.augment import choose_variations
-from edgeseg.data.dataset import LabelledImage, find_shape, find_white, fingerprint_dataset, fingerprint_labels
+from edgeseg.data.dataset import (
+    LabelledImage,
+    find_shape,
+    find_white,
+    fingerprint_dataset,
+    fingerprint_labels,
+    open_dataset,
+)
 from edgeseg.data.split import fingerprint_split
 from edgeseg.evaluation.decide import Target, decide_model, explain_decision
 from edgeseg.evaluation.known_frames import describe_known_frames
@@ -58,6 +65,7 @@ from edgeseg.training.loading import (
 )
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
 from edgeseg.training.memory import check_memory
+from edgeseg.training.modal_data import take_modalities
 from edgeseg.training.options import TrainInputs, TrainOptions, plan_epochs, write_config
 from edgeseg.training.resume import Checkpoint, has_checkpoint, remove_checkpoint
 from edgeseg.training.run import (
@@ -133,7 +141,9 @@ def train_run(
     if role.chief:
         # before the images are read, which takes minutes for a large data set
         refuse_taken(out, overwrite, "training")
-    loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour)
+    split = split or plain_split(options.seed)
+    options = take_modalities(options, open_dataset(data, split.layout, split.group_pattern))
+    loaded = load_data(data, split, options.input)
     if unlabelled is not None:
         loaded = add_frames(loaded, unlabelled, options)
     start = None
