@@ -198,7 +198,8 @@ def _play_clips(segmenter: Segmenter, data: Path) -> dict[str, Any]:
     from edgeseg.core.schema import to_plain
     from edgeseg.evaluation.clips import count_frames, evaluate_clips, list_clips
 
-    clips = list_clips(data)
+    # a clip holds one modality
+    clips = [] if segmenter.card.input.is_stack else list_clips(data)
     if not clips:
         return {}
     with progress_bar("Playing clips", count_frames(clips)) as advance:

@@ -37,10 +37,15 @@ def frame_to_pixels(frame: NDArray[Any], spec: InputSpec) -> Pixels:
 def frame_to_grid(frame: NDArray[Any], spec: InputSpec) -> Pixels:
     """Crop, convert and letterbox a frame without the filter, which training applies after the augmentation."""
     check_frame(frame, spec)
+    if spec.is_stack:
+        # one by one: OpenCV rounds two channels otherwise than one
+        alone = dataclasses.replace(spec, modalities=(), signed=())
+        planes = np.moveaxis(frame, 2, 0)
+        return np.concatenate([frame_to_grid(np.ascontiguousarray(plane), alone) for plane in planes], axis=2)
     placement = place_frame(spec, frame.shape[0], frame.shape[1])
     r = placement.region
     image = frame[r.y : r.y + r.height, r.x : r.x + r.width]
-    image = image if spec.is_stack else _to_colour(image, spec.colour)
+    image = _to_colour(image, spec.colour)
     image = _resize(to_bytes(image, spec.white), placement.width, placement.height)
     return _letterbox(image, placement, spec).reshape(spec.height, spec.width, spec.channels)
 

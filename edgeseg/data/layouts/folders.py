@@ -54,7 +54,7 @@ _HEADER_ERRORS = (
 # Masks that are read to recognise the layout.
 _PEEKED = 8
 _SAVE_AGAIN = "Save the array again with numpy.save."
-_NAMES_HINT = 'For example {"modalities": ["bmode", "doppler"]}: first for images/, then for images_*/ in the order of the alphabet.'
+_NAMES_HINT = 'For example {"modalities": ["bmode", "doppler"]}: first for images/, then for images_*/ by name.'
 
 
 class PlainLayout:
