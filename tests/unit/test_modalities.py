@@ -132,7 +132,9 @@ class Frames(Source):
 def test_sources_run_in_step_and_end_with_the_shortest(live: bool) -> None:
     spec = InputSpec(64, 64, modalities=("b", "d"))
     source = TogetherSource({"b": Frames(3, 1, live), "d": Frames(2, 2, live)}, spec)
-    frames = list(iter(source.read, None))
+    frames = []
+    while (frame := source.read()) is not None:
+        frames.append(frame)
     source.close()
     assert len(frames) == 2 if not live else len(frames) <= 2
     assert all(frame.shape == (32, 40, 2) and frame[0, 0].tolist() == [1, 2] for frame in frames)
