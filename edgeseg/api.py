@@ -368,7 +368,7 @@ def evaluate(
     staying = leave_out(picked.cases, without, picked.known, "the cases to leave out")
     cases = [case for case in picked.cases if case.stem in staying]
     with progress_bar("Judging", len(cases)) as advance:
-        scored = score_cases(segmenter, read_cases(cases, card.input.in_colour), advance)
+        scored = score_cases(segmenter, read_cases(cases, card.input), advance)
     return summarise_cases(scored, card.output.classes, list_judged_thresholds(segmenter))
 
 

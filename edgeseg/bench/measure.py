@@ -201,7 +201,9 @@ def take_times(
     taken: list[list[StageTimes]] = [[] for _ in segmenters]
     for _ in range(count_blocks(runs)):
         for segmenter, times in zip(segmenters, taken, strict=True):
-            frame = make_frame(segmenter.card.input.in_colour)
+            spec = segmenter.card.input
+            frame = make_frame(spec.in_colour)
+            frame = np.stack([frame] * spec.channels, axis=-1) if spec.is_stack else frame
             # the first frame of a block reloads the caches that the other models have evicted
             times += [segmenter.segment(frame).times for _ in range(BLOCK + 1)][1:]
         on_block("")

@@ -51,6 +51,9 @@ def synth(
     clips: Annotated[int, typer.Option(help="Number of moving clips.", min=0)] = 2,
     clip_frames: Annotated[int, typer.Option(help="Number of frames per clip.", min=1)] = 60,
     vessels: Annotated[bool, typer.Option("--vessels", help="Also write masks of the vessels, as a class.")] = False,
+    second: Annotated[
+        str, typer.Option("--modality", help="Also a second modality: doppler or elastography.", show_default=False)
+    ] = "",
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make ultrasound phantoms: images, masks and clips.
@@ -63,7 +66,7 @@ def synth(
     from edgeseg.core.progress import progress_bar
     from edgeseg.phantom.synthesis import SynthOptions, write_phantom_set
 
-    options = SynthOptions(cases, seed, (size, size), clips, clip_frames, vessels)
+    options = SynthOptions(cases, seed, (size, size), clips, clip_frames, vessels, second)
     with staged_folder(out, overwrite) as folder, progress_bar("Rendering phantoms", cases + clips) as advance:
         write_phantom_set(folder, options, lambda _: advance(""))
     print(f"{out}: {cases} images with masks, {clips} clips of {clip_frames} frames")
@@ -134,7 +137,12 @@ def import_data(
         print(CROPPED)
     modalities = dataset.cases[0].modalities
     if modalities:
-        print(f"Red, green and blue are {', '.join(modalities)}: train with --colour rgb, and stream such frames.")
+        colours = len(modalities) == len(("red", "green", "blue"))
+        print(
+            f"Red, green and blue are {', '.join(modalities)}: train with --colour rgb, and stream such frames."
+            if colours
+            else f"Modalities: {', '.join(modalities)}"
+        )
 
 
 @app.command("export")
@@ -279,7 +287,7 @@ def preview(
         spec = InputSpec(size, size, denoise=denoise)
     dataset = open_dataset(source, join_layout(source, layout, images, masks, class_name), group_pattern)
     if dataset.cases[0].modalities:
-        spec = dataclasses.replace(spec, colour="rgb")
+        spec = dataclasses.replace(spec, modalities=dataset.cases[0].modalities)
     write_image(out, draw_preview(dataset.cases, dataset.classes, spec, variations, seed))
     print(make_printable(f"{out}: some images of {source}, as they are and as a training would see them"))
     if dataset.header_region:

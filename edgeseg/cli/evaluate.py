@@ -151,7 +151,7 @@ def evaluate(
     staying = leave_out(picked.cases, stems, picked.known, without)
     classes = card.output.classes
     with progress_bar("Judging", len(picked.cases)) as advance:
-        scored = score_cases(segmenter, read_cases(picked.cases, card.input.in_colour), advance)
+        scored = score_cases(segmenter, read_cases(picked.cases, card.input), advance)
     thresholds = list_judged_thresholds(segmenter)
     table = to_plain(summarise_cases(scored, classes, thresholds))
     print_evaluation(f"{card.name} on {picked.part} cases of {data.name}", table)
@@ -198,7 +198,8 @@ def _play_clips(segmenter: Segmenter, data: Path) -> dict[str, Any]:
     from edgeseg.core.schema import to_plain
     from edgeseg.evaluation.clips import count_frames, evaluate_clips, list_clips
 
-    clips = list_clips(data)
+    # a clip holds one modality
+    clips = [] if segmenter.card.input.is_stack else list_clips(data)
     if not clips:
         return {}
     with progress_bar("Playing clips", count_frames(clips)) as advance:
@@ -216,9 +217,9 @@ def _draw_overlays(
     from edgeseg.data.dataset import read_case
     from edgeseg.evaluation.overlays import count_drawn, describe_overlays, write_overlays
 
-    colour = segmenter.card.input.in_colour
+    spec = segmenter.card.input
     with staged_folder(out, overwrite) as folder, progress_bar("Drawing", count_drawn(scored)) as advance:
-        write_overlays(folder, segmenter, scored, lambda number: read_case(cases[number], colour), advance)
+        write_overlays(folder, segmenter, scored, lambda number: read_case(cases[number], spec), advance)
     print(make_printable(describe_overlays(out, len(scored))))
 
 

@@ -163,7 +163,7 @@ def _find_inputs(file: ModelFile, data: Path | None) -> tuple[str, Inputs]:
         return "golden pairs", list_golden(file)
     source = file.card.input
     picked = pick_cases(file.card, data, None, own_part=VALIDATION)
-    frames = (frame_to_pixels(case.frame, source) for case in read_cases(picked.cases, source.in_colour))
+    frames = (frame_to_pixels(case.frame, source) for case in read_cases(picked.cases, source))
     return f"{picked.part} cases of {data.name}", list_images(file.card, frames)
 
 

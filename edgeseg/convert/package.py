@@ -82,7 +82,11 @@ def render_golden_pixels(spec: InputSpec) -> list[NDArray[np.uint8]]:
 def _phantom_pixels(spec: InputSpec, index: int) -> NDArray[np.uint8]:
     """Render a phantom, once for all files of a run: a dozen of them take seconds."""
     image = render_case(GOLDEN_SEED, index, (spec.height, spec.width)).image & np.uint8(GOLDEN_BITS)
-    ends = InputSpec(spec.height, spec.width, spec.colour, spec.resize)
+    ends = InputSpec(spec.height, spec.width, spec.colour, spec.resize, modalities=spec.modalities)
+    if spec.is_stack:
+        # the others mirrored and darker, so that a backend that swaps channels gives another mask
+        planes = [image[:, :: (-1) ** number] >> number for number in range(spec.channels)]
+        return frame_to_pixels(np.stack(planes, axis=-1), ends)
     return frame_to_pixels(to_channels(image, spec.in_colour), ends)
 
 

@@ -22,6 +22,8 @@ AUTO = "auto"
 # Integer types of tensors, and their lowest and highest numbers.
 INTEGERS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 FLOATS = ("float32", "float16")
+# OpenCV resizes up to four channels at once.
+MODALITIES = 4
 
 
 def check_choice(name: str, value: object, known: Collection[object]) -> None:
@@ -67,8 +69,13 @@ class InputSpec:
     """The value of a 16-bit frame that becomes 255."""
     denoise: str = "none"
     """The filter on the resized pixels: none, median, or speckle (Lee's filter)."""
+    modalities: tuple[str, ...] = ()
+    """The names of co-registered pictures that are one channel each, in this order; empty for an ordinary frame."""
+    signed: tuple[str, ...] = ()
+    """Those of them whose colour carries a sign, as of colour Doppler: the channel is 128 + (red - blue) / 2."""
 
     def __post_init__(self) -> None:
+        self._check_modalities()
         if min(self.height, self.width) < 16:
             raise ValueError(f"expected an input of at least 16x16, got {self.height}x{self.width}")
         if max(self.height, self.width) > NETWORK_SIDE:
@@ -79,15 +86,32 @@ class InputSpec:
         if not 255 <= self.white <= 65535:
             raise ValueError(f"expected white from 255 to 65535, got {self.white}")
 
+    def _check_modalities(self) -> None:
+        names = self.modalities
+        if len(names) > MODALITIES or len(set(names)) < len(names):
+            raise ValueError(f"expected at most {MODALITIES} modalities of different names, got {names[:9]}")
+        for name in names:
+            if not 0 < len(name.strip()) <= NAME_LETTERS or set(name) & set(",="):
+                raise ValueError(f"expected modalities' names without commas and =, got {name[:40]!r}")
+        if not set(self.signed) <= set(names):
+            raise ValueError(f"expected signed modalities among {', '.join(names) or 'none'}, got {self.signed[:9]}")
+        if names and self.colour != "grey":
+            raise ValueError(f"expected colour grey beside modalities, which have one channel each, got {self.colour}")
+
     @property
     def channels(self) -> int:
         """Count the channels of the input tensor."""
-        return COLOURS[self.colour]
+        return len(self.modalities) or COLOURS[self.colour]
+
+    @property
+    def is_stack(self) -> bool:
+        """Say whether a frame is several pictures, one for each modality."""
+        return len(self.modalities) > 1
 
     @property
     def in_colour(self) -> bool:
         """Say whether frames must be in colour."""
-        return self.channels > 1
+        return self.colour != "grey"
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,7 @@ def _give_parts(old: Sequence[Case], new: Sequence[Case]) -> list[tuple[Case, st
 def _write_images(old: Dataset, new: Dataset, staging: Path, on_case: Advance) -> Iterator[str]:
     """Write images, and a mask for every class of the data set; give their names relative to it."""
     places = {spec.name: place for place, spec in enumerate(new.classes)}
-    for image in read_cases(new.cases, colour=True):
+    for image in read_cases(new.cases, True):
         name = f"{image.case.stem}.png"
         for spec in old.classes:
             place = places.get(spec.name)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.schema import to_plain
-from edgeseg.core.spec import MASKS
+from edgeseg.core.spec import MASKS, InputSpec
 from edgeseg.data.contradictions import (
     Contradiction,
     PackedMasks,
@@ -22,7 +22,15 @@ from edgeseg.data.contradictions import (
     pack_masks,
     warn_of_contradictions,
 )
-from edgeseg.data.dataset import Dataset, LabelledImage, Survey, find_empty_classes, find_full_classes, view_case
+from edgeseg.data.dataset import (
+    Dataset,
+    LabelledImage,
+    Survey,
+    find_empty_classes,
+    find_full_classes,
+    read_case,
+    view_case,
+)
 from edgeseg.data.defects import DataWarning, DefectError, marked_outside
 from edgeseg.data.groups import DuplicatePair, find_duplicates, make_thumbnail
 from edgeseg.data.layouts.base import or_defect
@@ -294,8 +302,27 @@ def check_survey(survey: Survey, on_case: Advance = ignore) -> CheckReport:
     full = {fact.case.stem: fact.packed for fact in facts if fact.case.labels == MASKS}
     comparable = [pair for pair in pairs if {pair.first.stem, pair.second.stem} <= full.keys()]
     found = find_contradictions(comparable, full, survey.dataset.classes)
-    warnings = (*warnings, *warn_of_contradictions(found))
+    warnings = (*warnings, *warn_of_contradictions(found), *_find_same_modalities(facts))
     return CheckReport(survey.dataset, facts, defects, pairs, warnings, found)
+
+
+def _find_same_modalities(facts: Sequence[CaseFacts]) -> list[DataWarning]:
+    """Find cases of which two modalities are the same picture, as after a copy into the wrong folder."""
+    same = []
+    for case in (fact.case for fact in facts if fact.case.modalities):
+        frame = read_case(case, InputSpec(16, 16, modalities=case.modalities)).frame
+        planes = [frame[:, :, number].tobytes() for number in range(len(case.modalities))]
+        same += [case.stem] if len({*planes}) < len(planes) else []
+    if not same:
+        return []
+    return [
+        DataWarning(
+            "same-modalities",
+            f"Two modalities are the same picture in {len(same)} of {len(facts)} cases: one adds nothing to the other.",
+            "Look whether images were copied into the wrong folder.",
+            tuple(same),
+        )
+    ]
 
 
 def _check_classes(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[DefectError]:

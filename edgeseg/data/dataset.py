@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
-from edgeseg.core.files import write_rows
+from edgeseg.core.files import write_json, write_rows
 from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, NAME_LETTERS, digest_regular
 from edgeseg.core.palette import PALETTE
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.redact import is_printable
-from edgeseg.core.spec import MASKS, ClassSpec
+from edgeseg.core.spec import MASKS, ClassSpec, InputSpec
 from edgeseg.data.coding import read_above
 from edgeseg.data.defects import DataWarning, DefectError, bad_names, nothing_marked, nothing_unmarked
 from edgeseg.data.frame_labels import COLUMNS, LABELS, label_cases, list_labels
@@ -28,7 +28,8 @@ from edgeseg.data.groups import GROUPS, group_cases, write_groups
 from edgeseg.data.layouts import choose_layout, name_fitting
 from edgeseg.data.layouts.base import Found, class_folder
 from edgeseg.data.layouts.choice import LayoutChoice, parse_layout
-from edgeseg.data.reading import Case, read_pair
+from edgeseg.data.layouts.folders import NAMES as MODALITY_NAMES
+from edgeseg.data.reading import Case, fit_case, read_pair
 from edgeseg.data.weak_labels import WeakLabels
 from edgeseg.frame.images import as_data_error, choose_white, write_image
 from edgeseg.frame.postprocess import draw_ellipses
@@ -39,6 +40,7 @@ ADDING, ADDING_PLAN = ".adding", "plan.json"
 # Lowest Dice of a labelled ellipse with the one fitted to it; free outlines of vessels and lesions have less. On HC18
 # every label reaches it.
 ELLIPSE_DICE = 0.99
+_COLOURS = 3
 
 
 @dataclass(frozen=True)
@@ -182,9 +184,17 @@ def _check_names(dataset: Dataset) -> list[DefectError]:
     return [bad_names(dataset.root, bad)] if bad else []
 
 
-def read_case(case: Case, colour: bool = False) -> LabelledImage:
-    """Read a case; masks that do not fit the image are refused."""
-    frame, masks = case.read(case, colour)
+def read_case(case: Case, colour: bool | InputSpec = False) -> LabelledImage:
+    """Read a case; masks that do not fit the image are refused.
+
+    Args:
+        case: The case.
+        colour: Whether a colour frame is wanted, or the network's input that it is read for.
+    """
+    if isinstance(colour, InputSpec):
+        frame, masks = case.read(fit_case(case, colour), colour.in_colour)
+    else:
+        frame, masks = case.read(case, colour)
     weak = None if case.read_weak is None else case.read_weak(case, (frame.shape[0], frame.shape[1]))
     return LabelledImage(case, frame, masks, weak)
 
@@ -195,9 +205,9 @@ def view_case(case: Case) -> LabelledImage:
 
 
 def read_cases(
-    cases: Iterable[Case], colour: bool = False, on_case: Callable[[str], None] | None = None
+    cases: Iterable[Case], colour: bool | InputSpec = False, on_case: Callable[[str], None] | None = None
 ) -> Iterable[LabelledImage]:
-    """Read cases one after the other; `on_case` is called with each name."""
+    """Read cases one after the other, as `read_case` does; `on_case` is called with each name."""
     for case in cases:
         yield read_case(case, colour)
         if on_case is not None:
@@ -295,9 +305,17 @@ def import_dataset(dataset: Dataset, out: Path, on_case: Advance = ignore) -> No
             )
     refuse_weak(dataset)
     folders = [out / class_folder(spec.name) for spec in dataset.classes]
-    for image in read_cases(dataset.cases, colour=True):
+    modalities = dataset.cases[0].modalities if dataset.cases else ()
+    several = modalities if len(modalities) not in (0, _COLOURS) else ()
+    if several:
+        write_json(out / MODALITY_NAMES, {"modalities": several})
+    for image in read_cases(dataset.cases, _stack(several) if several else True):
         name = f"{image.case.stem}.png"
-        write_image(out / "images" / name, drop_equal_channels(image.frame))
+        if several:
+            for number, place in enumerate(("images", *(f"images_{number + 1}" for number in range(1, len(several))))):
+                write_image(out / place / name, image.frame[:, :, number])
+        else:
+            write_image(out / "images" / name, drop_equal_channels(image.frame))
         for folder, mask in zip(folders, image.masks, strict=True):
             write_image(folder / name, mask * np.uint8(255))
         on_case(image.case.stem)
@@ -315,6 +333,11 @@ def refuse_weak(dataset: Dataset) -> None:
             f"of {dataset.root}.",
             "Train on the folder as it is: edgeseg train reads them.",
         )
+
+
+def _stack(modalities: Sequence[str]) -> InputSpec:
+    """Describe an input that takes all modalities, of whatever size."""
+    return InputSpec(16, 16, modalities=tuple(modalities))
 
 
 def drop_equal_channels(frame: NDArray[Any]) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from edgeseg.core.errors import UnknownNameError
 from edgeseg.core.files import write_json, write_rows
 from edgeseg.core.progress import Advance, ignore
+from edgeseg.core.spec import InputSpec
 from edgeseg.data.annotations.shapes import AnnotatedImage, trace_mask
 from edgeseg.data.annotations.writers import WRITERS, open_writer
 from edgeseg.data.dataset import Dataset, LabelledImage, drop_equal_channels, read_cases, refuse_weak
@@ -48,7 +49,7 @@ def _write_annotations(dataset: Dataset, out: Path, on_case: Advance, name: str)
     """Write labels as shapes, with the images where the tool looks for them."""
     classes = [spec.name for spec in dataset.classes]
     writer = open_writer(name, out, classes)
-    for image in read_cases(dataset.cases, colour=True):
+    for image in read_cases(dataset.cases, True):
         case = image.case
         file_name = f"{case.stem}.png"
         write_image(writer.place(file_name, case.part), drop_equal_channels(image.frame))
@@ -70,11 +71,13 @@ def _write_nnunet(dataset: Dataset, out: Path, on_case: Advance) -> None:
     grey: list[Path] = []
     colour, overlapping, counts = False, 0, Counter[str]()
     modalities = next((case.modalities for case in dataset.cases if case.modalities), ())
-    for image in read_cases(dataset.cases, colour=True):
+    for image in read_cases(dataset.cases, InputSpec(16, 16, modalities=modalities) if modalities else True):
         end = "Ts" if image.case.part == "test" else "Tr"
-        frame = drop_equal_channels(image.frame)
-        # red is the first modality
-        channels = [frame] if not modalities else [image.frame[:, :, 2 - number] for number in range(len(modalities))]
+        channels = (
+            [image.frame[:, :, number] for number in range(len(modalities))]
+            if modalities
+            else [drop_equal_channels(image.frame)]
+        )
         for number, channel in enumerate(channels):
             path = out / f"images{end}" / f"{image.case.stem}_{number:04d}.png"
             write_image(path, channel)

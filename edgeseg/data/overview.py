@@ -219,7 +219,7 @@ def draw_preview(
         seed: Of the augmentation.
     """
     picked = pick_evenly(len(cases), CASES)
-    images = [read_case(cases[index], spec.channels > 1) for index in picked]
+    images = [read_case(cases[index], spec) for index in picked]
     spec = dataclasses.replace(spec, white=find_white(images))
     tiles = []
     for number, (index, image) in enumerate(zip(picked, images, strict=True)):
@@ -247,4 +247,9 @@ def _draw_row(
 
 def _as_image(case: Case, pixels: Pixels, masks: Pixels) -> LabelledImage:
     """Wrap pixels on the network's grid as an image; OpenCV draws BGR, and they are RGB."""
+    if pixels.shape[2] > 1 and case.modalities:
+        # side by side, each with the outlines
+        planes = np.concatenate(np.moveaxis(pixels, -1, 0), axis=1)
+        marked = np.concatenate([masks] * pixels.shape[2], axis=1)
+        return LabelledImage(case, planes, tuple(np.moveaxis(marked, -1, 0)))
     return LabelledImage(case, pixels[:, :, ::-1], tuple(np.moveaxis(masks, -1, 0)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
-from edgeseg.core.spec import LABEL_KINDS, MASKS, Region
+from edgeseg.core.spec import LABEL_KINDS, MASKS, InputSpec, Region
 from edgeseg.data.defects import (
     MASK_VALUES,
     DefectError,
@@ -25,11 +25,13 @@ from edgeseg.data.defects import (
     wrong_size,
 )
 from edgeseg.data.weak_labels import WeakLabels
-from edgeseg.frame.images import has_transparency, is_jpeg, read_bytes, read_image
+from edgeseg.frame.images import SUFFIXES, has_transparency, is_jpeg, read_bytes, read_image
+from edgeseg.frame.modalities import decode_sign, describe_grid
 
 Frame = NDArray[Any]
 Mask = NDArray[np.uint8]
 CHANNELS = (1, 3, 4)
+_COLOURS = 3
 Reading = tuple[Frame, tuple[Mask, ...]]
 GIVEN_PARTS = ("train", "val", "test")
 # Relative difference of width and height up to which a pixel is square.
@@ -53,28 +55,71 @@ def read_modalities(case: Case, colour: bool) -> Reading:
 
 
 def join_channels(case: Case, colour: bool, read: Callable[[Path], Frame] = read_image) -> Frame:
-    """Read the modalities of a case as the channels of one colour frame; a grey one is refused.
+    """Read the modalities of a case as the channels of one frame.
+
+    In colour, three become red, green and blue; of two or four, the first is shown.
 
     Args:
         case: The case.
         colour: Whether a colour frame is wanted.
         read: Reads the grey image of one modality.
     """
-    if not colour:
-        raise DataError(
-            f"Expected a network for colour, whose channels are the modalities {', '.join(case.modalities)}, "
-            "got one for grey, which would mix them.",
-            "Train with --colour rgb.",
-        )
-    channels = [read(path) for path in (case.image, *case.others)]
+    if not colour and not case.stacked:
+        raise _refuse_mixing(case)
+    files = (case.image, *case.others)
+    channels = [
+        _read_channel(path, name in case.signed, read) for path, name in zip(files, case.modalities, strict=True)
+    ]
     for path, channel in zip(case.others, channels[1:], strict=True):
-        if _describe_grid(channel) != _describe_grid(channels[0]):
-            raise unlike_modalities(str(path), _describe_grid(channels[0]), _describe_grid(channel))
-    return np.stack(channels[::-1], axis=-1)
+        if describe_grid(channel) != describe_grid(channels[0]):
+            raise unlike_modalities(str(path), describe_grid(channels[0]), describe_grid(channel))
+    if colour:
+        return np.stack(channels[::-1] if len(channels) == _COLOURS else channels[:1] * _COLOURS, axis=-1)
+    return channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)
 
 
-def _describe_grid(image: Frame) -> str:
-    return f"{image.shape[1]}x{image.shape[0]} of {8 * image.dtype.itemsize} bit"
+def _read_channel(path: Path, signed: bool, read: Callable[[Path], Frame]) -> Frame:
+    # a volume has no colours: its values are the channel
+    if signed and path.suffix.lower() in SUFFIXES:
+        return decode_sign(read_image(path, colour=True))
+    return read(path)
+
+
+def _refuse_mixing(case: Case) -> DataError:
+    return DataError(
+        f"Expected a network for the modalities {', '.join(case.modalities)}, got one for grey, which would mix them.",
+        "Train on this folder: its modalities become channels. For three of them also with --colour rgb.",
+    )
+
+
+def fit_case(case: Case, spec: InputSpec) -> Case:
+    """Choose from a case the modalities that a network takes, in its order.
+
+    Raises:
+        DataError: The case lacks one, or has several where the network takes an ordinary image.
+    """
+    if not case.modalities:
+        if spec.is_stack:
+            raise DataError(
+                f"Expected the modalities {', '.join(spec.modalities)} of every case, got ordinary images.",
+                "Put the other modalities beside them: images_NAME/ with the same file names.",
+            )
+        return case
+    if not spec.modalities:
+        if spec.in_colour:
+            return case
+        raise _refuse_mixing(case)
+    files = dict(zip(case.modalities, (case.image, *case.others), strict=True))
+    lacking = [name for name in spec.modalities if name not in files]
+    if lacking:
+        raise DataError(
+            f"Expected the modalities {', '.join(spec.modalities)}, got {', '.join(case.modalities)}.",
+            "Name the folders or channels as the model does, or train again.",
+        )
+    first, *others = (files[name] for name in spec.modalities)
+    return replace(
+        case, image=first, others=tuple(others), modalities=spec.modalities, signed=spec.signed, stacked=True
+    )
 
 
 def read_mask(path: Path, frame: Frame) -> Mask:
@@ -184,6 +229,10 @@ class Case:
     """Further files of the image or its masks."""
     modalities: tuple[str, ...] = ()
     """Names of the modalities in the channels of its frame, red first; empty for an ordinary image."""
+    signed: tuple[str, ...] = ()
+    """Those of them that are decoded as signed colour."""
+    stacked: bool = False
+    """Whether a network with these modalities reads it, in the network's order (`fit_case`)."""
     part: str = ""
     """The part (train, val, test) that the publishers of the data chose; empty if they did not."""
     label: str = ""

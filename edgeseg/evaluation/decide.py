@@ -311,7 +311,7 @@ def decide_by_own_data(
             f"other data in {root}.",
             "Leave --sensitivity and --coverage out: the operating point of the model's card is used then.",
         )
-    images = list(read_cases(picked.cases, model.card.input.in_colour))
+    images = list(read_cases(picked.cases, model.card.input))
     with progress_bar("Choosing the operating point", 2 * len(images)) as advance:
         return decide_model(model, images, target, on_case=advance).decision
 

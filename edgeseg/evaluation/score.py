@@ -457,4 +457,4 @@ def keep_full(cases: Sequence[Case], root: Path) -> tuple[Case, ...]:
 def score_part(model: ModelFile, root: Path, part: str, layout: str | None = None) -> list[ScoredCase]:
     """Score a model on a part of its training data's split."""
     cases = pick_cases(model.card, root, part, layout).cases
-    return score_cases(Segmenter(model), read_cases(cases, model.card.input.in_colour))
+    return score_cases(Segmenter(model), read_cases(cases, model.card.input))

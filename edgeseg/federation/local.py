@@ -135,7 +135,7 @@ class SiteTraining:
         self.record = self._describe()
         train, validation = (to_grid(self.loaded.part(part), plan.input, plan.finding) for part in ("train", "val"))
         options = plan.options
-        self._schedule = TrainingSchedule(plan.course.epochs, options.learning_rate)
+        self._schedule = TrainingSchedule(plan.course.epochs, options.rate)
         augment = choose_variations(options.augment)
         self._feed = Feed(
             train, options.batch, options.seed, plan.network.output_stride, augment, plan.output.draws_background

@@ -131,9 +131,7 @@ class Coordinator:
         common = {"inplace": False, "fit_metrics_aggregation_fn": lambda _: {}}
         proximal = plan.course.proximal
         self._strategy = FedProx(proximal_mu=proximal, **common) if proximal else FedAvg(**common)
-        self._schedule = TrainingSchedule(
-            plan.course.rounds, plan.options.learning_rate, patience=plan.options.patience
-        )
+        self._schedule = TrainingSchedule(plan.course.rounds, plan.options.rate, patience=plan.options.patience)
 
     def run(self) -> None:
         """Run all rounds that are left."""

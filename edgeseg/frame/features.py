@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ _MARGIN = 6
 _TILES = (4, 4)
 # Shorter sides are enlarged: at an eighth of the resolution there must be neighbours.
 _SHORTEST = 32
+_COLOURS = 3
 Features = NDArray[np.float64]
 
 
@@ -99,10 +101,17 @@ def _halve_pixels(pixels: Pixels) -> tuple[Pixels, list[float]]:
     if pixels.shape[2] == 1:
         return _halve(pixels[:, :, 0]), []
     half = _halve(pixels)
+    if pixels.shape[2] != _COLOURS:
+        # modalities: the first as it is, and how far the others are from it
+        first, *others = cv2.split(half)
+        return np.asarray(first, np.uint8), [_compare(other, first) for other in others]
     red, green, blue = cv2.split(half)
-    apart = [cv2.norm(channel, green, cv2.NORM_L1) / green.size for channel in (red, blue)]
     grey = np.asarray(cv2.cvtColor(half, cv2.COLOR_RGB2GRAY), np.uint8)
-    return grey, [math.log(value + 0.5) for value in apart]
+    return grey, [_compare(channel, green) for channel in (red, blue)]
+
+
+def _compare(channel: Any, other: Any) -> float:
+    return math.log(cv2.norm(channel, other, cv2.NORM_L1) / other.size + 0.5)
 
 
 def _enlarge(pixels: Pixels) -> Pixels:

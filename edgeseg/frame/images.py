@@ -36,6 +36,8 @@ _TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_SAMPLES, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 256, 257, 277, 322, 323
 _TIFF_ENTRIES = 4096
 _MOST_SAMPLES = 4
+# Two modalities in one array, of which the first is shown.
+_PAIR = 2
 _SAVE_AS = "Save it with 8 or 16 bit (uint8, uint16), or as reals from 0 to 1; of float TIFF write PNG."
 # Start-of-frame markers, whose segments hold the size (ITU T.81, table B.1); F7 is JPEG-LS.
 _JPEG_SIZES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
@@ -297,6 +299,8 @@ def to_bgr(frame: NDArray[Any]) -> NDArray[np.uint8]:
     image = _brighten(frame)
     if image.ndim == 2 or image.shape[2] == 1:
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
+    if image.shape[2] == _PAIR:
+        return np.repeat(image[:, :, :1], 3, axis=2)
     return image[:, :, :3].copy()
 
 
@@ -305,4 +309,6 @@ def to_grey(frame: NDArray[Any]) -> NDArray[np.uint8]:
     image = _brighten(frame)
     if image.ndim == 2 or image.shape[2] == 1:
         return image.reshape(image.shape[:2])
+    if image.shape[2] == _PAIR:
+        return np.ascontiguousarray(image[:, :, 0])
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(image[:, :, :3]), cv2.COLOR_BGR2GRAY), dtype=np.uint8)

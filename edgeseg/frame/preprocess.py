@@ -36,10 +36,16 @@ def frame_to_pixels(frame: NDArray[Any], spec: InputSpec) -> Pixels:
 
 def frame_to_grid(frame: NDArray[Any], spec: InputSpec) -> Pixels:
     """Crop, convert and letterbox a frame without the filter, which training applies after the augmentation."""
-    check_frame(frame)
+    check_frame(frame, spec)
+    if spec.is_stack:
+        # one by one: OpenCV rounds two channels otherwise than one
+        alone = dataclasses.replace(spec, modalities=(), signed=())
+        planes = np.moveaxis(frame, 2, 0)
+        return np.concatenate([frame_to_grid(np.ascontiguousarray(plane), alone) for plane in planes], axis=2)
     placement = place_frame(spec, frame.shape[0], frame.shape[1])
     r = placement.region
-    image = _to_colour(frame[r.y : r.y + r.height, r.x : r.x + r.width], spec.colour)
+    image = frame[r.y : r.y + r.height, r.x : r.x + r.width]
+    image = _to_colour(image, spec.colour)
     image = _resize(to_bytes(image, spec.white), placement.width, placement.height)
     return _letterbox(image, placement, spec).reshape(spec.height, spec.width, spec.channels)
 
@@ -101,13 +107,27 @@ def _snap(length: float, limit: int) -> int:
     return min(max(_GRID, round(length / _GRID) * _GRID), limit)
 
 
-def check_frame(frame: NDArray[Any]) -> None:
-    """Refuse an array that is no grey or BGR frame of 8 or 16 bit."""
+def check_frame(frame: NDArray[Any], spec: InputSpec | None = None) -> None:
+    """Refuse an array that is no grey or BGR frame of 8 or 16 bit, nor the stack of modalities that a model takes."""
+    if spec is not None and spec.is_stack:
+        _check_stack(frame, spec)
+        return
     shape_fits = frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] in (1, 3, 4))
     if not shape_fits or frame.dtype not in (np.uint8, np.uint16) or frame.size == 0:
         raise SourceError(
             f"Expected a grey or BGR frame of 8 or 16 bit, got shape {frame.shape} and type {frame.dtype}.",
             "Convert the frames before they are given to edgeseg.",
+        )
+
+
+def _check_stack(frame: NDArray[Any], spec: InputSpec) -> None:
+    fits = frame.ndim == 3 and frame.shape[2] == spec.channels
+    if not fits or frame.dtype not in (np.uint8, np.uint16) or frame.size == 0:
+        got = "one picture" if frame.ndim == 2 or frame.shape[2:] == (3,) else f"shape {frame.shape}"
+        raise SourceError(
+            f"Expected {spec.channels} pictures of 8 or 16 bit, {', '.join(spec.modalities)}, got {got} of "
+            f"{frame.dtype}.",
+            "Give one picture for each modality, in this order or by name.",
         )
 
 
@@ -158,8 +178,14 @@ def denoise_pixels(pixels: Pixels, kind: str) -> Pixels:
     """Filter pixels (height, width, channels) by a filter that a card can name: none, median or speckle."""
     if kind == "none":
         return pixels
-    smooth = cv2.medianBlur(pixels, 3) if kind == "median" else _lee_filter(pixels)
+    smooth = _median(pixels) if kind == "median" else _lee_filter(pixels)
     return np.asarray(smooth, dtype=np.uint8).reshape(pixels.shape)
+
+
+def _median(pixels: Pixels) -> Pixels:
+    # cv2.medianBlur refuses two channels
+    planes = [cv2.medianBlur(np.ascontiguousarray(plane), 3) for plane in np.moveaxis(pixels, 2, 0)]
+    return np.stack([np.asarray(plane, np.uint8) for plane in planes], axis=-1)
 
 
 def _lee_filter(pixels: Pixels) -> Pixels:

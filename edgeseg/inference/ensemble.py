@@ -104,7 +104,8 @@ def _refuse_stranger(first: ModelFile, other: ModelFile) -> None:
 def _describe_input(spec: InputSpec) -> str:
     # white is the brightest training image's, so folds may differ in it
     region = "" if spec.region is None else f", region {spec.region}"
-    return f"{spec.width}x{spec.height} {spec.colour}, {spec.resize}, denoise {spec.denoise}{region}"
+    kind = " + ".join(spec.modalities) or spec.colour
+    return f"{spec.width}x{spec.height} {kind}, {spec.resize}, denoise {spec.denoise}{region}"
 
 
 def _describe_output(spec: OutputSpec) -> str:

@@ -17,6 +17,7 @@ from edgeseg.core.card import Card
 from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.spec import ClassSpec, Region
 from edgeseg.frame.features import open_judge
+from edgeseg.frame.modalities import Pictures, stack_pictures
 from edgeseg.frame.postprocess import clean_scores, grid_to_labels, labels_on_frame, tensor_to_scores
 from edgeseg.frame.preprocess import Pixels, Placement, frame_to_pixels, pixels_to_tensor, place_frame, use_region
 from edgeseg.inference.confidence import (
@@ -155,12 +156,13 @@ class Segmenter:
         self.selection: Selection = self._load(model, requested, threads, enforce_parity)
 
     def __call__(
-        self, frame: NDArray[Any], region: Region | None = None, *, mm_per_px: float | None = None
+        self, frame: Pictures, region: Region | None = None, *, mm_per_px: float | None = None
     ) -> Segmentation:
         """Segment one frame.
 
         Args:
-            frame: Grey (height, width) or BGR (height, width, 3), 8 or 16 bit.
+            frame: Grey (height, width) or BGR (height, width, 3), 8 or 16 bit; for a model of several modalities one
+                such picture for each, as a list in the order of the card or a dict by name.
             region: The part of the frame that shows the ultrasound image; None takes what the model's card says.
             mm_per_px: The size of the frame's pixels, for areas in mm2.
 
@@ -174,9 +176,11 @@ class Segmenter:
         check_pixel_size(mm_per_px)
         return replace(result, mm_per_px=mm_per_px)
 
-    def segment(self, frame: NDArray[Any], region: Region | None = None) -> Segmentation:
+    def segment(self, frame: Pictures, region: Region | None = None) -> Segmentation:
         """Segment one frame, or the given region of it."""
-        card, size = self.card, (frame.shape[0], frame.shape[1])
+        card = self.card
+        frame = stack_pictures(frame, card.input)
+        size = (frame.shape[0], frame.shape[1])
         spec = use_region(card.input, region)
         start = perf_counter()
         pixels = frame_to_pixels(frame, spec)

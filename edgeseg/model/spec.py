@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 from edgeseg.core.errors import UnknownNameError
 from edgeseg.core.limits import CLASSES, FRAME_CLASSES, NETWORK_STAGES, NETWORK_WIDTH, TRAINED_SIDE
-from edgeseg.core.spec import ACTIVATIONS, check_choice
+from edgeseg.core.spec import ACTIVATIONS, MODALITIES, check_choice
 
 SKIPS = ("add", "concat")
+# How several modalities are merged.
+FUSIONS = ("early", "late")
 UPSAMPLINGS = ("bilinear", "transpose")
 CONVOLUTIONS = ("plain", "separable")
 # The encoder of the U-Net itself, or EfficientNet-Lite0's, of which weights from ImageNet exist (docs/decisions/0057).
@@ -74,6 +76,8 @@ class UNetSpec:
     """Channels of the finding output, a second output per frame; 0 for none."""
     encoder: str = OWN
     """With "lite0" the widths are the decoder's, of which the deepest one is not used: the encoder has its own."""
+    fusion: str = "early"
+    """late: every channel has a stem and a first stage of its own, whose features are merged."""
 
     def __post_init__(self) -> None:
         if (
@@ -88,7 +92,8 @@ class UNetSpec:
             )
         if not 0 <= self.findings <= CLASSES + FRAME_CLASSES:
             raise ValueError(f"expected 0 to {CLASSES + FRAME_CLASSES} findings, got {self.findings}")
-        check_choice("channels", self.channels, CHANNELS)
+        check_choice("channels", self.channels, range(1, MODALITIES + 1))
+        check_choice("fusion", self.fusion, FUSIONS)
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("skip", self.skip, SKIPS)
         check_choice("stem", self.stem, STEMS)

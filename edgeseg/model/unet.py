@@ -54,17 +54,29 @@ def build_unet(spec: UNetSpec) -> Any:
     return keras.Model(image, [mask, _find(deepest, spec)], name="unet")
 
 
-def _encode(x: Any, spec: UNetSpec) -> list[Any]:
+def _encode(image: Any, spec: UNetSpec) -> list[Any]:
     """Add the U-Net's own encoder; returns the results of its stages."""
-    for name, kernel in STEM_KERNELS[spec.stem].items():
-        x = _conv(x, spec, name, 0, kernel, strides=2)
-    results = []
-    for stage in range(len(spec.widths)):
-        if stage:
-            x = layers.MaxPool2D(name=f"down{stage}_pool")(x)
+    x = _fuse_late(image, spec) if spec.fusion == "late" else _begin(image, spec)
+    results = [x]
+    for stage in range(1, len(spec.widths)):
+        x = layers.MaxPool2D(name=f"down{stage}_pool")(x)
         x = _conv_pair(x, spec, f"down{stage}", stage)
         results.append(x)
     return results
+
+
+def _begin(x: Any, spec: UNetSpec, end: str = "") -> Any:
+    """Add stem and first stage."""
+    for name, kernel in STEM_KERNELS[spec.stem].items():
+        x = _conv(x, spec, f"{name}{end}", 0, kernel, strides=2)
+    return _conv_pair(x, spec, f"down0{end}", 0)
+
+
+def _fuse_late(image: Any, spec: UNetSpec) -> Any:
+    """Add stem and first stage for every channel by itself, and merge their features by a 1x1 convolution."""
+    planes = [image[..., number : number + 1] for number in range(spec.channels)]
+    own = [_begin(plane, spec, f"_m{number}") for number, plane in enumerate(planes)]
+    return _conv(layers.Concatenate(name="down0_join")(own), spec, "down0_merge", 0, 1)
 
 
 def _encode_lite0(x: Any, spec: UNetSpec) -> list[Any]:

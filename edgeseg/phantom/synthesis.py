@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import DataError, OutputError
-from edgeseg.core.files import write_rows
+from edgeseg.core.errors import DataError, OutputError, UnknownNameError
+from edgeseg.core.files import write_json, write_rows
 from edgeseg.phantom.geometry import check_size
 from edgeseg.phantom.scene import LABELS, PhantomClip, PhantomFrame, render_case
+from edgeseg.phantom.second import SECOND, render_second
 
 CLIP_FPS = 30.0
 GROUP_COLUMNS = ("stem", "group", "geometry", "lesion")
@@ -32,6 +33,7 @@ class SynthOptions:
         clips: Number of cines.
         clip_frames: Frames in each cine.
         vessels: Also write masks_vessel/.
+        second: A second modality beside B-mode: doppler or elastography; empty for none.
     """
 
     cases: int = 200
@@ -40,8 +42,11 @@ class SynthOptions:
     clips: int = 2
     clip_frames: int = 60
     vessels: bool = False
+    second: str = ""
 
     def __post_init__(self) -> None:
+        if self.second not in ("", *SECOND):
+            raise UnknownNameError("second modality", self.second, SECOND)
         check_size(self.size)
         lowest = {"cases": 1, "seed": 0, "clips": 0, "clip_frames": 1}
         for name, bound in lowest.items():
@@ -66,12 +71,18 @@ def write_phantom_set(out: Path, options: SynthOptions, on_case: Callable[[int],
         options: What to write.
         on_case: Called with the number of cases and clips done so far.
     """
+    if options.second:
+        (out / f"images_{options.second}").mkdir()
+        write_json(out / "modalities.json", {"modalities": ["bmode", options.second]})
     for name in ("images", "masks", *(("masks_vessel",) if options.vessels else ())):
         (out / name).mkdir()
     rows = []
     for case in range(options.cases):
         frame = render_case(options.seed, case, options.size)
         rows.append(_write_case(out, case, frame, options.vessels))
+        if options.second:
+            picture = render_second(frame, options.second, case)
+            write_image(out / f"images_{options.second}" / f"case_{case:04d}.png", picture)
         _report(on_case, case + 1)
     write_rows(out / "groups.csv", GROUP_COLUMNS, rows)
     for clip in range(options.clips):

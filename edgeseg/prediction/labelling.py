@@ -86,7 +86,7 @@ def check_classes(segmenter: Segmenter, labelled: Dataset) -> None:
 
 def look_at_cases(segmenter: Segmenter, labelled: Dataset, on_case: Advance = ignore) -> list[FrameLook]:
     """Describe how labelled images look, so that none is selected again."""
-    return [look_at(image.frame, segmenter.card) for image in read_cases(labelled.cases, colour=True, on_case=on_case)]
+    return [look_at(image.frame, segmenter.card) for image in read_cases(labelled.cases, True, on_case=on_case)]
 
 
 def group_items(items: Sequence[Item], pattern: str | None = None, root: Path | None = None) -> dict[str, str]:

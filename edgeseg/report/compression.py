@@ -380,7 +380,7 @@ def draw_cases(folder: Path, report: CompressReport, cases: Sequence[ComparedCas
     )
     return draw_gallery(
         kinds,
-        lambda name: read_case(by_name[name].case, parent.card.input.in_colour),
+        lambda name: read_case(by_name[name].case, parent.card.input),
         (Drawer(PARENT, parent), Drawer(report.chosen, chosen)),
         lambda name: f"Dice {by_name[name].chosen_dice:.3f}, float32 {by_name[name].parent_dice:.3f}",
         list_colours(parent.card.output.classes),

@@ -212,8 +212,9 @@ def judge_run(
 def _time_frame(segmenter: Segmenter) -> float:
     """Measure the median time of a frame in milliseconds; noise costs the network as much as a picture."""
     height, width = FRAME_SIZE
-    frame = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    frame = frame if segmenter.card.input.in_colour else np.ascontiguousarray(frame[:, :, 0])
+    spec = segmenter.card.input
+    frame = np.random.default_rng(0).integers(0, 255, (height, width, max(3, spec.channels)), dtype=np.uint8)
+    frame = frame[:, :, : spec.channels] if spec.channels > 1 else np.ascontiguousarray(frame[:, :, 0])
     return summarise_times([segmenter.segment(frame).times.total for _ in range(TIMED)]).p50
 
 
@@ -286,7 +287,7 @@ def draw_cases(run: Path, record: RunRecord, scores: CaseScores, segmenter: Segm
         cases = {case.stem: case for case in arrange_dataset(dataset, classes).cases}
         return draw_gallery(
             kinds,
-            lambda stem: read_case(cases[stem], record.input.in_colour),
+            lambda stem: read_case(cases[stem], record.input),
             (Drawer("prediction", segmenter),),
             lambda stem: scores.figures[stem],
             list_colours(classes),

@@ -10,6 +10,7 @@ from time import monotonic, perf_counter
 from types import TracebackType
 
 from edgeseg.core.errors import SourceError
+from edgeseg.core.spec import InputSpec
 from edgeseg.inference.masks import check_pixel_size
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.machine.thermal import Thermal, read_thermal
@@ -21,6 +22,7 @@ from edgeseg.streaming.sinks.choose import open_sinks
 from edgeseg.streaming.sources.address import show_source
 from edgeseg.streaming.sources.base import Frame, Notice, Source
 from edgeseg.streaming.sources.choose import check_known, open_source
+from edgeseg.streaming.sources.together import TogetherSource, name_sources
 from edgeseg.streaming.states import StateKeeper, is_pause
 from edgeseg.streaming.switching import SourceSwitch, Turn
 
@@ -260,7 +262,7 @@ def open_stream(
             opened.callback(listener.close)
         # the warm-up comes before the source is opened, so that no camera frames queue up meanwhile
         recorder = LatencyRecorder(options.budget_ms, segmenter.warm_up())
-        frames, name = _open_frames(source, segmenter.card.input.in_colour, options, sink_options)
+        frames, name = _open_frames(source, segmenter.card.input, options, sink_options)
         if isinstance(frames, Source):
             opened.callback(frames.close)
         info = _describe_stream(segmenter, frames, name, recorder, options, sink_options)
@@ -272,16 +274,35 @@ def open_stream(
 
 
 def _open_frames(
-    source: str | Sequence[str], colour: bool, options: StreamOptions, sink_options: SinkOptions
+    source: str | Sequence[str], spec: InputSpec, options: StreamOptions, sink_options: SinkOptions
 ) -> tuple[Source | SourceSwitch, str]:
     """Open a source, or prepare the switch of several, and name it."""
-    texts = [source] if isinstance(source, str) else list(source)
+    texts, colour = [source] if isinstance(source, str) else list(source), spec.in_colour
+    if spec.is_stack:
+        return _open_together(texts, spec, options)
     if len(texts) == 1:
         return open_source(texts[0], colour, options.capture), show_source(texts[0])
     for text in texts:
         check_known(text)
     switch = SourceSwitch(texts, colour, options.capture, sink_options.mm_per_px)
     return switch, switch.name
+
+
+def _open_together(texts: Sequence[str], spec: InputSpec, options: StreamOptions) -> tuple[Source, str]:
+    """Open one source for each modality, or none."""
+    named = name_sources(texts, spec)
+    with ExitStack() as opened:
+        sources = {}
+        for name, text in named.items():
+            sources[name] = open_source(text, name in spec.signed, options.capture)
+            opened.callback(sources[name].close)
+        if len({source.live for source in sources.values()}) > 1:
+            raise SourceError(
+                "Expected live sources alone or recorded ones alone for the modalities, got both.",
+                "They cannot be paired: a recording has no time of capture.",
+            )
+        opened.pop_all()
+    return TogetherSource(sources, spec), ", ".join(f"{name}={show_source(text)}" for name, text in named.items())
 
 
 def _describe_stream(

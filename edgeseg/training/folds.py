@@ -17,7 +17,7 @@ from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, stag
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import from_plain, to_plain
-from edgeseg.data.dataset import fingerprint_dataset, fingerprint_labels, read_case, read_cases
+from edgeseg.data.dataset import fingerprint_dataset, fingerprint_labels, open_dataset, read_case, read_cases
 from edgeseg.data.split import fingerprint_split, refuse_other_split
 from edgeseg.evaluation.decide import Target, choose_decision
 from edgeseg.evaluation.label_doubts import review_labels, write_label_doubts
@@ -26,6 +26,7 @@ from edgeseg.evaluation.score import Evaluation, ScoredCase, score_part, summari
 from edgeseg.inference.ensemble import EnsembleSegmenter, make_ensemble
 from edgeseg.model.losses import find_loss
 from edgeseg.training.loading import LoadedData, load_data, refuse_changed_data, refuse_other_labels
+from edgeseg.training.modal_data import take_modalities
 from edgeseg.training.options import TrainInputs, TrainOptions, write_config
 from edgeseg.training.resume import FOLDS, PLAN, begin_plan, find_partial, has_checkpoint, read_plan
 from edgeseg.training.run import MODEL, RunRecord, read_run
@@ -109,9 +110,8 @@ def train_folds(
     find_loss(options.loss)
     refuse_taken(out, overwrite, "cross-validation")
     check_imagenet(options.encoder, init)
-    loaded = load_data(
-        data, dataclasses.replace(split, folds=folds), options.input.in_colour, labels=options.label_choice
-    )
+    options = take_modalities(options, open_dataset(data, split.layout, split.group_pattern))
+    loaded = load_data(data, dataclasses.replace(split, folds=folds), options.input, labels=options.label_choice)
     _refuse_boxed(loaded, folds)
     start = os.path.relpath(init, out) if init is not None else None
     fingerprints = fingerprint_dataset(loaded.dataset), fingerprint_split(loaded.split)
@@ -189,7 +189,7 @@ def _read_plan(folder: Path) -> FoldPlan:
 
 
 def _refuse_changes(data: Path, plan: FoldPlan, out: Path) -> None:
-    loaded = load_data(data, dataclasses.replace(plan.split, folds=plan.folds), plan.options.input.in_colour)
+    loaded = load_data(data, dataclasses.replace(plan.split, folds=plan.folds), plan.options.input)
     refuse_changed_data(data, fingerprint_dataset(loaded.dataset), plan.data_fingerprint, out)
     refuse_other_split(data, loaded.split, plan.split_fingerprint)
     refuse_other_labels(data, loaded.dataset, plan.label_fingerprint, out)
@@ -245,10 +245,10 @@ def _list_label_doubts(data: Path, folder: Path, plan: FoldPlan) -> int:
     models = [read_model(_fold_folder(folder, fold) / MODEL) for fold in range(plan.folds)]
     segmenter = EnsembleSegmenter(make_ensemble(folder, models))
     picked = pick_judged(segmenter, data, None, plan.split.layout, plan.split.group_pattern)
-    colour = segmenter.card.input.in_colour
+    spec = segmenter.card.input
     with progress_bar("Looking for doubtful labels", len(picked.cases)) as advance:
-        doubts = review_labels(segmenter, read_cases(picked.cases, colour), advance)
-    write_label_doubts(folder, segmenter, doubts, lambda number: read_case(doubts[number].case, colour))
+        doubts = review_labels(segmenter, read_cases(picked.cases, spec), advance)
+    write_label_doubts(folder, segmenter, doubts, lambda number: read_case(doubts[number].case, spec))
     return len(doubts)
 
 

@@ -145,7 +145,7 @@ class LoadedData:
     def summarise(self) -> DataSummary:
         """Describe the data for the run's record."""
         cases = self.dataset.cases
-        sizes = Counter("{1}x{0}".format(*self.images[case.stem].frame.shape) for case in cases).most_common()
+        sizes = Counter("{1}x{0}".format(*self.images[case.stem].frame.shape[:2]) for case in cases).most_common()
         return DataSummary(
             layout=self.dataset.layout,
             images=len(cases),
@@ -183,7 +183,7 @@ class LoadedData:
 def load_data(
     root: Path,
     split_spec: SplitSpec,
-    colour: bool = False,
+    colour: bool | InputSpec = False,
     classes: Sequence[ClassSpec] | None = None,
     labels: LabelChoice = OWN_LABELS,
 ) -> LoadedData:
@@ -192,7 +192,7 @@ def load_data(
     Args:
         root: The data folder.
         split_spec: How to split the cases.
-        colour: Whether to read frames in colour; grey otherwise.
+        colour: Whether to read frames in colour, or the network's input that they are read for.
         classes: The classes of a model to arrange the masks by; None takes the data's own.
         labels: What of the training images' labels is learned from.
     """
@@ -232,7 +232,7 @@ def load_same_data(root: Path, record: RunRecord, run: Path) -> LoadedData:
     """
     found = fingerprint_dataset(open_dataset(root, record.split.layout, record.split.group_pattern))
     refuse_changed_data(root, found, record.data_fingerprint, run)
-    data = load_data(root, record.split, record.input.in_colour, record.output.classes, record.options.label_choice)
+    data = load_data(root, record.split, record.input, record.output.classes, record.options.label_choice)
     refuse_other_split(root, data.split, record.split_fingerprint)
     _refuse_other_region(data, record, run)
     refuse_other_labels(root, data.dataset, record.label_fingerprint, run)

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from edgeseg.core.errors import TrainingError
+from edgeseg.core.spec import InputSpec
 from edgeseg.data.dataset import Case, read_cases
 from edgeseg.machine.host import Machine
 from edgeseg.model.unet import find_mask_shape
@@ -33,7 +34,7 @@ SAMPLES = 5
 UNLIMITED_MB = 2**40
 
 
-def check_images(cases: Sequence[Case], colour: bool) -> None:
+def check_images(cases: Sequence[Case], colour: bool | InputSpec) -> None:
     """Refuse cases that do not fit into free memory together, where the system reports it."""
     free = read_free_mb()
     if free is None:

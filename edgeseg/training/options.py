@@ -21,7 +21,19 @@ from edgeseg.core.limits import BATCH, EPOCHS
 from edgeseg.core.redact import is_printable
 from edgeseg.core.schema import check_options, from_plain, list_options, option
 from edgeseg.core.spec import ACTIVATIONS, AUTO, COLOURS, DENOISES, LABEL_KINDS, WEAK_KINDS, InputSpec
-from edgeseg.model.spec import CONVOLUTIONS, ENCODERS, LITE0, OWN, SIZES, SKIPS, STEMS, UPSAMPLINGS, UNetSpec, find_size
+from edgeseg.model.spec import (
+    CONVOLUTIONS,
+    ENCODERS,
+    FUSIONS,
+    LITE0,
+    OWN,
+    SIZES,
+    SKIPS,
+    STEMS,
+    UPSAMPLINGS,
+    UNetSpec,
+    find_size,
+)
 
 EMA = 0.998
 # Tasks.
@@ -111,6 +123,24 @@ class TrainOptions:
         panel=COURSE,
     )
     colour: str = option("grey", "Input of the network: 1 channel or 3.", choices=tuple(COLOURS), panel=NETWORK)
+    modalities: str | None = option(
+        None,
+        "Modalities that become channels, with commas. By default all that the data have.",
+        metavar="NAMES",
+        panel=NETWORK,
+    )
+    signed: str | None = option(
+        None,
+        "Those of them whose red and blue are two directions of a flow, as in colour Doppler.",
+        metavar="NAMES",
+        panel=NETWORK,
+    )
+    fusion: str = option(
+        "early",
+        "Several modalities: as channels of one encoder (early), or a first stage for each, merged behind it (late).",
+        choices=FUSIONS,
+        panel=NETWORK,
+    )
     activation: str = option(
         "sigmoid",
         "Last layer: sigmoid decides each class by itself, softmax one class for every pixel.",
@@ -238,7 +268,14 @@ class TrainOptions:
     @property
     def input(self) -> InputSpec:
         """Describe what a frame is turned into."""
-        return InputSpec(self.size, self.size, self.colour, denoise=self.denoise)
+        return InputSpec(
+            self.size,
+            self.size,
+            self.colour,
+            denoise=self.denoise,
+            modalities=_split_names(self.modalities),
+            signed=_split_names(self.signed),
+        )
 
     @property
     def network(self) -> str:
@@ -278,6 +315,7 @@ class TrainOptions:
             l2=self.l2,
             findings=findings,
             encoder=self.encoder,
+            fusion=self.fusion if self.input.is_stack else "early",
         )
 
 
@@ -355,6 +393,10 @@ def write_config(folder: Path, out: Path, options: TrainOptions, inputs: TrainIn
         inputs: What is read.
     """
     write_text(folder / CONFIG, "\n".join(_list_lines(out, options, inputs)) + "\n")
+
+
+def _split_names(text: str | None) -> tuple[str, ...]:
+    return () if text is None else tuple(name.strip() for name in text.split(","))
 
 
 def plan_epochs(images: int, batch: int, encoder: str = OWN) -> int:

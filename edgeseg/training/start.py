@@ -20,7 +20,7 @@ from edgeseg.data.dataset import LabelledImage
 from edgeseg.data.groups import SIDE
 from edgeseg.model.keras import read_weights
 from edgeseg.model.pretrained import load_encoder, read_imagenet
-from edgeseg.model.spec import LITE0, UNetSpec
+from edgeseg.model.spec import ENCODER, LITE0, UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.training.options import TrainOptions
 from edgeseg.training.run import FINISHED, WEIGHTS, FrameRecord, RunRecord, read_run
@@ -135,6 +135,30 @@ def check_imagenet(encoder: str, init: Path | None = None) -> None:
 def load_imagenet(model: Any) -> None:
     """Load the ImageNet weights into the encoder of a network that is to be trained."""
     load_encoder(model, read_imagenet())
+
+
+def start_from(model: Any, run: Path) -> int:
+    """Copy a finished run's encoder weights into a model (transfer learning).
+
+    Args:
+        model: The model that is to be trained.
+        run: The run, or a pretraining; its encoder must fit, its size and classes may differ.
+
+    Returns:
+        How many layers were copied.
+    """
+    source = load_start(run)
+    given = {layer.name: layer.get_weights() for layer in source.layers if layer.name.startswith(ENCODER)}
+    wanted = [layer for layer in model.layers if layer.name.startswith(ENCODER) and layer.weights]
+    for layer in wanted:
+        shapes = [tuple(weight.shape) for weight in layer.weights]
+        if [weight.shape for weight in given.get(layer.name, [])] != shapes:
+            raise RunError(
+                f"Expected a run whose encoder fits this model, got {run}, which differs at the layer {layer.name}.",
+                "Start from a run of the same --model, --encoder, --stem, --convolution and --colour.",
+            )
+        layer.set_weights(given[layer.name])
+    return len(wanted)
 
 
 def load_network(run: Path, record: RunRecord) -> Any:

@@ -26,7 +26,14 @@ from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import BOXES, MASKS, OutputSpec
 from edgeseg.core.stats import Estimate
 from edgeseg.data.augment import choose_variations
-from edgeseg.data.dataset import LabelledImage, find_shape, find_white, fingerprint_dataset, fingerprint_labels
+from edgeseg.data.dataset import (
+    LabelledImage,
+    find_shape,
+    find_white,
+    fingerprint_dataset,
+    fingerprint_labels,
+    open_dataset,
+)
 from edgeseg.data.split import fingerprint_split
 from edgeseg.evaluation.decide import Target, decide_model, explain_decision
 from edgeseg.evaluation.known_frames import describe_known_frames
@@ -36,7 +43,7 @@ from edgeseg.frame.images import write_image
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import FINDING_SHARE, find_finding_loss, find_loss
-from edgeseg.model.spec import ENCODER, LITE0
+from edgeseg.model.spec import LITE0
 from edgeseg.model.unet import build_unet
 from edgeseg.model.weak_losses import find_weak_loss
 from edgeseg.training.distillation import (
@@ -59,6 +66,7 @@ from edgeseg.training.loading import (
 )
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
 from edgeseg.training.memory import check_memory
+from edgeseg.training.modal_data import take_modalities
 from edgeseg.training.options import TrainInputs, TrainOptions, write_config
 from edgeseg.training.resume import Checkpoint, has_checkpoint, remove_checkpoint
 from edgeseg.training.run import (
@@ -85,9 +93,9 @@ from edgeseg.training.semisupervised import (
 from edgeseg.training.start import (
     check_imagenet,
     load_imagenet,
-    load_start,
     name_start,
     refuse_leaking_start,
+    start_from,
 )
 from edgeseg.training.strategy import WorkerRole, find_role, open_strategy, worker_folder
 from edgeseg.training.teachers import Teachers, find_same_teachers, find_teachers, open_teachers
@@ -148,7 +156,9 @@ def train_run(
         # before the images are read, which takes minutes for a large data set
         refuse_taken(out, overwrite, "training")
     check_imagenet(options.encoder, init)
-    loaded = load_data(data, split or plain_split(options.seed), options.input.in_colour, labels=options.label_choice)
+    split = split or plain_split(options.seed)
+    options = take_modalities(options, open_dataset(data, split.layout, split.group_pattern))
+    loaded = load_data(data, split, options.input, labels=options.label_choice)
     if unlabelled is not None:
         loaded = add_frames(loaded, unlabelled, options)
     start = None
@@ -394,30 +404,6 @@ def choose_losses(record: RunRecord) -> dict[str, Any]:
     if record.finding is None:
         return {"loss": loss}
     return {"loss": [loss, finding_loss], "loss_weights": [1.0, FINDING_SHARE]}
-
-
-def start_from(model: Any, run: Path) -> int:
-    """Copy a finished run's encoder weights into a model (transfer learning).
-
-    Args:
-        model: The model that is to be trained.
-        run: The run, or a pretraining; its encoder must fit, its size and classes may differ.
-
-    Returns:
-        How many layers were copied.
-    """
-    source = load_start(run)
-    given = {layer.name: layer.get_weights() for layer in source.layers if layer.name.startswith(ENCODER)}
-    wanted = [layer for layer in model.layers if layer.name.startswith(ENCODER) and layer.weights]
-    for layer in wanted:
-        shapes = [tuple(weight.shape) for weight in layer.weights]
-        if [weight.shape for weight in given.get(layer.name, [])] != shapes:
-            raise RunError(
-                f"Expected a run whose encoder fits this model, got {run}, which differs at the layer {layer.name}.",
-                "Start from a run of the same --model, --encoder, --stem, --convolution and --colour.",
-            )
-        layer.set_weights(given[layer.name])
-    return len(wanted)
 
 
 def measure_boxes(model: Any, images: Sequence[LabelledImage], record: RunRecord) -> float:

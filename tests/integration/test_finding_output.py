@@ -30,7 +30,8 @@ from edgeseg.training.loading import (
 )
 from edgeseg.training.options import TrainOptions
 from edgeseg.training.run import RunRecord, read_run
-from edgeseg.training.trainer import plain_split, resume_run, start_from, train_run
+from edgeseg.training.start import start_from
+from edgeseg.training.trainer import plain_split, resume_run, train_run
 from edgeseg.training.validation import channel_aucs, read_history
 from edgeseg.training.weak_supervision import LARGEST_RATIO
 from tests.discs import make_disc_data

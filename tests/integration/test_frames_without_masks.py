@@ -26,8 +26,8 @@ from edgeseg.training.pretrain import PatchFeed, draw_patches, fill_loss, keep_a
 from edgeseg.training.resume import Checkpoint
 from edgeseg.training.run import read_run
 from edgeseg.training.semisupervised import FrameFeed, FrameSteps, compare_with_teacher, follow_ema
-from edgeseg.training.start import THUMBNAILS, load_start
-from edgeseg.training.trainer import plain_split, resume_run, start_from, train_run
+from edgeseg.training.start import THUMBNAILS, load_start, start_from
+from edgeseg.training.trainer import plain_split, resume_run, train_run
 from tests.commands import Fail, assert_says
 from tests.discs import make_disc_data
 

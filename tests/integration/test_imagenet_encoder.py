@@ -30,8 +30,8 @@ from edgeseg.model.spec import LITE0, UNetSpec
 from edgeseg.report.network import save_network_picture
 from edgeseg.training.options import CONFIG, FEWEST_PRETRAINED, TrainOptions, plan_epochs, read_config
 from edgeseg.training.resume import Checkpoint
-from edgeseg.training.start import load_network
-from edgeseg.training.trainer import resume_run, start_from, train_run
+from edgeseg.training.start import load_network, start_from
+from edgeseg.training.trainer import resume_run, train_run
 from tests.torchfiles import install_weights, write_tensors
 
 pytestmark = pytest.mark.integration

@@ -13,8 +13,7 @@ from edgeseg.model.losses import LOSSES, bce_dice_loss, find_loss, weigh_classes
 from edgeseg.model.spec import UNetSpec, find_size
 from edgeseg.model.unet import build_unet
 from edgeseg.training.run import WEIGHTS, read_run
-from edgeseg.training.start import load_network
-from edgeseg.training.trainer import start_from
+from edgeseg.training.start import load_network, start_from
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
 from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, check_pixels, check_regular
-from edgeseg.core.spec import SCRIBBLES
+from edgeseg.core.redact import is_printable
+from edgeseg.core.schema import parse_json
+from edgeseg.core.spec import MODALITIES, SCRIBBLES
 from edgeseg.data.coding import ValueSurvey, find_coding
 from edgeseg.data.defects import DefectError, missing_images, missing_modalities, stray_labels, wrong_size
 from edgeseg.data.layouts.base import (
@@ -43,11 +45,11 @@ from edgeseg.data.reading import (
     to_channels,
 )
 from edgeseg.data.weak_labels import UNLABELLED, WeakLabels, take_label_map
-from edgeseg.frame.images import as_data_error, holds_images, list_images, read_image, to_frame
+from edgeseg.frame.images import as_data_error, holds_images, list_images, read_bytes, read_image, to_frame
 
 FIRST = "images"
-# Three modalities fill the channels of a colour frame.
-MODALITIES = 3
+# In this file, the names of the modalities in the order of their folders.
+NAMES = "modalities.json"
 # What NumPy raises on a damaged header, which it parses as a Python literal.
 _HEADER_ERRORS = (
     ValueError,
@@ -62,6 +64,7 @@ _HEADER_ERRORS = (
 # Masks that are read to recognise the layout.
 _PEEKED = 8
 _SAVE_AGAIN = "Save the array again with numpy.save."
+_NAMES_HINT = 'For example {"modalities": ["bmode", "doppler"]}: first for images/, then for images_*/ by name.'
 
 
 class PlainLayout:
@@ -153,17 +156,17 @@ def _hold_classes(masks: list[Path]) -> bool:
 
 
 def join_modalities(root: Path, images: NamedFiles, further: list[Path]) -> Found:
-    """Join the images of the same name in three folders into one colour image."""
-    if len(further) + 1 != MODALITIES:
+    """Join the images of the same name in several folders into one frame, each a channel."""
+    if len(further) + 1 > MODALITIES:
         raise DataError(
-            f"Expected one folder of images or three in {root}, got {len(further) + 1}: {FIRST}, "
+            f"Expected at most {MODALITIES} folders of images in {root}, got {len(further) + 1}: {FIRST}, "
             f"{', '.join(path.name for path in further)}.",
-            "A frame has one channel or three. Take a folder away, or give one modality twice.",
+            "Take a folder away: each is a modality, and the network's input has a channel for each.",
         )
     named = [index_by_stem(folder, list_images(folder)) for folder in further]
     complete = set(images.files).intersection(*(one.files for one in named))
     found = pair_files(root, images)
-    names = tuple(path.name.removeprefix(f"{FIRST}_") for path in (root / FIRST, *further))
+    names = read_names(root / NAMES, tuple(path.name.removeprefix(f"{FIRST}_") for path in (root / FIRST, *further)))
     cases = tuple(
         dataclasses.replace(
             case, others=tuple(one.files[case.stem] for one in named), modalities=names, read=read_modalities
@@ -172,6 +175,24 @@ def join_modalities(root: Path, images: NamedFiles, further: list[Path]) -> Foun
         if case.stem in complete
     )
     return Found(cases, found.classes, (*found.defects, *_list_gaps([images, *named], [root / FIRST, *further])))
+
+
+def read_names(path: Path, folders: tuple[str, ...]) -> tuple[str, ...]:
+    """Read the names of the modalities, in the order of their folders; without the file these are the folders'."""
+    if not os.path.lexists(path):
+        return folders
+    try:
+        table = parse_json(read_bytes(path).decode("utf-8"))
+    except ValueError as error:
+        raise DataError(f"Expected a list of names in {path}, got another file: {error}.", _NAMES_HINT) from error
+    names = table.get("modalities") if isinstance(table, dict) else None
+    whole = isinstance(names, list) and all(isinstance(name, str) and is_printable(name) for name in names)
+    if not isinstance(names, list) or not whole or len(names) != len(folders) or len({*names}) < len(names):
+        raise DataError(
+            f"Expected {len(folders)} different names in {path}, one for each of {', '.join(folders)}, got others.",
+            _NAMES_HINT,
+        )
+    return tuple(names)
 
 
 def _list_gaps(named: list[NamedFiles], folders: list[Path]) -> list[DefectError]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import DataError
 from edgeseg.core.limits import CLASSES, NAME_LETTERS
 from edgeseg.core.redact import is_printable
+from edgeseg.core.spec import MODALITIES
 from edgeseg.data.annotations.labelled import read_labels_table
 from edgeseg.data.defects import (
     DataWarning,
@@ -32,7 +33,7 @@ from edgeseg.frame.images import SUFFIXES, read_image, to_frame
 
 TABLE = "dataset.json"
 _VOLUMES = (".nii.gz", ".nii")
-# Images of one or three channels make a frame.
+# Channels of one picture.
 _CHANNELS = (1, 3)
 _CHANNEL = re.compile(r"(?P<name>.+)_(?P<channel>\d{4})", re.DOTALL)
 _BACKGROUND, _IGNORE = "background", "ignore"
@@ -136,7 +137,10 @@ def _complete(case: Case, reader: _LabelReader) -> Case:
 
 
 def _name_modalities(case: Case, channels: Sequence[str]) -> tuple[str, ...]:
-    return tuple(channels) if case.others else ()
+    count = 1 + len(case.others)
+    # names that are not there, or not enough of them, are numbers
+    named = channels if len({*channels}) == count else [f"{number:04d}" for number in range(count)]
+    return tuple(named) if case.others else ()
 
 
 def _list_part(root: Path, end: str, ending: str, channels: int) -> Found:
@@ -156,10 +160,10 @@ def _list_part(root: Path, end: str, ending: str, channels: int) -> Found:
     # colour PNG holds three channels in one file
     most = max(map(len, images.values()))
     wanted = 1 if most == 1 and channels in _CHANNELS else channels or most
-    if wanted not in _CHANNELS:
+    if wanted > MODALITIES:
         raise DataError(
-            f"Expected one channel or three in {root / f'images{end}'}, got {wanted}.",
-            "A frame has one channel or three. Take a channel away, or give one twice.",
+            f"Expected at most {MODALITIES} channels in {root / f'images{end}'}, got {wanted}.",
+            "Take a channel away: each is a modality, and the network's input has a channel for each.",
         )
     whole = {name: several for name, several in images.items() if set(several) == set(range(wanted))}
     gaps = sorted(set(images) - set(whole))

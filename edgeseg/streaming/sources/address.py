@@ -160,6 +160,7 @@ def _read_switch(value: str) -> bool:
 
 
 _READERS: dict[str, Callable[[str], Any]] = {
+    "modality": str,
     "size": _read_size,
     "fps": _read_number,
     "format": str,

@@ -8,8 +8,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
+from edgeseg.core.spec import check_choice
 from edgeseg.data.reading import to_channels
 from edgeseg.phantom import PhantomClip
+from edgeseg.phantom.second import SECOND, render_second
 from edgeseg.phantom.structures import MOST_LESIONS
 from edgeseg.streaming.sources.address import Size, read_options, split_address
 from edgeseg.streaming.sources.base import Source
@@ -33,12 +35,15 @@ class PhantomOptions:
     lesions: int = -1
     """Several smaller ones in place of the one; below 0 the one."""
     touching: bool = False
+    modality: str = ""
 
     def __post_init__(self) -> None:
         if not (32 <= self.size.width <= 1024 and 32 <= self.size.height <= 1024):
             raise ValueError(f"expected a size from 32 to 1024, got {self.size}")
         if self.lesions > MOST_LESIONS or (self.comes_and_goes and self.lesions >= 0):
             raise ValueError(f"expected up to {MOST_LESIONS} lesions that do not come and go, got {self.lesions}")
+        if self.modality:
+            check_choice("modality", self.modality, ("bmode", *SECOND))
 
 
 class PhantomSource(Source):
@@ -66,7 +71,7 @@ class PhantomSource(Source):
         )
         self.fps = clip.fps
         count = min(_RENDERED, options.frames or _RENDERED)
-        self._images = [to_channels(clip.frame(number).image, colour) for number in range(count)]
+        self._images = [to_channels(_render(clip, number, options), colour) for number in range(count)]
         self._position = 0
 
     def read(self) -> NDArray[Any] | None:
@@ -77,6 +82,11 @@ class PhantomSource(Source):
         image = self._images[_ping_pong(self._position, len(self._images))]
         self._position += 1
         return image
+
+
+def _render(clip: PhantomClip, number: int, options: PhantomOptions) -> NDArray[Any]:
+    frame = clip.frame(number)
+    return render_second(frame, options.modality, number) if options.modality in SECOND else frame.image
 
 
 def _ping_pong(position: int, count: int) -> int:
