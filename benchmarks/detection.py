@@ -303,7 +303,7 @@ def main() -> None:
         "",
         f"Measured on {describe_place()}.",
         "",
-        "    python benchmarks/detection.py OUT",
+        f"    {COMMAND}",
         "",
     ]
     if found:
