@@ -39,6 +39,7 @@ from edgeseg.inference.instances import NECK, find_instances, list_regions, spli
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.phantom import PhantomClip
 
+COMMAND = "python benchmarks/detection.py OUT --folds DATA FOLDS --int8 FILE... --masks FOLDER... --model MODEL"
 SEED, FPS, COUNTS = 53, 30.0, range(6)
 LESION = (ClassSpec("lesion", (255, 176, 0)),)
 NECKS = (0.45, 0.55, 0.65, 0.75, 0.85)
@@ -302,7 +303,7 @@ def main() -> None:
         "",
         f"Measured on {describe_place()}.",
         "",
-        "    python benchmarks/detection.py OUT",
+        f"    {COMMAND}",
         "",
     ]
     if found:
