@@ -7,8 +7,10 @@ keeps under `flwr.compat` (docs/decisions/0072).
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import shutil
 import tempfile
 
 from edgeseg.core.install import need_extra
@@ -18,8 +20,8 @@ need_extra("federated")
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 # Flower leaves a random name of the installation there, ~/.flwr otherwise; the folder goes when the process ends
-_HOME = tempfile.TemporaryDirectory(prefix="edgeseg-flower-", ignore_cleanup_errors=True)
-os.environ["FLWR_HOME"] = _HOME.name
+os.environ["FLWR_HOME"] = tempfile.mkdtemp(prefix="edgeseg-flower-")
+atexit.register(shutil.rmtree, os.environ["FLWR_HOME"], ignore_errors=True)
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from flwr.client import Client, start_client  # noqa: E402 - after the settings

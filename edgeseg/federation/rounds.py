@@ -128,9 +128,8 @@ class Coordinator:
     def __init__(self, plan: Plan, state: State, group: Group, terms: Terms, shapes: Shapes, folder: Path) -> None:
         self.plan, self.state = plan, state
         self._group, self._terms, self._shapes, self._folder = group, terms, shapes, folder
-        common = {"inplace": False, "fit_metrics_aggregation_fn": lambda _: {}}
         proximal = plan.course.proximal
-        self._strategy = FedProx(proximal_mu=proximal, **common) if proximal else FedAvg(**common)
+        self._strategy = FedProx(proximal_mu=proximal) if proximal else FedAvg()
         self._schedule = TrainingSchedule(plan.course.rounds, plan.options.rate, patience=plan.options.patience)
 
     def run(self) -> None:
