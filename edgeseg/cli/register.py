@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from edgeseg.inference.segmenter import Segmenter
     from edgeseg.registration.clips import FrameRegistration
+    from edgeseg.registration.learned import LearnedRegistration
     from edgeseg.registration.register import Registration
 
     Labels = NDArray[np.uint8]
@@ -50,7 +51,7 @@ def register(
     method: Annotated[
         str,
         typer.Option(
-            metavar="auto|ecc|features|dis|bspline",
+            metavar="auto|ecc|features|dis|bspline|learned",
             help="How it is searched: ecc and features for linear kinds; dis (device) and bspline (SimpleITK, slow and "
             "more accurate) for deformable ones.",
         ),
@@ -61,7 +62,11 @@ def register(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(metavar="MODEL|RUN", help="A model that makes the masks, instead of --masks.", show_default=False),
+        typer.Option(
+            metavar="MODEL|RUN",
+            help="A model that makes the masks, instead of --masks; with --method learned the file that registers.",
+            show_default=False,
+        ),
     ] = None,
     drive: Annotated[
         str,
@@ -106,7 +111,11 @@ def register(
     if mm_per_px is not None:
         with usage_errors():
             check_pixel_size(mm_per_px)
-    segmenter = _open_model(model, threads, bool(masks))
+    network, segmenter = None, None
+    if method == "learned":
+        network = _open_network(model, threads, alone=moving is None or follow_up)
+    else:
+        segmenter = _open_model(model, threads, bool(masks))
     with staged_folder(out, overwrite) as folder:
         if follow_up:
             figures, converged, lines = _follow_up(
@@ -117,7 +126,7 @@ def register(
             figures, converged, lines = _clip(folder, fixed, chosen, method, to, segmenter, drive, mm_per_px, fields)
         else:
             figures, converged, lines = _pair(
-                folder, (fixed, moving), kind or "affine", method, masks, segmenter, drive, mm_per_px, nifti
+                folder, (fixed, moving), kind or "affine", method, masks, segmenter, drive, mm_per_px, nifti, network
             )
     save_json(json_out, figures)
     for line in lines:
@@ -125,6 +134,16 @@ def register(
     print(f"Written to {out}.")
     if not converged:
         raise typer.Exit(GATE_NOT_HELD)
+
+
+def _open_network(model: Path | None, threads: int, alone: bool) -> LearnedRegistration:
+    if model is None:
+        raise typer.BadParameter("expected --model FILE, made by edgeseg train --task register, with --method learned")
+    if alone:
+        raise typer.BadParameter("expected two images, without --follow-up, with --method learned")
+    from edgeseg.registration.learned import open_registration
+
+    return open_registration(model, "auto", threads)
 
 
 def _open_model(model: Path | None, threads: int, masked: bool) -> Segmenter | None:
@@ -168,12 +187,13 @@ def _pair(
     drive: str,
     mm_per_px: float | None,
     nifti: bool,
+    network: LearnedRegistration | None,
 ) -> tuple[dict[str, Any], bool, list[str]]:
     from edgeseg.registration.register import describe, register_frames
     from edgeseg.registration.saving import round_all, write_registration
 
     images, sizes, labels = _read_pair(paths, masks, segmenter)
-    found = register_frames(images[0], images[1], kind, method, labels, drive, mm_per_px or sizes[0])
+    found = register_frames(images[0], images[1], kind, method, labels, drive, mm_per_px or sizes[0], network)
     write_registration(folder, found, images[0], images[1], nifti)
     return round_all(describe(found)), found.converged, _describe(found)
 

@@ -16,8 +16,8 @@ from edgeseg.frame.preprocess import frame_to_grid, pixels_to_tensor, place_fram
 from edgeseg.registration.coding import outputs_to_field, pair_to_pixels
 from edgeseg.registration.displacement import Field, compose, warp_image
 
-# The network looks again after what it found was moved away: large motions need it.
-PASSES = 2
+# A second look at what the first left gained nothing (docs/decisions/0068).
+PASSES = 1
 
 
 class LearnedRegistration:

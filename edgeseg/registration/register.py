@@ -30,6 +30,7 @@ from edgeseg.registration.displacement import (
     warp_image,
     warp_labels,
 )
+from edgeseg.registration.learned import LearnedRegistration
 from edgeseg.registration.linear import (
     LEAST_SIMILARITY,
     LINEAR_KINDS,
@@ -49,8 +50,9 @@ from edgeseg.registration.quality import Change, MaskFit, compare_masks, mutual_
 Kind = Literal["rigid", "similarity", "affine", "deformable"]
 KINDS: tuple[Kind, ...] = (*LINEAR_KINDS, "deformable")
 LINEAR_METHODS = ("auto", "ecc", "features")
-DEFORMABLE_METHODS = ("auto", "dis", "bspline")
-METHODS = ("auto", "ecc", "features", "dis", "bspline")
+DEFORMABLE_METHODS = ("auto", "dis", "bspline", "learned")
+LEARNED = "learned"
+METHODS = ("auto", "ecc", "features", "dis", "bspline", LEARNED)
 DRIVES = ("auto", "image", "mask", "both")
 StrPath = str | os.PathLike[str]
 Image = NDArray[Any] | StrPath
@@ -148,14 +150,20 @@ def register_frames(
     masks: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None,
     drive: str = "auto",
     mm_per_px: float | None = None,
+    network: LearnedRegistration | None = None,
 ) -> Registration:
-    """Do what `register` does, with images that were read already."""
+    """Do what `register` does, with images that were read already, and the network of the method "learned"."""
     check_choices(kind, method, drive, masks is not None)
+    if (method == LEARNED) != (network is not None):
+        raise DataError(
+            f"Expected a registering network with the method {LEARNED} and with no other, got the method {method}.",
+            "Give --method learned --model FILE, with a file of edgeseg train --task register.",
+        )
     if mm_per_px is not None:
         check_pixel_size(mm_per_px)
     started = perf_counter()
     one, other = _match_sizes(fixed, moving, kind, masks, drive)
-    start, field, chosen, ended = _fit(one, other, kind, method)
+    start, field, chosen, ended = _fit(one, other, kind, method, network)
     before = _compare(one, other, no_motion(one.size))
     after = _compare(one, other, field)
     least = LEAST_DEFORMED_SIMILARITY if kind == "deformable" else LEAST_SIMILARITY
@@ -210,7 +218,9 @@ def check_choices(kind: str, method: str, drive: str, masked: bool) -> None:
         raise DataError(f"Expected masks for a registration driven by {drive}, got none.", "Give both masks.")
 
 
-def _fit(fixed: Prepared, moving: Prepared, kind: Kind, method: str) -> tuple[LinearFit, Field, str, bool]:
+def _fit(
+    fixed: Prepared, moving: Prepared, kind: Kind, method: str, network: LearnedRegistration | None
+) -> tuple[LinearFit, Field, str, bool]:
     """Find the motion: its linear part, the field, the method's name, and whether the search came to an end."""
     if kind != "deformable":
         fit = fit_linear(fixed, moving, kind, method)
@@ -221,6 +231,8 @@ def _fit(fixed: Prepared, moving: Prepared, kind: Kind, method: str) -> tuple[Li
         found = fit_bsplines(fixed, moving, start.matrix)
         return start, found.field, "bspline", found.converged
     start = fit_linear(fixed, moving, "affine", "coarse")
+    if network is not None:
+        return start, network(fixed.grey, moving.grey), LEARNED, True
     return start, fit_deformable(fixed, moving, start.matrix), "dis", True
 
 

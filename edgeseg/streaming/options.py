@@ -139,6 +139,12 @@ class SinkOptions:
         former="hold",
         panel=OUTPUT,
     )
+    track_model: Path | None = option(
+        None,
+        "Move the mask with this registering file, made by edgeseg train --task register, in place of optical flow.",
+        metavar="FILE",
+        panel=OUTPUT,
+    )
     show: str = option(
         "doubtful",
         "Draw the masks that are found, or doubtful ones too, with a dashed outline.",

@@ -22,6 +22,7 @@ from edgeseg.frame.images import to_grey
 from edgeseg.inference.masks import choose_labels
 from edgeseg.inference.segmenter import Segmentation
 from edgeseg.registration.displacement import resize_field, warp_labels
+from edgeseg.registration.learned import LearnedRegistration
 from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS
 from edgeseg.streaming.sinks.base import Result
 from edgeseg.streaming.sources.base import Frame
@@ -79,6 +80,7 @@ class MaskTracker:
         on_picture: Callable[[Picture], None],
         is_watched: Callable[[], bool] = lambda: True,
         show: str = DEFAULT_SINK_OPTIONS.show,
+        network: LearnedRegistration | None = None,
     ) -> None:
         """Start the thread.
 
@@ -86,7 +88,9 @@ class MaskTracker:
             on_picture: Called with every picture, on this thread.
             is_watched: Whether anybody looks; while nobody does, masks are not warped, which saves a core.
             show: Which masks are shown, as `SinkOptions` has it.
+            network: Finds the motion in place of DIS.
         """
+        self._network = network
         self._on_picture, self._is_watched, self._show = on_picture, is_watched, show
         self._condition = threading.Condition()
         self._frame: Frame | None = None
@@ -124,7 +128,7 @@ class MaskTracker:
 
     def _run(self) -> None:
         _lower_priority()
-        warper = MaskWarper()
+        warper = MaskWarper(self._network)
         while (pair := self._take()) is not None:
             result, frame = pair
             picture = make_picture(result, self._show)
@@ -159,7 +163,13 @@ class MaskWarper:
     An instance keeps OpenCV's buffers, so it belongs to one thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, network: LearnedRegistration | None = None) -> None:
+        """Prepare.
+
+        Args:
+            network: Finds the flow in place of DIS.
+        """
+        self._network = network
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
     def move(self, picture: Picture, frame: Frame) -> Picture:
@@ -185,6 +195,9 @@ class MaskWarper:
             return None
         before, after = shrink(old), shrink(new)
         # backward flow, from the new frame to the old one: remap() asks for every new pixel where it was
+        if self._network is not None:
+            flow = resize_field(self._network(new, old), (after.shape[0], after.shape[1]))
+            return flow if _flow_fits(flow, before, after) else None
         flow = np.asarray(self._flow.calc(after, before, np.zeros((*after.shape, 2), np.float32)), dtype=np.float32)
         flow = np.asarray(cv2.GaussianBlur(flow, (0, 0), FLOW_SIGMA_PX), dtype=np.float32)
         return flow if _flow_fits(flow, before, after) else None

@@ -67,7 +67,7 @@ from edgeseg.training.loading import (
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
 from edgeseg.training.memory import check_memory
 from edgeseg.training.modal_data import take_modalities
-from edgeseg.training.options import TrainInputs, TrainOptions, write_config
+from edgeseg.training.options import SEGMENT, TrainInputs, TrainOptions, write_config
 from edgeseg.training.resume import Checkpoint, has_checkpoint, remove_checkpoint
 from edgeseg.training.run import (
     FINISHED,
@@ -149,6 +149,11 @@ def train_run(
         unlabelled: A folder of frames without masks to train on, too.
         teachers: Finished runs, or folders of cross-validations, to learn from as well; what several say is averaged.
     """
+    if options.task != SEGMENT:
+        raise RunError(
+            f"Expected the task {SEGMENT} for labelled images, got {options.task}.",
+            "Registering networks are trained with: edgeseg train --task register CLIPS --out RUN",
+        )
     # refuses an unknown loss before anything else is done
     find_loss(options.loss)
     role = find_role(options.strategy)

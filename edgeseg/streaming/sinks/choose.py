@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from edgeseg.core.spec import ClassSpec
+from edgeseg.registration.learned import LearnedRegistration, open_registration
 from edgeseg.streaming.options import SinkOptions
 from edgeseg.streaming.sinks.base import LatestResultSink, Sink, StreamInfo
 from edgeseg.streaming.sinks.json_lines import JsonLinesWriter
@@ -42,7 +43,7 @@ def _list_openers(
             waits=info.every_frame,
         )
     if sink_options.view == "window":
-        yield lambda: Window(info, classes, sink_options.track_mask, sink_options.show)
+        yield lambda: Window(info, classes, sink_options.track_mask, sink_options.show, _open_network(sink_options))
     if metrics is not None:
         yield lambda: _open_metrics(info, metrics)
     if sink_options.view == "web":
@@ -53,11 +54,21 @@ def _list_openers(
         yield lambda: LatestResultSink(JsonLinesWriter(emit_to, classes, info.mm_per_px), waits=info.every_frame)
 
 
+def _open_network(sink_options: SinkOptions) -> LearnedRegistration | None:
+    """Open the file that moves masks; None where optical flow does."""
+    if sink_options.track_model is None or not sink_options.track_mask:
+        return None
+    return open_registration(sink_options.track_model)
+
+
 def _open_page(
     info: StreamInfo, classes: Sequence[ClassSpec], sink_options: SinkOptions, recording: LatestResultSink | None
 ) -> Sink:
     access = grant_access(sink_options.host)
-    viewer = WebViewer(info, classes, sink_options.port, sink_options.track_mask, access, recording, sink_options.show)
+    network = _open_network(sink_options)
+    viewer = WebViewer(
+        info, classes, sink_options.port, sink_options.track_mask, access, recording, sink_options.show, network
+    )
     place = "in a browser on this machine" if sink_options.host == LOCAL else "in a browser; keep it to yourself"
     camera = "" if info.latest_slot is None else " and press 'Use this device's camera'"
     _LOG.info("Open %s %s%s; Ctrl-C ends the stream.", viewer.url, place, camera)

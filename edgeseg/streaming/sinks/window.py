@@ -16,6 +16,7 @@ from edgeseg.core.decision import DOUBTFUL
 from edgeseg.core.errors import OutputError
 from edgeseg.core.spec import ClassSpec
 from edgeseg.inference.masks import draw_overlay
+from edgeseg.registration.learned import LearnedRegistration
 from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
 from edgeseg.streaming.sources.base import Frame
 from edgeseg.streaming.tracking import MaskTracker, Picture
@@ -31,7 +32,12 @@ class Window(Sink):
     """Shows the stream in a window; closing it, Escape or q ends the stream."""
 
     def __init__(
-        self, info: StreamInfo, classes: Sequence[ClassSpec], track_mask: bool = True, show: str = DOUBTFUL
+        self,
+        info: StreamInfo,
+        classes: Sequence[ClassSpec],
+        track_mask: bool = True,
+        show: str = DOUBTFUL,
+        network: LearnedRegistration | None = None,
     ) -> None:
         """Prepare the window; it opens with the first picture.
 
@@ -40,6 +46,7 @@ class Window(Sink):
             classes: Names and colours, in the order of the labels.
             track_mask: Whether to show the newest frame with the mask warped onto it.
             show: Which masks are drawn, as `SinkOptions` has it.
+            network: Finds how the mask moved in place of optical flow.
 
         Raises:
             OutputError: This OpenCV or this session cannot open a window.
@@ -48,7 +55,7 @@ class Window(Sink):
         self._title, self._classes, self._track_mask = f"{info.model} - edgeseg", tuple(classes), track_mask
         self._open = False
         self._closed = threading.Event()
-        self._tracker = MaskTracker(self._show, show=show)
+        self._tracker = MaskTracker(self._show, show=show, network=network)
 
     def publish(self, result: Result) -> None:
         """Pass a result to the tracker's thread."""

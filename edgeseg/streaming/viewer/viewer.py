@@ -18,6 +18,7 @@ from typing import Any
 
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
+from edgeseg.registration.learned import LearnedRegistration
 from edgeseg.streaming.latency import LatencyRecorder
 from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS
 from edgeseg.streaming.sinks.base import LatestResultSink, Result, Sink, StreamInfo
@@ -57,6 +58,7 @@ class WebViewer(Sink):
         access: Access = THIS_MACHINE,
         recording: LatestResultSink | None = None,
         show: str = DEFAULT_SINK_OPTIONS.show,
+        network: LearnedRegistration | None = None,
     ) -> None:
         """Start serving.
 
@@ -68,6 +70,7 @@ class WebViewer(Sink):
             access: Where to serve, and the access control.
             recording: The recording that the page's button switches on and off.
             show: Which masks are drawn, as `SinkOptions` has it.
+            network: Finds how the mask moved in place of optical flow.
 
         Raises:
             OutputError: The port is in use.
@@ -75,7 +78,7 @@ class WebViewer(Sink):
         self._context = ViewerContext(info, tuple(classes), recording)
         self._server = open_server(port, partial(ViewerHandler, self._context), "edgeseg-viewer", access)
         watching = self._context.viewers.has_any
-        self._tracker = MaskTracker(self._context.live_state.show, watching, show) if track_mask else None
+        self._tracker = MaskTracker(self._context.live_state.show, watching, show, network) if track_mask else None
         self._show = show
         self._closed = False
         self.url = access.write_url(self._server.server_port)
