@@ -66,7 +66,7 @@ def weak_loss(truth: Any, predicted: Any, classes: int) -> Any:
         + OUTSIDE_WEIGHT * outside_loss(masks, unknown, predicted)
         + LINES_WEIGHT * (lines_loss(rows, predicted) + lines_loss(columns, predicted)) / 2
         + SIZE_WEIGHT * size_loss(rows, unknown, predicted)
-        + PAIRWISE_WEIGHT * pairwise_loss(likeness, unknown, predicted)
+        + PAIRWISE_WEIGHT * pairwise_loss(likeness, masks, unknown, predicted)
     )
 
 
@@ -147,12 +147,14 @@ def size_loss(rows: Any, unknown: Any, predicted: Any) -> Any:
     return boxed * beyond
 
 
-def pairwise_loss(likeness: Any, unknown: Any, predicted: Any) -> Any:
+def pairwise_loss(likeness: Any, masks: Any, unknown: Any, predicted: Any) -> Any:
     """Let neighbours that look alike have the same label where at least one of them is unknown.
 
     -log of the probability that both are inside or both outside, as in BoxInst (Tian et al. 2021); weighted by how
     alike they are, where BoxInst takes those above a threshold.
     """
+    # what is known is given, and not pulled along: masks would grow out of their boxes
+    predicted = tf.where(unknown > 0.0, predicted, masks)
     values, weights = [], []
     for number, step in enumerate(NEIGHBOURS):
         here, there = ((slice(None), *part) for part in shift_slices(step))
