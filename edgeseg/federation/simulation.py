@@ -32,8 +32,8 @@ class NearProxy(ClientProxy):  # type: ignore[misc]  # mypy sees no Flower
         return self.client.get_properties(ins)
 
     def get_parameters(self, ins: GetParametersIns, timeout: float | None, group_id: int | None) -> GetParametersRes:
-        """Refuse what no server asks for."""
-        raise NotImplementedError
+        """Refuse: no server of a federation asks for a site's weights."""
+        raise ValueError("a site gives its weights with a round alone")
 
     def fit(self, ins: Any, timeout: float | None, group_id: int | None) -> Any:  # noqa: ARG002
         """Train a round."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from edgeseg.cli.app import app
 from edgeseg.core.errors import BackendError
@@ -18,7 +18,7 @@ from tests.networks import build_network, describe_network, draw_ramp, save_netw
 pytestmark = pytest.mark.integration
 
 
-def run_edgeseg(*arguments: str | Path) -> Result:
+def run_edgeseg(*arguments: str | Path) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from edgeseg.bench.memory import measure_memory
 from edgeseg.cli.app import app
@@ -17,7 +17,7 @@ from tests.networks import save_network
 pytestmark = pytest.mark.integration
 
 
-def run_bench(*arguments: str | Path) -> Result:
+def run_bench(*arguments: str | Path) -> Any:
     return CliRunner().invoke(app, ["bench", *map(str, arguments)])
 
 
