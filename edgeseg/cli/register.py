@@ -14,7 +14,6 @@ from edgeseg.cli.common import (
     ThreadsOption,
     keep_inputs,
     save_json,
-    usage_errors,
 )
 from edgeseg.core.errors import DataError
 
@@ -106,11 +105,13 @@ def register(
     from edgeseg.core.files import staged_folder
     from edgeseg.inference.masks import check_pixel_size
 
+    if mm_per_px is not None:
+        try:
+            check_pixel_size(mm_per_px)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--mm-per-px") from error
     keep_inputs([fixed, moving, model, *(masks or ())], [out, json_out])
     cv2.setNumThreads(threads)
-    if mm_per_px is not None:
-        with usage_errors():
-            check_pixel_size(mm_per_px)
     network, segmenter = None, None
     if method == "learned":
         network = _open_network(model, threads, alone=moving is None or follow_up)

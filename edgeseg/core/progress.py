@@ -52,6 +52,8 @@ def _draw_bar(title: str, total: int) -> Iterator[Advance]:
     outer = _DRAWN.get()
     with nullcontext(outer) if outer is not None else _open_display() as display:
         task = display.add_task(title, total=total, note="")
+        # some versions of rich draw it with the next refresh, which a failing block does not see
+        display.refresh()
         try:
             yield lambda note: display.update(task, advance=1, note=note)
         finally:

@@ -31,7 +31,7 @@ PRIVATE = ("mueller", "case_0", "clinic-of-hope", "images", ".png")
 
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "edgeseg", "federate", *map(str, arguments)]
-    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "HOME": "/nonexistent"}
+    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "HOME": os.devnull}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 

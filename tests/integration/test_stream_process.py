@@ -92,7 +92,7 @@ def test_killed_recording_can_be_read(model: Path, tmp_path: Path) -> None:
 
 def test_full_disk_ends_the_recording_but_not_the_stream(model: Path, tmp_path: Path) -> None:
     def leave_little_room() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 
     arguments = ("--source", SHORT, "--emit", "--record", tmp_path / "rec", *ROOMY)
     with start(model, *arguments, preexec_fn=leave_little_room, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}) as p:
