@@ -42,7 +42,8 @@ def progress_bar(title: str, total: int) -> Iterator[Advance]:
     Where bars are allowed, a terminal shows one with the time left, and one more below it for a bar inside the block.
     Otherwise a line is logged for each tenth of the steps, at most every two seconds, and at least every five minutes.
     """
-    draws = _BARS.get() and sys.stderr.isatty()
+    # below a bar, rich stands in for stderr, and before version 15 denies that it is a terminal
+    draws = _BARS.get() and (_DRAWN.get() is not None or sys.stderr.isatty())
     with _draw_bar(title, total) if draws else _log_lines(title, total) as advance:
         yield advance
 
@@ -52,8 +53,6 @@ def _draw_bar(title: str, total: int) -> Iterator[Advance]:
     outer = _DRAWN.get()
     with nullcontext(outer) if outer is not None else _open_display() as display:
         task = display.add_task(title, total=total, note="")
-        # some versions of rich draw it with the next refresh, which a failing block does not see
-        display.refresh()
         try:
             yield lambda note: display.update(task, advance=1, note=note)
         finally:

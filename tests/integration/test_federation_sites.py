@@ -140,7 +140,7 @@ def test_a_diverged_round_is_left_out_and_the_next_one_trains(data: Path, tmp_pa
     assert answer.num_examples == client.training.facts.train  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("course", [{}, {"proximal": 0.01}, {"batch_norm": "local"}], ids=["avg", "prox", "bn"])
+@pytest.mark.parametrize("course", [{}, {"batch_norm": "local"}], ids=["avg", "bn"])
 def test_sites_in_one_process(data: Path, tmp_path: Path, course: dict[str, Any]) -> None:
     from edgeseg.federation.local import SiteData
     from edgeseg.federation.simulation import simulate_federation
