@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,8 +130,8 @@ class Card:
         return 0 if self.finding is None else self.finding.count_channels(len(self.output.classes))
 
 
-def card_to_json(card: Card) -> str:
-    """Write a card as JSON.
+def card_to_json(card: Any) -> str:
+    """Write a card as JSON, whichever task its file is for.
 
     Raises:
         ValueError: It holds NaN or infinity, which no reader would take.
@@ -206,11 +206,25 @@ def _check_card(card: Card) -> None:
     if card.finding_quantisation is not None:
         check_quantisation("finding", card.finding_quantisation)
     check_decision(card)
-    if not 0 < len(card.name) <= NAME_LETTERS:
-        raise ValueError(f"expected a name of 1 to {NAME_LETTERS} letters, got {len(card.name)}")
-    if not re.fullmatch("[0-9a-f]{64}", card.sha256):
-        raise ValueError(f"expected a hash of 64 digits, got {card.sha256[:80]!r}")
-    for what, found, most in _list_ranges(card):
+    check_fields(card.name, card.sha256, _list_ranges(card))
+
+
+def check_fields(name: str, sha256: str, ranges: Iterable[tuple[str, float, float]]) -> None:
+    """Refuse impossible values of fields that the cards of all files have.
+
+    Args:
+        name: Of the file.
+        sha256: Of its network.
+        ranges: The fields that must lie between 0 and a limit: name, value, limit.
+
+    Raises:
+        ValueError: One of them cannot be.
+    """
+    if not 0 < len(name) <= NAME_LETTERS:
+        raise ValueError(f"expected a name of 1 to {NAME_LETTERS} letters, got {len(name)}")
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise ValueError(f"expected a hash of 64 digits, got {sha256[:80]!r}")
+    for what, found, most in ranges:
         if not 0 <= found <= most:
             raise ValueError(f"expected {what} from 0 to {most:g}, got {found:g}")
 

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.archive import Archive, pack_archive, read_archive
-from edgeseg.core.card import MOST_FOLDS, SCHEMA, SEALED_SCHEMA, Card
+from edgeseg.core.card import MOST_FOLDS, SCHEMA, SEALED_SCHEMA, Card, card_to_json
 from edgeseg.core.errors import ModelFileError
 from edgeseg.core.files import write_bytes
 from edgeseg.core.flatbuffer import is_flatbuffer
 from edgeseg.core.limits import CARD_BYTES, GOLDEN_BYTES, MIB, MODEL_BYTES, TABLE_BYTES, read_regular
-from edgeseg.core.registration_card import AnyCard, RegistrationCard, any_card_from_json, any_card_to_json
+from edgeseg.core.registration_card import AnyCard, RegistrationCard, any_card_from_json
 from edgeseg.core.schema import SchemaError, parse_json, read_json_table
 from edgeseg.core.signature import (
     NetworkSignature,
@@ -80,13 +80,13 @@ class GoldenPair:
 
 
 @dataclass(frozen=True)
-class ModelFile:
-    """A model file as it was read: verified flatbuffer, card and golden pairs."""
+class _VerifiedFile:
+    """A file as it was read: verified flatbuffer, card and golden pairs."""
 
     path: Path
     flatbuffer: bytes
     """The network; for an ONNX file the whole of it."""
-    card: Card
+    card: AnyCard
     golden: tuple[GoldenPair, ...]
 
     @property
@@ -101,23 +101,17 @@ class ModelFile:
 
 
 @dataclass(frozen=True)
-class RegistrationFile:
-    """A file that registers, as it was read: verified flatbuffer, card and golden pairs."""
+class ModelFile(_VerifiedFile):
+    """A model file as it was read."""
 
-    path: Path
-    flatbuffer: bytes
+    card: Card
+
+
+@dataclass(frozen=True)
+class RegistrationFile(_VerifiedFile):
+    """A file that registers, as it was read."""
+
     card: RegistrationCard
-    golden: tuple[GoldenPair, ...]
-
-    @property
-    def is_onnx(self) -> bool:
-        """Say whether the network is an ONNX model and no flatbuffer."""
-        return not is_flatbuffer(self.flatbuffer)
-
-    @property
-    def sealed(self) -> bool:
-        """Say whether a seal proves that card, golden pairs and network were written together."""
-        return self.card.schema >= SEALED_SCHEMA
 
 
 AnyFile = ModelFile | RegistrationFile
@@ -322,7 +316,7 @@ def _check_names(card: AnyCard, found: list[str], wanted: list[str]) -> None:
 def _complete_card(network: bytes, card: AnyCard, golden: tuple[GoldenPair, ...]) -> bytes:
     sha256 = hashlib.sha256(network).hexdigest()
     whole = dataclasses.replace(card, sha256=sha256, golden_pairs=len(golden), schema=SCHEMA)
-    return any_card_to_json(whole).encode("utf-8")
+    return card_to_json(whole).encode("utf-8")
 
 
 def _name_arrays(pairs: int, signature: NetworkSignature) -> list[str]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from dataclasses import dataclass
-from typing import Any
 
-from edgeseg.core.card import DISCLAIMER, SCHEMA, Card, card_from_table, parse_card, refuse_card
-from edgeseg.core.limits import GOLDEN_PAIRS, NAME_LETTERS
-from edgeseg.core.schema import SchemaError, from_plain, to_plain
+from edgeseg.core.card import DISCLAIMER, SCHEMA, Card, card_from_table, check_fields, parse_card, refuse_card
+from edgeseg.core.limits import GOLDEN_PAIRS
+from edgeseg.core.schema import SchemaError, from_plain
 from edgeseg.core.spec import InputSpec, Quantisation, check_choice, check_quantisation
 from edgeseg.core.stats import Estimate
 
@@ -104,11 +101,6 @@ class RegistrationCard:
 AnyCard = Card | RegistrationCard
 
 
-def any_card_to_json(card: AnyCard) -> str:
-    """Write a card of either kind as JSON."""
-    return json.dumps(to_plain(card), indent=2, sort_keys=True, allow_nan=False) + "\n"
-
-
 def any_card_from_json(text: str, where: str) -> AnyCard:
     """Read a card of either kind.
 
@@ -131,15 +123,9 @@ def any_card_from_json(text: str, where: str) -> AnyCard:
 def _check_card(card: RegistrationCard) -> None:
     check_quantisation("input", card.input_quantisation)
     check_quantisation("output", card.output_quantisation)
-    if not 0 < len(card.name) <= NAME_LETTERS:
-        raise ValueError(f"expected a name of 1 to {NAME_LETTERS} letters, got {len(card.name)}")
-    if not re.fullmatch("[0-9a-f]{64}", card.sha256):
-        raise ValueError(f"expected a hash of 64 digits, got {card.sha256[:80]!r}")
-    counts: tuple[tuple[str, Any, float], ...] = (
+    ranges = (
         ("golden_pairs", card.golden_pairs, GOLDEN_PAIRS),
         ("parameters", card.parameters, 1e12),
         ("macs", card.macs, 1e15),
     )
-    for what, found, most in counts:
-        if not 0 <= found <= most:
-            raise ValueError(f"expected {what} from 0 to {most:g}, got {found:g}")
+    check_fields(card.name, card.sha256, ranges)

@@ -21,7 +21,7 @@ from edgeseg.federation.site import SiteClient
 
 
 class NearProxy(ClientProxy):  # type: ignore[misc]  # mypy sees no Flower
-    """Hands messages to a site in the same process."""
+    """Gives messages to a site in the same process."""
 
     def __init__(self, client: SiteClient) -> None:
         super().__init__(client.site)

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -22,17 +22,18 @@ from edgeseg.frame.images import to_grey
 from edgeseg.inference.masks import choose_labels
 from edgeseg.inference.segmenter import Segmentation
 from edgeseg.registration.displacement import resize_field, warp_labels
-from edgeseg.registration.learned import LearnedRegistration
+from edgeseg.registration.flow import MIN_SIDE_PX, DisFlow, smooth
 from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS
 from edgeseg.streaming.sinks.base import Result
 from edgeseg.streaming.sources.base import Frame
+
+if TYPE_CHECKING:
+    from edgeseg.registration.learned import LearnedRegistration
 
 # Longest side of the frames for optical flow: 128 loses a part of the gain, more costs twice as much for little.
 FLOW_SIDE_PX = 192
 # Of the Gaussian that smooths the flow field, in pixels of the reduced frame: tissue moves as a whole.
 FLOW_SIGMA_PX = 4.0
-# DIS flow works on patches of 8 pixels, on a pyramid.
-MIN_SIDE_PX = 16
 # A mask that is one frame old is shown as it is: on phantoms, warping gained nothing there.
 MIN_FRAMES_BEHIND = 2
 NICE = 10
@@ -170,7 +171,7 @@ class MaskWarper:
             network: Finds the flow in place of DIS.
         """
         self._network = network
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._flow = DisFlow("fast")
 
     def move(self, picture: Picture, frame: Frame) -> Picture:
         """Move a picture's mask onto a newer frame; its states stay those of the frame that was segmented."""
@@ -197,9 +198,8 @@ class MaskWarper:
         # backward flow, from the new frame to the old one: remap() asks for every new pixel where it was
         if self._network is not None:
             flow = resize_field(self._network(new, old), (after.shape[0], after.shape[1]))
-            return flow if _flow_fits(flow, before, after) else None
-        flow = np.asarray(self._flow.calc(after, before, np.zeros((*after.shape, 2), np.float32)), dtype=np.float32)
-        flow = np.asarray(cv2.GaussianBlur(flow, (0, 0), FLOW_SIGMA_PX), dtype=np.float32)
+        else:
+            flow = smooth(self._flow.find(after, before), FLOW_SIGMA_PX)
         return flow if _flow_fits(flow, before, after) else None
 
 
