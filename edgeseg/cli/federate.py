@@ -22,7 +22,7 @@ from edgeseg.cli.common import (
 )
 from edgeseg.cli.terminal import repeatable, resumable
 from edgeseg.core.install import need_extra
-from edgeseg.federation.plan import FederationOptions
+from edgeseg.federation.plan import NOT_SHARED, FederationOptions
 from edgeseg.training.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -46,9 +46,8 @@ InsecureOption = Annotated[
     bool,
     typer.Option("--insecure", help="Allow other machines without TLS: others on the network can read and change all."),
 ]
-# What decides the network or the training at all sites, as `train` has it; epochs follow from the rounds.
-_LEFT_OUT = ("epochs", "schedule", "strategy")
-_TAKEN = tuple(name for name in TrainOptions.__dataclass_fields__ if name not in _LEFT_OUT)
+# What decides the network or the training at all sites, as `train` has it.
+_TAKEN = tuple(name for name in TrainOptions.__dataclass_fields__ if name not in NOT_SHARED)
 
 
 @with_options(only=(*_TAKEN, *FederationOptions.__dataclass_fields__))

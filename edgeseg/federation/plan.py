@@ -29,6 +29,22 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[0-9a-f]{32}")
 
 
+# Options of a training that a federation leaves as they are: epochs follow from the rounds, sites train on one device
+# and learn masks of grey or colour frames from full masks, and the weights that they begin with come from the server.
+NOT_SHARED = (
+    "epochs",
+    "schedule",
+    "strategy",
+    "task",
+    "labels",
+    "full_masks",
+    "encoder",
+    "modalities",
+    "signed",
+    "fusion",
+)
+
+
 @dataclass(frozen=True)
 class FederationOptions:
     """How the sites train together."""
@@ -73,8 +89,10 @@ class Plan:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.federation):
             raise ValueError("expected a federation's random name")
-        if self.options.schedule != "cosine" or self.options.strategy != "one" or self.options.epochs is not None:
-            raise ValueError("expected the cosine schedule on one device, with rounds in place of epochs")
+        usual = TrainOptions()
+        changed = [name for name in NOT_SHARED if getattr(self.options, name) != getattr(usual, name)]
+        if changed:
+            raise ValueError(f"expected the usual {', '.join(changed)} of a training, which sites do not share")
         OutputSpec(self.class_specs, self.options.activation)
         FindingSpec(self.frame_classes)
         if self.frame_classes and not self.finds:

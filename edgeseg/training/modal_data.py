@@ -34,6 +34,6 @@ def take_modalities(options: TrainOptions, dataset: Dataset) -> TrainOptions:
         raise TrainingError(
             f"Expected the modalities {', '.join(options.input.modalities)} in {dataset.root}, got "
             f"{', '.join(known) or 'ordinary images'}.",
-            _CHOOSE,
+            f"Choose among {', '.join(known)}." if known else "Leave --modalities out, or add a folder images_NAME.",
         )
     return options
