@@ -228,6 +228,12 @@ def find_mask_shape(model: Any) -> tuple[int, int, int]:
     return height, width, channels
 
 
+def find_logits(model: Any) -> Any:
+    """Find the masks' logits, one channel for each of them."""
+    names = {layer.name for layer in model.layers}
+    return model.get_layer(DRAWN if DRAWN in names else HEAD).output
+
+
 def split_outputs(results: Any) -> tuple[Any, Any | None]:
     """Split what a model returns into masks and findings; the latter are None for a model without them."""
     return tuple(results) if isinstance(results, (list, tuple)) else (results, None)
