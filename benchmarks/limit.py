@@ -2,8 +2,8 @@
 
     python benchmarks/limit.py OUT [--model FILE] [--candidates]
 
-Peaks are those of XNNPACK's own convolutions on shapes that suit them (runs of four equal layers, one thread) and of the
-float32 matrix product of NumPy's BLAS; bandwidth is that of copying within the second-level cache and beyond all
+Peaks are those of XNNPACK's own convolutions on shapes that suit them (runs of four equal layers, one thread) and of
+the float32 matrix product of NumPy's BLAS; bandwidth is that of copying within the second-level cache and beyond all
 caches. Every operator of the file then stands against the roof at its own arithmetic intensity (Williams, Waterman
 and Patterson 2009). --candidates times other shapes of the same network in turn with it. Writes OUT/limit.md, .json
 and .png.
