@@ -39,7 +39,7 @@ _KERNELS = ("kernel", "depthwise_kernel")
 _STAGE = re.compile(r"stem|down\d+|up\d+|head|finding")
 
 
-class SpaceToDepth(layers.Layer):  # type: ignore[misc]
+class SpaceToDepth(keras.layers.Layer):  # type: ignore[misc]
     """Rearrange blocks of pixels into channels, an operator of TFLite that moves bytes only."""
 
     def __init__(self, block: int, **options: Any) -> None:
