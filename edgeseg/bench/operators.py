@@ -33,11 +33,13 @@ KINDS = {
     "CONCATENATION": ("Concatenate", "Copy"),
     "CONV_2D": ("Convolution", "Fully Connected"),
     "DEPTHWISE_CONV_2D": ("Convolution",),
+    "DEPTH_TO_SPACE": ("Depth To Space",),
     "LOGISTIC": ("Sigmoid",),
     "MAX_POOL_2D": ("Max Pooling",),
     "MEAN": ("Mean",),
     "RESIZE_BILINEAR": ("Resize Bilinear",),
     "SOFTMAX": ("Softmax",),
+    "SPACE_TO_DEPTH": ("Space To Depth",),
     "TRANSPOSE_CONV": ("Deconvolution",),
 }
 

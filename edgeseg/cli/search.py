@@ -86,7 +86,7 @@ def tune(
     out: Annotated[Path, typer.Option(help="The study's folder; an existing study is continued.")],
     models: Annotated[str, typer.Option(metavar="A,B", help="Sizes of the U-Net to try.")] = "nano,micro,small",
     sizes: Annotated[str, typer.Option(metavar="N,N", help="Input sizes to try.")] = "128,192,256",
-    stems: Annotated[str, typer.Option(metavar="A,B", help="Stems to try: quarter, half, depth or full.")] = "quarter",
+    stems: Annotated[str, typer.Option(metavar="A,B", help="Stems to try, of those of train.")] = "quarter",
     losses: Annotated[str, typer.Option(metavar="A,B", help="Losses to try.")] = "bce-dice",
     learning_rates: Annotated[
         str, typer.Option(metavar="LO,HI", help="Range of learning rates to search.")

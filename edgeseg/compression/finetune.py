@@ -19,7 +19,7 @@ from edgeseg.core.errors import RecipeError
 from edgeseg.core.process import quiet_native_output
 from edgeseg.core.progress import progress_bar
 from edgeseg.model.keras import keras, tf
-from edgeseg.model.unet import HEAD
+from edgeseg.model.unet import HEAD, DepthToSpace, SpaceToDepth
 from edgeseg.training.loading import build_pipeline, to_reals
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
 from edgeseg.training.memory import check_further_training
@@ -39,6 +39,31 @@ _HINT = (
     "Use Conv2D, BatchNormalization, ReLU, MaxPool2D, bilinear UpSampling2D, Add or Concatenate, "
     "or take the recipe int8-ptq."
 )
+
+
+class _MovesOnly(tfmot.quantization.keras.QuantizeConfig):  # type: ignore[misc]
+    """What tfmot is told of layers that only move pixels: they keep the range of what they get."""
+
+    def get_weights_and_quantizers(self, layer: Any) -> list[Any]:  # noqa: ARG002 - tfmot's interface
+        return []
+
+    def get_activations_and_quantizers(self, layer: Any) -> list[Any]:  # noqa: ARG002
+        return []
+
+    def set_quantize_weights(self, layer: Any, quantize_weights: list[Any]) -> None:
+        pass
+
+    def set_quantize_activations(self, layer: Any, quantize_activations: list[Any]) -> None:
+        pass
+
+    def get_output_quantizers(self, layer: Any) -> list[Any]:  # noqa: ARG002
+        return []
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+
+_OWN_LAYERS = {kind.__name__: kind for kind in (SpaceToDepth, DepthToSpace, _MovesOnly)}
 
 
 def fine_tune(
@@ -95,21 +120,30 @@ def quantise_model(parent: Any, keep_sparsity: bool = False) -> Any:
         keep_sparsity: Whether weights that are zero stay zero.
     """
     # a copy: whatever tfmot does to layers, the parent stays as it is
-    copy = keras.models.clone_model(parent)
+    copy = keras.models.clone_model(parent, clone_function=_copy_for_quantisation)
     copy.set_weights(parent.get_weights())
     quantisation = tfmot.quantization.keras
     try:
         annotated = quantisation.quantize_annotate_model(copy)
-        return quantisation.quantize_apply(annotated, _choose_scheme(keep_sparsity))
+        with quantisation.quantize_scope(_OWN_LAYERS):
+            return quantisation.quantize_apply(annotated, _choose_scheme(keep_sparsity))
     except (ValueError, RuntimeError) as error:
         raise RecipeError(f"Expected layers that tfmot can quantise, got its refusal: {error}.", _HINT) from error
+
+
+def _copy_for_quantisation(layer: Any) -> Any:
+    """Copy a layer; one that only moves pixels keeps the range of what it gets, and tfmot does not know it."""
+    copy = layer.__class__.from_config(layer.get_config())
+    if isinstance(layer, SpaceToDepth):
+        return tfmot.quantization.keras.quantize_annotate_layer(copy, _MovesOnly())
+    return copy
 
 
 def check_layers(model: Any, keep_sparsity: bool) -> None:
     """Refuse layers that tfmot cannot quantise, before any training."""
     registry = _choose_scheme(keep_sparsity).get_quantize_registry()
     for layer in model.layers:
-        if not isinstance(layer, _FOLDED) and not registry.supports(layer):
+        if not isinstance(layer, (*_FOLDED, SpaceToDepth)) and not registry.supports(layer):
             kept = " and keep zeros in" if keep_sparsity else ""
             raise RecipeError(
                 f"Expected layers that tfmot can quantise{kept}, got {layer.name}, a {type(layer).__name__}.", _HINT

@@ -32,12 +32,14 @@ _RANKS = {
     "FULLY_CONNECTED": (1, 2),
     "TRANSPOSE_CONV": (1, 4, 4),
     "CONCATENATION": (1,),
+    "DEPTH_TO_SPACE": (4,),
     "DEQUANTIZE": (0,),
     "MAX_POOL_2D": (4,),
     "MEAN": (1, 0),
     "RESIZE_BILINEAR": (4,),
     "RESIZE_NEAREST_NEIGHBOR": (4,),
     "SOFTMAX": (1,),
+    "SPACE_TO_DEPTH": (4,),
 }
 # Operators whose options are looked at, all of them scalars: without offsets, LiteRT's reader is safe on them.
 _OPTIONS = {
@@ -46,6 +48,7 @@ _OPTIONS = {
     "CONCATENATION": "ConcatenationOptions",
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "DEPTH_TO_SPACE": "DepthToSpaceOptions",
     "DIV": "DivOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
     "L2_NORMALIZATION": "L2NormOptions",
@@ -55,6 +58,7 @@ _OPTIONS = {
     "RESIZE_BILINEAR": "ResizeBilinearOptions",
     "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
     "SOFTMAX": "SoftmaxOptions",
+    "SPACE_TO_DEPTH": "SpaceToDepthOptions",
     "SUB": "SubOptions",
     "TRANSPOSE_CONV": "TransposeConvOptions",
 }

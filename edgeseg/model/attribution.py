@@ -19,7 +19,7 @@ from edgeseg.explanation.options import FINDING
 from edgeseg.explanation.targets import Map, Probe, Target
 from edgeseg.frame.postprocess import decide_labels, tensor_to_scores
 from edgeseg.model.keras import keras, tf
-from edgeseg.model.unet import FINDING_HEAD, HEAD, split_outputs
+from edgeseg.model.unet import FINDING_HEAD, find_logits, split_outputs
 
 # Steps on the way from the blurred to the sharp frame; twice as many change no map visibly.
 STEPS = 24
@@ -116,8 +116,8 @@ def _score(target: Target, outputs: Sequence[Any], probe: Probe) -> Any:
 
 def _list_logits(model: Any) -> list[Any]:
     """List what goes into the last activation of every output: probabilities near 0 and 1 have no gradient left."""
-    names = (HEAD, FINDING_HEAD)[: len(_list(model.output))]
-    return [model.get_layer(name).output for name in names]
+    findings = [model.get_layer(FINDING_HEAD).output for _ in _list(model.output)[1:]]
+    return [find_logits(model), *findings]
 
 
 def _mean_logit(target: Target, logits: Sequence[Any], probe: Probe) -> Any:

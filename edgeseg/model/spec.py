@@ -19,8 +19,12 @@ OWN, LITE0 = "own", "lite0"
 ENCODERS = (OWN, LITE0)
 # How the names of the encoder's layers begin.
 ENCODER = ("stem", "down")
-# The output stride of every stem: how many times smaller than the input the first stage and the mask are.
-STEMS = {"full": 1, "half": 2, "depth": 2, "quarter": 4}
+# How many times smaller than the input the first stage is behind every stem. s2d4 and s2d8 are no convolutions: they
+# rearrange blocks of 4x4 or 8x8 pixels into channels (docs/decisions/0074).
+STEMS = {"full": 1, "half": 2, "depth": 2, "quarter": 4, "s2d4": 4, "s2d8": 8}
+BLOCKS = {"s2d4": 4, "s2d8": 8}
+# The mask is never smaller than this: the head behind a stem of stride 8 draws 2x2 pixels as channels.
+COARSEST = 4
 # Stages of EfficientNet-Lite0 behind its stem, from stride 4 to 32.
 LITE0_DEPTH = 4
 # Channels of the input: grey, two grey frames that are registered, colour.
@@ -41,8 +45,8 @@ class NamedSize:
     stem: str = "quarter"
 
     def widths_behind(self, stem: str) -> tuple[int, ...]:
-        """List the stages' widths behind a stem; the quarter stem takes the place of the first stage."""
-        return self.widths[1:] if stem == "quarter" else self.widths
+        """List the stages' widths behind a stem, which takes the place of the stages above its stride."""
+        return self.widths[{4: 1, 8: 2}.get(STEMS[stem], 0) :]
 
 
 SIZES: dict[str, NamedSize] = {
@@ -106,7 +110,7 @@ class UNetSpec:
             raise ValueError(f"expected l2 of at least 0, got {self.l2}")
         self._check_encoder()
         self._check_own()
-        step = self.output_stride * 2 ** (len(self.widths) - 1)
+        step = STEMS[self.stem] * 2 ** (len(self.widths) - 1)
         if self.height % step or self.width % step:
             raise ValueError(f"expected a size that {step} divides, got {self.height}x{self.width}")
 
@@ -120,7 +124,7 @@ class UNetSpec:
     def _check_own(self) -> None:
         free = {f"{stage}_a" for stage in self.stages} | {f"{stage}_b" for stage in self.stages if stage[:2] == "up"}
         free |= {f"{stage}_reduce" for stage in self.stages if stage[:2] == "up" and self.skip == "concat"}
-        free |= {"stem"} if self.output_stride > 1 else set()
+        free |= {"stem"} if self.stem in ("half", "depth", "quarter") else set()
         free |= {"stem2"} if self.stem == "quarter" else set()
         free |= {"finding_hidden"} if self.findings else set()
         for name, width in self.own.items():
@@ -132,7 +136,17 @@ class UNetSpec:
     @property
     def output_stride(self) -> int:
         """How many times smaller than the image the mask is."""
-        return STEMS[self.stem]
+        return min(COARSEST, STEMS[self.stem])
+
+    @property
+    def block(self) -> int:
+        """The side of the blocks of the image that become channels; 1 where none do."""
+        return BLOCKS.get(self.stem, 1)
+
+    @property
+    def drawn(self) -> int:
+        """The side of the block of mask pixels that the head draws as channels."""
+        return STEMS[self.stem] // self.output_stride
 
     @property
     def stages(self) -> tuple[str, ...]:

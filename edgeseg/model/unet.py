@@ -13,14 +13,14 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from edgeseg.model.keras import keras
+from edgeseg.model.keras import keras, tf
 from edgeseg.model.spec import LITE0, UNetSpec
 
 layers = keras.layers
 # Averages the statistics over about 10 steps; Keras' default of 0.99 over about 100.
 BATCH_NORM_MOMENTUM = 0.9
 # The stem's convolutions, all with stride 2; a 2x2 one is space-to-depth and a 1x1 convolution in one operator.
-STEM_KERNELS = {"full": {}, "half": {"stem": 3}, "depth": {"stem": 2}, "quarter": {"stem": 3, "stem2": 3}}
+STEM_KERNELS = {"half": {"stem": 3}, "depth": {"stem": 2}, "quarter": {"stem": 3, "stem2": 3}}
 # EfficientNet-Lite0 without its classifier (Tan and Le 2019; Liu 2020): stage, and its inverted residual blocks as
 # repeats, kernel, stride of the first, expansion and channels.
 LITE0_STEM = 32
@@ -33,8 +33,34 @@ LITE0_BLOCKS = (
 )
 # The convolutions that compute the masks and the findings.
 HEAD, FINDING_HEAD = "head", "finding_head"
+# What rearranges the head's channels into mask pixels, where it does.
+DRAWN = "head_space"
 _KERNELS = ("kernel", "depthwise_kernel")
 _STAGE = re.compile(r"stem|down\d+|up\d+|head|finding")
+
+
+class SpaceToDepth(keras.layers.Layer):  # type: ignore[misc]
+    """Rearrange blocks of pixels into channels, an operator of TFLite that moves bytes only."""
+
+    def __init__(self, block: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.block = block
+
+    def call(self, x: Any) -> Any:
+        """Rearrange a batch."""
+        return tf.nn.space_to_depth(x, self.block)
+
+    def get_config(self) -> dict[str, Any]:
+        """Describe the layer, as Keras copies it by that."""
+        return {**super().get_config(), "block": self.block}
+
+
+class DepthToSpace(SpaceToDepth):
+    """Rearrange channels into blocks of pixels."""
+
+    def call(self, x: Any) -> Any:
+        """Rearrange a batch."""
+        return tf.nn.depth_to_space(x, self.block)
 
 
 def build_unet(spec: UNetSpec) -> Any:
@@ -46,7 +72,9 @@ def build_unet(spec: UNetSpec) -> Any:
     x = layers.SpatialDropout2D(spec.dropout, name="dropout")(x)
     for stage in reversed(range(len(spec.widths) - 1)):
         x = _up(x, skips[stage], spec, stage)
-    logits = layers.Conv2D(spec.outputs, 1, kernel_regularizer=_penalty(spec), name=HEAD)(x)
+    logits = layers.Conv2D(spec.outputs * spec.drawn**2, 1, kernel_regularizer=_penalty(spec), name=HEAD)(x)
+    if spec.drawn > 1:
+        logits = DepthToSpace(spec.drawn, name=DRAWN)(logits)
     # float32: mixed precision must not round the probabilities
     mask = layers.Activation(spec.activation, dtype="float32", name="mask")(logits)
     if not spec.findings:
@@ -67,7 +95,9 @@ def _encode(image: Any, spec: UNetSpec) -> list[Any]:
 
 def _begin(x: Any, spec: UNetSpec, end: str = "") -> Any:
     """Add stem and first stage."""
-    for name, kernel in STEM_KERNELS[spec.stem].items():
+    if spec.block > 1:
+        x = SpaceToDepth(spec.block, name=f"stem{end}")(x)
+    for name, kernel in STEM_KERNELS.get(spec.stem, {}).items():
         x = _conv(x, spec, f"{name}{end}", 0, kernel, strides=2)
     return _conv_pair(x, spec, f"down0{end}", 0)
 
@@ -196,6 +226,12 @@ def find_mask_shape(model: Any) -> tuple[int, int, int]:
     shape = model.output_shape
     _, height, width, channels = shape[0] if isinstance(shape, list) else shape
     return height, width, channels
+
+
+def find_logits(model: Any) -> Any:
+    """Find the masks' logits, one channel for each of them."""
+    names = {layer.name for layer in model.layers}
+    return model.get_layer(DRAWN if DRAWN in names else HEAD).output
 
 
 def split_outputs(results: Any) -> tuple[Any, Any | None]:

@@ -85,8 +85,9 @@ class TrainOptions:
     )
     stem: str | None = option(
         None,
-        "Resolution of the first stage and of the mask that the network draws: quarter of the input (fastest), half, "
-        "depth (half, by a 2x2 convolution) or full. By default quarter, for classic full.",
+        "Resolution of the first stage and of the mask that the network draws: quarter of the input, half, depth "
+        "(half, by a 2x2 convolution) or full; s2d4 and s2d8 make channels of blocks of 4x4 or 8x8 pixels, and masks "
+        "of a quarter (fastest). By default quarter, for classic full.",
         choices=tuple(STEMS),
         panel=NETWORK,
     )

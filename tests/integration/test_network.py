@@ -35,6 +35,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "softmax": {"activation": "softmax", "outputs": 2, "own": {"down0_a": 4, "up0_b": 6}},
     "transpose and concat": {"upsampling": "transpose", "skip": "concat", "l2": 1e-4, "own": {"up0_reduce": 6}},
     "quarter stem": {"stem": "quarter", "own": {"stem": 6, "stem2": 10}},
+    "pixels as channels": {"stem": "s2d8", "outputs": 2},
     "separable at full resolution": {"convolution": "separable", "skip": "concat"},
 }
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
 pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 
-STEMS = {f"{stem} stem": {"stem": stem} for stem in ("full", "half", "depth")}
+STEMS = {f"{stem} stem": {"stem": stem} for stem in ("full", "half", "depth", "s2d8")}
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS | STEMS))

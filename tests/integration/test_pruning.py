@@ -60,6 +60,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "concat, transpose, full stem": {"skip": "concat", "upsampling": "transpose"},
     "add, transpose": {"upsampling": "transpose"},
     "separable, depth stem": {"convolution": "separable", "stem": "depth", "channels": 3},
+    "pixels as channels": {"stem": "s2d8", "outputs": 2},
     "softmax": {"activation": "softmax", "outputs": 3},
 }
 RECIPE = """

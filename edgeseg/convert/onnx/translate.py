@@ -177,6 +177,16 @@ def _softmax(writer: GraphWriter, operator: Operator) -> str:
     return writer.add("Softmax", writer.name_of(operator.inputs[0]), axis=ONNX_CHANNELS)
 
 
+def _pack(writer: GraphWriter, operator: Operator) -> str:
+    return writer.add("SpaceToDepth", writer.name_of(operator.inputs[0]), blocksize=operator.options.blockSize)
+
+
+def _unpack(writer: GraphWriter, operator: Operator) -> str:
+    # DCR: the block's pixels are the slow part of the channels, as in TFLite
+    name, block = writer.name_of(operator.inputs[0]), operator.options.blockSize
+    return writer.add("DepthToSpace", name, blocksize=block, mode="DCR")
+
+
 def _pass(writer: GraphWriter, operator: Operator) -> str:
     return writer.name_of(operator.inputs[0])
 
@@ -186,6 +196,7 @@ TRANSLATORS: dict[str, Callable[[GraphWriter, Operator], str]] = {
     "CONCATENATION": _concatenate,
     "CONV_2D": _convolve,
     "DEPTHWISE_CONV_2D": _convolve_depthwise,
+    "DEPTH_TO_SPACE": _unpack,
     "DEQUANTIZE": _pass,
     "LOGISTIC": _sigmoid,
     "MAX_POOL_2D": _pool,
@@ -195,5 +206,6 @@ TRANSLATORS: dict[str, Callable[[GraphWriter, Operator], str]] = {
     "RELU6": _pass,
     "RESIZE_BILINEAR": _resize,
     "SOFTMAX": _softmax,
+    "SPACE_TO_DEPTH": _pack,
     "TRANSPOSE_CONV": _convolve_transposed,
 }
