@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 from collections.abc import Iterator
@@ -29,6 +28,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # nohup does the same to SIGHUP
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Start a process more than there are cores: now and then one waits, for a server or for what another makes."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,11 +68,13 @@ def shared(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture
-def shallow_nano(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the size nano have a stage less, where masks do not matter: TensorFlow traces it in less time."""
+def shallow_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the smallest sizes have fewer stages, where masks do not matter."""
     from edgeseg.model.spec import SIZES
+    from tests.shallow import SHALLOW
 
-    monkeypatch.setitem(SIZES, "nano", dataclasses.replace(SIZES["nano"], widths=(8, 8, 16, 16)))
+    for name, size in SHALLOW.items():
+        monkeypatch.setitem(SIZES, name, size)
 
 
 @pytest.fixture(scope="session")

@@ -101,7 +101,7 @@ def test_a_brighter_white_of_the_teachers_images_is_made_up_for(trained_run: Pat
     np.testing.assert_allclose(given, wanted, atol=1e-3)
 
 
-@pytest.mark.usefixtures("shallow_nano")
+@pytest.mark.usefixtures("shallow_sizes")
 def test_a_taught_training_is_written_down_and_continued(
     trained_run: Path, trained_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,7 +135,7 @@ def test_a_taught_training_is_written_down_and_continued(
         resume_run(trained_data, tmp_path / "untaught", teacher=moved)
 
 
-@pytest.mark.usefixtures("shallow_nano")
+@pytest.mark.usefixtures("shallow_sizes")
 def test_a_finished_run_teaches_frames_in_place_of_the_average(
     trained_run: Path, trained_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +156,7 @@ def test_a_finished_run_teaches_frames_in_place_of_the_average(
     assert len(seen) % 2 == 0
 
 
-@pytest.mark.usefixtures("shallow_nano")
+@pytest.mark.usefixtures("shallow_sizes")
 def test_every_fold_follows_the_networks_that_have_not_seen_its_test_cases(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Fail
 ) -> None:
@@ -221,7 +221,7 @@ def test_classes_are_matched_by_name(trained_run: Path, tmp_path: Path) -> None:
     assert not partial_path(tmp_path / "run").exists()
 
 
-@pytest.mark.usefixtures("shallow_nano")
+@pytest.mark.usefixtures("shallow_sizes")
 def test_a_teacher_of_other_data_with_the_same_names_is_told(
     trained_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -47,7 +47,7 @@ def stop_in_second_fold(patched: pytest.MonkeyPatch) -> None:
     patched.setattr(trainer, "export_run", export_once)
 
 
-@pytest.mark.usefixtures("shallow_nano")
+@pytest.mark.usefixtures("shallow_sizes")
 def test_interrupted_folds_go_on_and_leave_a_run_each_and_a_summary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Fail
 ) -> None:

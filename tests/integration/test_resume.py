@@ -147,7 +147,7 @@ def test_a_training_that_lost_the_other_run_is_not_continued(
     assert "--init and --overwrite" in caught.value.hint
 
 
-@pytest.mark.usefixtures("shallow_nano")
+@pytest.mark.usefixtures("shallow_sizes")
 def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Fail
 ) -> None:
