@@ -18,7 +18,7 @@ pytest.importorskip("flwr", reason="needs Flower: pip install '.[federated]'")
 if TYPE_CHECKING:
     from tests.federations import FakeSite, Stage
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgeseg.federation.plan import Plan
     from edgeseg.federation.weights import Weights
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
 NAMES = ("1" * 32, "2" * 32)
 
 

@@ -181,6 +181,7 @@ def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
     ]
 
 
+@pytest.mark.usefixtures("shallow_sizes")
 def test_a_config_trains_the_same_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, first, again = make_disc_data(tmp_path / "discs", 20), tmp_path / "first", tmp_path / "deeper" / "again"
     trainer.train_run(data, first, TrainOptions("nano", 32, epochs=1, dropout=0.0, seed=5))

@@ -15,16 +15,17 @@ from edgeseg.core.errors import RunError
 from edgeseg.search.networks import SearchSpace, StudyPlan, run_study
 from edgeseg.training.trainer import plain_split
 from tests.discs import make_disc_data
+from tests.shallow import COMMAND
 from tests.workers import start_worker, wait_for
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
 
 SPACE = SearchSpace(("nano",), (32, 64), ("quarter",), ("dice",), (1e-3, 1e-2))
 OPTIONS = "--models nano --sizes 32,64 --losses dice --learning-rates 1e-3,1e-2 --epochs 1 --trials 3"
 
 
 def start_search(data: Path, out: Path) -> subprocess.Popen[bytes]:
-    return start_worker("tune", data, "--out", out, *OPTIONS.split())
+    return start_worker("tune", data, "--out", out, *OPTIONS.split(), program=COMMAND)
 
 
 def test_killed_study_is_continued_by_two_processes(tmp_path: Path) -> None:
