@@ -69,12 +69,17 @@ def shared(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def shallow_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the smallest sizes have fewer stages, where masks do not matter."""
+    """Let the smallest sizes have fewer stages, as the session's run has."""
+    make_sizes_shallow(monkeypatch)
+
+
+def make_sizes_shallow(patch: pytest.MonkeyPatch) -> None:
+    """Put shallow sizes in the place of the smallest ones."""
     from edgeseg.model.spec import SIZES
     from tests.shallow import SHALLOW
 
     for name, size in SHALLOW.items():
-        monkeypatch.setitem(SIZES, name, size)
+        patch.setitem(SIZES, name, size)
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +96,9 @@ def trained_run(shared: Path, trained_data: Path) -> Path:
         from edgeseg.training.options import TrainOptions
         from edgeseg.training.trainer import train_run
 
-        train_run(trained_data, shared / "run", TrainOptions(model="nano", size=64, epochs=24, seed=3))
+        with pytest.MonkeyPatch.context() as patch:
+            make_sizes_shallow(patch)
+            train_run(trained_data, shared / "run", TrainOptions(model="nano", size=64, epochs=24, seed=3))
 
     make_once(shared, "run", train)
     return shared / "run"

@@ -1,4 +1,4 @@
-"""Sizes with fewer stages, for tests in which masks do not matter: TensorFlow traces them in half the time."""
+"""Sizes with fewer stages, enough for discs and for tests without masks: TensorFlow traces them in half the time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
 }
 """What that process needs beside the variables of this one."""
-SHALLOW = {name: dataclasses.replace(SIZES[name], widths=(8, 8, 16)) for name in ("nano", "micro")}
+SHALLOW = {name: dataclasses.replace(SIZES[name], widths=(8, 16, 24)) for name in ("nano", "micro")}
 
 
 def replace_sizes() -> None:
