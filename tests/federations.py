@@ -34,7 +34,7 @@ from edgeseg.training.run import RunRecord
 OK = Status(Code.OK, "")
 FIGURES = {"loss": 1.0, "learning_rate": 0.001, "seconds": 0.1, "waiting": 0.0}
 # Long enough for a slow machine; nothing waits that long when all is well.
-SECONDS = 60.0
+SECONDS = 240.0
 
 
 def free_port() -> int:

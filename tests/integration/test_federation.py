@@ -21,7 +21,12 @@ pytest.importorskip("flwr", reason="needs Flower: pip install '.[federated]'")
 if TYPE_CHECKING:
     from tests.federations import FakeSite, Stage
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.usefixtures("shallow_sizes"),
+    # gRPC's own thread, which watches a connection, may see it closed by the main one: "Cannot monitor channel state"
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
 
 
 @pytest.fixture
