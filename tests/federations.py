@@ -102,7 +102,7 @@ class Stage:
 
     def __init__(self, out: Path, plan: Plan, sites: int, **more: Any) -> None:
         self.port, self.out = free_port(), out
-        self._pool = ThreadPoolExecutor()
+        self._pool = ThreadPoolExecutor(max_workers=32)
         resume, certificates, token = (more.pop(name, None) for name in ("resume", "certificates", "token"))
         terms = Terms(sites, more.pop("minimum", sites), round_seconds=SECONDS, wait_seconds=more.pop("wait", SECONDS))
         listener = Listener(Address("127.0.0.1", self.port), certificates, token or b"")

@@ -47,8 +47,8 @@ def make_older(run: Path) -> None:
 
 
 def wait_for_epoch(partial: Path, epoch: int) -> None:
-    """Wait until an epoch stands in the history, or fail after two minutes."""
-    deadline = monotonic() + 120
+    """Wait until an epoch stands in the history, or fail after ten minutes."""
+    deadline = monotonic() + 600
     while count_epochs(partial) < epoch:
         assert monotonic() < deadline, "the training never got that far"
         sleep(0.02)
