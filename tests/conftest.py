@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 from collections.abc import Iterator
@@ -29,6 +28,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # nohup does the same to SIGHUP
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Start a process more than there are cores: now and then one waits, for a server or for what another makes."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,11 +68,18 @@ def shared(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture
-def shallow_nano(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the size nano have a stage less, where masks do not matter: TensorFlow traces it in less time."""
-    from edgeseg.model.spec import SIZES
+def shallow_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the smallest sizes have fewer stages, as the session's run has."""
+    make_sizes_shallow(monkeypatch)
 
-    monkeypatch.setitem(SIZES, "nano", dataclasses.replace(SIZES["nano"], widths=(8, 8, 16, 16)))
+
+def make_sizes_shallow(patch: pytest.MonkeyPatch) -> None:
+    """Put shallow sizes in the place of the smallest ones."""
+    from edgeseg.model.spec import SIZES
+    from tests.shallow import SHALLOW
+
+    for name, size in SHALLOW.items():
+        patch.setitem(SIZES, name, size)
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +96,9 @@ def trained_run(shared: Path, trained_data: Path) -> Path:
         from edgeseg.training.options import TrainOptions
         from edgeseg.training.trainer import train_run
 
-        train_run(trained_data, shared / "run", TrainOptions(model="nano", size=64, epochs=24, seed=3))
+        with pytest.MonkeyPatch.context() as patch:
+            make_sizes_shallow(patch)
+            train_run(trained_data, shared / "run", TrainOptions(model="nano", size=64, epochs=24, seed=3))
 
     make_once(shared, "run", train)
     return shared / "run"

@@ -34,7 +34,7 @@ from edgeseg.training.run import RunRecord
 OK = Status(Code.OK, "")
 FIGURES = {"loss": 1.0, "learning_rate": 0.001, "seconds": 0.1, "waiting": 0.0}
 # Long enough for a slow machine; nothing waits that long when all is well.
-SECONDS = 60.0
+SECONDS = 240.0
 
 
 def free_port() -> int:
@@ -102,7 +102,7 @@ class Stage:
 
     def __init__(self, out: Path, plan: Plan, sites: int, **more: Any) -> None:
         self.port, self.out = free_port(), out
-        self._pool = ThreadPoolExecutor()
+        self._pool = ThreadPoolExecutor(max_workers=32)
         resume, certificates, token = (more.pop(name, None) for name in ("resume", "certificates", "token"))
         terms = Terms(sites, more.pop("minimum", sites), round_seconds=SECONDS, wait_seconds=more.pop("wait", SECONDS))
         listener = Listener(Address("127.0.0.1", self.port), certificates, token or b"")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, sleep
 
+from tests.shallow import ENVIRONMENT
 
-def start_worker(*arguments: str | Path) -> subprocess.Popen[bytes]:
-    """Start an edgeseg command."""
-    command = [sys.executable, "-m", "edgeseg", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "TF_NUM_INTRAOP_THREADS": "1"})
+PLAIN = (sys.executable, "-m", "edgeseg")
+
+
+def start_worker(*arguments: str | Path, program: Sequence[str] = PLAIN) -> subprocess.Popen[bytes]:
+    """Start an edgeseg command, with the sizes that users have or with others."""
+    return subprocess.Popen([*program, *map(str, arguments)], stdout=subprocess.DEVNULL, env=os.environ | ENVIRONMENT)
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:

@@ -50,7 +50,7 @@ DIVERGED = "diverged"
 # What a site keeps of itself while it takes part.
 SITE = "site.json"
 # Seconds between two attempts to connect.
-PAUSE = 3.0
+PAUSE = 1.0
 OK = Status(Code.OK, "")
 
 

@@ -96,6 +96,7 @@ def test_an_empty_folder_is_told_all_layouts_and_a_misspelt_one_the_nearest(run:
     assert (code, "hc18?" in said) == (1, True)
 
 
+@pytest.mark.usefixtures("shallow_sizes")
 def test_pattern_of_the_training_divides_the_evaluation(run: Run, tmp_path: Path) -> None:
     root = make_varied_data(tmp_path / "data")
     model = tmp_path / "run"

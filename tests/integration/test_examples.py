@@ -25,7 +25,7 @@ from tests.discs import make_disc_data
 from tests.layouts import write_cine
 from tests.networks import save_network
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -130,7 +130,7 @@ def test_dicom_replay_notes_every_frame_and_no_patient(int8_model: Path, tmp_pat
 
 
 @pytest.fixture
-def quick_defaults(shallow_nano: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+def quick_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the defaults be the smallest network and one recipe that does not train: the steps matter here."""
     from edgeseg.model.spec import SIZES
 
@@ -163,7 +163,6 @@ def list_code_cells() -> Iterator[dict[str, Any]]:
     return (cell for cell in cells if cell["cell_type"] == "code")
 
 
-@pytest.mark.usefixtures("shallow_nano")
 def test_every_cell_of_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the cells in one namespace, with smaller settings behind the cell that is tagged `parameters`.
 

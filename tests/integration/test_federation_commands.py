@@ -7,10 +7,9 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep, time_ns
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +17,7 @@ import pytest
 from edgeseg.core.files import partial_path
 from tests.commands import Fail
 from tests.discs import make_disc_data
+from tests.shallow import COMMAND, ENVIRONMENT
 
 pytest.importorskip("flwr", reason="needs Flower: pip install '.[federated]'")
 if TYPE_CHECKING:
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 SECONDS = 400.0
 NETWORK = ("--model", "micro", "--size", "32", "--batch", "4", "--lr", "0.01", "--class-name", "target")
+ROUNDS = "24"
+"""Far more than pass between a site's first round and the signal that interrupts the server."""
 PRIVATE = ("mueller", "case_0", "clinic-of-hope", "images", ".png")
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "edgeseg", "federate", *map(str, arguments)]
-    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "HOME": os.devnull}
+    command = [*COMMAND, "federate", *map(str, arguments)]
+    environment = {**os.environ, **ENVIRONMENT, "HOME": os.devnull}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
@@ -82,41 +84,55 @@ def ports() -> tuple[int, int]:
     return free_port(), free_port()
 
 
-def test_three_processes_train_and_nothing_private_passes(tmp_path: Path, ports: tuple[int, int]) -> None:
-    from edgeseg.core.modelfile import read_model
-    from edgeseg.training.run import read_run
+def test_three_processes_train_whatever_is_killed_or_interrupted_and_nothing_private_passes(
+    tmp_path: Path, ports: tuple[int, int]
+) -> None:
     from tests.federations import relayed
 
     homes = [tmp_path / f"clinic-of-hope-{number}" / "patient-mueller" for number in (1, 2)]
     for number, home in enumerate(homes):
         make_disc_data(home, 12 + 6 * number)
-    server = start(
-        "serve",
-        "--sites",
-        "2",
-        "--rounds",
-        "2",
-        *NETWORK,
-        "--out",
-        tmp_path / "all",
-        "--listen",
-        f"127.0.0.1:{ports[0]}",
-    )
+    listen = ("--out", tmp_path / "all", "--listen", f"127.0.0.1:{ports[0]}")
+    words = ("serve", "--sites", "2", "--rounds", ROUNDS, *NETWORK, *listen)
+    server = start(*words)
     wait_for(lambda: listens(ports[0]), server)
     with relayed(ports[0]) as relay:
-        sites = [start("join", f"127.0.0.1:{relay.port}", home, "--out", home.parent / "run") for home in homes]
-        said = end(server, *sites)
-    assert [process.returncode for process in (server, *sites)] == [0, 0, 0], said
-    assert read_run(tmp_path / "all").best_epoch in (1, 2)
+        joins = [("join", f"127.0.0.1:{relay.port}", home, "--out", home.parent / "run") for home in homes]
+        stays, falls = (start(*join) for join in joins)
+        checkpoint = homes[1].parent / "run.partial" / "checkpoint"
+        wait_for(checkpoint.is_dir, server, stays, falls)
+        falls.kill()
+        falls.communicate()
+        killed = time_ns()
+        again = start(*joins[1])
+        wait_for(lambda: checkpoint.stat().st_mtime_ns > killed, server, stays, again)
+        server.send_signal(signal.SIGINT)
+        said_before = server.communicate(timeout=SECONDS)[0]
+        assert (server.returncode, "--resume" in said_before, (tmp_path / "all").exists()) == (130, True, False)
+        server = start(*words, "--resume")
+        said = end(server, stays, again)
+    assert [process.returncode for process in (server, stays, again)] == [0, 0, 0], said
+    assert "Site 3" not in said_before + said[0]
+    check_runs(tmp_path / "all", homes)
+    check_private(relay)
+
+
+def check_runs(server: Path, homes: list[Path]) -> None:
+    """Check that the server and every site have the run of all rounds."""
+    from edgeseg.core.modelfile import read_model
+    from edgeseg.training.run import read_run
+
+    assert read_run(server).best_epoch in range(1, int(ROUNDS) + 1)
+    assert len((server / "history.csv").read_text(encoding="utf-8").splitlines()) == 1 + int(ROUNDS)
     for home in homes:
         record = read_run(home.parent / "run")
         assert record.federation is not None
+        assert (record.federation.sites, record.federation.rounds) == (2, int(ROUNDS))
         assert record.federation.at_site
         assert record.evaluation is not None
-        card = read_model(home.parent / "run" / "model.tflite").card
-        assert card.metrics is not None
+        assert read_model(home.parent / "run" / "model.tflite").card.metrics is not None
         assert not partial_path(home.parent / "run").exists()
-    check_private(relay)
+    assert len({str(read_run(home.parent / "run").federation) for home in homes}) == 1
 
 
 def check_private(relay: Relay) -> None:
@@ -128,54 +144,14 @@ def check_private(relay: Relay) -> None:
         assert found == [], f"{word} was sent"
 
 
-def test_a_site_that_is_killed_joins_again(tmp_path: Path, ports: tuple[int, int]) -> None:
-    from edgeseg.training.run import read_run
-
-    homes = [make_disc_data(tmp_path / f"data-{number}", 12 + number) for number in (1, 2)]
-    address = f"127.0.0.1:{ports[0]}"
-    server = start("serve", "--sites", "2", "--rounds", "60", *NETWORK, "--out", tmp_path / "all", "--listen", address)
-    stays = start("join", address, homes[0], "--out", tmp_path / "run-0")
-    falls = start("join", address, homes[1], "--out", tmp_path / "run-1")
-    wait_for(lambda: (tmp_path / "run-1.partial" / "checkpoint").is_dir(), server, stays, falls)
-    falls.send_signal(signal.SIGKILL)
-    falls.communicate()
-    again = start("join", address, homes[1], "--out", tmp_path / "run-1")
-    said = end(server, stays, again)
-    assert [process.returncode for process in (server, stays, again)] == [0, 0, 0], said
-    federation = read_run(tmp_path / "run-1").federation
-    assert federation is not None
-    assert (federation.sites, federation.rounds) == (2, 60)
-    assert "Site 3" not in said[0]
-
-
-def test_ctrl_c_at_the_server_leaves_what_can_be_continued(tmp_path: Path, ports: tuple[int, int]) -> None:
-    from edgeseg.training.run import read_run
-
-    homes = [make_disc_data(tmp_path / f"data-{number}", 12 + number) for number in (1, 2)]
-    address = f"127.0.0.1:{ports[0]}"
-    words = ("serve", "--sites", "2", "--rounds", "8", *NETWORK, "--out", tmp_path / "all", "--listen", address)
-    server = start(*words)
-    sites = [start("join", address, home, "--out", home.parent / f"run-{home.name}") for home in homes]
-    wait_for(lambda: (tmp_path / "all.partial" / "federation.npz").is_file(), server, *sites)
-    server.send_signal(signal.SIGINT)
-    assert "--resume" in server.communicate(timeout=SECONDS)[0]
-    assert server.returncode == 130
-    assert not (tmp_path / "all").exists()
-    server = start(*words, "--resume")
-    said = end(server, *sites)
-    assert [process.returncode for process in (server, *sites)] == [0, 0, 0], said
-    assert len((tmp_path / "all" / "history.csv").read_text().splitlines()) == 9
-    assert read_run(tmp_path / "run-data-1").federation == read_run(tmp_path / "run-data-2").federation
-
-
-def test_ctrl_c_at_a_waiting_site_leaves_nothing_half_written(tmp_path: Path, ports: tuple[int, int]) -> None:
+def test_ctrl_c_at_a_waiting_site_leaves_nothing_half_written(
+    tmp_path: Path, ports: tuple[int, int], fail: Fail, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = make_disc_data(tmp_path / "data", 12)
-    site = start("join", f"127.0.0.1:{ports[0]}", data, "--out", tmp_path / "run")
-    wait_for(lambda: (tmp_path / "run.partial" / "site.json").is_file(), site)
-    sleep(1.0)
-    site.send_signal(signal.SIGINT)
-    assert "Interrupted" in site.communicate(timeout=SECONDS)[0]
-    assert site.returncode == 130
+    monkeypatch.setattr("edgeseg.federation.site.sleep", lambda _: signal.raise_signal(signal.SIGINT))
+    code, said = fail("federate", "join", f"127.0.0.1:{ports[0]}", data, "--out", tmp_path / "run")
+    assert (code, "Interrupted" in said) == (130, True)
+    assert (tmp_path / "run.partial" / "site.json").is_file()
     assert not (tmp_path / "run").exists()
 
 

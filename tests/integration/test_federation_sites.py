@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgeseg.federation.plan import Plan
     from edgeseg.federation.weights import Weights
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
 NAMES = ("1" * 32, "2" * 32)
 
 
@@ -140,14 +140,13 @@ def test_a_diverged_round_is_left_out_and_the_next_one_trains(data: Path, tmp_pa
     assert answer.num_examples == client.training.facts.train  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("course", [{}, {"batch_norm": "local"}], ids=["avg", "bn"])
-def test_sites_in_one_process(data: Path, tmp_path: Path, course: dict[str, Any]) -> None:
+def test_sites_in_one_process(data: Path, tmp_path: Path) -> None:
     from edgeseg.federation.local import SiteData
     from edgeseg.federation.simulation import simulate_federation
     from tests.federations import tiny_plan
 
     other = make_disc_data(tmp_path / "others", 15)
-    plan = tiny_plan(rounds=2, **course)
+    plan = tiny_plan(rounds=2, batch_norm="local")
     coordinator, clients = simulate_federation(plan, [SiteData(data), SiteData(other)], tmp_path / "work")
     assert len(coordinator.state.history) == 2
     assert [client.final is not None for client in clients] == [True, True]

@@ -36,7 +36,7 @@ from edgeseg.training.validation import channel_aucs, read_history
 from edgeseg.training.weak_supervision import LARGEST_RATIO
 from tests.discs import make_disc_data
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
 
 OPTIONS = TrainOptions(model="nano", size=32, epochs=2, seed=1)
 LABELS = np.array([[1, 0], [0, 1], [UNKNOWN, UNKNOWN]] * 2, np.float32)

@@ -30,7 +30,7 @@ from tests.commands import Fail
 from tests.discs import make_disc_data
 from tests.encoders import STANDING_STILL, read_encoder
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
 
 OPTIONS = TrainOptions("nano", 32, epochs=1)
 
@@ -47,7 +47,6 @@ def stop_in_second_fold(patched: pytest.MonkeyPatch) -> None:
     patched.setattr(trainer, "export_run", export_once)
 
 
-@pytest.mark.usefixtures("shallow_nano")
 def test_interrupted_folds_go_on_and_leave_a_run_each_and_a_summary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Fail
 ) -> None:

@@ -31,7 +31,7 @@ from edgeseg.training.trainer import plain_split, resume_run, train_run
 from tests.commands import Fail, assert_says
 from tests.discs import make_disc_data
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_nano")]
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
 
 OPTIONS = TrainOptions("nano", 32, epochs=2, dropout=0.0, findings="none")
 

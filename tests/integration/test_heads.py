@@ -13,7 +13,7 @@ from edgeseg.core.files import write_rows
 from edgeseg.core.modelfile import read_model
 from tests.discs import write_case
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
 
 
 def make_head_data(root: Path, cases: int) -> Path:

@@ -120,7 +120,7 @@ def test_weights_of_another_shape_are_refused_by_the_layer() -> None:
         load_encoder(unet.build_unet(describe()), tensors)
 
 
-@pytest.mark.parametrize("changes", [{}, {"model": "classic", "colour": "rgb"}, {"convolution": "separable"}])
+@pytest.mark.parametrize("changes", [{}, {"model": "classic", "colour": "rgb", "convolution": "separable"}])
 def test_the_network_is_counted_quantised_drawn_and_fits_the_edge_tpu(changes: dict[str, Any], tmp_path: Path) -> None:
     if changes.get("model") == "classic":
         changes = changes | {"skip": "concat"}

@@ -15,7 +15,7 @@ from edgeseg.model.unet import build_unet
 from edgeseg.training.run import WEIGHTS, read_run
 from edgeseg.training.start import load_network, start_from
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
 
 TRUTH = np.zeros((2, 32, 32, 1), np.float32)
 TRUTH[0, 8:24, 8:24] = 1

@@ -151,7 +151,7 @@ def test_background_is_what_no_class_has() -> None:
     assert (add_background(masks).sum(axis=-1) == 1).all()
 
 
-@pytest.mark.usefixtures("shallow_nano")
+@pytest.mark.usefixtures("shallow_sizes")
 def test_colour_and_softmax_go_the_whole_way(disc_data: Path, tmp_path: Path) -> None:
     options = TrainOptions("nano", 32, "depth", epochs=1, colour="rgb", activation="softmax", l2=1e-5)
     record = train_run(disc_data, tmp_path / "run", options)

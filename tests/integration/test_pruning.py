@@ -219,7 +219,11 @@ def test_more_than_the_network_can_give_is_refused() -> None:
 
 
 @pytest.mark.parametrize("measure", sorted(MEASURES))
-def test_network_keeps_every_budget_and_leaves_the_parent_alone(measure: str, tmp_path: Path) -> None:
+def test_network_keeps_every_budget_and_leaves_the_parent_alone(
+    measure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if measure != "taylor":  # one of them is trained in between
+        monkeypatch.setattr(pruning, "recover", lambda network, *_: network)
     network = make_network(stem="half", widths=(16, 32))
     before = [weight.copy() for weight in network.model.get_weights()]
     step = make_step(parameters=0.5, macs=0.6, steps=1, importance=measure)

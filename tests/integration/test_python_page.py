@@ -14,7 +14,7 @@ import edgeseg
 from edgeseg.phantom.pairs import render_pair
 from tests.networks import save_network
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/reference/python.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

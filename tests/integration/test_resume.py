@@ -21,9 +21,10 @@ from edgeseg.training.validation import read_history
 from tests.commands import Fail
 from tests.discs import make_disc_data
 from tests.encoders import STANDING_STILL, read_encoder
+from tests.shallow import COMMAND
 from tests.workers import start_worker
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
 
 SAME_DICE = 0.05
 """Dropout is drawn anew after an interruption, so the two are not equal to the digit."""
@@ -46,8 +47,8 @@ def make_older(run: Path) -> None:
 
 
 def wait_for_epoch(partial: Path, epoch: int) -> None:
-    """Wait until an epoch stands in the history, or fail after two minutes."""
-    deadline = monotonic() + 120
+    """Wait until an epoch stands in the history, or fail after ten minutes."""
+    deadline = monotonic() + 600
     while count_epochs(partial) < epoch:
         assert monotonic() < deadline, "the training never got that far"
         sleep(0.02)
@@ -56,7 +57,7 @@ def wait_for_epoch(partial: Path, epoch: int) -> None:
 def test_killed_training_is_continued(trained_data: Path, trained_run: Path, tmp_path: Path, fail: Fail) -> None:
     killed, options = tmp_path / "killed", read_run(trained_run).options
     chosen = ("--model", options.model, "--size", options.size, "--epochs", options.epochs, "--seed", options.seed)
-    process = start_worker("train", trained_data, "--out", killed, *map(str, chosen))
+    process = start_worker("train", trained_data, "--out", killed, *map(str, chosen), program=COMMAND)
     wait_for_epoch(tmp_path / "killed.partial", 12)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -147,7 +148,6 @@ def test_a_training_that_lost_the_other_run_is_not_continued(
     assert "--init and --overwrite" in caught.value.hint
 
 
-@pytest.mark.usefixtures("shallow_nano")
 def test_a_training_that_was_stopped_while_it_was_exported_only_exports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Fail
 ) -> None:

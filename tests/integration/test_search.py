@@ -15,16 +15,17 @@ from edgeseg.core.errors import RunError
 from edgeseg.search.networks import SearchSpace, StudyPlan, run_study
 from edgeseg.training.trainer import plain_split
 from tests.discs import make_disc_data
+from tests.shallow import COMMAND
 from tests.workers import start_worker, wait_for
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
 
 SPACE = SearchSpace(("nano",), (32, 64), ("quarter",), ("dice",), (1e-3, 1e-2))
-OPTIONS = "--models nano --sizes 32,64 --losses dice --learning-rates 1e-3,1e-2 --epochs 1 --trials 3"
+OPTIONS = "--models nano --sizes 32,64 --losses dice --learning-rates 1e-3,1e-2 --epochs 1 --trials 2"
 
 
 def start_search(data: Path, out: Path) -> subprocess.Popen[bytes]:
-    return start_worker("tune", data, "--out", out, *OPTIONS.split())
+    return start_worker("tune", data, "--out", out, *OPTIONS.split(), program=COMMAND)
 
 
 def test_killed_study_is_continued_by_two_processes(tmp_path: Path) -> None:
@@ -36,12 +37,12 @@ def test_killed_study_is_continued_by_two_processes(tmp_path: Path) -> None:
 
     other = start_search(data, out)
     wait_for(out / "trials" / "0001.partial", other)
-    report = run_study(data, out, StudyPlan(SPACE, plain_split(0), epochs=1), trials=3)
+    report = run_study(data, out, StudyPlan(SPACE, plain_split(0), epochs=1), trials=2)
     assert other.wait(timeout=180) == 0
 
     saved = json.loads((out / "study.json").read_text(encoding="utf-8"))
     states = [row["state"] for row in saved["trials"]]
-    assert (states.count("finished"), states.count("interrupted"), len(states)) == (3, 1, 4)
+    assert (states.count("finished"), states.count("interrupted"), len(states)) == (2, 1, 3)
     first, again = saved["trials"][:2]
     assert [first[name] for name in ("size", "learning_rate")] == [again[name] for name in ("size", "learning_rate")]
     assert saved["data_fingerprint"] == report.data_fingerprint
@@ -57,7 +58,7 @@ def check_files(out: Path, finished: list[int]) -> None:
         record = json.loads((run / "run.json").read_text(encoding="utf-8"))
         assert (record["status"], record["evaluation"]) == ("finished", None)
     with (out / "trials.csv").open(encoding="utf-8") as file:
-        assert len(list(csv.DictReader(file))) == 4
+        assert len(list(csv.DictReader(file))) == 3
     assert cv2.imread(str(out / "front.png")) is not None
 
 

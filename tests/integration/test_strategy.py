@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,15 @@ from edgeseg.training.run import read_run
 from edgeseg.training.strategy import CONFIG, EXAMPLE, WorkerRole, find_role, open_strategy
 from edgeseg.training.validation import read_history
 from tests.discs import make_disc_data
+from tests.shallow import COMMAND, ENVIRONMENT
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
 
 OPTIONS = ["--model", "nano", "--size", "32", "--epochs", "2", "--batch", "8"]
 MIRRORED = """
 import sys
+from tests.shallow import replace_sizes
+replace_sizes()
 from edgeseg.model.keras import tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -31,9 +35,9 @@ main()
 """
 
 
-def start(program: list[str], out: Path, data: Path, strategy: str, **more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, *program, "train", str(data), "--out", str(out), *OPTIONS, "--strategy", strategy]
-    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", **more}
+def start(program: Sequence[str], out: Path, data: Path, strategy: str, **more: str) -> subprocess.Popen[str]:
+    command = [*program, "train", str(data), "--out", str(out), *OPTIONS, "--strategy", strategy]
+    environment = {**os.environ, **ENVIRONMENT, **more}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
@@ -55,9 +59,7 @@ def test_two_workers_leave_one_run(tmp_path: Path) -> None:
     data = make_disc_data(tmp_path / "discs", 20)
     cluster = {"worker": [f"127.0.0.1:{port}" for port in find_ports(2)]}
     configs = [json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}) for index in (0, 1)]
-    workers = [
-        start(["-m", "edgeseg"], tmp_path / "run", data, "multi-worker", **{CONFIG: config}) for config in configs
-    ]
+    workers = [start(COMMAND, tmp_path / "run", data, "multi-worker", **{CONFIG: config}) for config in configs]
     chief, other = (finish(worker) for worker in workers)
     assert "epoch" in chief
     assert "worker" in other
@@ -71,7 +73,7 @@ def test_two_devices_share_every_batch(tmp_path: Path) -> None:
     # a batch then holds findings, too
     labels = "".join(f"case_{number:02d},{'odd' if number % 2 else 'even'}\n" for number in range(20))
     (data / "labels.csv").write_text("stem,label\n" + labels, encoding="utf-8")
-    finish(start(["-c", MIRRORED], tmp_path / "run", data, "mirrored"))
+    finish(start([sys.executable, "-c", MIRRORED], tmp_path / "run", data, "mirrored"))
     record = read_run(tmp_path / "run")
     assert (record.options.strategy, record.options.batch) == ("mirrored", 8)
     assert record.finding == FindingSpec(("even", "odd"))

@@ -25,7 +25,7 @@ from tests.tinymodels import write_bright_model
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS, SOAK_SECONDS = 90, 10
+SECONDS, SOAK_SECONDS = 90, 4
 WARM_UP = 6
 """Inferences before the stream."""
 LONG, ALL = "phantom://?size=64", ("--every-frame", "--rate", "max")

@@ -26,6 +26,7 @@ from edgeseg.training.validation import (
     EpochCost,
     EpochEvaluator,
     EpochResult,
+    Judgement,
     RunLog,
     draw_curve,
     read_history,
@@ -145,25 +146,35 @@ def test_plateau_and_patience_are_the_same_after_an_interruption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(courses, "STALL", 2)
-    training_schedule = TrainingSchedule(30, 0.3, "plateau", patience=6)
     (tmp_path / "whole").mkdir()
     (tmp_path / "parted").mkdir()
-    Workbench(tmp_path / "whole", training_schedule).run(ignore)
+
+    def open_bench(part: str) -> Workbench:
+        """Open a training of which the second epoch is the best."""
+        bench = Workbench(tmp_path / part, TrainingSchedule(10, 0.3, "plateau", patience=6))
+
+        def judge(_: object) -> Judgement:
+            return Judgement(0.5 if len(bench.evaluator.history) == 1 else 0.1)
+
+        monkeypatch.setattr(bench.evaluator._validator, "judge", judge)
+        return bench
+
+    open_bench("whole").run(ignore)
 
     def stop(result: EpochResult) -> None:
         if result.epoch == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Workbench(tmp_path / "parted", training_schedule).run(stop)
-    Workbench(tmp_path / "parted", training_schedule).run(ignore)
+        open_bench("parted").run(stop)
+    open_bench("parted").run(ignore)
     whole, parted = (
-        [(row.epoch, row.learning_rate, row.validation_dice) for row in read_history(tmp_path / part)]
+        [(row.epoch, row.learning_rate, row.loss) for row in read_history(tmp_path / part)]
         for part in ("whole", "parted")
     )
     assert parted == whole
-    assert len(whole) < 30
-    assert min(rate for _, rate, _ in whole[3:]) < 0.3
+    assert len(whole) == 8
+    assert [rate for _, rate, _ in whole[3:]] == pytest.approx([0.3, 0.15, 0.15, 0.075, 0.075])
 
 
 def test_logs_and_curve_show_the_history(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,7 +44,8 @@ def list_declared(*extras: str) -> set[str]:
     return {fold(re.split(r"[^\w.-]", line)[0]) for line in requirements}
 
 
-def list_imports(path: Path) -> Iterator[tuple[str, bool]]:
+@functools.cache
+def list_imports(path: Path) -> tuple[tuple[str, bool], ...]:
     """List the packages that a file imports from elsewhere, and whether it does as soon as it is loaded itself."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     later = {
@@ -53,14 +54,21 @@ def list_imports(path: Path) -> Iterator[tuple[str, bool]]:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or is_for_types(node)
         for inner in ast.walk(node)
     }
-    for node in ast.walk(tree):
-        for name in read_names(node):
-            if name not in sys.stdlib_module_names and name not in NOT_PACKAGES:
-                yield name, node not in later
+    return tuple(
+        (name, node not in later)
+        for node in ast.walk(tree)
+        for name in read_names(node)
+        if name not in sys.stdlib_module_names and name not in NOT_PACKAGES
+    )
 
 
 def is_for_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def ends_with(function: ast.expr, name: str) -> bool:
+    """Say whether a function is called by that name, from whatever module."""
+    return getattr(function, "attr", getattr(function, "id", "")) == name
 
 
 def read_names(node: ast.AST) -> list[str]:
@@ -69,7 +77,7 @@ def read_names(node: ast.AST) -> list[str]:
         return [alias.name.split(".")[0] for alias in node.names]
     if isinstance(node, ast.ImportFrom) and node.module and not node.level:
         return [node.module.split(".")[0]]
-    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
+    if isinstance(node, ast.Call) and node.args and ends_with(node.func, "import_module"):
         first = node.args[0]
         return [first.value.split(".")[0]] if isinstance(first, ast.Constant) and isinstance(first.value, str) else []
     return []

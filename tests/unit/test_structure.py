@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -12,10 +13,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "edgeseg").rglob("*.py"))
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 MOST_LINES = 500
 SIBLINGS = {"__init__.py", "base.py", "choose.py", "dicom.py", "options.py"}
 """Names that several packages share by design: interface, choice among its implementations, format, options."""
+
+
+@functools.cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def name_module(path: Path) -> str:
@@ -27,7 +32,7 @@ MODULES = {name_module(path) for path in FILES}
 
 def list_imports(path: Path) -> Iterator[str]:
     """All imports of a module, those in functions and under TYPE_CHECKING as well."""
-    for node in ast.walk(TREES[path]):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -57,8 +62,8 @@ def test_no_module_is_too_long() -> None:
 def test_only_commands_print() -> None:
     printing = {
         path.relative_to(ROOT / "edgeseg").as_posix()
-        for path, tree in TREES.items()
-        for node in ast.walk(tree)
+        for path in FILES
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     }
     assert {name for name in printing if not name.startswith("cli/")} == set()
