@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgeseg.core.card import SplitSpec
 from edgeseg.core.modelfile import read_model
-from edgeseg.core.spec import BOXES, WEAK_KINDS, InputSpec
+from edgeseg.core.spec import BOXES, MASKS, WEAK_KINDS, InputSpec
+from edgeseg.data.augment import AugmentSpec
 from edgeseg.data.dataset import open_dataset
 from edgeseg.data.weak_labels import fill_regions, shrink_known, weak_to_grid, weaken
 from edgeseg.model.keras import tf
 from edgeseg.model.losses import find_loss, find_weak_loss
-from edgeseg.training.loading import add_background
-from edgeseg.training.options import TrainOptions
-from edgeseg.training.trainer import train_run
+from edgeseg.training.loading import Feed, add_background, load_data, to_grid
+from edgeseg.training.options import LabelChoice, TrainOptions
+from edgeseg.training.trainer import describe_labels, train_run
 
 pytestmark = pytest.mark.integration
 SIDE = 64
@@ -70,19 +71,19 @@ def test_images_with_full_masks_keep_their_loss(activation: str) -> None:
     assert both.numpy() == pytest.approx(find_loss("bce-dice", activation)(mask, predicted).numpy())
 
 
-def train(data: Path, out: Path, **options: Any) -> Any:
-    chosen = TrainOptions(model="micro", size=64, epochs=1, batch=4, **options)
-    return train_run(data, out, chosen)
-
-
-def test_a_training_on_boxes_says_so_and_is_judged_by_masks(trained_data: Path, tmp_path: Path) -> None:
-    record = train(trained_data, tmp_path / "run", labels=BOXES, full_masks=0.3)
-    assert record.labels is not None
-    assert record.labels.images[BOXES] > 0
-    assert record.labels.judged_by == "masks"
-    assert record.evaluation is not None
-    card = read_model(tmp_path / "run" / "model.tflite").card
-    assert card.provenance.labels == record.labels.images
+def test_masks_judge_a_training_on_boxes_that_some_groups_lack(trained_data: Path) -> None:
+    loaded = load_data(trained_data, SplitSpec(0, 0.12, 0.15), labels=LabelChoice(BOXES, 0.3))
+    labels = describe_labels(loaded)
+    assert labels is not None
+    assert labels.judged_by == MASKS
+    assert 0 < labels.images[MASKS] < labels.images[BOXES]
+    arrays = to_grid(loaded.part("train"), InputSpec(32, 32))
+    assert len(arrays.weak) == labels.images[BOXES]
+    feed = Feed(arrays, 4, 0, 4, AugmentSpec(), background=True)
+    truths = [feed.make_case(0, number)[1] for number in range(len(arrays))]
+    assert {truth.shape for truth in truths} == {feed.shapes[1]} == {(8, 8, 3)}
+    # full masks leave nothing unknown
+    assert not any(truth[..., 2].any() for number, truth in enumerate(truths) if number not in arrays.weak)
 
 
 def test_boxes_alone_are_judged_by_boxes(tmp_path: Path) -> None:
@@ -96,7 +97,8 @@ def test_boxes_alone_are_judged_by_boxes(tmp_path: Path) -> None:
         (root / "labels" / f"i{number}.txt").write_text("0 0.5 0.5 0.4 0.3\n")
     (root / "data.yaml").write_text("names: [lesion]\n")
     assert len(open_dataset(root).cases) == 12
-    record = train(root, tmp_path / "run")
+    record = train_run(root, tmp_path / "run", TrainOptions(model="nano", size=64, epochs=1, batch=8))
     assert record.labels is not None
     assert (record.labels.judged_by, record.evaluation) == (BOXES, None)
     assert record.labels.test_box_iou is not None
+    assert read_model(tmp_path / "run" / "model.tflite").card.provenance.labels == record.labels.images
