@@ -35,7 +35,7 @@ from edgeseg.core.stats import Estimate, estimate_mean, show_interval
 from edgeseg.data.dataset import open_dataset, view_case
 from edgeseg.data.reading import Case
 from edgeseg.data.split import Split
-from edgeseg.data.weak_labels import fill_regions, find_regions
+from edgeseg.data.weak_labels import draw_ellipses, fill_regions, surround
 from edgeseg.evaluation.score import ScoredCase
 from edgeseg.frame.images import read_image, write_image
 from edgeseg.training.options import LabelChoice
@@ -62,13 +62,7 @@ HEADER = ("labels", "labels against masks", "cases", "Dice", "against masks, sam
 
 def fill_ellipses(mask: Mask) -> Mask:
     """Fill the ellipses inside the boxes around the regions of a mask."""
-    filled = np.zeros_like(mask)
-    rows, columns = np.mgrid[: mask.shape[0], : mask.shape[1]] + 0.5
-    for left, top, right, bottom in find_regions(mask):
-        across = (2 * columns - left - right) / (right - left)
-        down = (2 * rows - top - bottom) / (bottom - top)
-        filled |= (across**2 + down**2 <= 1).astype(np.uint8)
-    return filled
+    return draw_ellipses(surround(mask), mask.shape)[0].astype(np.uint8)
 
 
 REPLACED: dict[str, Callable[[Mask], Mask]] = {"filled": fill_regions, "ellipses": fill_ellipses}

@@ -186,7 +186,7 @@ def weaken(masks: Sequence[Mask], kind: str, name: str, seed: int = 0) -> tuple[
     if not any(mask.any() for mask in masks):
         return tuple(masks), None
     if kind == BOXES:
-        boxes = [_surround(mask) for mask in masks]
+        boxes = [surround(mask) for mask in masks]
         filled = tuple(_fill(mask.shape, corners) for mask, corners in zip(masks, boxes, strict=True))
         return filled, take_boxes(filled, boxes, [np.zeros_like(mask) for mask in masks])
     random = np.random.default_rng((seed, zlib.crc32(name.encode("utf-8", "surrogateescape"))))
@@ -222,7 +222,8 @@ def box_agreement(predicted: Mask, boxes: Mask) -> float:
     return float(np.count_nonzero(found & (boxes > 0)) / either) if either else 1.0
 
 
-def _surround(mask: Mask) -> list[Corners]:
+def surround(mask: Mask) -> list[Corners]:
+    """Draw the boxes around the connected regions of a mask."""
     return [
         np.asarray([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)
         for left, top, right, bottom in find_regions(mask)
