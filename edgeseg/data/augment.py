@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from edgeseg.frame.preprocess import Pixels, denoise_pixels
 
 Random = np.random.Generator
-# For each pixel of the new image, the row and column in the old one.
-Warp = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 # Control points of the elastic deformation along each side.
 _ELASTIC_KNOTS = 5
@@ -85,22 +83,7 @@ def vary_case(
 
 def augment_case(image: Pixels, masks: Pixels, spec: AugmentSpec, random: Random) -> tuple[Pixels, Pixels]:
     """Augment an image (height, width, channels), and warp its masks (height, width, classes) with it."""
-    return _augment(image, masks, draw_warp(image.shape[0], image.shape[1], spec, random), spec, random)
-
-
-def vary_with_warp(
-    pixels: Pixels, masks: Pixels, spec: AugmentSpec | None, denoise: str, random: Random
-) -> tuple[Pixels, Pixels, Warp | None]:
-    """Augment a case as `vary_case` does, and return its warp, too; None where nothing is varied."""
-    if spec is None:
-        return denoise_pixels(pixels, denoise), masks, None
-    warp = draw_warp(pixels.shape[0], pixels.shape[1], spec, random)
-    pixels, masks = _augment(pixels, masks, warp, spec, random)
-    return denoise_pixels(pixels, denoise), masks, warp
-
-
-def _augment(image: Pixels, masks: Pixels, warp: Warp, spec: AugmentSpec, random: Random) -> tuple[Pixels, Pixels]:
-    rows, columns = warp
+    rows, columns = draw_warp(image.shape[0], image.shape[1], spec, random)
     warped = _remap(image, rows, columns, cv2.INTER_LINEAR)
     # masks are interpolated at 0 and 255 and thresholded, which moves their outline by less than a pixel
     moved = _remap(masks * np.uint8(255), rows, columns, cv2.INTER_LINEAR)
@@ -128,7 +111,9 @@ def strengthen(spec: AugmentSpec) -> AugmentSpec:
     return replace(spec, **{name: 2 * getattr(spec, name) for name in names})
 
 
-def draw_warp(height: int, width: int, spec: AugmentSpec, random: Random) -> Warp:
+def draw_warp(
+    height: int, width: int, spec: AugmentSpec, random: Random
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Draw a random warp: for each pixel of the new image, the row and column in the old one."""
     angle = math.radians(random.uniform(-1, 1) * spec.rotation_degrees)
     zoom, stretch = random.uniform(-1, 1) * spec.zoom, random.uniform(-1, 1) * spec.stretch

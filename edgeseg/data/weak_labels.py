@@ -1,7 +1,7 @@
 """Weak labels: boxes, points or scribbles in place of masks; what they say of each pixel, and how masks become them.
 
-A box says that everything outside all boxes of its class is something else, and that each of its rows and columns holds
-a pixel of what it surrounds. Points and scribbles say something of the pixels that they cover alone.
+A box says that everything outside all boxes of its class is something else; within, it is taken for the ellipse that
+touches its sides, whose rim is left open. Points and scribbles say something of the pixels that they cover alone.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.spec import BOXES, POINTS, SCRIBBLES, WEAK_KINDS
+from edgeseg.core.spec import BOXES, POINTS, SCRIBBLES, WEAK_KINDS, InputSpec
+from edgeseg.frame.preprocess import mask_to_grid, place_frame
 
 Mask = NDArray[np.uint8]
 Corners = NDArray[np.float64]
+Bits = NDArray[np.bool_]
 
 # A pixel of a label map of scribbles of which nothing is known.
 UNLABELLED = 255
 # What points and lines mark, as a share of the image's longer side: a click is rarely more exact.
 MARK_SHARE = 0.01
+# The rim of a box's ellipse, as shares of the one that touches its sides (docs/decisions/0071).
+CORE, REACH = 0.85, 1.15
 # Points of the background that an image gets beside one for each region, when masks are made into points.
 _BACKGROUND_POINTS = 5
 # Distance of a background scribble from what is marked, as a share of the image's longer side.
@@ -101,6 +105,70 @@ def take_label_map(labels: NDArray[Any], classes: int) -> tuple[tuple[Mask, ...]
     return masks, WeakLabels(SCRIBBLES, (unknown,) * classes, ((),) * classes)
 
 
+def weak_to_grid(weak: WeakLabels, masks: Mask, size: tuple[int, int], spec: InputSpec) -> Mask:
+    """Bring weak labels onto the network's input grid, as their image is brought.
+
+    Args:
+        weak: The labels.
+        masks: What is marked, on the grid (height, width, classes).
+        size: Height and width of the image.
+        spec: The input grid.
+
+    Returns:
+        The masks that are learned from, and behind them for each class what is unknown: 0 and 1.
+    """
+    place = place_frame(spec, *size)
+    scale = np.asarray([place.width / place.region.width, place.height / place.region.height])
+    start = np.asarray([place.region.x, place.region.y], np.float64)
+    offset = np.asarray([place.x, place.y], np.float64)
+    learned, unknown = masks.copy(), np.stack([mask_to_grid(one, spec) for one in weak.unknown], axis=-1)
+    for number, boxes in enumerate(weak.boxes):
+        if boxes:
+            ellipses, rims = draw_ellipses([(one - start) * scale + offset for one in boxes], masks.shape[:2])
+            inside = unknown[..., number] > 0
+            learned[..., number] = np.where(inside, ellipses, masks[..., number])
+            unknown[..., number] = inside & rims
+    return np.concatenate([learned, unknown], axis=-1)
+
+
+def draw_ellipses(boxes: Sequence[Corners], size: tuple[int, ...]) -> tuple[Bits, Bits]:
+    """Draw the ellipses that touch the sides of boxes, and their rims, where those are in no other's core.
+
+    Args:
+        boxes: Their corners, (x, y) between pixels.
+        size: Height and width.
+    """
+    places = np.dstack(np.meshgrid(np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5))
+    nearest = np.full(size, np.inf)
+    for corners in boxes:
+        right, down = corners[1] - corners[0], corners[3] - corners[0]
+        offset = places - corners.mean(axis=0)
+        distance = np.hypot(offset @ (2 * right / (right @ right)), offset @ (2 * down / (down @ down)))
+        # of a box without a pixel's centre, the nearest one is marked
+        nearest = np.minimum(nearest, distance - max(0.0, float(distance.min()) - 1.0))
+    return nearest <= 1.0, (nearest > CORE) & (nearest < REACH)
+
+
+def shrink_known(masks: Mask, unknown: Mask, stride: int) -> NDArray[np.float32]:
+    """Average what is known of masks over the squares of an output grid; behind them, say where nothing is known.
+
+    Args:
+        masks: Masks (height, width, channels) of the classes, maybe with the background in front.
+        unknown: What is unknown of the classes: 0 and 1.
+        stride: The network's output stride.
+    """
+    height, width, classes = unknown.shape
+    known = 1 - unknown
+    if masks.shape[-1] > classes:
+        known = np.concatenate([known.min(axis=-1, keepdims=True), known], axis=-1)
+    squares = height // stride, stride, width // stride, stride, -1
+    counts, marked, drawn = (
+        part.reshape(squares).sum(axis=(1, 3), dtype=np.float32) for part in (known, masks * known, masks)
+    )
+    truth = np.where(counts > 0, marked / np.maximum(counts, 1), drawn / stride**2)
+    return np.concatenate([truth, counts[..., -classes:] == 0], axis=-1, dtype=np.float32)
+
+
 def count_boxes(weak: WeakLabels) -> int:
     """Count the boxes of an image."""
     return sum(len(boxes) for boxes in weak.boxes)
@@ -118,7 +186,7 @@ def weaken(masks: Sequence[Mask], kind: str, name: str, seed: int = 0) -> tuple[
     if not any(mask.any() for mask in masks):
         return tuple(masks), None
     if kind == BOXES:
-        boxes = [_surround(mask) for mask in masks]
+        boxes = [surround(mask) for mask in masks]
         filled = tuple(_fill(mask.shape, corners) for mask, corners in zip(masks, boxes, strict=True))
         return filled, take_boxes(filled, boxes, [np.zeros_like(mask) for mask in masks])
     random = np.random.default_rng((seed, zlib.crc32(name.encode("utf-8", "surrogateescape"))))
@@ -154,7 +222,8 @@ def box_agreement(predicted: Mask, boxes: Mask) -> float:
     return float(np.count_nonzero(found & (boxes > 0)) / either) if either else 1.0
 
 
-def _surround(mask: Mask) -> list[Corners]:
+def surround(mask: Mask) -> list[Corners]:
+    """Draw the boxes around the connected regions of a mask."""
     return [
         np.asarray([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)
         for left, top, right, bottom in find_regions(mask)

@@ -22,6 +22,9 @@ _GRADIENT_WEIGHT = 1.0
 # Weight of the finding's loss beside that of the masks. AdamW takes full steps in the finding's own layers whatever the
 # weight, and the encoder is left to the masks (docs/decisions/0053).
 FINDING_SHARE = 0.02
+# Of weak labels: how much of a prediction is compared where nothing is known. At 0, a structure whose middle is marked
+# alone would be drawn as large as its surroundings (docs/decisions/0071).
+UNKNOWN_SHARE = 0.3
 
 
 def bce_loss(truth: Any, predicted: Any) -> Any:
@@ -182,3 +185,30 @@ def weigh_classes(loss: ClassLoss, weights: Sequence[float] = ()) -> Loss:
         return tf.reduce_mean(values * tf.constant(weights, values.dtype) if weights else values, axis=-1)
 
     return weighted
+
+
+def find_weak_loss(name: str, activation: str, classes: int, weights: Sequence[float] = ()) -> Loss:
+    """Build the loss of batches that hold weak labels: where a pixel is unknown, most of what is predicted is excused.
+
+    Behind the masks, the truth says for each class which pixels are unknown. In images with full masks none is, and
+    their loss is the one that they have without the others.
+
+    Args:
+        name: One of LOSSES.
+        activation: The activation of the masks.
+        classes: How many classes there are.
+        weights: The weight of each class; empty for equal weights.
+    """
+    full_loss, background = find_class_loss(name, activation), activation == "softmax"
+
+    def loss(truth: Any, predicted: Any) -> Any:
+        masks, unknown = truth[..., :-classes], truth[..., -classes:]
+        found = predicted[..., background:]
+        found += (1.0 - UNKNOWN_SHARE) * unknown * (masks[..., background:] - found)
+        if background:
+            # what is of no class
+            rest = tf.maximum(1.0 - tf.reduce_sum(found, axis=-1, keepdims=True), 0.0)
+            found = tf.concat([rest, found], axis=-1)
+        return full_loss(masks, found)
+
+    return weigh_classes(loss, weights)

@@ -38,7 +38,7 @@ from edgeseg.data.frame_labels import count_labels, list_labels
 from edgeseg.data.groups import find_duplicates, make_thumbnail
 from edgeseg.data.reading import GIVEN_PARTS
 from edgeseg.data.split import Split, list_splits, refuse_other_split
-from edgeseg.data.weak_truth import WeakCase, count_channels, vary_weak
+from edgeseg.data.weak_labels import shrink_known
 from edgeseg.evaluation.classes import arrange_dataset
 from edgeseg.frame.preprocess import denoise_pixels, frame_to_grid, mask_to_grid
 from edgeseg.model.keras import tf
@@ -288,8 +288,8 @@ class GridArrays:
     frame_labels: NDArray[np.float32] | None = None
     """For a finding output: 1 and 0 for each of its frame classes (n, frame classes), below 0 where no label is known.
     None without such an output."""
-    weak: Mapping[int, WeakCase] = field(default_factory=dict)
-    """The cases with weak labels, by their number."""
+    weak: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
+    """By the number of each case with weak labels, the masks that are learned, and behind them what is unknown."""
 
     @property
     def images(self) -> NDArray[np.uint8]:
@@ -317,12 +317,13 @@ def to_grid(images: Sequence[LabelledImage], spec: InputSpec, finding: FindingSp
         spec: The input grid.
         finding: The network's finding output, whose truth is then part of the arrays.
     """
+    masks = np.stack([np.stack([mask_to_grid(mask, spec) for mask in image.masks], axis=-1) for image in images])
     return GridArrays(
         np.stack([frame_to_grid(image.frame, spec) for image in images]),
-        np.stack([np.stack([mask_to_grid(mask, spec) for mask in image.masks], axis=-1) for image in images]),
+        masks,
         spec.denoise,
         None if finding is None else encode_labels([image.case for image in images], finding.frame_classes),
-        find_weak_cases(images, spec),
+        find_weak_cases(images, masks, spec),
     )
 
 
@@ -393,7 +394,7 @@ class Feed:
         """The shapes of what `make_case` returns."""
         height, width, channels = self.arrays.pixels.shape[1:]
         classes = self.arrays.masks.shape[-1]
-        more = count_channels(classes) if self.arrays.weak else 0
+        more = classes if self.arrays.weak else 0
         masks = (height // self.stride, width // self.stride, classes + self.background + more)
         shapes = (height, width, channels), masks
         labels = self.arrays.frame_labels
@@ -408,14 +409,13 @@ class Feed:
         arrays = self.arrays
         random = np.random.default_rng((self.seed, _IMAGE_STREAM, epoch, number))
         pixels, masks = arrays.pixels[number], arrays.masks[number]
+        image, varied = vary_case(pixels, arrays.weak.get(number, masks), self.augment, arrays.denoise, random)
+        varied, unknown = np.split(varied, [masks.shape[-1]], axis=-1)
+        shown = add_background(varied) if self.background else varied
         if arrays.weak:
-            how = self.augment, arrays.denoise, self.stride
-            image, varied, rest = vary_weak(pixels, masks, arrays.weak.get(number), *how, random)
+            truth = shrink_known(shown, unknown if number in arrays.weak else np.zeros_like(varied), self.stride)
         else:
-            image, varied = vary_case(pixels, masks, self.augment, arrays.denoise, random)
-        truth = shrink_masks(add_background(varied) if self.background else varied, self.stride)
-        if arrays.weak:
-            truth = np.concatenate([truth, rest], axis=-1)
+            truth = shrink_masks(shown, self.stride)
         case = image.astype(np.float32) / np.float32(255), truth
         if arrays.frame_labels is None:
             return case

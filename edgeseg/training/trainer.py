@@ -42,10 +42,9 @@ from edgeseg.evaluation.score import list_thresholds, score_cases, summarise_cas
 from edgeseg.frame.images import write_image
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras, tf
-from edgeseg.model.losses import FINDING_SHARE, find_finding_loss, find_loss
+from edgeseg.model.losses import FINDING_SHARE, find_finding_loss, find_loss, find_weak_loss
 from edgeseg.model.spec import LITE0
 from edgeseg.model.unet import build_unet
-from edgeseg.model.weak_losses import find_weak_loss
 from edgeseg.training.distillation import (
     SHARE,
     RunTeacher,

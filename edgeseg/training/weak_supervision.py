@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,7 @@ from edgeseg.core.errors import DataError, TrainingError
 from edgeseg.core.redact import show_name
 from edgeseg.core.spec import AUTO, BOXES, LABEL_KINDS, MASKS, InputSpec
 from edgeseg.data.dataset import LabelledImage
-from edgeseg.data.weak_labels import box_agreement, weaken
-from edgeseg.data.weak_truth import WeakCase, weak_to_grid
+from edgeseg.data.weak_labels import box_agreement, weak_to_grid, weaken
 from edgeseg.training.options import LabelChoice
 from edgeseg.training.run import LabelRecord
 
@@ -34,10 +33,18 @@ def find_kind(image: LabelledImage) -> str:
     return MASKS if image.weak is None else image.weak.kind
 
 
-def find_weak_cases(images: Sequence[LabelledImage], spec: InputSpec) -> dict[int, WeakCase]:
-    """Bring the weak labels among images onto the input grid, by the images' number."""
+def find_weak_cases(
+    images: Sequence[LabelledImage], masks: NDArray[np.uint8], spec: InputSpec
+) -> dict[int, NDArray[np.uint8]]:
+    """Bring the weak labels among images onto the input grid, by the images' number.
+
+    Args:
+        images: The images.
+        masks: What is marked in them, on the grid (n, height, width, classes).
+        spec: The input grid.
+    """
     return {
-        number: weak_to_grid(image.weak, (image.frame.shape[0], image.frame.shape[1]), spec)
+        number: weak_to_grid(image.weak, masks[number], (image.frame.shape[0], image.frame.shape[1]), spec)
         for number, image in enumerate(images)
         if image.weak is not None
     }
@@ -78,16 +85,23 @@ def choose_labels(images: Sequence[LabelledImage], choice: LabelChoice) -> list[
             f"{show_name(other[0].case.stem)}{f' and {len(other) - 1} more' if len(other) > 1 else ''}.",
             "Leave --labels out: every image is then learned from as it is labelled.",
         )
-    kept = _draw_groups(images, choice)
+    shows = {image.case.group: False for image in images}
+    for image in images:
+        shows[image.case.group] |= any(image.marked)
+    kept = draw_groups(shows, choice)
     return [image if image.case.group in kept else weaken_image(image, choice) for image in images]
 
 
-def _draw_groups(images: Sequence[LabelledImage], choice: LabelChoice) -> frozenset[str]:
-    """Draw the groups that keep their masks; a smaller share of a seed is part of every larger one."""
-    showing = {image.case.group for image in images if any(image.marked)}
+def draw_groups(shows: Mapping[str, bool], choice: LabelChoice) -> frozenset[str]:
+    """Draw the groups that keep their masks; a smaller share of a seed is part of every larger one.
+
+    Args:
+        shows: Of each group, whether anything is marked in it.
+        choice: The share, and the seed.
+    """
     random = np.random.default_rng((choice.seed, _STREAM))
     kept: set[str] = set()
-    for groups in (sorted(showing), sorted({image.case.group for image in images} - showing)):
+    for groups in (sorted(name for name, shown in shows.items() if shown is wanted) for wanted in (True, False)):
         order = random.permutation(len(groups))
         kept |= {groups[number] for number in order[: math.ceil(choice.full_share * len(groups))]}
     return frozenset(kept)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
 from edgeseg.core.spec import BOXES, MASKS, POINTS, SCRIBBLES, InputSpec
-from edgeseg.data.augment import AugmentSpec, draw_warp
 from edgeseg.data.check import check_survey
 from edgeseg.data.dataset import import_dataset, open_dataset, read_case, survey_dataset
 from edgeseg.data.reading import Case
@@ -22,14 +21,17 @@ from edgeseg.data.split import list_splits
 from edgeseg.data.weak_labels import (
     WeakLabels,
     box_agreement,
+    draw_ellipses,
     fill_regions,
     find_skeleton,
+    shrink_known,
     take_boxes,
+    weak_to_grid,
     weaken,
 )
-from edgeseg.data.weak_truth import compare_neighbours, count_channels, describe_weak, vary_weak, weak_to_grid
 from edgeseg.evaluation.score import keep_full
 from edgeseg.frame.images import write_image
+from edgeseg.frame.preprocess import mask_to_grid
 
 SIZE = (64, 96)
 
@@ -95,68 +97,48 @@ def test_boxes_agree_with_what_fills_them_to_their_edges() -> None:
     assert 0.2 < box_agreement(ellipse(across=10), fill_regions(mask)) < 0.6
 
 
-def describe(augment: AugmentSpec | None = None, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the truth behind the masks of a square image with one ellipse, and the varied ellipse on its grid."""
-    mask = cv2.ellipse(np.zeros((64, 64), np.uint8), (32, 30), (16, 10), 0, 0, 360, 1, -1).astype(np.uint8)
-    _, weak = weaken([mask], BOXES, "a")
+def bring_to_grid(mask: NDArray[np.uint8], kind: str, side: int = 64) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    marks, weak = weaken([mask], kind, "a")
     assert weak is not None
-    case = weak_to_grid(weak, (64, 64), InputSpec(64, 64))
-    random = np.random.default_rng(seed)
-    image = np.where(mask[..., np.newaxis] > 0, 30, 160).astype(np.uint8)
-    both = mask[..., np.newaxis]
-    _, _, rest = vary_weak(image, both, case, augment, "none", 4, np.random.default_rng(seed))
-    varied = mask if augment is None else warp_mask(mask, augment, random)
-    return rest, varied.reshape(16, 4, 16, 4).max((1, 3))
+    spec = InputSpec(side, side)
+    both = weak_to_grid(weak, mask_to_grid(marks[0], spec)[..., np.newaxis], SIZE, spec)
+    return both[..., 0], both[..., 1]
 
 
-def warp_mask(mask: NDArray[np.uint8], augment: AugmentSpec, random: np.random.Generator) -> NDArray[np.uint8]:
-    rows, columns = draw_warp(64, 64, augment, random)
-    return np.asarray(cv2.remap(mask * np.uint8(255), columns, rows, cv2.INTER_LINEAR) > 0, np.uint8)
+def test_a_box_is_taken_for_its_ellipse_with_an_open_rim() -> None:
+    learned, unknown = bring_to_grid(ellipse(), BOXES)
+    mask = mask_to_grid(ellipse(), InputSpec(64, 64))
+    assert (learned != mask).sum() < 0.1 * mask.sum()
+    assert not ((learned != mask) & (unknown == 0)).any()
+    assert 0 < unknown.sum() < 0.5 * mask.sum()
+    # the corners of a box are known to be something else
+    top, left = np.argwhere(learned).min(axis=0)
+    assert not unknown[top, left]
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_every_line_of_a_box_holds_a_pixel_however_the_image_is_turned(seed: int) -> None:
-    rest, mask = describe(augment=AugmentSpec(), seed=seed)
-    assert rest.shape == (16, 16, count_channels(1))
-    checked = 0
-    for lines in (rest[..., 1], rest[..., 2]):
-        for number in np.unique(lines[lines > 0]):
-            # at the ends of a box a pixel of the structure may fall between those of the grid
-            near = cv2.dilate((lines == number).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-            assert mask[near].any()
-            checked += 1
-    assert checked or not mask.any() or seed
+def test_a_box_between_pixels_marks_one_nevertheless() -> None:
+    drawn, _ = draw_ellipses([corners(10.1, 10.2, 10.3, 10.4), corners(0, 0, 0.2, 0.1)], (32, 32))
+    assert np.argwhere(drawn).tolist() == [[0, 0], [10, 10]]
 
 
-def test_lines_are_numbered_through_and_rows_differ_from_columns() -> None:
-    rest, mask = describe()
-    rows, columns = rest[..., 1], rest[..., 2]
-    down, across = (set(np.unique(lines[lines > 0]).tolist()) for lines in (rows, columns))
-    assert min(down) == 1
-    assert max(down) < min(across)
-    # a row has one number from end to end, a column one from top to bottom
-    assert all(len(set(row[row > 0].tolist())) <= 1 for row in rows)
-    assert all(len(set(column[column > 0].tolist())) <= 1 for column in columns.T)
-    assert (rows > 0)[mask > 0].mean() > 0.8
+def test_what_is_sure_stays_beside_the_ellipse_of_a_box() -> None:
+    corner = np.zeros(SIZE, np.uint8)
+    corner[20:24, 28:32] = 1
+    filled = fill_regions(ellipse())
+    spec = InputSpec(96, 96)
+    weak = take_boxes([filled], [[corners(28, 20, 69, 45)]], [corner])
+    learned, unknown = np.split(weak_to_grid(weak, mask_to_grid(filled, spec)[..., np.newaxis], SIZE, spec), 2, axis=-1)
+    sure = mask_to_grid(corner, spec)[..., np.newaxis] > 0
+    assert learned[sure].all()
+    assert not unknown[sure].any()
 
 
-def test_lines_that_were_cut_off_ask_for_nothing() -> None:
-    box = take_boxes([np.ones((64, 64), np.uint8)], [[corners(0, 16, 64, 48)]], [np.zeros((64, 64), np.uint8)])
-    case = weak_to_grid(box, (64, 64), InputSpec(64, 64))
-    y, x = (grid.astype(np.float32) for grid in np.mgrid[:64, :64])
-    image = np.zeros((64, 64, 1), np.uint8)
-    # the right half has left the picture: rows may have lost what they held, columns are whole or gone
-    rest = describe_weak(case, np.ones((64, 64, 1), np.uint8), image, 4, (y, x / 2))
-    assert not rest[..., 1].any()
-    assert rest[..., 2].any()
-
-
-def test_likeness_falls_at_borders() -> None:
-    image = np.full((64, 64, 1), 40, np.uint8)
-    image[:, 32:] = 200
-    likeness = compare_neighbours(image, 4)
-    assert likeness[8, 7, 0] < 0.1
-    assert likeness[8, 2, 0] > 0.9
+def test_the_output_grid_averages_what_is_known() -> None:
+    masks, unknown = (np.zeros((4, 8, 1), np.uint8) for _ in range(2))
+    masks[:2, :4], unknown[2:, :4], unknown[:, 4:] = 1, 1, 1
+    assert shrink_known(masks, unknown, 4).tolist() == [[[1, 0], [0, 1]]]
+    both = np.concatenate([1 - masks, masks], axis=-1)
+    assert shrink_known(both, unknown, 4).tolist() == [[[0, 1, 0], [1, 0, 1]]]
 
 
 def make_coco(root: Path, boxes: list[Any], outlines: int = 0) -> Path:
