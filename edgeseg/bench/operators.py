@@ -38,6 +38,7 @@ KINDS = {
     "MEAN": ("Mean",),
     "RESIZE_BILINEAR": ("Resize Bilinear",),
     "SOFTMAX": ("Softmax",),
+    "STRIDED_SLICE": ("Slice",),
     "TRANSPOSE_CONV": ("Deconvolution",),
 }
 

@@ -36,14 +36,21 @@ def render_both(
     frame = render_case(seed, index, size)
     if kind != ELASTOGRAPHY:
         return frame, render_second(frame, kind, index)
+    appearance = find_appearance(seed, index)
+    if appearance == "isoechoic":
+        bare = build_scene(seed, index, size, None, always_lesion=False, paints_lesion=False)
+        frame = replace(frame, image=bare.render(0.0, 0).image)
+    felt = replace(frame, labels=np.zeros_like(frame.labels)) if appearance == "soft" else frame
+    return frame, render_second(felt, kind, index)
+
+
+def find_appearance(seed: int, index: int) -> str:
+    """Say how the lesion of a case with elastography looks: isoechoic, soft, or plain, which both modalities show."""
     # a stream of its own: those of the scene decide every image
     drawn = np.random.default_rng(np.random.SeedSequence([seed, index, 2])).random()
     if drawn < ISOECHOIC_SHARE:
-        bare = build_scene(seed, index, size, None, always_lesion=False, paints_lesion=False)
-        frame = replace(frame, image=bare.render(0.0, 0).image)
-    soft = ISOECHOIC_SHARE <= drawn < ISOECHOIC_SHARE + SOFT_SHARE
-    felt = replace(frame, labels=np.zeros_like(frame.labels)) if soft else frame
-    return frame, render_second(felt, kind, index)
+        return "isoechoic"
+    return "soft" if drawn < ISOECHOIC_SHARE + SOFT_SHARE else "plain"
 
 
 def render_second(frame: PhantomFrame, kind: str, seed: int) -> NDArray[np.uint8]:
