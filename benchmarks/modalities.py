@@ -119,7 +119,9 @@ def main() -> None:
     out = chosen.out.resolve()
     data = make_phantoms(out / f"data-{chosen.cases}", chosen.cases, chosen.size, TRAIN_SEED)
     tested = make_phantoms(out / f"test-{chosen.cases}", chosen.cases, chosen.size, TEST_SEED)
-    course = [word for name in ("model", "size", "epochs", "batch") for word in (f"--{name}", str(getattr(chosen, name)))]
+    course = [
+        word for name in ("model", "size", "epochs", "batch") for word in (f"--{name}", str(getattr(chosen, name)))
+    ]
     runs = {arm: [out / arm / f"seed-{seed}" for seed in chosen.seeds] for arm in ARMS}
     # the arms of one seed before the next seed: an interrupted benchmark has whole comparisons
     for number, seed in enumerate(chosen.seeds):
@@ -140,11 +142,11 @@ def main() -> None:
         "",
         f"    python benchmarks/modalities.py OUT {words}",
         "",
-        f"Phantoms of B-mode and elastography, {chosen.cases} to train on and {len(stems)} other ones with a lesion to test",
-        f"on: {counts}. An isoechoic lesion is not in the B-mode, a soft one not in the elastogram.",
-        f"Float32 files; Dice of a case is the mean of {len(chosen.seeds)} seeds. In brackets 95% intervals over cases;",
-        "differences are paired by case. Black: that modality was blanked in the test images of the same files. ms: the",
-        "network on one thread, all files in turn.",
+        f"Phantoms of B-mode and elastography, {chosen.cases} to train on and {len(stems)} other ones with a lesion to",
+        f"test on: {counts}. An isoechoic lesion is not in the B-mode, a soft one not in the elastogram.",
+        f"Float32 files; Dice of a case is the mean of {len(chosen.seeds)} seeds of training. In brackets 95% intervals",
+        "over cases; differences are paired by case. Black: that modality was blanked in the test images of the same",
+        "files. ms: the network on one thread, all files in turn.",
     )
     write_results(out, "modalities", notes, HEADER, rows)
 
