@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import SourceError
-from edgeseg.core.spec import InputSpec
+from edgeseg.core.spec import InputSpec, Region
 from edgeseg.frame.modalities import stack_pictures
 from edgeseg.streaming.grabber import Grabber
 from edgeseg.streaming.sources.base import Frame, Health, Source
@@ -109,6 +109,61 @@ class TogetherSource(Source):
                 source.close()
 
 
+class SplitSource(Source):
+    """Cuts the modalities out of a screen that shows them beside one another, and gives them as one stack."""
+
+    def __init__(self, source: Source, regions: Mapping[str, Region], spec: InputSpec) -> None:
+        """Take over an open source.
+
+        Args:
+            source: The screen.
+            regions: Where it shows each modality.
+            spec: The model's input.
+
+        Raises:
+            SourceError: The regions are for other modalities.
+        """
+        if set(regions) != set(spec.modalities):
+            raise SourceError(
+                f"Expected --regions for {', '.join(spec.modalities) or 'a model of several modalities'}, got "
+                f"{', '.join(regions)}.",
+                "Name each modality of the model once.",
+            )
+        self._source, self._regions, self._spec = source, {name: regions[name] for name in spec.modalities}, spec
+        self.live, self.fps, self.reconnects = source.live, source.fps, source.reconnects
+        self.mm_per_px, self.announced, self.latest_slot = source.mm_per_px, source.announced, source.latest_slot
+
+    def read(self) -> NDArray[Any] | None:
+        """Read the next screen, and cut it up.
+
+        Raises:
+            SourceError: A region is not within the screen.
+        """
+        self._source.on_notice = self.on_notice
+        screen = self._source.read()
+        self.arrived_at, self.health, self.name = self._source.arrived_at, self._source.health, self._source.name
+        if screen is None:
+            return None
+        height, width = screen.shape[:2]
+        for name, one in self._regions.items():
+            if one.x + one.width > width or one.y + one.height > height:
+                raise SourceError(
+                    f"Expected the region of {name} within {width}x{height}, got {one.x},{one.y},{one.width},"
+                    f"{one.height}.",
+                    "Change --regions.",
+                )
+        cut = [screen[one.y : one.y + one.height, one.x : one.x + one.width] for one in self._regions.values()]
+        return stack_pictures(cut, self._spec)
+
+    def interrupt(self) -> None:
+        """Wake a waiting `read`, from another thread."""
+        self._source.interrupt()
+
+    def close(self) -> None:
+        """Close the screen."""
+        self._source.close()
+
+
 def name_sources(texts: Sequence[str], spec: InputSpec) -> dict[str, str]:
     """Read NAME=SOURCE for every modality of a model, in its order.
 
@@ -122,6 +177,6 @@ def name_sources(texts: Sequence[str], spec: InputSpec) -> dict[str, str]:
         raise SourceError(
             f"Expected one source for each of the modalities {', '.join(spec.modalities)}, got "
             f"{len(texts)} of which {len(named)} name one.",
-            f"Name them, for example: {example}",
+            f"Name them, for example: {example}; or one screen with --regions.",
         )
     return {name: named[name] for name in spec.modalities}
