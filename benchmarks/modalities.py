@@ -144,7 +144,7 @@ def main() -> None:
         "",
         f"Phantoms of B-mode and elastography, {chosen.cases} to train on and {len(stems)} other ones with a lesion to",
         f"test on: {counts}. An isoechoic lesion is not in the B-mode, a soft one not in the elastogram.",
-        f"Float32 files; Dice of a case is the mean of {len(chosen.seeds)} seeds of training. In brackets 95% intervals",
+        f"Float32 files; Dice of a case is the mean of {len(chosen.seeds)} seeds. In brackets 95% intervals",
         "over cases; differences are paired by case. Black: that modality was blanked in the test images of the same",
         "files. ms: the network on one thread, all files in turn.",
     )

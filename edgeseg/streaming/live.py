@@ -333,7 +333,9 @@ def _describe_stream(
             model, name, segmenter.report, recorder, sink_options.mm_per_px, None, every_frame, switch=frames
         )
     size = _find_pixel_size(frames, name) if sink_options.mm_per_px is None else sink_options.mm_per_px
-    return StreamInfo(model, name, segmenter.report, recorder, size, frames.latest_slot, every_frame)
+    spec = segmenter.card.input
+    shown = spec.modalities if spec.is_stack else ()
+    return StreamInfo(model, name, segmenter.report, recorder, size, frames.latest_slot, every_frame, modalities=shown)
 
 
 def _find_pixel_size(frames: Source, name: str) -> float | None:
