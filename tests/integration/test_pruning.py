@@ -61,6 +61,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "add, transpose": {"upsampling": "transpose"},
     "separable, depth stem": {"convolution": "separable", "stem": "depth", "channels": 3},
     "softmax": {"activation": "softmax", "outputs": 3},
+    "late fusion, quarter stem": {"fusion": "late", "channels": 2, "stem": "quarter"},
+    "late fusion, full stem": {"fusion": "late", "channels": 3, "convolution": "separable"},
 }
 RECIPE = """
 summary = "test"

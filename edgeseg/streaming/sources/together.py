@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,12 @@ from edgeseg.core.errors import SourceError
 from edgeseg.core.spec import InputSpec, Region
 from edgeseg.frame.modalities import stack_pictures
 from edgeseg.streaming.grabber import Grabber
-from edgeseg.streaming.sources.base import Frame, Health, Source
+from edgeseg.streaming.sources.base import Frame, Health, Notice, Source
+
+
+# Without a picture of one modality for so long, the page and the log say which.
+STALL_SECONDS = 3.0
+_LOG = logging.getLogger(__name__)
 
 
 class TogetherSource(Source):
@@ -50,7 +56,12 @@ class TogetherSource(Source):
             SourceError: A source failed, or the pictures differ in size or depth.
         """
         pictures = self._read_newest() if self.live else [source.read() for source in self._sources.values()]
-        if pictures is None or any(picture is None for picture in pictures):
+        if pictures is None:
+            return None
+        ended = [name for name, picture in zip(self._sources, pictures, strict=True) if picture is None]
+        if ended:
+            if len(ended) < len(pictures):
+                _tell_end(ended[0])
             return None
         self.health = self._count()
         return stack_pictures([picture for picture in pictures if picture is not None], self._spec)
@@ -65,20 +76,33 @@ class TogetherSource(Source):
             if self._stopped:
                 self.interrupt()
         frames: list[Frame] = []
-        for grabber in self._grabbers:
-            frame = grabber.newest()
+        for number in range(len(self._grabbers)):
+            frame = self._take(number)
             if frame is None:
                 return None
             frames.append(frame)
         while not self._belong_together(frames):
             number = min(range(len(frames)), key=lambda index: frames[index].captured_at)
-            newer = self._grabbers[number].newest()
+            newer = self._take(number)
             if newer is None:
                 return None
             frames[number] = newer
             self._unpaired += 1
         self.arrived_at = min(frame.captured_at for frame in frames)
         return [frame.image for frame in frames]
+
+    def _take(self, number: int) -> Frame | None:
+        """Wait for the newest frame of one modality, and say so where the others wait for it."""
+        grabber, name = self._grabbers[number], list(self._sources)[number]
+        stalled = not grabber.wait(STALL_SECONDS)
+        if stalled:
+            self.on_notice(Notice("lost", f"{name} gives no pictures, and the other modalities wait for it."))
+        frame = grabber.newest()
+        if frame is None and not self._stopped:
+            _tell_end(name)
+        elif stalled and frame is not None:
+            self.on_notice(Notice("back", f"{name} gives pictures again."))
+        return frame
 
     def _belong_together(self, frames: Sequence[Frame]) -> bool:
         times = [frame.captured_at for frame in frames]
@@ -107,6 +131,10 @@ class TogetherSource(Source):
         if not self._grabbers:
             for source in self._sources.values():
                 source.close()
+
+
+def _tell_end(name: str) -> None:
+    _LOG.warning("The source of %s has ended, and with it the stream.", name)
 
 
 class SplitSource(Source):
