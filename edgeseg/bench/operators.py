@@ -40,6 +40,7 @@ KINDS = {
     "RESIZE_BILINEAR": ("Resize Bilinear",),
     "SOFTMAX": ("Softmax",),
     "SPACE_TO_DEPTH": ("Space To Depth",),
+    "STRIDED_SLICE": ("Slice",),
     "TRANSPOSE_CONV": ("Deconvolution",),
 }
 

@@ -72,6 +72,7 @@ def explain(
     from edgeseg.explanation.targets import check_target
     from edgeseg.explanation.writing import ExplanationWriter
     from edgeseg.prediction.inputs import list_inputs
+    from edgeseg.prediction.partners import join_partners
     from edgeseg.training.explaining import open_explainer
 
     if not is_model(Path(model)) and len(sources) == 1 and is_model(Path(sources[0])):
@@ -82,8 +83,9 @@ def explain(
     place = Path(model)
     keep_inputs([place, *map(Path, sources)], [out, json_out])
     with repeatable(kept=False), staged_folder(out, overwrite) as folder:
-        items = list_inputs(sources, lambda one: not _is_result(one, out))
+        found = list_inputs(sources, lambda one: not _is_result(one, out))
         explainer = open_explainer(place, options, backend, threads, not no_parity)
+        items = join_partners(found, explainer.segmenter.card.input)
         warn_of_fallback(explainer.segmenter.selection)
         check_target(explainer.segmenter.card, options.of, options.only)
         writer = ExplanationWriter(folder, explainer.segmenter.card, options)

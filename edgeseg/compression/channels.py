@@ -182,6 +182,9 @@ def _pass_on(layer: Any, sources: list[ChannelIds], ids: _IdForest) -> ChannelId
         return ids.assign(int(layer.output.shape[-1]))
     if isinstance(layer, keras.layers.Concatenate):
         return np.concatenate(sources)
+    if int(layer.output.shape[-1]) < len(sources[0]):
+        # the channel of one modality, cut out of the image: like the image's, nothing produces it, so it stays
+        return ids.assign(int(layer.output.shape[-1]))
     for other in sources[1:]:
         ids.merge(sources[0], other)
     return sources[0]

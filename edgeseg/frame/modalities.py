@@ -59,6 +59,13 @@ def _refuse(wanted: Sequence[str], got: str) -> SourceError:
     )
 
 
+def list_pictures(frame: Frame, spec: InputSpec) -> list[Frame]:
+    """List the pictures of a frame, each to be shown by itself: one for each modality of a stack."""
+    if not spec.is_stack:
+        return [frame]
+    return [np.ascontiguousarray(frame[:, :, number]) for number in range(frame.shape[2])]
+
+
 def check_alike(channels: Mapping[str, Frame]) -> None:
     """Refuse pictures of other sizes or depths than the first."""
     (first, picture), *others = channels.items()

@@ -40,6 +40,7 @@ _RANKS = {
     "RESIZE_NEAREST_NEIGHBOR": (4,),
     "SOFTMAX": (1,),
     "SPACE_TO_DEPTH": (4,),
+    "STRIDED_SLICE": (4, 1),
 }
 # Operators whose options are looked at, all of them scalars: without offsets, LiteRT's reader is safe on them.
 _OPTIONS = {

@@ -126,6 +126,10 @@ class UNetSpec:
         free |= {f"{stage}_reduce" for stage in self.stages if stage[:2] == "up" and self.skip == "concat"}
         free |= {"stem"} if self.stem in ("half", "depth", "quarter") else set()
         free |= {"stem2"} if self.stem == "quarter" else set()
+        if self.fusion == "late":
+            own = {name for name in free if name.startswith("stem")} | {"down0_a", "down0_b"}
+            free -= own
+            free |= {_name_own(name, number) for name in own for number in range(self.channels)}
         free |= {"finding_hidden"} if self.findings else set()
         for name, width in self.own.items():
             if name not in free or not 1 <= width <= NETWORK_WIDTH:
@@ -158,8 +162,14 @@ class UNetSpec:
         """Find the width of a convolution: its own or its stage's, halved for the first of two stem convolutions."""
         if convolution == "finding_hidden":
             return self.own.get(convolution, FINDING_WIDTH)
-        halved = convolution == "stem" and self.stem == "quarter"
+        halved = convolution.split("_m")[0] == "stem" and self.stem == "quarter"
         return self.own.get(convolution, max(NARROWEST, self.widths[0] // 2) if halved else self.widths[stage])
+
+
+def _name_own(convolution: str, modality: int) -> str:
+    """Name a convolution of one modality: stem_m0, down0_m0_a."""
+    stage, _, step = convolution.partition("_")
+    return f"{stage}_m{modality}_{step}" if step else f"{stage}_m{modality}"
 
 
 def find_size(name: str) -> NamedSize:

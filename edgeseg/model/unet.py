@@ -93,20 +93,26 @@ def _encode(image: Any, spec: UNetSpec) -> list[Any]:
     return results
 
 
-def _begin(x: Any, spec: UNetSpec, end: str = "") -> Any:
-    """Add stem and first stage."""
+def _begin(x: Any, spec: UNetSpec, own: str = "") -> Any:
+    """Add stem and first stage; `own` is in the names of those of one modality."""
     if spec.block > 1:
-        x = SpaceToDepth(spec.block, name=f"stem{end}")(x)
+        x = SpaceToDepth(spec.block, name=f"stem{own}")(x)
     for name, kernel in STEM_KERNELS.get(spec.stem, {}).items():
-        x = _conv(x, spec, f"{name}{end}", 0, kernel, strides=2)
-    return _conv_pair(x, spec, f"down0{end}", 0)
+        x = _conv(x, spec, f"{name}{own}", 0, kernel, strides=2)
+    return _conv_pair(x, spec, f"down0{own}", 0)
 
 
 def _fuse_late(image: Any, spec: UNetSpec) -> Any:
     """Add stem and first stage for every channel by itself, and merge their features by a 1x1 convolution."""
-    planes = [image[..., number : number + 1] for number in range(spec.channels)]
-    own = [_begin(plane, spec, f"_m{number}") for number, plane in enumerate(planes)]
-    return _conv(layers.Concatenate(name="down0_join")(own), spec, "down0_merge", 0, 1)
+    own = [_begin(_cut_channel(image, number, spec), spec, f"_m{number}") for number in range(spec.channels)]
+    # named as what ends the first stage of other networks: its width is the stage's, and the decoder reads it
+    return _conv(layers.Concatenate(name="down0_join")(own), spec, "down0_b", 0, 1)
+
+
+def _cut_channel(image: Any, number: int, spec: UNetSpec) -> Any:
+    """Cut out one channel: tfmot takes no slice, but a crop, whose last axis is the channels in this data format."""
+    crop = ((0, 0), (number, spec.channels - 1 - number))
+    return layers.Cropping2D(crop, data_format="channels_first", name=f"image_m{number}")(image)
 
 
 def _encode_lite0(x: Any, spec: UNetSpec) -> list[Any]:
@@ -174,7 +180,7 @@ def _conv_pair(x: Any, spec: UNetSpec, name: str, stage: int) -> Any:
 
 def _conv3(x: Any, spec: UNetSpec, name: str, stage: int) -> Any:
     """Add a 3x3 convolution, plain or separable; on the image's single channel it is always plain."""
-    if spec.convolution == "plain" or (name == "down0_a" and spec.stem == "full"):
+    if spec.convolution == "plain" or (name.startswith("down0_") and name.endswith("_a") and spec.stem == "full"):
         return _conv(x, spec, name, stage, 3)
     return _conv(_depthwise(x, spec, name), spec, name, stage, 1)
 

@@ -14,7 +14,7 @@ from edgeseg.core.errors import DataError, OutputError, UnknownNameError
 from edgeseg.core.files import write_json, write_rows
 from edgeseg.phantom.geometry import check_size
 from edgeseg.phantom.scene import LABELS, PhantomClip, PhantomFrame, render_case
-from edgeseg.phantom.second import SECOND, render_second
+from edgeseg.phantom.second import SECOND, render_both
 
 CLIP_FPS = 30.0
 GROUP_COLUMNS = ("stem", "group", "geometry", "lesion")
@@ -78,11 +78,12 @@ def write_phantom_set(out: Path, options: SynthOptions, on_case: Callable[[int],
         (out / name).mkdir()
     rows = []
     for case in range(options.cases):
-        frame = render_case(options.seed, case, options.size)
-        rows.append(_write_case(out, case, frame, options.vessels))
         if options.second:
-            picture = render_second(frame, options.second, case)
+            frame, picture = render_both(options.seed, case, options.size, options.second)
             write_image(out / f"images_{options.second}" / f"case_{case:04d}.png", picture)
+        else:
+            frame = render_case(options.seed, case, options.size)
+        rows.append(_write_case(out, case, frame, options.vessels))
         _report(on_case, case + 1)
     write_rows(out / "groups.csv", GROUP_COLUMNS, rows)
     for clip in range(options.clips):

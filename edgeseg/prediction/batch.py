@@ -27,6 +27,7 @@ from edgeseg.core.spec import Region
 from edgeseg.data.annotations.journal import check_name
 from edgeseg.data.annotations.shapes import AnnotatedImage, Shape, trace_labels, trace_mask
 from edgeseg.data.annotations.writers import AnnotationWriter, open_writer
+from edgeseg.frame.modalities import list_pictures
 from edgeseg.inference.following import Follower
 from edgeseg.inference.instances import InstanceList, find_instances
 from edgeseg.inference.masks import choose_labels, draw_overlay
@@ -311,7 +312,10 @@ class Batch:
         written = write_masks(self._folder, stem, labels, options.formats, mm_per_px)
         overlay = None
         if options.overlay:
-            overlay = draw_overlay(frame.image, labels, result.classes, findings=result.findings)
+            pictures = list_pictures(frame.image, self._card.input)
+            drawn = [draw_overlay(one, labels, result.classes, findings=result.findings) for one in pictures]
+            # modalities side by side, each with the mask
+            overlay = drawn[0] if len(drawn) == 1 else np.hstack(drawn)
             if video is None:
                 write_overlay(self._folder, stem, overlay)
         found = find_instances(labels, result.classes, mm_per_px, result.findings, result.grid, result.region)

@@ -26,6 +26,7 @@ from edgeseg.prediction.batch import Batch, Failure, SegmenterPool, count_worker
 from edgeseg.prediction.inputs import Item, count_kinds, list_inputs
 from edgeseg.prediction.options import PredictOptions
 from edgeseg.prediction.outputs import remove_parts
+from edgeseg.prediction.partners import join_partners
 from edgeseg.prediction.table import INSTANCES, JOURNAL, TABLE, Columns, Ledger
 
 # What was asked for, and at the end what came out; a folder with it holds results, and is never read as a source.
@@ -119,7 +120,7 @@ def predict_sources(
     began = perf_counter()
     if "nifti" in options.formats:
         need_extra("medical")
-    items = list_inputs(sources, lambda folder: not _is_result(folder, out))
+    items = join_partners(list_inputs(sources, lambda folder: not _is_result(folder, out)), segmenter.card.input)
     plan = describe_plan(segmenter, sources, options)
     if resume:
         _check_interrupted(out, plan)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, SourceError
 from edgeseg.core.limits import CASES, IMAGE_BYTES, check_regular
-from edgeseg.core.spec import Region
+from edgeseg.core.spec import InputSpec, Region
 from edgeseg.data.layouts import GENERAL, SPECIFIC
 from edgeseg.frame.images import SUFFIXES, read_image
+from edgeseg.frame.modalities import stack_pictures
 from edgeseg.streaming.sources.base import Health, Source
 from edgeseg.streaming.sources.files import (
     DICOM_SUFFIXES,
@@ -34,6 +35,7 @@ Kind = Literal["image", "video", "dicom"]
 _ENDINGS = {*SUFFIXES, *VIDEO_SUFFIXES, *DICOM_SUFFIXES}
 # The list of the files on a CD: DICOM without a picture (PS3.10, 8.6).
 _DICOM_DIRECTORY = "DICOMDIR"
+_PARTNERS_HINT = "Lay the pictures as images/NAME and images_MODALITY/NAME, or give them in Python."
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ class Item:
     name: str
     """Relative to the folder that all items are in, with slashes; no two items share one."""
     kind: Kind
+    pictures: tuple[Path, ...] = ()
+    """The files of all modalities of the frame, in the model's order, where they were joined."""
+    spec: InputSpec | None = None
+    """What joined pictures are stacked for."""
+    problem: str = ""
+    """Why it cannot be opened, in a sentence."""
 
     @property
     def stem(self) -> str:
@@ -74,6 +82,8 @@ class FrameReader:
         Raises:
             EdgesegError: It cannot be read.
         """
+        if item.problem:
+            raise DataError(item.problem, _PARTNERS_HINT)
         self.item, self._colour = item, colour
         self._source = _open_source(item, colour)
 
@@ -114,8 +124,7 @@ class FrameReader:
             EdgesegError: An image cannot be decoded, or not one frame of a clip.
         """
         if self._source is None:
-            check_regular(self.item.path, IMAGE_BYTES)
-            yield InputFrame(read_image(self.item.path, self._colour), 0)
+            yield InputFrame(_read_picture(self.item, self._colour), 0)
             return
         number = 0
         while (image := self._source.read()) is not None:
@@ -136,6 +145,17 @@ def open_frames(item: Item, colour: bool) -> Iterator[FrameReader]:
         yield reader
     finally:
         reader.close()
+
+
+def _read_picture(item: Item, colour: bool) -> NDArray[Any]:
+    """Read an image, or the pictures of all modalities as one stack."""
+    for path in (item.path, *item.pictures):
+        check_regular(path, IMAGE_BYTES)
+    if item.spec is None:
+        return read_image(item.path, colour)
+    names = item.spec.modalities
+    pictures = [read_image(path, name in item.spec.signed) for name, path in zip(names, item.pictures, strict=True)]
+    return stack_pictures(pictures, item.spec)
 
 
 def _open_source(item: Item, colour: bool) -> Source | None:

@@ -115,6 +115,11 @@ class Grabber:
             self._ended = True
             self._condition.notify_all()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait for a frame that was not taken yet, or for the end; False where neither came in time."""
+        with self._condition:
+            return self._condition.wait_for(lambda: self._frame is not None or self._ended, seconds)
+
     def newest(self) -> Frame | None:
         """Wait for a frame that was not taken yet; None when the source has ended.
 

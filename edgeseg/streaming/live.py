@@ -22,7 +22,7 @@ from edgeseg.streaming.sinks.choose import open_sinks
 from edgeseg.streaming.sources.address import show_source
 from edgeseg.streaming.sources.base import Frame, Notice, Source
 from edgeseg.streaming.sources.choose import check_known, open_source
-from edgeseg.streaming.sources.together import TogetherSource, name_sources
+from edgeseg.streaming.sources.together import SplitSource, TogetherSource, name_sources
 from edgeseg.streaming.states import StateKeeper, is_pause
 from edgeseg.streaming.switching import SourceSwitch, Turn
 
@@ -278,6 +278,8 @@ def _open_frames(
 ) -> tuple[Source | SourceSwitch, str]:
     """Open a source, or prepare the switch of several, and name it."""
     texts, colour = [source] if isinstance(source, str) else list(source), spec.in_colour
+    if options.capture.regions is not None:
+        return _open_split(texts, spec, options)
     if spec.is_stack:
         return _open_together(texts, spec, options)
     if len(texts) == 1:
@@ -286,6 +288,18 @@ def _open_frames(
         check_known(text)
     switch = SourceSwitch(texts, colour, options.capture, sink_options.mm_per_px)
     return switch, switch.name
+
+
+def _open_split(texts: Sequence[str], spec: InputSpec, options: StreamOptions) -> tuple[Source, str]:
+    """Open the one source whose screen shows all modalities."""
+    if len(texts) != 1:
+        raise SourceError(f"Expected one source beside --regions, got {len(texts)}.", "Leave --regions or sources out.")
+    source = open_source(texts[0], bool(spec.signed), options.capture)
+    try:
+        return SplitSource(source, options.capture.regions or {}, spec), show_source(texts[0])
+    except SourceError:
+        source.close()
+        raise
 
 
 def _open_together(texts: Sequence[str], spec: InputSpec, options: StreamOptions) -> tuple[Source, str]:
@@ -319,7 +333,9 @@ def _describe_stream(
             model, name, segmenter.report, recorder, sink_options.mm_per_px, None, every_frame, switch=frames
         )
     size = _find_pixel_size(frames, name) if sink_options.mm_per_px is None else sink_options.mm_per_px
-    return StreamInfo(model, name, segmenter.report, recorder, size, frames.latest_slot, every_frame)
+    spec = segmenter.card.input
+    shown = spec.modalities if spec.is_stack else ()
+    return StreamInfo(model, name, segmenter.report, recorder, size, frames.latest_slot, every_frame, modalities=shown)
 
 
 def _find_pixel_size(frames: Source, name: str) -> float | None:

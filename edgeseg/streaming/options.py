@@ -53,6 +53,14 @@ def read_roi(text: str) -> Region | str:
     return AUTO if text == AUTO else read_region(text)
 
 
+def read_regions(text: str) -> dict[str, Region]:
+    """Read the region of each modality on one screen, as they are written on the command line."""
+    pairs = [part.partition("=") for part in text.split("+")]
+    if len({name for name, _, _ in pairs}) < len(pairs) or not all(name.strip() and place for name, _, place in pairs):
+        raise ValueError(f"expected regions as NAME=X,Y,W,H+NAME=X,Y,W,H, got {text[:200]!r}")
+    return {name.strip(): read_region(place) for name, _, place in pairs}
+
+
 @dataclass(frozen=True)
 class CaptureOptions:
     """How frames are taken from a source."""
@@ -75,8 +83,19 @@ class CaptureOptions:
         parse=read_roi,
         panel=INPUT,
     )
+    regions: dict[str, Region] | None = option(
+        None,
+        "Where a screen of one source shows each modality of the model; all of one size.",
+        metavar="NAME=X,Y,W,H+...",
+        parse=read_regions,
+        panel=INPUT,
+    )
 
     def __post_init__(self) -> None:
+        if self.regions is not None and self.roi is not None:
+            raise ValueError("expected --roi or --regions, got both")
+        if self.regions is not None and len({(one.width, one.height) for one in self.regions.values()}) > 1:
+            raise ValueError("expected --regions of one width and height, got different ones")
         # infinite is allowed: as fast as possible
         if self.rate is not None and not self.rate > 0:
             raise ValueError(f"expected a rate above 0, got {self.rate}")

@@ -27,9 +27,12 @@ from edgeseg.explanation.occlusion import Method
 from edgeseg.explanation.options import AUTO, GRAD_CAM, GRADIENTS, RISE, ExplainOptions
 from edgeseg.explanation.targets import Probe, Target
 from edgeseg.frame.images import read_image
+from edgeseg.frame.modalities import Pictures, stack_pictures
 from edgeseg.frame.preprocess import Pixels, frame_to_pixels
 from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.inference.segmenter import Segmenter
+from edgeseg.prediction.inputs import list_inputs, open_frames
+from edgeseg.prediction.partners import join_partners
 
 if TYPE_CHECKING:
     from edgeseg.training.run import RunRecord
@@ -131,7 +134,7 @@ def _read_references(run: Path, record: RunRecord) -> list[Pixels]:
         cases = {case.stem: case for case in dataset.cases}
         names = [row["stem"] for row in read_rows(run / "split.csv") if row["part"] == "train"]
         chosen = names[:: max(1, len(names) // REFERENCES)][:REFERENCES]
-        return [frame_to_pixels(read_case(cases[name], record.input.in_colour).frame, record.input) for name in chosen]
+        return [frame_to_pixels(read_case(cases[name], record.input).frame, record.input) for name in chosen]
     except (EdgesegError, KeyError, OSError):
         _LOG.warning(
             "The training images of the run are not where they were: levels are averaged over the explained image."
@@ -141,7 +144,7 @@ def _read_references(run: Path, record: RunRecord) -> list[Pixels]:
 
 def explain(
     model: Segmenter | StrPath,
-    image: NDArray[Any] | StrPath,
+    image: Pictures | StrPath,
     *,
     options: ExplainOptions | None = None,
     region: Region | None = None,
@@ -154,7 +157,8 @@ def explain(
     Args:
         model: A model file, a run, the folder of a cross-validation, or a loaded model; only a run that is named by its
             folder has gradients and levels.
-        image: An array (grey or BGR, 8 or 16 bit), or an image file.
+        image: An array (grey or BGR, 8 or 16 bit), or an image file; for several modalities as a loaded model takes
+            them, or the file of one, whose partners are found beside it.
         options: What is explained, and how; None takes the defaults.
         region: The part of the image that shows the ultrasound picture; None takes what the card says.
         backend: As in `load`.
@@ -167,6 +171,11 @@ def explain(
         UnknownNameError: The model has no such class.
     """
     explainer = open_explainer(model, dataclasses.replace(options or ExplainOptions(), **changes), backend, threads)
-    in_colour = explainer.segmenter.card.input.in_colour
-    frame = read_image(Path(image), in_colour) if isinstance(image, (str, os.PathLike)) else image
-    return explainer(frame, region)
+    spec = explainer.segmenter.card.input
+    if not isinstance(image, (str, os.PathLike)):
+        return explainer(stack_pictures(image, spec), region)
+    if not spec.modalities:
+        return explainer(read_image(Path(image), spec.in_colour), region)
+    (item,) = join_partners(list_inputs([image]), spec)
+    with open_frames(item, spec.in_colour) as reader:
+        return explainer(next(iter(reader)).image, region)

@@ -62,6 +62,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "separable, depth stem": {"convolution": "separable", "stem": "depth", "channels": 3},
     "pixels as channels": {"stem": "s2d8", "outputs": 2},
     "softmax": {"activation": "softmax", "outputs": 3},
+    "late fusion, quarter stem": {"fusion": "late", "channels": 2, "stem": "quarter"},
+    "late fusion, full stem": {"fusion": "late", "channels": 3, "convolution": "separable"},
 }
 RECIPE = """
 summary = "test"

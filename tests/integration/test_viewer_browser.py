@@ -37,10 +37,11 @@ class Stream:
     classes: ClassVar[tuple[ClassSpec, ...]] = (ClassSpec("lesion", (255, 0, 0)),)
     source: ClassVar[str] = "phantom:linear"
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, modalities: tuple[str, ...] = ()) -> None:
+        self._levels = [100, 200][: max(1, len(modalities))]
         recorder = LatencyRecorder(50.0, 80.0)
         report = BackendReport("cpu", "cuda", "cuda is not here.", "", None)
-        info = StreamInfo("small", self.source, lambda: report, recorder)
+        info = StreamInfo("small", self.source, lambda: report, recorder, modalities=modalities)
         self.viewer = WebViewer(info, self.classes, port)
         self._recorder = recorder
         self._stop = threading.Event()
@@ -53,7 +54,8 @@ class Stream:
         self.viewer.close()
 
     def _run(self) -> None:
-        image, labels, times = np.full((480, 640), 100, np.uint8), np.zeros((480, 640), np.uint8), StageTimes(1, 10, 2)
+        labels, times = np.zeros((480, 640), np.uint8), StageTimes(1, 10, 2)
+        image = np.dstack([np.full((480, 640), level, np.uint8) for level in self._levels]).squeeze()
         labels[80:400, 100:540] = 1
         while not self._stop.wait(0.05):
             self._recorder.record(times, 20.0)
@@ -124,6 +126,21 @@ def test_page_shows_picture_numbers_and_the_end(browser: Browser, stream: Stream
     stream.end()
     browser.wait_for("document.body.dataset.state === 'ended'")
     assert "The stream has ended." in browser.ask("document.getElementById('state').innerText")
+
+
+def test_the_page_shows_one_modality_and_then_the_other(browser: Browser) -> None:
+    stream = Stream(modalities=("bmode", "doppler"))
+    try:
+        browser.show(stream.viewer.url, SIZES["desktop"])
+        wait_for_picture(browser)
+        browser.wait_for("modality.textContent === 'Shown: bmode'")
+        wait_until(lambda: has_colour(browser, (70, 70, 146)), "the mask over the first modality")
+        browser.ask("modality.click()")
+        wait_until(lambda: has_colour(browser, (140, 140, 216)), "the mask over the second modality")
+        assert browser.ask("modality.textContent") == "Shown: doppler"
+        assert browser.complaints == []
+    finally:
+        stream.end()
 
 
 def test_opacity_pause_and_a_new_stream_on_the_same_page(browser: Browser, stream: Stream) -> None:

@@ -12,6 +12,7 @@ from edgeseg.graph.operators import Operator, Tensor
 
 _CEILINGS = {"NONE": None, "RELU": np.inf, "RELU6": 6.0}
 _TFLITE_CHANNELS, _TFLITE_PLANE = (3, -1), (1, 2)
+_RANK = 4
 _TRANSPOSED, _DEPTHWISE = (3, 0, 1, 2), (3, 0, 1, 2)
 
 
@@ -167,6 +168,18 @@ def _concatenate(writer: GraphWriter, operator: Operator) -> str:
     return writer.add("Concat", *map(writer.name_of, operator.inputs), axis=ONNX_CHANNELS)
 
 
+def _cut_channels(writer: GraphWriter, operator: Operator) -> str:
+    """Cut out channels; whether the file cuts anything else is told by the shape of its result."""
+    image, begin = operator.inputs[:2]
+    target = operator.outputs[0]
+    if begin.data is None or begin.data.size != _RANK or image.shape[:3] != target.shape[:3]:
+        raise refuse_export("STRIDED_SLICE of anything else than channels")
+    first = int(begin.data.reshape(-1)[-1])
+    ends = (first, first + target.shape[3], ONNX_CHANNELS)
+    start, stop, axis = (writer.add_constant(np.array([end], np.int64)) for end in ends)
+    return writer.add("Slice", writer.name_of(image), start, stop, axis)
+
+
 def _sigmoid(writer: GraphWriter, operator: Operator) -> str:
     return writer.add("Sigmoid", writer.name_of(operator.inputs[0]))
 
@@ -207,5 +220,6 @@ TRANSLATORS: dict[str, Callable[[GraphWriter, Operator], str]] = {
     "RESIZE_BILINEAR": _resize,
     "SOFTMAX": _softmax,
     "SPACE_TO_DEPTH": _pack,
+    "STRIDED_SLICE": _cut_channels,
     "TRANSPOSE_CONV": _convolve_transposed,
 }

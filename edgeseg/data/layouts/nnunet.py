@@ -35,7 +35,7 @@ TABLE = "dataset.json"
 _VOLUMES = (".nii.gz", ".nii")
 # Channels of one picture.
 _CHANNELS = (1, 3)
-_CHANNEL = re.compile(r"(?P<name>.+)_(?P<channel>\d{4})", re.DOTALL)
+CHANNEL = re.compile(r"(?P<name>.+)_(?P<channel>\d{4})", re.DOTALL)
 _BACKGROUND, _IGNORE = "background", "ignore"
 # The parts by the endings of the folders' names.
 _PARTS = {"train": "Tr", "test": "Ts"}
@@ -151,7 +151,7 @@ def _list_part(root: Path, end: str, ending: str, channels: int) -> Found:
     images: dict[str, dict[int, Path]] = {}
     labels = _list_files(root / f"labels{end}", ending)
     for stem, path in files.items():
-        found = _CHANNEL.fullmatch(stem)
+        found = CHANNEL.fullmatch(stem)
         # without a number it is the first channel, where there is a label map of the whole name
         name, channel = (found["name"], int(found["channel"])) if found and stem not in labels else (stem, 0)
         images.setdefault(name, {}).setdefault(channel, path)
@@ -205,6 +205,11 @@ def _read_table(path: Path) -> tuple[NnunetLabels, tuple[str, ...], str]:
             f"Expected the labels of a data set in {path}, got others: {error}.",
             'For example "labels": {"background": 0, "lesion": 1}',
         ) from error
+
+
+def read_channel_names(path: Path) -> tuple[str, ...]:
+    """Read the names of the channels from dataset.json; empty where it has none."""
+    return _read_table(path)[1]
 
 
 def _parse_files(table: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:

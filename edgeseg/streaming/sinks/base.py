@@ -49,6 +49,8 @@ class StreamInfo:
     """A recorded source waits for the segmenter and for the sinks that keep results, so no frame is late."""
     switch: SourceSwitch | None = None
     """By which the page changes the source, where there are several; their frames have pixel sizes of their own."""
+    modalities: tuple[str, ...] = ()
+    """Of the pictures that lie in the channels of a frame; empty for an ordinary frame."""
 
     def find_pixel_size(self, frame: Frame) -> float | None:
         """Give the pixel size of a frame: the stream's own, or that of the frame's source."""

@@ -19,6 +19,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError, LimitError, OutputError
@@ -93,6 +94,10 @@ class Recording(Writer):
         """The folder of this session."""
         return self._folder
 
+    def _choose_picture(self, frame: Frame) -> NDArray[Any]:
+        """Choose what is kept of a frame: of several modalities the first, which is shown."""
+        return np.ascontiguousarray(frame.image[:, :, 0]) if self._info.modalities else frame.image
+
     def write(self, result: Result) -> bool:
         """Write mask, frame and index line of one result."""
         frame, labels = result.frame, result.segmentation.labels
@@ -101,7 +106,7 @@ class Recording(Writer):
         seconds, mm_per_px = frame.captured_at - self._began, self._info.find_pixel_size(frame)
         with explained_writes(self._folder):
             mask = self._masks.put(labels, frame, seconds)
-            image = self._frames.put(frame.image, frame, seconds) if self._frames is not None else None
+            image = self._frames.put(self._choose_picture(frame), frame, seconds) if self._frames else None
             line = {
                 "number": frame.number,
                 "name": frame.name,

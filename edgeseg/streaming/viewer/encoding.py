@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl
 
 import cv2
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeseg.core.limits import CLASSES
 from edgeseg.core.schema import to_plain
-from edgeseg.core.spec import ClassSpec
+from edgeseg.core.spec import MODALITIES, ClassSpec
 from edgeseg.frame.outlines import OPACITY
 from edgeseg.inference.masks import draw_overlay
 from edgeseg.streaming.tracking import Picture, move_points
@@ -36,6 +37,8 @@ class JpegOptions:
     """Whether to draw where the scores cross 1/4 and 3/4."""
     hidden: frozenset[int] = frozenset()
     """Numbers of the classes that are not drawn, from 1; their figures stay."""
+    modality: int | None = None
+    """Which channel of a frame of several modalities is shown, from 0; None for the whole frame."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.opacity <= 1.0:
@@ -44,6 +47,8 @@ class JpegOptions:
             raise ValueError(f"expected fps from {MIN_FPS:g} to {MAX_FPS:g}, got {self.fps}")
         if not all(1 <= number <= CLASSES for number in self.hidden):
             raise ValueError(f"expected numbers of classes from 1 to {CLASSES} to hide, got others")
+        if self.modality is not None and not 0 <= self.modality < MODALITIES:
+            raise ValueError(f"expected a modality from 0 to {MODALITIES - 1}, got {self.modality}")
 
 
 def read_jpeg_options(query: str) -> JpegOptions:
@@ -55,7 +60,8 @@ def read_jpeg_options(query: str) -> JpegOptions:
     given = dict(parse_qsl(query))
     numbers = {name: float(given[name]) for name in ("opacity", "fps") if name in given}
     hidden = frozenset(int(number) for number in given.get("hide", "").split(",") if number)
-    return JpegOptions(**numbers, band=given.get("band") == "1", hidden=hidden)
+    modality = int(given["modality"]) if given.get("modality") else None
+    return JpegOptions(**numbers, band=given.get("band") == "1", hidden=hidden, modality=modality)
 
 
 def write_part(picture: Picture, figures: PictureFigures, classes: Sequence[ClassSpec], options: JpegOptions) -> bytes:
@@ -81,12 +87,18 @@ def encode_picture(picture: Picture, classes: Sequence[ClassSpec], options: Jpeg
     findings = () if picture.segmentation is None else picture.segmentation.findings
     labels = _hide(picture.labels, options.hidden) if options.hidden else picture.labels
     # draws on a copy: other threads use the same frame
-    image = draw_overlay(picture.image, labels, classes, options.opacity, findings)
+    image = draw_overlay(_choose_channel(picture.image, options), labels, classes, options.opacity, findings)
     if options.band:
         _draw_bands(image, picture, labels, classes)
     _draw_numbers(image, picture, classes, options.hidden)
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return encoded.tobytes()
+
+
+def _choose_channel(image: NDArray[Any], options: JpegOptions) -> NDArray[Any]:
+    if options.modality is None or image.ndim == 2 or options.modality >= image.shape[2]:
+        return image
+    return np.ascontiguousarray(image[:, :, options.modality])
 
 
 def _hide(labels: NDArray[np.uint8], hidden: frozenset[int]) -> NDArray[np.uint8]:

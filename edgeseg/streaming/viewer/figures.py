@@ -124,6 +124,8 @@ class Numbers:
     """Of a stream with several sources."""
     chosen: int = 1
     """The number of the source that is shown, or is about to be."""
+    modalities: tuple[str, ...] = ()
+    """Among which the page chooses what it shows."""
     playback: None = None
 
 
@@ -155,6 +157,7 @@ def collect_numbers(context: ViewerContext) -> Numbers:
         camera=_describe_camera(info.find_latest_slot()),
         sources=() if info.switch is None else tuple(_describe_source(one) for one in info.switch.describe()),
         chosen=1 if info.switch is None else info.switch.chosen,
+        modalities=info.modalities,
     )
 
 

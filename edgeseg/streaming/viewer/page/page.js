@@ -5,7 +5,8 @@ import { toggleAll } from "./classes.js";
 import { find, makeName, say, setText } from "./elements.js";
 import { forgetFigures, showFigures, showStream } from "./figures.js";
 import { toggleFull } from "./fullscreen.js";
-import { beginStream, isFull, isRunning, keepPicture, startPicture, stopPicture, whenStranger } from "./picture.js";
+import { beginStream, isFull, isRunning, keepPicture, startPicture, stopPicture } from "./picture.js";
+import { showModalities, whenStranger } from "./picture.js";
 import { isPlayback, showPlayback, step, togglePlay } from "./player.js";
 import { showRecording } from "./recording.js";
 import { chooseSource, showSources } from "./sources.js";
@@ -93,6 +94,7 @@ function showNumbers(numbers) {
   showFigures(numbers);
   showRecording(numbers.recording);
   showSources(numbers.sources, numbers.chosen);
+  showModalities(numbers.modalities);
   offerCamera(numbers.ended ? null : numbers.camera);
   const state = chooseState(numbers);
   setState(state, describeState(state, numbers));

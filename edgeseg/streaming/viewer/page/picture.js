@@ -14,6 +14,8 @@ const GONE = "This picture is no longer kept: what you have changed shows when t
 
 const page = makeName();
 let opacityTimer = 0;
+let modalities = [];
+let modality = 0;
 let model = "picture";
 let stream = "";
 let running = null;
@@ -131,7 +133,8 @@ async function run(asking) {
 
 function writeQuery() {
   const band = find("band").getAttribute("aria-pressed") === "true" ? 1 : 0;
-  return `opacity=${find("opacity").value / 100}&band=${band}&fps=30&hide=${listHidden()}`;
+  const shown = modalities.length ? `&modality=${modality}` : "";
+  return `opacity=${find("opacity").value / 100}&band=${band}&fps=30&hide=${listHidden()}${shown}`;
 }
 
 /* Reads the parts of the response and draws the newest: a slow browser skips pictures and stays up to date. */
@@ -259,7 +262,29 @@ function toggleBand() {
   drawAgain();
 }
 
+/* Of several modalities the page shows one; the network sees all of them. */
+export function showModalities(names) {
+  if (names.join() !== modalities.join()) {
+    modalities = names;
+    modality = 0;
+    nameModality();
+    drawAgain();
+  }
+}
+
+function nameModality() {
+  find("modality").hidden = modalities.length < 2;
+  find("modality").textContent = `Shown: ${modalities[modality] ?? ""}`;
+}
+
+function toggleModality() {
+  modality = (modality + 1) % modalities.length;
+  nameModality();
+  drawAgain();
+}
+
 whenClassesChange(drawAgain);
+find("modality").addEventListener("click", toggleModality);
 find("band").addEventListener("click", toggleBand);
 find("opacity").addEventListener("input", changeOpacity);
 find("save").addEventListener("click", savePicture);
