@@ -31,7 +31,7 @@ from edgeseg.deploy.fleet import (
     read_state,
     state_path,
 )
-from edgeseg.deploy.inventory import FleetBoard, look_at_all, read_inventory, refuse_unfit
+from edgeseg.deploy.inventory import FleetBoard, Found, look_at_all, read_inventory, refuse_unfit
 from edgeseg.deploy.options import FleetOptions
 from edgeseg.deploy.remote import Answer
 from tests.boards import FAKES, SLOW_ENOUGH, list_light, name_this_machine, pack_light, write_program
@@ -127,7 +127,7 @@ def test_one_then_a_share_then_all(boards: Callable[..., FakeFleet], monkeypatch
 
 @pytest.mark.parametrize(("count", "share", "stages"), [(1, 0.5, 1), (2, 0.1, 2), (10, 0.3, 3), (10, 1.0, 2)])
 def test_how_boards_are_divided(count: int, share: float, stages: int) -> None:
-    found = {f"b{number}": fleet.Found(reached=True) for number in range(count)}
+    found = {f"b{number}": Found(reached=True) for number in range(count)}
     planned = fleet.plan_roll_out("r", "0", found, share)
     assert len(planned.stages) == stages
     assert len(planned.stages[0]) == 1
@@ -323,7 +323,7 @@ def test_a_state_puts_nothing_of_others_onto_a_command_line(field: dict[str, str
 def test_options_out_of_range() -> None:
     for wrong in ({"share": 0.0}, {"share": 1.1}, {"parallel": 0}, {"timeout_s": 0.5}, {"soak_s": -1.0}):
         with pytest.raises(OptionError):
-            FleetOptions(**wrong)  # type: ignore[arg-type]
+            FleetOptions(**wrong)
 
 
 def test_ports_users_and_addresses_reach_ssh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
