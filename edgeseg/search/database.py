@@ -11,6 +11,7 @@ import re
 import ssl
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -172,6 +173,7 @@ class DatabaseStore:
         """Connect to the database."""
         self._folder, self._address, self._shape, self.name = folder, address, shape, address.name
         self._storage = connect(address)
+        weakref.finalize(self, self._storage.engine.dispose)
         self._study_id = -1
         self._first_seen: dict[int, float] = {}
 
