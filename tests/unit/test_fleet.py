@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from edgeseg.cli.app import app
 from edgeseg.core.errors import DeployError, EdgesegError, OutputError
 from edgeseg.core.marks import held_file
 from edgeseg.core.schema import OptionError
@@ -34,8 +37,20 @@ from edgeseg.deploy.fleet import (
 from edgeseg.deploy.inventory import FleetBoard, Found, look_at_all, read_inventory, refuse_unfit
 from edgeseg.deploy.options import FleetOptions
 from edgeseg.deploy.remote import Answer
-from tests.boards import FAKES, SLOW_ENOUGH, list_light, name_this_machine, pack_light, write_program
+from edgeseg.machine.boards import find_board
+from tests.boards import (
+    FAKES,
+    SETUP,
+    SLOW_ENOUGH,
+    list_light,
+    name_this_board,
+    name_this_machine,
+    pack_light,
+    write_program,
+    write_wheel,
+)
 from tests.commands import Fail, assert_says
+from tests.networks import save_network
 
 # The fake edgeseg of a board sources this before it says that all is well.
 NEW_FAILS = "case $* in *second*) exit 1 ;; esac\n"
@@ -373,3 +388,31 @@ def test_the_commands_words(boards: Callable[..., FakeFleet], fail: Fail) -> Non
     assert fail(*command, "--fleet", lab.inventory, "--to", "me@board")[0] == 2
     assert fail(*command, "--dry-run")[0] == 2
     assert fail(*command[:-1], lab.inventory, "--fleet", lab.inventory)[0] == 2
+
+
+def write_light_device(folder: Path) -> Path:
+    """Write a board whose setup makes an environment in milliseconds."""
+    known = find_board(name_this_board())
+    shutil.copytree(known.parent, folder / "light")
+    shutil.copy(known.parents[1] / "setup-common.sh", folder)
+    (folder / "light/setup.sh").write_text(SETUP, encoding="utf-8")
+    return folder / "light/profile.toml"
+
+
+def test_a_model_goes_to_a_fleet(boards: Callable[..., FakeFleet], tmp_path: Path) -> None:
+    lab, runner = boards("a1", "a2"), CliRunner()
+    model = save_network(tmp_path / "tiny.tflite").path
+    wheel = write_wheel(tmp_path / "edgeseg-9-py3-none-any.whl", "edgeseg", "9")
+    out, table = tmp_path / "board.tar.gz", tmp_path / "rollout.json"
+    words = ["deploy", model, "--device", write_light_device(tmp_path / "devices"), "--out", out, "--wheel", wheel]
+    words += ["--fleet", lab.inventory, "--json", table]
+    planned = runner.invoke(app, [str(word) for word in (*words, "--dry-run")])
+    assert (planned.exit_code, out.exists(), state_path(lab.inventory).exists()) == (0, False, False), planned.output
+    assert (json.loads(table.read_text("utf-8"))["outcome"], lab.in_use()) == ("running", ["", ""])
+    ended = runner.invoke(app, [str(word) for word in words])
+    written = json.loads(table.read_text("utf-8"))
+    assert (ended.exit_code, written["outcome"], out.exists()) == (0, DONE, True), ended.output
+    assert {board["now"] for board in written["boards"]} == {written["release"]}
+    lab.put("a1", "hook", "exit 1\n")
+    stopped = runner.invoke(app, [str(word) for word in words])
+    assert stopped.exit_code == 3, stopped.output
