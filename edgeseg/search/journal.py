@@ -11,11 +11,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from edgeseg.core.errors import RunError
 from edgeseg.core.files import append_whole, explained_writes
@@ -54,6 +54,47 @@ class Ending:
     seconds: float
     score: dict[str, Any] | None = None
     sentence: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A trial as it is kept."""
+
+    number: int
+    choice: dict[str, Any]
+    ended: Ending | None
+    running: bool
+    """Whether a process works on it; without one, a trial that has not ended was interrupted."""
+
+
+class Store(Protocol):
+    """Where the trials of a study are kept, for all processes that work on it."""
+
+    @property
+    def name(self) -> str:
+        """Name the place, for messages."""
+
+    @property
+    def shared(self) -> bool:
+        """Say whether several processes may begin a trial at the same time, which `locked` then does not prevent."""
+
+    def open(self, wanted: Header) -> Header:
+        """Begin the study, or read what it was begun with."""
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes out of the study's folder within the block."""
+
+    def read(self) -> list[Record]:
+        """Read all trials, in the order of their numbers."""
+
+    def begin(self, choice: dict[str, Any], held: ExitStack) -> int:
+        """Begin a trial, which counts as running until the stack is closed; gives its number."""
+
+    def end(self, ending: Ending) -> None:
+        """Write down how a trial has ended."""
+
+    def withdraw(self, number: int) -> None:
+        """Take back a trial that was begun: another process has begun the same one."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +145,80 @@ class Journal:
         return read_regular(self.path, TABLE_BYTES) if self.path.exists() else b""
 
 
+JOURNAL, LOCK, TRIALS = "journal.log", "study.lock", "trials"
+
+
+def trial_lock(folder: Path, number: int) -> Path:
+    """Name the lock of a trial: held while it runs."""
+    return folder / TRIALS / f"{number:04d}.lock"
+
+
+@dataclass(frozen=True)
+class JournalStore:
+    """A study's journal in its folder, shared by the processes of one machine."""
+
+    folder: Path
+    shared: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name the folder."""
+        return str(self.folder)
+
+    @property
+    def _journal(self) -> Journal:
+        return Journal(self.folder / JOURNAL)
+
+    def open(self, wanted: Header) -> Header:
+        """Begin the journal, or read what it was begun with."""
+        self._journal.repair()
+        begun = self._journal.read().header
+        if begun is None:
+            self._journal.append(wanted)
+        return begun or wanted
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the lock of the journal within the block."""
+        return hold_lock(self.folder / LOCK)
+
+    def read(self) -> list[Record]:
+        """Read all trials."""
+        entries = self._journal.read()
+        endings = {entry.trial: entry for entry in entries.ended}
+        return [
+            Record(one.trial, one.choice, endings.get(one.trial), self._is_running(one, endings))
+            for one in entries.begun
+        ]
+
+    def _is_running(self, beginning: Beginning, endings: Container[int]) -> bool:
+        # not by a process id in a file: the id may belong to another process by now, or to one on another machine
+        return beginning.trial not in endings and is_held(trial_lock(self.folder, beginning.trial))
+
+    def begin(self, choice: dict[str, Any], held: ExitStack) -> int:
+        """Begin a trial."""
+        number = len(self._journal.read().begun)
+        # the lock comes first: a trial that has begun without one counts as interrupted
+        held.enter_context(hold_lock(trial_lock(self.folder, number)))
+        self._journal.append(Beginning(number, choice))
+        return number
+
+    def end(self, ending: Ending) -> None:
+        """Write down how a trial has ended."""
+        self._journal.append(ending)
+
+    def withdraw(self, number: int) -> None:
+        """Never needed: nobody else begins a trial while the journal is locked."""
+        raise NotImplementedError(number)
+
+
 @contextmanager
-def readable_journal(path: Path) -> Iterator[None]:
+def readable_journal(place: Path | str) -> Iterator[None]:
     """Turn the errors of a damaged journal into one sentence."""
     try:
         yield
     except (ValueError, TypeError) as error:
         raise RunError(
-            f"Expected the journal of a search in {path}, got a file with lines that are none: "
+            f"Expected the trials of a search in {place}, got others: "
             f"{type(error).__name__}: {str(error).partition(chr(10))[0][:80]}.",
             "Put back the file as it was, or begin a new search with another --out.",
         ) from error

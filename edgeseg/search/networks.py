@@ -22,6 +22,7 @@ from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset
 from edgeseg.model.losses import find_loss
 from edgeseg.model.spec import find_size
+from edgeseg.search.database import DatabaseStore, Shape, StorageAddress, describe_search
 from edgeseg.search.results import (
     Objective,
     Presentation,
@@ -180,7 +181,9 @@ NETWORKS = Presentation(
 )
 
 
-def run_study(data: Path, out: Path, plan: StudyPlan, trials: int) -> NetworkReport:
+def run_study(
+    data: Path, out: Path, plan: StudyPlan, trials: int, storage: StorageAddress | None = None
+) -> NetworkReport:
     """Search, or continue a search; other processes may do the same at the same time.
 
     Args:
@@ -188,11 +191,12 @@ def run_study(data: Path, out: Path, plan: StudyPlan, trials: int) -> NetworkRep
         out: The study's folder.
         plan: What is searched.
         trials: How many trials there shall be in all, over all processes and calls.
+        storage: The database that keeps the trials for workers on several machines; by default a journal in the folder.
     """
     for loss in plan.space.losses:
         find_loss(loss)  # raises an error for an unknown name before any hours are spent
     fingerprint = fingerprint_dataset(open_dataset(data, plan.split.layout, plan.split.group_pattern))
-    study = open_study(out, data, plan, fingerprint)
+    study = open_study(out, data, plan, fingerprint, storage)
 
     def run_trial(claim: Claim[NetworkChoice]) -> TrialResult[NetworkScore]:
         return try_trial(lambda: train_network(data, claim.folder, plan, claim.choice, fingerprint))
@@ -211,7 +215,9 @@ def run_study(data: Path, out: Path, plan: StudyPlan, trials: int) -> NetworkRep
     return final
 
 
-def open_study(out: Path, data: Path, plan: StudyPlan, fingerprint: str) -> NetworkStudy:
+def open_study(
+    out: Path, data: Path, plan: StudyPlan, fingerprint: str, storage: StorageAddress | None = None
+) -> NetworkStudy:
     """Open a study or begin it; one that was begun with another plan or on other data is refused.
 
     Args:
@@ -219,6 +225,7 @@ def open_study(out: Path, data: Path, plan: StudyPlan, fingerprint: str) -> Netw
         data: Where the labelled images lie, for messages.
         plan: What is searched.
         fingerprint: Identifies the labelled images.
+        storage: The database that keeps the trials; by default a journal in the folder.
     """
     problem = Problem(
         kind="networks",
@@ -228,9 +235,14 @@ def open_study(out: Path, data: Path, plan: StudyPlan, fingerprint: str) -> Netw
         plan={"epochs": plan.epochs, **to_plain(plan.space), **to_plain(plan.split)},
         source=fingerprint,
     )
-    study = Study(out, problem)
+    study = Study(out, problem, None if storage is None else DatabaseStore(out, storage, _describe_space(plan.space)))
     _refuse_changed_data(data, study.source, fingerprint)
     return study
+
+
+def _describe_space(space: SearchSpace) -> Shape:
+    values = {"model": space.models, "size": space.sizes, "stem": space.stems, "loss": space.losses}
+    return describe_search(values, {"learning_rate": space.learning_rates}, NETWORKS)
 
 
 def propose_network(space: SearchSpace, seed: int, trials: Sequence[NetworkTrial]) -> NetworkChoice | None:

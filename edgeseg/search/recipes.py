@@ -31,7 +31,7 @@ from edgeseg.core.modelfile import read_model
 from edgeseg.core.schema import to_plain
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.model.keras import keras
-from edgeseg.search.journal import hold_lock, is_held
+from edgeseg.search.journal import Store, hold_lock, is_held
 from edgeseg.search.results import (
     Objective,
     Presentation,
@@ -92,6 +92,7 @@ def _plan_pruning(share: float) -> PruneStep:
     )
 
 
+VALUES = {"left": LEFT, "precision": PRECISIONS}
 GRID = tuple(RecipeChoice(left, precision) for left in LEFT for precision in PRECISIONS)
 
 
@@ -168,7 +169,9 @@ FILES = Presentation(
 )
 
 
-def run_search(run: Path, out: Path, gate: Gate, trials: int, threads: int = 1) -> RecipeReport:
+def run_search(
+    run: Path, out: Path, gate: Gate, trials: int, threads: int = 1, store: Store | None = None
+) -> RecipeReport:
     """Search, or continue a search.
 
     Args:
@@ -178,9 +181,10 @@ def run_search(run: Path, out: Path, gate: Gate, trials: int, threads: int = 1) 
             picks anew among its trials.
         trials: How many trials there shall be in all, over all calls.
         threads: CPU threads for the timing.
+        store: Where the trials are kept, for workers on several machines; by default a journal in the folder.
     """
     context = open_run(run)
-    study = open_search(out, run, threads)
+    study = open_search(out, run, threads, store)
     _refuse_second_search(out)
     with hold_lock(out / SEARCH_LOCK):
         search = _Search(run, out, gate, open_bench(context, out, threads), study)
@@ -188,13 +192,21 @@ def run_search(run: Path, out: Path, gate: Gate, trials: int, threads: int = 1) 
         return search.conclude()
 
 
-def open_search(out: Path, run: Path, threads: int) -> RecipeStudy:
-    """Open a search or begin it; one over another run or with another number of threads is refused."""
-    problem = Problem("recipes", RecipeChoice, FileScore, propose_recipe, {"threads": threads}, fingerprint_run(run))
-    study = Study(out, problem)
+def open_search(out: Path, run: Path, threads: int, store: Store | None = None) -> RecipeStudy:
+    """Open a search or begin it; one over another run or with another number of threads is refused.
+
+    Machines that share a search must have the same processor: files are compared by their share of the time of the
+    int8 file, and that is not the same on another kind.
+    """
+    plan: dict[str, Any] = {"threads": threads}
+    if store is not None:
+        plan["cpu"] = describe_host("")["cpu"]
+    problem = Problem("recipes", RecipeChoice, FileScore, propose_recipe, plan, fingerprint_run(run))
+    study = Study(out, problem, store)
     if study.source != problem.source:
         raise RunError(
-            f"Expected the run that the search in {out} was begun with, got another one or a changed one, {run}.",
+            f"Expected the run that the search in {store.name if store else out} was begun with, "
+            f"got another one or a changed one, {run}.",
             "Give that run, or begin a new search with another --out.",
         )
     return study
@@ -240,13 +252,18 @@ def make_and_judge(bench: Bench, folder: Path, recipe: Recipe) -> FileScore:
         folder: Where the file goes, with its recipe and the description of its network.
         recipe: How it is made.
     """
+    make_trial(bench, folder, recipe)
+    return _judge_file(bench, folder / name_file(recipe.name))
+
+
+def make_trial(bench: Bench, folder: Path, recipe: Recipe) -> None:
+    """Make the file of a trial, with its recipe and the description of its network."""
     # the same seed before each trial: its file does not depend on the trials that ran before it in this process
     keras.utils.set_random_seed(bench.context.record.options.seed)
     with staged_folder(folder) as partial:
         if recipe.prune is not None:
             check_pruning(bench.context.record.spec, bench.context.model, recipe.prune)
         make_file(bench.context, bench.distillation, recipe, partial)
-    return _judge_file(bench, folder / name_file(recipe.name))
 
 
 def _judge_file(bench: Bench, path: Path) -> FileScore:
@@ -284,13 +301,10 @@ class _Search:
             # a pick of an earlier, larger budget would be taken for the result of this one
             remove_folder(self.out / PICK)
             return self.report(advice=explain_late(report.front[0], self.gate))
-        parent, pick = judge_pick(
-            self.bench,
-            self.run,
-            self.out / PICK,
-            self.study.trial_folder(report.pick.number),
-            report.pick.choice.recipe,
-        )
+        trial, recipe = self.study.trial_folder(report.pick.number), report.pick.choice.recipe
+        if not trial.is_dir():  # another machine has made it; the same seed makes the same file
+            make_trial(self.bench, trial, recipe)
+        parent, pick = judge_pick(self.bench, self.run, self.out / PICK, trial, recipe)
         return self.report((parent.variant, pick.variant), explain_loss(parent, pick, self.gate))
 
     def report(self, judged: tuple[Variant, ...] = (), advice: str = "") -> RecipeReport:

@@ -1,6 +1,6 @@
 """A study: a folder of trials that one process or several work on, that survives kills and can be continued.
 
-FOLDER/journal.log       what was tried, by all processes
+FOLDER/journal.log       what was tried, by all processes of this machine; with --storage a database has it instead
 FOLDER/study.lock        held while a process reads or writes the journal
 FOLDER/trials/NNNN       what a trial has made
 FOLDER/trials/NNNN.lock  held while the trial runs
@@ -21,10 +21,21 @@ from edgeseg.core.marks import remove_folder
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.model.keras import keras, tf
-from edgeseg.search.journal import Beginning, Ending, Header, Journal, hold_lock, is_held, readable_journal
+from edgeseg.search.journal import (
+    JOURNAL,
+    LOCK,
+    TRIALS,
+    Ending,
+    Header,
+    JournalStore,
+    Record,
+    Store,
+    is_held,
+    readable_journal,
+    trial_lock,
+)
 from edgeseg.search.results import FAILED, FINISHED, INTERRUPTED, RUNNING, ChoiceT, ScoreT, Trial, count_state
 
-JOURNAL, LOCK, TRIALS = "journal.log", "study.lock", "trials"
 # A trial whose process ended this often is not tried again: the system kills what needs too much memory.
 ATTEMPTS = 3
 OFTEN_INTERRUPTED = f"Its process ended before it was finished, {ATTEMPTS} times; perhaps the memory is not enough."
@@ -68,25 +79,24 @@ class TrialResult(Generic[ScoreT]):
 class Study(Generic[ChoiceT, ScoreT]):
     """A folder of trials that several processes may work on at the same time; `source` is what it was begun on."""
 
-    def __init__(self, folder: Path, problem: Problem[ChoiceT, ScoreT]) -> None:
-        """Open a study, or begin it."""
-        _refuse_other_files(folder)
+    def __init__(self, folder: Path, problem: Problem[ChoiceT, ScoreT], store: Store | None = None) -> None:
+        """Open a study, or begin it.
+
+        Args:
+            folder: What the trials make goes here.
+            problem: What is searched.
+            store: Where the trials are kept; by default in a journal in the folder.
+        """
+        _refuse_other_files(folder, journal=store is None)
         self._folder, self._problem = folder, problem
-        self._journal = Journal(folder / JOURNAL)
+        self._store: Store = store or JournalStore(folder)
         with explained_writes(folder):
             (folder / TRIALS).mkdir(parents=True, exist_ok=True)
-        with hold_lock(folder / LOCK):
-            self._journal.repair()
-            self.source = self._open().source
-
-    def _open(self) -> Header:
-        wanted = Header(self._problem.kind, to_plain(self._problem.plan), self._problem.source)
-        begun = self._journal.read().header
-        if begun is None:
-            self._journal.append(wanted)
-            return wanted
-        _refuse_other_plan(self._folder, begun, wanted)
-        return begun
+        with self._store.locked():
+            wanted = Header(problem.kind, to_plain(problem.plan), problem.source)
+            begun = self._store.open(wanted)
+            _refuse_other_plan(self._store.name, begun, wanted)
+            self.source = begun.source
 
     def run(
         self,
@@ -117,83 +127,90 @@ class Study(Generic[ChoiceT, ScoreT]):
     def claim(self, total: int) -> Iterator[Claim[ChoiceT] | None]:
         """Take the next trial and hold it within the block; None where there are enough or nothing new is left."""
         with ExitStack() as held:
-            claim = None
-            with self.locked() as trials:
-                # not when the study is opened: other processes may be interrupted at any time
-                self._remove_interrupted(trials)
-                choice = self._choose(trials, total)
-                if choice is not None:
-                    claim = Claim(len(trials), choice, self.trial_folder(len(trials)))
-                    # the lock comes first: a trial that has begun without one counts as interrupted
-                    held.enter_context(hold_lock(self._trial_lock(claim.number)))
-                    self._journal.append(Beginning(claim.number, to_plain(choice)))
+            with self._store.locked():
+                claim = self._take(total, held)
             yield claim
+
+    def _take(self, total: int, held: ExitStack) -> Claim[ChoiceT] | None:
+        while True:
+            trials = self._read_trials()
+            # not when the study is opened: other processes may be interrupted at any time
+            self._remove_interrupted(trials)
+            choice = self._choose(trials, total)
+            if choice is None:
+                return None
+            beginning = held.enter_context(ExitStack())
+            number = self._store.begin(to_plain(choice), beginning)
+            if not self._store.shared or self._is_first(number, choice, total):
+                return Claim(number, choice, self.trial_folder(number))
+            self._store.withdraw(number)
+            beginning.close()
+
+    def _is_first(self, number: int, choice: ChoiceT, total: int) -> bool:
+        """Say whether no trial with a lower number is the same one, or the last that is needed."""
+        earlier = [trial for trial in self._read_trials() if trial.number < number and trial.state != INTERRUPTED]
+        return len(earlier) < total and all(trial.choice != choice for trial in earlier)
 
     def finish(self, claim: Claim[ChoiceT], result: TrialResult[ScoreT]) -> None:
         """Write down the result of a trial."""
-        with hold_lock(self._folder / LOCK):
-            self._journal.append(Ending(claim.number, result.seconds, to_plain(result.score), result.sentence))
+        with self._store.locked():
+            self._store.end(Ending(claim.number, result.seconds, to_plain(result.score), result.sentence))
             if result.score is None:
                 # a training that fails keeps what it has for a resumption, which no trial ever gets
                 remove_folder(partial_path(claim.folder))
-            self._trial_lock(claim.number).unlink()
+            trial_lock(self._folder, claim.number).unlink()
 
     @contextmanager
     def locked(self) -> Iterator[list[Trial[ChoiceT, ScoreT]]]:
         """Give the trials, and keep other processes from changing them within the block."""
-        with hold_lock(self._folder / LOCK):
+        with self._store.locked():
             yield self._read_trials()
 
     def trial_folder(self, number: int) -> Path:
         """Name the folder of a trial."""
         return self._folder / TRIALS / f"{number:04d}"
 
-    def _trial_lock(self, number: int) -> Path:
-        return self._folder / TRIALS / f"{number:04d}.lock"
-
     def _count_done(self) -> int:
         with self.locked() as trials:
             return count_state(trials, FINISHED, FAILED)
 
     def _read_trials(self) -> list[Trial[ChoiceT, ScoreT]]:
-        entries = self._journal.read()
-        with readable_journal(self._journal.path):
-            choices = [from_plain(self._problem.choice, entry.choice) for entry in entries.begun]
-            ended = {entry.trial: self._make_ended(entry, choices[entry.trial]) for entry in entries.ended}
-        return [ended.get(number) or self._make_unended(number, choices) for number in range(len(choices))]
+        records = self._store.read()
+        with readable_journal(self._store.name):
+            choices = [from_plain(self._problem.choice, record.choice) for record in records]
+            return [self._make_trial(record, choices[: place + 1]) for place, record in enumerate(records)]
 
-    def _make_ended(self, entry: Ending, choice: ChoiceT) -> Trial[ChoiceT, ScoreT]:
-        score = None if entry.score is None else from_plain(self._problem.score, entry.score)
-        state = FAILED if score is None else FINISHED
-        return Trial(entry.trial, state, choice, score, entry.seconds, entry.sentence)
-
-    def _make_unended(self, number: int, choices: Sequence[ChoiceT]) -> Trial[ChoiceT, ScoreT]:
-        """Tell a trial that runs from one whose process has ended by its lock."""
-        choice = choices[number]
-        # not by a process id in a file: the id may belong to another process by now, or to one on another machine
-        if is_held(self._trial_lock(number)):
-            return Trial(number, RUNNING, choice)
-        if choices[: number + 1].count(choice) >= ATTEMPTS:
-            return Trial(number, FAILED, choice, sentence=OFTEN_INTERRUPTED)
-        return Trial(number, INTERRUPTED, choice)
+    def _make_trial(self, record: Record, choices: Sequence[ChoiceT]) -> Trial[ChoiceT, ScoreT]:
+        """Tell finished, failed, running and interrupted trials apart; `choices` are those up to this one."""
+        choice, ended = choices[-1], record.ended
+        if ended is not None:
+            score = None if ended.score is None else from_plain(self._problem.score, ended.score)
+            state = FAILED if score is None else FINISHED
+            return Trial(record.number, state, choice, score, ended.seconds, ended.sentence)
+        if record.running:
+            return Trial(record.number, RUNNING, choice)
+        if choices.count(choice) >= ATTEMPTS:
+            return Trial(record.number, FAILED, choice, sentence=OFTEN_INTERRUPTED)
+        return Trial(record.number, INTERRUPTED, choice)
 
     def _choose(self, trials: Sequence[Trial[ChoiceT, ScoreT]], total: int) -> ChoiceT | None:
         """Choose what to try next: first of all what was interrupted and not yet tried again."""
         if count_state(trials, FINISHED, FAILED, RUNNING) >= total:
             return None
         choices = [trial.choice for trial in trials]
-        for trial in trials:
-            if trial.state == INTERRUPTED and trial.choice not in choices[trial.number + 1 :]:
+        for place, trial in enumerate(trials):
+            if trial.state == INTERRUPTED and trial.choice not in choices[place + 1 :]:
                 return trial.choice
         return self._problem.propose(trials)
 
     def _remove_interrupted(self, trials: Sequence[Trial[ChoiceT, ScoreT]]) -> None:
         for trial in trials:
-            if trial.seconds is None and trial.state != RUNNING:
-                folder = self.trial_folder(trial.number)
+            folder, lock = self.trial_folder(trial.number), trial_lock(self._folder, trial.number)
+            # a process that lost the database works on, and holds its lock
+            if trial.seconds is None and trial.state != RUNNING and not is_held(lock):
                 remove_folder(folder)
                 remove_folder(partial_path(folder))
-                self._trial_lock(trial.number).unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
 
 
 def try_trial(measure: Callable[[], ScoreT]) -> TrialResult[ScoreT]:
@@ -215,19 +232,25 @@ def _explain_failure(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}" if first else "The memory was not enough."
 
 
-def _refuse_other_files(folder: Path) -> None:
+def _refuse_other_files(folder: Path, journal: bool) -> None:
+    """Refuse a folder of something else, or of a study whose trials are kept in the other way."""
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if found - {LOCK, TRIALS} and JOURNAL not in found:
+    if JOURNAL in found and not journal:
+        raise OutputError(
+            f"Expected a folder without a journal, since a database keeps the trials, got {folder} with one.",
+            "Leave out --storage to go on with it, or name another --out.",
+        )
+    own = TRIALS in found and not journal
+    if found - {LOCK, TRIALS} and JOURNAL not in found and not own:
         raise OutputError(f"Expected a study or an empty folder at {folder}, got other files.", "Name another --out.")
 
 
-def _refuse_other_plan(folder: Path, begun: Header, wanted: Header) -> None:
-    """Name the first difference between the plan of the study in a folder and the one that is asked for."""
+def _refuse_other_plan(name: str, begun: Header, wanted: Header) -> None:
+    """Name the first difference between the plan of a study and the one that is asked for."""
     old, new = {"kind": begun.kind, **begun.plan}, {"kind": wanted.kind, **wanted.plan}
     differing = next((name for name in new if new[name] != old.get(name)), None)
     if differing is not None:
         raise RunError(
-            f"Expected the search that {folder} was begun with, {differing} {old.get(differing)}, "
-            f"got {new[differing]}.",
+            f"Expected the search that {name} was begun with, {differing} {old.get(differing)}, got {new[differing]}.",
             "Repeat the options it was begun with (--trials may grow), or name another --out.",
         )

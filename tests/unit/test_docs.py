@@ -193,6 +193,39 @@ def test_every_extra_is_explained_and_no_other_is_named() -> None:
     assert named <= extras
 
 
+JOBS = sorted((ROOT / "docs/how-to/jobs").iterdir())
+
+
+def list_job_scripts(path: Path) -> list[str]:
+    """List the shell scripts of a job: the file itself, or what its containers run."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".sh":
+        return [text]
+    documents = list(pytest.importorskip("yaml").safe_load_all(text))
+    assert {"batch/v1", "v1"} >= {one["apiVersion"] for one in documents}
+    (job,) = [one for one in documents if one["kind"] == "Job"]
+    pod = job["spec"]["template"]["spec"]
+    assert pod["restartPolicy"] == "OnFailure"
+    for container in pod["containers"]:
+        assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+        assert container["command"] == ["sh", "-c"]
+    return [argument for container in pod["containers"] for argument in container["args"]]
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+def test_jobs_are_scripts_that_a_shell_reads_and_run_commands_that_exist(path: Path) -> None:
+    scripts = list_job_scripts(path)
+    assert scripts
+    commands = list_commands()
+    for script in scripts:
+        shell = "bash" if path.suffix == ".sh" else "sh"
+        done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        ((name, options),) = re.findall(r"exec .*(train|tune)\b(.*)", script)
+        known = {text for option in commands[name].params for text in option.opts}
+        assert set(re.findall(r"--[a-z-]+", options)) <= known
+
+
 REMOVED = ("--int8", "--fp16", "--best")
 
 
