@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,7 +105,7 @@ def run_stream(live: StreamPipeline) -> StreamReport:
     failure = None
     with stop_on_signal(live.stop), live:
         try:
-            deque(live, maxlen=0)
+            live.run()
         except EdgesegError as error:
             # before the first mask there are no figures to report
             if not live.processed:
