@@ -11,7 +11,6 @@ from types import TracebackType
 
 from edgeseg.core.errors import SourceError
 from edgeseg.core.spec import InputSpec
-from edgeseg.inference.masks import check_pixel_size
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.machine.thermal import Thermal, read_thermal
 from edgeseg.streaming.grabber import Grabber
@@ -22,7 +21,7 @@ from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
 from edgeseg.streaming.sinks.choose import open_sinks
 from edgeseg.streaming.sources.address import show_source
 from edgeseg.streaming.sources.base import Frame, Source
-from edgeseg.streaming.sources.choose import check_known, open_source
+from edgeseg.streaming.sources.choose import check_known, find_pixel_size, open_source
 from edgeseg.streaming.sources.together import TogetherSource, name_sources
 from edgeseg.streaming.switching import SourceSwitch, Turn
 
@@ -240,17 +239,5 @@ def _describe_stream(
         return StreamInfo(
             model, name, segmenter.report, recorder, sink_options.mm_per_px, None, every_frame, switch=frames
         )
-    size = _find_pixel_size(frames, name) if sink_options.mm_per_px is None else sink_options.mm_per_px
+    size = find_pixel_size(frames, name) if sink_options.mm_per_px is None else sink_options.mm_per_px
     return StreamInfo(model, name, segmenter.report, recorder, size, frames.latest_slot, every_frame)
-
-
-def _find_pixel_size(frames: Source, name: str) -> float | None:
-    """Return the pixel size that the source knows, if any; an impossible one is refused."""
-    if frames.mm_per_px is not None:
-        try:
-            check_pixel_size(frames.mm_per_px)
-        except ValueError as error:
-            raise SourceError(
-                f"{name} names an impossible pixel size: {error}.", "Set the size with --mm-per-px."
-            ) from error
-    return frames.mm_per_px

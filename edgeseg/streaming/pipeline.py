@@ -77,6 +77,7 @@ class SourcePipeline:
         self.recorder, self.sinks, self.options = recorder, tuple(sinks), options
         self.name, self.mm_per_px = name, mm_per_px
         self.states = StateKeeper(classes, options.steady)
+        self._label = ""
         self.processed = 0
         self.frozen = 0
         """Number of frames on which the picture stood still."""
@@ -102,7 +103,8 @@ class SourcePipeline:
         segmentation = segmenter.segment(frame.image, frame.region)
         segmentation = self.states.take(segmentation, frame.captured_at)
         ready_at = monotonic()
-        result = Result(frame, segmentation, 1e3 * (ready_at - frame.captured_at), self._look_for_freeze(frame))
+        age_ms, is_frozen = 1e3 * (ready_at - frame.captured_at), self._look_for_freeze(frame)
+        result = Result(frame, segmentation, age_ms, is_frozen, self._label or str(frame.source))
         for recorder in self.list_recorders():
             recorder.record(segmentation.times, result.age_ms, ready_at)
         self.processed += 1
@@ -133,7 +135,7 @@ class SourcePipeline:
 
     def on_notice(self, notice: Notice) -> None:
         """Log a notice, and give it to every sink."""
-        _LOG.warning("%s", notice.sentence)
+        _LOG.warning("%s%s", f"Source {self._label}: " if self._label else "", notice.sentence)
         for sink in self.sinks:
             sink.on_notice(notice)
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 from edgeseg.streaming.live import StreamPipeline
 from edgeseg.streaming.loop import StreamReport, make_report
+from edgeseg.streaming.many import ManyPipeline
 from edgeseg.streaming.sinks.base import Result
 from edgeseg.streaming.viewer import WebViewer
+from edgeseg.streaming.viewer.grid import GridViewer
 
 
 class Stream:
@@ -18,12 +20,12 @@ class Stream:
     with the loop as long as nothing else refers to the iterator; a `with` statement closes it in any case.
     """
 
-    def __init__(self, live: StreamPipeline) -> None:
+    def __init__(self, live: StreamPipeline | ManyPipeline) -> None:
         self._live = live
         self.classes = live.segmenter.card.output.classes
         self.mm_per_px = live.mm_per_px
         """The size of a pixel, where the source or the options say it."""
-        self.url = next((sink.url for sink in live.sinks if isinstance(sink, WebViewer)), None)
+        self.url = next((sink.url for sink in live.sinks if isinstance(sink, (WebViewer, GridViewer))), None)
         """Where the live page is, if there is one."""
         live.__enter__()
 
@@ -36,7 +38,8 @@ class Stream:
     def __iter__(self) -> Iterator[Result]:
         try:
             for result in self._live:
-                measured = dataclasses.replace(result.segmentation, mm_per_px=self.mm_per_px)
+                mm_per_px = result.frame.mm_per_px if self.mm_per_px is None else self.mm_per_px
+                measured = dataclasses.replace(result.segmentation, mm_per_px=mm_per_px)
                 yield dataclasses.replace(result, segmentation=measured)
         finally:
             self.close()

@@ -125,6 +125,8 @@ class Numbers:
     chosen: int = 1
     """The number of the source that is shown, or is about to be."""
     playback: None = None
+    label: str = ""
+    """The name of the source, where all of several are segmented; their page is one level up."""
 
 
 def collect_numbers(context: ViewerContext) -> Numbers:
@@ -155,6 +157,7 @@ def collect_numbers(context: ViewerContext) -> Numbers:
         camera=_describe_camera(info.find_latest_slot()),
         sources=() if info.switch is None else tuple(_describe_source(one) for one in info.switch.describe()),
         chosen=1 if info.switch is None else info.switch.chosen,
+        label="" if info.member is None else info.member.label,
     )
 
 
