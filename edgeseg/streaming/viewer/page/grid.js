@@ -9,6 +9,12 @@ const POLL_MS = 1000;
 const RETRY_MS = 2000;
 const ANSWER_MS = 3000;
 const STALLED_MS = 2000;
+/* The shape of a picture, what stands below it, the gap between two, below all; and the least width of one. */
+const PICTURE_SHAPE = 4 / 3;
+const TEXT_PX = 104;
+const GAP_PX = 16;
+const FOOT_PX = 84;
+const LEAST_PX = 200;
 const STATES = {
   live: "Live",
   full: "Too many windows are watching this stream: close one.",
@@ -24,7 +30,7 @@ const page = { name: makeName(), state: "waiting", stream: "", timer: 0, running
 
 function setState(state) {
   page.state = state;
-  document.body.dataset.state = state === "full" ? "full" : state;
+  document.body.dataset.state = state;
   setText("state-text", STATES[state]);
   const wanted = !document.hidden && !SILENT.includes(state);
   if (wanted && page.running === null) {
@@ -59,6 +65,7 @@ function showNumbers(numbers) {
     page.stream = stream;
     page.tiles = new Map(sources.map((source) => [source.number, makeTile(source)]));
     find("grid").replaceChildren(...Array.from(page.tiles.values(), ({ entry }) => entry));
+    arrange();
   }
   setText("model", model);
   setText("source", `${sources.length} sources`);
@@ -68,6 +75,23 @@ function showNumbers(numbers) {
   const heat = thermal.celsius === null ? "" : `, ${thermal.celsius.toFixed(0)} °C`;
   const why = backend.fallback_reason ? ` (${backend.fallback_reason})` : "";
   setText("grid-note", `${all.toFixed(1)} masks/s of all sources on ${backend.name}${why}${heat}. Budget ${budget} ms.`);
+}
+
+/* As many columns as make the pictures largest while all are in view; where that is too small, the page scrolls. */
+function arrange() {
+  const grid = find("grid");
+  const count = page.tiles.size;
+  const height = window.innerHeight - grid.offsetTop - FOOT_PX;
+  let best = { columns: 0, width: LEAST_PX };
+  for (let columns = 1; columns <= count; columns += 1) {
+    const across = (grid.clientWidth - (columns - 1) * GAP_PX) / columns;
+    const rows = Math.ceil(count / columns);
+    const down = ((height - (rows - 1) * GAP_PX) / rows - TEXT_PX) * PICTURE_SHAPE;
+    const width = Math.min(across, down);
+    best = width > best.width ? { columns, width } : best;
+  }
+  const { columns, width } = best;
+  grid.style.setProperty("grid-template-columns", columns === 0 ? "" : `repeat(${columns}, ${Math.floor(width)}px)`);
 }
 
 function showSource(tile, source, { budget_ms: budget, judged }) {
@@ -80,7 +104,8 @@ function showSource(tile, source, { budget_ms: budget, judged }) {
   const ages = `age ${formatTime(source.age_p50_ms)} ms, p95 ${formatTime(source.age_p95_ms)}`;
   const speed = `${source.fps.toFixed(1)} of ${source.captured_fps.toFixed(1)} /s`;
   const late = source.late ? `, ${formatCount(source.late)} late` : "";
-  write(tile.figures, source.frames === 0 ? "–" : `${speed}, ${ages}${late}${source.recording ? ", recording" : ""}`);
+  const pace = ["failed", "ended"].includes(source.state) ? `${formatCount(source.frames)} masks` : speed;
+  write(tile.figures, source.frames === 0 ? "–" : `${pace}, ${ages}${late}${source.recording ? ", recording" : ""}`);
 }
 
 function write(element, text) {
@@ -184,6 +209,7 @@ function setLight(light) {
 }
 
 find("light").addEventListener("click", () => setLight(find("light").getAttribute("aria-pressed") === "false"));
+window.addEventListener("resize", arrange);
 document.addEventListener("visibilitychange", () => setState(page.state === "waiting" ? "live" : page.state));
 /* The token is in a cookie now: remove it from the address bar and the history. */
 if (location.search) {
