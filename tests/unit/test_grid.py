@@ -134,9 +134,8 @@ def test_every_source_has_its_whole_page_below_the_grid(grid: GridViewer) -> Non
 @pytest.mark.parametrize(
     "path",
     [
-        *("/0/", "/4/", "/17/", "/01/", "/-1/", "/1", "/1/1/", "/1/grid.js", "/picture", "/still", "/١/"),
-        "/1/../2/",
-        "/%31/",
+        *("/0/", "/4/", "/17/", "/01/", "/-1/", "/1", "/1/1/", "/1/grid.js", "/picture", "/still"),
+        *("/\u0661/", "/1/../2/", "/%31/"),
     ],
 )
 def test_paths_that_are_no_source_lead_nowhere(grid: GridViewer, path: str) -> None:
