@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from time import monotonic
 from types import TracebackType
 
@@ -31,7 +32,7 @@ from edgeseg.streaming.options import (
 from edgeseg.streaming.sinks.base import CLOSE_SECONDS, Member, Result, Sink, StreamInfo
 from edgeseg.streaming.sinks.choose import open_many_sinks
 from edgeseg.streaming.sources.base import Frame
-from edgeseg.streaming.sources.choose import is_browser
+from edgeseg.streaming.sources.choose import is_browser, open_among_others
 
 # At the end of the stream, how long a source may take to finish its sinks.
 _CLOSE_S = CLOSE_SECONDS + JOIN_S
@@ -347,7 +348,7 @@ def open_many(
         first = [one.warm_up() for one in segmenters]
         total = LatencyRecorder(options.budget_ms, first[0])
         members = [_make_member(source, segmenter, total, options, sink_options) for source in sources]
-        infos = [_describe(member, segmenter, sink_options) for member in members]
+        infos = [_describe_member(member, segmenter, sink_options) for member in members]
         own, shared = open_many_sinks(
             sink_options, infos, segmenter.card.output.classes, lambda: tuple(member.describe() for member in members)
         )
@@ -373,13 +374,12 @@ def _close(segmenters: Sequence[Segmenter]) -> None:
 def _make_member(
     source: NamedSource, segmenter: Segmenter, total: LatencyRecorder, options: StreamOptions, sinks: SinkOptions
 ) -> MemberPipeline:
-    ends = segmenter.card
-    return MemberPipeline(
-        source, ends.output.classes, ends.input.in_colour, total.begin_part(_KEPT), total, options, sinks.mm_per_px
-    )
+    card, size = segmenter.card, sinks.mm_per_px
+    opener = partial(open_among_others, source.text, card.input.in_colour, options.capture, size)
+    return MemberPipeline(source, opener, card.output.classes, total.begin_part(_KEPT), total, options, size)
 
 
-def _describe(member: MemberPipeline, segmenter: Segmenter, sink_options: SinkOptions) -> StreamInfo:
+def _describe_member(member: MemberPipeline, segmenter: Segmenter, sink_options: SinkOptions) -> StreamInfo:
     source, grabber = member.source, member.grabber
     named = "" if source.label == str(source.number) else f"{source.label}: "
     return StreamInfo(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from time import monotonic
 
 from edgeseg.core.errors import EdgesegError, SourceError
@@ -17,8 +16,8 @@ from edgeseg.streaming.options import DEFAULT_STREAM_OPTIONS, MAX_SOURCES, Strea
 from edgeseg.streaming.pipeline import SourcePipeline
 from edgeseg.streaming.sinks.base import Sink, SinkReport
 from edgeseg.streaming.sources.address import hide_path, show_source, split_name
-from edgeseg.streaming.sources.base import Frame, Notice
-from edgeseg.streaming.sources.choose import check_known, open_among_others
+from edgeseg.streaming.sources.base import Frame, Notice, Source
+from edgeseg.streaming.sources.choose import check_known
 from edgeseg.streaming.switching import ENDED, FAILED, LIVE, LOST, OPENING, SourceStatus
 
 # At the end of a source, how long a capture that hangs is waited for; its thread ends with the process.
@@ -71,8 +70,8 @@ class MemberPipeline(SourcePipeline):
     def __init__(
         self,
         source: NamedSource,
+        opener: Callable[[], Source],
         classes: Sequence[ClassSpec],
-        colour: bool,
         recorder: LatencyRecorder,
         total: LatencyRecorder,
         options: StreamOptions = DEFAULT_STREAM_OPTIONS,
@@ -82,8 +81,8 @@ class MemberPipeline(SourcePipeline):
 
         Args:
             source: Its name and address.
+            opener: Opens it.
             classes: Of the model's card.
-            colour: Whether the model's input is colour.
             recorder: Collects its times.
             total: Collects the times of all sources.
             options: The budget, the number of frames, and how they are captured.
@@ -93,7 +92,6 @@ class MemberPipeline(SourcePipeline):
         self.source = source
         self._label = source.label
         self._total = total
-        opener = partial(open_among_others, source.text, colour, options.capture, mm_per_px)
         self.grabber = Grabber(opener, options.capture, self.on_frame, source.number)
         self.grabber.on_notice = self._note
         self.state, self.sentence = OPENING, ""

@@ -221,11 +221,11 @@ def test_all_sources_move_on_one_page_and_each_can_be_enlarged(model: Path, tmp_
         assert browser.ask("location.search + document.cookie") == ""
         for width in (1280, 390):
             browser.resize((width, 800))
-            assert browser.ask("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+            browser.wait_for("document.documentElement.scrollWidth === document.documentElement.clientWidth")
         browser.ask("document.querySelectorAll('#grid a')[1].click()")
         browser.wait_for("document.getElementById('source')?.textContent.startsWith('left: ')")
-        wait_for_movement(browser)
-        assert browser.ask("picture.width") == 64
+        browser.wait_for("document.body.dataset.state === 'live' && Number(picture.dataset.number) > 0")
+        assert browser.ask("[picture.width, picture.height]") == [64, 96]
         browser.ask("document.getElementById('all-sources').click()")
         browser.wait_for("document.querySelectorAll('#grid li').length === 3")
 

@@ -72,7 +72,8 @@ def ask_json(grid: GridViewer, path: str) -> dict[str, Any]:
 
 def read_parts(grid: GridViewer, count: int, least: int = 1) -> list[tuple[dict[str, Any], bytes]]:
     """Read parts of the small pictures."""
-    where, parts = urlsplit(grid.url), []
+    where = urlsplit(grid.url)
+    parts: list[tuple[dict[str, Any], bytes]] = []
     with closing(http.client.HTTPConnection(str(where.hostname), int(where.port or 0), timeout=10)) as connection:
         connection.request("GET", "/tiles")
         answer = connection.getresponse()

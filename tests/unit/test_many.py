@@ -20,6 +20,7 @@ from edgeseg.core.errors import OutputError, SourceError, UnknownNameError
 from edgeseg.core.schema import to_plain
 from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.inference.masks import MaskOptions
+from edgeseg.inference.segmenter import Segmenter
 from edgeseg.streaming.latency import LatencyRecorder
 from edgeseg.streaming.loop import MemberReport, make_report, run_stream
 from edgeseg.streaming.many import ManyPipeline, count_workers, open_many, open_sources
@@ -115,13 +116,13 @@ def open_fakes(
     texts = [f"/clinic/{number}.avi" for number in range(1, len(openers) + 1)]
     world.update(zip(texts, openers, strict=True))
     options = {"budget_ms": 1e6, "capture": capture, **options}
-    load = lambda name: open_segmenter(model, name, 1, False, masks)  # noqa: E731
-    before = os.sched_getaffinity
-    os.sched_getaffinity = lambda _: set(range(workers))  # type: ignore[assignment]
-    try:
+
+    def load(name: str) -> Segmenter:
+        return open_segmenter(model, name, 1, False, masks)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda _: set(range(workers)))
         return open_many(load("cpu"), load, 1, texts, StreamOptions(**options), sinks, listeners)
-    finally:
-        os.sched_getaffinity = before
 
 
 def reports_of(live: ManyPipeline) -> dict[str, MemberReport]:
@@ -176,7 +177,7 @@ def test_the_source_that_was_served_longest_ago_goes_first(model: Path) -> None:
     members = []
     for number, size in enumerate((64, 2048, 64, 64), 1):
         source = NamedSource(number, str(number), "phantom://", "phantom://")
-        member = MemberPipeline(source, segmenter.card.output.classes, False, total.begin_part(8), total, options)
+        member = MemberPipeline(source, Fake, segmenter.card.output.classes, total.begin_part(8), total, options)
         member.grabber = Ready(number, size)  # type: ignore[assignment]
         member.attach([], [listener])
         members.append(member)
