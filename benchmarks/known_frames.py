@@ -30,7 +30,7 @@ from edgeseg.evaluation.known_frames import FALSE_RATE, change_setting, fit_know
 from edgeseg.frame.features import FrameJudge, cut_padding, describe_pixels
 from edgeseg.frame.images import read_image
 from edgeseg.frame.preprocess import Pixels, frame_to_pixels, place_frame
-from edgeseg.streaming.live import FreezeDetector
+from edgeseg.streaming.pipeline import FreezeDetector
 from edgeseg.streaming.sources.base import Frame
 
 SPEC = InputSpec(256, 256)

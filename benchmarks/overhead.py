@@ -42,8 +42,9 @@ from edgeseg.inference.confidence import decide_findings, measure_confidences, n
 from edgeseg.inference.segmenter import StageTimes
 from edgeseg.inference.supervision import SupervisedSegmenter
 from edgeseg.streaming.latency import LatencyRecorder
-from edgeseg.streaming.live import FreezeDetector, StreamPipeline
+from edgeseg.streaming.live import StreamPipeline
 from edgeseg.streaming.options import CaptureOptions, StreamOptions
+from edgeseg.streaming.pipeline import FreezeDetector
 from edgeseg.streaming.sources.base import Frame
 from edgeseg.streaming.states import StateKeeper
 

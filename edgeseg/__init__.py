@@ -28,7 +28,6 @@ if TYPE_CHECKING:
         evaluate,
         load,
         predict,
-        stream,
         train,
         write_phantoms,
     )
@@ -54,7 +53,7 @@ if TYPE_CHECKING:
     from edgeseg.streaming.options import CaptureOptions, SinkOptions, StreamOptions
     from edgeseg.streaming.sinks.base import Result
     from edgeseg.streaming.sources.base import Frame
-    from edgeseg.streaming.stream import Stream
+    from edgeseg.streaming.stream import Stream, stream
     from edgeseg.training.explaining import explain
     from edgeseg.training.options import TrainOptions
 
@@ -154,6 +153,7 @@ _MODULES = {
     "open_dataset": "data.dataset",
     "read_image": "frame.images",
     "read_model": "core.modelfile",
+    "stream": "streaming.stream",
     "write_image": "frame.images",
 }
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeseg.backends.select import AUTO
+from edgeseg.backends.select import AUTO, log_fallback
 from edgeseg.core.errors import OutputError
 from edgeseg.core.files import refuse_existing, staged_folder
 from edgeseg.core.install import need_extra
@@ -22,9 +22,6 @@ from edgeseg.core.progress import progress_bar
 from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.inference.masks import DEFAULT_MASK_OPTIONS, MaskOptions
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.streaming.live import open_stream
-from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS, DEFAULT_STREAM_OPTIONS, SinkOptions, StreamOptions
-from edgeseg.streaming.stream import Stream
 
 if TYPE_CHECKING:
     from edgeseg.bench.measure import BenchResult
@@ -60,46 +57,8 @@ def load(
         BackendError: It cannot be run here, or its golden pairs give other masks here.
     """
     segmenter = open_segmenter(Path(model), backend, threads, masks=masks)
-    _warn_of_fallback(segmenter)
+    log_fallback(segmenter.selection)
     return segmenter
-
-
-def _warn_of_fallback(segmenter: Segmenter) -> None:
-    selection = segmenter.selection
-    if selection.fallback_reason is not None:
-        _LOG.warning("runs on %s, since: %s", selection.backend.name, selection.fallback_reason)
-
-
-def stream(
-    model: StrPath,
-    source: str = "0",
-    *,
-    backend: str = AUTO,
-    threads: int = 1,
-    options: StreamOptions = DEFAULT_STREAM_OPTIONS,
-    masks: MaskOptions = DEFAULT_MASK_OPTIONS,
-    sinks: SinkOptions = DEFAULT_SINK_OPTIONS,
-) -> Stream:
-    """Segment a live or recorded source, always the newest frame.
-
-    Args:
-        model: As in `load`.
-        source: As `edgeseg stream --source` takes it: phantom://, a camera's index, a file, a folder.
-        backend: As in `load`.
-        threads: As in `load`.
-        options: When to stop, and what counts as too late.
-        masks: Holes filled, frames smoothed.
-        sinks: A page, a window, a recording beside the loop.
-
-    Returns:
-        An iterable of results, each with its frame, its segmentation and its age; `report()` gives the figures.
-
-    Raises:
-        EdgesegError: The model, the source or a sink cannot be opened.
-    """
-    segmenter = open_segmenter(Path(model), backend, threads, masks=masks, supervised=True)
-    _warn_of_fallback(segmenter)
-    return Stream(open_stream(segmenter, source, options, sinks))
 
 
 def predict(
@@ -137,7 +96,7 @@ def predict(
     sources = [Path(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
     _keep_inputs(Path(out), *sources, None if isinstance(model, Segmenter) else Path(model))
     networks = load_networks(model, backend, threads, chosen)
-    _warn_of_fallback(networks[0])
+    log_fallback(networks[0].selection)
     return predict_sources(*networks, sources, Path(out), chosen, resume, overwrite)
 
 
@@ -362,7 +321,7 @@ def evaluate(
         file = read_model(find_model(Path(model)))
         decision = decide_by_own_data(file, Path(data), target, layout, group_pattern, rename)
         segmenter = Segmenter(change_decision(file, decision), backend, threads)
-        _warn_of_fallback(segmenter)
+        log_fallback(segmenter.selection)
     card = segmenter.card
     picked = pick_judged(segmenter, Path(data), split, layout, group_pattern, renamed=rename)
     staying = leave_out(picked.cases, without, picked.known, "the cases to leave out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from edgeseg.core.registration_card import AnyCard
 from edgeseg.core.signature import has_integer_stride
 from edgeseg.machine.boards import recommend_backends
 
+_LOG = logging.getLogger(__name__)
 AUTO = "auto"
 BACKENDS: dict[str, type[Backend]] = {kind.name: kind for kind in (CpuBackend, GpuBackend, EdgeTpuBackend, OnnxBackend)}
 
@@ -46,6 +48,12 @@ class Selection:
     def report(self) -> BackendReport:
         """Build the report of this selection."""
         return BackendReport(self.backend.name, self.requested, self.fallback_reason, self.backend.detail, self.parity)
+
+
+def log_fallback(selection: Selection) -> None:
+    """Warn when a model runs on another backend than was asked for."""
+    if selection.fallback_reason is not None:
+        _LOG.warning("runs on %s, since: %s", selection.backend.name, selection.fallback_reason)
 
 
 def select_backend(model: AnyFile, requested: str = AUTO, threads: int = 1, enforce_parity: bool = True) -> Selection:

@@ -136,9 +136,10 @@ def need_onnx_packages() -> None:
 
 def warn_of_fallback(selection: Selection) -> None:
     """Warn when a model runs on a fallback backend, or when its masks differ from the golden masks."""
+    from edgeseg.backends.select import log_fallback
+
     name, parity = selection.backend.name, selection.parity
-    if selection.fallback_reason is not None:
-        _LOG.warning("runs on %s, since: %s", name, selection.fallback_reason)
+    log_fallback(selection)
     if parity is not None and not parity.held:
         _LOG.warning("the masks on %s are not the file's golden ones: %s.", name, parity.describe())
 

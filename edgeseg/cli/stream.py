@@ -40,6 +40,7 @@ from edgeseg.streaming.options import (
 )
 
 if TYPE_CHECKING:
+    from edgeseg.inference.segmenter import Segmenter
     from edgeseg.streaming.loop import StreamReport
 
 _LOG = logging.getLogger(__name__)
@@ -97,7 +98,8 @@ SourceOption = Annotated[
         help="phantom://, a camera's index or /dev/video0, csi://0, gst://PIPELINE, rtsp://, http:// (Motion JPEG), "
         "a video, image or DICOM file, a folder of images or a pattern such as 'F/*.png', - for raw frames, "
         "or browser:// for the camera of the device that has the page open. Default: "
-        "the variable EDGESEG_SOURCE, if it is set. Given several times, the page switches between the sources.",
+        "the variable EDGESEG_SOURCE, if it is set. Given several times, all are segmented, and NAME=SOURCE names one; "
+        "a model of several modalities takes MODALITY=SOURCE for each.",
         rich_help_panel=INPUT,
         show_default=DEFAULT_SOURCE,
     ),
@@ -105,8 +107,8 @@ SourceOption = Annotated[
 
 
 def choose_sources(argument: str | None, options: Sequence[str] | None) -> list[str]:
-    """Take the sources from the argument or from --source, each once; both are wrong usage where they differ."""
-    given = list(dict.fromkeys(options or ()))
+    """Take the sources from the argument or from --source; both are wrong usage where they differ."""
+    given = list(options or ())
     if argument is not None and given and given != [argument]:
         raise typer.BadParameter(f"expected one source, got {argument} and --source {given[0]}; name all by --source")
     if argument is not None:
@@ -155,7 +157,8 @@ def stream(
     is named, and the page is served to this machine only unless `--host` says otherwise. Ctrl-C or SIGTERM ends the
     stream with its figures. Exit code 3 when the budget was missed, 1 when a recording ended before the stream.
 
-    With `--source` several times the page switches between the sources; `--play RECORDING` shows a recording instead.
+    With `--source` several times all sources are segmented in turn and share one page; `--play RECORDING` shows a
+    recording instead.
 
     Example: `edgeseg stream runs/demo/int8-qat.tflite phantom:// --frames 300`
     """
@@ -175,18 +178,24 @@ def stream(
 
     from edgeseg.inference.ensemble import open_segmenter
     from edgeseg.inference.masks import MaskOptions
-    from edgeseg.streaming.live import open_stream
     from edgeseg.streaming.loop import find_watchdogs, run_stream
+    from edgeseg.streaming.many import open_sources
+    from edgeseg.streaming.sources.address import split_name
 
     budget = choose_budget(device) if budget_ms is None else budget_ms
     with usage_errors():
         options = dataclasses.replace(stop, budget_ms=budget, capture=capture)
-    keep_inputs([file, *map(Path, names)], [sinks.record, json_out])
+    keep_inputs([file, *(Path(split_name(name)[1]) for name in names)], [sinks.record, json_out])
     masks = MaskOptions(smooth, fill_holes)
     segmenter = open_segmenter(file, backend, threads, not no_parity, masks, supervised=True)
+
+    def load(name: str) -> Segmenter:
+        # the same file on the same backend: its golden pairs are checked already
+        return open_segmenter(file, name, threads, enforce_parity=False, masks=masks, supervised=True)
+
     warn_of_fallback(segmenter.selection)
     with live_source_errors():
-        live = open_stream(segmenter, names, options, sinks, find_watchdogs())
+        live = open_sources(segmenter, load, threads, names, options, sinks, find_watchdogs())
     with _showing_what_broke(json_out):
         report = run_stream(live)
     _show_report(report, json_out)
@@ -239,12 +248,20 @@ def _take_stdout() -> int:
 
 def _judge(report: StreamReport) -> None:
     """End with the exit code that the stream has earned."""
-    from edgeseg.core.errors import OutputError
+    from edgeseg.core.errors import OutputError, SourceError
+    from edgeseg.streaming.loop import MemberReport
+    from edgeseg.streaming.switching import FAILED
 
     failed = next((sink for sink in report.sinks if sink.failure is not None), None)
     if failed is not None:
         sentence = f"{failed.name} ended before the stream: {failed.failure}"
         raise OutputError(sentence[:1].upper() + sentence[1:], failed.hint)  # capitalize() would lower the rest
+    broken = [source for source in report.sources if isinstance(source, MemberReport) and source.state == FAILED]
+    if broken:
+        raise SourceError(
+            f"{len(broken)} of {len(report.sources)} sources failed. {broken[0].source}: {broken[0].failure}",
+            "The others went on; --json has the figures of each.",
+        )
     if report.verdict == "missed":
         raise typer.Exit(GATE_NOT_HELD)
 
@@ -271,19 +288,27 @@ def _show_report(report: StreamReport, json_out: Path | None) -> None:
 
 
 def _print_sources(report: StreamReport) -> None:
+    from edgeseg.streaming.loop import MemberReport
+
+    is_many = isinstance(report.sources[0], MemberReport)
     rows = [
         (
-            source.name,
-            str(source.chosen),
+            f"{source.source}: {source.name}" if isinstance(source, MemberReport) else source.name,
+            source.verdict if isinstance(source, MemberReport) else str(source.chosen),
             f"{source.seconds:.1f}",
             *(f"{count:,}" for count in (source.captured, source.processed, source.dropped, source.late)),
             f"{source.frame_age_ms.p50:.2f}" if source.processed else NOT_KNOWN,
+            f"{source.frame_age_ms.p95:.2f}" if source.processed else NOT_KNOWN,
             f"{source.frame_age_ms.p99:.2f}" if source.processed else NOT_KNOWN,
         )
         for source in report.sources
     ]
-    columns = ("source", "chosen", "s", "captured", "processed", "dropped", "late", "age p50", "age p99")
-    print_table("Sources", columns, rows)
+    second = "budget" if is_many else "chosen"
+    ages = ("age p50", "age p95", "age p99")
+    print_table("Sources", ("source", second, "s", "captured", "processed", "dropped", "late", *ages), rows)
+    if is_many and report.seconds:
+        each = f"{report.frames.processed / report.seconds:.1f}"
+        print(f"{each} masks per second of all sources, by {report.workers} threads with the model loaded in each.")
     for source in report.sources:
         if source.failure is not None:
             print(f"{source.name}: {source.failure}")

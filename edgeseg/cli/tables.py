@@ -270,7 +270,9 @@ def _print_states(states: StateReport) -> None:
         for one in states.classes
     ]
     columns = ("class", *(f"{state} s" for state in STATES), "changes/min", "area jitter")
-    print_table("What was found", columns, rows)
+    # of several sources, each has its own states
+    if rows:
+        print_table("What was found", columns, rows)
     for one in states.counts:
         changes = _show_number(one.changes_per_minute, ".1f")
         print(

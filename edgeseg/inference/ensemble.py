@@ -247,6 +247,11 @@ class EnsembleBackend(Backend):
         """Say that no single file runs on this backend."""
         return Probe(False, "An ensemble is a folder of several model files.", "Choose --backend cpu.")
 
+    @classmethod
+    def computes_in_memory(cls) -> bool:
+        """Say that members run on the CPU wherever it matters: streams refuse an accelerator for them."""
+        return True
+
     def invoke(self, tensor: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         """Run every member on the pixels."""
         results = [self._run(number, tensor[0]) for number in range(len(self._members))]

@@ -148,7 +148,9 @@ class Segmenter:
             masks: Post-processing beyond the card; smoothing assumes that the frames belong to one stream.
         """
         self.card: Card = model.card
-        self._masks, self._smoother = masks, ScoreSmoother()
+        self._masks = masks
+        self.smoother = ScoreSmoother()
+        """Remembers the newest scores; whoever segments several sources in turn sets the one of each."""
         self._temperatures = () if self.card.decision is None else self.card.decision.temperatures
         known = None if self.card.decision is None else self.card.decision.known
         self._judge = open_judge(known, self.card.input.channels)
@@ -213,7 +215,7 @@ class Segmenter:
         card = self.card
         scores = tensor_to_scores(output, card.output_quantisation, self._temperatures)
         if self._masks.smooth:
-            scores = self._smoother.smooth(scores)
+            scores = self.smoother.smooth(scores)
         # the best class is taken after resizing the scores, so that outlines are smooth
         grid = clean_scores(scores, placement, (card.input.height, card.input.width), card.output)
         labels = labels_on_frame(grid_to_labels(grid, placement, card.output), placement, *size)
@@ -240,7 +242,7 @@ class Segmenter:
 
     def forget(self) -> None:
         """Forget the last frame: the next one belongs to another stream, or comes after a pause."""
-        self._smoother.reset()
+        self.smoother.reset()
 
     def close(self) -> None:
         """Stop background threads; this class starts none."""

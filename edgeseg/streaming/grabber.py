@@ -50,6 +50,8 @@ class Grabber:
         self.on_frame = on_frame
         self.on_notice: Callable[[Notice], None] | None = None
         """Called with the notices of the source, on the capture thread."""
+        self.on_ready: Callable[[], None] | None = None
+        """Called when `poll` has something new, on the capture thread."""
         self._options, self._number, self._first_frame = options, number, first_frame
         self._every_frame = options.every_frame
         self._consumer_waits = False
@@ -140,6 +142,27 @@ class Grabber:
                 raise self._error
             return frame
 
+    def poll(self) -> Frame | None:
+        """Take a frame that was not taken yet, without waiting; None where there is none at this moment.
+
+        Raises:
+            SourceError: The source failed; the last frame before that was returned first.
+        """
+        with self._condition:
+            frame, self._frame = self._frame, None
+            # a recorded source that drops no frame gives the next one when it is asked for
+            self._consumer_waits = frame is None
+            self._condition.notify_all()
+            if frame is None and self._error is not None:
+                raise self._error
+            return frame
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the source has ended, and its last frame was taken."""
+        with self._condition:
+            return self._ended and self._frame is None
+
     def _run(self) -> None:
         try:
             source = self._open_source()
@@ -154,6 +177,11 @@ class Grabber:
             with self._condition:
                 self._ended = True
                 self._condition.notify_all()
+            self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        if self.on_ready is not None:
+            self.on_ready()
 
     def _open_source(self) -> Source:
         source = self._source
@@ -197,6 +225,7 @@ class Grabber:
             self.dropped += self._frame is not None
             self._frame = frame
             self._condition.notify_all()
+        self._tell_ready()
         # outside of the lock: a sink may be slow, and `newest` must not wait for it
         if self.on_frame is not None:
             self.on_frame(frame)

@@ -103,9 +103,9 @@ class LatencyRecorder:
         with self._lock:
             self._ready_at = None
 
-    def begin_part(self) -> LatencyRecorder:
+    def begin_part(self, capacity: int = WINDOW) -> LatencyRecorder:
         """Make a recorder of the newest frames for a part of the stream, such as one of its sources."""
-        return LatencyRecorder(self.budget_ms, self._first, WINDOW)
+        return LatencyRecorder(self.budget_ms, self._first, capacity)
 
     def record_publish(self, milliseconds: float) -> None:
         """Add how long publishing one result took."""

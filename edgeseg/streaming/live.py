@@ -2,65 +2,31 @@
 
 from __future__ import annotations
 
-import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import count
-from time import monotonic, perf_counter
+from time import monotonic
 from types import TracebackType
 
 from edgeseg.core.errors import SourceError
 from edgeseg.core.spec import InputSpec
-from edgeseg.inference.masks import check_pixel_size
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.machine.thermal import Thermal, read_thermal
 from edgeseg.streaming.grabber import Grabber
 from edgeseg.streaming.latency import LatencyRecorder
 from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS, DEFAULT_STREAM_OPTIONS, SinkOptions, StreamOptions
+from edgeseg.streaming.pipeline import SourcePipeline
 from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
 from edgeseg.streaming.sinks.choose import open_sinks
 from edgeseg.streaming.sources.address import show_source
-from edgeseg.streaming.sources.base import Frame, Notice, Source
-from edgeseg.streaming.sources.choose import check_known, open_source
+from edgeseg.streaming.sources.base import Frame, Source
+from edgeseg.streaming.sources.choose import check_known, find_pixel_size, open_source
 from edgeseg.streaming.sources.together import SplitSource, TogetherSource, name_sources
-from edgeseg.streaming.states import StateKeeper, is_pause
 from edgeseg.streaming.switching import SourceSwitch, Turn
 
-# A picture counts as frozen after so many equal frames over so many seconds: slow scanners repeat a few.
-FROZEN_FRAMES, FROZEN_SECONDS = 10, 1.0
-# Rows of the frame that are compared, each whole: they lie in one piece, which copies ten times faster than points.
-_COMPARED = 16
-_LOG = logging.getLogger(__name__)
 
-
-class FreezeDetector:
-    """Tells a picture that stands still, as of a camera that hangs; frames of a probe always differ by their noise."""
-
-    def __init__(self) -> None:
-        self._newest = b""
-        self._repeats, self._since = 0, 0.0
-        self.stillness = 0.0
-        """How long the frames have been equal, as a multiple of what counts as frozen."""
-
-    @property
-    def frozen(self) -> bool:
-        """Whether the picture stands still."""
-        return self.stillness >= 1.0
-
-    def look(self, frame: Frame) -> bool:
-        """Look at the next frame, and say whether the picture stands still; still images are never frozen."""
-        # a copy, since a source may use its buffer again
-        rows = frame.image[:: max(1, frame.image.shape[0] // _COMPARED)].tobytes()
-        if frame.name or rows != self._newest:
-            self._newest, self._repeats, self._since = rows, 0, frame.captured_at
-        else:
-            self._repeats += 1
-        seconds = frame.captured_at - self._since
-        self.stillness = min(self._repeats / FROZEN_FRAMES, seconds / FROZEN_SECONDS)
-        return self.frozen
-
-
-class StreamPipeline:
+class StreamPipeline(SourcePipeline):
     """One stream: iterate over it, inside its `with` block, to get the result of the newest frame again and again.
 
     Each result is published to every sink before it is yielded. Capture runs on the grabber's thread; the segmenter
@@ -88,17 +54,10 @@ class StreamPipeline:
             name: The source's name in the report, without secrets.
             mm_per_px: The pixel size, where known.
         """
-        self.segmenter, self.recorder, self.sinks = segmenter, recorder, tuple(sinks)
-        self.options, self.name, self.mm_per_px = options, name, mm_per_px
+        super().__init__(segmenter.card.output.classes, recorder, sinks, options, name, mm_per_px)
+        self.segmenter = segmenter
         self.switch = source if isinstance(source, SourceSwitch) else None
-        self._part: LatencyRecorder | None = None
         self.grabber = self._open_grabber(source)
-        self.states = StateKeeper(segmenter.card.output.classes, options.steady)
-        self.processed = 0
-        self.frozen = 0
-        """Number of frames on which the picture stood still."""
-        self._freezes = FreezeDetector()
-        self._last_at: float | None = None
         self.thermal: Thermal = read_thermal()
         self._began = monotonic()
         self._ended: float | None = None
@@ -106,10 +65,10 @@ class StreamPipeline:
 
     def _open_grabber(self, source: Source | SourceSwitch) -> Grabber | SourceSwitch:
         if isinstance(source, SourceSwitch):
-            source.listen(self._on_frame, self._on_turn, self._on_notice)
+            source.listen(self.on_frame, self._on_turn, self.on_notice)
             return source
-        grabber = Grabber(source, self.options.capture, self._on_frame)
-        grabber.on_notice = self._on_notice
+        grabber = Grabber(source, self.options.capture, self.on_frame)
+        grabber.on_notice = self.on_notice
         return grabber
 
     def __enter__(self) -> StreamPipeline:
@@ -137,6 +96,10 @@ class StreamPipeline:
         for sink in self.sinks:
             sink.stop_waiting()
 
+    def run(self) -> None:
+        """Take all results, for what the sinks do with them."""
+        deque(self, maxlen=0)
+
     def __iter__(self) -> Iterator[Result]:
         """Segment the newest frame until the source ends, a sink wants to end, or enough frames are done.
 
@@ -149,7 +112,7 @@ class StreamPipeline:
                 self._check_any_frame()
                 return
             # the mask is published before it is yielded: the caller's loop body must not delay the page
-            self._publish(result)
+            self.publish(result)
             yield result
             if any(sink.wants_end for sink in self.sinks):
                 return
@@ -165,12 +128,15 @@ class StreamPipeline:
     def _try_frame(self, frame: Frame) -> Result | None:
         """Segment a frame; None where it is of one of several sources, whose frames the model refuses."""
         try:
-            return self._segment(frame)
+            result = self.segment(frame, self.segmenter)
         except SourceError as error:
             if self.switch is None:
                 raise
             self.switch.give_up(error)
-        return None
+            return None
+        if self.switch is not None:
+            self.switch.count(result.age_ms, result.age_ms > self.recorder.budget_ms)
+        return result
 
     def _check_any_frame(self) -> None:
         """Refuse a source that ended without a frame: a report would say that the budget was held."""
@@ -180,58 +146,13 @@ class StreamPipeline:
                 "Check that it gives frames, and their size where you name it.",
             )
 
-    def _segment(self, frame: Frame) -> Result:
-        if self._last_at is not None and is_pause(frame.captured_at - self._last_at):
-            self.segmenter.forget()
-        self._last_at = frame.captured_at
-        segmentation = self.segmenter.segment(frame.image, frame.region)
-        segmentation = self.states.take(segmentation, frame.captured_at)
-        ready_at = monotonic()
-        result = Result(frame, segmentation, 1e3 * (ready_at - frame.captured_at), self._look_for_freeze(frame))
-        for recorder in self._list_recorders():
-            recorder.record(segmentation.times, result.age_ms, ready_at)
-        if self.switch is not None:
-            self.switch.count(result.age_ms, result.age_ms > self.recorder.budget_ms)
-        self.processed += 1
-        return result
-
-    def _look_for_freeze(self, frame: Frame) -> bool:
-        was, frozen = self._freezes.frozen, self._freezes.look(frame)
-        self.frozen += frozen
-        if frozen and not was:
-            self._on_notice(Notice("frozen", "The picture stands still: the source gives the same image every time."))
-        elif was and not frozen:
-            self._on_notice(Notice("moving", "The picture moves again."))
-        return frozen
-
-    def _publish(self, result: Result) -> None:
-        began = perf_counter()
-        for sink in self.sinks:
-            sink.publish(result)
-        for recorder in self._list_recorders():
-            recorder.record_publish(1e3 * (perf_counter() - began))
-
-    def _list_recorders(self) -> tuple[LatencyRecorder, ...]:
-        return (self.recorder,) if self._part is None else (self.recorder, self._part)
-
     def _on_turn(self, turn: Turn) -> None:
         """Begin anew with everything that looks back: the next frames are of another source."""
         self._part = self.recorder.begin_part()
         self.recorder.pause()
-        self.segmenter.forget()
-        self.states.forget()
-        self._freezes, self._last_at = FreezeDetector(), None
+        self.forget()
         for sink in self.sinks:
             sink.on_turn(turn, self._part)
-
-    def _on_frame(self, frame: Frame) -> None:
-        for sink in self.sinks:
-            sink.on_frame(frame)
-
-    def _on_notice(self, notice: Notice) -> None:
-        _LOG.warning("%s", notice.sentence)
-        for sink in self.sinks:
-            sink.on_notice(notice)
 
 
 def open_stream(
@@ -332,19 +253,7 @@ def _describe_stream(
         return StreamInfo(
             model, name, segmenter.report, recorder, sink_options.mm_per_px, None, every_frame, switch=frames
         )
-    size = _find_pixel_size(frames, name) if sink_options.mm_per_px is None else sink_options.mm_per_px
+    size = find_pixel_size(frames, name) if sink_options.mm_per_px is None else sink_options.mm_per_px
     spec = segmenter.card.input
     shown = spec.modalities if spec.is_stack else ()
     return StreamInfo(model, name, segmenter.report, recorder, size, frames.latest_slot, every_frame, modalities=shown)
-
-
-def _find_pixel_size(frames: Source, name: str) -> float | None:
-    """Return the pixel size that the source knows, if any; an impossible one is refused."""
-    if frames.mm_per_px is not None:
-        try:
-            check_pixel_size(frames.mm_per_px)
-        except ValueError as error:
-            raise SourceError(
-                f"{name} names an impossible pixel size: {error}.", "Set the size with --mm-per-px."
-            ) from error
-    return frames.mm_per_px

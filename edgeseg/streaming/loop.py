@@ -6,10 +6,9 @@ import os
 import signal
 import socket
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from edgeseg.backends.select import BackendReport
@@ -19,6 +18,8 @@ from edgeseg.inference.segmenter import WARM_UP_RUNS
 from edgeseg.machine.thermal import Thermal, read_thermal
 from edgeseg.streaming.latency import WindowReport
 from edgeseg.streaming.live import StreamPipeline
+from edgeseg.streaming.many import ManyPipeline
+from edgeseg.streaming.member import MemberPipeline
 from edgeseg.streaming.options import StreamOptions
 from edgeseg.streaming.sinks.base import Result, Sink, SinkReport
 from edgeseg.streaming.sources.base import Health
@@ -87,6 +88,28 @@ class StreamReport:
     """Of a stream with several sources; empty for one."""
     thermal: tuple[Thermal, Thermal]
     """At the beginning and at the end."""
+    workers: int = 1
+    """Threads that segment, each with the model loaded once."""
+
+
+@dataclass(frozen=True)
+class MemberReport(SourceReport):
+    """The figures of one of several sources that were segmented at the same time; `StreamReport` explains them."""
+
+    source: str
+    """The user's name for it, or else its number."""
+    state: str
+    latency_ms: dict[str, Percentiles]
+    interval_ms: Percentiles
+    jitter_ms: float
+    window: WindowReport
+    states: StateReport
+    budget_ms: float
+    misses: float
+    verdict: str
+    source_health: Health
+    frozen: int
+    sinks: tuple[SinkReport, ...]
 
 
 class BrokenStreamError(EdgesegError):
@@ -97,7 +120,7 @@ class BrokenStreamError(EdgesegError):
         self.report = report
 
 
-def run_stream(live: StreamPipeline) -> StreamReport:
+def run_stream(live: StreamPipeline | ManyPipeline) -> StreamReport:
     """Run a stream until the source ends, enough frames are done, a sink wants to end or a signal arrives.
 
     Raises:
@@ -106,7 +129,7 @@ def run_stream(live: StreamPipeline) -> StreamReport:
     failure = None
     with stop_on_signal(live.stop), live:
         try:
-            deque(live, maxlen=0)
+            live.run()
         except EdgesegError as error:
             # before the first mask there are no figures to report
             if not live.processed:
@@ -118,8 +141,10 @@ def run_stream(live: StreamPipeline) -> StreamReport:
     return report
 
 
-def make_report(live: StreamPipeline) -> StreamReport:
+def make_report(live: StreamPipeline | ManyPipeline) -> StreamReport:
     """Collect the figures of a stream; final once it is closed."""
+    if isinstance(live, ManyPipeline):
+        return _report_many(live)
     latency, grabber, options = live.recorder.report(), live.grabber, live.options
     reports = (sink.report() for sink in live.sinks)
     return StreamReport(
@@ -147,6 +172,92 @@ def make_report(live: StreamPipeline) -> StreamReport:
         sources=() if live.switch is None else live.switch.report(),
         thermal=(live.thermal, read_thermal()),
     )
+
+
+def _report_many(live: ManyPipeline) -> StreamReport:
+    """Collect the figures of several sources: those of all masks, and those of each source."""
+    latency, options = live.recorder.report(), live.options
+    sources = tuple(_report_member(member) for member in live.members)
+    counts = [FrameCounts.balance(one.captured, one.processed, one.late) for one in sources]
+    health = Health()
+    for one in sources:
+        health += one.source_health
+    return StreamReport(
+        model=live.segmenter.card.name,
+        source=live.name,
+        frames=FrameCounts.balance(
+            sum(count.captured for count in counts),
+            sum(count.processed for count in counts),
+            sum(count.late for count in counts),
+        ),
+        latency_ms=latency.latency_ms,
+        frame_age_ms=latency.frame_age_ms,
+        interval_ms=latency.interval_ms,
+        jitter_ms=latency.jitter_ms,
+        window=live.recorder.report_window(),
+        states=_sum_states([one.states for one in sources]),
+        first_inference_ms=latency.first_inference_ms,
+        warm_up_runs=WARM_UP_RUNS,
+        budget_ms=latency.budget_ms,
+        misses=latency.misses,
+        max_miss=options.max_miss,
+        verdict=_judge_all([one.verdict for one in sources]),
+        seconds=round(live.seconds, 3),
+        backend=live.segmenter.report(),
+        source_health=health,
+        incidents=tuple(incident for segmenter in live.segmenters for incident in segmenter.incidents),
+        frozen=sum(one.frozen for one in sources),
+        sinks=tuple(replace(sink, name=f"{sink.name} of source {one.source}") for one in sources for sink in one.sinks),
+        sources=sources,
+        thermal=(live.thermal, read_thermal()),
+        workers=len(live.segmenters),
+    )
+
+
+def _report_member(member: MemberPipeline) -> MemberReport:
+    # between two frames, so that no figure is of half a frame
+    with member.lock:
+        latency, grabber = member.recorder.report(), member.grabber
+        counts = FrameCounts.balance(grabber.captured, member.processed, latency.late)
+        states = member.states.report()
+    return MemberReport(
+        name=member.name,
+        chosen=1,
+        captured=counts.captured,
+        processed=counts.processed,
+        dropped=counts.dropped,
+        late=counts.late,
+        seconds=round(member.seconds, 3),
+        frame_age_ms=latency.frame_age_ms,
+        failure=member.failure,
+        source=member.label,
+        state=member.state,
+        latency_ms=latency.latency_ms,
+        interval_ms=latency.interval_ms,
+        jitter_ms=latency.jitter_ms,
+        window=member.recorder.report_window(),
+        states=states,
+        budget_ms=latency.budget_ms,
+        misses=latency.misses,
+        verdict=_judge(counts.processed, latency.misses, member.options),
+        source_health=grabber.health,
+        frozen=member.frozen,
+        sinks=member.report_sinks(),
+    )
+
+
+def _sum_states(reports: Sequence[StateReport]) -> StateReport:
+    """Sum up what can be summed over sources; states over time are those of one source."""
+    points = {name: value for report in reports for name, value in report.operating_points.items()}
+    return StateReport((), sum(report.out_of_distribution for report in reports), points)
+
+
+def _judge_all(verdicts: Sequence[str]) -> str:
+    """Judge several sources: the budget is held where every source that gave frames held it."""
+    found = [verdict for verdict in verdicts if verdict != NOT_MEASURED]
+    if not found:
+        return NOT_MEASURED
+    return MISSED if MISSED in found else found[0]
 
 
 def _judge(processed: int, misses: float, options: StreamOptions) -> str:

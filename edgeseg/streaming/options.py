@@ -126,10 +126,16 @@ class StreamOptions:
     max_miss: float = option(
         0.01, "Share of the frames that may exceed the budget.", minimum=0.0, maximum=1.0, panel=BUDGET
     )
-    frames: int | None = option(None, "Stop after this many frames.", minimum=1, panel=INPUT)
+    frames: int | None = option(
+        None, "Stop after this many frames; each of several sources, after so many of its own.", minimum=1, panel=INPUT
+    )
     capture: CaptureOptions = DEFAULT_CAPTURE_OPTIONS
     steady: bool = option(
         True, "Hold found and doubtful over a few frames; otherwise each frame is decided by itself.", panel=OUTPUT
+    )
+
+    one_at_a_time: bool = option(
+        False, "Of several sources, segment only the one that is chosen on the page.", panel=INPUT
     )
 
     def __post_init__(self) -> None:
@@ -223,6 +229,16 @@ class SinkOptions:
             raise UnknownNameError("form of a recording", self.record_as, RECORD_FORMATS)
         if self.record_wait and (self.record is None or self.view != "web"):
             raise ValueError("expected --record DIR and --view web beside --record-wait, since the page has its button")
+
+    def check_many(self, has_camera: bool) -> None:
+        """Refuse what makes no sense with several sources that are segmented at the same time.
+
+        Args:
+            has_camera: Whether one of them is the page's camera.
+        """
+        if self.view == "window":
+            raise LiveSourceError("expected --view web or none with several sources, got --view window, for one")
+        self.check_page(has_camera, has_choice=False)
 
     def check_page(self, has_camera: bool, has_choice: bool) -> None:
         """Refuse to wait for a page's camera, or for a choice of sources, without a page.

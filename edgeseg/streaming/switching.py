@@ -11,20 +11,18 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from time import monotonic
 from types import TracebackType
 
 from edgeseg.core.errors import EdgesegError, SourceError
 from edgeseg.core.redact import to_one_line
 from edgeseg.core.stats import Percentiles, summarise_times
-from edgeseg.inference.masks import check_pixel_size
 from edgeseg.streaming.grabber import Grabber
 from edgeseg.streaming.latency import TimeSeries
-from edgeseg.streaming.options import MAX_SOURCES, CaptureOptions, LiveSourceError
-from edgeseg.streaming.sources.address import show_source
-from edgeseg.streaming.sources.base import Frame, Health, LatestSlot, Notice, Source
-from edgeseg.streaming.sources.choose import is_browser, open_source
+from edgeseg.streaming.options import MAX_SOURCES, CaptureOptions
+from edgeseg.streaming.sources.address import hide_path, show_source
+from edgeseg.streaming.sources.base import Frame, Health, LatestSlot, Notice
+from edgeseg.streaming.sources.choose import is_browser, open_among_others
 
 # States of a source: not chosen, being opened, giving frames, lost and looked for, at its end, given up.
 IDLE, OPENING, LIVE, LOST, ENDED, FAILED = "idle", "opening", "live", "lost", "ended", "failed"
@@ -269,7 +267,7 @@ class SourceSwitch:
         entry = self._current
         if entry is None:
             return
-        sentence = _hide_folder(error.message, entry)
+        sentence = hide_path(error.message, entry.text)
         self._leave(entry, FAILED, sentence)
         if self._on_notice is not None:
             self._on_notice(Notice(FAILED, f"{sentence} Choose another source, or this one to try again."))
@@ -311,7 +309,7 @@ class SourceSwitch:
         if self._on_turn is not None:
             self._on_turn(Turn(entry.number, entry.name, self._next_frame))
         grabber = Grabber(
-            partial(self._open, entry.text),
+            partial(open_among_others, entry.text, self._colour, self._options, self._mm_per_px),
             self._options,
             number=entry.number,
             first_frame=self._next_frame,
@@ -330,20 +328,6 @@ class SourceSwitch:
         grabber.start()
         if not is_wanted:
             grabber.stop()
-
-    def _open(self, text: str) -> Source:
-        """Open a source, on the thread of its grabber."""
-        try:
-            source = open_source(text, self._colour, self._options, among_others=True)
-        except LiveSourceError as error:
-            raise SourceError(f"{show_source(text)} is live, and --every-frame is for recorded sources.") from error
-        if self._mm_per_px is None and source.mm_per_px is not None:
-            try:
-                check_pixel_size(source.mm_per_px)
-            except ValueError as error:
-                source.close()
-                raise SourceError(f"{show_source(text)} names an impossible pixel size: {error}.") from error
-        return source
 
     def _leave_ended(self, entry: _Entry) -> None:
         """Leave a source that gives no more frames: another one was chosen, or it is at its end."""
@@ -395,14 +379,3 @@ class SourceSwitch:
                 self._current.state, self._current.sentence = LIVE, ""
         if self._on_notice is not None:
             self._on_notice(notice)
-
-
-def _hide_folder(sentence: str, entry: _Entry) -> str:
-    """Replace a file's path by the name that pages show."""
-    if "://" in entry.text:
-        return sentence
-    paths = {entry.text, str(Path(entry.text)), str(Path(entry.text).absolute())}
-    for path in sorted(paths, key=len, reverse=True):
-        if "/" in path:
-            sentence = sentence.replace(path, entry.name)
-    return sentence

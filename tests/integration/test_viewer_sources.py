@@ -166,7 +166,7 @@ SHOWN = "document.querySelector('#sources [aria-pressed=true] .source-name')?.te
 def test_the_page_switches_between_sources_for_everybody_and_the_report_names_them(model: Path, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.avi")
     sources = ("phantom://?size=64&seed=2", str(clip), str(tmp_path / "gone.avi"), "browser://?size=96x64")
-    arguments = [part for source in sources for part in ("--source", source)]
+    arguments = ["--one-at-a-time", *(part for source in sources for part in ("--source", source))]
     report = tmp_path / "report.json"
     with (
         run_stream(model, *arguments, "--loop", "--record", str(tmp_path / "rec"), "--json", str(report)) as url,
@@ -203,6 +203,31 @@ def test_the_page_switches_between_sources_for_everybody_and_the_report_names_th
     ]
     lines = [json.loads(line) for line in (tmp_path / "rec/index.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {line["source"] for line in lines} == {1, 2}
+
+
+def test_all_sources_move_on_one_page_and_each_can_be_enlarged(model: Path, tmp_path: Path) -> None:
+    sources = ("phantom://?size=64&seed=2", "left=phantom://?size=64x96&seed=3", f"gone={tmp_path / 'gone.avi'}")
+    arguments = [part for source in sources for part in ("--source", source)]
+    with (
+        run_stream(model, *arguments, "--host", "127.0.0.2") as url,
+        open_page(tmp_path / "browser", url) as browser,
+    ):
+        numbers = "Array.from(document.querySelectorAll('#grid canvas'), (tile) => Number(tile.dataset.number ?? -1))"
+        browser.wait_for(f"{numbers}.slice(0, 2).every((number) => number >= 0)")
+        first = browser.ask(numbers)
+        browser.wait_for(f"{numbers}[0] > {first[0]} && {numbers}[1] > {first[1]}")
+        browser.wait_for("document.querySelector('#grid [data-source=failed]')?.innerText.includes('gone.avi')")
+        assert str(tmp_path) not in browser.ask("document.documentElement.outerHTML")
+        assert browser.ask("location.search + document.cookie") == ""
+        for width in (1280, 390):
+            browser.resize((width, 800))
+            browser.wait_for("document.documentElement.scrollWidth === document.documentElement.clientWidth")
+        browser.ask("document.querySelectorAll('#grid a')[1].click()")
+        browser.wait_for("document.getElementById('source')?.textContent.startsWith('left: ')")
+        browser.wait_for("document.body.dataset.state === 'live' && Number(picture.dataset.number) > 0")
+        assert browser.ask("[picture.width, picture.height]") == [64, 96]
+        browser.ask("document.getElementById('all-sources').click()")
+        browser.wait_for("document.querySelectorAll('#grid li').length === 3")
 
 
 def report_of_sources(path: Path) -> list[dict[str, Any]] | None:

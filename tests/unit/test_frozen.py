@@ -14,9 +14,10 @@ from edgeseg.core.modelfile import read_model
 from edgeseg.inference.masks import MaskOptions
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.streaming.latency import LatencyRecorder
-from edgeseg.streaming.live import FROZEN_FRAMES, FreezeDetector, StreamPipeline
+from edgeseg.streaming.live import StreamPipeline
 from edgeseg.streaming.loop import run_stream
 from edgeseg.streaming.options import CaptureOptions, StreamOptions
+from edgeseg.streaming.pipeline import FROZEN_FRAMES, FreezeDetector
 from edgeseg.streaming.sinks.base import Result, Sink
 from edgeseg.streaming.sinks.json_lines import describe_result
 from edgeseg.streaming.sources.base import Frame, Notice, Source

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from edgeseg.core.errors import SourceError, UnknownNameError
 from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.inference.segmenter import Segmenter
-from edgeseg.streaming import switching
 from edgeseg.streaming.latency import LatencyRecorder
 from edgeseg.streaming.live import StreamPipeline, open_stream
 from edgeseg.streaming.loop import make_report
 from edgeseg.streaming.options import MAX_SOURCES, CaptureOptions, LiveSourceError, SinkOptions
 from edgeseg.streaming.sinks.base import Result, Sink
+from edgeseg.streaming.sources import choose
 from edgeseg.streaming.sources.address import Size
 from edgeseg.streaming.sources.base import Frame, LatestSlot, Notice, Source
 from edgeseg.streaming.sources.reconnect import ReconnectingSource
@@ -80,7 +80,7 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     world = World()
-    monkeypatch.setattr(switching, "open_source", world.open)
+    monkeypatch.setattr(choose, "open_source", world.open)
     release.clear()
     yield world
     release.set()
@@ -242,7 +242,7 @@ def test_a_source_that_hangs_keeps_nobody_from_another_and_is_opened_once(
         release.wait(SECONDS)
         return Fake(30)
 
-    monkeypatch.setattr(switching, "_JOIN_S", 0.2)
+    monkeypatch.setattr("edgeseg.streaming.switching._JOIN_S", 0.2)
     switch = make_switch(world, hang if where == "opening" else lambda: Hanging(30), lambda: Fake(20))
     began = monotonic()
     with make_pipeline(model, switch) as live:

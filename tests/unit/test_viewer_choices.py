@@ -127,7 +127,7 @@ def test_pages_hold_few_pictures_however_many_names_they_use(viewer: WebViewer) 
         _, figures = client.read_part()
     for page in range(100):
         assert ask(viewer, f"/still?picture={figures['picture']}&page={page}")[0] == 200
-    assert len(viewer._context.live_state._held) == state.MAX_VIEWERS
+    assert len(viewer.context.live_state._held) == state.MAX_VIEWERS
 
 
 def test_large_pictures_are_not_collected() -> None:

@@ -31,6 +31,22 @@ class Result:
     age_ms: float
     frozen: bool = False
     """Whether the picture stands still: the source gives the same image again and again, as a camera that hangs."""
+    source: str = "1"
+    """The user's name for the source, or else its number."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """What sinks know of one source of several."""
+
+    number: int
+    """From 1."""
+    label: str
+    """The user's name for it, or else its number."""
+    needs_page: bool
+    """Whether its frames come from the page's camera."""
+    find_latest_slot: Callable[[], LatestSlot | None]
+    """Finds where the page puts these frames, once the source is open."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,8 @@ class StreamInfo:
     """By which the page changes the source, where there are several; their frames have pixel sizes of their own."""
     modalities: tuple[str, ...] = ()
     """Of the pictures that lie in the channels of a frame; empty for an ordinary frame."""
+    member: Member | None = None
+    """Which one of several sources this is, where all are segmented."""
 
     def find_pixel_size(self, frame: Frame) -> float | None:
         """Give the pixel size of a frame: the stream's own, or that of the frame's source."""
@@ -58,11 +76,15 @@ class StreamInfo:
 
     def find_latest_slot(self) -> LatestSlot | None:
         """Find where the page puts the images of its camera, while that is the source."""
+        if self.member is not None:
+            return self.member.find_latest_slot()
         return self.latest_slot if self.switch is None else self.switch.latest_slot
 
     @property
     def uses_camera(self) -> bool:
         """Whether the page's camera is a source of the stream."""
+        if self.member is not None:
+            return self.member.needs_page
         return self.latest_slot is not None if self.switch is None else self.switch.needs_page
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import select
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar
@@ -29,14 +29,44 @@ FAREWELL_SECONDS = 1.0
 CHUNK = select.PIPE_BUF
 
 
+class LineOutput:
+    """A file descriptor for whole lines: one that was begun is finished before the next, whoever writes that."""
+
+    def __init__(self, handle: int) -> None:
+        """Take a file descriptor; it stays open at the end, since the caller opened it."""
+        self._handle = handle
+        self._lock = threading.Lock()
+        self._rest = b""
+
+    def send(self, line: bytes, gives_up: Callable[[], bool]) -> bool:
+        """Write a line, waiting for a slow reader; False where it was given up before all of it was written."""
+        with self._lock:
+            if not self._drain(gives_up):
+                return False
+            self._rest = line
+            is_sent = self._drain(gives_up)
+            if len(self._rest) == len(line):
+                # nothing of it was written, so nobody waits for the rest
+                self._rest = b""
+            return is_sent
+
+    def _drain(self, gives_up: Callable[[], bool]) -> bool:
+        while self._rest and not gives_up():
+            _, ready, _ = select.select([], [self._handle], [], POLL_SECONDS)
+            if ready:
+                self._rest = self._rest[os.write(self._handle, self._rest[:CHUNK]) :]
+        return not self._rest
+
+
 class JsonLinesWriter(Writer):
     """Writes a line for every result; a reader that closes the pipe ends the stream."""
 
     name: ClassVar[str] = "the output of JSON lines"
 
-    def __init__(self, handle: int, classes: Sequence[ClassSpec], mm_per_px: float | None = None) -> None:
-        """Take a file descriptor; it stays open at the end, since the caller opened it."""
-        self._handle, self._classes, self._mm_per_px = handle, tuple(classes), mm_per_px
+    def __init__(self, output: int | LineOutput, classes: Sequence[ClassSpec], mm_per_px: float | None = None) -> None:
+        """Take a file descriptor, or an output that several writers share."""
+        self._output = LineOutput(output) if isinstance(output, int) else output
+        self._classes, self._mm_per_px = tuple(classes), mm_per_px
         self._stopping = threading.Event()
         self._deadline = float("inf")
 
@@ -45,7 +75,7 @@ class JsonLinesWriter(Writer):
         line = json.dumps(describe_result(result, self._classes, self._mm_per_px)) + "\n"
         with explained_writes(Path("the JSON lines")):
             try:
-                return self._send(line.encode("utf-8"))
+                return self._output.send(line.encode("utf-8"), self._gives_up)
             # a reader that leaves has seen enough, as with `head`: no error
             except BrokenPipeError:
                 self.wants_end = True
@@ -57,16 +87,8 @@ class JsonLinesWriter(Writer):
         self._deadline = monotonic() + FAREWELL_SECONDS
         self._stopping.set()
 
-    def _send(self, data: bytes) -> bool:
-        """Write all bytes; False where the reader did not take them in time."""
-        while data and not self.wants_end and not self._is_given_up():
-            _, ready, _ = select.select([], [self._handle], [], POLL_SECONDS)
-            if ready:
-                data = data[os.write(self._handle, data[:CHUNK]) :]
-        return not data
-
-    def _is_given_up(self) -> bool:
-        return self._stopping.is_set() and monotonic() > self._deadline
+    def _gives_up(self) -> bool:
+        return self.wants_end or (self._stopping.is_set() and monotonic() > self._deadline)
 
 
 def describe_result(result: Result, classes: Sequence[ClassSpec], mm_per_px: float | None) -> dict[str, Any]:
@@ -79,6 +101,7 @@ def describe_result(result: Result, classes: Sequence[ClassSpec], mm_per_px: flo
         "number": result.frame.number,
         "name": result.frame.name,
         "source": result.frame.source,
+        "source_name": result.source,
         "captured_at": round(result.frame.captured_at, 4),
         "age_ms": round(result.age_ms, 3),
         "frozen": result.frozen,

@@ -150,6 +150,23 @@ def _make_folder(folder: Path) -> Path:
     return folder / f"{SESSION}{number}"
 
 
+def check_parent(folder: Path) -> None:
+    """Refuse a folder for the recordings of several sources that holds anything but such recordings.
+
+    Raises:
+        OutputError: It does, or cannot be read.
+    """
+    with explained_writes(folder):
+        if not folder.exists() or _is_empty(folder):
+            return
+        if folder.is_dir() and all(is_recording(path) or _is_empty(path) for path in folder.iterdir()):
+            return
+    raise OutputError(
+        f"Expected a new or an empty folder for several recordings, or one that holds some, got {folder}.",
+        "Name another --record DIR.",
+    )
+
+
 def _is_empty(folder: Path) -> bool:
     """Tell whether a folder is empty, apart from temporary files of a header that was never finished."""
     return folder.is_dir() and all(path.name.startswith(f".{HEADER}.") for path in folder.iterdir())

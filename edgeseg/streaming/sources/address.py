@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 Options = TypeVar("Options", bound="DataclassInstance")
 
 
+# A name in front of a source: a folder, a label of Prometheus and a path of the page can all have it.
+_NAMED = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_-]{0,31})=(?P<source>.+)", re.DOTALL)
 _WORD = re.compile(r"(?P<key>[^ \"'=]*=)?(?P<value>\"[^\"]*\"|'[^']*'|(?:\\.|[^ \"'\\])+)")
 
 
@@ -40,6 +43,25 @@ def split_address(text: str) -> tuple[str, str]:
     """Split a source's text at its question mark into address and options."""
     address, _, options = text.partition("?")
     return address, options
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """Split NAME=SOURCE into both; the name is empty where there is none. A file of exactly that name is a source."""
+    match = _NAMED.fullmatch(text)
+    if match is None or os.path.lexists(text):
+        return "", text
+    return match["name"], match["source"]
+
+
+def hide_path(sentence: str, text: str) -> str:
+    """Replace the path of a source's file in a sentence by the name that pages show."""
+    if "://" in text:
+        return sentence
+    paths = {text, str(Path(text)), str(Path(text).absolute())}
+    for path in sorted(paths, key=len, reverse=True):
+        if "/" in path:
+            sentence = sentence.replace(path, show_source(text))
+    return sentence
 
 
 def show_source(text: str) -> str:

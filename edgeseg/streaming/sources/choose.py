@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeseg.core.errors import SourceError, UnknownNameError
+from edgeseg.inference.masks import check_pixel_size
 from edgeseg.streaming.options import DEFAULT_CAPTURE_OPTIONS, CaptureOptions, LiveSourceError
 from edgeseg.streaming.sources.address import show_source, split_address
 from edgeseg.streaming.sources.base import Source
@@ -74,6 +75,40 @@ def open_source(
         # a page's camera and standard input recover by themselves
         return source if source.reconnects else ReconnectingSource(opener, source)
     return LoopedSource(opener, source) if options.loop else source
+
+
+def open_among_others(text: str, colour: bool, options: CaptureOptions, mm_per_px: float | None) -> Source:
+    """Open one of several sources; every refusal is an error of this source, since the others go on.
+
+    Args:
+        text: One of `KINDS`.
+        colour: Whether the model's input is colour.
+        options: How frames will be captured.
+        mm_per_px: The pixel size that the user named, which goes before that of the source.
+    """
+    try:
+        source = open_source(text, colour, options, among_others=True)
+    except LiveSourceError as error:
+        raise SourceError(f"{show_source(text)} is live, and --every-frame is for recorded sources.") from error
+    if mm_per_px is None:
+        try:
+            find_pixel_size(source, show_source(text))
+        except SourceError:
+            source.close()
+            raise
+    return source
+
+
+def find_pixel_size(source: Source, name: str) -> float | None:
+    """Return the pixel size that the source knows, if any; an impossible one is refused."""
+    if source.mm_per_px is not None:
+        try:
+            check_pixel_size(source.mm_per_px)
+        except ValueError as error:
+            raise SourceError(
+                f"{name} names an impossible pixel size: {error}.", "Set the size with --mm-per-px."
+            ) from error
+    return source.mm_per_px
 
 
 def check_known(text: str) -> None:

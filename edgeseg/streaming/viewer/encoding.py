@@ -21,6 +21,8 @@ from edgeseg.streaming.tracking import Picture, move_points
 from edgeseg.streaming.viewer.figures import PictureFigures, list_shown
 
 JPEG_QUALITY = 88
+# Longest side of a picture among many, and its quality.
+TILE_PX, TILE_QUALITY = 480, 80
 MIN_FPS, MAX_FPS = 0.1, 60.0
 # Letters grow with the picture's shorter side.
 _PX_PER_SCALE, _LEAST_SCALE = 480.0, 0.4
@@ -66,12 +68,16 @@ def read_jpeg_options(query: str) -> JpegOptions:
 
 def write_part(picture: Picture, figures: PictureFigures, classes: Sequence[ClassSpec], options: JpegOptions) -> bytes:
     """Write a picture and its figures as one part of a multipart response."""
-    jpeg = encode_picture(picture, classes, options)
+    return write_multipart(encode_picture(picture, classes, options), write_figures(figures))
+
+
+def write_multipart(jpeg: bytes, figures: str) -> bytes:
+    """Write a JPEG and its figures, JSON on one line, as one part of a multipart response."""
     head = (
         "--frame",
         "Content-Type: image/jpeg",
         f"Content-Length: {len(jpeg)}",
-        f"{FIGURES_HEADER}: {write_figures(figures)}",
+        f"{FIGURES_HEADER}: {figures}",
         "\r\n",
     )
     return "\r\n".join(head).encode("ascii") + jpeg + b"\r\n"
@@ -99,6 +105,19 @@ def _choose_channel(image: NDArray[Any], options: JpegOptions) -> NDArray[Any]:
     if options.modality is None or image.ndim == 2 or options.modality >= image.shape[2]:
         return image
     return np.ascontiguousarray(image[:, :, options.modality])
+
+
+def encode_tile(picture: Picture, classes: Sequence[ClassSpec]) -> bytes:
+    """Draw the mask onto a reduced picture and encode it as JPEG, for a page with many."""
+    height, width = picture.image.shape[:2]
+    scale = min(1.0, TILE_PX / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    image = cv2.resize(picture.image, size, interpolation=cv2.INTER_AREA)
+    labels = cv2.resize(picture.labels, size, interpolation=cv2.INTER_NEAREST)
+    findings = () if picture.segmentation is None else picture.segmentation.findings
+    drawn = draw_overlay(np.asarray(image), np.asarray(labels, dtype=np.uint8), classes, OPACITY, findings)
+    _, encoded = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, TILE_QUALITY])
+    return encoded.tobytes()
 
 
 def _hide(labels: NDArray[np.uint8], hidden: frozenset[int]) -> NDArray[np.uint8]:

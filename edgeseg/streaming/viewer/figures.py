@@ -127,6 +127,8 @@ class Numbers:
     modalities: tuple[str, ...] = ()
     """Among which the page chooses what it shows."""
     playback: None = None
+    label: str = ""
+    """The name of the source, where all of several are segmented; their page is one level up."""
 
 
 def collect_numbers(context: ViewerContext) -> Numbers:
@@ -158,6 +160,7 @@ def collect_numbers(context: ViewerContext) -> Numbers:
         sources=() if info.switch is None else tuple(_describe_source(one) for one in info.switch.describe()),
         chosen=1 if info.switch is None else info.switch.chosen,
         modalities=info.modalities,
+        label="" if info.member is None else info.member.label,
     )
 
 

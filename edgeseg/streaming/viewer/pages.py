@@ -14,7 +14,7 @@ from edgeseg.web.server import RequestHandler
 FOLDER = Path(__file__).parent / "page"
 HTML, CSS, SCRIPT = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
 SCRIPTS = (
-    *("page", "camera", "charts", "classes", "elements", "figures", "fullscreen", "picture", "player"),
+    *("page", "camera", "charts", "classes", "elements", "figures", "fullscreen", "parts", "picture", "player"),
     *("recording", "sources"),
 )
 PAGE_FILES = {"/page.css": CSS, **{f"/{name}.js": SCRIPT for name in SCRIPTS}}

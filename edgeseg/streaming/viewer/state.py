@@ -88,8 +88,13 @@ class LiveState:
     client gets the newest one at its own pace, and a slow client slows nobody down.
     """
 
-    def __init__(self) -> None:
-        self._name = _make_name()
+    def __init__(self, source: int = 1) -> None:
+        """Begin without a picture.
+
+        Args:
+            source: The number of the source, where all of several are segmented.
+        """
+        self._name, self._source = _make_name(), source
         self._condition = threading.Condition()
         self._shown: NumberedPicture | None = None
         self._pictures = 0
@@ -147,7 +152,7 @@ class LiveState:
             if turn is not None and picture.mask_number < turn.first_frame:
                 return
             self._pictures += 1
-            source = 1 if turn is None else turn.number
+            source = self._source if turn is None else turn.number
             self._shown = NumberedPicture(self._pictures, picture, self._name, source)
             self._condition.notify_all()
 
@@ -188,6 +193,11 @@ class LiveState:
         with self._condition:
             self._condition.wait_for(lambda: self._ended or self._shown_number() > seen, timeout)
             return self._shown if self._shown_number() > seen else None
+
+    @property
+    def newest(self) -> NumberedPicture | None:
+        """The newest picture."""
+        return self._shown
 
     def wait_end(self, timeout: float) -> None:
         """Sleep for so many seconds, or until the end of the stream."""
@@ -265,26 +275,33 @@ class Viewers:
         self._condition = threading.Condition()
         self._count = 0
         self._by_address: Counter[str] = Counter()
+        self._by_source: Counter[int] = Counter()
         self._pages: dict[str, float] = {}
 
     @contextmanager
-    def subscribe(self, address: str) -> Iterator[bool]:
-        """Count a subscriber to the picture while the context is open; yields False when a limit is reached."""
+    def subscribe(self, address: str, source: int = 1) -> Iterator[bool]:
+        """Count a subscriber to the picture while the context is open; yields False when a limit is reached.
+
+        Args:
+            address: Of the client.
+            source: Which of several sources it watches; 0 is the page of all.
+        """
         with self._condition:
             admitted = self._count < MAX_VIEWERS and self._by_address[address] < MAX_VIEWERS_PER_ADDRESS
-            self._add(address, admitted)
+            self._add(address, source, admitted)
         try:
             yield admitted
         finally:
             with self._condition:
-                self._add(address, -admitted)
+                self._add(address, source, -admitted)
 
-    def has_any(self) -> bool:
-        """Whether anybody watches the picture."""
-        return self._count > 0
+    def has_any(self, source: int = 1) -> bool:
+        """Whether anybody watches the picture of a source."""
+        return self._by_source[source] > 0
 
-    def _add(self, address: str, change: int) -> None:
+    def _add(self, address: str, source: int, change: int) -> None:
         self._count += change
+        self._by_source[source] += change
         self._by_address[address] += change
         if not self._by_address[address]:
             del self._by_address[address]
@@ -340,3 +357,8 @@ class ViewerContext:
     live_state: LiveState = field(default_factory=LiveState)
     viewers: Viewers = field(default_factory=Viewers)
     thermal: ThermalCache = field(default_factory=ThermalCache)
+
+    @property
+    def number(self) -> int:
+        """Of the source among several, or 1."""
+        return 1 if self.info.member is None else self.info.member.number

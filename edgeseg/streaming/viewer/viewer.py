@@ -46,7 +46,59 @@ CLOSING_DELIMITER = b"--frame--\r\n"
 SEND_BUFFER_BYTES = 128 * 1024
 
 
-class WebViewer(Sink):
+class SourceView(Sink):
+    """Keeps the newest picture and the figures of a source for the clients that watch it."""
+
+    def __init__(
+        self, context: ViewerContext, track_mask: bool, show: str, network: LearnedRegistration | None = None
+    ) -> None:
+        """Begin without a picture.
+
+        Args:
+            context: What the requests of the clients need.
+            track_mask: Whether to show the newest frame with the mask warped onto it, or the frame that was segmented.
+            show: Which masks are drawn, as `SinkOptions` has it.
+            network: Finds how the mask moved in place of optical flow.
+        """
+        self.context = context
+        watching = partial(context.viewers.has_any, context.number)
+        self._tracker = MaskTracker(context.live_state.show, watching, show, network) if track_mask else None
+        self._show = show
+
+    def publish(self, result: Result) -> None:
+        """Show a result."""
+        self.context.live_state.count_result(result)
+        if self._tracker is None:
+            self.context.live_state.show(make_picture(result, self._show))
+        else:
+            self._tracker.publish(result)
+
+    def on_frame(self, frame: Frame) -> None:
+        """Show a frame with the last mask, until its own is there."""
+        self.context.live_state.count_frame(frame)
+        if self._tracker is not None:
+            self._tracker.on_frame(frame)
+
+    def on_turn(self, turn: Turn, recorder: LatencyRecorder) -> None:
+        """Forget the last source: no picture of it is shown after this, and its figures begin anew."""
+        if self._tracker is not None:
+            self._tracker.reset()
+        self.context.live_state.begin_turn(turn, recorder)
+
+    def on_notice(self, notice: Notice) -> None:
+        """Show a notice about the source; where one is chosen of several, the list says that it gives no frames."""
+        if notice.state != FAILED or self.context.info.switch is None:
+            self.context.live_state.add_notice(notice)
+
+    def close(self) -> None:
+        """Show no further picture."""
+        if self._tracker is not None:
+            self._tracker.close()
+        # after the tracker has ended, so that no picture follows the end
+        self.context.live_state.end()
+
+
+class WebViewer(SourceView):
     """Serves the stream to browsers at `url`; drawing and sending take no time of the stream's thread."""
 
     def __init__(
@@ -75,49 +127,19 @@ class WebViewer(Sink):
         Raises:
             OutputError: The port is in use.
         """
-        self._context = ViewerContext(info, tuple(classes), recording)
-        self._server = open_server(port, partial(ViewerHandler, self._context), "edgeseg-viewer", access)
-        watching = self._context.viewers.has_any
-        self._tracker = MaskTracker(self._context.live_state.show, watching, show, network) if track_mask else None
-        self._show = show
+        context = ViewerContext(info, tuple(classes), recording)
+        self._server = open_server(port, partial(ViewerHandler, context), "edgeseg-viewer", access)
+        super().__init__(context, track_mask, show, network)
         self._closed = False
         self.url = access.write_url(self._server.server_port)
-
-    def publish(self, result: Result) -> None:
-        """Show a result."""
-        self._context.live_state.count_result(result)
-        if self._tracker is None:
-            self._context.live_state.show(make_picture(result, self._show))
-        else:
-            self._tracker.publish(result)
-
-    def on_frame(self, frame: Frame) -> None:
-        """Show a frame with the last mask, until its own is there."""
-        self._context.live_state.count_frame(frame)
-        if self._tracker is not None:
-            self._tracker.on_frame(frame)
-
-    def on_turn(self, turn: Turn, recorder: LatencyRecorder) -> None:
-        """Forget the last source: no picture of it is shown after this, and its figures begin anew."""
-        if self._tracker is not None:
-            self._tracker.reset()
-        self._context.live_state.begin_turn(turn, recorder)
-
-    def on_notice(self, notice: Notice) -> None:
-        """Show a notice about the source; that one gives no frames stands in the list of sources."""
-        if notice.state != FAILED:
-            self._context.live_state.add_notice(notice)
 
     def close(self) -> None:
         """End the server, after open pages had about a second to learn that the stream has ended."""
         if self._closed:
             return
         self._closed = True
-        if self._tracker is not None:
-            self._tracker.close()
-        # after the tracker has ended, so that no picture follows the end
-        self._context.live_state.end()
-        self._context.viewers.wait_for_pages()
+        super().close()
+        self.context.viewers.wait_for_pages()
         self._server.stop()
 
 
@@ -154,7 +176,7 @@ class ViewerHandler(PageHandler):
 
     def send_pictures(self, options: JpegOptions) -> None:
         """Send pictures until the stream ends or the client disconnects."""
-        with self._context.viewers.subscribe(self.client_address[0]) as admitted:
+        with self._context.viewers.subscribe(self.client_address[0], self._context.number) as admitted:
             if not admitted:
                 self.refuse(
                     HTTPStatus.SERVICE_UNAVAILABLE,

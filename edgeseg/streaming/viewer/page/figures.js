@@ -31,6 +31,7 @@ export function showFigures(numbers) {
 export function showStream(numbers) {
   setText("model", numbers.model);
   setText("source", numbers.source);
+  find("all-sources").hidden = !numbers.label;
   document.title = `${numbers.model} · edgeseg`;
 }
 
