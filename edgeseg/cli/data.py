@@ -217,7 +217,7 @@ def check(
     from edgeseg.core.progress import progress_bar
     from edgeseg.data.check import READY, check_survey, describe_verdict
     from edgeseg.data.dataset import survey_dataset
-    from edgeseg.data.groups import join_groups, write_groups
+    from edgeseg.data.groups import write_groups
     from edgeseg.data.overview import SheetPlan, name_names, name_pairs, refuse_taken_names
 
     pages = [] if sheet is None else [sheet, name_names(sheet), name_pairs(sheet)]
@@ -233,7 +233,7 @@ def check(
         _write_sheets(SheetPlan(sheet, tuple(cases)), make_printable(source.name), report)
     print(make_printable(describe_verdict(report)))
     if groups_out is not None:
-        write_groups(groups_out, join_groups(cases, report.pairs))
+        write_groups(groups_out, report.join_groups())
     save_json(json_out, report.to_json())
     if report.verdict != READY:
         raise typer.Exit(GATE_NOT_HELD)

@@ -34,8 +34,8 @@ from edgeseg.data.dataset import (
     read_cases,
 )
 from edgeseg.data.defects import DataWarning
+from edgeseg.data.duplicates import find_duplicates, make_thumbnail
 from edgeseg.data.frame_labels import count_labels, list_labels
-from edgeseg.data.groups import find_duplicates, make_thumbnail
 from edgeseg.data.reading import GIVEN_PARTS
 from edgeseg.data.split import Split, list_splits, refuse_other_split
 from edgeseg.data.weak_truth import WeakCase, count_channels, vary_weak
