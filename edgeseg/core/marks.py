@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeseg.core.errors import LimitError, OutputError
+from edgeseg.core.errors import FolderBusyError, LimitError, OutputError
 from edgeseg.core.limits import TABLE_BYTES, read_regular
 
 MARK = ".edgeseg"
@@ -153,7 +153,7 @@ def held_folder(folder: Path) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(handle)
-        raise OutputError(
+        raise FolderBusyError(
             f"Expected nobody else to write into {folder}, got another edgeseg at work there.",
             "Wait until it has ended, or name another --out.",
         ) from error

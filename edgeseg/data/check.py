@@ -64,9 +64,7 @@ class Marks:
 
 def measure_marks(image: LabelledImage) -> Marks:
     """Measure the shares that the masks of a case cover."""
-    pixels = image.masks[0].size
-    shares = tuple(count / pixels for count in image.marked)
-    return Marks(image.case.stem, image.case.group, shares, image.border_shares)
+    return Marks(image.case.stem, image.case.group, image.shares, image.border_shares)
 
 
 def find_warnings(dataset: Dataset, marks: Sequence[Marks]) -> tuple[DataWarning, ...]:
