@@ -26,7 +26,7 @@ from edgeseg.cli.common import (
     save_json,
     usage_errors,
 )
-from edgeseg.cli.tables import print_check, print_warnings
+from edgeseg.cli.tables import print_cache, print_check, print_warnings
 from edgeseg.core.redact import make_printable
 from edgeseg.core.spec import DENOISES, check_choice
 
@@ -251,6 +251,36 @@ def _write_sheets(plan: SheetPlan, name: str, report: CheckReport) -> None:
     pairs = write_pairs(name_pairs(plan.path), [(pair.first, pair.second) for pair in doubtful], classes, name)
     if pairs:
         print(make_printable(f"Near-duplicates with contradictory labels: {', '.join(map(str, pairs[:SHOWN_PAGES]))}"))
+
+
+@app.command("cache")
+def show_cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all stored images.")] = False,
+    json_out: JsonOption = None,
+) -> None:
+    """Show or clear the images that trainings on large data keep on disk: where, how much, and when last used.
+
+    EDGESEG_CACHE names another folder, or is `off`: then nothing is stored, and images must fit into memory.
+
+    Example: `edgeseg data cache --clear`
+    """
+    from edgeseg.core.cache import OFF, VARIABLE, clear_cache, find_cache, list_cache
+
+    place = find_cache()
+    if place is None:
+        print(f"The cache is off ({VARIABLE}={OFF}): nothing is stored.")
+        save_json(json_out, {"folder": None, "sets": []})
+        return
+    entries = list_cache(place)
+    if clear:
+        removed, kept = clear_cache(place)
+        print(f"{place}: {removed} sets removed" + (f", {kept} stay: another edgeseg writes them" if kept else ""))
+    else:
+        print_cache(place, entries)
+    sets = [
+        {"name": entry.path.name, "bytes": entry.size, "used": entry.used, "whole": entry.whole} for entry in entries
+    ]
+    save_json(json_out, {"folder": str(place), "sets": sets, "cleared": clear})
 
 
 @app.command()

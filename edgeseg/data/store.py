@@ -9,30 +9,26 @@ CACHE/grids/KEY/thumbnails.bin  likewise, for the search for near-duplicates
 CACHE/grids/KEY/facts.bin       size, brightness, marked pixels and checksums of every image
 CACHE/grids/KEY/index.json      what the folder holds, and the checksum of facts.bin
 CACHE/grids/KEY/done.bin        while it is being filled: one byte for every chunk that is on the disk
-
-Rows are read with pread, not through a memory map: the pages stay the kernel's own and count as nobody's memory, and a
-damaged disk or a file that was cut off is an error in one sentence instead of the end of the process (SIGBUS).
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from time import sleep
 from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 import edgeseg
 from edgeseg.core.cache import touch_entry
@@ -61,16 +57,12 @@ INDEX, FACTS, PIXELS, MASKS, THUMBNAILS, DONE = (
 )
 # Images after which what was written is put on the disk and noted: as many are decoded again after an interruption.
 CHUNK = 256
-# Images whose arrays are in memory at once, where all of them are looked at.
-BLOCK = 256
 # The white of 16 bits that nobody has chosen.
 FULL_WHITE = 65535
 # Of the facts file, which is read whole: a million images of 127 classes have 2 GB.
-_FACT_BYTES = 2**32
+FACT_BYTES = 2**32
 _WAITING_SECONDS = 0.5
-_CLEAR = "Remove it with: edgeseg data cache --clear. It is made again from the images."
 _LOG = logging.getLogger(__name__)
-_Decode = Callable[[bytes | bytearray], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -236,7 +228,7 @@ def _describe_content(folder: Path, key: StoreKey, count: int) -> dict[str, Any]
     return {
         "key": key.name,
         "images": count,
-        "facts_sha256": digest_regular(folder / FACTS, _FACT_BYTES).hex(),
+        "facts_sha256": digest_regular(folder / FACTS, FACT_BYTES).hex(),
         "bytes": {name: count * size for name, size in key.row_bytes.items()},
     }
 
@@ -254,8 +246,8 @@ def is_sound(folder: Path, key: StoreKey, count: int) -> bool:
         return False
 
 
-def provide_store(grids: Path, key: StoreKey, cases: Sequence[Case], advance: Advance = ignore) -> StoredSet:
-    """Open a stored set, or write it first; while another process writes it, wait.
+def provide_store(grids: Path, key: StoreKey, cases: Sequence[Case], advance: Advance = ignore) -> Path:
+    """Find the folder of a stored set, or write it first; while another process writes it, wait.
 
     Args:
         grids: The folder of all stored sets.
@@ -265,7 +257,7 @@ def provide_store(grids: Path, key: StoreKey, cases: Sequence[Case], advance: Ad
     """
     folder, waited = grids / key.name, False
     while not is_sound(folder, key, len(cases)):
-        _remove_damaged(folder)
+        _remove_damaged(folder, key, len(cases))
         try:
             _refuse_full_disk(grids, folder, key, len(cases))
             with _explained(folder), staged_folder(folder, keep_partial=True, go_on=True) as partial:
@@ -281,11 +273,12 @@ def provide_store(grids: Path, key: StoreKey, cases: Sequence[Case], advance: Ad
             if not is_sound(folder, key, len(cases)):
                 raise
     touch_entry(folder)
-    return StoredSet(folder, key, tuple(cases))
+    return folder
 
 
-def _remove_damaged(folder: Path) -> None:
-    if os.path.lexists(folder):
+def _remove_damaged(folder: Path, key: StoreKey, count: int) -> None:
+    # looked at again: another process may have moved a whole one there since
+    if os.path.lexists(folder) and not is_sound(folder, key, count):
         _LOG.warning("Stored images in %s are damaged, and are made again.", folder)
         with explained_writes(folder):
             remove_folder(folder)
@@ -295,7 +288,8 @@ def _refuse_full_disk(grids: Path, folder: Path, key: StoreKey, count: int) -> N
     state = os.statvfs(grids)
     needed = count * sum(key.row_bytes.values())
     partial = partial_path(folder)
-    if partial.is_dir():
+    # another process may move it away meanwhile
+    with contextlib.suppress(OSError):
         needed -= sum(file.lstat().st_blocks * 512 for file in partial.iterdir())
     free = state.f_bavail * state.f_frsize
     if needed > free:
@@ -317,203 +311,3 @@ def _explained(folder: Path) -> Iterator[None]:
             f"Writing stored images to {folder.parent} failed: {error.strerror}.",
             "Make room, or move the cache with EDGESEG_CACHE=DIR; the next call goes on where this one stopped.",
         ) from error
-
-
-class StoredRows:
-    """Rows of equal size in a file, some of them in an order of their own; they are read when they are asked for."""
-
-    def __init__(
-        self,
-        path: Path,
-        size: int,
-        numbers: NDArray[np.int64],
-        decode: _Decode,
-        checksums: NDArray[np.uint32] | None = None,
-    ) -> None:
-        """Open the file.
-
-        Args:
-            path: The file.
-            size: Bytes of a row.
-            numbers: The rows.
-            decode: Makes an array of a row's bytes.
-            checksums: CRC-32 of every row of the file.
-        """
-        self._file = _share(path)
-        self._path, self._size, self._numbers, self._decode, self._checksums = path, size, numbers, decode, checksums
-
-    def __len__(self) -> int:
-        """Count the rows."""
-        return len(self._numbers)
-
-    @cached_property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of all rows together."""
-        return (len(self), *self._decode(bytes(self._size)).shape)
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        """Read one row by its number, or several by a slice or an array of numbers."""
-        chosen = self._numbers[key]
-        if np.ndim(chosen) == 0:
-            return self._read(int(chosen))
-        rows = [self._read(int(number)) for number in chosen]
-        return np.stack(rows) if rows else np.zeros((0, *self.shape[1:]), self._decode(bytes(self._size)).dtype)
-
-    def pick(self, numbers: Any) -> StoredRows:
-        """Choose rows, without reading them."""
-        return StoredRows(self._path, self._size, self._numbers[numbers], self._decode, self._checksums)
-
-    def then(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> StoredRows:
-        """Change every row when it is read."""
-        decode = self._decode
-        return StoredRows(self._path, self._size, self._numbers, lambda data: change(decode(data)), self._checksums)
-
-    def blocks(self) -> Iterator[NDArray[Any]]:
-        """Read all rows, some at a time."""
-        for start in range(0, len(self), BLOCK):
-            yield self[start : start + BLOCK]
-
-    def _read(self, number: int) -> NDArray[Any]:
-        try:
-            data = os.pread(self._file.fileno(), self._size, number * self._size)
-        except OSError as error:
-            raise DataError(
-                f"Reading stored images in {self._path.parent} failed: {error.strerror}.", _CLEAR
-            ) from error
-        if len(data) < self._size or (self._checksums is not None and zlib.crc32(data) != self._checksums[number]):
-            raise DataError(f"Expected stored images in {self._path.parent} as they were written, got others.", _CLEAR)
-        return self._decode(data)
-
-
-def _share(path: Path) -> BinaryIO:
-    # kept open: what is removed from the cache stays readable for those who use it
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb", buffering=0)
-
-
-class StoredSet(Mapping[str, LabelledImage]):
-    """The cases of a stored set by their names; what is not stored is decoded again when it is asked for."""
-
-    def __init__(self, folder: Path, key: StoreKey, cases: Sequence[Case]) -> None:
-        """Open a folder that is sound.
-
-        Args:
-            folder: The folder.
-            key: What it holds.
-            cases: The cases it was made of.
-        """
-        self.key, self.cases, self._folder = key, cases, folder
-        self.facts = np.frombuffer(read_regular(folder / FACTS, _FACT_BYTES), key.facts)
-        self._numbers = {case.stem: number for number, case in enumerate(cases)}
-        self._last: LabelledImage | None = None
-
-    def __len__(self) -> int:
-        """Count the cases."""
-        return len(self.cases)
-
-    def __iter__(self) -> Iterator[str]:
-        """List the names."""
-        return iter(self._numbers)
-
-    def __getitem__(self, stem: str) -> StoredImage:
-        """Take a case by its name."""
-        return StoredImage(self, self._numbers[stem])
-
-    @property
-    def grids(self) -> Path:
-        """The folder of all stored sets."""
-        return self._folder.parent
-
-    @property
-    def deep(self) -> bool:
-        """Say whether an image has 16 bits, whose white must be known."""
-        return bool(self.facts["deep"].any())
-
-    @property
-    def thumbnails(self) -> StoredRows:
-        """The thumbnails of all cases."""
-        return self._open(THUMBNAILS, lambda data: np.frombuffer(data, np.float32))
-
-    def open_pixels(self, numbers: NDArray[np.int64]) -> StoredRows:
-        """Open the pixels of some cases."""
-        spec = self.key.input
-        shape = spec.height, spec.width, spec.channels
-        return self._open(PIXELS, lambda data: np.frombuffer(data, np.uint8).reshape(shape), "pixels").pick(numbers)
-
-    def open_masks(self, numbers: NDArray[np.int64]) -> StoredRows:
-        """Open the masks of some cases."""
-        shape = self.key.input.height, self.key.input.width, len(self.key.classes)
-        count = shape[0] * shape[1] * shape[2]
-        return self._open(
-            MASKS, lambda data: np.unpackbits(np.frombuffer(data, np.uint8), count=count).reshape(shape), "masks"
-        ).pick(numbers)
-
-    def _open(self, name: str, decode: _Decode, checksums: str | None = None) -> StoredRows:
-        known = None if checksums is None else self.facts[checksums]
-        return StoredRows(self._folder / name, self.key.row_bytes[name], np.arange(len(self)), decode, known)
-
-    def decode(self, number: int) -> LabelledImage:
-        """Read a case from its files; the last one is kept, as frame and masks are asked for one after the other."""
-        last = self._last
-        if last is None or last.case is not self.cases[number]:
-            self._last = last = read_case(self.cases[number], self.key.input)
-        return last
-
-
-class StoredImage(LabelledImage):
-    """A case of a stored set: what is known of it is at hand, frame and masks are decoded when they are asked for."""
-
-    def __init__(self, stored: StoredSet, number: int) -> None:
-        """Name a case.
-
-        Args:
-            stored: The set.
-            number: The case's number in it.
-        """
-        # the base class is frozen
-        object.__setattr__(self, "stored", stored)
-        object.__setattr__(self, "number", number)
-        object.__setattr__(self, "case", stored.cases[number])
-
-    stored: StoredSet
-    number: int
-
-    @property
-    def frame(self) -> NDArray[Any]:
-        """The image at its own size."""
-        return self.stored.decode(self.number).frame
-
-    @property
-    def masks(self) -> tuple[NDArray[np.uint8], ...]:
-        """One ground-truth mask per class at the frame's size."""
-        return self.stored.decode(self.number).masks
-
-    @property
-    def weak(self) -> None:
-        """Nothing: stored sets have full masks."""
-        return
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the frame."""
-        facts = self.stored.facts[self.number]
-        return int(facts["height"]), int(facts["width"])
-
-    @property
-    def deep(self) -> bool:
-        """Say whether the frame has 16 bits."""
-        return bool(self.stored.facts[self.number]["deep"])
-
-    @property
-    def brightest(self) -> int:
-        """The highest value in the frame."""
-        return int(self.stored.facts[self.number]["brightest"])
-
-    @property
-    def marked(self) -> tuple[int, ...]:
-        """Count the pixels of each class."""
-        return tuple(int(count) for count in self.stored.facts[self.number]["marked"])
-
-    @property
-    def border_shares(self) -> tuple[float, ...]:
-        """The share of the image's border that each class covers."""
-        return tuple(float(share) for share in self.stored.facts[self.number]["border"])

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.spec import FindingSpec, InputSpec
 from edgeseg.data.dataset import Case, LabelledImage
-from edgeseg.data.store import StoredImage, StoredRows, StoredSet, provide_store
+from edgeseg.data.store import provide_store
+from edgeseg.data.stored import StoredImage, StoredRows, StoredSet
 from edgeseg.data.weak_truth import WeakCase
 from edgeseg.frame.preprocess import denoise_pixels, frame_to_grid, mask_to_grid
 from edgeseg.training.weak_supervision import LARGEST_RATIO, find_weak_cases
@@ -94,7 +95,7 @@ def provide_grid(stored: StoredSet, spec: InputSpec) -> StoredSet:
     if key == stored.key:
         return stored
     with progress_bar("Reading images", len(stored)) as advance:
-        return provide_store(stored.grids, key, stored.cases, advance)
+        return StoredSet(provide_store(stored.grids, key, stored.cases, advance), key, stored.cases)
 
 
 def encode_labels(cases: Sequence[Case], frame_classes: Sequence[str]) -> NDArray[np.float32]:

@@ -36,7 +36,7 @@ from edgeseg.data.duplicates import make_thumbnail, search_duplicates
 from edgeseg.data.frame_labels import count_labels, list_labels
 from edgeseg.data.reading import GIVEN_PARTS
 from edgeseg.data.split import Split, list_splits, refuse_other_split
-from edgeseg.data.store import StoredSet
+from edgeseg.data.stored import StoredSet
 from edgeseg.data.weak_truth import count_channels, vary_weak
 from edgeseg.evaluation.classes import arrange_dataset
 from edgeseg.model.keras import tf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,19 @@ from edgeseg.core.progress import progress_bar
 from edgeseg.core.spec import AUTO, MASKS, InputSpec
 from edgeseg.data.dataset import Dataset, LabelledImage, fingerprint_dataset, read_cases
 from edgeseg.data.store import describe_key, provide_store
+from edgeseg.data.stored import StoredSet
 from edgeseg.training.memory import read_free_mb
 from edgeseg.training.options import OWN_LABELS, LabelChoice
 
 # Images of more megabytes than this are not kept in memory, nor are those that take more than this share of what is
-# free: the training itself needs memory, too.
+# free: the training itself needs memory, too. The variable says another number of megabytes.
 MOST_MB, MOST_SHARE = 2048.0, 0.5
+BUDGET = "EDGESEG_IMAGE_MB"
 # Cases read to estimate the size of all; the smallest of them counts.
 SAMPLES = 5
 _LOG = logging.getLogger(__name__)
+# By their names.
+Images = Mapping[str, LabelledImage]
 
 
 @dataclass(frozen=True)
@@ -54,14 +59,15 @@ class _Estimate:
     deep: bool
 
 
-def read_images(plan: OriginalsPlan, most: float = MOST_MB, free: float | None = None) -> Mapping[str, LabelledImage]:
+def read_images(plan: OriginalsPlan, most: float | None = None, free: float | None = None) -> Images:
     """Read all images into memory or, where they are too many, onto the grid on disk.
 
     Args:
         plan: The images.
-        most: Megabytes that may be kept in memory.
+        most: Megabytes that may be kept in memory; None takes EDGESEG_IMAGE_MB, or the default.
         free: Megabytes that are free; None reads them from this machine, where it reports them.
     """
+    most = read_budget() if most is None else most
     free = read_free_mb() if free is None else free
     estimate = _estimate(plan)
     if estimate.needed <= min(most, most if free is None else MOST_SHARE * free):
@@ -78,6 +84,16 @@ def read_images(plan: OriginalsPlan, most: float = MOST_MB, free: float | None =
     return _read_all(plan)
 
 
+def read_budget() -> float:
+    """Read how many megabytes of images may be kept in memory."""
+    text = os.environ.get(BUDGET, "").strip()
+    if not text:
+        return MOST_MB
+    if not text.isdecimal():
+        raise TrainingError(f"Expected whole megabytes in {BUDGET}, got {text[:20]!r}.", f"The default is {MOST_MB:g}.")
+    return float(text)
+
+
 def _estimate(plan: OriginalsPlan) -> _Estimate:
     cases = plan.dataset.cases
     samples = list(read_cases(cases[:: -(-len(cases) // SAMPLES)], plan.colour))
@@ -91,7 +107,7 @@ def _read_all(plan: OriginalsPlan) -> dict[str, LabelledImage]:
         return {image.case.stem: image for image in read_cases(cases, plan.colour, advance)}
 
 
-def _store_all(plan: OriginalsPlan, estimate: _Estimate) -> Mapping[str, LabelledImage]:
+def _store_all(plan: OriginalsPlan, estimate: _Estimate) -> Images:
     place, spec, cases = find_cache(), plan.colour, plan.dataset.cases
     assert place is not None
     assert isinstance(spec, InputSpec)
@@ -103,7 +119,7 @@ def _store_all(plan: OriginalsPlan, estimate: _Estimate) -> Mapping[str, Labelle
         key = key.on_grid(spec, deep=False)
     _announce(place, len(cases), estimate.needed, len(cases) * sum(key.row_bytes.values()) / 2**20)
     with progress_bar("Reading images", len(cases)) as advance:
-        return provide_store(grids, key, cases, advance)
+        return StoredSet(provide_store(grids, key, cases, advance), key, cases)
 
 
 def _announce(place: Path, count: int, needed: float, size: float) -> None:

@@ -21,7 +21,7 @@ from edgeseg.core.errors import RunError
 from edgeseg.core.files import write_rows
 from edgeseg.core.limits import TABLE_BYTES, read_regular
 from edgeseg.core.stats import rank_auc
-from edgeseg.data.store import BLOCK, StoredRows
+from edgeseg.data.stored import BLOCK, StoredRows
 from edgeseg.frame.images import ACCENT, INK
 from edgeseg.model.keras import read_weights, tf, write_weights
 from edgeseg.model.unet import find_mask_shape, split_outputs
