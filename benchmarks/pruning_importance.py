@@ -20,7 +20,7 @@ from edgeseg.compression.channels import Network, choose_meter, cut_network, wir
 from edgeseg.compression.context import DistillationData, open_run, plan_distillation
 from edgeseg.compression.pruning import MEASURES, SAVED, StepStore, find_removal, plan_removals, prune_network
 from edgeseg.compression.recipe import PruneStep
-from edgeseg.training.loading import GridArrays, to_grid
+from edgeseg.training.grids import GridArrays, to_grid
 from edgeseg.training.validation import Validator
 
 BUDGETS = (("macs", 0.5), ("parameters", 0.15))

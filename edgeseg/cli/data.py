@@ -26,7 +26,7 @@ from edgeseg.cli.common import (
     save_json,
     usage_errors,
 )
-from edgeseg.cli.tables import print_check, print_warnings
+from edgeseg.cli.tables import print_cache, print_check, print_warnings
 from edgeseg.core.redact import make_printable
 from edgeseg.core.spec import DENOISES, check_choice
 
@@ -217,7 +217,7 @@ def check(
     from edgeseg.core.progress import progress_bar
     from edgeseg.data.check import READY, check_survey, describe_verdict
     from edgeseg.data.dataset import survey_dataset
-    from edgeseg.data.groups import join_groups, write_groups
+    from edgeseg.data.groups import write_groups
     from edgeseg.data.overview import SheetPlan, name_names, name_pairs, refuse_taken_names
 
     pages = [] if sheet is None else [sheet, name_names(sheet), name_pairs(sheet)]
@@ -233,7 +233,7 @@ def check(
         _write_sheets(SheetPlan(sheet, tuple(cases)), make_printable(source.name), report)
     print(make_printable(describe_verdict(report)))
     if groups_out is not None:
-        write_groups(groups_out, join_groups(cases, report.pairs))
+        write_groups(groups_out, report.join_groups())
     save_json(json_out, report.to_json())
     if report.verdict != READY:
         raise typer.Exit(GATE_NOT_HELD)
@@ -251,6 +251,36 @@ def _write_sheets(plan: SheetPlan, name: str, report: CheckReport) -> None:
     pairs = write_pairs(name_pairs(plan.path), [(pair.first, pair.second) for pair in doubtful], classes, name)
     if pairs:
         print(make_printable(f"Near-duplicates with contradictory labels: {', '.join(map(str, pairs[:SHOWN_PAGES]))}"))
+
+
+@app.command("cache")
+def show_cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all stored images.")] = False,
+    json_out: JsonOption = None,
+) -> None:
+    """Show or clear the images that trainings on large data keep on disk: where, how much, and when last used.
+
+    EDGESEG_CACHE names another folder, or is `off`: then nothing is stored, and images must fit into memory.
+
+    Example: `edgeseg data cache --clear`
+    """
+    from edgeseg.core.cache import OFF, VARIABLE, clear_cache, find_cache, list_cache
+
+    place = find_cache()
+    if place is None:
+        print(f"The cache is off ({VARIABLE}={OFF}): nothing is stored.")
+        save_json(json_out, {"folder": None, "sets": []})
+        return
+    entries = list_cache(place)
+    if clear:
+        removed, kept = clear_cache(place)
+        print(f"{place}: {removed} sets removed" + (f", {kept} stay: another edgeseg writes them" if kept else ""))
+    else:
+        print_cache(place, entries)
+    sets = [
+        {"name": entry.path.name, "bytes": entry.size, "used": entry.used, "whole": entry.whole} for entry in entries
+    ]
+    save_json(json_out, {"folder": str(place), "sets": sets, "cleared": clear})
 
 
 @app.command()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import localtime, strftime
 from typing import TYPE_CHECKING, Any
 
 from edgeseg.core.redact import make_printable
@@ -12,6 +14,7 @@ from edgeseg.core.schema import to_plain
 
 if TYPE_CHECKING:
     from edgeseg.compression.gate import Variant
+    from edgeseg.core.cache import CacheEntry
     from edgeseg.data.check import CheckReport
     from edgeseg.data.defects import DataWarning
 if TYPE_CHECKING:
@@ -155,6 +158,23 @@ def print_check(title: str, report: CheckReport) -> None:
     _print_some(found, SHOWN_CONTRADICTIONS, "contradictions")
     pairs = [f"{p.first.stem} and {p.second.stem}: correlation {p.correlation:.3f}" for p in report.leaks]
     _print_some([make_printable(pair) for pair in pairs], SHOWN_PAIRS, "pairs across groups")
+
+
+def print_cache(place: Path, entries: Sequence[CacheEntry]) -> None:
+    """Print what the cache holds."""
+    rows = [
+        (
+            entry.path.name,
+            f"{entry.size / 2**20:,.0f}",
+            strftime("%Y-%m-%d %H:%M", localtime(entry.used)),
+            "" if entry.whole else "unfinished",
+        )
+        for entry in entries
+    ]
+    if rows:
+        print_table("Stored images", ("set", "MB", "last used", ""), rows)
+    total = sum(entry.size for entry in entries) / 2**20
+    print(f"{place}: {len(entries)} sets, {total:,.0f} MB. To remove them: edgeseg data cache --clear")
 
 
 def print_warnings(warnings: Sequence[DataWarning]) -> None:

@@ -33,7 +33,8 @@ from edgeseg.training.distillation import (
     finding_distillation_loss,
     open_teacher,
 )
-from edgeseg.training.loading import Feed, GridArrays, LoadedData, load_same_data, to_grid, to_reals
+from edgeseg.training.grids import GridArrays, to_grid, to_reals
+from edgeseg.training.loading import Feed, LoadedData, load_same_data
 from edgeseg.training.run import MODEL, RECORD, RunRecord, read_run
 from edgeseg.training.start import load_network
 from edgeseg.training.validation import MASK_THRESHOLD, read_history
@@ -92,7 +93,7 @@ def replace_weak(train: GridArrays, network: Any) -> GridArrays:
     """
     if not train.weak:
         return train
-    numbers, masks = sorted(train.weak), train.masks.copy()
+    numbers, masks = sorted(train.weak), train.masks[:].copy()
     classes, height = masks.shape[-1], masks.shape[1]
     for start in range(0, len(numbers), BATCH):
         chosen = numbers[start : start + BATCH]

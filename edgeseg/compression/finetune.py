@@ -20,7 +20,8 @@ from edgeseg.core.process import quiet_native_output
 from edgeseg.core.progress import progress_bar
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.unet import HEAD, DepthToSpace, SpaceToDepth
-from edgeseg.training.loading import build_pipeline, to_reals
+from edgeseg.training.grids import to_reals
+from edgeseg.training.loading import build_pipeline
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
 from edgeseg.training.memory import check_further_training
 from edgeseg.training.validation import EpochCost, EpochEvaluator

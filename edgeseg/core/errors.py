@@ -12,6 +12,7 @@ EdgesegError
 ├── ExportError        a model file cannot be exported to a target
 ├── DeployError        a model file cannot be bundled for a board or installed there
 ├── OutputError        a result cannot be written
+│   └── FolderBusyError    another edgeseg is writing there
 ├── LimitError         an input is no regular file, or exceeds a limit
 └── MissingExtraError  a required package is not installed (core/install.py)
 """
@@ -80,6 +81,10 @@ class DeployError(EdgesegError):
 
 class OutputError(EdgesegError):
     """A result cannot be written."""
+
+
+class FolderBusyError(OutputError):
+    """Another edgeseg is writing into the folder."""
 
 
 class LimitError(EdgesegError):

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeseg.core.errors import LimitError, OutputError
+from edgeseg.core.errors import FolderBusyError, LimitError, OutputError
 from edgeseg.core.limits import TABLE_BYTES, read_regular
 
 MARK = ".edgeseg"
@@ -148,7 +148,7 @@ def remove_folder(folder: Path) -> None:
 @contextmanager
 def held_folder(folder: Path) -> Iterator[None]:
     """Lock a folder against other edgeseg processes within the block; the lock ends with its process."""
-    taken = OutputError(
+    taken = FolderBusyError(
         f"Expected nobody else to write into {folder}, got another edgeseg at work there.",
         "Wait until it has ended, or name another --out.",
     )

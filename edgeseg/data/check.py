@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.card import SplitSpec
+from edgeseg.core.parallel import map_ahead
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import MASKS, InputSpec
@@ -32,7 +32,7 @@ from edgeseg.data.dataset import (
     view_case,
 )
 from edgeseg.data.defects import DataWarning, DefectError, marked_outside
-from edgeseg.data.groups import DuplicatePair, find_duplicates, make_thumbnail
+from edgeseg.data.duplicates import DuplicatePair, Duplicates, join_groups, make_thumbnail, search_duplicates
 from edgeseg.data.layouts.base import or_defect
 from edgeseg.data.reading import Case, find_values
 from edgeseg.data.split import split_cases
@@ -64,9 +64,7 @@ class Marks:
 
 def measure_marks(image: LabelledImage) -> Marks:
     """Measure the shares that the masks of a case cover."""
-    pixels = image.masks[0].size
-    shares = tuple(count / pixels for count in image.marked)
-    return Marks(image.case.stem, image.case.group, shares, image.border_shares)
+    return Marks(image.case.stem, image.case.group, image.shares, image.border_shares)
 
 
 def find_warnings(dataset: Dataset, marks: Sequence[Marks]) -> tuple[DataWarning, ...]:
@@ -170,19 +168,28 @@ class CheckReport:
     dataset: Dataset
     facts: tuple[CaseFacts, ...]
     defects: tuple[DefectError, ...]
-    pairs: tuple[DuplicatePair, ...]
+    duplicates: Duplicates
     warnings: tuple[DataWarning, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
 
     @property
+    def pairs(self) -> tuple[DuplicatePair, ...]:
+        """List the near-duplicates, the most alike first; of very many only those."""
+        return self.duplicates.pairs
+
+    @property
     def leaks(self) -> list[DuplicatePair]:
-        """List the near-duplicates that may leak from test into training."""
+        """List those of them that may leak from test into training."""
         return [pair for pair in self.pairs if pair.leaks]
+
+    def join_groups(self) -> tuple[Case, ...]:
+        """Merge the groups that near-duplicates connect, of the pairs that are not listed as well."""
+        return join_groups([fact.case for fact in self.facts], self.duplicates.bridges)
 
     @property
     def verdict(self) -> str:
         """Return the verdict: ready, defects or leak."""
-        return DEFECTS if self.defects else LEAK if self.leaks else READY
+        return DEFECTS if self.defects else LEAK if self.duplicates.across else READY
 
     @property
     def balance(self) -> list[ClassBalance]:
@@ -226,8 +233,8 @@ class CheckReport:
             "pixel_size_mm": {"known": len(sizes), **(span(sizes) or {})},
             "classes": to_plain(self.balance),
             "near_duplicates": {
-                "within": len(self.pairs) - len(self.leaks),
-                "across": len(self.leaks),
+                "within": self.duplicates.within,
+                "across": self.duplicates.across,
                 "pairs": [pair.to_json() for pair in self.pairs],
             },
             "contradictory_labels": [one.to_json() for one in self.contradictions],
@@ -239,7 +246,7 @@ class CheckReport:
 def describe_verdict(report: CheckReport) -> str:
     """Say in one sentence whether to train on the data, and what to do if not."""
     if report.verdict == LEAK:
-        return describe_leak(len(report.leaks), any(fact.case.part for fact in report.facts))
+        return describe_leak(report.duplicates.across, any(fact.case.part for fact in report.facts))
     if report.verdict == DEFECTS:
         count = len(report.defects)
         told = "1 defect, which stops" if count == 1 else f"{count} defects, each of which stops"
@@ -289,7 +296,10 @@ def check_survey(survey: Survey, on_case: Advance = ignore) -> CheckReport:
         survey: The folder's cases, and the defects of its listing.
         on_case: Called with each case's name when it was read.
     """
-    results = [or_defect(partial(_read_facts, on_case=on_case), case) for case in survey.dataset.cases]
+    results = []
+    for case, result in zip(survey.dataset.cases, map_ahead(_read_facts, survey.dataset.cases), strict=True):
+        results.append(result)
+        on_case(case.stem)
     facts = tuple(result for result in results if isinstance(result, CaseFacts))
     unreadable = [result for result in results if isinstance(result, DefectError)]
     defects = (*survey.defects, *unreadable, *(_check_classes(survey.dataset, facts) if facts else ()))
@@ -297,13 +307,13 @@ def check_survey(survey: Survey, on_case: Advance = ignore) -> CheckReport:
     outside = [fact.case.stem for fact in facts if fact.outside]
     if outside:
         warnings = (*warnings, marked_outside(outside))
-    pairs = tuple(_compare(facts))
+    duplicates = search_duplicates([fact.case for fact in facts], _Thumbnails(facts))
     # a box contradicts no outline
     full = {fact.case.stem: fact.packed for fact in facts if fact.case.labels == MASKS}
-    comparable = [pair for pair in pairs if {pair.first.stem, pair.second.stem} <= full.keys()]
+    comparable = [pair for pair in duplicates.pairs if {pair.first.stem, pair.second.stem} <= full.keys()]
     found = find_contradictions(comparable, full, survey.dataset.classes)
     warnings = (*warnings, *warn_of_contradictions(found), *_find_same_modalities(facts))
-    return CheckReport(survey.dataset, facts, defects, pairs, warnings, found)
+    return CheckReport(survey.dataset, facts, defects, duplicates, warnings, found)
 
 
 def _find_same_modalities(facts: Sequence[CaseFacts]) -> list[DataWarning]:
@@ -332,8 +342,11 @@ def _check_classes(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[DefectE
     return [*empty, *full, *_try_split(facts)]
 
 
-def _read_facts(case: Case, on_case: Advance) -> CaseFacts:
-    on_case(case.stem)
+def _read_facts(case: Case) -> CaseFacts | DefectError:
+    return or_defect(_describe_case, case)
+
+
+def _describe_case(case: Case) -> CaseFacts:
     return describe_image(view_case(case))
 
 
@@ -383,7 +396,14 @@ def _try_split(facts: Sequence[CaseFacts]) -> list[DefectError]:
     return []
 
 
-def _compare(facts: Sequence[CaseFacts]) -> list[DuplicatePair]:
-    if not facts:
-        return []
-    return find_duplicates([fact.case for fact in facts], np.stack([fact.thumbnail for fact in facts]))
+class _Thumbnails:
+    """The thumbnails of cases, without a second copy of all of them."""
+
+    def __init__(self, facts: Sequence[CaseFacts]) -> None:
+        self._rows = [fact.thumbnail for fact in facts]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, key: Any) -> NDArray[np.float32]:
+        return np.stack([self._rows[number] for number in np.arange(len(self))[key]])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgeseg.core.redact import show_name
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.defects import DataWarning
-from edgeseg.data.groups import DuplicatePair
+from edgeseg.data.duplicates import DuplicatePair
 
 # Correlation above which two images should have the same masks. In BUSI, all 16 pairs above it whose masks differ show
 # one frame with two labels; below it the lesion itself has moved or changed its shape.

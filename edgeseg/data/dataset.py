@@ -18,6 +18,7 @@ from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_json, write_rows
 from edgeseg.core.limits import CASES, CLASSES, MAPPED_BYTES, NAME_LETTERS, digest_regular
 from edgeseg.core.palette import PALETTE
+from edgeseg.core.parallel import map_ahead
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.redact import is_printable
 from edgeseg.core.spec import MASKS, ClassSpec, InputSpec
@@ -78,6 +79,27 @@ class LabelledImage:
     masks: tuple[NDArray[np.uint8], ...]
     weak: WeakLabels | None = None
     """What boxes, points or scribbles leave open; the masks are then filled boxes and drawn marks."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frame."""
+        return self.frame.shape[0], self.frame.shape[1]
+
+    @property
+    def deep(self) -> bool:
+        """Say whether the frame has 16 bits, of which the white must be chosen."""
+        return bool(self.frame.dtype == np.uint16)
+
+    @property
+    def brightest(self) -> int:
+        """The highest value in the frame."""
+        return int(self.frame.max())
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Compute the share of the pixels that each class covers."""
+        height, width = self.size
+        return tuple(count / (height * width) for count in self.marked)
 
     @property
     def marked(self) -> tuple[int, ...]:
@@ -251,16 +273,19 @@ def list_absent(classes: Sequence[ClassSpec], marked: Iterable[Sequence[int]]) -
 def fingerprint_dataset(dataset: Dataset) -> str:
     """Hash names and contents of all images and masks, to notice changed data."""
     total = hashlib.sha256()
-    digests: dict[Path, bytes] = {}
+    paths = dict.fromkeys(path for case in dataset.cases for path in case.files)
+    digests = dict(zip(paths, map_ahead(_digest, paths), strict=True))
     for case in dataset.cases:
         for path in case.files:
-            if path not in digests:
-                digests[path] = as_data_error(digest_regular, path, MAPPED_BYTES)
             # a folder of masks elsewhere (--masks) may be moved
             name = path.relative_to(dataset.root).as_posix() if path.is_relative_to(dataset.root) else path.name
             total.update(name.encode("utf-8", "surrogateescape"))
             total.update(digests[path])
     return total.hexdigest()
+
+
+def _digest(path: Path) -> bytes:
+    return as_data_error(digest_regular, path, MAPPED_BYTES)
 
 
 def fingerprint_labels(cases: Iterable[Case]) -> str:
@@ -285,7 +310,7 @@ def _shows_ellipse(image: LabelledImage) -> bool:
 
 def find_white(images: Iterable[LabelledImage]) -> int:
     """Find the white of 16-bit images; 8-bit ones are ignored, as their white is 255."""
-    return choose_white(int(image.frame.max()) for image in images if image.frame.dtype == np.uint16)
+    return choose_white(image.brightest for image in images if image.deep)
 
 
 def import_dataset(dataset: Dataset, out: Path, on_case: Advance = ignore) -> None:

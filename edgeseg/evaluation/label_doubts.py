@@ -19,7 +19,7 @@ from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.spec import ClassSpec, OutputSpec
 from edgeseg.data.contradictions import LABELS, Contradiction, PackedMasks, find_contradictions, pack_masks
 from edgeseg.data.dataset import LabelledImage
-from edgeseg.data.groups import find_duplicates, make_thumbnail
+from edgeseg.data.duplicates import find_duplicates, make_thumbnail
 from edgeseg.data.reading import Case
 from edgeseg.data.sheets import (
     PER_PAGE,

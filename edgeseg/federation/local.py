@@ -29,18 +29,9 @@ from edgeseg.federation.weights import (
 from edgeseg.model.keras import keras, tf, write_weights
 from edgeseg.model.unet import build_unet
 from edgeseg.training.ema import WeightEma
+from edgeseg.training.grids import count_lacking, find_findings, to_grid, weigh_findings
 from edgeseg.training.hardware import computing_in
-from edgeseg.training.loading import (
-    Feed,
-    LoadedData,
-    Part,
-    build_pipeline,
-    count_lacking,
-    find_findings,
-    load_data,
-    to_grid,
-    weigh_findings,
-)
+from edgeseg.training.loading import Feed, LoadedData, Part, build_pipeline, load_data
 from edgeseg.training.loop import Steps, TrainingSchedule, build_optimizer
 from edgeseg.training.memory import check_memory
 from edgeseg.training.options import TrainInputs, write_config

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgeseg.core.card import Card
 from edgeseg.core.spec import OutputSpec, Region
-from edgeseg.data.groups import THRESHOLD, make_thumbnail
+from edgeseg.data.duplicates import THRESHOLD, make_thumbnail
 from edgeseg.data.reading import crop
 from edgeseg.frame.features import describe_pixels
 from edgeseg.frame.images import to_grey

@@ -16,7 +16,7 @@ from edgeseg.evaluation.classes import Renaming, match_classes
 from edgeseg.model.keras import tf
 from edgeseg.model.losses import Loss, find_class_loss, find_finding_loss, weigh_classes
 from edgeseg.model.unet import split_outputs
-from edgeseg.training.loading import UNKNOWN
+from edgeseg.training.grids import UNKNOWN
 from edgeseg.training.run import RunRecord, read_run
 from edgeseg.training.start import load_network
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,10 @@ from numpy.typing import NDArray
 from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import DataError
 from edgeseg.core.files import write_rows
-from edgeseg.core.progress import progress_bar
 from edgeseg.core.spec import ClassSpec, FindingSpec, InputSpec
 from edgeseg.data.augment import AugmentSpec, vary_case
 from edgeseg.data.check import CROPPED, describe_leak, find_warnings, measure_marks
 from edgeseg.data.dataset import (
-    Case,
     Dataset,
     LabelledImage,
     find_empty_classes,
@@ -31,27 +30,25 @@ from edgeseg.data.dataset import (
     fingerprint_labels,
     list_absent,
     open_dataset,
-    read_cases,
 )
 from edgeseg.data.defects import DataWarning
+from edgeseg.data.duplicates import make_thumbnail, search_duplicates
 from edgeseg.data.frame_labels import count_labels, list_labels
-from edgeseg.data.groups import find_duplicates, make_thumbnail
 from edgeseg.data.reading import GIVEN_PARTS
 from edgeseg.data.split import Split, list_splits, refuse_other_split
+from edgeseg.data.stored import StoredSet
 from edgeseg.data.weak_labels import shrink_known
 from edgeseg.evaluation.classes import arrange_dataset
-from edgeseg.frame.preprocess import denoise_pixels, frame_to_grid, mask_to_grid
 from edgeseg.model.keras import tf
-from edgeseg.training.memory import check_images
+from edgeseg.training.grids import UNKNOWN, GridArrays, count_lacking
 from edgeseg.training.options import OWN_LABELS, LabelChoice
+from edgeseg.training.originals import OriginalsPlan, read_images
 from edgeseg.training.run import FINISHED, SIZES, SPLIT, DataSummary, PartSummary, RunRecord
 from edgeseg.training.unlabelled import FrameSet
-from edgeseg.training.weak_supervision import LARGEST_RATIO, choose_labels, find_weak_cases, pick_judges
+from edgeseg.training.weak_supervision import choose_labels, pick_judges
 
 # Training cases that must lack a class before a finding output is trained: fewer say nothing of other cases.
 FEWEST_LACKING = 5
-# Stands for a label that nobody gave.
-UNKNOWN = -1.0
 # Random streams of one seed: the order of an epoch, and the augmentation of an image.
 _ORDER_STREAM, _IMAGE_STREAM = 1, 2
 
@@ -61,16 +58,18 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedData:
-    """A data folder in memory, with its split."""
+    """A data folder, in memory or, where it is too large for that, on the network's grid on disk; with its split."""
 
     dataset: Dataset
     split: Split
     split_spec: SplitSpec
-    images: dict[str, LabelledImage]
+    images: Mapping[str, LabelledImage]
     frames: FrameSet | None = None
     """Unlabelled frames to train on as well."""
     labels: LabelChoice = OWN_LABELS
     """What of the training images' labels is learned from."""
+    known_fingerprint: str = ""
+    """The hash of all images and masks, where it was computed already."""
 
     def part(self, name: str) -> list[LabelledImage]:
         """List the images of the part train, val or test, with the labels that are learned from or judged by."""
@@ -124,11 +123,18 @@ class LoadedData:
                 else "every training image shows every class",
             )
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """The hash of all images and masks."""
+        return self.known_fingerprint or fingerprint_dataset(self.dataset)
+
     def count_leaks(self) -> int:
         """Count pairs of near-duplicates in different groups: one may be in training and the other in test."""
         cases = self.dataset.cases
+        if isinstance(self.images, StoredSet):
+            return search_duplicates(cases, self.images.thumbnails, most=1).across
         thumbnails = np.stack([make_thumbnail(self.images[case.stem].frame) for case in cases])
-        return sum(pair.leaks for pair in find_duplicates(cases, thumbnails))
+        return search_duplicates(cases, thumbnails, most=1).across
 
     @cached_property
     def warnings(self) -> tuple[DataWarning, ...]:
@@ -145,7 +151,7 @@ class LoadedData:
     def summarise(self) -> DataSummary:
         """Describe the data for the run's record."""
         cases = self.dataset.cases
-        sizes = Counter("{1}x{0}".format(*self.images[case.stem].frame.shape[:2]) for case in cases).most_common()
+        sizes = Counter("{1}x{0}".format(*self.images[case.stem].size) for case in cases).most_common()
         return DataSummary(
             layout=self.dataset.layout,
             images=len(cases),
@@ -186,8 +192,9 @@ def load_data(
     colour: bool | InputSpec = False,
     classes: Sequence[ClassSpec] | None = None,
     labels: LabelChoice = OWN_LABELS,
+    fingerprint: str = "",
 ) -> LoadedData:
-    """Read all cases of a folder into memory and split them.
+    """Read all cases of a folder, into memory or the cache, and split them.
 
     Args:
         root: The data folder.
@@ -195,21 +202,21 @@ def load_data(
         colour: Whether to read frames in colour, or the network's input that they are read for.
         classes: The classes of a model to arrange the masks by; None takes the data's own.
         labels: What of the training images' labels is learned from.
+        fingerprint: The hash of all images and masks, where it was computed already.
     """
     dataset = open_dataset(root, split_spec.layout, split_spec.group_pattern)
     if classes is not None:
         dataset = arrange_dataset(dataset, classes)
-    check_images(dataset.cases, colour)
-    with progress_bar("Reading images", len(dataset.cases)) as advance:
-        images = {image.case.stem: image for image in read_cases(dataset.cases, colour, advance)}
+    images = read_images(OriginalsPlan(dataset, colour, labels, split_spec.layout or "", fingerprint))
     marked = {stem: image.marked for stem, image in images.items()}
-    covered = [(image.marked, image.masks[0].size) for image in images.values()]
+    covered = [(image.marked, math.prod(image.size)) for image in images.values()]
     for defect in (*find_empty_classes(dataset, marked.values()), *find_full_classes(dataset, covered)):
         raise defect
     splits = list_splits(dataset.cases, {stem: not any(counts) for stem, counts in marked.items()}, split_spec)
     for split in splits:
         _refuse_unseen(dataset, [marked[case.stem] for case in split.train])
-    return LoadedData(dataset, splits[split_spec.fold], split_spec, images, labels=labels)
+    known = images.key.fingerprint if isinstance(images, StoredSet) else fingerprint
+    return LoadedData(dataset, splits[split_spec.fold], split_spec, images, labels=labels, known_fingerprint=known)
 
 
 def _refuse_unseen(dataset: Dataset, marked: Sequence[Sequence[int]]) -> None:
@@ -232,7 +239,7 @@ def load_same_data(root: Path, record: RunRecord, run: Path) -> LoadedData:
     """
     found = fingerprint_dataset(open_dataset(root, record.split.layout, record.split.group_pattern))
     refuse_changed_data(root, found, record.data_fingerprint, run)
-    data = load_data(root, record.split, record.input, record.output.classes, record.options.label_choice)
+    data = load_data(root, record.split, record.input, record.output.classes, record.options.label_choice, found)
     refuse_other_split(root, data.split, record.split_fingerprint)
     _refuse_other_region(data, record, run)
     refuse_other_labels(root, data.dataset, record.label_fingerprint, run)
@@ -274,101 +281,6 @@ def refuse_changed_data(root: Path, found: str, begun: str, run: Path) -> None:
             f"Expected the data that {run} was trained on, got a changed folder {root}.",
             "Restore the folder, or train again on the changed one.",
         )
-
-
-@dataclass(frozen=True)
-class GridArrays:
-    """Cases on the network's input grid: pixels (n, height, width, channels), masks (n, height, width, classes)."""
-
-    pixels: NDArray[np.uint8]
-    """Not yet denoised: augmentation adds noise first, and the device denoises noisy frames, too."""
-    masks: NDArray[np.uint8]
-    """0 and 1."""
-    denoise: str = "none"
-    frame_labels: NDArray[np.float32] | None = None
-    """For a finding output: 1 and 0 for each of its frame classes (n, frame classes), below 0 where no label is known.
-    None without such an output."""
-    weak: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
-    """By the number of each case with weak labels, the masks that are learned, and behind them what is unknown."""
-
-    @property
-    def images(self) -> NDArray[np.uint8]:
-        """The pixels as the network sees them."""
-        if self.denoise == "none":
-            return self.pixels
-        return np.stack([denoise_pixels(pixels, self.denoise) for pixels in self.pixels])
-
-    @property
-    def findings(self) -> NDArray[np.float32] | None:
-        """What a finding output should say of every case (n, channels); None without such an output."""
-        if self.frame_labels is None:
-            return None
-        return np.concatenate([self.masks.any(axis=(1, 2)), self.frame_labels], axis=1, dtype=np.float32)
-
-    def __len__(self) -> int:
-        return int(self.pixels.shape[0])
-
-
-def to_grid(images: Sequence[LabelledImage], spec: InputSpec, finding: FindingSpec | None = None) -> GridArrays:
-    """Resize cases to the network's input grid.
-
-    Args:
-        images: The cases.
-        spec: The input grid.
-        finding: The network's finding output, whose truth is then part of the arrays.
-    """
-    masks = np.stack([np.stack([mask_to_grid(mask, spec) for mask in image.masks], axis=-1) for image in images])
-    return GridArrays(
-        np.stack([frame_to_grid(image.frame, spec) for image in images]),
-        masks,
-        spec.denoise,
-        None if finding is None else encode_labels([image.case for image in images], finding.frame_classes),
-        find_weak_cases(images, masks, spec),
-    )
-
-
-def encode_labels(cases: Sequence[Case], frame_classes: Sequence[str]) -> NDArray[np.float32]:
-    """Encode labels as 1 for a case's frame class and 0 for the others; cases without a known label get UNKNOWN."""
-    rows = [
-        [float(case.label == name) for name in frame_classes]
-        if case.label in frame_classes
-        else [UNKNOWN] * len(frame_classes)
-        for case in cases
-    ]
-    return np.array(rows, np.float32).reshape(len(cases), len(frame_classes))
-
-
-def find_findings(images: Sequence[LabelledImage], finding: FindingSpec) -> NDArray[np.float32]:
-    """Find what a finding output should say of cases (n, channels); below 0 where it is unknown."""
-    presence = [[count > 0 for count in image.marked] for image in images]
-    labels = encode_labels([image.case for image in images], finding.frame_classes)
-    return np.concatenate([presence, labels], axis=1, dtype=np.float32)
-
-
-def count_lacking(images: Sequence[LabelledImage]) -> tuple[int, ...]:
-    """Count for each class the cases that do not show it."""
-    return tuple(int(count) for count in np.sum([[not count for count in image.marked] for image in images], axis=0))
-
-
-def weigh_findings(findings: NDArray[np.float32]) -> tuple[tuple[float, float], ...]:
-    """Weigh presence and absence of every finding so that they count alike, within limits, and 1 on average.
-
-    Args:
-        findings: The truth of the training cases (n, channels); below 0 where it is unknown.
-    """
-    return tuple(_weigh_channel(channel[channel >= 0.0]) for channel in findings.T)
-
-
-def _weigh_channel(truth: NDArray[np.float32]) -> tuple[float, float]:
-    share = float(truth.mean()) if truth.size else 0.5
-    ratio = min(max((1.0 - share) / max(share, 1e-9), 1.0 / LARGEST_RATIO), LARGEST_RATIO)
-    absent = 1.0 / (share * ratio + 1.0 - share)
-    return round(ratio * absent, 4), round(absent, 4)
-
-
-def to_reals(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Convert pixels to the values of the float input tensor, 0 to 1."""
-    return images.astype(np.float32) / np.float32(255.0)
 
 
 @dataclass(frozen=True)

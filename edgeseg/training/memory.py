@@ -8,8 +8,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from edgeseg.core.errors import TrainingError
-from edgeseg.core.spec import InputSpec
-from edgeseg.data.dataset import Case, read_cases
 from edgeseg.machine.host import Machine
 from edgeseg.model.unet import find_mask_shape
 
@@ -28,26 +26,8 @@ COPIES = 6
 # Batches of images and masks in memory: the current one and those that the pipeline prefetches.
 FETCHED = 4
 FLOAT_BYTES = 4
-# Cases read to estimate the size of all; the smallest of them counts.
-SAMPLES = 5
 # A control group without a limit reports a number near 2**63 bytes, or max.
 UNLIMITED_MB = 2**40
-
-
-def check_images(cases: Sequence[Case], colour: bool | InputSpec) -> None:
-    """Refuse cases that do not fit into free memory together, where the system reports it."""
-    free = read_free_mb()
-    if free is None:
-        return
-    samples = read_cases(cases[:: -(-len(cases) // SAMPLES)], colour)
-    least = min(image.frame.nbytes + sum(mask.nbytes for mask in image.masks) for image in samples)
-    needed = len(cases) * least / 2**20
-    if needed > free:
-        raise TrainingError(
-            f"Expected at least {needed:,.0f} MB of free memory for the {len(cases)} images and their masks, "
-            f"got {free:,.0f} MB.",
-            "Take smaller images or fewer of them, or a machine with more memory.",
-        )
 
 
 def check_frames(count: int, frame_bytes: int) -> None:

@@ -40,7 +40,8 @@ from edgeseg.model.keras import keras, read_weights, tf, write_weights
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.training.ema import WeightEma
-from edgeseg.training.loading import Feed, GridArrays, build_pipeline
+from edgeseg.training.grids import GridArrays
+from edgeseg.training.loading import Feed, build_pipeline
 from edgeseg.training.loop import Steps, TrainingSchedule, build_optimizer
 from edgeseg.training.memory import check_memory
 from edgeseg.training.options import TrainOptions

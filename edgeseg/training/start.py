@@ -17,7 +17,7 @@ from edgeseg.core.modelfile import PRETRAINING
 from edgeseg.core.schema import SchemaError, from_plain, read_json_table, to_plain
 from edgeseg.core.spec import InputSpec
 from edgeseg.data.dataset import LabelledImage
-from edgeseg.data.groups import SIDE
+from edgeseg.data.duplicates import SIDE
 from edgeseg.model.keras import read_weights
 from edgeseg.model.pretrained import load_encoder, read_imagenet
 from edgeseg.model.spec import ENCODER, LITE0, UNetSpec

@@ -53,16 +53,9 @@ from edgeseg.training.distillation import (
     distillation_loss,
     finding_distillation_loss,
 )
+from edgeseg.training.grids import find_findings, to_grid, weigh_findings
 from edgeseg.training.hardware import computing_in
-from edgeseg.training.loading import (
-    Feed,
-    LoadedData,
-    find_findings,
-    load_data,
-    load_same_data,
-    to_grid,
-    weigh_findings,
-)
+from edgeseg.training.loading import Feed, LoadedData, load_data, load_same_data
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
 from edgeseg.training.memory import check_memory
 from edgeseg.training.modal_data import take_modalities

@@ -21,7 +21,7 @@ from edgeseg.core.errors import DataError, EdgesegError, TrainingError
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.spec import InputSpec, Region
 from edgeseg.data.dataset import LabelledImage
-from edgeseg.data.groups import BLOCK, THRESHOLD, make_thumbnail
+from edgeseg.data.duplicates import BLOCK, THRESHOLD, make_thumbnail
 from edgeseg.data.reading import crop
 from edgeseg.frame.images import to_grey
 from edgeseg.frame.preprocess import frame_to_grid, use_region

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -21,14 +21,16 @@ from edgeseg.core.errors import RunError
 from edgeseg.core.files import write_rows
 from edgeseg.core.limits import TABLE_BYTES, read_regular
 from edgeseg.core.stats import rank_auc
+from edgeseg.data.stored import BLOCK, StoredRows
 from edgeseg.frame.images import ACCENT, INK
 from edgeseg.model.keras import read_weights, tf, write_weights
 from edgeseg.model.unet import find_mask_shape, split_outputs
 from edgeseg.training.ema import WeightEma
-from edgeseg.training.loading import GridArrays, shrink_masks, to_reals
+from edgeseg.training.grids import GridArrays, to_reals
+from edgeseg.training.loading import shrink_masks
 from edgeseg.training.options import EMA
 from edgeseg.training.run import HISTORY, Timing
-from edgeseg.training.weak_supervision import average_agreement
+from edgeseg.training.weak_supervision import list_agreement
 
 CURVE = "curve.png"
 FOLDER = "logs"
@@ -211,13 +213,22 @@ class Validator:
             cases: The cases.
             model: A model of the output size of those that will be evaluated.
         """
-        self._images: NDArray[np.float32] = to_reals(cases.images)
-        stride = cases.masks.shape[1] // find_mask_shape(model)[0]
+        self._cases, self._stride = cases, cases.masks.shape[1] // find_mask_shape(model)[0]
         self._findings = cases.findings
         # boxes are no masks: where they are all that there is, boxes around what is predicted are compared with them
         self._boxed = bool(cases.weak)
+        # in memory they are made ready once, and seen in one block; those on disk are read again in every epoch
+        self._ready = None if isinstance(cases.pixels, StoredRows) else [self._prepare(slice(None))]
+
+    def _prepare(self, block: slice) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         # on the network's output grid, where a pixel counts as marked if more than half of it is
-        self._masks = (shrink_masks(cases.masks, stride) > MASK_THRESHOLD).astype(np.uint8)
+        masks = shrink_masks(self._cases.masks[block], self._stride) > MASK_THRESHOLD
+        return to_reals(self._cases.images[block]), masks.astype(np.uint8)
+
+    def _list_blocks(self) -> Iterable[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
+        if self._ready is not None:
+            return self._ready
+        return (self._prepare(slice(start, start + BLOCK)) for start in range(0, len(self._cases), BLOCK))
 
     def dice(self, model: Any) -> float:
         """Average the Dice over the masks that are not empty; of boxes, the IoU of boxes."""
@@ -225,16 +236,28 @@ class Validator:
 
     def judge(self, model: Any) -> Judgement:
         """Measure the Dice as `dice` does, and the AUC of the findings where the model has them."""
-        masks, findings = split_outputs(model.predict(self._images, verbose=0))
-        classes = self._masks.shape[-1]
-        if self._boxed:
-            dice = average_agreement(_find_masks(masks, classes, MASK_THRESHOLD), self._masks)
-        else:
-            dice = grid_dice(masks, self._masks)
-        if findings is None or self._findings is None:
-            return Judgement(dice)
-        aucs = channel_aucs(findings.reshape(len(findings), -1), self._findings)
-        return Judgement(dice, _average_known(aucs[:classes]), _average_known(aucs[classes:]))
+        measure = self._measure_boxes if self._boxed else list_grid_dice
+        dice, found = [], []
+        for images, masks in self._list_blocks():
+            predicted, findings = split_outputs(model.predict(images, verbose=0))
+            dice.append(measure(predicted, masks))
+            found += [] if findings is None else [findings.reshape(len(findings), -1)]
+        judgement = Judgement(_average_all(dice))
+        if not found or self._findings is None:
+            return judgement
+        classes = self._cases.masks.shape[-1]
+        aucs = channel_aucs(np.concatenate(found), self._findings)
+        return Judgement(judgement.dice, _average_known(aucs[:classes]), _average_known(aucs[classes:]))
+
+    @staticmethod
+    def _measure_boxes(predicted: NDArray[np.float32], masks: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return list_agreement(_find_masks(predicted, masks.shape[-1], MASK_THRESHOLD), masks)
+
+
+def _average_all(measured: Sequence[NDArray[np.float64]]) -> float:
+    """Average what was measured of all blocks; 0 where there is nothing."""
+    values = np.concatenate(measured) if measured else np.zeros(0)
+    return float(np.mean(values)) if values.size else 0.0
 
 
 def channel_aucs(findings: NDArray[np.float32], truth: NDArray[np.float32]) -> list[float | None]:
@@ -255,11 +278,18 @@ def _average_known(aucs: Sequence[float | None]) -> float | None:
 
 def grid_dice(predicted: NDArray[np.float32], masks: NDArray[np.uint8], threshold: float = MASK_THRESHOLD) -> float:
     """Average the Dice of predicted probabilities over the masks that are not empty; 0 where all are."""
+    return _average_all([list_grid_dice(predicted, masks, threshold)])
+
+
+def list_grid_dice(
+    predicted: NDArray[np.float32], masks: NDArray[np.uint8], threshold: float = MASK_THRESHOLD
+) -> NDArray[np.float64]:
+    """Measure the Dice of predicted probabilities with every mask that is not empty."""
     found = _find_masks(predicted, masks.shape[-1], threshold)
     hit = np.asarray(np.sum(found & (masks > 0), axis=(1, 2)), dtype=np.float64)
     total = np.asarray(found.sum(axis=(1, 2)) + masks.sum(axis=(1, 2), dtype=np.int64), dtype=np.float64)
     filled = masks.any(axis=(1, 2))
-    return float(np.mean(2 * hit[filled] / total[filled])) if filled.any() else 0.0
+    return np.asarray(2 * hit[filled] / total[filled], np.float64)
 
 
 def _find_masks(predicted: NDArray[np.float32], classes: int, threshold: float) -> NDArray[np.bool_]:

@@ -44,7 +44,7 @@ def find_weak_cases(
         spec: The input grid.
     """
     return {
-        number: weak_to_grid(image.weak, masks[number], (image.frame.shape[0], image.frame.shape[1]), spec)
+        number: weak_to_grid(image.weak, masks[number], image.size, spec)
         for number, image in enumerate(images)
         if image.weak is not None
     }
@@ -156,8 +156,8 @@ def log_labels(labels: LabelRecord) -> None:
         )
 
 
-def average_agreement(predicted: NDArray[np.bool_], masks: NDArray[np.uint8]) -> float:
-    """Average the IoU of the boxes around predicted regions with the labels' filled boxes, where there are any.
+def list_agreement(predicted: NDArray[np.bool_], masks: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Measure the IoU of the boxes around predicted regions with the labels' filled boxes, where there are any.
 
     Args:
         predicted: Masks (n, height, width, classes).
@@ -167,12 +167,12 @@ def average_agreement(predicted: NDArray[np.bool_], masks: NDArray[np.uint8]) ->
         box_agreement(predicted[n, ..., k].astype(np.uint8), masks[n, ..., k])
         for n, k in zip(*np.nonzero(masks.any(axis=(1, 2))), strict=True)
     ]
-    return float(np.mean(values)) if values else 0.0
+    return np.array(values, np.float64)
 
 
 def weigh_by_rarity(images: Sequence[LabelledImage]) -> tuple[float, ...]:
     """Weigh each class by the inverse square root of its share of the pixels, 1 on average; empty for one class."""
-    shares = np.mean([[np.mean(mask > 0) for mask in image.masks] for image in images], axis=0)
+    shares = np.mean([image.shares for image in images], axis=0)
     if len(shares) == 1 or not shares.any():
         return ()
     least = shares.max() / LARGEST_RATIO**2

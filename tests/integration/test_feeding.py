@@ -7,7 +7,8 @@ import pytest
 
 from edgeseg.data.augment import AugmentSpec
 from edgeseg.training.ema import WeightEma
-from edgeseg.training.loading import Feed, GridArrays, Part, build_pipeline, shrink_masks
+from edgeseg.training.grids import GridArrays
+from edgeseg.training.loading import Feed, Part, build_pipeline, shrink_masks
 from edgeseg.training.options import EMA
 
 pytestmark = pytest.mark.integration

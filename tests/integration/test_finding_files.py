@@ -35,7 +35,7 @@ from edgeseg.model.keras import keras
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet, summarise_stages
 from edgeseg.training.distillation import finding_distillation_loss, order_findings
-from edgeseg.training.loading import GridArrays
+from edgeseg.training.grids import GridArrays
 
 pytestmark = pytest.mark.integration
 
@@ -102,7 +102,7 @@ def write_file(path: Path, flatbuffer: bytes) -> ModelFile:
 def run_file(flatbuffer: bytes) -> list[NDArray[Any]]:
     """Run all cases; gives masks and findings as real numbers."""
     backend = CpuBackend(flatbuffer)
-    tensors = [pixels_to_tensor(pixels, backend.input.quantisation) for pixels in make_arrays().images]
+    tensors = [pixels_to_tensor(pixels, backend.input.quantisation) for pixels in make_arrays().images[:]]
     results = [[output.copy() for output in backend.invoke(tensor)] for tensor in tensors]
     ends = [spec.quantisation for spec in backend.outputs]
     return [dequantise(np.concatenate(one), end) for one, end in zip(zip(*results, strict=True), ends, strict=True)]

@@ -18,16 +18,8 @@ from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import find_finding_loss
 from edgeseg.model.unet import build_unet, find_mask_shape, split_outputs
 from edgeseg.training import trainer
-from edgeseg.training.loading import (
-    FEWEST_LACKING,
-    UNKNOWN,
-    Feed,
-    GridArrays,
-    build_pipeline,
-    find_truth,
-    load_data,
-    weigh_findings,
-)
+from edgeseg.training.grids import UNKNOWN, GridArrays, weigh_findings
+from edgeseg.training.loading import FEWEST_LACKING, Feed, build_pipeline, find_truth, load_data
 from edgeseg.training.options import TrainOptions
 from edgeseg.training.run import RunRecord, read_run
 from edgeseg.training.start import start_from

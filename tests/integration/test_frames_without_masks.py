@@ -20,7 +20,8 @@ from edgeseg.model.spec import ENCODER, UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.training.ema import WeightEma
 from edgeseg.training.folds import train_folds
-from edgeseg.training.loading import GridArrays, load_data
+from edgeseg.training.grids import GridArrays
+from edgeseg.training.loading import load_data
 from edgeseg.training.options import CONFIG, TrainOptions, read_config
 from edgeseg.training.pretrain import PatchFeed, draw_patches, fill_loss, keep_apart, pretrain_run, resume_pretraining
 from edgeseg.training.resume import Checkpoint

@@ -47,7 +47,7 @@ from edgeseg.model.keras import keras
 from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.report.compression import write_compression_report
-from edgeseg.training.loading import GridArrays
+from edgeseg.training.grids import GridArrays
 from tests.commands import full_disk, read_files
 
 pytestmark = pytest.mark.integration

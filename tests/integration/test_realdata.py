@@ -16,7 +16,7 @@ import pytest
 from edgeseg.core.spec import ClassSpec
 from edgeseg.data.check import LEAK, READY, CheckReport, check_survey
 from edgeseg.data.dataset import find_shape, open_dataset, read_case, survey_dataset
-from edgeseg.data.groups import join_groups
+from edgeseg.data.duplicates import join_groups
 from edgeseg.data.reading import Case
 from edgeseg.data.split import fold_cases
 from edgeseg.evaluation.score import score_labels, summarise_cases

@@ -292,7 +292,7 @@ def test_commands_to_repeat_it_say_how_the_data_were_divided_and_where_it_starte
 
 def test_too_few_calibration_images_are_refused(context: CompressContext) -> None:
     from edgeseg.compression.context import pick_calibration
-    from edgeseg.training.loading import GridArrays
+    from edgeseg.training.grids import GridArrays
 
     few = GridArrays(context.train.images[:5], context.train.masks[:5])
     with pytest.raises(DataError, match=r"\b8\b.*calibration.*\b5\b"):

@@ -40,7 +40,7 @@ def test_training_finds_the_discs(trained_run: Path) -> None:
 def test_keras_and_tflite_draw_the_same_masks(trained_run: Path, trained_data: Path) -> None:
     from edgeseg.backends.cpu import CpuBackend
     from edgeseg.model.unet import build_unet, split_outputs
-    from edgeseg.training.loading import to_grid, to_reals
+    from edgeseg.training.grids import to_grid, to_reals
     from edgeseg.training.run import WEIGHTS, read_run
 
     def draw(model: Any) -> Any:
@@ -231,7 +231,7 @@ def test_interrupted_training_is_told(trained_run: Path, tmp_path: Path) -> None
 def test_quantised_copy_starts_where_the_float_model_is(trained_run: Path, trained_data: Path) -> None:
     from edgeseg.compression.finetune import quantise_model, set_ranges
     from edgeseg.model.unet import build_unet, split_outputs
-    from edgeseg.training.loading import to_grid, to_reals
+    from edgeseg.training.grids import to_grid, to_reals
     from edgeseg.training.run import WEIGHTS, read_run
 
     def draw(model: Any) -> Any:

@@ -18,8 +18,9 @@ from edgeseg.model.spec import UNetSpec
 from edgeseg.model.unet import build_unet
 from edgeseg.training import loop as courses
 from edgeseg.training.ema import WeightEma
+from edgeseg.training.grids import GridArrays
 from edgeseg.training.hardware import computing_in
-from edgeseg.training.loading import Feed, GridArrays
+from edgeseg.training.loading import Feed
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
 from edgeseg.training.resume import Checkpoint
 from edgeseg.training.validation import (

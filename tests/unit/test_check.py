@@ -10,7 +10,8 @@ import pytest
 
 from edgeseg.data.check import DEFECTS, LEAK, READY, CheckReport, check_survey, describe_verdict
 from edgeseg.data.dataset import open_dataset, read_case, survey_dataset, view_case
-from edgeseg.data.groups import find_duplicates, join_groups, make_thumbnail, write_groups
+from edgeseg.data.duplicates import find_duplicates, join_groups, make_thumbnail
+from edgeseg.data.groups import write_groups
 from edgeseg.data.overview import make_tile
 from edgeseg.frame.images import read_image, write_image
 from tests.damages import DAMAGES, EMPTY, make_varied_data
@@ -131,7 +132,7 @@ def test_blocks_find_the_same_pairs(varied_data: Path, monkeypatch: pytest.Monke
     cases = open_dataset(varied_data).cases
     thumbnails = np.stack([make_thumbnail(read_case(case).frame) for case in cases])
     whole = find_duplicates(cases, thumbnails)
-    monkeypatch.setattr("edgeseg.data.groups.BLOCK", 2)
+    monkeypatch.setattr("edgeseg.data.duplicates.BLOCK", 2)
     assert [(p.first, p.second) for p in find_duplicates(cases, thumbnails)] == [(p.first, p.second) for p in whole]
 
 

@@ -23,7 +23,8 @@ from edgeseg.data.contradictions import (
     warn_of_contradictions,
 )
 from edgeseg.data.dataset import survey_dataset
-from edgeseg.data.groups import DuplicatePair, join_groups, write_groups
+from edgeseg.data.duplicates import DuplicatePair, join_groups
+from edgeseg.data.groups import write_groups
 from edgeseg.data.overview import PAIRS_IN_ROW, draw_pair, write_pairs
 from edgeseg.data.pictures import GAP, TILE
 from edgeseg.frame.images import read_image

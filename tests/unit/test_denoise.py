@@ -16,7 +16,7 @@ from edgeseg.core.spec import InputSpec
 from edgeseg.data.augment import AugmentSpec, augment_case, vary_case
 from edgeseg.data.dataset import Case, LabelledImage
 from edgeseg.frame.preprocess import SPECKLE_WINDOW, denoise_pixels, frame_to_pixels
-from edgeseg.training.loading import to_grid
+from edgeseg.training.grids import to_grid
 from tests.discs import draw_case
 from tests.unit.test_modelfile import CARD
 

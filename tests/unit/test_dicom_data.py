@@ -22,7 +22,8 @@ from edgeseg.data.split import fingerprint_split
 from edgeseg.frame.images import write_image
 from edgeseg.frame.preprocess import frame_to_pixels, use_region
 from edgeseg.streaming.sources.choose import open_source
-from edgeseg.training.loading import load_data, load_same_data, to_grid
+from edgeseg.training.grids import to_grid
+from edgeseg.training.loading import load_data, load_same_data
 from edgeseg.training.options import TrainOptions
 from edgeseg.training.run import FINISHED, TRAINING, RunRecord
 from tests.discs import draw_case

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import TrainingError
+from edgeseg.core.spec import ClassSpec
+from edgeseg.data.dataset import Dataset
 from edgeseg.data.reading import Case, Reading
 from edgeseg.machine.host import Machine
 from edgeseg.training.memory import (
     FIXED_MB,
     check_further_training,
-    check_images,
     check_memory,
     estimate_memory,
     read_free_mb,
 )
+from edgeseg.training.originals import OriginalsPlan, read_images
 
 
 def describe_model(results: int, parameters: int) -> SimpleNamespace:
@@ -140,8 +142,11 @@ def make_cases(*sides: int) -> list[Case]:
     return [Case(str(side), Path(), (), "g", read=read) for side in sides]
 
 
+def plan(*sides: int) -> OriginalsPlan:
+    return OriginalsPlan(Dataset(Path(), tuple(make_cases(*sides)), (ClassSpec("a"),)), colour=False)
+
+
 def test_images_are_judged_before_all_are_read() -> None:
-    check_images(make_cases(64, 2**25, 2**25), colour=False)
-    huge = make_cases(*[2**20] * 12)
+    assert len(read_images(plan(64, 2**13, 2**14), most=2**40)) == 3
     with pytest.raises(TrainingError, match=r"25,165,824 MB.*12 images"):
-        check_images(huge, colour=False)
+        read_images(plan(*[2**20] * 12))

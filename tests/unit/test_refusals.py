@@ -17,7 +17,8 @@ from edgeseg.data.check import check_survey, describe_verdict
 from edgeseg.data.dataset import LabelledImage, open_dataset, read_case, survey_dataset
 from edgeseg.data.defects import DefectError
 from edgeseg.frame.images import read_image, write_image
-from edgeseg.training.loading import load_data, to_grid
+from edgeseg.training.grids import to_grid
+from edgeseg.training.loading import load_data
 from edgeseg.training.weak_supervision import LARGEST_RATIO, weigh_by_rarity
 from tests.damages import DAMAGES, OTHERS, make_varied_data
 from tests.discs import draw_case, write_case
@@ -99,7 +100,7 @@ def test_images_of_mixed_size_depth_and_colour_are_taken(varied_data: Path) -> N
     images = load_data(varied_data, SPLIT).images
     grid = to_grid([images[f"case_0{number}"] for number in range(4)], InputSpec(64, 64))
     assert (grid.pixels.shape, grid.masks.shape) == ((4, 64, 64, 1), (4, 64, 64, 1))
-    assert grid.masks.any(axis=(1, 2, 3)).all()
+    assert grid.masks[:].any(axis=(1, 2, 3)).all()
     np.testing.assert_allclose(grid.pixels[:3].mean(axis=(1, 2, 3)), grid.pixels[3].mean(), atol=60)
     assert images["case_00"].frame.dtype.name == "uint16"
     assert images["case_01"].frame.shape == (72, 96)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeseg.core.modelfile import read_model
 from edgeseg.core.spec import ClassSpec, OutputSpec
-from edgeseg.data.groups import THRESHOLD
+from edgeseg.data.duplicates import THRESHOLD
 from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.prediction import selection
