@@ -196,7 +196,7 @@ def compare(rows: Mapping[str, Scores], name: str, other: str) -> str:
     stems = sorted(rows[name])
     differences = [rows[name][stem][0] - rows[other][stem][0] for stem in stems]
     estimate = estimate_mean(differences, [rows[name][stem][1] for stem in stems])
-    low, high = estimate.interval or (math.nan, math.nan)
+    low, high = estimate.ci95 or (math.nan, math.nan)
     return f"{estimate.mean:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
@@ -219,7 +219,7 @@ def write_table(rows: Mapping[str, Scores], cases: Sequence[int], chosen: argpar
     ]
     for name, row in rows.items():
         estimate = estimate_mean([dice for dice, _ in row.values()], [group for _, group in row.values()])
-        low, high = estimate.interval or (math.nan, math.nan)
+        low, high = estimate.ci95 or (math.nan, math.nan)
         others = [
             compare(rows, name, other) if other != name else "" for other in ("all together", alone[0], alone[-1])
         ]
