@@ -24,7 +24,7 @@ _GRADIENT_WEIGHT = 1.0
 FINDING_SHARE = 0.02
 # Of weak labels: how much of a prediction is compared where nothing is known. At 0, a structure whose middle is marked
 # alone would be drawn as large as its surroundings (docs/decisions/0071).
-UNKNOWN_SHARE = 0.3
+UNKNOWN_SHARE = 0.2
 
 
 def bce_loss(truth: Any, predicted: Any) -> Any:
