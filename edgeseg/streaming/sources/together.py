@@ -15,7 +15,6 @@ from edgeseg.frame.modalities import stack_pictures
 from edgeseg.streaming.grabber import Grabber
 from edgeseg.streaming.sources.base import Frame, Health, Notice, Source
 
-
 # Without a picture of one modality for so long, the page and the log say which.
 STALL_SECONDS = 3.0
 _LOG = logging.getLogger(__name__)
