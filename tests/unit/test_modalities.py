@@ -180,7 +180,8 @@ def test_a_screen_is_cut_into_its_modalities() -> None:
     for wrong in ("b", "b=1,2,3", "b=1,1,9,9+b=1,1,9,9", "=1,1,9,9", ""):
         with pytest.raises(ValueError, match="region"):
             read_regions(wrong)
-    for options in ({"roi": "auto"}, {"regions": {"b": Region(0, 0, 9, 9), "d": Region(0, 0, 9, 8)}}):
+    changes: list[dict[str, Any]] = [{"roi": "auto"}, {"regions": {"b": Region(0, 0, 9, 9), "d": Region(0, 0, 9, 8)}}]
+    for options in changes:
         with pytest.raises(ValueError, match="regions"):
             CaptureOptions(**{"regions": regions} | options)
 
