@@ -111,7 +111,9 @@ class _Finder:
             return None
         files = self._list(path.parent)
         stems = [f"{found['name']}_{number:04d}" for number in range(10)]
-        names = self._name_channels(path.parent.parent) or self._spec.modalities
+        names = self._name_channels(path.parent.parent) or (self._spec.modalities if self._spec.is_stack else ())
+        if not names:
+            return None
         return _Group(
             (path.parent, found["name"]),
             {name: files[stem] for name, stem in zip(names, stems, strict=False) if stem in files},

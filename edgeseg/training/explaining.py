@@ -176,6 +176,6 @@ def explain(
         return explainer(stack_pictures(image, spec), region)
     if not spec.modalities:
         return explainer(read_image(Path(image), spec.in_colour), region)
-    (item,) = join_partners(list_inputs([image]), spec)
+    (item,) = join_partners(list_inputs([Path(image)]), spec)
     with open_frames(item, spec.in_colour) as reader:
         return explainer(next(iter(reader)).image, region)

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from edgeseg.core.card import SplitSpec
-from edgeseg.core.errors import DataError, SourceError
-from edgeseg.core.spec import ClassSpec, InputSpec
+from edgeseg.core.errors import DataError, EdgesegError, SourceError
+from edgeseg.core.spec import ClassSpec, InputSpec, Region
 from edgeseg.data.check import READY, check_survey
 from edgeseg.data.dataset import import_dataset, open_dataset, read_case, survey_dataset, view_case
 from edgeseg.data.overview import make_tile
 from edgeseg.frame.images import read_image, write_image
 from edgeseg.frame.modalities import stack_pictures
 from edgeseg.frame.preprocess import frame_to_pixels
-from edgeseg.streaming.sources.base import Source
-from edgeseg.streaming.sources.together import TogetherSource, name_sources
+from edgeseg.phantom.scene import render_case
+from edgeseg.phantom.second import find_appearance, render_both
+from edgeseg.prediction.inputs import list_inputs, open_frames
+from edgeseg.prediction.partners import join_partners
+from edgeseg.streaming.options import CaptureOptions, read_regions
+from edgeseg.streaming.sources import together
+from edgeseg.streaming.sources.base import Notice, Source
+from edgeseg.streaming.sources.together import SplitSource, TogetherSource, name_sources
+from edgeseg.streaming.tracking import Picture
+from edgeseg.streaming.viewer.encoding import encode_picture, read_jpeg_options
 from edgeseg.training.loading import load_data
 from tests.damages import make_varied_data
 
@@ -146,6 +156,137 @@ def test_sources_are_named_by_modality() -> None:
     for wrong in (["0"], ["b=0"], ["b=0", "b=1"], ["b=0", "x=1"], ["b=0", "d=1", "2"]):
         with pytest.raises(SourceError, match="b, d"):
             name_sources(wrong, spec)
+
+
+class Screen(Frames):
+    """A screen whose left half is 1 and whose right half is 2."""
+
+    def read(self) -> NDArray[Any] | None:
+        screen = super().read()
+        return None if screen is None else np.repeat(np.hstack([screen, screen + 1])[..., None], 3, axis=2)
+
+
+def test_a_screen_is_cut_into_its_modalities() -> None:
+    spec = InputSpec(64, 64, modalities=("b", "d"))
+    regions = {"d": Region(40, 2, 30, 20), "b": Region(5, 2, 30, 20)}
+    frame = SplitSource(Screen(1, 1), regions, spec).read()
+    assert frame is not None
+    assert (frame.shape, frame[0, 0].tolist()) == ((20, 30, 2), [1, 2])
+    with pytest.raises(SourceError, match="b, d"):
+        SplitSource(Screen(1, 1), {"b": regions["b"]}, spec)
+    with pytest.raises(SourceError, match="80x32"):
+        SplitSource(Screen(1, 1), regions | {"d": Region(60, 2, 30, 20)}, spec).read()
+    assert read_regions("b=5,2,30,20+d=40,2,30,20") == regions
+    for wrong in ("b", "b=1,2,3", "b=1,1,9,9+b=1,1,9,9", "=1,1,9,9", ""):
+        with pytest.raises(ValueError, match="region"):
+            read_regions(wrong)
+    changes: list[dict[str, Any]] = [{"roi": "auto"}, {"regions": {"b": Region(0, 0, 9, 9), "d": Region(0, 0, 9, 8)}}]
+    for options in changes:
+        with pytest.raises(ValueError, match="regions"):
+            CaptureOptions(**{"regions": regions} | options)
+
+
+class Stalling(Frames):
+    """A live source that gives its second picture only when it may."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 2, live=True)
+        self.may_go_on = threading.Event()
+
+    def read(self) -> NDArray[Any] | None:
+        if self._left == 1:
+            self.may_go_on.wait(10)
+        return super().read()
+
+
+def test_a_source_that_stalls_or_ends_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(together, "STALL_SECONDS", 0.05)
+    spec, stalling = InputSpec(64, 64, modalities=("b", "d")), Stalling()
+    source = TogetherSource({"b": Frames(10**6, 1, live=True), "d": stalling}, spec)
+    notices: list[Notice] = []
+
+    def note(notice: Notice) -> None:
+        notices.append(notice)
+        stalling.may_go_on.set()
+
+    source.on_notice = note
+    while source.read() is not None:
+        pass
+    source.close()
+    assert [notice.state for notice in notices][:1] == ["lost"]
+    assert notices[0].sentence.startswith("d ")
+    assert "source of d has ended" in caplog.text
+
+
+def write_pair(root: Path, names: tuple[str, str], shape: tuple[int, int] = (40, 50)) -> None:
+    for level, name in enumerate(names, start=1):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(root / name, np.full(shape, level, np.uint8))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("images/x.png", "images_d/x.png"),
+        ("b/x.png", "d/x.png"),
+        ("x_0000.png", "x_0001.png"),
+    ],
+)
+def test_partners_are_found_beside_a_picture(tmp_path: Path, names: tuple[str, str]) -> None:
+    write_pair(tmp_path, names)
+    spec = InputSpec(64, 64, modalities=("b", "d"))
+    # named from the folder of both, or by either file alone
+    for source in (tmp_path, tmp_path / names[0], tmp_path / names[1]):
+        (item,) = join_partners(list_inputs([source]), spec)
+        with open_frames(item, colour=False) as reader:
+            assert next(iter(reader)).image[0, 0].tolist() == [1, 2]
+    alone = join_partners(list_inputs([tmp_path]), InputSpec(64, 64, modalities=("d",)))
+    # only the folders images_* say which of the files is the one that a model of one modality takes
+    assert len(alone) == (1 if names[0].startswith("images") else 2)
+    assert len(join_partners(list_inputs([tmp_path]), InputSpec(64, 64))) == 2
+
+
+def test_missing_partners_other_sizes_and_clips_are_refused(tmp_path: Path) -> None:
+    spec = InputSpec(64, 64, modalities=("b", "d"))
+    write_pair(tmp_path, ("images/x.png", "images_d/x.png"))
+    write_image(tmp_path / "images/alone.png", np.zeros((40, 50), np.uint8))
+    write_image(tmp_path / "images_d/x.png", np.zeros((30, 50), np.uint8))
+    write_image(tmp_path / "nowhere.png", np.zeros((40, 50), np.uint8))
+    (tmp_path / "clip.mp4").write_bytes(b"0")
+    said = []
+    for item in join_partners(list_inputs([tmp_path]), spec):
+        with pytest.raises(EdgesegError) as caught, open_frames(item, colour=False) as reader:
+            next(iter(reader))
+        said.append((item.name, caught.value.message))
+    assert [name for name, _ in said] == ["clip.mp4", "images/alone.png", "images/x.png", "nowhere.png"]
+    for (_, message), word in zip(said, ("video", "d beside alone.png", "30", "nowhere.png"), strict=True):
+        assert word in message
+
+
+def test_each_elastogram_shows_what_the_b_mode_does_not() -> None:
+    kinds = [find_appearance(0, index) for index in range(12)]
+    assert set(kinds) == {"isoechoic", "soft", "plain"}
+    for kind in ("isoechoic", "soft"):
+        index = kinds.index(kind)
+        frame, second = render_both(0, index, (96, 96))
+        plain = render_case(0, index, (96, 96))
+        assert np.array_equal(frame.labels, plain.labels)
+        assert np.array_equal(frame.image, plain.image) == (kind == "soft")
+        if frame.labels.any():
+            inside, around = second[frame.labels == 1].mean(), second[(frame.labels == 0) & (frame.image > 0)].mean()
+            assert (inside < around - 40) == (kind == "isoechoic")
+
+
+def test_the_page_chooses_a_channel() -> None:
+    with pytest.raises(ValueError, match="modality"):
+        read_jpeg_options("modality=9")
+    image = np.dstack([np.full((32, 32), level, np.uint8) for level in (50, 200)])
+    picture = Picture(image, np.zeros((32, 32), np.uint8), 1, "", 1, None)
+    for query, level in (("", 50), ("modality=0", 50), ("modality=1", 200), ("modality=3", 50)):
+        jpeg = np.frombuffer(encode_picture(picture, (), read_jpeg_options(query)), np.uint8)
+        assert abs(int(cv2.imdecode(jpeg, cv2.IMREAD_GRAYSCALE)[16, 16]) - level) < 3
 
 
 def test_check_and_import_take_them(modal_data: Path, tmp_path: Path) -> None:
