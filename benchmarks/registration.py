@@ -138,7 +138,7 @@ def list_methods(learned: str | None) -> dict[str, dict[str, Method]]:
         "affine, auto": linear["affine, auto"],
         "DIS fast, gain as it is": partial(run_plain_dis, preset="fast"),
         "DIS medium, gain as it is": partial(run_plain_dis, preset="medium"),
-        "DIS, one pass": partial(run_dis, passes=(FlowPass("fast", None, 10.0),)),
+        "DIS, one pass": partial(run_dis, passes=(FlowPass("fast", 2, 10.0),)),
         "DIS (default)": partial(run_dis, passes=DEFAULT_PASSES),
         "DIS, full resolution": partial(run_dis, passes=(*DEFAULT_PASSES, FlowPass("fast", 0, 8.0, both_ways=True))),
         "B-spline (SimpleITK)": run_bspline,

@@ -27,6 +27,7 @@ from edgeseg.registration.displacement import (
     matrix_to_field,
     measure_field,
     no_motion,
+    scale_matrix,
     warp_image,
     warp_labels,
 )
@@ -279,13 +280,10 @@ def enlarge(
     """Bring field and matrix from the matched grids to the images' own."""
     if matched == (tuple(fixed[:2]), tuple(moving[:2])):
         return field, matrix
-    # centres of pixels: large = (small + 0.5) * factor - 0.5
     scales = [
         np.array([full[1] / small[1], full[0] / small[0]]) for full, small in zip((fixed, moving), matched, strict=True)
     ]
-    linear = matrix[:, :2] * scales[1][:, None] / scales[0][None, :]
-    offset = scales[1] * (matrix[:, 2] + 0.5 + matrix[:, :2] @ (0.5 / scales[0] - 0.5)) - 0.5
-    grown = np.column_stack([linear, offset])
+    grown = scale_matrix(matrix, scales[0], scales[1])
     large = matrix_to_field(grown, (fixed[0], fixed[1]))
     rest = (field - matrix_to_field(matrix, matched[0])) * scales[1].astype(np.float32)
     return large + cv2.resize(rest, (fixed[1], fixed[0]), interpolation=cv2.INTER_LINEAR), grown
