@@ -17,7 +17,6 @@ from edgeseg.registration.displacement import (
     Matrix,
     compose,
     compose_with_matrix,
-    matrix_to_field,
     no_motion,
     resize_field,
     scale_matrix,

@@ -131,10 +131,9 @@ def normalise(grey: NDArray[Any], valid: NDArray[np.uint8], sigma: float) -> Pix
     count = np.maximum(blurred[..., 0], 1e-4)
     mean = blurred[..., 1] / count
     deviation = np.sqrt(np.maximum(blurred[..., 2] / count - mean * mean, 0)) + np.float32(NOISE_LEVEL)
-    mean, scale = (
-        cv2.resize(part, (grey.shape[1], grey.shape[0]), interpolation=cv2.INTER_LINEAR) for part in (mean, 1 / deviation)
-    )
-    return np.asarray(cv2.multiply(cv2.multiply(cv2.subtract(values, mean), scale), weight), dtype=np.float32)
+    width_height = (grey.shape[1], grey.shape[0])
+    middle, scale = (cv2.resize(part, width_height, interpolation=cv2.INTER_LINEAR) for part in (mean, 1 / deviation))
+    return np.asarray(cv2.multiply(cv2.multiply(cv2.subtract(values, middle), scale), weight), dtype=np.float32)
 
 
 def _shrunk(shape: tuple[int, ...]) -> tuple[int, int]:

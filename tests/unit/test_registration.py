@@ -183,7 +183,11 @@ def test_command_writes_the_field(affine: PhantomPair, tmp_path: Path) -> None:
     ):
         write_image(path, image)
     out = tmp_path / "out"
-    arguments = ("register", paths["a"], paths["b"], "--out", out, "--masks", paths["am"], paths["bm"])
+    masks = ("--fixed-mask", paths["am"], "--moving-mask", paths["bm"])
+    arguments = ("register", paths["a"], paths["b"], "--out", out, *masks)
+    alone = CliRunner().invoke(app, [str(one) for one in arguments[:-2]])
+    assert alone.exit_code == 2
+    assert "--moving-mask M is missing" in " ".join(alone.output.replace("│", " ").split())
     assert CliRunner().invoke(app, [str(one) for one in arguments]).exit_code == 0
     field = np.load(out / "displacement.npy")
     assert field.shape == (*SIZE, 2)
