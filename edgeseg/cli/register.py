@@ -34,7 +34,7 @@ KindOption = Annotated[
     str | None,
     typer.Option(
         metavar="rigid|similarity|affine|deformable",
-        help="Kind of motion; by default affine, and rigid with --follow-up.",
+        help="Kind of motion; by default affine, deformable with such a method, and rigid with --follow-up.",
         show_default=False,
     ),
 ]
@@ -168,6 +168,11 @@ def _take_masks(fixed: Path | None, moving: Path | None, image: Path | None) -> 
     return fixed, moving
 
 
+def _choose_kind(method: str) -> str:
+    """The kind of motion that a method finds, where none is given."""
+    return "deformable" if method in ("dis", "bspline", "learned") else "affine"
+
+
 def _check_pixel_size(mm_per_px: float | None) -> None:
     from edgeseg.inference.masks import check_pixel_size
 
@@ -225,13 +230,14 @@ def _segment(segmenter: Segmenter, image: NDArray[Any]) -> Labels:
 
 
 def _pair(folder: Path, work: _Work, moving: Path, nifti: bool) -> tuple[dict[str, Any], bool, list[str]]:
-    from edgeseg.registration.register import describe, register_frames
+    from edgeseg.registration.register import describe, find_ratio, register_frames
     from edgeseg.registration.saving import round_all, write_registration
 
     images, sizes, labels = _read_pair(work, moving)
-    kind: Any = work.kind or "affine"
+    kind: Any = work.kind or _choose_kind(work.method)
     size = work.mm_per_px or sizes[0]
-    found = register_frames(images[0], images[1], kind, work.method, labels, work.drive, size, work.network)
+    ratio = find_ratio(sizes[0], sizes[1])
+    found = register_frames(images[0], images[1], kind, work.method, labels, work.drive, size, work.network, ratio)
     write_registration(folder, found, images[0], images[1], nifti)
     return round_all(describe(found)), found.converged, _describe(found)
 
@@ -257,7 +263,7 @@ def _clip(folder: Path, work: _Work, to: str, fields: bool) -> tuple[dict[str, A
     from edgeseg.core.files import write_json, write_rows
     from edgeseg.registration.saving import FIGURES, round_all
 
-    kind = work.kind or "affine"
+    kind = work.kind or _choose_kind(work.method)
     rows = []
     for one in _register_frames(work, kind, to):
         rows.append(_row(one))
