@@ -2,6 +2,7 @@
 
     python benchmarks/registration.py OUT [--pairs N] [--data FOLDER] [--learned FILE.tflite] [--train-groups FILE]
         [--run RUN] [--methods NAME...] [--tables]
+    python benchmarks/registration.py FOLDER --picture    draws FOLDER/register.png, a phantom pair before and after
 
 Phantom pairs are imaged twice, before and after a known motion, with half of the speckle drawn afresh. Target
 registration error in pixels over all points that both images show (median, 95th percentile), share of folding, and
@@ -37,7 +38,7 @@ from numpy.typing import NDArray
 from trained import describe_place
 
 from edgeseg.core.files import write_json, write_text
-from edgeseg.frame.images import read_image
+from edgeseg.frame.images import read_image, write_image
 from edgeseg.phantom.pairs import LEVELS, draw_deformation, render_pair
 from edgeseg.registration.bsplines import fit_bsplines
 from edgeseg.registration.deformable import DEFAULT_PASSES, FlowPass, fit_deformable
@@ -54,7 +55,7 @@ from edgeseg.registration.flow import DisFlow, smooth
 from edgeseg.registration.learned import LearnedRegistration, open_registration
 from edgeseg.registration.linear import center, fit_linear, refine
 from edgeseg.registration.preparation import prepare
-from edgeseg.registration.quality import measure_dice
+from edgeseg.registration.quality import draw_checkerboard, measure_dice
 
 SEED = 67
 SIZE = (256, 256)
@@ -72,6 +73,8 @@ GRAIN_PX, DEPTH = 1.2, 0.25
 POINTS = 11
 # Weight of a truth from which on it is known.
 KNOWN_WEIGHT = 0.9
+# Of the picture: which phantom, and fields along its side.
+PICTURED, FIELDS = 401, 6
 ELASTIX_KNOTS_PX = 32.0
 
 
@@ -436,6 +439,16 @@ def _show_ms(row: dict[str, float] | None) -> str:
     return "-" if row is None else f"{row['ms']:.1f}"
 
 
+def draw_picture(path: Path) -> None:
+    """Draw a phantom pair as checkerboards, before and after deformable registration."""
+    pair = render_pair(SEED, PICTURED, SIZE, "deformable", max(LEVELS))
+    fixed, moving = pair.fixed.image, pair.moving.image
+    moved = np.asarray(warp_image(moving, run_dis(fixed, moving, DEFAULT_PASSES)), dtype=np.uint8)
+    gap = np.full((SIZE[0], 8), 255, np.uint8)
+    before, after = (draw_checkerboard(fixed, other, FIELDS) for other in (moving, moved))
+    write_image(path, np.hstack([before, gap, after]))
+
+
 def read_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -447,6 +460,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--run", type=Path)
     parser.add_argument("--methods", nargs="*")
     parser.add_argument("--tables", action="store_true")
+    parser.add_argument("--picture", action="store_true")
     options = parser.parse_args()
     if options.learned is None and (options.train_groups or options.run):
         parser.error("--train-groups and --run go with --learned")
@@ -472,6 +486,9 @@ def main() -> None:
     options = read_arguments()
     cv2.setNumThreads(1)
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.picture:
+        draw_picture(options.out / "register.png")
+        return
     methods = choose_methods(options)
     kept = Kept(options.out / "registration.partial.json", options.pairs)
     if not options.tables:

@@ -342,7 +342,7 @@ def fit_registering(
     judge: RegistrationJudge,
     schedule: TrainingSchedule,
     title: str,
-    steps: int = STEPS,
+    steps: int | None = None,
     places: tuple[Path, Path] | None = None,
 ) -> None:
     """Train, and leave the judge's model with the averaged weights of the best epoch.
@@ -353,9 +353,10 @@ def fit_registering(
         judge: Measures every epoch.
         schedule: How long, and at which rate.
         title: Of the progress bar.
-        steps: Of an epoch.
+        steps: Of an epoch; STEPS where not given.
         places: The folder whose checkpoints are written after every epoch, and that whose last one is restored.
     """
+    steps = steps or STEPS
     optimizer = build_optimizer(schedule, steps)
     model.compile(optimizer)
     ema = WeightEma(model, _EMA)
