@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +30,68 @@ if TYPE_CHECKING:
 
     Labels = NDArray[np.uint8]
 
-_KINDS = "rigid|similarity|affine|deformable"
+KindOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="rigid|similarity|affine|deformable",
+        help="Kind of motion; by default affine, deformable with such a method, and rigid with --follow-up.",
+        show_default=False,
+    ),
+]
+MethodOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|ecc|features|dis|bspline|learned",
+        help="How it is searched: ecc and features for linear kinds; dis (device) and bspline (SimpleITK, slow and "
+        "more accurate) for deformable ones, and learned, with --model.",
+    ),
+]
+FixedMaskOption = Annotated[
+    Path | None, typer.Option("--fixed-mask", metavar="F", help="Mask of the fixed image.", show_default=False)
+]
+MovingMaskOption = Annotated[
+    Path | None, typer.Option("--moving-mask", metavar="M", help="Mask of the moving image.", show_default=False)
+]
+MaskModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="MODEL|RUN",
+        help="A model that makes both masks; with --method learned the file that registers.",
+        show_default=False,
+    ),
+]
+DriveOption = Annotated[
+    str,
+    typer.Option(metavar="auto|image|mask|both", help="What is matched; auto is the images, and needs no masks."),
+]
+ToOption = Annotated[
+    str, typer.Option(metavar="previous|first", help="Of a clip: the frame that each other is moved onto.")
+]
+FieldsOption = Annotated[
+    bool, typer.Option("--fields", help="Of a clip: write the field and the moved image of every frame.")
+]
+FollowUpOption = Annotated[
+    bool, typer.Option("--follow-up", help="Compare a finding in two exams: area, diameters, shape; needs masks.")
+]
+PixelOption = Annotated[
+    float | None, typer.Option(help="Size of a pixel in mm, where the files do not know it.", show_default=False)
+]
+NiftiOption = Annotated[bool, typer.Option("--nifti", help="Write the field as NIfTI as well (extra `medical`).")]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be registered, and how."""
+
+    fixed: Path
+    moving: Path | None
+    kind: str | None
+    method: str
+    drive: str
+    masks: tuple[Path, Path] | None
+    mm_per_px: float | None
+    network: LearnedRegistration | None
+    segmenter: Segmenter | None
 
 
 def register(
@@ -41,51 +104,17 @@ def register(
     ] = None,
     *,
     out: Annotated[Path, typer.Option(help="The folder to make.")],
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            metavar=_KINDS, help="Kind of motion; by default affine, and rigid with --follow-up.", show_default=False
-        ),
-    ] = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|ecc|features|dis|bspline|learned",
-            help="How it is searched: ecc and features for linear kinds; dis (device) and bspline (SimpleITK, slow and "
-            "more accurate) for deformable ones.",
-        ),
-    ] = "auto",
-    masks: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(metavar="FIXED_MASK MOVING_MASK", help="Masks of both images.", show_default=False),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="MODEL|RUN",
-            help="A model that makes the masks, instead of --masks; with --method learned the file that registers.",
-            show_default=False,
-        ),
-    ] = None,
-    drive: Annotated[
-        str,
-        typer.Option(metavar="auto|image|mask|both", help="What is matched; auto is the images, and needs no masks."),
-    ] = "auto",
-    to: Annotated[
-        str, typer.Option(metavar="previous|first", help="Of a clip: the frame that each other is moved onto.")
-    ] = "previous",
-    fields: Annotated[
-        bool, typer.Option("--fields", help="Of a clip: write the field and the moved image of every frame.")
-    ] = False,
-    follow_up: Annotated[
-        bool,
-        typer.Option("--follow-up", help="Compare a finding in two exams: area, diameters, shape; needs masks."),
-    ] = False,
-    mm_per_px: Annotated[
-        float | None,
-        typer.Option(help="Size of a pixel in mm, where the files do not know it.", show_default=False),
-    ] = None,
-    nifti: Annotated[bool, typer.Option("--nifti", help="Write the field as NIfTI as well (extra `medical`).")] = False,
+    kind: KindOption = None,
+    method: MethodOption = "auto",
+    fixed_mask: FixedMaskOption = None,
+    moving_mask: MovingMaskOption = None,
+    model: MaskModelOption = None,
+    drive: DriveOption = "auto",
+    to: ToOption = "previous",
+    fields: FieldsOption = False,
+    follow_up: FollowUpOption = False,
+    mm_per_px: PixelOption = None,
+    nifti: NiftiOption = False,
     threads: ThreadsOption = 1,
     overwrite: OverwriteOption = False,
     json_out: JsonOption = None,
@@ -103,32 +132,20 @@ def register(
     import cv2
 
     from edgeseg.core.files import staged_folder
-    from edgeseg.inference.masks import check_pixel_size
 
-    if mm_per_px is not None:
-        try:
-            check_pixel_size(mm_per_px)
-        except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="--mm-per-px") from error
+    masks = _take_masks(fixed_mask, moving_mask, moving)
+    _check_pixel_size(mm_per_px)
     keep_inputs([fixed, moving, model, *(masks or ())], [out, json_out])
     cv2.setNumThreads(threads)
-    network, segmenter = None, None
-    if method == "learned":
-        network = _open_network(model, threads, alone=moving is None or follow_up)
-    else:
-        segmenter = _open_model(model, threads, bool(masks))
+    network, segmenter = _open(model, method, threads, masks is not None, follow_up)
+    work = _Work(fixed, moving, kind, method, drive, masks, mm_per_px, network, segmenter)
     with staged_folder(out, overwrite) as folder:
         if follow_up:
-            figures, converged, lines = _follow_up(
-                folder, fixed, moving, kind or "rigid", masks, segmenter, drive, mm_per_px
-            )
+            figures, converged, lines = _follow_up(folder, work)
         elif moving is None:
-            chosen = kind or "affine"
-            figures, converged, lines = _clip(folder, fixed, chosen, method, to, segmenter, drive, mm_per_px, fields)
+            figures, converged, lines = _clip(folder, work, to, fields)
         else:
-            figures, converged, lines = _pair(
-                folder, (fixed, moving), kind or "affine", method, masks, segmenter, drive, mm_per_px, nifti, network
-            )
+            figures, converged, lines = _pair(folder, work, moving, nifti)
     save_json(json_out, figures)
     for line in lines:
         print(line)
@@ -137,64 +154,90 @@ def register(
         raise typer.Exit(GATE_NOT_HELD)
 
 
-def _open_network(model: Path | None, threads: int, alone: bool) -> LearnedRegistration:
+def _take_masks(fixed: Path | None, moving: Path | None, image: Path | None) -> tuple[Path, Path] | None:
+    """Both masks or none: one alone is a slip, and a clip's frames have none here."""
+    if fixed is None and moving is None:
+        return None
+    if fixed is None or moving is None:
+        lacking = "--fixed-mask F" if fixed is None else "--moving-mask M"
+        raise typer.BadParameter(f"expected --fixed-mask F and --moving-mask M, or neither; {lacking} is missing")
+    if image is None:
+        raise typer.BadParameter(
+            "expected two images with --fixed-mask and --moving-mask, got one; for a clip give --model"
+        )
+    return fixed, moving
+
+
+def _choose_kind(method: str) -> str:
+    """The kind of motion that a method finds, where none is given."""
+    return "deformable" if method in ("dis", "bspline", "learned") else "affine"
+
+
+def _check_pixel_size(mm_per_px: float | None) -> None:
+    from edgeseg.inference.masks import check_pixel_size
+
+    if mm_per_px is not None:
+        try:
+            check_pixel_size(mm_per_px)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--mm-per-px") from error
+
+
+def _open(
+    model: Path | None, method: str, threads: int, masked: bool, follow_up: bool
+) -> tuple[LearnedRegistration | None, Segmenter | None]:
+    """Open the file that registers, or the model that makes masks."""
+    if method == "learned":
+        return _open_network(model, threads, follow_up), None
+    if model is None:
+        return None, None
+    if masked:
+        raise typer.BadParameter("expected --fixed-mask and --moving-mask, or --model, got all")
+    from edgeseg.cli.arguments import take_model
+    from edgeseg.inference.ensemble import open_segmenter
+
+    taken = take_model(model, f"edgeseg register FIXED MOVING --model {model} --out DIR")
+    return None, open_segmenter(taken, "auto", threads)
+
+
+def _open_network(model: Path | None, threads: int, follow_up: bool) -> LearnedRegistration:
     if model is None:
         raise typer.BadParameter("expected --model FILE, made by edgeseg train --task register, with --method learned")
-    if alone:
-        raise typer.BadParameter("expected two images, without --follow-up, with --method learned")
+    if follow_up:
+        raise typer.BadParameter("expected another method than learned with --follow-up")
     from edgeseg.registration.learned import open_registration
 
     return open_registration(model, "auto", threads)
 
 
-def _open_model(model: Path | None, threads: int, masked: bool) -> Segmenter | None:
-    if model is None:
-        return None
-    if masked:
-        raise typer.BadParameter("expected --masks or --model, got both")
-    from edgeseg.cli.arguments import take_model
-    from edgeseg.inference.ensemble import open_segmenter
-
-    return open_segmenter(
-        take_model(model, f"edgeseg register FIXED MOVING --model {model} --out DIR"), "auto", threads
-    )
-
-
 def _read_pair(
-    paths: tuple[Path, Path], masks: tuple[Path, Path] | None, segmenter: Segmenter | None
+    work: _Work, moving: Path
 ) -> tuple[list[NDArray[Any]], list[float | None], tuple[Labels, Labels] | None]:
     """Read both images with their pixel sizes, and their masks."""
     from edgeseg.registration.register import read_input, read_labels
 
-    images, sizes = zip(*(read_input(path, str(path)) for path in paths), strict=True)
-    if masks is not None:
-        return list(images), list(sizes), (read_labels(masks[0], images[0]), read_labels(masks[1], images[1]))
-    if segmenter is not None:
-        return list(images), list(sizes), (_segment(segmenter, images[0]), _segment(segmenter, images[1]))
-    return list(images), list(sizes), None
+    images, sizes = zip(*(read_input(path, str(path)) for path in (work.fixed, moving)), strict=True)
+    labels = None
+    if work.masks is not None:
+        labels = read_labels(work.masks[0], images[0]), read_labels(work.masks[1], images[1])
+    elif work.segmenter is not None:
+        labels = _segment(work.segmenter, images[0]), _segment(work.segmenter, images[1])
+    return list(images), list(sizes), labels
 
 
 def _segment(segmenter: Segmenter, image: NDArray[Any]) -> Labels:
     return segmenter(image).labels
 
 
-def _pair(
-    folder: Path,
-    paths: tuple[Path, Path],
-    kind: Any,
-    method: str,
-    masks: tuple[Path, Path] | None,
-    segmenter: Segmenter | None,
-    drive: str,
-    mm_per_px: float | None,
-    nifti: bool,
-    network: LearnedRegistration | None,
-) -> tuple[dict[str, Any], bool, list[str]]:
-    from edgeseg.registration.register import describe, register_frames
+def _pair(folder: Path, work: _Work, moving: Path, nifti: bool) -> tuple[dict[str, Any], bool, list[str]]:
+    from edgeseg.registration.register import describe, find_ratio, register_frames
     from edgeseg.registration.saving import round_all, write_registration
 
-    images, sizes, labels = _read_pair(paths, masks, segmenter)
-    found = register_frames(images[0], images[1], kind, method, labels, drive, mm_per_px or sizes[0], network)
+    images, sizes, labels = _read_pair(work, moving)
+    kind: Any = work.kind or _choose_kind(work.method)
+    size = work.mm_per_px or sizes[0]
+    ratio = find_ratio(sizes[0], sizes[1])
+    found = register_frames(images[0], images[1], kind, work.method, labels, work.drive, size, work.network, ratio)
     write_registration(folder, found, images[0], images[1], nifti)
     return round_all(describe(found)), found.converged, _describe(found)
 
@@ -215,41 +258,20 @@ def _describe(found: Registration) -> list[str]:
     return lines
 
 
-def _clip(
-    folder: Path,
-    path: Path,
-    kind: Any,
-    method: str,
-    to: str,
-    segmenter: Segmenter | None,
-    drive: str,
-    mm_per_px: float | None,
-    fields: bool,
-) -> tuple[dict[str, Any], bool, list[str]]:
+def _clip(folder: Path, work: _Work, to: str, fields: bool) -> tuple[dict[str, Any], bool, list[str]]:
     """Register the frames of a clip, and write a row for each."""
-    from edgeseg.core.errors import UnknownNameError
     from edgeseg.core.files import write_json, write_rows
-    from edgeseg.prediction.inputs import list_inputs, open_frames
-    from edgeseg.registration.clips import REFERENCES, register_clip
-    from edgeseg.registration.register import check_choices
     from edgeseg.registration.saving import FIGURES, round_all
 
-    check_choices(kind, method, drive, segmenter is not None)
-    if to not in REFERENCES:
-        raise UnknownNameError("frame to register to", to, REFERENCES)
-    items = list_inputs([path])
-    if len(items) != 1:
-        raise DataError(f"Expected one clip at {path}, got {len(items)} files.", "Name a video or a DICOM file.")
-    rows: list[dict[str, Any]] = []
-    with open_frames(items[0], colour=False) as reader:
-        images, masks = _tee(reader, segmenter)
-        for one in register_clip(images, kind, method, to, masks, drive, mm_per_px or reader.mm_per_px):
-            rows.append(_row(one))
-            if fields and one.registration is not None:
-                _write_frame(folder, one.number, one.registration)
+    kind = work.kind or _choose_kind(work.method)
+    rows = []
+    for one in _register_frames(work, kind, to):
+        rows.append(_row(one))
+        if fields and one.registration is not None:
+            _write_frame(folder, one.number, one.registration)
     if not rows:
         raise DataError(
-            f"Expected a clip of two frames or more at {path}, got one frame.", "Name a second image to register."
+            f"Expected a clip of two frames or more at {work.fixed}, got one frame.", "Name a second image to register."
         )
     write_rows(folder / "frames.csv", list(rows[0]), [list(row.values()) for row in rows])
     summary = _summarise(rows, kind, to)
@@ -260,6 +282,25 @@ def _clip(
         f"median motion {summary['median_px'] or 0:.2f} px, similarity {summary['similarity'] or 0:.3f}."
     ]
     return round_all(summary), lost == 0, lines
+
+
+def _register_frames(work: _Work, kind: Any, to: Any) -> Iterator[FrameRegistration]:
+    """Register the frames of a clip, each decoded once."""
+    from edgeseg.core.errors import UnknownNameError
+    from edgeseg.prediction.inputs import list_inputs, open_frames
+    from edgeseg.registration.clips import REFERENCES, register_clip
+    from edgeseg.registration.register import check_choices
+
+    check_choices(kind, work.method, work.drive, work.segmenter is not None)
+    if to not in REFERENCES:
+        raise UnknownNameError("frame to register to", to, REFERENCES)
+    items = list_inputs([work.fixed])
+    if len(items) != 1:
+        raise DataError(f"Expected one clip at {work.fixed}, got {len(items)} files.", "Name a video or a DICOM file.")
+    with open_frames(items[0], colour=False) as reader:
+        images, masks = _tee(reader, work.segmenter)
+        size = work.mm_per_px or reader.mm_per_px
+        yield from register_clip(images, kind, work.method, to, masks, work.drive, size, work.network)
 
 
 def _tee(reader: Any, segmenter: Segmenter | None) -> tuple[Any, Any]:
@@ -331,16 +372,7 @@ def _write_frame(folder: Path, number: int, found: Registration) -> None:
     write_image(folder / "moved" / f"{number:06d}.png", found.moved)
 
 
-def _follow_up(
-    folder: Path,
-    fixed: Path,
-    moving: Path | None,
-    kind: Any,
-    masks: tuple[Path, Path] | None,
-    segmenter: Segmenter | None,
-    drive: str,
-    mm_per_px: float | None,
-) -> tuple[dict[str, Any], bool, list[str]]:
+def _follow_up(folder: Path, work: _Work) -> tuple[dict[str, Any], bool, list[str]]:
     import dataclasses
 
     from edgeseg.core.files import write_json
@@ -348,12 +380,15 @@ def _follow_up(
     from edgeseg.registration.follow_up import compare_exams, draw_follow_up
     from edgeseg.registration.saving import round_all, write_registration
 
-    if moving is None:
+    if work.moving is None:
         raise typer.BadParameter("expected two exams with --follow-up, got one")
-    images, sizes, labels = _read_pair((fixed, moving), masks, segmenter)
-    if labels is None:
-        raise typer.BadParameter("expected --masks or --model with --follow-up, got neither")
-    compared = compare_exams(images[0], images[1], labels, kind, (mm_per_px or sizes[0], mm_per_px or sizes[1]), drive)
+    if work.masks is None and work.segmenter is None:
+        raise typer.BadParameter("expected --fixed-mask F and --moving-mask M, or --model, with --follow-up, got none")
+    images, known, labels = _read_pair(work, work.moving)
+    assert labels is not None
+    kind: Any = work.kind or "rigid"
+    sizes = work.mm_per_px or known[0], work.mm_per_px or known[1]
+    compared = compare_exams(images[0], images[1], labels, kind, sizes, work.drive)
     write_registration(folder, compared.registration, images[0], images[1])
     write_image(folder / "follow_up.png", draw_follow_up(images[0], compared))
     parts = ("unit", "first", "second", "area_change", "long_change", "short_change", "tissue_change", "dice")

@@ -26,6 +26,7 @@ from edgeseg.training.options import REGISTER, TrainInputs, TrainOptions
 
 if TYPE_CHECKING:
     from edgeseg.core.card import SplitSpec
+    from edgeseg.training.registration import RegistrationRecord
     from edgeseg.training.run import LabelRecord, RunRecord
 
 ConfigOption = Annotated[
@@ -106,7 +107,7 @@ def train(
     if data is None:
         raise typer.BadParameter("expected DATA, here or in --config, got none", param_hint="'DATA'")
     need_training_packages()
-    if options.task == REGISTER:
+    if options.task == REGISTER or (resume and _is_registering(out)):
         inputs = TrainInputs(data, init, folds, layout, group_pattern, unlabelled, teacher)
         _train_registering(data, out, options, inputs, overwrite, resume)
         return
@@ -124,29 +125,48 @@ def train(
 def _train_registering(
     clips: Path, out: Path, options: TrainOptions, inputs: TrainInputs, overwrite: bool, resume: bool
 ) -> None:
-    """Train a registering network, and print what it does on clips that were kept apart."""
-    from edgeseg.core.errors import TrainingError
-    from edgeseg.core.stats import show_interval
-    from edgeseg.training.registration import check_registering, train_registering
+    """Train a registering network or go on with one, and print what it does on clips that were kept apart."""
+    from edgeseg.core.files import refuse_existing
+    from edgeseg.training.registration import check_registering, resume_registering, train_registering
+    from edgeseg.training.resume import INTERRUPTED_TRAINING, find_partial
 
-    if resume:
-        raise TrainingError(
-            "Expected --task register without --resume: its trainings are short and begin anew.", "Leave --resume out."
-        )
-    check_registering(options, inputs)
     keep_inputs([clips], [out])
-    record = train_registering(clips, out, options, overwrite)
-    error, before = record.error_px, record.before_px
+    with resumable(out):
+        if resume and find_partial(out, INTERRUPTED_TRAINING).expect(INTERRUPTED_TRAINING):
+            print_registering(out, resume_registering(clips, out, overwrite))
+            return
+        check_registering(options, inputs)
+        if resume:
+            refuse_existing(out, overwrite, go_on=True)
+        print_registering(out, train_registering(clips, out, options, overwrite or resume))
+
+
+def _is_registering(out: Path) -> bool:
+    from edgeseg.core.files import partial_path
+    from edgeseg.training.registration import is_registering
+
+    return is_registering(partial_path(out))
+
+
+def print_registering(out: Path, record: RegistrationRecord) -> None:
+    """Print how the training of a registering network ended."""
+    from edgeseg.core.stats import show_interval
+    from edgeseg.report.motion import leave_registration_report
+
+    error, before, rise = record.error_px, record.before_px, record.similarity
     if error is not None and before is not None:
         print(
             f"Distance from the true place on clips kept apart: {error.mean:.2f} px "
             f"({show_interval(error.ci95, '.2f')})"
         )
-        print(f"  without registration: {before.mean:.2f} px, of an input of {options.size} pixels")
-    if record.similarity is not None:
-        rise = record.similarity
+        side = max(record.input.height, record.input.width)
+        print(f"  without registration: {before.mean:.2f} px, of an input of {side} pixels")
+    if rise is not None:
         print(f"Correlation of neighbouring frames rises by {rise.mean:+.3f} ({show_interval(rise.ci95, '+.3f')})")
     print(f"run: {out}   smaller files: edgeseg compress {out} --out DIR")
+    page = leave_registration_report(out)
+    if page is not None:
+        print(f"report: {page}")
 
 
 def go_on(data: Path, out: Path, overwrite: bool, inputs: TrainInputs) -> bool:

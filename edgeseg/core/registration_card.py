@@ -123,9 +123,13 @@ def any_card_from_json(text: str, where: str) -> AnyCard:
 def _check_card(card: RegistrationCard) -> None:
     check_quantisation("input", card.input_quantisation)
     check_quantisation("output", card.output_quantisation)
-    ranges = (
+    ranges: list[tuple[str, float, float]] = [
         ("golden_pairs", card.golden_pairs, GOLDEN_PAIRS),
         ("parameters", card.parameters, 1e12),
         ("macs", card.macs, 1e15),
-    )
+    ]
+    if card.metrics is not None:
+        side = max(card.input.height, card.input.width)
+        ranges += [("clips", card.metrics.clips, 1e9), ("pairs", card.metrics.pairs, 1e9)]
+        ranges += [("error_px", card.metrics.error_px.mean, side), ("before_px", card.metrics.before_px.mean, side)]
     check_fields(card.name, card.sha256, ranges)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
+from edgeseg.registration.learned import LearnedRegistration
 from edgeseg.registration.register import Kind, Registration, register_frames
 
 Reference = Literal["previous", "first"]
@@ -41,6 +42,7 @@ def register_clip(
     masks: Iterable[NDArray[np.uint8]] | None = None,
     drive: str = "auto",
     mm_per_px: float | None = None,
+    network: LearnedRegistration | None = None,
 ) -> Iterator[FrameRegistration]:
     """Register the frames of a clip, one after the other.
 
@@ -52,13 +54,14 @@ def register_clip(
         masks: The masks of all frames.
         drive: What is matched.
         mm_per_px: The size of a pixel.
+        network: Of the method "learned".
     """
     kept: tuple[int, NDArray[Any], NDArray[np.uint8] | None] | None = None
     labels = iter(masks) if masks is not None else None
     for number, frame in enumerate(frames):
         mask = next(labels) if labels is not None else None
         if kept is not None:
-            yield _register_one(kept, (number, frame, mask), kind, method, drive, mm_per_px)
+            yield _register_one(kept, (number, frame, mask), kind, method, drive, mm_per_px, network)
         if kept is None or to == "previous":
             kept = number, frame, mask
 
@@ -70,10 +73,11 @@ def _register_one(
     method: str,
     drive: str,
     mm_per_px: float | None,
+    network: LearnedRegistration | None,
 ) -> FrameRegistration:
     masks = None if fixed[2] is None or moving[2] is None else (fixed[2], moving[2])
     try:
-        found = register_frames(fixed[1], moving[1], kind, method, masks, drive, mm_per_px)
+        found = register_frames(fixed[1], moving[1], kind, method, masks, drive, mm_per_px, network)
     except DataError as error:  # a dark frame in a clip must not end it
         return FrameRegistration(moving[0], fixed[0], None, error.message)
     return FrameRegistration(moving[0], fixed[0], found)

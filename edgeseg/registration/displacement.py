@@ -149,6 +149,20 @@ def compose_with_matrix(first: Field, matrix: NDArray[Any]) -> Field:
     return field
 
 
+def scale_matrix(matrix: NDArray[Any], fixed: NDArray[Any], moving: NDArray[Any]) -> Matrix:
+    """Bring a matrix onto grids that are finer by a factor, whose pixels have their centres in between.
+
+    Args:
+        matrix: From pixels of the fixed image into the moving one.
+        fixed: How many times as fine the fixed image's grid becomes, along x and y.
+        moving: The same of the moving one's.
+    """
+    # large = (small + 0.5) * factor - 0.5
+    linear = matrix[:, :2] * moving[:, None] / fixed[None, :]
+    offset = moving * (matrix[:, 2] + 0.5 + matrix[:, :2] @ (0.5 / fixed - 0.5)) - 0.5
+    return np.column_stack([linear, offset])
+
+
 def invert_matrix(matrix: NDArray[Any]) -> Matrix:
     """The 2x3 matrix from the moving image back to the fixed one."""
     return np.asarray(cv2.invertAffineTransform(np.asarray(matrix, dtype=np.float64)), dtype=np.float64)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import cv2
@@ -41,7 +43,8 @@ _FLOW_GRID = 5
 # Draws of RANSAC: most vectors of a flow are inliers.
 _FLOW_TRIES = 60
 _FLOW_LEVEL = 1
-_FLOW_SIDES = (64, 128, 128)
+# The side at which flow is searched first, before that at which starts are compared.
+_FLOW_SIDE = 64
 # Similarities at which no other start is tried, and at which a fit to flow is near enough for a deformation.
 _CLEAR, _COARSE_FITS = 0.6, 0.25
 _MOTIONS = {"rigid": cv2.MOTION_EUCLIDEAN, "similarity": cv2.MOTION_AFFINE, "affine": cv2.MOTION_AFFINE}
@@ -75,13 +78,14 @@ def fit_linear(fixed: Prepared, moving: Prepared, kind: LinearKind = "affine", m
             "coarse" fits to flow, and does "auto" only where that fits badly.
     """
     if method == "coarse":
-        matrix = fit_flow(fixed, moving, center(fixed.size, moving.size), kind)
-        similarity = _Pair(fixed, moving, _SCORED_SIDE, wide=True).compare(matrix)
+        scored = _Pair(fixed, moving, _SCORED_SIDE, wide=True)
+        matrix = fit_flow(scored, center(fixed.size, moving.size), kind)
+        similarity = scored.compare(matrix)
         if similarity >= _COARSE_FITS and _is_plausible(matrix):
             return LinearFit(project(matrix, kind, fixed.size), similarity, "flow", True)
         method = "auto"
     scored = _Pair(fixed, moving, _SCORED_SIDE, wide=True)
-    listed = list(_list_starts(fixed, moving, kind, method))
+    listed = list(_list_starts(fixed, moving, scored, kind, method))
     starts = [one for one in listed if _is_plausible(one[1])] or [("none", center(fixed.size, moving.size))]
     rated = sorted(((scored.compare(matrix), name, matrix) for name, matrix in starts), key=lambda one: -one[0])
     if method == "features":
@@ -104,12 +108,14 @@ def _finish(fixed: Prepared, moving: Prepared, kind: LinearKind, matrix: Matrix,
     return LinearFit(projected, similarity, name, similarity >= LEAST_SIMILARITY and _is_plausible(projected))
 
 
-def _list_starts(fixed: Prepared, moving: Prepared, kind: LinearKind, method: str) -> Iterator[tuple[str, Matrix]]:
+def _list_starts(
+    fixed: Prepared, moving: Prepared, scored: _Pair, kind: LinearKind, method: str
+) -> Iterator[tuple[str, Matrix]]:
     still = center(fixed.size, moving.size)
     if method != "features":
         yield "none", still
     if method == "auto":
-        yield "flow", fit_flow(fixed, moving, still, kind)
+        yield "flow", fit_flow(scored, still, kind)
     if method in ("auto", "features"):
         yield "features", fit_features(fixed, moving, kind)
 
@@ -125,17 +131,24 @@ class _Pair:
 
     def __init__(self, fixed: Prepared, moving: Prepared, side: int, wide: bool = False) -> None:
         self.factor = min(1.0, side / max(*fixed.size, *moving.size))
-        self.fixed, self.fixed_valid = self._reduce(fixed.wide if wide else fixed.pixels), self._reduce(fixed.valid)
-        self.moving, self.moving_valid = (
-            self._reduce(moving.wide if wide else moving.pixels),
-            self._reduce(moving.valid),
+        self.fixed, self.moving, self.fixed_valid, self.moving_valid = (
+            _reduce(image, self.factor)
+            for image in (
+                fixed.wide if wide else fixed.pixels,
+                moving.wide if wide else moving.pixels,
+                fixed.valid,
+                moving.valid,
+            )
         )
 
-    def _reduce(self, image: NDArray[Any]) -> NDArray[Any]:
-        if self.factor == 1.0:
-            return image
-        size = max(1, round(image.shape[1] * self.factor)), max(1, round(image.shape[0] * self.factor))
-        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    def reduce_again(self, side: int) -> _Pair:
+        """Both images, reduced from here to another side; this pair where it is as small."""
+        reduced = copy(self)
+        factor = min(1.0, side / max(*self.fixed.shape, *self.moving.shape))
+        reduced.factor = self.factor * factor
+        for name in ("fixed", "moving", "fixed_valid", "moving_valid"):
+            setattr(reduced, name, _reduce(getattr(self, name), factor))
+        return reduced
 
     def shrink(self, matrix: Matrix) -> Matrix:
         """The matrix on the reduced grid."""
@@ -157,6 +170,13 @@ class _Pair:
         ):
             return 0.0
         return correlate(self.fixed[where], self.warp(self.moving, matrix)[where])
+
+
+def _reduce(image: NDArray[Any], factor: float) -> NDArray[Any]:
+    if factor == 1.0:
+        return image
+    size = max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
 def correlate(one: NDArray[Any], other: NDArray[Any]) -> float:
@@ -195,28 +215,41 @@ def refine(fixed: Prepared, moving: Prepared, start: Matrix, kind: LinearKind) -
     return matrix
 
 
-def fit_flow(fixed: Prepared, moving: Prepared, start: Matrix, kind: LinearKind) -> Matrix:
-    """Fit a matrix to dense flow between the images, again after each warp."""
+def fit_flow(pair: _Pair, start: Matrix, kind: LinearKind) -> Matrix:
+    """Fit a matrix to dense flow between the images, again after each warp.
+
+    Args:
+        pair: The images at the size that starts are compared at.
+        start: The first matrix.
+        kind: What the matrix may do.
+    """
     matrix, flow = start, DisFlow(finest=_FLOW_LEVEL)
-    for side in _FLOW_SIDES:
-        pair = _Pair(fixed, moving, side, wide=True)
-        one, other = (encode(image) for image in (pair.fixed, pair.warp(pair.moving, matrix)))
-        vectors = flow.find(one, other)
-        rows, columns = (
-            part.ravel() for part in np.mgrid[2 : one.shape[0] : _FLOW_GRID, 2 : one.shape[1] : _FLOW_GRID]
-        )
-        texture = cv2.blur(np.abs(cv2.Laplacian(one, cv2.CV_32F)), (9, 9))[rows, columns]
-        kept = (texture >= np.median(texture)) & (pair.fixed_valid[rows, columns] > 0)
-        places = np.stack([columns, rows], axis=1)[kept].astype(np.float32)
-        moved = cv2.transform((places + vectors[rows[kept], columns[kept]])[:, None], pair.shrink(matrix))
-        found = (
-            estimate(places, np.asarray(moved)[:, 0], kind, _FLOW_INLIER_PX, _FLOW_TRIES)
-            if len(places) >= _FEWEST
-            else None
-        )
-        if found is not None:
-            matrix = pair.grow(found)
+    small = pair.reduce_again(_FLOW_SIDE)
+    for one in (small, pair, pair):
+        matrix = _fit_flow_once(one, matrix, kind, flow)
     return matrix
+
+
+def _fit_flow_once(pair: _Pair, matrix: Matrix, kind: LinearKind, flow: DisFlow) -> Matrix:
+    """Fit a matrix to the flow that is left after another; that one where it fails."""
+    fixed = encode(pair.fixed)
+    vectors = flow.find(fixed, encode(pair.warp(pair.moving, matrix)))
+    columns, rows = _list_grid(fixed.shape[0], fixed.shape[1])
+    texture = cv2.blur(np.abs(cv2.Laplacian(fixed, cv2.CV_32F)), (9, 9))[rows, columns]
+    kept = (texture >= np.median(texture)) & (pair.fixed_valid[rows, columns] > 0)
+    places = np.stack([columns, rows], axis=1)[kept].astype(np.float32)
+    if len(places) < _FEWEST:
+        return matrix
+    moved = cv2.transform((places + vectors[rows[kept], columns[kept]])[:, None], pair.shrink(matrix))
+    found = estimate(places, np.asarray(moved)[:, 0], kind, _FLOW_INLIER_PX, _FLOW_TRIES)
+    return matrix if found is None else pair.grow(found)
+
+
+@lru_cache(maxsize=16)
+def _list_grid(height: int, width: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Columns and rows of the pixels at which flow is read."""
+    rows, columns = np.mgrid[2:height:_FLOW_GRID, 2:width:_FLOW_GRID]
+    return columns.ravel(), rows.ravel()
 
 
 def fit_features(fixed: Prepared, moving: Prepared, kind: LinearKind) -> Matrix:

@@ -124,15 +124,16 @@ def normalise(grey: NDArray[Any], valid: NDArray[np.uint8], sigma: float) -> Pix
     size = _shrunk(grey.shape)
     values = grey.astype(np.float32)
     weight = valid.astype(np.float32)
-    layers = np.dstack([weight, values * weight, cv2.multiply(values, values) * weight])
-    small = cv2.resize(layers, size, interpolation=cv2.INTER_AREA)
+    shown = cv2.multiply(values, weight)
+    layers = (weight, shown, cv2.multiply(values, shown))
+    small = cv2.merge([cv2.resize(layer, size, interpolation=cv2.INTER_AREA) for layer in layers])
     blurred = np.asarray(cv2.GaussianBlur(small, (0, 0), max(0.5, sigma / _STEP)), dtype=np.float32)
     count = np.maximum(blurred[..., 0], 1e-4)
     mean = blurred[..., 1] / count
     deviation = np.sqrt(np.maximum(blurred[..., 2] / count - mean * mean, 0)) + np.float32(NOISE_LEVEL)
-    statistics = np.dstack([mean, 1 / deviation])
-    full = np.asarray(cv2.resize(statistics, (grey.shape[1], grey.shape[0]), interpolation=cv2.INTER_LINEAR))
-    return np.asarray((values - full[..., 0]) * full[..., 1] * weight, dtype=np.float32)
+    width_height = (grey.shape[1], grey.shape[0])
+    middle, scale = (cv2.resize(part, width_height, interpolation=cv2.INTER_LINEAR) for part in (mean, 1 / deviation))
+    return np.asarray(cv2.multiply(cv2.multiply(cv2.subtract(values, middle), scale), weight), dtype=np.float32)
 
 
 def _shrunk(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -27,6 +27,8 @@ from edgeseg.registration.displacement import (
     matrix_to_field,
     measure_field,
     no_motion,
+    scale_matrix,
+    to_positions,
     warp_image,
     warp_labels,
 )
@@ -62,6 +64,8 @@ _TOLERANCE = 0.02
 LARGEST_MATCHED_PX = 1024
 # Relative difference of sizes up to which images have the same scale.
 _SAME_SIZE, _LEAST_SHRUNK = 0.02, 0.5
+# Relative difference of pixel sizes up to which they are the same.
+_SAME_PIXELS = 1e-3
 # A deformation brings unlike images to some 0.25; the same tissue reaches more than this.
 LEAST_DEFORMED_SIMILARITY = 0.3
 # From here on a deformation is believed whose linear start is none.
@@ -137,9 +141,10 @@ def register(
         DataError: An image cannot be read, shows no structure, or a mask does not fit.
     """
     first, own_size = read_input(fixed, "the fixed image")
-    second, _ = read_input(moving, "the moving image")
+    second, other_size = read_input(moving, "the moving image")
     labels = None if masks is None else (read_labels(masks[0], first), read_labels(masks[1], second))
-    return register_frames(first, second, kind, method, labels, drive, mm_per_px or own_size)
+    ratio = find_ratio(own_size, other_size)
+    return register_frames(first, second, kind, method, labels, drive, mm_per_px or own_size, ratio=ratio)
 
 
 def register_frames(
@@ -151,8 +156,21 @@ def register_frames(
     drive: str = "auto",
     mm_per_px: float | None = None,
     network: LearnedRegistration | None = None,
+    ratio: float | None = None,
 ) -> Registration:
-    """Do what `register` does, with images that were read already, and the network of the method "learned"."""
+    """Do what `register` does, with images that were read already.
+
+    Args:
+        fixed: The image that stays.
+        moving: The image that is moved.
+        kind: As in `register`.
+        method: As in `register`; "learned" needs a network.
+        masks: As in `register`.
+        drive: As in `register`.
+        mm_per_px: The size of the fixed image's pixels.
+        network: Of the method "learned".
+        ratio: How many times as large the moving image's pixels are, where both sizes are known.
+    """
     check_choices(kind, method, drive, masks is not None)
     if (method == LEARNED) != (network is not None):
         raise DataError(
@@ -162,7 +180,7 @@ def register_frames(
     if mm_per_px is not None:
         check_pixel_size(mm_per_px)
     started = perf_counter()
-    one, other = _match_sizes(fixed, moving, kind, masks, drive)
+    one, other = _match_sizes(fixed, moving, kind, masks, drive, ratio)
     start, field, chosen, ended = _fit(one, other, kind, method, network)
     before = _compare(one, other, no_motion(one.size))
     after = _compare(one, other, field)
@@ -172,9 +190,16 @@ def register_frames(
     converged = ended and same and after >= least and after >= before - _TOLERANCE
     field, matrix = enlarge(field, start.matrix, fixed.shape[:2], moving.shape[:2], (one.size, other.size))
     seconds = perf_counter() - started
-    return _finish(
-        (fixed, moving), kind, chosen, field, matrix, masks, converged, Change(before, after), seconds, mm_per_px
+    figures = _measure((fixed, moving), field, masks, Change(before, after), seconds, mm_per_px, ratio)
+    moved_mask = None if masks is None else warp_labels(masks[1], field)
+    return Registration(
+        kind, chosen, field, matrix, warp_image(moving, field), moved_mask, converged, figures, mm_per_px
     )
+
+
+def find_ratio(fixed: float | None, moving: float | None) -> float | None:
+    """How many times as large the pixels of the moving image are; None where one size is not known."""
+    return moving / fixed if fixed is not None and moving is not None else None
 
 
 def _match_sizes(
@@ -183,17 +208,22 @@ def _match_sizes(
     kind: Kind,
     masks: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None,
     drive: str,
+    ratio: float | None,
 ) -> tuple[Prepared, Prepared]:
     """Prepare both images at the size that they are matched at.
 
-    Of unlike sizes, the moving image may show the same at another scale, or more or less at the same one: whichever is
-    more alike is taken. Rigid motion keeps the scale.
+    With known pixel sizes, both show the same at the same scale. Else, of unlike sizes, the moving image may show the
+    same at another scale, or more or less at the same one: whichever is more alike is taken. Rigid motion keeps the
+    scale.
     """
     longest, other = max(fixed.shape[:2]), max(moving.shape[:2])
     factor = min(1.0, LARGEST_MATCHED_PX / longest)
     same = min(factor, LARGEST_MATCHED_PX / other)
     tried = [(same, same)]
-    if kind != "rigid" and abs(longest / other - 1) > _SAME_SIZE:
+    if ratio is not None:
+        factor = min(factor, LARGEST_MATCHED_PX / (other * ratio))
+        tried = [(factor, factor if abs(ratio - 1) < _SAME_PIXELS else factor * ratio)]
+    elif kind != "rigid" and abs(longest / other - 1) > _SAME_SIZE:
         scaled = factor, factor * longest / other
         # too much would be lost of the fixed image at one scale with a far larger one
         tried = [scaled] if same < _LEAST_SHRUNK * factor else [(same, same), scaled]
@@ -212,7 +242,7 @@ def check_choices(kind: str, method: str, drive: str, masked: bool) -> None:
     if method not in fitting:
         raise DataError(
             f"Expected a method for {kind} motion, one of {', '.join(fitting)}, got {method}.",
-            "Leave --method out, or choose --kind deformable for dis and bspline.",
+            "Leave --method out, or choose --kind deformable for dis, bspline and learned.",
         )
     if drive in ("mask", "both") and not masked:
         raise DataError(f"Expected masks for a registration driven by {drive}, got none.", "Give both masks.")
@@ -279,13 +309,10 @@ def enlarge(
     """Bring field and matrix from the matched grids to the images' own."""
     if matched == (tuple(fixed[:2]), tuple(moving[:2])):
         return field, matrix
-    # centres of pixels: large = (small + 0.5) * factor - 0.5
     scales = [
         np.array([full[1] / small[1], full[0] / small[0]]) for full, small in zip((fixed, moving), matched, strict=True)
     ]
-    linear = matrix[:, :2] * scales[1][:, None] / scales[0][None, :]
-    offset = scales[1] * (matrix[:, 2] + 0.5 + matrix[:, :2] @ (0.5 / scales[0] - 0.5)) - 0.5
-    grown = np.column_stack([linear, offset])
+    grown = scale_matrix(matrix, scales[0], scales[1])
     large = matrix_to_field(grown, (fixed[0], fixed[1]))
     rest = (field - matrix_to_field(matrix, matched[0])) * scales[1].astype(np.float32)
     return large + cv2.resize(rest, (fixed[1], fixed[0]), interpolation=cv2.INTER_LINEAR), grown
@@ -296,40 +323,43 @@ def _compare(fixed: Prepared, moving: Prepared, field: Field) -> float:
     return correlate(fixed.pixels[where], warp_image(moving.pixels, field)[where]) if where.any() else 0.0
 
 
-def _finish(
+def _measure(
     images: tuple[NDArray[Any], NDArray[Any]],
-    kind: Kind,
-    method: str,
     field: Field,
-    matrix: Matrix,
     masks: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None,
-    converged: bool,
     similarity: Change,
     seconds: float,
     mm_per_px: float | None,
-) -> Registration:
-    fixed, moving = images
+    ratio: float | None,
+) -> RegistrationFigures:
+    fixed, (height, width) = to_grey(images[0]), images[1].shape[:2]
     still = no_motion((fixed.shape[0], fixed.shape[1]))
-    moved, unmoved = warp_image(moving, field), to_grey(warp_image(moving, still))
-    inside = find_inside(field, moving.shape[:2])
-    moved_mask = None if masks is None else warp_labels(masks[1], field)
-    statistics = measure_field(field)
-    figures = RegistrationFigures(
+    before, after = (to_grey(warp_image(images[1], one)) for one in (still, field))
+    inside = find_inside(field, (height, width))
+    statistics = measure_field(field if ratio is None else _same_pixels(field, ratio))
+    return RegistrationFigures(
         similarity=similarity,
         normalised_mutual_information=Change(
-            mutual_information(to_grey(fixed), unmoved, find_inside(still, moving.shape[:2])),
-            mutual_information(to_grey(fixed), to_grey(moved), inside),
+            mutual_information(fixed, before, find_inside(still, (height, width))),
+            mutual_information(fixed, after, inside),
         ),
         folding_share=folding_share(field),
         displacement_px=statistics,
         displacement_mm=None if mm_per_px is None else statistics.scaled(mm_per_px),
         shown_share=float(inside.mean()),
         masks=None
-        if masks is None or moved_mask is None
-        else compare_masks(masks[0], warp_labels(masks[1], still), moved_mask, mm_per_px),
+        if masks is None
+        else compare_masks(masks[0], warp_labels(masks[1], still), warp_labels(masks[1], field), mm_per_px),
         seconds=seconds,
     )
-    return Registration(kind, method, field, matrix, moved, moved_mask, converged, figures, mm_per_px)
+
+
+def _same_pixels(field: Field, ratio: float) -> Field:
+    """The motion of tissue in pixels of the fixed image, where those of the moving one are `ratio` times as large."""
+    columns, rows = to_positions(field)
+    still = to_positions(no_motion((field.shape[0], field.shape[1])))
+    axes = [(place + 0.5) * ratio - 0.5 - own for place, own in zip((columns, rows), still, strict=True)]
+    return np.asarray(np.stack(axes, axis=-1), dtype=np.float32)
 
 
 def read_input(image: Image, where: str) -> tuple[NDArray[Any], float | None]:

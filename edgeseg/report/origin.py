@@ -97,7 +97,7 @@ def list_network(record: RunRecord) -> list[tuple[str, str]]:
 
 def write_train_command(record: RunRecord) -> str:
     """Write the command that repeats a training; folders are placeholders, as their names may be private."""
-    return " ".join(("edgeseg train DATA --out RUN", *_list_changed(record.options), *_list_others(record)))
+    return " ".join(("edgeseg train DATA --out RUN", *list_changed(record.options), *_list_others(record)))
 
 
 def _list_others(record: RunRecord) -> list[str]:
@@ -112,7 +112,7 @@ def _list_others(record: RunRecord) -> list[str]:
     return [f"{option} {value}" for option, value in others.items() if value is not None]
 
 
-def _list_changed(options: TrainOptions) -> list[str]:
+def list_changed(options: TrainOptions) -> list[str]:
     """List the training options that differ from the defaults."""
     usual, chosen = dataclasses.asdict(TrainOptions()), dataclasses.asdict(options)
     return [f"--{name.replace('_', '-')} {value}" for name, value in chosen.items() if value != usual[name]]

@@ -78,6 +78,21 @@ def draw_fold_histories(histories: Sequence[Sequence[EpochResult]], kept: Sequen
     return _draw(paint)
 
 
+def draw_distances(distances: Sequence[tuple[int, float]], best_epoch: int, before: float | None) -> str:
+    """Plot the distance from the true place by epoch, with the chosen epoch and the distance without registration."""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.plot(*zip(*distances, strict=True), color=ACCENT)
+        axes.plot(*next(point for point in distances if point[0] == best_epoch), "o", color=ACCENT)
+        if before is not None:
+            axes.axhline(before, color=INK, linestyle="--")
+        axes.set(xlabel="epoch", ylabel="distance in px", ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+
+    return _draw(paint)
+
+
 def draw_front(variants: Sequence[Variant], chosen: str, budget_ms: float | None = None) -> str:
     """Plot Dice against latency, with intervals and the budget; a line joins the Pareto front."""
     front = find_front(variants)

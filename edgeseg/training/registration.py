@@ -22,13 +22,14 @@ import edgeseg
 from edgeseg.convert.registering import build_registration_card, make_registration_golden
 from edgeseg.convert.tflite import compact_flatbuffer, convert_model
 from edgeseg.core.errors import DataError, RunError, TrainingError
-from edgeseg.core.files import refuse_taken, staged_folder, write_json, write_rows
+from edgeseg.core.files import partial_path, refuse_existing, refuse_taken, staged_folder, write_json, write_rows
 from edgeseg.core.modelfile import RUN_FILE, write_model
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.registration_card import TASK, RegistrationMetrics, RegistrationProvenance
 from edgeseg.core.schema import from_plain, read_json_table, to_plain
 from edgeseg.core.spec import InputSpec
 from edgeseg.core.stats import Estimate, estimate_mean
+from edgeseg.data.groups import read_table
 from edgeseg.frame.images import ACCENT, INK
 from edgeseg.model.keras import keras, read_weights, tf, write_weights
 from edgeseg.model.registration import REACH_SHARE, describe_registering, registration_loss, to_displacements
@@ -48,6 +49,7 @@ from edgeseg.training.frame_pairs import (
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, diverged
 from edgeseg.training.memory import check_memory
 from edgeseg.training.options import TrainInputs, TrainOptions, write_config
+from edgeseg.training.resume import Checkpoint, remove_checkpoint
 from edgeseg.training.run import FINISHED, HISTORY, RECORD, TRAINING, WEIGHTS, FrameRecord
 from edgeseg.training.unlabelled import read_frames
 from edgeseg.training.validation import CURVE
@@ -127,17 +129,21 @@ def is_registering(folder: Path) -> bool:
 
 def read_registering_run(folder: Path) -> RegistrationRecord:
     """Read the finished run of a registering network."""
-    path = folder / RECORD
-    try:
-        record = from_plain(RegistrationRecord, read_json_table(path))
-    except ValueError as error:
-        raise RunError(
-            f"Expected a complete {path}, got a damaged one: {error}.", "Train again, with --overwrite."
-        ) from error
+    record = _read_record(folder)
     missing = [name for name in (WEIGHTS, RUN_FILE) if not (folder / name).is_file()]
     if record.status != FINISHED or missing:
         raise RunError(f"Expected a finished run in {folder}, got one that is not whole.", "Train again.")
     return record
+
+
+def _read_record(folder: Path) -> RegistrationRecord:
+    path = folder / RECORD
+    try:
+        return from_plain(RegistrationRecord, read_json_table(path))
+    except ValueError as error:
+        raise RunError(
+            f"Expected a complete {path}, got a damaged one: {error}.", "Train again, with --overwrite."
+        ) from error
 
 
 def check_registering(options: TrainOptions, inputs: TrainInputs) -> None:
@@ -161,7 +167,7 @@ def check_registering(options: TrainOptions, inputs: TrainInputs) -> None:
 
 
 def train_registering(clips: Path, out: Path, options: TrainOptions, overwrite: bool = False) -> RegistrationRecord:
-    """Train a registering network on clips; the folder appears when it has finished.
+    """Train a registering network on clips; the folder appears when it has finished, and can be resumed until then.
 
     Args:
         clips: A folder of videos, DICOM clips, and subfolders of images.
@@ -188,13 +194,44 @@ def train_registering(clips: Path, out: Path, options: TrainOptions, overwrite: 
         edgeseg=edgeseg.__version__,
     )
     parts = split_clips(gathered, options.seed)
-    with staged_folder(out, overwrite) as folder:
+    with staged_folder(out, overwrite, keep_partial=True) as folder:
         write_json(folder / RECORD, to_plain(record))
         write_config(folder, out, options, inputs)
-        return _train(record, parts, folder)
+        return _train(record, parts, folder, folder)
 
 
-def _train(record: RegistrationRecord, parts: tuple[Clips, Clips], folder: Path) -> RegistrationRecord:
+def resume_registering(clips: Path, out: Path, overwrite: bool = False) -> RegistrationRecord:
+    """Continue an interrupted training with the options it began with.
+
+    Args:
+        clips: Where its clips are now.
+        out: The run folder it was to make.
+        overwrite: Whether an existing run may be replaced.
+
+    Raises:
+        RunError: There is none to continue.
+        DataError: The clips are others.
+    """
+    partial_folder = partial_path(out)
+    if not is_registering(partial_folder):
+        raise RunError(
+            f"Expected an interrupted training of a registering network at {partial_folder}, got none.",
+            "Train without --resume, or continue a training on masks without --task register.",
+        )
+    record = _read_record(partial_folder)
+    refuse_existing(out, overwrite, go_on=True)
+    found = read_frames(clips, record.input)
+    if found.fingerprint != record.frames.fingerprint:
+        raise DataError(
+            f"Expected the clips that {out} was begun with, got other ones in {clips}.",
+            "Restore the folder, or begin again with --overwrite.",
+        )
+    parts = split_clips(gather_clips(found), record.options.seed)
+    with staged_folder(out, overwrite, keep_partial=True, go_on=True) as folder:
+        return _train(record, parts, folder, partial_folder)
+
+
+def _train(record: RegistrationRecord, parts: tuple[Clips, Clips], folder: Path, source: Path) -> RegistrationRecord:
     options, spec = record.options, record.spec
     keras.utils.set_random_seed(options.seed)
     side = find_crop(spec)
@@ -206,8 +243,7 @@ def _train(record: RegistrationRecord, parts: tuple[Clips, Clips], folder: Path)
     feed = PairFeed(parts[0], options.batch, options.seed, side, spec.output_stride)
     schedule = TrainingSchedule(options.epochs or EPOCHS, options.rate)
     judge = RegistrationJudge(pairs, whole, record.reach_px, folder)
-    start = perf_counter()
-    fit_registering(model, feed, judge, schedule, "Training")
+    fit_registering(model, feed, judge, schedule, "Training", places=(folder, source))
     record = dataclasses.replace(
         record,
         status=FINISHED,
@@ -215,7 +251,7 @@ def _train(record: RegistrationRecord, parts: tuple[Clips, Clips], folder: Path)
         before_px=judge.best.before_px,
         similarity=measure_similarity(whole, pairs, record.reach_px),
         best_epoch=judge.best_epoch,
-        seconds=round(perf_counter() - start, 1),
+        seconds=round(sum(row[-1] for row in judge.history), 1),
     )
     flatbuffer = compact_flatbuffer(convert_model(whole, "float32"))
     metrics = describe_errors(judge.best, pairs)
@@ -224,6 +260,7 @@ def _train(record: RegistrationRecord, parts: tuple[Clips, Clips], folder: Path)
     write_model(folder / RUN_FILE, flatbuffer, card, make_registration_golden(flatbuffer, card))
     draw_registration_curve(folder, judge)
     write_json(folder / RECORD, to_plain(record))
+    remove_checkpoint(folder)
     return record
 
 
@@ -262,21 +299,51 @@ class RegistrationJudge:
 
     def evaluate(self, epoch: int, loss: float = float("nan"), rate: float = 0.0, seconds: float = 0.0) -> None:
         """Measure the model as it is, and keep its weights where they are the best so far."""
-        inputs = self.pairs.inputs.astype(np.float32) / np.float32(255)
-        errors = measure_errors(self.model.predict(inputs, batch_size=8, verbose=0), self.pairs, self.reach)
+        errors = self._measure()
         self.history.append((epoch, round(loss, 5), errors.error_px.mean, float(f"{rate:.4g}"), round(seconds, 2)))
         if not self._best or errors.error_px.mean < self.best.error_px.mean:
             self.best_epoch, self._best = epoch, [errors]
             write_weights(self._folder / WEIGHTS, self.model)
         write_rows(self._folder / HISTORY, COLUMNS, self.history)
 
+    def resume(self, epoch: int) -> None:
+        """Read the history of an interrupted training up to the epoch of its checkpoint, and measure the best again."""
+        if not epoch:
+            return
+        self.history = [row for row in read_registration_history(self._folder) if row[0] <= epoch]
+        self.best_epoch = min(self.history, key=lambda row: row[2])[0]
+        self.restore_best()
+        self._best = [self._measure()]
+
+    def _measure(self) -> Errors:
+        inputs = self.pairs.inputs.astype(np.float32) / np.float32(255)
+        return measure_errors(self.model.predict(inputs, batch_size=8, verbose=0), self.pairs, self.reach)
+
     def restore_best(self) -> None:
         """Give the model the best epoch's weights."""
         read_weights(self._folder / WEIGHTS, self.model)
 
 
+def read_registration_history(folder: Path) -> list[tuple[Any, ...]]:
+    """Read the history of a training: a row of COLUMNS for each epoch."""
+    path = folder / HISTORY
+    try:
+        rows = read_table(path, COLUMNS)
+        return [(int(row["epoch"]), *(float(row[name]) for name in COLUMNS[1:])) for row in rows]
+    except (ValueError, DataError) as error:
+        raise RunError(
+            f"Expected a line for each epoch in {path}, got a damaged file: {error}.", "Begin again with --overwrite."
+        ) from error
+
+
 def fit_registering(
-    model: Any, feed: PairFeed, judge: RegistrationJudge, schedule: TrainingSchedule, title: str, steps: int = STEPS
+    model: Any,
+    feed: PairFeed,
+    judge: RegistrationJudge,
+    schedule: TrainingSchedule,
+    title: str,
+    steps: int | None = None,
+    places: tuple[Path, Path] | None = None,
 ) -> None:
     """Train, and leave the judge's model with the averaged weights of the best epoch.
 
@@ -286,11 +353,16 @@ def fit_registering(
         judge: Measures every epoch.
         schedule: How long, and at which rate.
         title: Of the progress bar.
-        steps: Of an epoch.
+        steps: Of an epoch; STEPS where not given.
+        places: The folder whose checkpoints are written after every epoch, and that whose last one is restored.
     """
+    steps = steps or STEPS
     optimizer = build_optimizer(schedule, steps)
     model.compile(optimizer)
     ema = WeightEma(model, _EMA)
+    checkpoint = None if places is None else Checkpoint(*places, model, ema)
+    first = 0 if checkpoint is None else checkpoint.restore()
+    judge.resume(first)
     reach = judge.reach
     shape = model.input_shape[1:]
     grid = model.output_shape[1:3]
@@ -304,12 +376,12 @@ def fit_registering(
         return loss
 
     batches = tf.data.Dataset.from_generator(
-        lambda: (feed.make_batch(number) for number in range(schedule.epochs * steps)),
+        lambda: (feed.make_batch(number) for number in range(first * steps, schedule.epochs * steps)),
         output_signature=(tf.TensorSpec((feed.batch, *shape)), tf.TensorSpec((feed.batch, *grid, 3))),
     ).prefetch(2)
     source = iter(batches)
-    with progress_bar(title, schedule.epochs * steps) as advance:
-        for epoch in range(1, schedule.epochs + 1):
+    with progress_bar(title, (schedule.epochs - first) * steps) as advance:
+        for epoch in range(first + 1, schedule.epochs + 1):
             start, losses = perf_counter(), []
             for number in range(1, steps + 1):
                 losses.append(float(take_step(*next(source))))
@@ -319,6 +391,8 @@ def fit_registering(
             ema.copy_to(judge.model)
             rate = float(optimizer.learning_rate.numpy())
             judge.evaluate(epoch, float(np.mean(losses)), rate, perf_counter() - start)
+            if checkpoint is not None:
+                checkpoint.save(epoch)
     judge.restore_best()
 
 

@@ -19,7 +19,13 @@ from edgeseg.phantom.scene import PhantomClip
 from edgeseg.registration.learned import LearnedRegistration, open_registration
 from edgeseg.training import registration
 from edgeseg.training.options import TrainInputs, TrainOptions
-from edgeseg.training.registration import check_registering, read_registering_run, train_registering
+from edgeseg.training.registration import (
+    check_registering,
+    read_registering_run,
+    read_registration_history,
+    resume_registering,
+    train_registering,
+)
 from edgeseg.training.run import read_run
 
 pytestmark = pytest.mark.integration
@@ -66,6 +72,36 @@ def test_a_run_says_what_it_is_and_how_far_it_is_off(run: Path) -> None:
     assert record.similarity is not None
     assert {path.name for path in run.iterdir()} >= {"config.toml", "curve.png", "history.csv", "model.tflite"}
     assert (run / "model.tflite").read_bytes().find(str(run.parent).encode()) < 0
+
+
+def test_an_interrupted_training_goes_on_where_it_was(clips: Path, tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, epochs=2)
+    judge = registration.RegistrationJudge.evaluate
+
+    def stop(self: registration.RegistrationJudge, epoch: int, *more: float) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        judge(self, epoch, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registration, "STEPS", 2)
+        patch.setattr(registration.RegistrationJudge, "evaluate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_registering(clips, tmp_path / "halves", options)
+        patch.undo()
+        patch.setattr(registration, "STEPS", 2)
+        with pytest.raises(DataError, match="clips"):
+            resume_registering(clips / "clip_0", tmp_path / "halves")
+        begun = read_registration_history(tmp_path / "halves.partial")
+        # without --task: the partial folder says what it is
+        arguments = ["train", str(clips), "--out", str(tmp_path / "halves"), "--resume"]
+        result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    history = read_registration_history(tmp_path / "halves")
+    assert [row[0] for row in history] == [1, 2]
+    assert history[:1] == begun
+    assert not (tmp_path / "halves" / "checkpoint").exists()
+    assert "data:image/jpeg" in (tmp_path / "halves" / "report.html").read_text(encoding="utf-8")
 
 
 def test_what_expects_masks_refuses_the_run_and_its_file(run: Path) -> None:

@@ -104,6 +104,14 @@ def test_moving_image_of_another_size(deformed: PhantomPair) -> None:
     assert np.sqrt(np.linalg.det(found.matrix[:, :2])) == pytest.approx(2, rel=0.1)
 
 
+def test_known_pixel_sizes_give_the_scale_and_leave_it_out_of_the_motion(affine: PhantomPair) -> None:
+    double = np.asarray(cv2.resize(affine.fixed.image, (SIZE[1] * 2, SIZE[0] * 2)), np.uint8)
+    found = register_frames(affine.fixed.image, double, "rigid", mm_per_px=0.2, ratio=0.5)
+    assert found.converged
+    assert np.sqrt(np.linalg.det(found.matrix[:, :2])) == pytest.approx(2)
+    assert found.figures.displacement_px.max < 0.2
+
+
 @pytest.mark.parametrize("level", [0, 90, 255])
 def test_constant_images_have_no_structure(affine: PhantomPair, level: int) -> None:
     with pytest.raises(EdgesegError, match="structure"):
@@ -183,7 +191,11 @@ def test_command_writes_the_field(affine: PhantomPair, tmp_path: Path) -> None:
     ):
         write_image(path, image)
     out = tmp_path / "out"
-    arguments = ("register", paths["a"], paths["b"], "--out", out, "--masks", paths["am"], paths["bm"])
+    masks = ("--fixed-mask", paths["am"], "--moving-mask", paths["bm"])
+    arguments = ("register", paths["a"], paths["b"], "--out", out, *masks)
+    alone = CliRunner().invoke(app, [str(one) for one in arguments[:-2]])
+    assert alone.exit_code == 2
+    assert "--moving-mask M is missing" in " ".join(alone.output.replace("│", " ").split())
     assert CliRunner().invoke(app, [str(one) for one in arguments]).exit_code == 0
     field = np.load(out / "displacement.npy")
     assert field.shape == (*SIZE, 2)
