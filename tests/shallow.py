@@ -21,7 +21,10 @@ ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
 }
 """What that process needs beside the variables of this one."""
-SHALLOW = {name: dataclasses.replace(SIZES[name], widths=(8, 16, 24)) for name in ("nano", "micro")}
+SHALLOW = {
+    "nano": dataclasses.replace(SIZES["nano"], widths=(8, 16, 24)),
+    "micro": dataclasses.replace(SIZES["micro"], widths=(8, 24, 32)),
+}
 
 
 def replace_sizes() -> None:

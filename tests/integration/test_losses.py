@@ -127,8 +127,8 @@ def test_encoder_of_another_kind_is_refused(trained_run: Path, channels: int, st
 
 
 def test_encoder_that_does_not_fit_is_refused(trained_run: Path) -> None:
-    model = build_unet(UNetSpec(64, 64, 1, 1, "sigmoid", find_size("small").widths_behind("quarter"), stem="quarter"))
-    with pytest.raises(RunError, match="layer stem2"):
+    model = build_unet(UNetSpec(64, 64, 1, 1, "sigmoid", find_size("micro").widths_behind("quarter"), stem="quarter"))
+    with pytest.raises(RunError, match="layer stem"):
         start_from(model, trained_run)
 
 
