@@ -138,7 +138,7 @@ def make_choice() -> dict[str, object]:
     return {"model": "nano", "size": 32, "stem": "quarter", "loss": "bce-dice", "learning_rate": 1e-3}
 
 
-def test_other_searches_are_refused(tmp_path: Path, address: StorageAddress) -> None:
+def test_other_searches_are_refused(tmp_path: Path, address: StorageAddress, monkeypatch: pytest.MonkeyPatch) -> None:
     open_worker(tmp_path / "a", address)
     with pytest.raises(RunError, match="epochs 1, got 2") as caught:
         open_worker(tmp_path / "a", address, dataclasses.replace(PLAN, epochs=2))
@@ -148,6 +148,9 @@ def test_other_searches_are_refused(tmp_path: Path, address: StorageAddress) -> 
     study.add_trial(optuna.create_trial(value=1.0))
     with pytest.raises(RunError, match="another program"):
         open_worker(tmp_path / "b", dataclasses.replace(address, study="other"))
+    monkeypatch.setattr(database, "_BEGIN_S", 0.0)
+    optuna.create_study(storage=storage, study_name="empty")
+    assert list_states(open_worker(tmp_path / "b", dataclasses.replace(address, study="empty"))) == []
     old = optuna.create_study(storage=storage, study_name="old")
     old.set_user_attr("edgeseg", {"kind": "networks", "plan": {}, "source": "abc", "version": 99})
     with pytest.raises(RunError, match="version 99"):
