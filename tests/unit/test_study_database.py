@@ -18,7 +18,7 @@ from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import OutputError, RunError
 from edgeseg.search import database
 from edgeseg.search.database import StorageAddress
-from edgeseg.search.networks import NetworkScore, NetworkStudy, SearchSpace, StudyPlan, open_study
+from edgeseg.search.networks import NetworkChoice, NetworkScore, NetworkStudy, SearchSpace, StudyPlan, open_study
 from edgeseg.search.results import FAILED, FINISHED, INTERRUPTED, RUNNING
 from edgeseg.search.study import TrialResult
 from tests.commands import Fail, assert_says
@@ -44,8 +44,9 @@ def list_states(study: NetworkStudy) -> list[str]:
 
 
 def test_workers_on_two_machines_share_one_study(tmp_path: Path, address: StorageAddress) -> None:
-    def work(machine: str) -> list[object]:
-        study, done = open_worker(tmp_path / machine, address), []
+    def work(machine: str) -> list[NetworkChoice]:
+        study = open_worker(tmp_path / machine, address)
+        done: list[NetworkChoice] = []
         while True:
             with study.claim(6) as claim:
                 if claim is None:
