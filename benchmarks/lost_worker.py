@@ -27,7 +27,7 @@ from edgeseg.core.files import partial_path, read_rows
 from edgeseg.phantom.synthesis import SynthOptions, write_phantom_set
 from edgeseg.training.resume import CHECKPOINT
 
-SECONDS = 600.0
+SECONDS = 1800.0
 TRAINING = ["--model", "nano", "--size", "32", "--batch", "4", "--strategy", "multi-worker"]
 HEADER = (
     "killed",
@@ -68,11 +68,13 @@ class Cluster:
         return [int(row["epoch"]) for row in read_rows(path)] if path.is_file() else []
 
     def wait_for_checkpoint(self, workers: list[subprocess.Popen[str]]) -> int:
-        """Wait until some epochs are kept."""
+        """Wait until an epoch is kept."""
         folder, end = partial_path(self.out), perf_counter() + SECONDS
-        while not (any((folder / CHECKPOINT).glob("ckpt-*.index")) and len(self.count_epochs(folder)) >= 2):
+        while not (any((folder / CHECKPOINT).glob("ckpt-*.index")) and self.count_epochs(folder)):
             if perf_counter() > end or any(worker.poll() is not None for worker in workers):
-                raise SystemExit(f"Expected two epochs of two workers, got none: {self.read_logs()}")
+                for worker in workers:
+                    worker.kill()
+                raise SystemExit(f"Expected an epoch of two workers, got none: {self.read_logs()}")
             sleep(0.05)
         return len(self.count_epochs(folder))
 

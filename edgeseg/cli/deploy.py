@@ -254,7 +254,7 @@ def _show_fleet(
     save_json(json_out, {"boards": table, "roll_out": last.to_json() if last else None})
     failed = [name for name, verdict in verdicts.items() if verdict != "passed"]
     if failed:
-        typer.echo(f"edgeseg: {', '.join(failed)}: masks or budget did not hold.", err=True)
+        typer.echo(f"edgeseg: {', '.join(failed)} did not pass, see the table.", err=True)
         raise typer.Exit(GATE_NOT_HELD)
     lost = [row["name"] for row in table if not row["reached"]]
     if len(lost) == len(table):

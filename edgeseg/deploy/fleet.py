@@ -227,8 +227,8 @@ class Fleet:
             return
         self._change(board.name, state=INSTALLING, sentence="")
         remote, limit = self._boards[board.name].remote, self._options.timeout_s
-        # named after its content: what a kill left there is replaced
-        upload = f"edgeseg-upload-{self.state.sha256[:16]}.tar.gz"
+        # the same name in every attempt: what a kill left there is replaced
+        upload = f"edgeseg-upload-{self.state.release}.tar.gz"
         sent = [(path, upload + suffix) for path, suffix in zip(parcel.files, ("", ".sig"), strict=False)]
         answer, doing = remote.copy(sent, limit), "copying failed"
         if answer.status == 0:

@@ -32,7 +32,7 @@ from edgeseg.core.errors import RunError
 from edgeseg.core.install import need_extra
 from edgeseg.core.redact import redact, to_one_line
 from edgeseg.core.schema import SchemaError, from_plain, to_plain
-from edgeseg.search.journal import LOCK, VERSION, Ending, Header, Record, hold_lock, trial_lock
+from edgeseg.search.journal import LOCK, VERSION, Ending, Header, Record, hold_lock, readable_journal, trial_lock
 from edgeseg.search.results import Presentation
 
 Result = TypeVar("Result")
@@ -191,21 +191,24 @@ class DatabaseStore:
             self._study_id = self._storage.create_new_study(self._shape.directions, self._address.study)
         except DuplicatedStudyError:
             self._study_id = self._storage.get_study_id_from_name(self._address.study)
-            return self._read_header()
+            if not self._was_left_empty():
+                return self._read_header()
         self._storage.set_study_user_attr(self._study_id, _HEADER, to_plain(wanted))
         return wanted
 
-    def _read_header(self) -> Header:
+    def _was_left_empty(self) -> bool:
+        """Say whether a worker was killed between making the study and writing down what it searches."""
         deadline = time.monotonic() + _BEGIN_S
-        while True:
-            kept = self._storage.get_study_user_attrs(self._study_id)
-            # one with trials and without a header is no study of edgeseg's
-            if _HEADER in kept or time.monotonic() > deadline or self._storage.get_n_trials(self._study_id):
-                break
+        while not (self._storage.get_study_user_attrs(self._study_id) or self._storage.get_n_trials(self._study_id)):
+            if time.monotonic() > deadline:
+                return True
             time.sleep(0.2)
+        return False
+
+    def _read_header(self) -> Header:
         hint = "Name another study with --study."
         try:
-            header = from_plain(Header, kept.get(_HEADER))
+            header = from_plain(Header, self._storage.get_study_user_attrs(self._study_id).get(_HEADER))
         except SchemaError as error:
             raise RunError(
                 f"Expected a search of edgeseg at {self.name}, got a study of another program: {error}.", hint
@@ -225,16 +228,17 @@ class DatabaseStore:
         """Read all trials; those whose worker is lost count as interrupted from now on."""
         self._patiently(self._fail_lost)
         found = self._patiently(lambda: self._storage.get_all_trials(self._study_id, deepcopy=False))
-        return [
-            Record(
-                trial.number,
-                dict(trial.user_attrs[_CHOICE]),
-                from_plain(Ending, trial.user_attrs[_ENDING]) if _ENDING in trial.user_attrs else None,
-                trial.state == TrialState.RUNNING,
-            )
-            for trial in found
-            if _WITHDRAWN not in trial.user_attrs and _CHOICE in trial.user_attrs
-        ]
+        with readable_journal(self.name):
+            return [
+                Record(
+                    trial.number,
+                    dict(trial.user_attrs[_CHOICE]),
+                    from_plain(Ending, trial.user_attrs[_ENDING]) if _ENDING in trial.user_attrs else None,
+                    trial.state == TrialState.RUNNING,
+                )
+                for trial in found
+                if _WITHDRAWN not in trial.user_attrs and _CHOICE in trial.user_attrs
+            ]
 
     def _fail_lost(self) -> None:
         study = optuna.load_study(study_name=self._address.study, storage=self._storage)

@@ -220,7 +220,7 @@ def readable_journal(place: Path | str) -> Iterator[None]:
         raise RunError(
             f"Expected the trials of a search in {place}, got others: "
             f"{type(error).__name__}: {str(error).partition(chr(10))[0][:80]}.",
-            "Put back the file as it was, or begin a new search with another --out.",
+            "Put them back as they were, or begin a new search with another --out or --study.",
         ) from error
 
 

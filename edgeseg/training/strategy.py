@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,11 @@ from typing import Any
 from edgeseg.core.errors import TrainingError
 from edgeseg.model.keras import tf
 from edgeseg.training.loading import Part
+from edgeseg.training.run import HISTORY, WEIGHTS
 
+MULTI_WORKER = "multi-worker"
+# What TensorFlow raises in the steps of the other workers, depending on what they wait for.
+LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 CONFIG = "TF_CONFIG"
 EXAMPLE = """{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}"""
 
@@ -28,9 +33,44 @@ class WorkerRole:
     chief: bool = True
 
 
+@dataclass(frozen=True)
+class RunPaths:
+    """The folder that this worker writes to, the one to continue from, and the worker's role."""
+
+    folder: Path
+    source: Path
+    role: WorkerRole
+
+    def follow_chief(self) -> None:
+        """Take over the chief's history and best weights into the empty folder of a worker that continues.
+
+        The history decides on the learning rate and on early stopping: with another one, a worker would train at
+        another rate, and wait for the others after they have stopped.
+        """
+        if self.folder == self.source:
+            return
+        for name in (HISTORY, WEIGHTS):
+            if (self.source / name).is_file():
+                shutil.copy(self.source / name, self.folder / name)
+
+
+@contextmanager
+def explained_loss(strategy: str) -> Iterator[None]:
+    """Say in a sentence that another worker was lost; every step needs all of them."""
+    try:
+        yield
+    except LOST as error:
+        if strategy != MULTI_WORKER:
+            raise
+        raise TrainingError(
+            f"Expected all workers to go on, got one that was lost ({type(error).__name__}).",
+            "Start all of them again with --resume: they go on after the last finished epoch.",
+        ) from error
+
+
 def find_role(strategy: str) -> WorkerRole:
     """Read this worker's role from TF_CONFIG; without the multi-worker strategy it is the chief."""
-    if strategy != "multi-worker":
+    if strategy != MULTI_WORKER:
         return WorkerRole()
     text = os.environ.get(CONFIG)
     if not text:
@@ -63,7 +103,7 @@ def open_strategy(name: str, batch: int) -> Any:
     """
     if name == "one":
         return tf.distribute.get_strategy()
-    if name == "multi-worker":
+    if name == MULTI_WORKER:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     else:
         strategy = tf.distribute.MirroredStrategy(_list_devices())

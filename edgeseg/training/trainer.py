@@ -7,7 +7,6 @@ import logging
 import os
 import resource
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -89,7 +88,7 @@ from edgeseg.training.start import (
     refuse_leaking_start,
     start_from,
 )
-from edgeseg.training.strategy import WorkerRole, find_role, open_strategy, worker_folder
+from edgeseg.training.strategy import RunPaths, explained_loss, find_role, open_strategy, worker_folder
 from edgeseg.training.teachers import Teachers, find_same_teachers, find_teachers, open_teachers
 from edgeseg.training.validation import EpochEvaluator, RunLog, Validator, draw_curve, summarise_timing
 from edgeseg.training.weak_supervision import (
@@ -106,15 +105,6 @@ VALIDATION_SHARE, TEST_SHARE = 0.12, 0.15
 LIBRARIES = ("tensorflow", "tf_keras", "numpy", "opencv-python-headless")
 # The float32 file is the parent that drops are measured against.
 NO_DROP = Estimate(0.0, 0.0, (0.0, 0.0))
-
-
-@dataclass(frozen=True)
-class RunPaths:
-    """The folder that this worker writes to, the one to continue from, and the worker's role."""
-
-    folder: Path
-    source: Path
-    role: WorkerRole
 
 
 def train_run(
@@ -322,7 +312,10 @@ def _train(
         # on a GPU the host's memory is not the limit
         networks = [teacher.model for teacher in teachers]
         check_memory(model, record.options.batch, views=1 if loaded.frames is None else 2, teachers=networks)
-    evaluator = _fit(model, loaded, record, run_paths, teachers)
+    # all workers are there, so the chief of an interrupted training has ended
+    run_paths.follow_chief()
+    with explained_loss(record.options.strategy):
+        evaluator = _fit(model, loaded, record, run_paths, teachers)
     best, timing = evaluator.best, summarise_timing(evaluator.history, _read_peak_memory())
     record = dataclasses.replace(
         record, best_epoch=best.epoch, validation_dice=best.validation_dice, timing=timing, status=FINISHED

@@ -14,8 +14,18 @@ import pytest
 
 from edgeseg.core.errors import TrainingError
 from edgeseg.core.spec import FindingSpec
+from edgeseg.model.keras import tf
 from edgeseg.training.run import read_run
-from edgeseg.training.strategy import CONFIG, EXAMPLE, WorkerRole, find_role, open_strategy
+from edgeseg.training.strategy import (
+    CONFIG,
+    EXAMPLE,
+    MULTI_WORKER,
+    RunPaths,
+    WorkerRole,
+    explained_loss,
+    find_role,
+    open_strategy,
+)
 from edgeseg.training.validation import read_history
 from tests.discs import make_disc_data
 from tests.shallow import COMMAND, ENVIRONMENT
@@ -82,6 +92,28 @@ def test_two_devices_share_every_batch(tmp_path: Path) -> None:
 def test_one_device_is_nothing_to_mirror_on() -> None:
     with pytest.raises(TrainingError, match="at least 2 devices"):
         open_strategy("mirrored", 16)
+
+
+def test_a_worker_that_continues_decides_by_the_chiefs_history(tmp_path: Path) -> None:
+    chief, worker = tmp_path / "run.partial", tmp_path / "worker"
+    for folder in (chief, worker):
+        folder.mkdir()
+    RunPaths(worker, chief, WorkerRole(index=1, chief=False)).follow_chief()
+    assert list(worker.iterdir()) == []
+    for name in ("history.csv", "weights.h5", "run.json"):
+        (chief / name).write_text(name, encoding="utf-8")
+    RunPaths(worker, chief, WorkerRole(index=1, chief=False)).follow_chief()
+    RunPaths(chief, chief, WorkerRole()).follow_chief()
+    assert sorted(path.name for path in worker.iterdir()) == ["history.csv", "weights.h5"]
+
+
+def test_a_lost_worker_is_told_in_a_sentence() -> None:
+    lost = tf.errors.UnavailableError(None, None, "Connection reset by peer")
+    with pytest.raises(TrainingError, match="lost") as caught, explained_loss(MULTI_WORKER):
+        raise lost
+    assert "--resume" in caught.value.hint
+    with pytest.raises(tf.errors.UnavailableError), explained_loss("one"):
+        raise lost
 
 
 def test_the_seat_is_read_from_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

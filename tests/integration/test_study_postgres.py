@@ -20,7 +20,7 @@ from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.search import database
 from edgeseg.search.database import StorageAddress
-from edgeseg.search.networks import NetworkScore, NetworkStudy, SearchSpace, StudyPlan, open_study
+from edgeseg.search.networks import NetworkChoice, NetworkScore, NetworkStudy, SearchSpace, StudyPlan, open_study
 from edgeseg.search.results import FINISHED, INTERRUPTED
 from edgeseg.search.study import TrialResult
 
@@ -104,8 +104,9 @@ def test_workers_share_a_study_and_one_is_lost(server: Server, tmp_path: Path, m
                 assert monotonic() < deadline
                 sleep(0.5)
 
-    def work(machine: str) -> list[object]:
-        study, done = open_worker(tmp_path / machine, address), []
+    def work(machine: str) -> list[NetworkChoice]:
+        study = open_worker(tmp_path / machine, address)
+        done: list[NetworkChoice] = []
         while True:
             with study.claim(5) as claim:
                 if claim is None:

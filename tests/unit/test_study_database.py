@@ -18,7 +18,7 @@ from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import OutputError, RunError
 from edgeseg.search import database
 from edgeseg.search.database import StorageAddress
-from edgeseg.search.networks import NetworkScore, NetworkStudy, SearchSpace, StudyPlan, open_study
+from edgeseg.search.networks import NetworkChoice, NetworkScore, NetworkStudy, SearchSpace, StudyPlan, open_study
 from edgeseg.search.results import FAILED, FINISHED, INTERRUPTED, RUNNING
 from edgeseg.search.study import TrialResult
 from tests.commands import Fail, assert_says
@@ -44,8 +44,9 @@ def list_states(study: NetworkStudy) -> list[str]:
 
 
 def test_workers_on_two_machines_share_one_study(tmp_path: Path, address: StorageAddress) -> None:
-    def work(machine: str) -> list[object]:
-        study, done = open_worker(tmp_path / machine, address), []
+    def work(machine: str) -> list[NetworkChoice]:
+        study = open_worker(tmp_path / machine, address)
+        done: list[NetworkChoice] = []
         while True:
             with study.claim(6) as claim:
                 if claim is None:
@@ -138,7 +139,7 @@ def make_choice() -> dict[str, object]:
     return {"model": "nano", "size": 32, "stem": "quarter", "loss": "bce-dice", "learning_rate": 1e-3}
 
 
-def test_other_searches_are_refused(tmp_path: Path, address: StorageAddress) -> None:
+def test_other_searches_are_refused(tmp_path: Path, address: StorageAddress, monkeypatch: pytest.MonkeyPatch) -> None:
     open_worker(tmp_path / "a", address)
     with pytest.raises(RunError, match="epochs 1, got 2") as caught:
         open_worker(tmp_path / "a", address, dataclasses.replace(PLAN, epochs=2))
@@ -148,6 +149,9 @@ def test_other_searches_are_refused(tmp_path: Path, address: StorageAddress) -> 
     study.add_trial(optuna.create_trial(value=1.0))
     with pytest.raises(RunError, match="another program"):
         open_worker(tmp_path / "b", dataclasses.replace(address, study="other"))
+    monkeypatch.setattr(database, "_BEGIN_S", 0.0)
+    optuna.create_study(storage=storage, study_name="empty")
+    assert list_states(open_worker(tmp_path / "b", dataclasses.replace(address, study="empty"))) == []
     old = optuna.create_study(storage=storage, study_name="old")
     old.set_user_attr("edgeseg", {"kind": "networks", "plan": {}, "source": "abc", "version": 99})
     with pytest.raises(RunError, match="version 99"):
