@@ -270,7 +270,8 @@ def print_stream(report: StreamReport) -> None:
     _print_states(report.states)
     if report.frozen:
         print(f"The picture stood still on {report.frozen} of {counts.processed} frames.")
-    for sink in report.sinks:
+    # of several sources, only those that lost something: each has sinks of its own
+    for sink in (sink for sink in report.sinks if sink.missed or report.workers == 1 or not report.sources):
         print(f"{sink.name[0].upper()}{sink.name[1:]} took {sink.taken} masks and missed {sink.missed}.")
     _print_details(report)
     _print_health(report.source_health)

@@ -15,7 +15,7 @@ from edgeseg.streaming.latency import LatencyRecorder
 from edgeseg.streaming.options import DEFAULT_STREAM_OPTIONS, MAX_SOURCES, StreamOptions
 from edgeseg.streaming.pipeline import SourcePipeline
 from edgeseg.streaming.sinks.base import Sink, SinkReport
-from edgeseg.streaming.sources.address import hide_path, show_source, split_name
+from edgeseg.streaming.sources.address import hide_path, show_source, split_address, split_name
 from edgeseg.streaming.sources.base import Frame, Notice, Source
 from edgeseg.streaming.sources.choose import check_known
 from edgeseg.streaming.switching import ENDED, FAILED, LIVE, LOST, OPENING, SourceStatus
@@ -49,6 +49,10 @@ def name_many(texts: Sequence[str]) -> list[NamedSource]:
     named = [(number, *split_name(text)) for number, text in enumerate(texts, 1)]
     for _, _, text in named:
         check_known(text)
+    # two threads that read one pipe would each get halves of frames
+    piped = [text for _, _, text in named if split_address(text)[0] == "-"]
+    if len(piped) > 1:
+        raise SourceError(f"Expected standard input as one source, got it {len(piped)} times.", "Name other sources.")
     sources = [NamedSource(number, name or str(number), text, show_source(text)) for number, name, text in named]
     _refuse_twice(list(texts), "source", "Write NAME=SOURCE for one that is meant to be there twice.")
     # a folder is named after each, and some file systems ignore case

@@ -314,8 +314,14 @@ def test_a_file_with_an_equals_sign_in_its_name_is_a_file(tmp_path: Path, monkey
 
 @pytest.mark.parametrize(
     "texts",
-    [["0", "0"], ["a=0", "A=1"], ["a=0", "1", "a=2"], [str(number) for number in range(17)]],
-    ids=["twice", "case", "name", "many"],
+    [
+        ["0", "0"],
+        ["a=0", "A=1"],
+        ["a=0", "1", "a=2"],
+        [str(number) for number in range(17)],
+        ["-?size=4", "a=-?size=8"],
+    ],
+    ids=["twice", "case", "name", "many", "pipe"],
 )
 def test_sources_that_cannot_be_told_apart_or_are_too_many_are_refused(texts: list[str]) -> None:
     with pytest.raises(SourceError):
