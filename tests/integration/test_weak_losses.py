@@ -17,7 +17,8 @@ from edgeseg.data.dataset import open_dataset
 from edgeseg.data.weak_labels import fill_regions, shrink_known, weak_to_grid, weaken
 from edgeseg.model.keras import tf
 from edgeseg.model.losses import find_loss, find_weak_loss
-from edgeseg.training.loading import Feed, add_background, load_data, to_grid
+from edgeseg.training.grids import to_grid
+from edgeseg.training.loading import Feed, add_background, load_data
 from edgeseg.training.options import LabelChoice, TrainOptions
 from edgeseg.training.trainer import describe_labels, train_run
 
