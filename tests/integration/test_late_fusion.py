@@ -25,7 +25,7 @@ OPTIONS = TrainOptions("nano", 32, epochs=1, fusion="late", batch=4)
 def test_from_two_pictures_to_an_int8_file(tmp_path: Path) -> None:
     data, run, out = tmp_path / "data", tmp_path / "run", tmp_path / "files"
     with staged_folder(data) as folder:
-        write_phantom_set(folder, SynthOptions(10, 3, (48, 48), clips=0, second="elastography"))
+        write_phantom_set(folder, SynthOptions(14, 3, (48, 48), clips=0, second="elastography"))
     train_run(data, run, OPTIONS, split=plain_split(0))
     spec = read_run(run).spec
     assert (spec.fusion, spec.channels) == ("late", 2)
@@ -34,9 +34,9 @@ def test_from_two_pictures_to_an_int8_file(tmp_path: Path) -> None:
     file = out / "int8-ptq.tflite"
     card = read_model(file).card
     assert card.input.modalities == ("bmode", "elastography")
-    assert edgeseg.evaluate(file, data, split="all").cases == 10
+    assert edgeseg.evaluate(file, data, split="all").cases == 14
     result = edgeseg.predict(file, data, tmp_path / "masks", overlay=True)
-    assert (result.summary.files, result.failed) == (10, ())
+    assert (result.summary.files, result.failed) == (14, ())
     shown = edgeseg.read_image(tmp_path / "masks/overlays/images/case_0000.jpg", True)
     assert shown.shape[:2] == (48, 96)
     pictures = [data / folder / "case_0000.png" for folder in ("images", "images_elastography")]
