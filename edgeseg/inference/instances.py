@@ -111,6 +111,7 @@ def find_instances(
     grid: Bytes = _EMPTY,
     region: Region | None = None,
     splits: bool = True,
+    corner: tuple[int, int] = (0, 0),
 ) -> InstanceList:
     """Find the instances of every class in a label map.
 
@@ -122,17 +123,21 @@ def find_instances(
         grid: Clean scores (height, width, channels) over `region`, for confidences.
         region: The part of the frame that they cover.
         splits: Whether touching regions are split.
+        corner: x and y of the map's first pixel in the frame, where it is a part of it.
     """
+    if not labels.size:
+        return InstanceList(())
     left, top, width, height = cv2.boundingRect(labels)
     if not width:
         return InstanceList(())
     part = np.ascontiguousarray(labels[top : top + height, left : left + width])
     histogram = cv2.calcHist([part], [0], None, [256], [0, 256]).ravel()
     present = np.flatnonzero(histogram[1 : len(classes) + 1]) + 1
+    place = corner[0] + left, corner[1] + top
     instances: list[Instance] = []
     left_out = 0
     for number in present.tolist():
-        masks, more = list_regions(np.asarray(cv2.inRange(part, number, number), np.uint8), (left, top), splits)
+        masks, more = list_regions(np.asarray(cv2.inRange(part, number, number), np.uint8), place, splits)
         measured = [
             measure_instance(mask, corner, classes[number - 1].name, count, mm_per_px)
             for count, (mask, corner) in enumerate(masks, start=1)

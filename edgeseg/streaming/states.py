@@ -72,8 +72,7 @@ class StateKeeper:
             segmentation = replace(segmentation, findings=findings, distance=distance)
         if self._steady is None:
             return segmentation
-        height, width = segmentation.labels.shape
-        followed = self._follower.follow(segmentation.instance_list, captured_at, (height, width), findings)
+        followed = self._follower.follow(segmentation.instance_list, captured_at, segmentation.size, findings)
         return replace(segmentation, followed=followed) if followed.instances else segmentation
 
     def report(self) -> StateReport:
@@ -97,7 +96,7 @@ class StateKeeper:
         self._last_at = captured_at
 
     def _record(self, segmentation: Segmentation, findings: Sequence[ClassFinding], captured_at: float) -> None:
-        areas = _count_pixels(segmentation.labels, len(self._recorders))
+        areas = _count_pixels(segmentation.patch.labels, len(self._recorders))
         for recorder, finding, area in zip(self._recorders, findings, areas, strict=False):
             recorder.record(captured_at, finding.state, 0 if finding.state == NOTHING else area)
             if finding.threshold is not None:
