@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
@@ -19,7 +19,15 @@ from edgeseg.core.spec import ClassSpec, Region
 from edgeseg.frame.features import open_judge
 from edgeseg.frame.modalities import Pictures, stack_pictures
 from edgeseg.frame.postprocess import LabelPatch, clean_scores, grid_to_patch, tensor_to_scores
-from edgeseg.frame.preprocess import Pixels, Placement, frame_to_pixels, pixels_to_tensor, place_frame, use_region
+from edgeseg.frame.preprocess import (
+    KeptMemory,
+    Pixels,
+    Placement,
+    frame_to_pixels,
+    pixels_to_tensor,
+    place_frame,
+    use_region,
+)
 from edgeseg.inference.confidence import (
     ClassFinding,
     decide_findings,
@@ -88,8 +96,8 @@ class Segmentation:
     """The scores without padding and small regions, as they cover `region`."""
     region: Region | None = None
     """The part of the frame that was segmented."""
-    followed: InstanceList | None = field(default=None, compare=False, repr=False)
-    """The instances with the numbers that they have in a stream; None outside of one."""
+    followed: InstanceList | Callable[[], InstanceList] | None = field(default=None, compare=False, repr=False)
+    """The instances with the numbers that they have in a stream, or what finds them; None outside of one."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.mask, FrameMask):
@@ -118,8 +126,9 @@ class Segmentation:
     @cached_property
     def instance_list(self) -> InstanceList:
         """Find the instances, and how many regions beyond the largest were left out."""
-        if self.followed is not None:
-            return scale_instances(self.followed, self.mm_per_px)
+        followed = self.followed() if callable(self.followed) else self.followed
+        if followed is not None:
+            return scale_instances(followed, self.mm_per_px)
         patch = self.patch
         return find_instances(
             patch.labels, self.classes, self.mm_per_px, self.findings, self.grid, self.region, corner=(patch.x, patch.y)
@@ -177,7 +186,7 @@ class Segmenter:
             masks: Post-processing beyond the card; smoothing assumes that the frames belong to one stream.
         """
         self.card: Card = model.card
-        self._masks, self._smoother = masks, ScoreSmoother()
+        self._masks, self._smoother, self._memory = masks, ScoreSmoother(), KeptMemory()
         self._temperatures = () if self.card.decision is None else self.card.decision.temperatures
         known = None if self.card.decision is None else self.card.decision.known
         self._judge = open_judge(known, self.card.input.channels)
@@ -212,8 +221,8 @@ class Segmenter:
         size = (frame.shape[0], frame.shape[1])
         spec = use_region(card.input, region)
         start = perf_counter()
-        pixels = frame_to_pixels(frame, spec)
-        tensor = pixels_to_tensor(pixels, card.input_quantisation)
+        pixels = frame_to_pixels(frame, spec, self._memory)
+        tensor = pixels_to_tensor(pixels, card.input_quantisation, self._memory)
         ready = perf_counter()
         outputs = self._invoke(tensor)
         done = perf_counter()

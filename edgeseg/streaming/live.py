@@ -151,6 +151,7 @@ class StreamPipeline:
             # the mask is published before it is yielded: the caller's loop body must not delay the page
             self._publish(result)
             yield result
+            self.states.settle()
             if any(sink.wants_end for sink in self.sinks):
                 return
 

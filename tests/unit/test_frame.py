@@ -16,7 +16,14 @@ from edgeseg.frame.postprocess import (
     scores_to_labels,
     tensor_to_scores,
 )
-from edgeseg.frame.preprocess import frame_to_pixels, mask_to_grid, pixels_to_tensor, place_frame, quantisation_table
+from edgeseg.frame.preprocess import (
+    KeptMemory,
+    frame_to_pixels,
+    mask_to_grid,
+    pixels_to_tensor,
+    place_frame,
+    quantisation_table,
+)
 
 INT8_INPUT = Quantisation("int8", 1 / 255, -128)
 INT8_OUTPUT = Quantisation("int8", 1 / 256, -128)
@@ -197,3 +204,14 @@ def test_a_patch_is_not_larger_than_the_masks_need() -> None:
     grid[10:14, 20:30] = 255
     patch = grid_to_patch(grid, place_frame(InputSpec(256, 256), 480, 640), ONE_CLASS)
     assert (patch.x, patch.y, patch.labels.shape) == (190, 90, (60, 120))
+
+
+def test_memory_that_stays_changes_no_pixel() -> None:
+    memory, rng = KeptMemory(), np.random.default_rng(3)
+    for height, width in ((480, 640), (480, 640), (200, 700), (480, 640), (90, 60)):
+        frame = rng.integers(0, 256, (height, width, 3), np.uint8)
+        for region in (None, Region(5, 7, 50, 40)):
+            spec = InputSpec(128, 128, region=region)
+            kept = frame_to_pixels(frame, spec, memory)
+            assert np.array_equal(kept, frame_to_pixels(frame, spec))
+            assert np.array_equal(pixels_to_tensor(kept, INT8_INPUT, memory), pixels_to_tensor(kept, INT8_INPUT))
