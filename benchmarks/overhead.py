@@ -38,10 +38,11 @@ from edgeseg.backends.cpu import find_runtime
 from edgeseg.bench.measure import make_frame
 from edgeseg.core.modelfile import ModelFile, read_model
 from edgeseg.frame.features import open_judge
-from edgeseg.frame.postprocess import decide_labels, scores_to_labels, tensor_to_scores
+from edgeseg.frame.postprocess import LabelPatch, decide_labels, scores_to_labels, tensor_to_scores
 from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor, place_frame
 from edgeseg.inference.confidence import decide_findings, measure_confidences, name_frame_classes, read_finding
 from edgeseg.inference.following import FollowQueue
+from edgeseg.inference.masks import FrameMask
 from edgeseg.inference.segmenter import StageTimes
 from edgeseg.inference.supervision import SupervisedSegmenter
 from edgeseg.streaming.latency import LatencyRecorder
@@ -177,7 +178,7 @@ def list_decision_parts(model: ModelFile) -> dict[str, Callable[[], object]]:
     seen, grid = segmenter.segment(colour), draw_blob(segmenter.segment(colour).grid)
     confidences, keeper, freezes = measure_confidences(grid, card.output), StateKeeper(classes), FreezeDetector()
     # the median of the newest distances differs from frame to frame, as in a stream
-    blank = np.zeros(colour.shape[:2], np.uint8)
+    blank = FrameMask(LabelPatch(np.empty((0, 0), np.uint8), 0, 0), colour.shape[:2])
     frames = cycle([replace(seen, mask=blank, distance=distance) for distance in (0.5, 0.6, 0.4, 0.7, 0.3, 0.55)])
     temperatures = () if decision is None else decision.finding_temperatures
     probabilities: tuple[float, ...] = ()
