@@ -38,7 +38,7 @@ from edgeseg.core.schema import from_plain, to_plain
 from edgeseg.core.stats import Estimate
 from edgeseg.data.dataset import read_cases
 from edgeseg.evaluation.score import ScoredCase, list_thresholds, pick_cases, score_segmentation
-from edgeseg.frame.postprocess import clean_scores, grid_to_labels, labels_on_frame
+from edgeseg.frame.postprocess import clean_scores, grid_to_patch, paste_labels
 from edgeseg.frame.preprocess import place_frame
 from edgeseg.inference.confidence import decide_findings, measure_confidences
 from edgeseg.inference.segmenter import Segmentation, Segmenter
@@ -145,7 +145,7 @@ def average_scores(segmenters: Sequence[Segmenter]) -> Callable[[NDArray[Any]], 
         scores = np.asarray(np.mean([result.scores for result in results], axis=0) + 0.5, dtype=np.uint8)
         placement = place_frame(spec, *frame.shape[:2])
         grid = clean_scores(scores, placement, (spec.height, spec.width), card.output)
-        labels = labels_on_frame(grid_to_labels(grid, placement, card.output), placement, *frame.shape[:2])
+        labels = paste_labels(grid_to_patch(grid, placement, card.output), *frame.shape[:2])
         told = [[one.probability for one in result.findings if one.probability is not None] for result in results]
         probabilities = np.mean(told, axis=0).tolist() if all(told) else ()
         findings = decide_findings(measure_confidences(grid, card.output), probabilities, card.output.classes, None)

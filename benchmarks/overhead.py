@@ -6,8 +6,10 @@ Frames are 640x480 in colour, as cameras give them; one thread, no display. The 
 `Interpreter.invoke()` on the same file, timed in turn with the stream, in blocks. What stands behind a dash is a
 function of the stage above or below, timed by itself. A second part plays 30 frames/s and compares everything but the
 net without a page and with a page that a client in another process reads; caches are cold there, so that it costs more
-than at full speed; --seconds 0 leaves it out. A third part times what confidence, states and the distance from the
-training frames cost, each by itself, and the way from frame to state with the card's decision and without, in turn.
+than at full speed; and frames at full speed without a page and with four clients; --seconds 0 leaves it out. A third
+part times what confidence, states and the distance from the training frames cost, each by itself, and the way from
+frame to state with the card's decision and without, in turn; single findings are traced, measured and followed after
+the mask was handed out, and stand by themselves.
 Writes OUT/overhead.md and .json. Without --model an untrained network is made, which needs the training packages.
 """
 
@@ -30,15 +32,17 @@ import numpy as np
 from numpy.typing import NDArray
 from trained import write_results
 from untrained import pick_model
-from watched import FPS, Camera, compare_watched
+from watched import CLIENTS, FPS, Camera, compare_throughput, compare_watched
 
 from edgeseg.backends.cpu import find_runtime
 from edgeseg.bench.measure import make_frame
 from edgeseg.core.modelfile import ModelFile, read_model
 from edgeseg.frame.features import open_judge
-from edgeseg.frame.postprocess import decide_labels, scores_to_labels, tensor_to_scores
+from edgeseg.frame.postprocess import LabelPatch, decide_labels, scores_to_labels, tensor_to_scores
 from edgeseg.frame.preprocess import frame_to_pixels, pixels_to_tensor, place_frame
 from edgeseg.inference.confidence import decide_findings, measure_confidences, name_frame_classes, read_finding
+from edgeseg.inference.following import FollowQueue
+from edgeseg.inference.masks import FrameMask
 from edgeseg.inference.segmenter import StageTimes
 from edgeseg.inference.supervision import SupervisedSegmenter
 from edgeseg.streaming.latency import LatencyRecorder
@@ -49,7 +53,7 @@ from edgeseg.streaming.sources.base import Frame
 from edgeseg.streaming.states import StateKeeper
 
 BLOCK = 10
-LIMIT_MS, LIMIT_SHARE, LIMIT_PAGE, LIMIT_DECISION = 0.4, 0.1, 1.25, 0.05
+LIMIT_MS, LIMIT_SHARE, LIMIT_PAGE, LIMIT_CLIENTS, LIMIT_DECISION = 0.2, 0.1, 1.25, 0.1, 0.05
 HEADER = ("what", "ms p50", "limit", "verdict")
 PREPROCESS = {"colour to grey": "colour to grey", "resize to the network's grid": "from grey", "quantise": "quantise"}
 POSTPROCESS = ("scores", "back to frame size", "threshold")
@@ -175,7 +179,8 @@ def list_decision_parts(model: ModelFile) -> dict[str, Callable[[], object]]:
     seen, grid = segmenter.segment(colour), draw_blob(segmenter.segment(colour).grid)
     confidences, keeper, freezes = measure_confidences(grid, card.output), StateKeeper(classes), FreezeDetector()
     # the median of the newest distances differs from frame to frame, as in a stream
-    frames = cycle([replace(seen, distance=distance) for distance in (0.5, 0.6, 0.4, 0.7, 0.3, 0.55)])
+    blank = FrameMask(LabelPatch(np.empty((0, 0), np.uint8), 0, 0), colour.shape[:2])
+    frames = cycle([replace(seen, mask=blank, distance=distance) for distance in (0.5, 0.6, 0.4, 0.7, 0.3, 0.55)])
     temperatures = () if decision is None else decision.finding_temperatures
     probabilities: tuple[float, ...] = ()
     parts: dict[str, Callable[[], object]] = {"mask confidence": partial(measure_confidences, grid, card.output)}
@@ -203,7 +208,7 @@ def measure_decision(model: ModelFile, runs: int) -> list[list[str]]:
     """Make the rows of the third part: each part, their sum with and without the card's decision, and the whole way."""
     bare = replace(model, card=replace(model.card, decision=None))
     parts, fewer = list_decision_parts(model), list_decision_parts(bare)
-    ways = {"with": follow(model), "without": follow(bare)}
+    ways = {"with": follow(model), "without": follow(bare), "findings": follow_findings(model)}
     took = take_medians({**parts, **{f"{name} (none)": part for name, part in fewer.items()}, **ways}, runs)
     scores = take_medians(list_temperatures(model), runs)
     took["temperatures"] = max(0.0, scores["with"] - scores["without"])
@@ -212,6 +217,7 @@ def measure_decision(model: ModelFile, runs: int) -> list[list[str]]:
         *(show(f"- {name}", took[name], 4) for name in (*parts, "temperatures")),
         judge("confidence, states, distance: together", whole, LIMIT_DECISION),
         show("the same without a decision on the card", sum(took[f"{name} (none)"] for name in fewer)),
+        show("single findings, after the mask", took["findings"]),
         show("from frame to state, with the card's decision", took["with"]),
         show("from frame to state, without it", took["without"]),
         [f"with / without: {took['with'] / took['without']:.3f}", "", "", ""],
@@ -223,6 +229,19 @@ def follow(model: ModelFile) -> Callable[[], object]:
     segmenter, frame = SupervisedSegmenter(model, "cpu"), Frame(make_frame(colour=True), 0, 0.0)
     keeper, freezes = StateKeeper(model.card.output.classes), FreezeDetector()
     return lambda: (keeper.take(segmenter.segment(frame.image), monotonic()), freezes.look(frame))
+
+
+def follow_findings(model: ModelFile) -> Callable[[], object]:
+    """Find, measure and follow the single findings of a frame."""
+    seen, keeper = SupervisedSegmenter(model, "cpu").segment(make_frame(colour=True)), FollowQueue()
+
+    def follow_next() -> None:
+        # a copy has not found its instances yet
+        one = replace(seen)
+        keeper.add(lambda: one.instance_list, monotonic(), one.size, one.findings)
+        keeper.settle()
+
+    return follow_next
 
 
 def list_temperatures(model: ModelFile) -> dict[str, Callable[[], object]]:
@@ -248,9 +267,12 @@ def judge(name: str, value: float, limit: float) -> list[str]:
 def measure_page(model: ModelFile, seconds: float) -> list[list[str]]:
     """Make the rows of the second part."""
     alone, watched = (median(times) for times in compare_watched(model, seconds))
+    speeds, shared = (median(rates) for rates in compare_throughput(model, seconds))
     return [
         show(f"everything but the net at {FPS:g} frames/s", alone),
         judge("the same with the page open and one client", watched, LIMIT_PAGE * alone),
+        show("a frame at full speed without a page", 1e3 / speeds),
+        judge(f"the same with {CLIENTS} clients of the page", 1e3 / shared, 1e3 / speeds / (1.0 - LIMIT_CLIENTS)),
     ]
 
 
@@ -278,8 +300,8 @@ def main() -> None:
         "",
         f"{model.card.name}, {spec.width}x{spec.height}, {macs:.0f} million MACs; frames of 640x480 in colour.",
         f"One thread, {chosen.runs} runs. May cost {LIMIT_MS} ms or {LIMIT_SHARE:.0%} of the bare inference, whichever "
-        f"is more; with a page and one client {LIMIT_PAGE - 1:.0%} more than without; confidence, states and distance "
-        f"{LIMIT_DECISION} ms.",
+        f"is more; with a page and one client {LIMIT_PAGE - 1:.0%} more than without, with {CLIENTS} clients "
+        f"{LIMIT_CLIENTS:.0%} fewer frames at full speed; confidence, states and distance {LIMIT_DECISION} ms.",
     )
     chosen.out.mkdir(parents=True, exist_ok=True)
     write_results(chosen.out, "overhead", notes, HEADER, rows)

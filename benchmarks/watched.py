@@ -6,7 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from time import monotonic
 from typing import Any
 
@@ -24,6 +24,7 @@ from edgeseg.streaming.viewer import WebViewer
 
 FPS = 30.0
 ROUNDS, WARM_UP = 4, 5
+CLIENTS = 4
 SOCKET_TIMEOUT_S = 10
 CLIENT = (
     "import http.client, sys\n"
@@ -50,19 +51,27 @@ class Camera(Source):
 
 
 @contextmanager
-def watch(viewer: WebViewer) -> Iterator[None]:
-    """Read the page's picture from another process for as long as the stream goes on."""
+def watch(viewer: WebViewer, clients: int = 1) -> Iterator[None]:
+    """Read the page's picture from other processes for as long as the stream goes on."""
     port = viewer.url.rstrip("/").rsplit(":", 1)[1]
-    with subprocess.Popen([sys.executable, "-c", CLIENT, port], stdout=subprocess.PIPE, text=True) as client:
-        assert client.stdout is not None
-        status = client.stdout.readline().strip()
+    with ExitStack() as opened:
+        readers = [
+            opened.enter_context(
+                subprocess.Popen([sys.executable, "-c", CLIENT, port], stdout=subprocess.PIPE, text=True)
+            )
+            for _ in range(clients)
+        ]
         try:
-            if status != "200":
-                raise SystemExit(f"Expected the page to answer 200, got {status or 'nothing'}.")
+            for reader in readers:
+                assert reader.stdout is not None
+                status = reader.stdout.readline().strip()
+                if status != "200":
+                    raise SystemExit(f"Expected the page to answer 200, got {status or 'nothing'}.")
             yield
         finally:
             viewer.close()
-            client.wait(SOCKET_TIMEOUT_S)
+            for reader in readers:
+                reader.wait(SOCKET_TIMEOUT_S)
 
 
 def play(segmenter: SupervisedSegmenter, sinks: Sequence[Sink], seconds: float) -> list[float]:
@@ -96,3 +105,32 @@ def compare_watched(model: ModelFile, seconds: float) -> tuple[list[float], list
         alone += play(segmenter, (), seconds / ROUNDS)
         watched += play_watched(segmenter, seconds / ROUNDS)
     return alone, watched
+
+
+def compare_throughput(model: ModelFile, seconds: float, clients: int = CLIENTS) -> tuple[list[float], list[float]]:
+    """Measure frames per second at full speed without a page and with some clients, in turn."""
+    segmenter = SupervisedSegmenter(model, "cpu")
+    segmenter.warm_up()
+    alone: list[float] = []
+    watched: list[float] = []
+    for _ in range(ROUNDS):
+        alone.append(_count_per_second(segmenter, (), seconds / ROUNDS))
+        info = StreamInfo(segmenter.card.name, "camera", segmenter.report, LatencyRecorder(math.inf, 0.0))
+        viewer = WebViewer(info, segmenter.card.output.classes, port=0)
+        with watch(viewer, clients):
+            watched.append(_count_per_second(segmenter, [viewer], seconds / ROUNDS))
+    return alone, watched
+
+
+def _count_per_second(segmenter: SupervisedSegmenter, sinks: Sequence[Sink], seconds: float) -> float:
+    options = StreamOptions(capture=CaptureOptions(rate=math.inf, every_frame=True))
+    began = count = 0.0
+    with StreamPipeline(segmenter, Camera(), LatencyRecorder(math.inf, 0.0), sinks, options) as live:
+        for number, _ in enumerate(live):
+            if number == WARM_UP:
+                began = monotonic()
+            elif number > WARM_UP:
+                count += 1
+                if monotonic() - began > seconds:
+                    break
+    return count / (monotonic() - began)

@@ -16,12 +16,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.spec import OutputSpec, Quantisation
+from edgeseg.core.spec import OutputSpec, Quantisation, Region
 from edgeseg.frame.preprocess import Pixels, Placement
 
 _FEWEST_POINTS = 5
 # An ellipse so many times as large as its region: the outline is none, and the least-squares fit ran away.
 _LARGEST_EXCESS = 1.5
+# Different weights times cells, up to which a part of the scores is resized as in the whole.
+_FEW_WEIGHTS = 2048
 # The score of probability 1; scores are stored in 8 bits, so the highest is 255.
 SCORE_ONE = 256
 
@@ -102,7 +104,9 @@ def scores_to_labels(scores: Pixels, placement: Placement, size: tuple[int, int]
     Returns:
         Labels of the frame's region in the placement.
     """
-    return grid_to_labels(clean_scores(scores, placement, size, spec), placement, spec)
+    region = placement.region
+    patch = grid_to_patch(clean_scores(scores, placement, size, spec), placement, spec)
+    return paste_labels(patch, region.height, region.width, (region.x, region.y))
 
 
 def clean_scores(scores: Pixels, placement: Placement, size: tuple[int, int], spec: OutputSpec) -> Pixels:
@@ -112,14 +116,80 @@ def clean_scores(scores: Pixels, placement: Placement, size: tuple[int, int], sp
     return _cut_padding(scores, placement, size)
 
 
-def grid_to_labels(scores: Pixels, placement: Placement, spec: OutputSpec) -> Pixels:
-    """Resize clean scores to the region of the frame and decide its labels."""
-    region = placement.region
-    # scores are resized and labels are not: a threshold behind the interpolation keeps outlines smooth
-    full = cv2.resize(scores, (region.width, region.height), interpolation=cv2.INTER_LINEAR)
-    full = np.asarray(full, dtype=np.uint8).reshape(region.height, region.width, -1)
+class LabelPatch(NamedTuple):
+    """The labels of a part of the frame, which holds all masks: what lies outside of it is background."""
+
+    labels: Pixels
+    x: int
+    """Of its first pixel in the frame."""
+    y: int
+
+
+def grid_to_patch(scores: Pixels, placement: Placement, spec: OutputSpec) -> LabelPatch:
+    """Resize the clean scores around the masks to the frame and decide their labels; of no mask the patch is empty."""
+    is_ellipse = spec.shape == "ellipse"
+    # a fitted ellipse may be larger than what it is fitted to
+    full, x, y = resize_around(scores, decide_labels(scores, spec), placement.region, all_around=is_ellipse)
+    if not full.size:
+        return LabelPatch(full[:, :, 0], x, y)
     labels = decide_labels(full, spec, in_place=True)
-    return draw_ellipses(labels, len(spec.classes)) if spec.shape == "ellipse" else labels
+    return LabelPatch(draw_ellipses(labels, len(spec.classes)) if is_ellipse else labels, x, y)
+
+
+def resize_around(scores: Pixels, marked: Pixels, region: Region, all_around: bool = False) -> tuple[Pixels, int, int]:
+    """Resize the part of the scores to the frame in which a threshold behind the interpolation can find anything.
+
+    Scores are resized and labels are not, which keeps outlines smooth. An interpolated score is no higher than the
+    highest of its four neighbours, so one more cell around those that are marked holds every pixel above the threshold.
+
+    Args:
+        scores: Of the whole region (height, width, channels).
+        marked: Not 0 where they are above the threshold.
+        region: What they cover of the frame.
+        all_around: Whether to resize all scores if any is marked.
+
+    Returns:
+        The resized part, empty where nothing is marked, and x and y of its first pixel in the frame.
+    """
+    rows, columns, channels = scores.shape
+    x, y, width, height = cv2.boundingRect(marked)
+    if not width:
+        return np.empty((0, 0, channels), np.uint8), region.x, region.y
+    left, right = (0, columns) if all_around else _align(x - 1, x + width + 1, columns, region.width)
+    top, bottom = (0, rows) if all_around else _align(y - 1, y + height + 1, rows, region.height)
+    first = left * region.width // columns, top * region.height // rows
+    size = right * region.width // columns - first[0], bottom * region.height // rows - first[1]
+    full = cv2.resize(scores[top:bottom, left:right], size, interpolation=cv2.INTER_LINEAR)
+    resized = np.asarray(full, dtype=np.uint8).reshape(size[1], size[0], channels)
+    return resized, region.x + first[0], region.y + first[1]
+
+
+def _align(begin: int, end: int, cells: int, pixels: int) -> tuple[int, int]:
+    """Widen a range of cells so far that its pixels are the same whether it or the whole is resized.
+
+    Args:
+        begin: The first cell.
+        end: The cell after the last.
+        cells: Of the whole.
+        pixels: Of the whole.
+    """
+    step = cells // math.gcd(cells, pixels)
+    # OpenCV rounds the weights to 1/2048, from positions in 32-bit floats. Exact ones are whole multiples of
+    # step/pixels apart, so with few of them none comes so near to a half that it is rounded by its place
+    if pixels * step > _FEW_WEIGHTS:
+        return 0, cells
+    return max(0, begin // step * step), min(cells, -(-end // step) * step)
+
+
+def paste_labels(patch: LabelPatch, height: int, width: int, corner: tuple[int, int] = (0, 0)) -> Pixels:
+    """Put the labels of a patch into a label map of this size, whose first pixel is at a corner in the frame."""
+    rows, columns = patch.labels.shape
+    if (rows, columns) == (height, width):
+        return patch.labels
+    full = np.zeros((height, width), np.uint8)
+    x, y = patch.x - corner[0], patch.y - corner[1]
+    full[y : y + rows, x : x + columns] = patch.labels
+    return full
 
 
 def _cut_padding(scores: Pixels, placement: Placement, size: tuple[int, int]) -> Pixels:
@@ -168,16 +238,6 @@ def _drop_small_regions(scores: Pixels, spec: OutputSpec, input_pixels: int) -> 
         small[0] = False  # the first component is the background
         kept[:, :, first + channel][small[parts]] = 0
     return kept
-
-
-def labels_on_frame(labels: Pixels, placement: Placement, height: int, width: int) -> Pixels:
-    """Put the labels of a region into a label map of the whole frame."""
-    region = placement.region
-    if (region.height, region.width) == (height, width):
-        return labels
-    full = np.zeros((height, width), np.uint8)
-    full[region.y : region.y + region.height, region.x : region.x + region.width] = labels
-    return full
 
 
 class Ellipse(NamedTuple):

@@ -8,17 +8,20 @@ row, kept while it is out of sight for a short time, and given to no other one.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import hypot
+from statistics import median
 
 import cv2
 import numpy as np
 
 from edgeseg.core.decision import NOTHING
 from edgeseg.inference.confidence import ClassFinding
-from edgeseg.inference.instances import Instance, InstanceList
+from edgeseg.inference.instances import Instance, InstanceList, change
 from edgeseg.inference.steadiness import LONGEST_PAUSE_S, SteadyStates
 
 # A finding gets its number with this frame in a row; in the first frame of a scene at once.
@@ -163,8 +166,8 @@ class Follower:
         moving = [track.velocity for track in self._tracks if track.missed == 0 and track.seconds < seconds]
         if not moving:
             return 0.0, 0.0
-        middle = np.median(np.array(moving), axis=0)
-        return float(middle[0]), float(middle[1])
+        # of lists as short as these ten times as fast as numpy's
+        return median(along for along, _ in moving), median(down for _, down in moving)
 
     def _take(self, one: Instance, track: _Track | None, seconds: float, begins: bool) -> Instance:
         tally = self._tallies.setdefault(one.name, _Tally())
@@ -178,7 +181,7 @@ class Follower:
             tally.numbers += 1
             track.number = tally.numbers
         held = track.states.hold((ClassFinding(one.name, one.state, one.confidence),), seconds)
-        return replace(one, number=track.number, state=one.state if one.state == NOTHING else held[0].state)
+        return change(one, number=track.number, state=one.state if one.state == NOTHING else held[0].state)
 
     def _drop(self, seconds: float) -> None:
         """Forget what is out of sight for too long; what has no number yet at once."""
@@ -203,7 +206,7 @@ def _keep_class_states(instances: tuple[Instance, ...], findings: Sequence[Class
     states = {finding.name: finding.state for finding in findings}
     counts = Counter(one.name for one in instances)
     return tuple(
-        replace(one, state=states[one.name]) if counts[one.name] == 1 and one.name in states else one
+        change(one, state=states[one.name]) if counts[one.name] == 1 and one.name in states else one
         for one in instances
     )
 
@@ -249,3 +252,72 @@ def measure_overlap(one: Instance, other: Instance, shift: tuple[int, int] = (0,
     second = other.mask[top - other.box[1] : bottom - other.box[1], left - other.box[0] : right - other.box[0]]
     both = cv2.countNonZero(cv2.bitwise_and(first, second))
     return both / (one.area_px + other.area_px - both)
+
+
+class FollowQueue:
+    """Follows the instances of a stream once somebody asks for them, in the order of the frames.
+
+    Tracing and measuring them takes longer than everything else after the network, and not every stream is asked: so
+    it must not delay the mask. Any thread may ask.
+    """
+
+    def __init__(self) -> None:
+        self._follower = Follower()
+        self._lock = threading.Lock()
+        self._waiting: deque[_Waiting] = deque()
+
+    def add(
+        self,
+        see: Callable[[], InstanceList],
+        seconds: float,
+        size: tuple[int, int],
+        findings: Sequence[ClassFinding],
+    ) -> Callable[[], InstanceList]:
+        """Add the next frame, and give what `Follower.follow` gives, as a function.
+
+        Args:
+            see: Finds the instances of the frame.
+            seconds: When it was captured.
+            size: Height and width of the frame.
+            findings: Of the classes.
+        """
+        waiting = _Waiting(see, seconds, size, findings)
+        with self._lock:
+            self._waiting.append(waiting)
+        return partial(self._find, waiting)
+
+    def settle(self) -> None:
+        """Follow the instances of all frames so far."""
+        with self._lock:
+            while self._waiting:
+                one = self._waiting.popleft()
+                one.found = self._follower.follow(one.see(), one.seconds, one.size, one.findings)
+
+    def forget(self) -> None:
+        """Begin anew, with number 1: the next frame is of another source."""
+        self.settle()
+        with self._lock:
+            self._follower.forget()
+
+    def report(self) -> tuple[ClassCount, ...]:
+        """Count what was seen so far, for every class that was seen."""
+        self.settle()
+        with self._lock:
+            return self._follower.report()
+
+    def _find(self, waiting: _Waiting) -> InstanceList:
+        if waiting.found is None:
+            self.settle()
+        assert waiting.found is not None
+        return waiting.found
+
+
+@dataclass
+class _Waiting:
+    """A frame whose instances nobody has asked for."""
+
+    see: Callable[[], InstanceList]
+    seconds: float
+    size: tuple[int, int]
+    findings: Sequence[ClassFinding]
+    found: InstanceList | None = None

@@ -8,9 +8,10 @@ nearest core, which draws the watershed of D.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -73,6 +74,13 @@ class Instance:
     """Its pixels within the box, 0 and 1."""
 
 
+def change(one: Instance, **values: Any) -> Instance:
+    """Copy an instance with other values, in a tenth of the time of `dataclasses.replace`; a stream does it often."""
+    copy = object.__new__(Instance)
+    copy.__dict__.update(one.__dict__, **values)
+    return copy
+
+
 @dataclass(frozen=True)
 class InstanceList:
     """The instances of a frame, class by class, the largest first."""
@@ -99,7 +107,7 @@ def scale_instances(found: InstanceList, mm_per_px: float | None) -> InstanceLis
     """Give instances their measures in millimetres."""
     if mm_per_px is None:
         return found
-    scaled = (replace(one, **_scale(one.area_px, one.long_px, one.short_px, mm_per_px)) for one in found.instances)
+    scaled = (change(one, **_scale(one.area_px, one.long_px, one.short_px, mm_per_px)) for one in found.instances)
     return replace(found, instances=tuple(scaled))
 
 
@@ -111,6 +119,7 @@ def find_instances(
     grid: Bytes = _EMPTY,
     region: Region | None = None,
     splits: bool = True,
+    corner: tuple[int, int] = (0, 0),
 ) -> InstanceList:
     """Find the instances of every class in a label map.
 
@@ -122,20 +131,22 @@ def find_instances(
         grid: Clean scores (height, width, channels) over `region`, for confidences.
         region: The part of the frame that they cover.
         splits: Whether touching regions are split.
+        corner: x and y of the map's first pixel in the frame, where it is a part of it.
     """
+    if not labels.size:
+        return InstanceList(())
     left, top, width, height = cv2.boundingRect(labels)
     if not width:
         return InstanceList(())
     part = np.ascontiguousarray(labels[top : top + height, left : left + width])
-    histogram = cv2.calcHist([part], [0], None, [256], [0, 256]).ravel()
-    present = np.flatnonzero(histogram[1 : len(classes) + 1]) + 1
+    place = corner[0] + left, corner[1] + top
     instances: list[Instance] = []
     left_out = 0
-    for number in present.tolist():
-        masks, more = list_regions(np.asarray(cv2.inRange(part, number, number), np.uint8), (left, top), splits)
+    for number in _list_present(part, len(classes)):
+        regions, more = _trace_regions(np.asarray(cv2.inRange(part, number, number), np.uint8), place, splits)
         measured = [
-            measure_instance(mask, corner, classes[number - 1].name, count, mm_per_px)
-            for count, (mask, corner) in enumerate(masks, start=1)
+            measure_instance(mask, first, classes[number - 1].name, count, mm_per_px, outline)
+            for count, (mask, first, outline) in enumerate(regions, start=1)
         ]
         if len(findings) == len(classes):
             plane = grid[:, :, grid.shape[2] - len(classes) + number - 1] if grid.size else None
@@ -143,6 +154,25 @@ def find_instances(
         instances += measured
         left_out += more
     return InstanceList(tuple(instances), left_out)
+
+
+def _list_present(labels: Bytes, classes: int) -> list[int]:
+    """List the classes that a label map, which is not empty, shows."""
+    if classes == 1:
+        return [1]
+    histogram = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
+    return [int(number) for number in np.flatnonzero(histogram[1 : classes + 1]) + 1]
+
+
+class _Region(NamedTuple):
+    """One region of a class."""
+
+    mask: Bytes
+    """Of 0 and 1."""
+    corner: tuple[int, int]
+    """Of the mask's first pixel in the frame."""
+    outline: NDArray[Any] | None
+    """Every pixel along its edge, as [x, y] in the mask; None where it is a part of what was traced."""
 
 
 def list_regions(
@@ -158,6 +188,12 @@ def list_regions(
     Returns:
         The largest regions, and how many were left out.
     """
+    regions, left_out = _trace_regions(mask, corner, splits)
+    return [(one.mask, one.corner) for one in regions], left_out
+
+
+def _trace_regions(mask: Bytes, corner: tuple[int, int], splits: bool) -> tuple[list[_Region], int]:
+    """List the regions of one class with their outlines, which are traced once."""
     # several times as fast as connectedComponentsWithStats() for a few regions
     outlines, tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if tree is None:
@@ -172,17 +208,23 @@ def list_regions(
     sizes = np.array([cv2.contourArea(one) + len(one) / 2 + 1 for one in measured])
     boxes = np.array([cv2.boundingRect(one) for one in measured])
     order = np.argsort(-sizes, kind="stable")[:MOST_INSTANCES]
-    found: list[tuple[Bytes, tuple[int, int]]] = []
+    found: list[_Region] = []
     for place in order.tolist():
         x, y, width, height = boxes[place].tolist()
-        own = np.asarray(mask[y : y + height, x : x + width] > 0, np.uint8)
-        if count > len(outer) or _count_overlaps(boxes, boxes[place]) > 1:
+        part = mask[y : y + height, x : x + width]
+        own = np.asarray(cv2.threshold(part, 0, 1, cv2.THRESH_BINARY)[1], np.uint8)
+        if count > len(outer) or (count > 1 and _count_overlaps(boxes, boxes[place]) > 1):
             own &= _draw_region(outlines, tree, int(outer[place]), boxes[place])
-        pieces = split_region(own) if splits else (own,)
+        first, outline = (corner[0] + x, corner[1] + y), measured[place] - boxes[place][:2]
+        pieces = split_region(own, outline=outline) if splits else (own,)
+        if len(pieces) == 1:
+            found.append(_Region(own, first, outline))
+            continue
         for piece in pieces:
-            trimmed, (dx, dy) = _trim(piece) if len(pieces) > 1 else (piece, (0, 0))
-            found.append((trimmed, (corner[0] + x + dx, corner[1] + y + dy)))
-    found.sort(key=lambda one: -cv2.countNonZero(one[0]))
+            trimmed, (dx, dy) = _trim(piece)
+            found.append(_Region(trimmed, (first[0] + dx, first[1] + dy), None))
+    if len(found) > 1:
+        found.sort(key=lambda one: -cv2.countNonZero(one.mask))
     kept = found[:MOST_INSTANCES]
     return kept, count - len(order) + len(found) - len(kept)
 
@@ -209,14 +251,15 @@ def _trim(mask: Bytes) -> tuple[Bytes, tuple[int, int]]:
     return np.ascontiguousarray(mask[y : y + height, x : x + width]), (x, y)
 
 
-def split_region(mask: Bytes, neck: float = NECK) -> tuple[Bytes, ...]:
+def split_region(mask: Bytes, neck: float = NECK, outline: NDArray[Any] | None = None) -> tuple[Bytes, ...]:
     """Split a connected region into touching parts; most are one.
 
     Args:
         mask: Of 0 and 1, the region alone.
         neck: The widest neck that is cut, as a share of the smaller part.
+        outline: Of the region, where it is known.
     """
-    if min(mask.shape) < 2 * _LEAST_DEPTH_PX or _is_convex(mask):
+    if min(mask.shape) < 2 * _LEAST_DEPTH_PX or _is_convex(_trace(mask) if outline is None else outline):
         return (mask,)
     scale = min(1.0, _SIDE / max(mask.shape))
     size = max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale))
@@ -229,9 +272,13 @@ def split_region(mask: Bytes, neck: float = NECK) -> tuple[Bytes, ...]:
     return _grow(mask, cores)
 
 
-def _is_convex(mask: Bytes) -> bool:
-    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    outline = max(outlines, key=len)
+def _trace(mask: Bytes) -> NDArray[Any]:
+    """Trace every pixel along the edge of a region, as [x, y]; of several pieces all in one."""
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return np.concatenate(outlines)
+
+
+def _is_convex(outline: NDArray[Any]) -> bool:
     hull = cv2.contourArea(cv2.convexHull(outline))
     return bool(cv2.contourArea(outline) >= _CONVEX * hull)
 
@@ -245,8 +292,9 @@ def _fill(mask: Bytes) -> Bytes:
 def _find_cores(depth: NDArray[Any], neck: float, least: float) -> list[NDArray[np.bool_]]:
     """Find the parts' cores: what remains of each above the level of the neck that ties it to the others."""
     highest = float(depth.max())
-    levels = [highest * step / _LEVELS for step in range(1, _LEVELS)]
-    waiting = [(depth > 0.0, 0)]
+    # above the last of these levels no part is deep enough to be cut off
+    levels = [highest * step / _LEVELS for step in range(1, _LEVELS) if step / _LEVELS <= neck]
+    waiting = [((depth > 0.0).view(np.uint8), 0)]
     cores: list[NDArray[np.bool_]] = []
     while waiting:
         core, begin = waiting.pop()
@@ -256,27 +304,25 @@ def _find_cores(depth: NDArray[Any], neck: float, least: float) -> list[NDArray[
                 waiting += [(part, place + 1) for part in parts]
                 break
             if not parts:
-                cores.append(core)
+                cores.append(core > 0)
                 break
         else:
-            cores.append(core)
+            cores.append(core > 0)
     return cores
 
 
-def _list_parts(
-    depth: NDArray[Any], core: NDArray[np.bool_], level: float, neck: float, least: float
-) -> list[NDArray[np.bool_]]:
+def _list_parts(depth: NDArray[Any], core: Bytes, level: float, neck: float, least: float) -> list[Bytes]:
     """List the parts of a core above a level that are so much deeper than it that the level is a neck's."""
-    above = np.asarray(core & (depth > level), np.uint8)
-    count, labels = cv2.connectedComponents(above, connectivity=8, ltype=cv2.CV_32S)
+    above = np.asarray(cv2.bitwise_and(core, (depth > level).view(np.uint8)), np.uint8)
+    count, labels = cv2.connectedComponents(above, connectivity=8, ltype=cv2.CV_16U)
     if count <= 1:
         return []
     if count == 2:
-        return [labels == 1]
+        return [above]
     peaks = np.zeros(count)
     np.maximum.at(peaks, np.asarray(labels, np.intp).ravel(), depth.ravel())
     wanted = max(level / neck, least)
-    return [labels == one for one in range(1, count) if peaks[one] >= wanted]
+    return [np.asarray(labels == one).view(np.uint8) for one in range(1, count) if peaks[one] >= wanted]
 
 
 def _grow(mask: Bytes, cores: Sequence[NDArray[np.bool_]]) -> tuple[Bytes, ...]:
@@ -309,7 +355,12 @@ def _find_nearest(seeds: Bytes) -> Bytes:
 
 
 def measure_instance(
-    mask: Bytes, corner: tuple[int, int], name: str, number: int, mm_per_px: float | None = None
+    mask: Bytes,
+    corner: tuple[int, int],
+    name: str,
+    number: int,
+    mm_per_px: float | None = None,
+    outline: NDArray[Any] | None = None,
 ) -> Instance:
     """Measure a region.
 
@@ -319,11 +370,13 @@ def measure_instance(
         name: Of the class.
         number: Of the instance.
         mm_per_px: The pixel size, where it is known.
+        outline: Of the region, where it is known.
     """
-    moments = cv2.moments(mask, binaryImage=True)
-    area = round(moments["m00"])
-    centroid = corner[0] + moments["m10"] / moments["m00"], corner[1] + moments["m01"] / moments["m00"]
-    long, short = measure_diameters(mask)
+    # in a quarter of the time of cv2.moments()
+    columns, rows = (cv2.reduce(mask, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() for axis in (0, 1))
+    area = int(columns.sum())
+    centroid = corner[0] + _find_middle(columns, area), corner[1] + _find_middle(rows, area)
+    long, short = measure_diameters(mask, outline)
     return Instance(
         name,
         number,
@@ -337,6 +390,10 @@ def measure_instance(
     )
 
 
+def _find_middle(counts: NDArray[Any], area: int) -> float:
+    return float(counts.dot(np.arange(len(counts)))) / area
+
+
 def _scale(area: int, long: float, short: float, mm_per_px: float | None) -> dict[str, Any]:
     if mm_per_px is None:
         return {}
@@ -347,16 +404,16 @@ def _scale(area: int, long: float, short: float, mm_per_px: float | None) -> dic
     }
 
 
-def measure_diameters(mask: Bytes) -> tuple[float, float]:
+def measure_diameters(mask: Bytes, outline: NDArray[Any] | None = None) -> tuple[float, float]:
     """Measure the longest chord of a region's outline and the longest one perpendicular to it, in pixels."""
-    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    outline = np.concatenate(outlines).reshape(-1, 2).astype(np.float64)
-    hull = cv2.convexHull(outline.astype(np.int32)).reshape(-1, 2).astype(np.float64)
-    apart = hull[:, None] - hull
-    squares = np.einsum("ijk,ijk->ij", apart, apart)
+    traced = _trace(mask) if outline is None else outline
+    hull = cv2.convexHull(traced).reshape(-1, 2).astype(np.float64)
+    outline = traced.reshape(-1, 2).astype(np.float64)
+    right, down = (np.subtract.outer(places, places) for places in hull.T)
+    squares = right * right + down * down
     first, second = divmod(int(np.argmax(squares)), len(hull))
-    length = float(np.sqrt(squares[first, second]))
-    axis = apart[first, second] / length if length else np.array((1.0, 0.0))
+    length = math.sqrt(squares[first, second])
+    axis = (hull[first] - hull[second]) / length if length else np.array((1.0, 0.0))
     along, across = outline @ axis, outline @ (-axis[1], axis[0])
     # the outline's pixels are neighbours, so every step along the axis has a point on each side
     steps = np.round(along - along.min()).astype(np.int64)
@@ -371,18 +428,18 @@ def _judge(
 ) -> list[Instance]:
     """Give the instances of a class their confidences and states; one alone has those of its class."""
     if finding.state == NOTHING:
-        return [replace(one, state=NOTHING) for one in instances]
+        return [change(one, state=NOTHING) for one in instances]
     if len(instances) == 1:
-        return [replace(instances[0], confidence=finding.confidence, state=finding.state)]
+        return [change(instances[0], confidence=finding.confidence, state=finding.state)]
     if plane is None or region is None:
-        return [replace(one, state=finding.state) for one in instances]
+        return [change(one, state=finding.state) for one in instances]
     values = [
         combine(value, finding.probability, finding.weight) for value in _measure_shares(instances, plane, region)
     ]
     least = finding.threshold
     states = [FOUND if least is None or value >= least else DOUBTFUL for value in values]
     return [
-        replace(one, confidence=value, state=state) for one, value, state in zip(instances, values, states, strict=True)
+        change(one, confidence=value, state=state) for one, value, state in zip(instances, values, states, strict=True)
     ]
 
 
@@ -393,12 +450,10 @@ def _measure_shares(instances: Sequence[Instance], plane: Bytes, region: Region)
     # the smallest last, so that no other covers it on the coarse grid
     for number, one in enumerate(instances, start=1):
         x, y, wide, high = one.box
-        first = np.array((x - region.x, y - region.y)) * (width / region.width, height / region.height)
-        last = np.array((x - region.x + wide, y - region.y + high)) * (width / region.width, height / region.height)
-        left, top = np.clip(np.floor(first).astype(int), 0, (width - 1, height - 1))
-        right, bottom = np.clip(np.ceil(last).astype(int), (left + 1, top + 1), (width, height))
-        size = int(right - left), int(bottom - top)
-        seeds[top:bottom, left:right][cv2.resize(one.mask, size, interpolation=cv2.INTER_AREA) > 0] = number
+        left, right = _find_cells(x - region.x, wide, region.width, width)
+        top, bottom = _find_cells(y - region.y, high, region.height, height)
+        small = cv2.resize(one.mask, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
+        cv2.copyTo(np.full_like(small, number), small, seeds[top:bottom, left:right])
     nearest = _find_nearest(seeds).ravel()
     count = len(instances) + 1
     total = np.bincount(nearest, plane.ravel(), count)
@@ -407,3 +462,10 @@ def _measure_shares(instances: Sequence[Instance], plane: Bytes, region: Region)
     bottom_line = total + SCORE_ONE * area
     values = 2.0 * inside / np.where(bottom_line > 0, bottom_line, 1.0)
     return [float(value) for value in values[1:]]
+
+
+def _find_cells(begin: int, length: int, pixels: int, cells: int) -> tuple[int, int]:
+    """Find the cells that a range of pixels covers: at least one."""
+    scale = cells / pixels
+    first = min(max(0, math.floor(begin * scale)), cells - 1)
+    return first, max(first + 1, min(math.ceil((begin + length) * scale), cells))

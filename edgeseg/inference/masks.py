@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -14,6 +15,7 @@ from edgeseg.core.decision import FOUND, NOTHING
 from edgeseg.core.spec import ClassSpec, Region
 from edgeseg.frame.images import to_bgr
 from edgeseg.frame.outlines import OPACITY, draw_doubtful, draw_prediction, fill_mask, trace_contours
+from edgeseg.frame.postprocess import LabelPatch, paste_labels, resize_around
 from edgeseg.inference.confidence import ClassFinding
 
 Bytes = NDArray[np.uint8]
@@ -91,6 +93,24 @@ def check_pixel_size(mm_per_px: float) -> None:
         raise ValueError(f"expected a pixel size above 0 and below {MAX_PIXEL_MM:g} mm, got {mm_per_px}")
 
 
+class FrameMask:
+    """The mask of one frame: the part that holds it, and the label map of the whole frame once somebody asks for it."""
+
+    def __init__(self, patch: LabelPatch, size: tuple[int, int]) -> None:
+        """Take a patch of a frame of this height and width."""
+        self.patch, self.size = patch, size
+
+    @cached_property
+    def labels(self) -> Bytes:
+        """The label map of the frame's size."""
+        return paste_labels(self.patch, *self.size)
+
+
+def as_mask(labels: Bytes) -> FrameMask:
+    """Take the label map of a frame as its mask."""
+    return FrameMask(LabelPatch(labels, 0, 0), (labels.shape[0], labels.shape[1]))
+
+
 def measure_areas(
     labels: NDArray[np.uint8], classes: Sequence[ClassSpec], mm_per_px: float | None = None
 ) -> tuple[ClassArea, ...]:
@@ -104,6 +124,8 @@ def measure_areas(
 
 def count_pixels(labels: NDArray[np.uint8], classes: int) -> list[int]:
     """Count the pixels of every class."""
+    if not labels.size:
+        return classes * [0]
     if classes > _FEW_CLASSES:
         return [int(count) for count in np.bincount(labels.ravel(), minlength=classes + 1)[1 : classes + 1]]
     # three times as fast as countNonZero; inRange() marks with 255
@@ -129,14 +151,17 @@ def trace_bands(grid: Bytes, region: Region | None, classes: int) -> tuple[Class
     """
     if region is None or not grid.size:
         return ()
-    full = cv2.resize(grid, (region.width, region.height), interpolation=cv2.INTER_LINEAR)
-    planes = cv2.split(np.asarray(full))[-classes:]
+    planes = [np.ascontiguousarray(grid[:, :, [place]]) for place in range(grid.shape[2] - classes, grid.shape[2])]
     return tuple(ClassBand(*(_trace(plane, level, region) for level in BAND_LEVELS)) for plane in planes)
 
 
-def _trace(plane: Any, level: int, region: Region) -> tuple[NDArray[np.int32], ...]:
-    above = cv2.threshold(plane, level, 1, cv2.THRESH_BINARY)[1]
-    outlines, _ = cv2.findContours(above, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE, offset=(region.x, region.y))
+def _trace(plane: Bytes, level: int, region: Region) -> tuple[NDArray[np.int32], ...]:
+    marked = np.asarray(cv2.threshold(plane, level, 1, cv2.THRESH_BINARY)[1], np.uint8)
+    full, x, y = resize_around(plane, marked, region)
+    if not full.size:
+        return ()
+    above = cv2.threshold(full[:, :, 0], level, 1, cv2.THRESH_BINARY)[1]
+    outlines, _ = cv2.findContours(above, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))
     return tuple(np.asarray(outline, dtype=np.int32).reshape(-1, 2) for outline in outlines)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
@@ -18,8 +18,16 @@ from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.spec import ClassSpec, Region
 from edgeseg.frame.features import open_judge
 from edgeseg.frame.modalities import Pictures, stack_pictures
-from edgeseg.frame.postprocess import clean_scores, grid_to_labels, labels_on_frame, tensor_to_scores
-from edgeseg.frame.preprocess import Pixels, Placement, frame_to_pixels, pixels_to_tensor, place_frame, use_region
+from edgeseg.frame.postprocess import LabelPatch, clean_scores, grid_to_patch, tensor_to_scores
+from edgeseg.frame.preprocess import (
+    KeptMemory,
+    Pixels,
+    Placement,
+    frame_to_pixels,
+    pixels_to_tensor,
+    place_frame,
+    use_region,
+)
 from edgeseg.inference.confidence import (
     ClassFinding,
     decide_findings,
@@ -33,8 +41,10 @@ from edgeseg.inference.masks import (
     DEFAULT_MASK_OPTIONS,
     ClassArea,
     ClassBand,
+    FrameMask,
     MaskOptions,
     ScoreSmoother,
+    as_mask,
     check_pixel_size,
     fill_holes,
     measure_areas,
@@ -68,8 +78,8 @@ def _no_scores() -> NDArray[np.uint8]:
 class Segmentation:
     """The result for one frame."""
 
-    labels: NDArray[np.uint8]
-    """A label map of the frame's size: 0 is background, k the k-th class of the card."""
+    mask: FrameMask | NDArray[np.uint8]
+    """Where the classes are, as a mask or as a label map of the frame's size."""
     times: StageTimes
     scores: NDArray[np.uint8] = field(default_factory=_no_scores)
     """What the network gave, calibrated, in 1/256, as (height, width, channels) on its own output grid."""
@@ -86,15 +96,43 @@ class Segmentation:
     """The scores without padding and small regions, as they cover `region`."""
     region: Region | None = None
     """The part of the frame that was segmented."""
-    followed: InstanceList | None = field(default=None, compare=False, repr=False)
-    """The instances with the numbers that they have in a stream; None outside of one."""
+    followed: InstanceList | Callable[[], InstanceList] | None = field(default=None, compare=False, repr=False)
+    """The instances with the numbers that they have in a stream, or what finds them; None outside of one."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.mask, FrameMask):
+            object.__setattr__(self, "mask", as_mask(self.mask))
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """A label map of the frame's size: 0 is background, k the k-th class of the card; made when it is asked for."""
+        return self._frame_mask.labels
+
+    @property
+    def patch(self) -> LabelPatch:
+        """The part of the label map that holds all masks."""
+        return self._frame_mask.patch
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frame."""
+        return self._frame_mask.size
+
+    @property
+    def _frame_mask(self) -> FrameMask:
+        assert isinstance(self.mask, FrameMask)
+        return self.mask
 
     @cached_property
     def instance_list(self) -> InstanceList:
         """Find the instances, and how many regions beyond the largest were left out."""
-        if self.followed is not None:
-            return scale_instances(self.followed, self.mm_per_px)
-        return find_instances(self.labels, self.classes, self.mm_per_px, self.findings, self.grid, self.region)
+        followed = self.followed() if callable(self.followed) else self.followed
+        if followed is not None:
+            return scale_instances(followed, self.mm_per_px)
+        patch = self.patch
+        return find_instances(
+            patch.labels, self.classes, self.mm_per_px, self.findings, self.grid, self.region, corner=(patch.x, patch.y)
+        )
 
     @property
     def instances(self) -> tuple[Instance, ...]:
@@ -109,7 +147,7 @@ class Segmentation:
     @property
     def areas(self) -> tuple[ClassArea, ...]:
         """Measure the area of every class, in mm2 too where the pixel size is known."""
-        return measure_areas(self.labels, self.classes, self.mm_per_px)
+        return measure_areas(self.patch.labels, self.classes, self.mm_per_px)
 
     @property
     def bands(self) -> tuple[ClassBand, ...]:
@@ -148,7 +186,7 @@ class Segmenter:
             masks: Post-processing beyond the card; smoothing assumes that the frames belong to one stream.
         """
         self.card: Card = model.card
-        self._masks = masks
+        self._masks, self._memory = masks, KeptMemory()
         self.smoother = ScoreSmoother()
         """Remembers the newest scores; whoever segments several sources in turn sets the one of each."""
         self._temperatures = () if self.card.decision is None else self.card.decision.temperatures
@@ -185,21 +223,21 @@ class Segmenter:
         size = (frame.shape[0], frame.shape[1])
         spec = use_region(card.input, region)
         start = perf_counter()
-        pixels = frame_to_pixels(frame, spec)
-        tensor = pixels_to_tensor(pixels, card.input_quantisation)
+        pixels = frame_to_pixels(frame, spec, self._memory)
+        tensor = pixels_to_tensor(pixels, card.input_quantisation, self._memory)
         ready = perf_counter()
         outputs = self._invoke(tensor)
         done = perf_counter()
         placement = place_frame(spec, *size)
         distance = None if self._judge is None else self._judge(pixels, placement)
-        scores, grid, labels = self._mark(outputs[0], placement, size)
+        scores, grid, mask = self._mark(outputs[0], placement, size)
         probabilities = self._read_finding(outputs)
         confidences = measure_confidences(grid, card.output)
         findings = decide_findings(confidences, probabilities, card.output.classes, card.decision)
         if is_unlike(distance):
             findings = deny_findings(findings)
         return Segmentation(
-            labels,
+            mask,
             StageTimes(1e3 * (ready - start), 1e3 * (done - ready), 1e3 * (perf_counter() - done)),
             scores,
             card.output.classes,
@@ -210,16 +248,20 @@ class Segmenter:
             region=placement.region,
         )
 
-    def _mark(self, output: NDArray[Any], placement: Placement, size: tuple[int, int]) -> tuple[Pixels, Pixels, Pixels]:
-        """Make scores, clean scores and the label map of the frame from the mask's tensor."""
+    def _mark(
+        self, output: NDArray[Any], placement: Placement, size: tuple[int, int]
+    ) -> tuple[Pixels, Pixels, FrameMask]:
+        """Make scores, clean scores and the mask of the frame from the mask's tensor."""
         card = self.card
         scores = tensor_to_scores(output, card.output_quantisation, self._temperatures)
         if self._masks.smooth:
             scores = self.smoother.smooth(scores)
         # the best class is taken after resizing the scores, so that outlines are smooth
         grid = clean_scores(scores, placement, (card.input.height, card.input.width), card.output)
-        labels = labels_on_frame(grid_to_labels(grid, placement, card.output), placement, *size)
-        return scores, grid, fill_holes(labels, len(card.output.classes)) if self._masks.fill_holes else labels
+        patch = grid_to_patch(grid, placement, card.output)
+        if self._masks.fill_holes and patch.labels.size:
+            patch = patch._replace(labels=fill_holes(patch.labels, len(card.output.classes)))
+        return scores, grid, FrameMask(patch, size)
 
     def for_case(self, stem: str) -> Segmenter:  # noqa: ARG002 - an ensemble asks which of its networks has seen it
         """Give the model that may judge a labelled case: this one."""

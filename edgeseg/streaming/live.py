@@ -114,6 +114,7 @@ class StreamPipeline(SourcePipeline):
             # the mask is published before it is yielded: the caller's loop body must not delay the page
             self.publish(result)
             yield result
+            self.states.settle()
             if any(sink.wants_end for sink in self.sinks):
                 return
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeseg.core.decision import NOTHING
 from edgeseg.core.spec import ClassSpec
 from edgeseg.inference.confidence import ClassFinding, deny_findings
-from edgeseg.inference.following import ClassCount, Follower
+from edgeseg.inference.following import ClassCount, FollowQueue
 from edgeseg.inference.instances import describe_instance, scale_instances
 from edgeseg.inference.masks import count_pixels
 from edgeseg.inference.segmenter import Segmentation, is_unlike
@@ -47,7 +47,7 @@ class StateKeeper:
             is_steady: Whether states hold over frames; otherwise every frame is decided by itself.
         """
         self._steady = SteadyStates() if is_steady else None
-        self._follower = Follower()
+        self._following = FollowQueue()
         self._last_at: float | None = None
         self._recorders = [SteadinessRecorder(spec.name) for spec in classes]
         self._out_of_distribution = 0
@@ -72,20 +72,26 @@ class StateKeeper:
             segmentation = replace(segmentation, findings=findings, distance=distance)
         if self._steady is None:
             return segmentation
-        height, width = segmentation.labels.shape
-        followed = self._follower.follow(segmentation.instance_list, captured_at, (height, width), findings)
-        return replace(segmentation, followed=followed) if followed.instances else segmentation
+        # of the last frame, so that no more than one ever waits
+        self._following.settle()
+        followed = self._following.add(lambda: segmentation.instance_list, captured_at, segmentation.size, findings)
+        has_any = bool(segmentation.classes) and segmentation.patch.labels.size > 0
+        return replace(segmentation, followed=followed) if has_any else segmentation
+
+    def settle(self) -> None:
+        """Follow the single findings of the newest frame if nobody has asked for them, while there is time."""
+        self._following.settle()
 
     def report(self) -> StateReport:
         """Summarise the stream so far."""
         classes = tuple(recorder.report() for recorder in self._recorders)
-        return StateReport(classes, self._out_of_distribution, dict(self._thresholds), self._follower.report())
+        return StateReport(classes, self._out_of_distribution, dict(self._thresholds), self._following.report())
 
     def forget(self) -> None:
         """Begin anew with the next frame, which is of another source."""
         if self._steady is not None:
             self._steady = SteadyStates()
-        self._follower.forget()
+        self._following.forget()
         self._last_at = None
         for recorder in self._recorders:
             recorder.forget()
@@ -97,7 +103,7 @@ class StateKeeper:
         self._last_at = captured_at
 
     def _record(self, segmentation: Segmentation, findings: Sequence[ClassFinding], captured_at: float) -> None:
-        areas = _count_pixels(segmentation.labels, len(self._recorders))
+        areas = _count_pixels(segmentation.patch.labels, len(self._recorders))
         for recorder, finding, area in zip(self._recorders, findings, areas, strict=False):
             recorder.record(captured_at, finding.state, 0 if finding.state == NOTHING else area)
             if finding.threshold is not None:

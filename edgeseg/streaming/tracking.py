@@ -128,7 +128,7 @@ class MaskTracker:
         self._thread.join(JOIN_SECONDS)
 
     def _run(self) -> None:
-        _lower_priority()
+        lower_priority()
         warper = MaskWarper(self._network)
         while (pair := self._take()) is not None:
             result, frame = pair
@@ -151,7 +151,7 @@ class MaskTracker:
         return frame is not None and result is not None and frame.number - result.frame.number >= MIN_FRAMES_BEHIND
 
 
-def _lower_priority() -> None:
+def lower_priority() -> None:
     """Let the network go first where cores are scarce."""
     # where the nice value belongs to a thread, not to the process (sched(7))
     if sys.platform == "linux":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.spec import ClassSpec
 from edgeseg.evaluation.detection import IdentityJudge
-from edgeseg.inference.following import Follower
+from edgeseg.inference.following import Follower, FollowQueue
 from edgeseg.inference.instances import InstanceList, find_instances
 from edgeseg.phantom import PhantomClip
 
@@ -91,3 +93,20 @@ def test_a_switch_is_noticed() -> None:
         (one,) = draw((10, 10)).instances
         judge.take(truth, [one.__class__(**{**one.__dict__, "number": number})])
     assert judge.report().switches == 2
+
+
+def test_instances_are_followed_in_order_whoever_asks_first() -> None:
+    frames = [draw((x, 20)) for x in (20, 24, 28)]
+    seen: list[int] = []
+
+    def see(place: int) -> InstanceList:
+        seen.append(place)
+        return frames[place]
+
+    queue, follower = FollowQueue(), Follower()
+    asked = [queue.add(partial(see, place), place / 30, SIZE, ()) for place in range(3)]
+    assert not seen
+    expected = [follower.follow(frame, place / 30, SIZE) for place, frame in enumerate(frames)]
+    assert [asked[place]() for place in (2, 0, 1)] == [expected[place] for place in (2, 0, 1)]
+    assert seen == [0, 1, 2]
+    assert queue.report() == follower.report()

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 from edgeseg.core.errors import SourceError
 from edgeseg.core.spec import ClassSpec, InputSpec, OutputSpec, Quantisation, Region
-from edgeseg.frame.postprocess import decide_labels, labels_on_frame, scores_to_labels, tensor_to_scores
-from edgeseg.frame.preprocess import frame_to_pixels, mask_to_grid, pixels_to_tensor, place_frame, quantisation_table
+from edgeseg.frame.postprocess import (
+    LabelPatch,
+    decide_labels,
+    grid_to_patch,
+    paste_labels,
+    scores_to_labels,
+    tensor_to_scores,
+)
+from edgeseg.frame.preprocess import (
+    KeptMemory,
+    frame_to_pixels,
+    mask_to_grid,
+    pixels_to_tensor,
+    place_frame,
+    quantisation_table,
+)
 
 INT8_INPUT = Quantisation("int8", 1 / 255, -128)
 INT8_OUTPUT = Quantisation("int8", 1 / 256, -128)
@@ -84,7 +99,7 @@ def test_region_is_cut_and_put_back() -> None:
     assert (frame_to_pixels(frame, spec) == 200).all()
     placement = place_frame(spec, 100, 200)
     inner = scores_to_labels(np.full((64, 64, 1), 255, np.uint8), placement, (64, 64), ONE_CLASS)
-    full = labels_on_frame(inner, placement, 100, 200)
+    full = paste_labels(LabelPatch(inner, placement.region.x, placement.region.y), 100, 200)
     assert np.array_equal(full > 0, frame > 0)
 
 
@@ -161,3 +176,42 @@ def test_specs_check_themselves() -> None:
         OutputSpec((ClassSpec("a"),), threshold=1.0)
     with pytest.raises(ValueError, match="colour"):
         InputSpec(64, 64, colour="pink")
+
+
+SIZES = [(480, 640), (600, 800), (525, 700), (389, 517), (1080, 1920), (48, 64), (31, 40)]
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_patch_around_the_masks_is_the_same_as_the_whole_frame(size: tuple[int, int], activation: str) -> None:
+    spec, rng = OutputSpec((ClassSpec("a"), ClassSpec("b")), activation), np.random.default_rng(size[1])
+    placement = place_frame(InputSpec(256, 256), *size)
+    rows, columns = placement.height // 4, placement.width // 4
+    for _ in range(20):
+        grid = np.zeros((rows, columns, spec.channels), np.uint8)
+        grid[..., 0] = 90
+        y, x = int(rng.integers(rows)), int(rng.integers(columns))
+        blob = grid[y : y + 9, x : x + 12]
+        blob[:] = rng.integers(0, 256, blob.shape)
+        whole = cv2.resize(grid, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+        patch = grid_to_patch(grid, placement, spec)
+        assert np.array_equal(paste_labels(patch, *size), decide_labels(np.asarray(whole, np.uint8), spec))
+    assert not grid_to_patch(np.zeros_like(grid), placement, spec).labels.size
+
+
+def test_a_patch_is_not_larger_than_the_masks_need() -> None:
+    grid = np.zeros((48, 64, 1), np.uint8)
+    grid[10:14, 20:30] = 255
+    patch = grid_to_patch(grid, place_frame(InputSpec(256, 256), 480, 640), ONE_CLASS)
+    assert (patch.x, patch.y, patch.labels.shape) == (190, 90, (60, 120))
+
+
+def test_memory_that_stays_changes_no_pixel() -> None:
+    memory, rng = KeptMemory(), np.random.default_rng(3)
+    for height, width in ((480, 640), (480, 640), (200, 700), (480, 640), (90, 60)):
+        frame = rng.integers(0, 256, (height, width, 3), np.uint8)
+        for region in (None, Region(5, 7, 50, 40)):
+            spec = InputSpec(128, 128, region=region)
+            kept = frame_to_pixels(frame, spec, memory)
+            assert np.array_equal(kept, frame_to_pixels(frame, spec))
+            assert np.array_equal(pixels_to_tensor(kept, INT8_INPUT, memory), pixels_to_tensor(kept, INT8_INPUT))

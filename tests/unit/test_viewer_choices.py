@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from time import monotonic, sleep
 from typing import Any
 
@@ -284,3 +285,26 @@ def test_fifty_clients_choose_in_a_loop_and_the_page_still_answers(switched: Web
     assert set(answers) <= {204, 0}
     assert answers.count(204) > 100
     assert ask_numbers(switched)["chosen"] in (1, 2)
+
+
+def test_clients_that_want_a_picture_alike_share_its_encoding() -> None:
+    now, written = [0.0], list[int]()
+
+    def write(number: int) -> bytes:
+        written.append(number)
+        return b"%d" % number
+
+    def take(number: int, seen: int, hidden: tuple[int, ...] = (), stream: str = "a") -> tuple[int, bytes]:
+        return parts.take(hidden, 30.0, (stream, number), seen, partial(write, number))
+
+    parts = state.SharedParts(lambda: now[0])
+    assert take(7, 0) == take(7, 0) == (7, b"7")
+    now[0] = 0.01
+    # a fast stream has a newer one, but this one was written a moment ago
+    assert take(9, 0) == (7, b"7")
+    assert take(9, 7) == (9, b"9")
+    now[0] = 0.04
+    assert take(12, 7) == (12, b"12")
+    assert take(12, 0, (1,)) == (12, b"12")
+    assert take(13, 0, stream="b") == (13, b"13")
+    assert written == [7, 9, 12, 12, 13]

@@ -93,7 +93,8 @@ class JsonLinesWriter(Writer):
 
 def describe_result(result: Result, classes: Sequence[ClassSpec], mm_per_px: float | None) -> dict[str, Any]:
     """Convert a result to JSON values: times, and per class the area and the contours in the frame's pixels."""
-    labels = result.segmentation.labels
+    segmentation = result.segmentation
+    labels, x, y = segmentation.patch
     size = result.frame.mm_per_px if mm_per_px is None else mm_per_px
     areas = measure_areas(labels, classes, size)
     bands = [_describe_band(band) for band in result.segmentation.bands] or len(areas) * [None]
@@ -105,9 +106,9 @@ def describe_result(result: Result, classes: Sequence[ClassSpec], mm_per_px: flo
         "captured_at": round(result.frame.captured_at, 4),
         "age_ms": round(result.age_ms, 3),
         "frozen": result.frozen,
-        "frame_px": [labels.shape[1], labels.shape[0]],
+        "frame_px": [segmentation.size[1], segmentation.size[0]],
         "classes": [
-            {**to_plain(area), "contours": trace_contours(labels == number), "band": band}
+            {**to_plain(area), "contours": trace_contours(labels == number, (x, y)), "band": band}
             for number, (area, band) in enumerate(zip(areas, bands, strict=True), 1)
         ],
         **describe_states(result.segmentation),
@@ -119,7 +120,10 @@ def _describe_band(band: ClassBand) -> dict[str, list[list[list[int]]]]:
     return {"outer": [line.tolist() for line in band.outer], "inner": [line.tolist() for line in band.inner]}
 
 
-def trace_contours(mask: NDArray[np.bool_]) -> list[list[list[int]]]:
-    """List the outer contours of a mask, each a list of [x, y]."""
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+def trace_contours(mask: NDArray[np.bool_], corner: tuple[int, int] = (0, 0)) -> list[list[list[int]]]:
+    """List the outer contours of a mask that begins at a corner of the frame, each a list of [x, y]."""
+    if not mask.size:
+        return []
+    form = mask.view(np.uint8)
+    outlines, _ = cv2.findContours(form, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=corner)
     return [np.asarray(outline, dtype=np.int64).reshape(-1, 2).tolist() for outline in outlines]

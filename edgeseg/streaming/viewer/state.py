@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import floor
@@ -29,6 +29,8 @@ MAX_VIEWERS = 8
 # So that two stay free for others, even if a client never reads its picture.
 MAX_VIEWERS_PER_ADDRESS = 6
 MAX_PAGES = 64
+# Of so many ways to draw a picture the newest one is kept.
+KEPT_OPTIONS = 8
 # Pictures that were just sent, and their bytes: a page that pauses shows an older one than the newest.
 KEPT_SENT, SENT_BYTES = 16, 24 * 2**20
 # A page polls twice a second; one that is silent for so long was closed.
@@ -346,6 +348,62 @@ class ThermalCache:
             return self._reading
 
 
+@dataclass
+class _Encoded:
+    """The newest part that was written with some options."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    stream: str = ""
+    number: int = 0
+    at: float = 0.0
+    data: bytes = b""
+
+
+class SharedParts:
+    """Draws and encodes a picture once for all clients that want it alike."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        """Begin without any part; `clock` returns seconds."""
+        self._clock, self._lock = clock, threading.Lock()
+        self._encoded: dict[Hashable, _Encoded] = {}
+
+    def take(
+        self, options: Hashable, fps: float, newest: tuple[str, int], seen: int, write: Callable[[], bytes]
+    ) -> tuple[int, bytes]:
+        """Give a client its next part: one that another client just got, or a new one of the newest picture.
+
+        A part may be half as old as the client's pace, so that clients of a stream that is faster than they are meet.
+
+        Args:
+            options: How the client wants its pictures.
+            fps: Its pace.
+            newest: The stream, and the number of its newest picture.
+            seen: The number of the picture that the client got last.
+            write: Writes the newest picture.
+
+        Returns:
+            The number of the picture, and the part.
+        """
+        encoded = self._find(options)
+        stream, number = newest
+        with encoded.lock:
+            fits = encoded.stream == stream and encoded.number > seen
+            if fits and (encoded.number >= number or self._clock() - encoded.at < 0.5 / fps):
+                return encoded.number, encoded.data
+            data = write()
+            encoded.stream, encoded.number, encoded.at, encoded.data = stream, number, self._clock(), data
+            return number, data
+
+    def _find(self, options: Hashable) -> _Encoded:
+        with self._lock:
+            found = self._encoded.pop(options, None) or _Encoded()
+            # the newest last; a client that was forgotten is served all the same
+            self._encoded[options] = found
+            while len(self._encoded) > KEPT_OPTIONS:
+                del self._encoded[next(iter(self._encoded))]
+            return found
+
+
 @dataclass(frozen=True)
 class ViewerContext:
     """What the handler of every request needs."""
@@ -357,6 +415,7 @@ class ViewerContext:
     live_state: LiveState = field(default_factory=LiveState)
     viewers: Viewers = field(default_factory=Viewers)
     thermal: ThermalCache = field(default_factory=ThermalCache)
+    parts: SharedParts = field(default_factory=SharedParts)
 
     @property
     def number(self) -> int:

@@ -24,7 +24,7 @@ from edgeseg.streaming.options import DEFAULT_SINK_OPTIONS
 from edgeseg.streaming.sinks.base import LatestResultSink, Result, Sink, StreamInfo
 from edgeseg.streaming.sources.base import Frame, Notice
 from edgeseg.streaming.switching import FAILED, Turn
-from edgeseg.streaming.tracking import MaskTracker, make_picture
+from edgeseg.streaming.tracking import MaskTracker, lower_priority, make_picture
 from edgeseg.streaming.viewer.encoding import JpegOptions, encode_picture, write_figures, write_part
 from edgeseg.streaming.viewer.figures import PictureFigures, collect_numbers, measure_picture
 from edgeseg.streaming.viewer.pages import PageHandler, read_number, read_pages
@@ -188,6 +188,7 @@ class ViewerHandler(PageHandler):
             self.send_response(HTTPStatus.OK)
             self.send_header("Content-Type", CONTENT_TYPE)
             self.end_headers()
+            lower_priority()
             for part in stream_parts(self._context, options, self.connection):
                 self.wfile.write(part)
 
@@ -236,14 +237,21 @@ def stream_parts(context: ViewerContext, options: JpegOptions, client: socket.so
     while not has_disconnected(client):
         shown = live_state.wait_newer(seen, POLL_SECONDS)
         if shown is not None:
-            due, seen = monotonic() + 1.0 / options.fps, shown.number
-            live_state.remember(shown)
-            yield write_part(shown.picture, measure_shown(context, shown, options), context.classes, options)
+            due = monotonic() + 1.0 / options.fps
+            newest, write = (shown.stream, shown.number), partial(write_shown, context, shown, options)
+            seen, part = context.parts.take(options, options.fps, newest, seen, write)
+            yield part
             # paced by sleeping, so that a skipped picture is never encoded
             live_state.wait_end(max(0.0, due - monotonic()))
         elif live_state.ended:
             yield CLOSING_DELIMITER
             return
+
+
+def write_shown(context: ViewerContext, shown: NumberedPicture, options: JpegOptions) -> bytes:
+    """Write a picture of the stream for clients, and remember it for a page that pauses on it."""
+    context.live_state.remember(shown)
+    return write_part(shown.picture, measure_shown(context, shown, options), context.classes, options)
 
 
 def measure_shown(context: ViewerContext, shown: NumberedPicture, options: JpegOptions) -> PictureFigures:
