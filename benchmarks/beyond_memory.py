@@ -6,7 +6,7 @@ Frames of 640x480 are made in WORK/frames-N: phantoms with their masks, repeated
 to a group. Then `data check` and `train` run as processes of their own, with a cache in WORK. Memory is what the kernel
 says of the process and of its children together, five times a second: RssAnon (its own) and RssFile (pages of files
 that are mapped, such as libraries; other programs may share them). WORK needs 90 kB of disk for a frame, and 80 kB for
-its arrays. Writes OUT/beyond-memory-N.md and .json.
+its arrays. Writes OUT/beyond-memory.md and .json.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from edgeseg.core.progress import progress_bar
 from edgeseg.phantom import render_case
 from edgeseg.phantom.scene import LABELS
 
-SIZE, PHANTOMS, GROUP, QUALITY = (480, 640), 48, 20, 90
+SIZE, PHANTOMS, GROUP, QUALITY = (480, 640), 12, 20, 90
 HEADER = ("what", "value", "unit")
 SECONDS = 0.2
 LESION = LABELS.index("lesion")
@@ -193,7 +193,7 @@ def main() -> None:
         "Memory of the process and its children, read from /proc five times a second.",
     )
     chosen.out.mkdir(parents=True, exist_ok=True)
-    write_results(chosen.out, f"beyond-memory-{chosen.frames}", notes, HEADER, rows)
+    write_results(chosen.out, "beyond-memory", notes, HEADER, rows)
 
 
 if __name__ == "__main__":

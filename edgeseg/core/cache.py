@@ -45,8 +45,12 @@ def find_cache() -> Path | None:
         return Path(named).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME", "").strip()
     # the XDG specification has relative paths ignored
-    home = Path(base) if base and Path(base).is_absolute() else Path("~/.cache").expanduser()
-    return home.absolute() / "edgeseg"
+    if base and Path(base).is_absolute():
+        return Path(base) / "edgeseg"
+    try:
+        return Path.home() / ".cache" / "edgeseg"
+    except RuntimeError as error:
+        raise OutputError("Expected a home folder for the cache, got none.", _MOVE) from error
 
 
 def open_cache(place: Path, outside: Path) -> Path:
@@ -60,7 +64,8 @@ def open_cache(place: Path, outside: Path) -> Path:
         raise OutputError(f"Expected a cache outside the data folder {outside}, got {place}.", _MOVE)
     with explained_writes(place):
         grids = place / GRIDS
-        grids.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        grids.mkdir(mode=0o700, exist_ok=True)
         if read_mark(grids) is None and list_foreign(grids) == []:
             # another process may do the same at this moment
             with contextlib.suppress(FileNotFoundError):

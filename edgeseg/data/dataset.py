@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -234,6 +234,22 @@ def read_cases(
         yield read_case(case, colour)
         if on_case is not None:
             on_case(case.stem)
+
+
+@dataclass(frozen=True)
+class CaseImages:
+    """Cases that are read one by one, again each time they are gone through."""
+
+    cases: Sequence[Case]
+    colour: bool | InputSpec = False
+
+    def __len__(self) -> int:
+        """Count the cases."""
+        return len(self.cases)
+
+    def __iter__(self) -> Iterator[LabelledImage]:
+        """Read one case after the other."""
+        return iter(read_cases(self.cases, self.colour))
 
 
 def find_empty_classes(dataset: Dataset, marked: Iterable[Sequence[int]]) -> list[DefectError]:

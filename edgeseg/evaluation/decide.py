@@ -30,7 +30,7 @@ from edgeseg.core.modelfile import ModelFile
 from edgeseg.core.progress import Advance, ignore, progress_bar
 from edgeseg.core.spec import ClassSpec
 from edgeseg.core.stats import Estimate, area_under_curve, show_interval
-from edgeseg.data.dataset import LabelledImage, read_cases
+from edgeseg.data.dataset import CaseImages, LabelledImage
 from edgeseg.evaluation.calibration import (
     align_scores,
     count_scores,
@@ -101,7 +101,7 @@ class Decided:
 
 def decide_model(
     model: ModelFile,
-    images: Sequence[LabelledImage],
+    images: Iterable[LabelledImage],
     target: Target = DEFAULT_TARGET,
     threads: int = 1,
     on_case: Advance = ignore,
@@ -110,7 +110,7 @@ def decide_model(
 
     Args:
         model: The file; what its card says of known frames stays.
-        images: The validation cases.
+        images: The validation cases, which are gone through twice.
         target: The sensitivity or coverage to choose for.
         threads: CPU threads of the inference.
         on_case: Called with each case's name, twice.
@@ -311,7 +311,7 @@ def decide_by_own_data(
             f"other data in {root}.",
             "Leave --sensitivity and --coverage out: the operating point of the model's card is used then.",
         )
-    images = list(read_cases(picked.cases, model.card.input))
+    images = CaseImages(picked.cases, model.card.input)
     with progress_bar("Choosing the operating point", 2 * len(images)) as advance:
         return decide_model(model, images, target, on_case=advance).decision
 

@@ -94,7 +94,7 @@ class SiteTraining:
     def facts(self) -> SiteFacts:
         """All that the site tells of its data."""
         train = self.loaded.part("train")
-        deep = any(image.frame.dtype == np.uint16 for image in train)
+        deep = any(image.deep for image in train)
         return SiteFacts(
             self._site,
             len(train),
