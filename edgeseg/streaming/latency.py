@@ -118,6 +118,18 @@ class LatencyRecorder:
         with self._lock:
             return self._late
 
+    def report_ages(self, window: int = WINDOW) -> Percentiles:
+        """Summarise the frame age of the newest frames alone, for a page that shows many sources."""
+        with self._lock:
+            ages = self._ages.newest(window)
+        return summarise_times(ages)
+
+    @property
+    def misses(self) -> float:
+        """Share of the frames whose age was over the budget."""
+        with self._lock:
+            return round(self._late / self._ages.count, 5) if self._ages.count else 0.0
+
     def report(self, window: int = CAPACITY) -> LatencyReport:
         """Summarise the newest frames; `late` and `misses` count all."""
         with self._lock:

@@ -167,7 +167,6 @@ class MemberPipeline(SourcePipeline):
             self._fail(error)
         elif self.state in (OPENING, LIVE, LOST) and not self.grabber.stopped:
             self.state, self.sentence = ENDED, "The source has ended."
-        self.stop()
         self._closing = threading.Thread(target=self._close, name=f"edgeseg-end-{self.source.number}", daemon=True)
         self._closing.start()
 
@@ -186,9 +185,13 @@ class MemberPipeline(SourcePipeline):
             self._closing.join(seconds)
 
     def _close(self) -> None:
-        for sink in self._own:
-            sink.close()
-        self.grabber.join(JOIN_S)
+        try:
+            # interrupting a source may take a moment
+            self.grabber.stop()
+        finally:
+            for sink in self._own:
+                sink.close()
+            self.grabber.join(JOIN_S)
 
     def _fail(self, error: Exception) -> None:
         unknown = f"Unexpected {type(error).__name__}: {to_one_line(error)}."

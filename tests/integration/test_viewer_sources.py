@@ -206,7 +206,8 @@ def test_the_page_switches_between_sources_for_everybody_and_the_report_names_th
 
 
 def test_all_sources_move_on_one_page_and_each_can_be_enlarged(model: Path, tmp_path: Path) -> None:
-    sources = ("phantom://?size=64&seed=2", "left=phantom://?size=64x96&seed=3", f"gone={tmp_path / 'gone.avi'}")
+    clip = write_clip(tmp_path / "clip.avi")
+    sources = ("phantom://?size=64&seed=2", "left=phantom://?size=64x96&seed=3", f"clip={clip}")
     arguments = [part for source in sources for part in ("--source", source)]
     with (
         run_stream(model, *arguments, "--host", "127.0.0.2") as url,
@@ -216,7 +217,7 @@ def test_all_sources_move_on_one_page_and_each_can_be_enlarged(model: Path, tmp_
         browser.wait_for(f"{numbers}.slice(0, 2).every((number) => number >= 0)")
         first = browser.ask(numbers)
         browser.wait_for(f"{numbers}[0] > {first[0]} && {numbers}[1] > {first[1]}")
-        browser.wait_for("document.querySelector('#grid [data-source=failed]')?.innerText.includes('gone.avi')")
+        browser.wait_for("document.querySelector('#grid [data-source=ended]')?.innerText.includes('clip.avi')")
         assert str(tmp_path) not in browser.ask("document.documentElement.outerHTML")
         assert browser.ask("location.search + document.cookie") == ""
         for width in (1280, 390):

@@ -16,13 +16,13 @@ import pytest
 from numpy.typing import NDArray
 
 import edgeseg
-from edgeseg.core.errors import OutputError, SourceError, UnknownNameError
+from edgeseg.core.errors import BackendError, OutputError, SourceError, UnknownNameError
 from edgeseg.core.schema import to_plain
 from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.inference.masks import MaskOptions
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.streaming.latency import LatencyRecorder
-from edgeseg.streaming.loop import MemberReport, make_report, run_stream
+from edgeseg.streaming.loop import BrokenStreamError, MemberReport, make_report, run_stream
 from edgeseg.streaming.many import ManyPipeline, count_workers, open_many, open_sources
 from edgeseg.streaming.member import MemberPipeline, NamedSource, name_many
 from edgeseg.streaming.options import CaptureOptions, LiveSourceError, SinkOptions, StreamOptions
@@ -221,6 +221,23 @@ def test_a_source_that_fails_hangs_or_cannot_be_opened_touches_no_other(model: P
 def test_without_a_frame_of_any_source_there_is_an_error_and_no_report(model: Path, world: dict[str, Opener]) -> None:
     with pytest.raises(SourceError, match="got none"):
         run_stream(open_fakes(model, world, lambda: Fake(frames=0), lambda: Fake(frames=0)))
+
+
+def test_a_model_that_fails_ends_all_sources_with_the_figures_so_far(
+    model: Path, world: dict[str, Opener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = open_fakes(model, world, lambda: Fake(frames=50), lambda: Fake(frames=50), workers=1)
+    segment, left = live.segmenter.segment, iter(range(6))
+
+    def fail(*given: Any) -> Any:
+        if next(left, None) is None:
+            raise BackendError("Expected an inference, got none.")
+        return segment(*given)
+
+    monkeypatch.setattr(live.segmenter, "segment", fail)
+    with pytest.raises(BrokenStreamError) as broken:
+        run_stream(live)
+    assert broken.value.report.frames.processed == 6
 
 
 def test_frames_that_the_model_refuses_end_one_source(model: Path, world: dict[str, Opener]) -> None:

@@ -204,9 +204,8 @@ def _describe_picture(shown: NumberedPicture, classes: Sequence[ClassSpec]) -> T
 
 def _describe_tile(view: SourceView, status: SourceStatus) -> TileNumbers:
     context = view.context
-    seen, times = context.live_state.snapshot(), context.info.recorder.report(window=KEPT_FRAMES)
-    ages = times.frame_age_ms
-    member = context.info.member
+    seen, recorder, member = context.live_state.snapshot(), context.info.recorder, context.info.member
+    ages = recorder.report_ages(KEPT_FRAMES)
     return TileNumbers(
         number=status.number,
         label=str(status.number) if member is None else member.label,
@@ -219,8 +218,8 @@ def _describe_tile(view: SourceView, status: SourceStatus) -> TileNumbers:
         age_p50_ms=ages.p50,
         age_p95_ms=ages.p95,
         age_p99_ms=ages.p99,
-        late=times.late,
-        misses=times.misses,
+        late=recorder.late,
+        misses=recorder.misses,
         idle_ms=None if seen.idle_ms is None else round(seen.idle_ms, 1),
         recording=context.recording is not None and context.recording.is_on,
     )
