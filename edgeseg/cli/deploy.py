@@ -124,7 +124,8 @@ def deploy(
             from edgeseg.deploy.fleet import Parcel
 
             unpacked = sum(map(len, files.values()))
-            parcel = Parcel(tuple(results), find_release(files), target.board.machine, unpacked)
+            release, board = find_release(files), target.board
+            parcel = Parcel(tuple(results), release, board.machine, unpacked, board.device_tree)
             _roll_out(fleet, boards, parcel, options, dry_run, overwrite, json_out)
         elif not to:
             print(f"{file.card.name} for {target.name}, on {backend}. On the board, unpack it and run: sh install.sh")

@@ -28,6 +28,7 @@ from edgeseg.deploy.inventory import (
     RELEASE,
     FleetBoard,
     Found,
+    Needs,
     check_form,
     look_at_all,
     on_all,
@@ -153,6 +154,7 @@ class Parcel:
     release: str
     machines: tuple[str, ...]
     unpacked_bytes: int
+    device_tree: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -160,9 +162,10 @@ class Parcel:
         return hashlib.sha256(self.files[0].read_bytes()).hexdigest()
 
     @property
-    def room_bytes(self) -> int:
-        """Give the room that a board needs at least; a new Python environment needs more."""
-        return _ROOM * (self.files[0].stat().st_size + self.unpacked_bytes)
+    def needs(self) -> Needs:
+        """Say what a board needs at least; a new Python environment takes more room."""
+        room = _ROOM * (self.files[0].stat().st_size + self.unpacked_bytes)
+        return Needs(self.machines, self.device_tree, room)
 
 
 class Fleet:
@@ -298,7 +301,7 @@ def prepare(
         if begun.outcome == GOING_BACK:
             return begun
     found = look_at_all(boards, options)
-    refuse_unfit(found, parcel.machines, parcel.room_bytes, options.skip_unreachable)
+    refuse_unfit(found, parcel.needs, options.skip_unreachable)
     if begun is None:
         return plan_roll_out(parcel.release, parcel.sha256, found, options.share)
     return _correct(begun, found, parcel.sha256)

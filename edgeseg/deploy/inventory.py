@@ -106,6 +106,8 @@ class Found:
     reached: bool
     sentence: str = ""
     machine: str = ""
+    model: str = ""
+    """What the device tree calls the board; empty where there is none."""
     identity: str = ""
     now: str = ""
     before: str = ""
@@ -126,6 +128,7 @@ def look_at(board: FleetBoard, seconds: float = PROBE_S) -> Found:
     return Found(
         reached=True,
         machine=values.get("machine", ""),
+        model=values.get("model", ""),
         identity=values["identity"],
         now=read_release(values.get("now", "")),
         before=read_release(values.get("before", "")),
@@ -162,7 +165,22 @@ def on_all(boards: Sequence[Any], work: Callable[[Any], Any], parallel: int, tit
     return results
 
 
-def refuse_unfit(found: Mapping[str, Found], machines: Sequence[str], room_bytes: int, skip_unreachable: bool) -> None:
+@dataclass(frozen=True)
+class Needs:
+    """What a board must be and have."""
+
+    machines: tuple[str, ...]
+    device_tree: tuple[str, ...] = ()
+    """Parts of the device tree's model, one of which the board's must contain; empty for any."""
+    room_bytes: int = 0
+
+    def is_kind(self, board: Found) -> bool:
+        """Say whether a board is of the kind, as `install.sh` will judge."""
+        named = not self.device_tree or any(part in board.model for part in self.device_tree)
+        return board.machine in self.machines and named
+
+
+def refuse_unfit(found: Mapping[str, Found], needs: Needs, skip_unreachable: bool) -> None:
     """Refuse a roll-out before it begins: boards that do not answer, are full, of another kind, or listed twice."""
     for name, board in found.items():
         if not board.reached and not skip_unreachable:
@@ -170,14 +188,16 @@ def refuse_unfit(found: Mapping[str, Found], machines: Sequence[str], room_bytes
                 f"Expected to reach the board {name} by ssh, got: {board.sentence}.",
                 "Check that ssh works without a question, or leave it out: --skip-unreachable. No board was changed.",
             )
-        if board.reached and board.machine not in machines:
+        if board.reached and not needs.is_kind(board):
+            kind = " or ".join(needs.device_tree or needs.machines)
             raise DeployError(
-                f"Expected a machine of the kind {' or '.join(machines)} at {name}, got {to_one_line(board.machine)}.",
+                f"Expected a board of the kind {kind} at {name}, got {to_one_line(board.model or board.machine)}.",
                 "Choose the boards of one kind with --group. No board was changed.",
             )
-        if board.reached and board.free_kib * 1024 < room_bytes:
+        room, free = needs.room_bytes / 1e6, board.free_kib * 1024 / 1e6
+        if board.reached and free < room:
             raise DeployError(
-                f"Expected {room_bytes / 1e6:,.0f} MB of room on the disk of {name}, got {board.free_kib / 1e3:,.0f}.",
+                f"Expected {room:,.0f} MB of room on the disk of {name}, got {free:,.0f}.",
                 "Make room there. No board was changed.",
             )
     reached = {name: board for name, board in found.items() if board.reached}

@@ -46,6 +46,7 @@ WAIT_AND_INSTALL = f"{_PREFIX}{_WAIT}{INSTALL}"
 OWN_FILES = ("stream.env", "key.pem")
 PROBE = f"""{_PREFIX}
 echo "machine $(uname -m)"
+[ ! -r /proc/device-tree/model ] || echo "model $(tr -d '\\0' </proc/device-tree/model)"
 echo "identity $(cat /proc/sys/kernel/random/boot_id) $(stat -c %d:%i -- "$HOME")"
 echo "now $(readlink "$prefix/current")"
 echo "before $(readlink "$prefix/previous")"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ from edgeseg.deploy.fleet import (
     read_state,
     state_path,
 )
-from edgeseg.deploy.inventory import FleetBoard, Found, look_at_all, read_inventory, refuse_unfit
+from edgeseg.deploy.inventory import FleetBoard, Found, Needs, look_at_all, read_inventory, refuse_unfit
 from edgeseg.deploy.options import FleetOptions
 from edgeseg.deploy.remote import Answer
 from edgeseg.machine.boards import find_board
@@ -273,10 +274,15 @@ def test_boards_that_are_one_and_the_same(boards: Callable[..., FakeFleet]) -> N
 def test_boards_of_another_kind_and_full_ones_are_refused_before_anything(boards: Callable[..., FakeFleet]) -> None:
     lab = boards("a1")
     found = look_at_all(read_inventory(lab.inventory), FleetOptions())
-    with pytest.raises(DeployError, match="riscv64"):
-        refuse_unfit(found, ("riscv64",), 0, skip_unreachable=False)
-    with pytest.raises(DeployError, match="room on the disk of a1"):
-        refuse_unfit(found, (name_this_machine(),), 2**60, skip_unreachable=False)
+    here = (name_this_machine(),)
+    for needs, fact in (
+        (Needs(("riscv64",)), "riscv64"),
+        (Needs(here, ("Raspberry Pi 5",)), "Raspberry Pi 5"),
+        (Needs(here, room_bytes=2**60), "room on the disk of a1"),
+    ):
+        with pytest.raises(DeployError, match=fact):
+            refuse_unfit(found, needs, skip_unreachable=False)
+    refuse_unfit({"a1": replace(found["a1"], model="Raspberry Pi 5 B")}, Needs(here, ("Pi 4", "Pi 5")), False)
 
 
 @pytest.mark.parametrize(
