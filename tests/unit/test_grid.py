@@ -107,7 +107,7 @@ def test_small_pictures_of_all_sources_come_in_one_response(grid: GridViewer) ->
     image, labels = np.zeros((1080, 3840, 3), np.uint8), np.zeros((1080, 3840), np.uint8)
     labels[200:600, 1000:2000] = 1
     large = replace(
-        large, frame=replace(large.frame, image=image), segmentation=replace(large.segmentation, labels=labels)
+        large, frame=replace(large.frame, image=image), segmentation=replace(large.segmentation, mask=labels)
     )
     grid.views[0].publish(make_result())
     grid.views[2].publish(large)
