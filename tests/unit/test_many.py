@@ -8,6 +8,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.inference.masks import MaskOptions
 from edgeseg.inference.segmenter import Segmenter
 from edgeseg.streaming.latency import LatencyRecorder
+from edgeseg.streaming.live import StreamPipeline
 from edgeseg.streaming.loop import BrokenStreamError, MemberReport, make_report, run_stream
 from edgeseg.streaming.many import ManyPipeline, count_workers, open_many, open_sources
 from edgeseg.streaming.member import MemberPipeline, NamedSource, name_many
@@ -363,6 +365,20 @@ def test_options_for_one_source_are_refused_and_one_at_a_time_still_switches(mod
     with pytest.raises(LiveSourceError):
         open_with(SinkOptions(), one_at_a_time=True)
     assert isinstance(open_with(SinkOptions()), ManyPipeline)
+
+
+def test_a_model_of_several_modalities_takes_its_sources_together(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segmenter = open_segmenter(model, "cpu")
+    stacked = replace(segmenter.card.input, modalities=("bmode", "elasto"))
+    monkeypatch.setattr(segmenter, "card", replace(segmenter.card, input=stacked))
+    monkeypatch.setattr(segmenter, "warm_up", lambda: 1.0)
+    for texts in (["phantom://", "phantom://?seed=2"], ["bmode=phantom://", "other=phantom://?seed=2"]):
+        with pytest.raises(SourceError, match="modalities"):
+            open_sources(segmenter, lambda _: segmenter, 1, texts)
+    texts = ["elasto=phantom://?size=32&frames=1&modality=elastography", "bmode=phantom://?size=32&frames=1"]
+    live = open_sources(segmenter, lambda _: segmenter, 1, texts)
+    assert isinstance(live, StreamPipeline)
+    assert live.name.startswith("bmode=")
 
 
 def test_there_are_as_many_threads_as_processors_and_one_on_an_accelerator(
