@@ -110,7 +110,7 @@ def judge_registering(record: RegistrationRecord, size: int) -> Verdict:
         sentence=sentence,
         tiles=tuple(tiles),
         fit=() if pill.level == BAD else fit,
-        unfit=("the nearest result: optical flow is more accurate wherever its time is at hand.",),
+        unfit=("the most accurate result: optical flow is more accurate, where there is time for it.",),
         few=few,
     )
 
