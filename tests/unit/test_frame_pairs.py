@@ -25,4 +25,4 @@ def test_images_in_the_folder_of_a_videos_name_are_of_its_clip() -> None:
     )
     pixels = np.zeros((len(files), 8, 8, 1), np.uint8)
     clips = gather_clips(FrameSet(Path(), pixels, files, np.ones((len(files), 4), np.int8)))
-    assert clips.clip.tolist() == [0, 0, 0, 0, 1, 1, 2, 3, 2, 3]
+    assert clips.clip.tolist() == [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
