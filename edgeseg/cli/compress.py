@@ -68,7 +68,7 @@ def compress(
     ] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Compress a run by one or several recipes, and prove what it cost.
+    """Compress a run by one or several recipes, and measure what each costs.
 
     Every file is judged on the run's own cases through the device's runtime, and timed beside the float parent. The
     fastest file whose Dice on the validation cases holds the gate is chosen; the test cases only report. Every file

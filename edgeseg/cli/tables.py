@@ -296,8 +296,9 @@ def _print_states(states: StateReport) -> None:
         print_table("What was found", columns, rows)
     for one in states.counts:
         changes = _show_number(one.changes_per_minute, ".1f")
+        findings = "1 finding" if one.count == 1 else f"{one.count} different findings"
         print(
-            f"{one.name}: {one.count} different findings, at most {one.most_at_once} at once, {one.returned} came back "
+            f"{one.name}: {findings}, at most {one.most_at_once} at once; {one.returned} came back "
             f"after they were out of sight; the number in view changed {changes} times per minute."
         )
     without = [one.name for one in states.classes if one.name not in states.operating_points]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from time import perf_counter
 from typing import Any
 
@@ -123,9 +122,18 @@ class Segmentation:
         assert isinstance(self.mask, FrameMask)
         return self.mask
 
-    @cached_property
+    @property
     def instance_list(self) -> InstanceList:
         """Find the instances, and how many regions beyond the largest were left out."""
+        # no functools.cached_property: before Python 3.12 it locks this property of all frames while it computes, and
+        # a thread inside would wait for the lock of the stream's following, whose holder asks for another frame's
+        kept: InstanceList | None = self.__dict__.get("_instance_list")
+        if kept is None:
+            kept = self._find_instances()
+            object.__setattr__(self, "_instance_list", kept)
+        return kept
+
+    def _find_instances(self) -> InstanceList:
         followed = self.followed() if callable(self.followed) else self.followed
         if followed is not None:
             return scale_instances(followed, self.mm_per_px)

@@ -300,9 +300,15 @@ def _list_masks(root: Path) -> set[Path]:
 
 
 def is_in_mask_folder(folder: Path, root: Path) -> bool:
-    """Say whether a folder at or below a root is one of masks by its name."""
-    parents = (*folder.relative_to(root).parts, root.resolve().name)
-    return any(name == "masks" or name.startswith("masks_") for name in parents)
+    """Say whether a folder at or below a root is one of masks by its name, or of the instances beside masks."""
+    parts = folder.relative_to(root).parts
+    places = (root.resolve(), *(root.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)))
+    return any(_is_of_masks(place) for place in places)
+
+
+def _is_of_masks(folder: Path) -> bool:
+    beside = folder.name == "instances" and (folder.parent / "masks").is_dir()
+    return beside or folder.name == "masks" or folder.name.startswith("masks_")
 
 
 def find_kind(path: Path) -> Kind | None:

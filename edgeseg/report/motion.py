@@ -67,12 +67,13 @@ def describe_registering_run(run: Path, out: Path) -> dict[str, Any]:
     """Collect what the page shows."""
     record, history = read_registering_run(run), read_registration_history(run)
     before = record.before_px.mean if record.before_px is not None else None
+    verdict = judge_registering(record, (run / RUN_FILE).stat().st_size)
     return {
         "title": record.name,
         "kind": "Training report",
-        "verdict": judge_registering(record, (run / RUN_FILE).stat().st_size),
+        "verdict": verdict,
         "pictures": draw_phantom(run, record),
-        "steps": list_steps(out),
+        "steps": list_steps(out, verdict.pills[0].level == BAD),
         "history": draw_distances([(row[0], row[2]) for row in history], record.best_epoch, before),
         "history_note": f"epoch {record.best_epoch} of {history[-1][0]} was kept",
         "repeat": " ".join(("edgeseg train --task register CLIPS --out RUN", *list_changed(record.options))),
@@ -110,7 +111,7 @@ def judge_registering(record: RegistrationRecord, size: int) -> Verdict:
         sentence=sentence,
         tiles=tuple(tiles),
         fit=() if pill.level == BAD else fit,
-        unfit=("the nearest result: optical flow is more accurate wherever its time is at hand.",),
+        unfit=("the most accurate result: optical flow is more accurate, where there is time for it.",),
         few=few,
     )
 
@@ -133,12 +134,17 @@ def draw_phantom(run: Path, record: RegistrationRecord) -> list[tuple[str, str]]
     ]
 
 
-def list_steps(out: Path) -> list[Step]:
-    """List what to do next."""
+def list_steps(out: Path, useless: bool) -> list[Step]:
+    """List what to do next; a network that is of no use yet is trained again first."""
     small = add_suffix(out, "small")
     file = small / "int8-ptq.tflite"
     register: list[str | Path] = ["--method", "learned", "--model", file, "--out", "DIR"]
+    again = Step(
+        "Train it again, with more clips or more --epochs: it hardly brings frames nearer yet.",
+        write_command("edgeseg", "train", "--task", "register", "CLIPS", "--out", "NEW"),
+    )
     return [
+        *([again] if useless else []),
         Step("Make it small and fast.", write_command("edgeseg", "compress", out, "--out", small)),
         Step("Register two images with it.", write_command("edgeseg", "register", "FIXED", "MOVING", *register)),
         Step(

@@ -6,8 +6,9 @@ the probe has moved a little out of the plane. Neighbours in a clip have none, b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import cv2
 import numpy as np
@@ -65,10 +66,14 @@ class Clips:
 
 
 def gather_clips(found: FrameSet) -> Clips:
-    """Gather the frames of a folder into clips: a video, a DICOM file, or the images of one subfolder, by name."""
+    """Gather the frames of a folder into clips: a video, a DICOM file, or the images of one subfolder, by name.
+
+    Images of a subfolder with the name of a video beside it are of the same clip: `data synth` writes clips both ways.
+    """
     counts = {name: found.files.count(name) for name in set(found.files)}
+    beside = {PurePosixPath(name).with_suffix(""): name for name, count in counts.items() if count > 1}
     # an image belongs to its folder, a file of several frames to itself
-    names = [name if counts[name] > 1 else name.rpartition("/")[0] for name in found.files]
+    names = [name if counts[name] > 1 else _find_clip(PurePosixPath(name), beside) for name in found.files]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     clip = np.array([numbers[name] for name in names], dtype=np.intp)
     thumbnails = found.thumbnails.astype(np.float32)
@@ -79,6 +84,10 @@ def gather_clips(found: FrameSet) -> Clips:
         pairs += [(n, n + apart) for n in np.flatnonzero((clip[:-apart] == clip[apart:]) & alike)]
     neighbours = np.array(pairs, dtype=np.intp).reshape(-1, 2)
     return Clips(np.ascontiguousarray(found.pixels[..., 0]), clip, neighbours)
+
+
+def _find_clip(image: PurePosixPath, beside: Mapping[PurePosixPath, str]) -> str:
+    return next((beside[folder] for folder in image.parents if folder in beside), str(image.parent))
 
 
 def split_clips(clips: Clips, seed: int) -> tuple[Clips, Clips]:

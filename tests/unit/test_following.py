@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,6 +13,7 @@ from edgeseg.core.spec import ClassSpec
 from edgeseg.evaluation.detection import IdentityJudge
 from edgeseg.inference.following import Follower, FollowQueue
 from edgeseg.inference.instances import InstanceList, find_instances
+from edgeseg.inference.segmenter import Segmentation, StageTimes
 from edgeseg.phantom import PhantomClip
 
 LESION = (ClassSpec("lesion", (255, 176, 0)),)
@@ -110,3 +113,34 @@ def test_instances_are_followed_in_order_whoever_asks_first() -> None:
     assert [asked[place]() for place in (2, 0, 1)] == [expected[place] for place in (2, 0, 1)]
     assert seen == [0, 1, 2]
     assert queue.report() == follower.report()
+
+
+def test_two_threads_that_ask_for_two_frames_do_not_wait_for_each_other() -> None:
+    labels: NDArray[np.uint8] = np.zeros(SIZE, np.uint8)
+    labels[10:30, 10:30] = 1
+    plain = Segmentation(labels, StageTimes(0.0, 0.0, 0.0), classes=LESION)
+    following, asking = threading.Event(), threading.Event()
+
+    def see() -> InstanceList:
+        following.set()
+        assert asking.wait(10.0)
+        return plain.instance_list
+
+    queue = FollowQueue()
+    find = queue.add(see, 0.0, SIZE, ())
+
+    def ask() -> InstanceList:
+        asking.set()
+        return find()
+
+    shown = replace(plain, followed=ask)
+    stream = threading.Thread(target=queue.settle, daemon=True)
+    page = threading.Thread(target=lambda: shown.instances, daemon=True)
+    stream.start()
+    assert following.wait(10.0)
+    page.start()
+    stream.join(10.0)
+    page.join(10.0)
+    assert not stream.is_alive()
+    assert not page.is_alive()
+    assert shown.instance_list is shown.instance_list

@@ -59,6 +59,11 @@ def test_masks_of_labelled_data_are_no_frames(tmp_path: Path) -> None:
     assert list_names(tmp_path) == ["exam/x.png", "images/case_00.png", "images/case_01.png"]
 
 
+def test_instances_beside_masks_are_no_frames(tmp_path: Path) -> None:
+    write_pictures(tmp_path, "clip/images/0.png", "clip/masks/0.png", "clip/instances/0.png", "instances/x.png")
+    assert list_names(tmp_path) == ["clip/images/0.png", "instances/x.png"]
+
+
 def test_links_are_followed_once_and_never_in_a_circle(tmp_path: Path) -> None:
     root = write_pictures(tmp_path / "root", "a/x.png")
     write_pictures(tmp_path / "elsewhere", "y.png")

@@ -25,11 +25,9 @@ from edgeseg.streaming.switching import SourceStatus
 from edgeseg.streaming.viewer.encoding import encode_tile, write_multipart
 from edgeseg.streaming.viewer.figures import BackendNumbers, write_colour
 from edgeseg.streaming.viewer.pages import CSS, FOLDER, HTML, SCRIPT, read_pages
-from edgeseg.streaming.viewer.state import KEPT_FRAMES, MAX_VIEWERS, MAX_VIEWERS_PER_ADDRESS, NumberedPicture
+from edgeseg.streaming.viewer.state import KEPT_FRAMES, NumberedPicture
 from edgeseg.streaming.viewer.viewer import (
     CLOSING_DELIMITER,
-    CONTENT_TYPE,
-    SEND_BUFFER_BYTES,
     SourceView,
     ViewerHandler,
     has_disconnected,
@@ -246,7 +244,7 @@ class GridHandler(ViewerHandler):
         elif path == "/numbers":
             self._send_grid_numbers(query)
         elif path == "/tiles":
-            self._send_tiles()
+            self.send_parts(self._viewer.stream_tiles(self.connection), GRID)
         else:
             self.refuse_unknown()
 
@@ -280,19 +278,3 @@ class GridHandler(ViewerHandler):
         self.send(HTTPStatus.OK, "application/json", json.dumps(to_plain(numbers)).encode())
         for page in pages:
             viewers.note_poll(page, numbers.ended)
-
-    def _send_tiles(self) -> None:
-        with self._context.viewers.subscribe(self.client_address[0], GRID) as admitted:
-            if not admitted:
-                self.refuse(
-                    HTTPStatus.SERVICE_UNAVAILABLE,
-                    f"{MAX_VIEWERS} windows are watching already, or {MAX_VIEWERS_PER_ADDRESS} from your address: "
-                    "close one first.",
-                )
-                return
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-            self.send_response(HTTPStatus.OK)
-            self.send_header("Content-Type", CONTENT_TYPE)
-            self.end_headers()
-            for part in self._viewer.stream_tiles(self.connection):
-                self.wfile.write(part)

@@ -176,7 +176,11 @@ class ViewerHandler(PageHandler):
 
     def send_pictures(self, options: JpegOptions) -> None:
         """Send pictures until the stream ends or the client disconnects."""
-        with self._context.viewers.subscribe(self.client_address[0], self._context.number) as admitted:
+        self.send_parts(stream_parts(self._context, options, self.connection), self._context.number)
+
+    def send_parts(self, parts: Iterator[bytes], number: int) -> None:
+        """Send the parts of a response that never ends by itself, to as many clients of this number as may watch."""
+        with self._context.viewers.subscribe(self.client_address[0], number) as admitted:
             if not admitted:
                 self.refuse(
                     HTTPStatus.SERVICE_UNAVAILABLE,
@@ -189,7 +193,7 @@ class ViewerHandler(PageHandler):
             self.send_header("Content-Type", CONTENT_TYPE)
             self.end_headers()
             lower_priority()
-            for part in stream_parts(self._context, options, self.connection):
+            for part in parts:
                 self.wfile.write(part)
 
     def send_still(self, query: str, options: JpegOptions) -> None:
