@@ -257,9 +257,7 @@ def measure_ours(plan: Plan, name: str, folder: Path, splits: Sequence[Split]) -
                 raise SystemExit(f"expected {run} to be fold {fold} of the same division, got other test cases")
             one.test += scored
             one.kilobytes = path.stat().st_size / 1e3
-            model = read_model(path)
-            first.setdefault(file, model)
-            network.parameters = model.card.params
+            first.setdefault(file, read_model(path))
     return network, first
 
 
@@ -444,10 +442,10 @@ def write_tables(plan: Plan, networks: Sequence[Network], splits: Sequence[Split
         f"cases, {empty} of them empty. Input {plan.size}x{plan.size}, one processor, medians of {plan.runs} runs. The",
         f"peers trained for {plan.minutes:g} minutes each from random weights (none of ImageNet or COCO: nothing is",
         f"downloaded), with batches of {plan.batch} and the settings that come with them; more time and pretrained",
-        "weights would help them. edgeseg trained as long as its folds took. Intervals are 95%, by group.",
-        '"Shown as found" is the share of empty images on which edgeseg\'s file reports a finding by its own threshold;',
-        "the peers have no such decision. Lesions are missed where Dice is below 0.5. Installed is what the file needs to",
-        "run: edgeseg without its training packages, ultralytics with torch, without which it does not run.",
+        "weights would help them. edgeseg trained as long as its folds took. Intervals are 95%, by group. A lesion is",
+        "missed where Dice is below 0.5. Shown as found: the share of empty images on which edgeseg's file reports a",
+        "finding by its own threshold; the peers have no such decision. Installed is what the file needs to run:",
+        "edgeseg without its training packages, ultralytics with torch, without which it does not run.",
         f"Parameters: {'; '.join(lengths)}.",
         "",
         *first,
