@@ -89,7 +89,10 @@ def write_data(root: Path, folder: Path, split: Split) -> None:
 def make_surroundings(plan: Plan) -> dict[str, str]:
     """Name the settings that keep the peers' packages from the network and from the user's folders."""
     home = plan.out / "settings"
-    home.mkdir(parents=True, exist_ok=True)
+    refusal = home / "intel" / "openvino_telemetry"
+    refusal.parent.mkdir(parents=True, exist_ok=True)
+    # without this answer OpenVINO and NNCF report what is done with them
+    refusal.write_text("0", encoding="utf-8")
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
     return ours | {
         "HOME": str(home),
@@ -112,7 +115,9 @@ def ask(plan: Plan, name: str, job: Mapping[str, Any]) -> dict[str, Any]:
     write_json(path, job)
     print("peers:", name, flush=True)
     surroundings = make_surroundings(plan)
-    subprocess.run([str(plan.python), str(SIDE), str(path)], check=True, env=surroundings, cwd=surroundings["HOME"])
+    command = [str(plan.python), str(SIDE), str(path)]
+    if code := subprocess.run(command, check=False, env=surroundings, cwd=surroundings["HOME"]).returncode:
+        raise SystemExit(f"expected the peers' Python to do {name}, got code {code}; once more goes on from here")
     return dict(json.loads(done.read_text(encoding="utf-8")))
 
 
@@ -183,6 +188,8 @@ def measure_ours(plan: Plan, name: str, folder: Path, splits: Sequence[Split]) -
     course = Course(plan.data, plan.out / "ours", FOLDS, int8=True)
     for fold in plan.folds:
         run = folder / f"fold-{fold}"
+        if not (run / "run.json").is_file():
+            raise SystemExit(f"expected a finished fold in {run}, got none")
         int8 = choose_file(course, FoldRun(run, plan.data, course.out / name / f"fold-{fold}" / "int8-ptq.tflite"))
         told = json.loads((run / "run.json").read_text(encoding="utf-8"))
         network.minutes.append(told["timing"]["seconds"] / 60)
