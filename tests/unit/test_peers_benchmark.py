@@ -46,6 +46,17 @@ def test_float32_counts_where_int8_loses_dice_or_time_or_does_not_run(peers: Any
     assert choose(peers, *PLAIN, ("openvino-int8", 0.70, None)) == "openvino-float32"
 
 
+def test_a_frame_takes_the_time_of_the_file_that_is_best_for_it(peers: Any) -> None:
+    tables = importlib.import_module("peer_tables")
+    files = {name: make_file(peers, name, dice, took) for name, dice, took in (*PLAIN, ("openvino-int8", 0.7, 2.0))}
+    files["onnx-float32"].whole_ms = 1.5
+    network = peers.Network("peer", files, minutes=[1.0], install={"mb": 1.0, "mb_without_cuda": 1.0, "packages": 1})
+    peers.choose(network)
+    cells = dict(zip(tables.HEADER, tables.make_row(network), strict=True))
+    assert (cells["network ms"], cells["float32 ms"]) == ("2.00", "4.00")
+    assert cells["640x480 frame to mask ms"] == "1.50 with onnx-float32"
+
+
 def test_no_file_that_runs_is_an_error(peers: Any) -> None:
     with pytest.raises(SystemExit):
         choose(peers, ("onnx-int8", 0.7, None))
