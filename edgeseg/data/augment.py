@@ -251,7 +251,7 @@ def vary_brightness(image: Pixels, spec: AugmentSpec, random: Random) -> Pixels:
 def _draw_grain(height: int, width: int, random: Random) -> NDArray[np.float32]:
     """Draw from a normal distribution of 256 steps: a table of one random byte, ten times as fast as the real one."""
     steps = np.frombuffer(random.bytes(height * width), np.uint8).reshape(height, width)
-    grain = _WORKSPACE.take("grain", (height, width))
+    grain: NDArray[np.float32] = _WORKSPACE.take("grain", (height, width))
     cv2.LUT(steps, _list_quantiles(), dst=grain)
     return grain
 
