@@ -146,24 +146,26 @@ def draw_warp(spec: AugmentSpec, random: Random) -> Warp:
     return Warp(angle, scale_y, scale_x, float(shift_y), float(shift_x), knots)
 
 
-class _Workspace(threading.local):
-    """This thread's arrays between two steps: new ones for every image would cost more than what is computed in them.
+# By thread, name and kind. Not a threading.local: threads that Python has not started lose theirs after every call.
+_ARRAYS: dict[tuple[int, str, type], NDArray[Any]] = {}
+# As many as 50 threads use; then those of threads that have ended go, too.
+_MOST_ARRAYS = 300
 
-    A name has one array, which is replaced when another size is asked for.
+
+def _take_array(name: str, shape: tuple[int, ...], kind: type = np.float32) -> NDArray[Any]:
+    """Give this thread's array of a name, with whatever it held.
+
+    New arrays for every image would cost more than what is computed in them. A name has one array for each thread,
+    which is replaced when another size is asked for.
     """
-
-    def __init__(self) -> None:
-        self._arrays: dict[tuple[str, type], NDArray[Any]] = {}
-
-    def take(self, name: str, shape: tuple[int, ...], kind: type = np.float32) -> NDArray[Any]:
-        """Give the array of a name, with whatever it held."""
-        found = self._arrays.get((name, kind))
-        if found is None or found.shape != shape:
-            found = self._arrays[name, kind] = np.empty(shape, kind)
-        return found
-
-
-_WORKSPACE = _Workspace()
+    key = threading.get_ident(), name, kind
+    found = _ARRAYS.get(key)
+    if found is None or found.shape != shape:
+        if len(_ARRAYS) >= _MOST_ARRAYS:
+            # whoever is at work in one of them still holds it
+            _ARRAYS.clear()
+        found = _ARRAYS[key] = np.empty(shape, kind)
+    return found
 
 
 def map_pixels(warp: Warp, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -184,7 +186,7 @@ def map_pixels(warp: Warp, height: int, width: int) -> tuple[NDArray[np.float32]
         coefficients[:2, :2] = (shift + 0.5, of_x), (of_y, 0)
         coefficients[2:, 2:] = knots
         coefficients *= length
-        target = _WORKSPACE.take(name, (height, width))
+        target = _take_array(name, (height, width))
         blocks = by_row.reshape(height // block, block, -1), target.reshape(height // block, block, width)
         np.matmul(blocks[0], coefficients @ by_column.T, out=blocks[1])
         maps.append(target)
@@ -210,7 +212,7 @@ def _remap(warp: Warp, *images: Pixels) -> list[Pixels]:
         count = min(_TOGETHER, total - start)
         # two or three planes are filled up with what was there
         shape = height, width, 1 if count == 1 else _TOGETHER
-        packed, moved = (_WORKSPACE.take(name, shape, np.uint8) for name in ("packed", "moved"))
+        packed, moved = (_take_array(name, shape, np.uint8) for name in ("packed", "moved"))
         pairs = [(start + channel, channel) for channel in range(count)]
         # cv2.merge and split write past the caches, from where the next step reads
         cv2.mixChannels(images, [packed], [number for pair in pairs for number in pair])
@@ -227,7 +229,7 @@ def _flatten(image: Pixels) -> Pixels:
 def vary_brightness(image: Pixels, spec: AugmentSpec, random: Random) -> Pixels:
     """Vary gamma, gain, gain over depth (TGC), acoustic shadow, speckle, noise and blur."""
     height, width, channels = image.shape
-    real, change = (_WORKSPACE.take(name, (height, width * channels)) for name in ("real", "change"))
+    real, change = (_take_array(name, (height, width * channels)) for name in ("real", "change"))
     cv2.LUT(_flatten(image), _draw_curve(spec, random), dst=real)
     real *= _draw_depth_gain(height, spec, random)
     shadow = _draw_shadow(width, spec, random)
@@ -251,7 +253,7 @@ def vary_brightness(image: Pixels, spec: AugmentSpec, random: Random) -> Pixels:
 def _draw_grain(height: int, width: int, random: Random) -> NDArray[np.float32]:
     """Draw from a normal distribution of 256 steps: a table of one random byte, ten times as fast as the real one."""
     steps = np.frombuffer(random.bytes(height * width), np.uint8).reshape(height, width)
-    grain: NDArray[np.float32] = _WORKSPACE.take("grain", (height, width))
+    grain: NDArray[np.float32] = _take_array("grain", (height, width))
     cv2.LUT(steps, _list_quantiles(), dst=grain)
     return grain
 

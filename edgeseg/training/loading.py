@@ -329,15 +329,19 @@ class Feed:
             truth = shrink_known(shown, unknown if number in arrays.weak else np.zeros_like(varied), self.stride)
         else:
             truth = shrink_masks(shown, self.stride)
-        case = image.astype(np.float32) / np.float32(255), truth
+        case = np.divide(image, np.float32(255), dtype=np.float32), truth
         if arrays.frame_labels is None:
             return case
         return *case, find_truth(masks, varied, arrays.frame_labels[number])
 
     def make_batch(self, epoch: int, numbers: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
         """Make the cases of a batch, which depend on nothing but epoch and number."""
-        cases = [self.make_case(epoch, int(number)) for number in numbers]
-        return tuple(np.stack(arrays) for arrays in zip(*cases, strict=True))
+        batch = tuple(np.empty((len(numbers), *shape), np.float32) for shape in self.shapes)
+        for place, number in enumerate(numbers):
+            # one case at a time, so that the next one finds its memory in the cache
+            for arrays, made in zip(batch, self.make_case(epoch, int(number)), strict=True):
+                arrays[place] = made
+        return batch
 
 
 def find_truth(
