@@ -263,7 +263,7 @@ def _list_quantiles() -> NDArray[np.float32]:
     """List 256 equally likely values of the normal distribution, scaled to a standard deviation of 1."""
     normal = NormalDist()
     values = np.array([normal.inv_cdf((step + 0.5) / 256) for step in range(256)])
-    return (values / values.std()).astype(np.float32)
+    return np.asarray(values / values.std(), dtype=np.float32)
 
 
 def _draw_curve(spec: AugmentSpec, random: Random) -> NDArray[np.float32]:
