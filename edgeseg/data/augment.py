@@ -1,13 +1,16 @@
 """Augmentation of labelled ultrasound images: geometry, gain, TGC, acoustic shadow, speckle, noise and blur.
 
-Every image has its own random generator: its augmentation depends on seed, epoch and number only.
+Every image has its own random generator: its augmentation depends on seed, epoch and number only. Image and masks are
+warped together, by one map; brightness is varied in arrays that each thread keeps (docs/decisions/0077).
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from statistics import NormalDist
 from typing import Any
 
 import cv2
@@ -20,6 +23,10 @@ Random = np.random.Generator
 
 # Control points of the elastic deformation along each side.
 _ELASTIC_KNOTS = 5
+# Planes that OpenCV warps together: it has fast code for one and four, and none for two.
+_TOGETHER = 4
+# Rows of a map that are computed at once: products so small are left to one thread by OpenBLAS.
+_BLOCK_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -83,11 +90,10 @@ def vary_case(
 
 def augment_case(image: Pixels, masks: Pixels, spec: AugmentSpec, random: Random) -> tuple[Pixels, Pixels]:
     """Augment an image (height, width, channels), and warp its masks (height, width, classes) with it."""
-    rows, columns = draw_warp(image.shape[0], image.shape[1], spec, random)
-    warped = _remap(image, rows, columns, cv2.INTER_LINEAR)
     # masks are interpolated at 0 and 255 and thresholded, which moves their outline by less than a pixel
-    moved = _remap(masks * np.uint8(255), rows, columns, cv2.INTER_LINEAR)
-    return vary_brightness(warped, spec, random), (moved > 127).astype(np.uint8)
+    warped, moved = _remap(draw_warp(spec, random), image, masks * np.uint8(255))
+    cut = cv2.threshold(_flatten(moved), 127, 1, cv2.THRESH_BINARY)[1]
+    return vary_brightness(warped, spec, random), np.asarray(cut, dtype=np.uint8).reshape(masks.shape)
 
 
 def view_twice(pixels: Pixels, spec: AugmentSpec | None, denoise: str, random: Random) -> tuple[Pixels, Pixels]:
@@ -100,8 +106,7 @@ def view_twice(pixels: Pixels, spec: AugmentSpec | None, denoise: str, random: R
 def warp_frame(pixels: Pixels, spec: AugmentSpec | None, denoise: str, random: Random) -> Pixels:
     """Augment an unlabelled image by geometry alone."""
     if spec is not None:
-        rows, columns = draw_warp(pixels.shape[0], pixels.shape[1], spec, random)
-        pixels = _remap(pixels, rows, columns, cv2.INTER_LINEAR)
+        (pixels,) = _remap(draw_warp(spec, random), pixels)
     return denoise_pixels(pixels, denoise)
 
 
@@ -111,10 +116,23 @@ def strengthen(spec: AugmentSpec) -> AugmentSpec:
     return replace(spec, **{name: 2 * getattr(spec, name) for name in names})
 
 
-def draw_warp(
-    height: int, width: int, spec: AugmentSpec, random: Random
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Draw a random warp: for each pixel of the new image, the row and column in the old one."""
+@dataclass(frozen=True)
+class Warp:
+    """A drawn geometry: where each pixel of the new image lies in the old one; lengths are shares of the image."""
+
+    angle: float
+    scale_y: float
+    """Below 1 it zooms in."""
+    scale_x: float
+    """Below 0 it flips."""
+    shift_y: float
+    shift_x: float
+    knots: NDArray[np.float32]
+    """Local shifts (2, knots, knots) of rows and columns."""
+
+
+def draw_warp(spec: AugmentSpec, random: Random) -> Warp:
+    """Draw a random geometry."""
     angle = math.radians(random.uniform(-1, 1) * spec.rotation_degrees)
     zoom, stretch = random.uniform(-1, 1) * spec.zoom, random.uniform(-1, 1) * spec.stretch
     # the warp maps new pixels to old ones, so a zoom in is a scale below 1
@@ -122,47 +140,130 @@ def draw_warp(
     if spec.flip and random.random() < 0.5:
         scale_x = -scale_x
     shift_y, shift_x = random.uniform(-1, 1, 2) * spec.shift
-    y, x = _make_grid(height, width)
-    cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
-    old_y = (cos * y + sin * x) * np.float32(scale_y) + np.float32(shift_y + 0.5)
-    old_x = (cos * x - sin * y) * np.float32(scale_x) + np.float32(shift_x + 0.5)
+    knots = np.zeros((2, _ELASTIC_KNOTS, _ELASTIC_KNOTS), np.float32)
     if spec.elastic > 0:
-        old_y += _draw_smooth(height, width, spec.elastic, random)
-        old_x += _draw_smooth(height, width, spec.elastic, random)
-    return old_y * np.float32(height - 1), old_x * np.float32(width - 1)
+        knots += spec.elastic * random.normal(size=knots.shape)
+    return Warp(angle, scale_y, scale_x, float(shift_y), float(shift_x), knots)
+
+
+# By thread, name and kind. Not a threading.local: threads that Python has not started lose theirs after every call.
+_ARRAYS: dict[tuple[int, str, type], NDArray[Any]] = {}
+# As many as 50 threads use; then those of threads that have ended go, too.
+_MOST_ARRAYS = 300
+
+
+def _take_array(name: str, shape: tuple[int, ...], kind: type = np.float32) -> NDArray[Any]:
+    """Give this thread's array of a name, with whatever it held.
+
+    New arrays for every image would cost more than what is computed in them. A name has one array for each thread,
+    which is replaced when another size is asked for.
+    """
+    key = threading.get_ident(), name, kind
+    found = _ARRAYS.get(key)
+    if found is None or found.shape != shape:
+        if len(_ARRAYS) >= _MOST_ARRAYS:
+            # whoever is at work in one of them still holds it
+            _ARRAYS.clear()
+        found = _ARRAYS[key] = np.empty(shape, kind)
+    return found
+
+
+def map_pixels(warp: Warp, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Compute the old row and column of each new pixel; the next call in this thread overwrites them.
+
+    Rotation, scale, shift and the cubic interpolation of the knots are sums of a function of the row times a function
+    of the column: each map is a product of a thin matrix, a small one of coefficients, and a thin one.
+    """
+    sin, cos = math.sin(warp.angle), math.cos(warp.angle)
+    rows = height - 1, warp.shift_y, cos * warp.scale_y, sin * warp.scale_y
+    columns = width - 1, warp.shift_x, -sin * warp.scale_x, cos * warp.scale_x
+    by_row, by_column = _list_functions(height), _list_functions(width)
+    # blocks of equal size, whatever the height
+    block = math.gcd(height, _BLOCK_ROWS)
+    maps = []
+    for name, (length, shift, of_y, of_x), knots in zip(("rows", "columns"), (rows, columns), warp.knots, strict=True):
+        coefficients = np.zeros((2 + _ELASTIC_KNOTS, 2 + _ELASTIC_KNOTS), np.float32)
+        coefficients[:2, :2] = (shift + 0.5, of_x), (of_y, 0)
+        coefficients[2:, 2:] = knots
+        coefficients *= length
+        target = _take_array(name, (height, width))
+        blocks = by_row.reshape(height // block, block, -1), target.reshape(height // block, block, width)
+        np.matmul(blocks[0], coefficients @ by_column.T, out=blocks[1])
+        maps.append(target)
+    return maps[0], maps[1]
 
 
 @lru_cache(maxsize=8)
-def _make_grid(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    y = np.linspace(-0.5, 0.5, height, dtype=np.float32).reshape(-1, 1)
-    x = np.linspace(-0.5, 0.5, width, dtype=np.float32).reshape(1, -1)
-    return y, x
+def _list_functions(length: int) -> NDArray[np.float32]:
+    """List functions of a pixel's place along a side (length, 2 + knots): 1, the place, the share of each knot."""
+    place = np.linspace(-0.5, 0.5, length, dtype=np.float32)
+    identity = np.eye(_ELASTIC_KNOTS, dtype=np.float32)
+    shares = cv2.resize(identity, (_ELASTIC_KNOTS, length), interpolation=cv2.INTER_CUBIC)
+    return np.concatenate([np.stack([np.ones_like(place), place], axis=1), shares], axis=1, dtype=np.float32)
 
 
-def _draw_smooth(height: int, width: int, size: float, random: Random) -> NDArray[np.float32]:
-    knots = (size * random.normal(size=(_ELASTIC_KNOTS, _ELASTIC_KNOTS))).astype(np.float32)
-    return np.asarray(cv2.resize(knots, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
+def _remap(warp: Warp, *images: Pixels) -> list[Pixels]:
+    """Warp images (height, width, channels) of one size by one map, in as few passes as OpenCV is fast at."""
+    height, width = images[0].shape[:2]
+    rows, columns = map_pixels(warp, height, width)
+    results = [np.empty(image.shape, np.uint8) for image in images]
+    total = sum(image.shape[2] for image in images)
+    for start in range(0, total, _TOGETHER):
+        count = min(_TOGETHER, total - start)
+        # two or three planes are filled up with what was there
+        shape = height, width, 1 if count == 1 else _TOGETHER
+        packed, moved = (_take_array(name, shape, np.uint8) for name in ("packed", "moved"))
+        pairs = [(start + channel, channel) for channel in range(count)]
+        # cv2.merge and split write past the caches, from where the next step reads
+        cv2.mixChannels(images, [packed], [number for pair in pairs for number in pair])
+        cv2.remap(packed, columns, rows, cv2.INTER_LINEAR, moved, cv2.BORDER_CONSTANT, 0)
+        cv2.mixChannels([moved], results, [number for pair in pairs for number in reversed(pair)])
+    return results
 
 
-def _remap(image: Pixels, rows: NDArray[np.float32], columns: NDArray[np.float32], interpolation: int) -> Pixels:
-    moved = cv2.remap(image, columns, rows, interpolation, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-    return np.asarray(moved, dtype=np.uint8).reshape(image.shape)
+def _flatten(image: Pixels) -> Pixels:
+    """View an image (height, width, channels) as one plane, for what treats all channels alike."""
+    return image.reshape(len(image), -1)
 
 
 def vary_brightness(image: Pixels, spec: AugmentSpec, random: Random) -> Pixels:
     """Vary gamma, gain, gain over depth (TGC), acoustic shadow, speckle, noise and blur."""
-    height, width = image.shape[:2]
-    real = np.asarray(cv2.LUT(image, _draw_curve(spec, random)), dtype=np.float32).reshape(image.shape)
-    real *= (_draw_depth_gain(height, spec, random) * _draw_shadow(width, spec, random))[:, :, np.newaxis]
+    height, width, channels = image.shape
+    real, change = (_take_array(name, (height, width * channels)) for name in ("real", "change"))
+    cv2.LUT(_flatten(image), _draw_curve(spec, random), dst=real)
+    real *= _draw_depth_gain(height, spec, random)
+    shadow = _draw_shadow(width, spec, random)
+    if shadow is not None:
+        real *= np.repeat(shadow, channels, axis=1)
     speckle, noise = random.uniform(0, spec.speckle), random.uniform(0, 255 * spec.noise)
     if speckle > 0 or noise > 0:
-        grain = random.standard_normal(image.shape, dtype=np.float32)
         # multiplicative speckle and additive noise from one draw
-        real += grain * (np.float32(speckle) * real + np.float32(noise))
+        np.multiply(real, np.float32(speckle), out=change)
+        change += np.float32(noise)
+        change *= _draw_grain(height, width * channels, random)
+        real += change
     if random.random() < spec.blur:
-        blurred = cv2.GaussianBlur(real, (0, 0), random.uniform(0.4, 1.2))
-        real = np.asarray(blurred, dtype=np.float32).reshape(image.shape)
-    return np.asarray(cv2.convertScaleAbs(np.maximum(real, 0)), dtype=np.uint8).reshape(image.shape)
+        shape = height, width, channels
+        cv2.GaussianBlur(real.reshape(shape), (0, 0), random.uniform(0.4, 1.2), dst=change.reshape(shape))
+        real = change
+    np.maximum(real, 0, out=real)
+    return np.asarray(cv2.convertScaleAbs(real), dtype=np.uint8).reshape(image.shape)
+
+
+def _draw_grain(height: int, width: int, random: Random) -> NDArray[np.float32]:
+    """Draw from a normal distribution of 256 steps: a table of one random byte, ten times as fast as the real one."""
+    steps = np.frombuffer(random.bytes(height * width), np.uint8).reshape(height, width)
+    grain: NDArray[np.float32] = _take_array("grain", (height, width))
+    cv2.LUT(steps, _list_quantiles(), dst=grain)
+    return grain
+
+
+@lru_cache(maxsize=1)
+def _list_quantiles() -> NDArray[np.float32]:
+    """List 256 equally likely values of the normal distribution, scaled to a standard deviation of 1."""
+    normal = NormalDist()
+    values = np.array([normal.inv_cdf((step + 0.5) / 256) for step in range(256)])
+    return np.asarray(values / values.std(), dtype=np.float32)
 
 
 def _draw_curve(spec: AugmentSpec, random: Random) -> NDArray[np.float32]:
@@ -176,9 +277,9 @@ def _draw_depth_gain(height: int, spec: AugmentSpec, random: Random) -> NDArray[
     return np.asarray(1 + slope * np.linspace(-1, 1, height), dtype=np.float32).reshape(-1, 1)
 
 
-def _draw_shadow(width: int, spec: AugmentSpec, random: Random) -> NDArray[np.float32]:
+def _draw_shadow(width: int, spec: AugmentSpec, random: Random) -> NDArray[np.float32] | None:
     if random.random() >= spec.shadow:
-        return np.ones((1, width), np.float32)
+        return None
     middle, half = random.uniform(0, width), random.uniform(0.02, 0.12) * width
     edge = 1 / (1 + np.exp((np.abs(np.arange(width) - middle) - half) / (0.02 * width)))
     return np.asarray(1 - random.uniform(0.2, 0.7) * edge, dtype=np.float32).reshape(1, -1)

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -328,10 +329,19 @@ class Feed:
             truth = shrink_known(shown, unknown if number in arrays.weak else np.zeros_like(varied), self.stride)
         else:
             truth = shrink_masks(shown, self.stride)
-        case = image.astype(np.float32) / np.float32(255), truth
+        case = np.divide(image, np.float32(255), dtype=np.float32), truth
         if arrays.frame_labels is None:
             return case
         return *case, find_truth(masks, varied, arrays.frame_labels[number])
+
+    def make_batch(self, epoch: int, numbers: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
+        """Make the cases of a batch, which depend on nothing but epoch and number."""
+        batch = tuple(np.empty((len(numbers), *shape), np.float32) for shape in self.shapes)
+        for place, number in enumerate(numbers):
+            # one case at a time, so that the next one finds its memory in the cache
+            for arrays, made in zip(batch, self.make_case(epoch, int(number)), strict=True):
+                arrays[place] = made
+        return batch
 
 
 def find_truth(
@@ -351,8 +361,11 @@ def find_truth(
 
 def add_background(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Add the background in front of masks (height, width, classes); where classes overlap, the last one counts."""
-    labels = (masks * np.arange(1, masks.shape[-1] + 1)).max(axis=-1, keepdims=True)
-    return np.asarray(labels == np.arange(masks.shape[-1] + 1), dtype=np.uint8)
+    classes = masks.shape[-1]
+    labels = np.zeros(masks.shape[:-1], np.uint8)
+    for number in range(classes):
+        np.maximum(labels, masks[..., number] * np.uint8(number + 1), out=labels)
+    return np.asarray(labels[..., np.newaxis] == np.arange(classes + 1, dtype=np.uint8), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -379,29 +392,35 @@ WHOLE = Part()
 def shrink_masks(masks: NDArray[np.uint8], stride: int) -> NDArray[np.float32]:
     """Average masks (..., height, width, classes) over squares, so that outlines get values between 0 and 1."""
     *front, height, width, classes = masks.shape
-    squares = masks.reshape(*front, height // stride, stride, width // stride, stride, classes)
-    return np.asarray(squares.mean(axis=(-4, -2), dtype=np.float32))
+    size, area = (width // stride, height // stride), stride * stride
+    # the mean of masks of 0 and `area` is a whole number: bytes hold it exactly
+    counts = [
+        cv2.resize(mask * np.uint8(area), size, interpolation=cv2.INTER_AREA)
+        for mask in masks.reshape(-1, height, width, classes)
+    ]
+    return np.divide(counts, area, dtype=np.float32).reshape(*front, size[1], size[0], classes)
 
 
 def build_pipeline(feed: Feed, epochs: int, first_epoch: int = 0, part: Part = WHOLE) -> Any:
     """Build the tf.data pipeline of all epochs from the first one on, for a part of the replicas.
 
     A batch is (images, masks); with a finding output it is (images, (masks, findings)), as Keras takes two outputs.
+    Several batches are made at the same time and ahead, beyond the end of an epoch, too: the next one's are ready when
+    the validation is done.
     """
+    # replicas need batches of one size
+    size, even = feed.batch // part.total, part.total > 1
 
-    def list_epoch(epoch: Any) -> Any:
+    def list_batches(epoch: Any) -> Any:
         order = tf.numpy_function(lambda number: part.select(feed.order(number), feed.batch), [epoch], tf.int64)
-        cases = tf.data.Dataset.from_tensor_slices(order).map(
-            lambda number: make_case(epoch, number), num_parallel_calls=tf.data.AUTOTUNE
-        )
-        # replicas need batches of one size
-        return cases.batch(feed.batch // part.total, drop_remainder=part.total > 1)
+        return tf.data.Dataset.from_tensor_slices(order).batch(size, even).map(lambda numbers: (epoch, numbers))
 
-    def make_case(epoch: Any, number: Any) -> tuple[Any, Any]:
-        made = tf.numpy_function(feed.make_case, [epoch, number], (tf.float32,) * len(shapes))
+    def make_batch(epoch: Any, numbers: Any) -> tuple[Any, Any]:
+        made = tf.numpy_function(feed.make_batch, [epoch, numbers], (tf.float32,) * len(shapes))
         # numpy_function loses static shapes, and the training step is traced with them
         image, *truth = (tf.ensure_shape(tensor, shape) for tensor, shape in zip(made, shapes, strict=True))
         return image, tuple(truth) if len(truth) > 1 else truth[0]
 
-    shapes = feed.shapes
-    return tf.data.Dataset.range(first_epoch, epochs).flat_map(list_epoch).prefetch(tf.data.AUTOTUNE)
+    shapes = [(size if even else None, *shape) for shape in feed.shapes]
+    batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(list_batches)
+    return batches.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

@@ -66,17 +66,22 @@ class FrameFeed:
         weak, strong = view_twice(self.pixels[number], self.augment, self.denoise, random)
         return weak.astype(np.float32) / np.float32(255), strong.astype(np.float32) / np.float32(255)
 
+    def make_batch(self, places: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
+        """Make both views of the frames of a batch."""
+        views = [self.make_views(int(place)) for place in places]
+        return tuple(np.stack(frames) for frames in zip(*views, strict=True))
+
     def build_pipeline(self, steps: int, first_step: int = 0) -> Any:
         """Build the tf.data pipeline of all steps from the first one on."""
 
-        def make_views(place: Any) -> tuple[Any, Any]:
-            views = tf.numpy_function(self.make_views, [place], (tf.float32, tf.float32))
+        def make_batch(places: Any) -> tuple[Any, Any]:
+            views = tf.numpy_function(self.make_batch, [places], (tf.float32, tf.float32))
             # numpy_function loses static shapes, and the training step is traced with them
-            return tuple(tf.ensure_shape(view, self.pixels.shape[1:]) for view in views)
+            return tuple(tf.ensure_shape(view, (self.batch, *self.pixels.shape[1:])) for view in views)
 
         places = tf.data.Dataset.range(first_step * self.batch, steps * self.batch)
-        views = places.map(make_views, num_parallel_calls=tf.data.AUTOTUNE)
-        return views.batch(self.batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+        batches = places.batch(self.batch, drop_remainder=True)
+        return batches.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 # the turns of the current batch and of those that are prefetched

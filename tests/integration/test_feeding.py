@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgeseg.data.augment import AugmentSpec
+from edgeseg.model.keras import tf
 from edgeseg.training.ema import WeightEma
 from edgeseg.training.grids import GridArrays
 from edgeseg.training.loading import Feed, Part, build_pipeline, shrink_masks
@@ -35,6 +39,34 @@ def test_a_continued_training_sees_what_it_would_have_seen() -> None:
     whole = [np.asarray(images) for images, _ in build_pipeline(feed, epochs=3)]
     rest = [np.asarray(images) for images, _ in build_pipeline(feed, epochs=3, first_epoch=2)]
     assert all(np.array_equal(a, b) for a, b in zip(whole[6:], rest, strict=True))
+
+
+def test_any_number_of_threads_makes_the_same_batches() -> None:
+    feed = make_feed(AugmentSpec())
+    seen = []
+    for threads in (1, 4):
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = threads
+        seen.append([np.asarray(images) for images, _ in build_pipeline(feed, 2).with_options(options)])
+    assert all(np.array_equal(a, b) for a, b in zip(*seen, strict=True))
+    # nor does it matter which cases a batch holds
+    assert np.array_equal(feed.make_batch(1, np.array([3, 7]))[0][1], feed.make_case(1, 7)[0])
+
+
+def test_batches_are_made_ahead_beyond_the_end_of_an_epoch() -> None:
+    begun = threading.Event()
+
+    class WatchedFeed(Feed):
+        def make_case(self, epoch: int, number: int) -> tuple[NDArray[np.float32], ...]:
+            if epoch == 1:
+                begun.set()
+            return super().make_case(epoch, number)
+
+    feed = make_feed(None)
+    batches = iter(build_pipeline(WatchedFeed(feed.arrays, feed.batch, feed.seed, feed.stride, None), epochs=3))
+    for _ in range(feed.steps):
+        next(batches)
+    assert begun.wait(10)
 
 
 def test_replicas_share_every_batch_evenly() -> None:
