@@ -217,10 +217,13 @@ def test_the_key_follows_from_all_that_changes_the_arrays() -> None:
 
 
 def test_a_cleared_set_stays_readable_for_who_uses_it(disc_data: Path, place: Path) -> None:
-    pixels = make_stored(disc_data, place).open_pixels(np.arange(10))
+    stored = make_stored(disc_data, place)
+    pixels = stored.open_pixels(np.arange(10))
     assert clear_cache(place) == (1, 0)
     assert list_cache(place) == []
     assert pixels[:].any()
+    # the test cases are asked for when the training has ended
+    assert stored.open_masks(np.arange(10))[:].any()
 
 
 def test_files_of_others_are_not_removed(disc_data: Path, place: Path) -> None:
