@@ -161,6 +161,14 @@ def test_clip_goes_on_behind_a_dark_frame(affine: PhantomPair) -> None:
     assert [one.reference for one in found] == [0, 0]
 
 
+def test_a_network_that_finds_nothing_has_not_converged(affine: PhantomPair) -> None:
+    images = affine.fixed.image, affine.moving.image
+    known = register_frames(*images, "deformable").displacement
+    for field, expected in ((np.zeros_like(known), False), (known, True)):
+        network: Any = lambda *_, field=field: field  # noqa: E731
+        assert register_frames(*images, "deformable", "learned", network=network).converged is expected
+
+
 def test_size_of_a_rectangle() -> None:
     mask = np.zeros((40, 60), np.uint8)
     mask[10:20, 10:50] = 1
