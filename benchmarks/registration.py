@@ -11,7 +11,7 @@ carried over 3 to 15 frames of its cine), hc18 and busi (an image and a warped c
 
 A learned network (--learned) is compared with the others on cines that it has not learned from: --train-groups names
 the groups that it has, one a line. With --run, the run that it came from, it is also compared on the clips which that
-run kept apart. SimpleITK (`pip install "edgeseg[medical]"`) and itk-elastix (`pip install itk-elastix`) take part
+run kept apart. SimpleITK (`pip install -e ".[medical]"`) and itk-elastix (`pip install itk-elastix`) take part
 where they are installed.
 
 Finished rows are kept in OUT/registration.partial.json, so an interrupted run goes on; --tables writes the tables of
