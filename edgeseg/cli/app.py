@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
 import sys
+import threading
 import traceback
 from typing import Annotated
 
@@ -117,8 +119,26 @@ def take_version(
 
 def main() -> None:
     """Run the command line; EDGESEG_DEBUG=1 or --verbose shows the traceback of what went wrong."""
-    with notices_on_stderr():
-        _run()
+    try:
+        with notices_on_stderr():
+            _run()
+    except SystemExit as end:
+        leave_hanging_threads(end.code)
+        raise
+
+
+def leave_hanging_threads(code: object) -> None:
+    """End the process at once where a camera's driver still hangs in a thread: Python's own end would crash in it.
+
+    Args:
+        code: The exit code, as `SystemExit` has it.
+    """
+    if any(thread.daemon and thread.name.startswith("edgeseg-") for thread in threading.enumerate()):
+        # the thread is ended within native code, and C++ answers with std::terminate
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else FAILED if code else 0)
 
 
 def _run() -> None:

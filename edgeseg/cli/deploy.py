@@ -95,11 +95,12 @@ def deploy(
         read_public_key,
         sign_archive,
     )
+    from edgeseg.deploy.fleet import state_path
     from edgeseg.deploy.remote import find_backend, send_archive
     from edgeseg.machine.boards import find_board, load_board, name_board
 
     model = take_model(model, f"edgeseg deploy MODEL --device {device} --out F.tar.gz")
-    keep_inputs([model, wheel, sign, fleet], [out, json_out])
+    keep_inputs([model, wheel, sign, fleet, state_path(fleet) if fleet else None], [out, json_out])
     if to and fleet:
         raise typer.BadParameter("expected either --to or --fleet, got both")
     if not fleet and (groups or dry_run or overwrite or json_out):
@@ -208,7 +209,9 @@ def fleet(
     """
     if rollback and (verify or groups):
         raise typer.BadParameter("expected --rollback alone: it brings back all boards of the last roll-out")
-    keep_inputs([inventory], [json_out])
+    from edgeseg.deploy.fleet import state_path
+
+    keep_inputs([inventory, state_path(inventory)], [json_out])
     boards = _read_boards(inventory, groups)
     if rollback:
         _go_back(inventory, boards, options, json_out)

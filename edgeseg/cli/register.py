@@ -135,6 +135,7 @@ def register(
 
     masks = _take_masks(fixed_mask, moving_mask, moving)
     _check_pixel_size(mm_per_px)
+    _refuse_unused(moving, to, fields, nifti, follow_up)
     keep_inputs([fixed, moving, model, *(masks or ())], [out, json_out])
     cv2.setNumThreads(threads)
     network, segmenter = _open(model, method, threads, masks is not None, follow_up)
@@ -166,6 +167,14 @@ def _take_masks(fixed: Path | None, moving: Path | None, image: Path | None) -> 
             "expected two images with --fixed-mask and --moving-mask, got one; for a clip give --model"
         )
     return fixed, moving
+
+
+def _refuse_unused(moving: Path | None, to: str, fields: bool, nifti: bool, follow_up: bool) -> None:
+    """Refuse options that this kind of work would leave unread."""
+    if moving is not None and (fields or to != "previous"):
+        raise typer.BadParameter("expected --to and --fields with one clip, got two images")
+    if nifti and (moving is None or follow_up):
+        raise typer.BadParameter("expected --nifti with two images and without --follow-up")
 
 
 def _choose_kind(method: str) -> str:
@@ -393,6 +402,7 @@ def _follow_up(folder: Path, work: _Work) -> tuple[dict[str, Any], bool, list[st
     write_image(folder / "follow_up.png", draw_follow_up(images[0], compared))
     parts = ("unit", "first", "second", "area_change", "long_change", "short_change", "tissue_change", "dice")
     figures = {name: _plain(getattr(compared, name), dataclasses) for name in (*parts, "hausdorff")}
+    figures |= {"converged": compared.registration.converged, "cut_off": compared.cut_off}
     figures["sentence"] = compared.describe()
     write_json(folder / "follow_up.json", round_all(figures))
     return round_all(figures), compared.registration.converged, [compared.describe()]

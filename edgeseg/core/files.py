@@ -186,6 +186,9 @@ def staged_folder(
     with explained_writes(partial), ExitStack() as held:
         if not go_on:
             _clear_partial(partial)
+        elif partial.is_symlink():
+            # what it leads to is somebody else's
+            refuse_foreign(partial)
         partial.mkdir(parents=True, exist_ok=go_on)
         held.enter_context(held_folder(partial))
         if read_mark(partial) is None:

@@ -35,7 +35,7 @@ from edgeseg.core.cache import touch_entry
 from edgeseg.core.errors import DataError, FolderBusyError, LimitError, OutputError, RunError
 from edgeseg.core.files import DISK_FULL, explained_writes, partial_path, staged_folder, write_json
 from edgeseg.core.limits import TABLE_BYTES, digest_regular, read_regular
-from edgeseg.core.marks import read_mark, remove_folder
+from edgeseg.core.marks import read_mark, refuse_foreign, remove_folder
 from edgeseg.core.parallel import map_ahead
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.schema import to_plain
@@ -259,6 +259,7 @@ def provide_store(grids: Path, key: StoreKey, cases: Sequence[Case], advance: Ad
     while not is_sound(folder, key, len(cases)):
         _remove_damaged(folder, key, len(cases))
         try:
+            _refuse_others(partial_path(folder))
             _refuse_full_disk(grids, folder, key, len(cases))
             with _explained(folder), staged_folder(folder, keep_partial=True, go_on=True) as partial:
                 partial.chmod(0o700)
@@ -279,9 +280,15 @@ def provide_store(grids: Path, key: StoreKey, cases: Sequence[Case], advance: Ad
 def _remove_damaged(folder: Path, key: StoreKey, count: int) -> None:
     # looked at again: another process may have moved a whole one there since
     if os.path.lexists(folder) and not is_sound(folder, key, count):
+        _refuse_others(folder)
         _LOG.warning("Stored images in %s are damaged, and are made again.", folder)
         with explained_writes(folder):
             remove_folder(folder)
+
+
+def _refuse_others(folder: Path) -> None:
+    if os.path.lexists(folder):
+        refuse_foreign(folder, "Move it away, or the cache with EDGESEG_CACHE=DIR.")
 
 
 def _refuse_full_disk(grids: Path, folder: Path, key: StoreKey, count: int) -> None:

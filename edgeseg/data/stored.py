@@ -114,6 +114,8 @@ class StoredSet(Mapping[str, LabelledImage]):
         """
         self.key, self.cases, self._folder = key, cases, folder
         self.facts = np.frombuffer(read_regular(folder / FACTS, FACT_BYTES), key.facts)
+        # opened at once: the cache may be cleared before the last part of the cases is asked for
+        self._files = {name: _File(folder / name) for name in key.row_bytes if name != FACTS}
         self._numbers = {case.stem: number for number, case in enumerate(cases)}
         self._last: LabelledImage | None = None
 
@@ -160,7 +162,7 @@ class StoredSet(Mapping[str, LabelledImage]):
 
     def _open(self, name: str, decode: _Decode, checksums: str | None = None) -> StoredRows:
         known = None if checksums is None else self.facts[checksums]
-        return StoredRows(_File(self._folder / name), self.key.row_bytes[name], np.arange(len(self)), decode, known)
+        return StoredRows(self._files[name], self.key.row_bytes[name], np.arange(len(self)), decode, known)
 
     def decode(self, number: int) -> LabelledImage:
         """Read a case from its files; the last one is kept, as frame and masks are asked for one after the other."""

@@ -28,6 +28,10 @@ def stack_pictures(pictures: Pictures, spec: InputSpec) -> Frame:
     """
     if isinstance(pictures, np.ndarray):
         return pictures
+    if isinstance(pictures, str) or not isinstance(pictures, Sequence | Mapping):
+        raise SourceError(
+            f"Expected a frame as an array, got {type(pictures).__name__}.", "Read a file with edgeseg.read_image."
+        )
     named = name_pictures(pictures, spec)
     channels = [to_channel(picture, name in spec.signed, name) for name, picture in named.items()]
     check_alike(dict(zip(named, channels, strict=True)))
@@ -91,6 +95,11 @@ def to_channel(picture: Frame, signed: bool, name: str) -> Frame:
         signed: Whether red and blue are the two directions of a flow, as in colour Doppler.
         name: Of the modality, for messages.
     """
+    if not isinstance(picture, np.ndarray):
+        raise SourceError(
+            f"Expected a picture as an array for {name}, got {type(picture).__name__}.",
+            "Read a file with edgeseg.read_image.",
+        )
     if picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (1,), (3,), (4,)) or picture.size == 0:
         raise SourceError(
             f"Expected a grey or BGR picture for {name}, got shape {picture.shape}.", "Convert it before it is given."

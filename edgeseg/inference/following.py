@@ -177,7 +177,8 @@ class Follower:
         else:
             tally.returned += bool(track.number and track.missed)
             _update(track, one, seconds)
-        if track.number == 0 and (begins or track.seen >= SEEN_FRAMES):
+        # what counts as nothing, such as on a frame unlike the training, is no finding to be counted
+        if track.number == 0 and one.state != NOTHING and (begins or track.seen >= SEEN_FRAMES):
             tally.numbers += 1
             track.number = tally.numbers
         held = track.states.hold((ClassFinding(one.name, one.state, one.confidence),), seconds)

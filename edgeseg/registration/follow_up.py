@@ -22,6 +22,7 @@ from edgeseg.registration.deformable import fit_deformable
 from edgeseg.registration.displacement import (
     Field,
     Matrix,
+    find_inside,
     jacobian_determinant,
     matrix_to_field,
     warp_labels,
@@ -39,6 +40,7 @@ _LEFT_OUT, _BLOCKS = 0.5, 8
 _START_PX, _START_DEG = 3.0, 2.0
 _REFERENCE_PX = 256.0
 _INTERVAL = (2.5, 97.5)
+Mask = NDArray[np.uint8]
 _BEFORE, _AFTER = (60, 180, 75), (30, 80, 230)
 
 
@@ -75,6 +77,7 @@ class FollowUp:
         dice: How well both outlines meet after alignment.
         hausdorff: The 95th percentile of their distances.
         outline_share: How much of the area lies within half a pixel of the outline: smaller changes are not clear.
+        cut_off: Whether the finding reaches the border of an image, or of what both show: a part of it may be missing.
         registration: How the exams were brought together.
     """
 
@@ -88,6 +91,7 @@ class FollowUp:
     dice: Range
     hausdorff: Range
     outline_share: float
+    cut_off: bool
     registration: Registration
     mask: NDArray[np.uint8]
     """Of the first exam."""
@@ -99,6 +103,10 @@ class FollowUp:
             f"The finding has {self.second.area:.1f} {square} after {self.first.area:.1f} {square}, "
             f"and its long diameter is {self.second.long:.1f} {self.unit} after {self.first.long:.1f} {self.unit}."
         )
+        if not self.registration.converged:
+            return f"{sizes} The exams could not be aligned, so nothing can be said of a change."
+        if self.cut_off:
+            return f"{sizes} It reaches the border of what both exams show, so nothing can be said of a change."
         change = self.area_change
         clear = (change.low > 0 or change.high < 0) and abs(change.value) > self.outline_share
         way = "larger" if change.value > 0 else "smaller"
@@ -154,9 +162,15 @@ def compare_exams(
         dice=_range([measure_dice(one, mask) or 0.0 for mask in moved]),
         hausdorff=_range([scale * (measure_distance(one, mask) or float(np.hypot(*one.shape))) for mask in moved]),
         outline_share=0.5 * np.count_nonzero(_find_margin(one)) / np.count_nonzero(one),
+        cut_off=_is_cut_off(one, other, moved[0], registration.displacement),
         registration=registration,
         mask=one,
     )
+
+
+def _is_cut_off(one: Mask, other: Mask, moved: Mask, field: Field) -> bool:
+    touches = any(edge.any() for mask in (one, other, moved) for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+    return touches or bool((one.astype(bool) & ~find_inside(field, (other.shape[0], other.shape[1]))).any())
 
 
 def _choose_pixel_size(sizes: tuple[float | None, float | None]) -> float | None:

@@ -262,7 +262,13 @@ def _fit(
         return start, found.field, "bspline", found.converged
     start = fit_linear(fixed, moving, "affine", "coarse")
     if network is not None:
-        return start, network(fixed.grey, moving.grey), LEARNED, True
+        field = network(fixed.grey, moving.grey)
+        # of what a matrix alone finds, a network that has learned something finds half
+        none, linear = (
+            _compare(fixed, moving, one) for one in (no_motion(fixed.size), matrix_to_field(start.matrix, fixed.size))
+        )
+        gained = _compare(fixed, moving, field)
+        return start, field, LEARNED, not start.converged or gained >= (none + linear) / 2 - _TOLERANCE
     return start, fit_deformable(fixed, moving, start.matrix), "dis", True
 
 

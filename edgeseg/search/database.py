@@ -151,7 +151,12 @@ def _take_tls(url: URL) -> tuple[URL, dict[str, Any]]:
         raise RunError(f"Expected sslmode disable, prefer, require or verify-full, got {mode}.", _HINT)
     # None: where the server offers it, without a look at its certificate
     contexts = {"disable": False, "prefer": None, "require": True}
-    context = contexts[mode] if mode in contexts else ssl.create_default_context(cafile=str(root) if root else None)
+    try:
+        context = contexts[mode] if mode in contexts else ssl.create_default_context(cafile=str(root) if root else None)
+    except OSError as error:
+        raise RunError(
+            f"Expected a certificate in sslrootcert, got none: {error.strerror}.", "Name a PEM file."
+        ) from error
     return url.set(query=query), {"ssl_context": context}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect as inspection
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -15,7 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 import edgeseg
-from edgeseg.cli.app import app, main
+from edgeseg.cli.app import app, leave_hanging_threads, main
 from edgeseg.cli.inspect import describe_decision
 from edgeseg.core.limits import THREADS
 from edgeseg.frame.images import write_image
@@ -251,3 +252,18 @@ def test_inspect_says_what_counts_as_found() -> None:
 
 def test_a_pattern_in_the_help_keeps_its_stars() -> None:
     assert "exams/*/*.png" in RUNNER.invoke(app, ["predict", "--help"]).output
+
+
+@pytest.mark.parametrize(("code", "expected"), [(3, 3), (None, 0), ("a sentence", 1)])
+def test_a_driver_that_hangs_does_not_keep_the_process(
+    code: object, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", ended.append)
+    released = threading.Event()
+    hanging = threading.Thread(target=released.wait, name="edgeseg-grabber", daemon=True)
+    hanging.start()
+    leave_hanging_threads(code)
+    released.set()
+    hanging.join()
+    assert ended == [expected]

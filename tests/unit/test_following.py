@@ -9,10 +9,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.core.decision import NOTHING
 from edgeseg.core.spec import ClassSpec
 from edgeseg.evaluation.detection import IdentityJudge
 from edgeseg.inference.following import Follower, FollowQueue
-from edgeseg.inference.instances import InstanceList, find_instances
+from edgeseg.inference.instances import InstanceList, change, find_instances
 from edgeseg.inference.segmenter import Segmentation, StageTimes
 from edgeseg.phantom import PhantomClip
 
@@ -42,6 +43,18 @@ def test_numbers_stay_while_findings_move() -> None:
         assert now == {10 + 3 * frame: first[10], 100 + 2 * frame: first[100]}
     (count,) = follower.report()
     assert (count.count, count.most_at_once, count.returned, count.changes_per_minute) == (2, 2, 0, 94.74)
+
+
+def test_what_counts_as_nothing_is_not_counted() -> None:
+    follower = Follower()
+    for frame in range(3):
+        drawn = draw((10, 10), (100, 40))
+        nothing = tuple(change(one, state=NOTHING) for one in drawn.instances)
+        seen = follower.follow(replace(drawn, instances=nothing), frame / 30, SIZE)
+        assert [one.number for one in seen.instances] == [0, 0]
+    assert [(one.count, one.most_at_once) for one in follower.report()] == [(0, 0)]
+    # once it is found it is
+    assert set(follow(follower, 3, (10, 10), (100, 40)).values()) == {1, 2}
 
 
 def test_a_new_finding_gets_its_number_with_its_second_frame() -> None:

@@ -307,3 +307,9 @@ def test_gaps_and_misfits_are_defects(modal_data: Path) -> None:
     write_image(modal_data / "images_elasto" / "case_02.png", np.zeros((50, 60), np.uint8))
     kinds = [defect.kind for defect in check_survey(survey_dataset(modal_data)).defects]
     assert kinds == ["image-without-modality", "modality-size"]
+
+
+@pytest.mark.parametrize("given", [None, "scan.png", [None, np.zeros((4, 4), np.uint8)], ["a.png", "b.png"]])
+def test_what_is_no_picture_is_refused_in_a_sentence(given: Any) -> None:
+    with pytest.raises(SourceError, match="array"):
+        stack_pictures(given, InputSpec(16, 16, modalities=("bmode", "doppler")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,14 @@ def test_clip_goes_on_behind_a_dark_frame(affine: PhantomPair) -> None:
     assert [one.reference for one in found] == [0, 0]
 
 
+def test_a_network_that_finds_nothing_has_not_converged(affine: PhantomPair) -> None:
+    images = affine.fixed.image, affine.moving.image
+    known = register_frames(*images, "deformable").displacement
+    for field, expected in ((np.zeros_like(known), False), (known, True)):
+        network: Any = lambda *_, field=field: field  # noqa: E731
+        assert register_frames(*images, "deformable", "learned", network=network).converged is expected
+
+
 def test_size_of_a_rectangle() -> None:
     mask = np.zeros((40, 60), np.uint8)
     mask[10:20, 10:50] = 1
@@ -180,6 +189,21 @@ def test_follow_up_sees_growth() -> None:
     same = compare_exams(pair.fixed.image, pair.moving.image, (first, lesion(pair.moving.labels)))
     assert same.unit == "px"
     assert "no clear change" in same.describe()
+    lost = dataclasses.replace(compared, registration=dataclasses.replace(compared.registration, converged=False))
+    for unsure in (lost, dataclasses.replace(compared, cut_off=True)):
+        assert "larger" not in unsure.describe()
+
+
+def test_follow_up_says_nothing_of_a_finding_that_is_cut_off(affine: PhantomPair) -> None:
+    mask = np.zeros(SIZE, np.uint8)
+    mask[:40, 30:90] = 1
+    assert compare_exams(affine.fixed.image, affine.moving.image, (mask, mask)).cut_off
+
+
+@pytest.mark.parametrize("options", [("--fields",), ("--to", "first"), ("--nifti", "--follow-up")])
+def test_options_that_would_be_left_unread_are_refused(options: tuple[str, ...], tmp_path: Path) -> None:
+    arguments = ("register", "a.png", "b.png", "--out", str(tmp_path / "out"), *options)
+    assert CliRunner().invoke(app, arguments).exit_code == 2
 
 
 def test_command_writes_the_field(affine: PhantomPair, tmp_path: Path) -> None:

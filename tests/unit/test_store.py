@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -217,10 +218,28 @@ def test_the_key_follows_from_all_that_changes_the_arrays() -> None:
 
 
 def test_a_cleared_set_stays_readable_for_who_uses_it(disc_data: Path, place: Path) -> None:
-    pixels = make_stored(disc_data, place).open_pixels(np.arange(10))
+    stored = make_stored(disc_data, place)
+    pixels = stored.open_pixels(np.arange(10))
     assert clear_cache(place) == (1, 0)
     assert list_cache(place) == []
     assert pixels[:].any()
+    # the test cases are asked for when the training has ended
+    assert stored.open_masks(np.arange(10))[:].any()
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_nothing_is_written_into_folders_of_others(disc_data: Path, place: Path, tmp_path: Path, linked: bool) -> None:
+    stored = make_stored(disc_data, place)
+    key = replace(stored.key, layout="another")
+    partial, others = stored.grids / f"{key.name}.partial", tmp_path / "others"
+    folder = others if linked else partial
+    folder.mkdir()
+    (folder / "mine.txt").touch()
+    if linked:
+        partial.symlink_to(others)
+    with pytest.raises(OutputError):
+        provide_store(stored.grids, key, stored.cases)
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
 
 
 def test_files_of_others_are_not_removed(disc_data: Path, place: Path) -> None:

@@ -225,6 +225,8 @@ def test_labelme_points_and_lines_say_something_of_what_they_cover_alone(tmp_pat
         ({"shape_type": "point", "points": [[400, 30]]}, "point 1 lies outside"),
         ({"shape_type": "rectangle", "points": [[10, 30], [30, 30]]}, "rectangle 1 has no width or no height"),
         ({"shape_type": "rectangle", "points": [[110, 30], [130, 50]]}, "rectangle 1 lies outside"),
+        ({"shape_type": "rectangle", "points": [[10, 30]]}, "rectangle 1 has 1 corners"),
+        ({"shape_type": "rectangle", "points": [[10, 30], [30, 30], [30, 60]]}, "rectangle 1 has 3 corners"),
     ],
 )
 def test_labelme_marks_off_the_image_are_named(tmp_path: Path, shape: dict[str, Any], words: str) -> None:

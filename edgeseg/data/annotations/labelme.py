@@ -140,7 +140,11 @@ def _read_shape(
     if kind == "mask":
         return _read_mask(entry, label.strip(), size)
     drawn = to_points(entry.get("points") or [])
-    if kind == "rectangle" and len(drawn) in (_FEWEST_CORNERS, _CORNERS):
+    if kind == "rectangle" and len(drawn) not in (_FEWEST_CORNERS, _CORNERS):
+        # left out, its image would count as one that shows nothing
+        problems.note("bad-mark", image, f"the rectangle {number} has {len(drawn)} corners in place of 2 or 4")
+        return ()
+    if kind == "rectangle":
         # a rectangle covers the pixels of both its corners
         corners = turn_rectangle(np.floor(drawn.min(axis=0)).tolist(), (np.floor(drawn.max(axis=0)) + 1).tolist())
         box = (
@@ -162,7 +166,7 @@ def _find_outline(kind: str, points: Points) -> Points:
         # a centre, and a point on the circle
         radius = float(np.hypot(*(points[1] - points[0])))
         return trace_ellipse(points[0].tolist(), (radius, radius))
-    return points if kind not in ("rectangle", "circle") or len(points) > _FEWEST_CORNERS else points[:1]
+    return points if kind != "circle" or len(points) > _FEWEST_CORNERS else points[:1]
 
 
 def _read_mask(entry: Mapping[str, Any], label: str, size: tuple[int, int] | None) -> tuple[Shape, ...]:
