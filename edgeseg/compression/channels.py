@@ -23,7 +23,7 @@ from edgeseg.backends.cpu import CpuBackend
 from edgeseg.convert.tflite import convert_model
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.spec import UNetSpec
-from edgeseg.model.unet import build_unet, count_positions
+from edgeseg.model.unet import DepthToSpace, build_unet, count_positions
 
 ChannelIds = NDArray[np.int64]
 # For every channel id whether the channel stays.
@@ -182,8 +182,11 @@ def _pass_on(layer: Any, sources: list[ChannelIds], ids: _IdForest) -> ChannelId
         return ids.assign(int(layer.output.shape[-1]))
     if isinstance(layer, keras.layers.Concatenate):
         return np.concatenate(sources)
-    if int(layer.output.shape[-1]) < len(sources[0]):
-        # the channel of one modality, cut out of the image: like the image's, nothing produces it, so it stays
+    if isinstance(layer, DepthToSpace):
+        # the head's channels are mask pixels: naming some of them is enough for all of them to stay
+        return sources[0][: int(layer.output.shape[-1])]
+    if int(layer.output.shape[-1]) != len(sources[0]):
+        # the image's pixels as channels, or one modality of it: like the image's, nothing produces them, so they stay
         return ids.assign(int(layer.output.shape[-1]))
     for other in sources[1:]:
         ids.merge(sources[0], other)

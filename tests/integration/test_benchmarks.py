@@ -31,6 +31,7 @@ def test_overhead_lists_every_stage_and_judges_page_and_rest(tmp_path: Path) -> 
     assert judged == {
         "everything but the net",
         "the same with the page open and one client",
+        "the same with 4 clients of the page",
         "confidence, states, distance: together",
     }
     assert {"- colour to grey", "- quantise", "- threshold", "book-keeping"} <= {row["what"] for row in rows}

@@ -13,7 +13,12 @@ from edgeseg.core.errors import EdgesegError
 from tests.discs import make_disc_data
 
 pytest.importorskip("flwr", reason="needs Flower: pip install '.[federated]'")
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.usefixtures("shallow_sizes"),
+    # as in test_federation
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
 
 
 def make_certificate(folder: Path, name: str, days: tuple[int, int] = (-1, 1)) -> tuple[Path, Path]:

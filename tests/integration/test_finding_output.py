@@ -16,6 +16,7 @@ from edgeseg.core.spec import FindingSpec
 from edgeseg.data.augment import AugmentSpec
 from edgeseg.model.keras import keras, tf
 from edgeseg.model.losses import find_finding_loss
+from edgeseg.model.spec import SIZES
 from edgeseg.model.unet import build_unet, find_mask_shape, split_outputs
 from edgeseg.training import trainer
 from edgeseg.training.grids import UNKNOWN, GridArrays, weigh_findings
@@ -27,6 +28,7 @@ from edgeseg.training.trainer import plain_split, resume_run, train_run
 from edgeseg.training.validation import channel_aucs, read_history
 from edgeseg.training.weak_supervision import LARGEST_RATIO
 from tests.discs import make_disc_data
+from tests.shallow import SHALLOW
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("shallow_sizes")]
 
@@ -55,6 +57,8 @@ def stopped(tmp_path_factory: pytest.TempPathFactory, labelled_data: Path) -> Pa
     """Train all epochs, and stop before the file is written."""
     out = tmp_path_factory.mktemp("finding") / "run"
     with pytest.MonkeyPatch.context() as patched:
+        for name, size in SHALLOW.items():
+            patched.setitem(SIZES, name, size)
         patched.setattr(trainer, "export_run", stop)
         with pytest.raises(KeyboardInterrupt):
             train_run(labelled_data, out, OPTIONS)

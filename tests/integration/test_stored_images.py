@@ -39,7 +39,7 @@ def test_batches_and_record_are_the_same(tmp_path: Path, monkeypatch: pytest.Mon
         assert np.array_equal(one[1], other[1])
 
 
-@pytest.mark.usefixtures("shallow_nano")
+@pytest.mark.usefixtures("shallow_sizes")
 def test_a_stored_training_is_judged_and_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, place = make_disc_data(tmp_path / "discs", 24), tmp_path / "cache"
     monkeypatch.setenv("EDGESEG_CACHE", str(place))
