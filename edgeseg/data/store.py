@@ -35,7 +35,7 @@ from edgeseg.core.cache import touch_entry
 from edgeseg.core.errors import DataError, FolderBusyError, LimitError, OutputError, RunError
 from edgeseg.core.files import DISK_FULL, explained_writes, partial_path, staged_folder, write_json
 from edgeseg.core.limits import TABLE_BYTES, digest_regular, read_regular
-from edgeseg.core.marks import read_mark, refuse_foreign, remove_folder
+from edgeseg.core.marks import held_folder, read_mark, refuse_foreign, remove_folder
 from edgeseg.core.parallel import map_ahead
 from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.schema import to_plain
@@ -270,11 +270,19 @@ def provide_store(grids: Path, key: StoreKey, cases: Sequence[Case], advance: Ad
             waited = True
             sleep(_WAITING_SECONDS)
         except (OutputError, RunError):
-            # another process may have finished it in this moment
+            # another process may have finished it in this moment; what was written beside it is not needed then
             if not is_sound(folder, key, len(cases)):
                 raise
+            _drop_partial(folder)
     touch_entry(folder)
     return folder
+
+
+def _drop_partial(folder: Path) -> None:
+    partial = partial_path(folder)
+    # whoever works there, or removes it now, comes to the same end
+    with contextlib.suppress(FolderBusyError, FileNotFoundError), held_folder(partial):
+        remove_folder(partial)
 
 
 def _remove_damaged(folder: Path, key: StoreKey, count: int) -> None:
@@ -287,8 +295,25 @@ def _remove_damaged(folder: Path, key: StoreKey, count: int) -> None:
 
 
 def _refuse_others(folder: Path) -> None:
-    if os.path.lexists(folder):
-        refuse_foreign(folder, "Move it away, or the cache with EDGESEG_CACHE=DIR.")
+    """Refuse what is not edgeseg's in the place of a folder.
+
+    Raises:
+        OutputError: Somebody else's file or folder is there.
+        FolderBusyError: Another process works there, and may not have marked it yet.
+    """
+    hint = "Move it away, or the cache with EDGESEG_CACHE=DIR."
+    # moved away by another process at any moment, or begun and not marked yet
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            if os.path.lexists(folder):
+                refuse_foreign(folder, hint)
+        except OutputError:
+            if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
+                raise
+            # looked at again while nobody else may write
+            with held_folder(folder):
+                if any(folder.iterdir()):
+                    refuse_foreign(folder, hint)
 
 
 def _refuse_full_disk(grids: Path, folder: Path, key: StoreKey, count: int) -> None:
