@@ -22,7 +22,7 @@ ENCODER = ("stem", "down")
 # How many times smaller than the input the first stage is behind every stem. s2d4 and s2d8 are no convolutions: they
 # rearrange blocks of 4x4 or 8x8 pixels into channels (docs/decisions/0074).
 STEMS = {"full": 1, "half": 2, "depth": 2, "quarter": 4, "s2d4": 4, "s2d8": 8}
-BLOCKS = {"s2d4": 4, "s2d8": 8}
+REARRANGED = ("s2d4", "s2d8")
 # The mask is never smaller than this: the head behind a stem of stride 8 draws 2x2 pixels as channels.
 COARSEST = 4
 # Stages of EfficientNet-Lite0 behind its stem, from stride 4 to 32.
@@ -145,7 +145,7 @@ class UNetSpec:
     @property
     def block(self) -> int:
         """The side of the blocks of the image that become channels; 1 where none do."""
-        return BLOCKS.get(self.stem, 1)
+        return STEMS[self.stem] if self.stem in REARRANGED else 1
 
     @property
     def drawn(self) -> int:

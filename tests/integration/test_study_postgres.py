@@ -20,13 +20,12 @@ from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.search import database
 from edgeseg.search.database import StorageAddress
-from edgeseg.search.networks import NetworkChoice, NetworkScore, NetworkStudy, SearchSpace, StudyPlan, open_study
+from edgeseg.search.networks import NetworkChoice, NetworkStudy, SearchSpace, StudyPlan, open_study
 from edgeseg.search.results import FINISHED, INTERRUPTED
-from edgeseg.search.study import TrialResult
+from tests.studies import SCORED, work_off
 
 USER, PASSWORD = "edge", "hunter2"
 PLAN = StudyPlan(SearchSpace(models=("nano",), sizes=(32, 64)), SplitSpec(0, 0.12, 0.15), epochs=1)
-SCORED = TrialResult(1.5, NetworkScore(0.5, 1000))
 
 
 def find_programs() -> Path | None:
@@ -105,14 +104,7 @@ def test_workers_share_a_study_and_one_is_lost(server: Server, tmp_path: Path, m
                 sleep(0.5)
 
     def work(machine: str) -> list[NetworkChoice]:
-        study = open_worker(tmp_path / machine, address)
-        done: list[NetworkChoice] = []
-        while True:
-            with study.claim(5) as claim:
-                if claim is None:
-                    return done
-                done.append(claim.choice)
-                study.finish(claim, SCORED)
+        return work_off(open_worker(tmp_path / machine, address), 5)
 
     with ThreadPoolExecutor(3) as pool:
         done = [choice for part in pool.map(work, "abc") for choice in part]

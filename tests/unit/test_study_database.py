@@ -18,14 +18,14 @@ from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import OutputError, RunError
 from edgeseg.search import database
 from edgeseg.search.database import StorageAddress
-from edgeseg.search.networks import NetworkChoice, NetworkScore, NetworkStudy, SearchSpace, StudyPlan, open_study
+from edgeseg.search.networks import NetworkChoice, NetworkStudy, SearchSpace, StudyPlan, open_study
 from edgeseg.search.results import FAILED, FINISHED, INTERRUPTED, RUNNING
 from edgeseg.search.study import TrialResult
 from tests.commands import Fail, assert_says
+from tests.studies import SCORED, work_off
 
 DATA = Path("data")
 PLAN = StudyPlan(SearchSpace(models=("nano", "micro"), sizes=(32, 64)), SplitSpec(0, 0.12, 0.15), epochs=1)
-SCORED = TrialResult(1.5, NetworkScore(0.5, 1000))
 SECRET = "postgresql://me:hunter2@127.0.0.1:1/studies?sslmode=disable"
 
 
@@ -45,14 +45,7 @@ def list_states(study: NetworkStudy) -> list[str]:
 
 def test_workers_on_two_machines_share_one_study(tmp_path: Path, address: StorageAddress) -> None:
     def work(machine: str) -> list[NetworkChoice]:
-        study = open_worker(tmp_path / machine, address)
-        done: list[NetworkChoice] = []
-        while True:
-            with study.claim(6) as claim:
-                if claim is None:
-                    return done
-                done.append(claim.choice)
-                study.finish(claim, SCORED)
+        return work_off(open_worker(tmp_path / machine, address), 6)
 
     open_worker(tmp_path / "a", address)
     with ThreadPoolExecutor(3) as pool:

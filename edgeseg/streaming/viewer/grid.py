@@ -24,7 +24,7 @@ from edgeseg.streaming.sinks.base import Result, Sink
 from edgeseg.streaming.switching import SourceStatus
 from edgeseg.streaming.viewer.encoding import encode_tile, write_multipart
 from edgeseg.streaming.viewer.figures import BackendNumbers, write_colour
-from edgeseg.streaming.viewer.pages import CSS, FOLDER, HTML, SCRIPT, read_pages
+from edgeseg.streaming.viewer.pages import CSS, FOLDER, HTML, SCRIPT
 from edgeseg.streaming.viewer.state import KEPT_FRAMES, NumberedPicture
 from edgeseg.streaming.viewer.viewer import (
     CLOSING_DELIMITER,
@@ -242,7 +242,7 @@ class GridHandler(ViewerHandler):
         elif path in GRID_FILES:
             self.send(HTTPStatus.OK, GRID_FILES[path], (FOLDER / path[1:]).read_bytes())
         elif path == "/numbers":
-            self._send_grid_numbers(query)
+            self.answer_poll(query, self._viewer.collect)
         elif path == "/tiles":
             self.send_parts(self._viewer.stream_tiles(self.connection), GRID)
         else:
@@ -268,13 +268,3 @@ class GridHandler(ViewerHandler):
         self.uses_camera = self._context.info.uses_camera
         self.path = f"/{rest}"
         return True
-
-    def _send_grid_numbers(self, query: str) -> None:
-        viewers, pages = self._context.viewers, read_pages(query)
-        # before the figures are collected: otherwise the end could miss a page that is polling now
-        for page in pages:
-            viewers.note_poll(page, saw_end=False)
-        numbers = self._viewer.collect()
-        self.send(HTTPStatus.OK, "application/json", json.dumps(to_plain(numbers)).encode())
-        for page in pages:
-            viewers.note_poll(page, numbers.ended)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import select
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from edgeseg.core.schema import to_plain
 from edgeseg.core.spec import ClassSpec
@@ -143,6 +143,14 @@ class WebViewer(SourceView):
         self._server.stop()
 
 
+class Ending(Protocol):
+    """Figures that say whether their stream has ended."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has."""
+
+
 class ViewerHandler(PageHandler):
     """Answers one request: GET for page, picture and figures, POST for camera images, the recording and the source."""
 
@@ -165,11 +173,15 @@ class ViewerHandler(PageHandler):
 
     def send_numbers(self, query: str) -> None:
         """Send the figures, and note the page that asks."""
+        self.answer_poll(query, lambda: collect_numbers(self._context))
+
+    def answer_poll(self, query: str, collect: Callable[[], Ending]) -> None:
+        """Send figures, and note the pages that ask: before their stream ends, and that they know of its end."""
         viewers, pages = self._context.viewers, read_pages(query)
         # before the figures are collected: otherwise the end could miss a page that is polling now
         for page in pages:
             viewers.note_poll(page, saw_end=False)
-        numbers = collect_numbers(self._context)
+        numbers = collect()
         self.send(HTTPStatus.OK, "application/json", json.dumps(to_plain(numbers)).encode())
         for page in pages:
             viewers.note_poll(page, numbers.ended)
