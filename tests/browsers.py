@@ -48,11 +48,13 @@ class Browser:
         self._answers, answers = os.pipe()
         # Chromium reads commands from descriptor 3 and answers on 4.
         shell = f'exec "$0" "$@" 3<&{commands} 4>&{answers}'
-        self._process = subprocess.Popen(
-            ["bash", "-c", shell, str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={folder}", "about:blank"],
-            pass_fds=(commands, answers),
-            stderr=subprocess.DEVNULL,
-        )
+        self._overdue, self._errors = threading.Event(), folder.with_name(f"{folder.name}-errors.txt")
+        with self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                ["bash", "-c", shell, str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={folder}", "about:blank"],
+                pass_fds=(commands, answers),
+                stderr=errors,
+            )
         os.close(commands)
         os.close(answers)
         self._buffer, self._number, self._session = b"", 0, ""
@@ -114,7 +116,7 @@ class Browser:
         os.close(self._answers)
 
     def _start_watchdog(self) -> threading.Timer:
-        watchdog = threading.Timer(2 * SECONDS, self._process.kill)
+        watchdog = threading.Timer(2 * SECONDS, self._stop_overdue)
         watchdog.start()
         return watchdog
 
@@ -124,10 +126,20 @@ class Browser:
         for domain in ("Log", "Runtime", "Page"):
             self.call(f"{domain}.enable")
 
+    def _explain_end(self) -> str:
+        code = self._process.wait(SECONDS)
+        by = f"after {2 * SECONDS} s by the watchdog" if self._overdue.is_set() else f"by itself, exit code {code}"
+        said = self._errors.read_text(errors="replace")[-2000:]
+        return f"chromium ended {by}: {said}"
+
+    def _stop_overdue(self) -> None:
+        self._overdue.set()
+        self._process.kill()
+
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
             data = os.read(self._answers, 1 << 16)
-            assert data, "chromium ended"
+            assert data, self._explain_end()
             self._buffer += data
         message, self._buffer = self._buffer.split(b"\0", 1)
         answer: dict[str, Any] = json.loads(message)

@@ -9,7 +9,7 @@ const UNREADABLE_MS = 40;
 /* Times in the figures are rounded. */
 const ROUNDING_S = 0.0001;
 
-const player = { pictures: 0, seconds: 0, playing: false, shown: null, wanted: "", busy: false, from: 0, since: 0 };
+const player = { pictures: 0, seconds: 0, playing: false, shown: null, wanted: "", answers: null, from: 0, since: 0 };
 
 export function showPlayback(playback) {
   if (player.pictures > 0) {
@@ -48,19 +48,26 @@ function goTo(place) {
   return ask(`picture=${find("place").value}`);
 }
 
-/* The newest wish counts: dragging the slider asks for no more pictures than the machine can draw. */
-async function ask(query) {
+/*
+ * The newest wish counts: dragging the slider asks for no more pictures than the machine can draw. All who ask wait for
+ * the same answers: one who did not wait, as in the loop of `run`, would leave the browser no time to receive them.
+ */
+function ask(query) {
   player.wanted = query;
-  if (player.busy) {
-    return;
+  player.answers ??= receive();
+  return player.answers;
+}
+
+async function receive() {
+  try {
+    while (player.wanted) {
+      const wanted = player.wanted;
+      player.wanted = "";
+      showPlace(await showStill(wanted));
+    }
+  } finally {
+    player.answers = null;
   }
-  player.busy = true;
-  while (player.wanted) {
-    const wanted = player.wanted;
-    player.wanted = "";
-    showPlace(await showStill(wanted));
-  }
-  player.busy = false;
 }
 
 function showPlace(figures) {
