@@ -99,6 +99,15 @@ class TrainOptions:
         panel=COURSE,
     )
     batch: int = option(8, "Batch size, shared by all devices.", minimum=1, maximum=BATCH, panel=COURSE)
+    first_size: int | None = option(
+        None,
+        "Progressive resizing: height and width of the images in the first epochs, which grow to --size in three "
+        f"stages; a multiple of {SIZE_STEP}. By default --size: all epochs see whole images.",
+        minimum=32,
+        maximum=1024,
+        multiple_of=SIZE_STEP,
+        panel=COURSE,
+    )
     learning_rate: float | None = option(
         None,
         "Highest learning rate of the schedule. By default 0.002, with --encoder lite0 0.001.",
@@ -264,6 +273,8 @@ class TrainOptions:
                 f"expected full_masks with labels {', '.join(WEAK_KINDS)}, which it leaves some images out of, got "
                 f"labels {self.labels}"
             )
+        if self.first_size is not None and self.first_size > self.size:
+            raise ValueError(f"expected first_size up to size, {self.size}, got {self.first_size}")
         self.describe_network(outputs=1)
 
     @property
