@@ -77,7 +77,7 @@ class Growth:
     def find_side(self, epoch: int) -> int:
         """Find the height and width of an epoch's images; epochs count from 0."""
         middle = round((self.first + self.last) / 2 / SIZE_STEP) * SIZE_STEP
-        ends = [round(share * self.epochs) for share in GROWTH_SHARES]
+        ends = [int(share * self.epochs) for share in GROWTH_SHARES]
         return (self.first, middle, self.last)[bisect_right(ends, epoch)]
 
 
