@@ -318,7 +318,7 @@ def _train(
     # all workers are there, so the chief of an interrupted training has ended
     run_paths.follow_chief()
     with explained_loss(record.options.strategy):
-        evaluator = _fit((model, ema_model), loaded, record, run_paths, teachers, growth)
+        evaluator = _fit(model, ema_model, loaded, record, run_paths, teachers, growth)
     best, timing = evaluator.best, summarise_timing(evaluator.history, _read_peak_memory())
     record = dataclasses.replace(
         record, best_epoch=best.epoch, validation_dice=best.validation_dice, timing=timing, status=FINISHED
@@ -344,14 +344,14 @@ def _plan_growth(loaded: LoadedData, record: RunRecord, teachers: Sequence[RunTe
 
 
 def _fit(
-    models: tuple[Any, Any],
+    model: Any,
+    ema_model: Any,
     loaded: LoadedData,
     record: RunRecord,
     run_paths: RunPaths,
     teachers: Sequence[RunTeacher],
     growth: Growth | None,
 ) -> EpochEvaluator:
-    model, ema_model = models
     options, folder = record.options, run_paths.folder
     train, validation = (to_grid(loaded.part(part), record.input, record.finding) for part in ("train", "val"))
     epochs = options.plan_epochs(len(train))
