@@ -338,9 +338,9 @@ def _train(
 def _plan_growth(loaded: LoadedData, record: RunRecord, teachers: Sequence[RunTeacher]) -> Growth | None:
     """Plan progressive resizing; teachers and frames without masks are seen at full size alone."""
     options = record.options
-    if options.first_size in (None, options.size) or teachers or loaded.frames is not None:
+    if options.start_size == options.size or teachers or loaded.frames is not None:
         return None
-    return Growth(options.first_size, options.size, options.plan_epochs(len(loaded.part("train"))))
+    return Growth(options.start_size, options.size, options.plan_epochs(len(loaded.part("train"))))
 
 
 def _fit(
