@@ -104,8 +104,8 @@ class TrainOptions:
     first_size: int | None = option(
         None,
         "Progressive resizing: height and width of the images in the first epochs, which grow to --size in three "
-        f"stages; a multiple of {SIZE_STEP}. By default half of --size from {SMALLEST_HALVED} on; with --encoder lite0, "
-        "frames without masks or teachers all epochs see whole images.",
+        f"stages; a multiple of {SIZE_STEP}. By default half of --size from {SMALLEST_HALVED} on; with --encoder lite0,"
+        " frames without masks or teachers all epochs see whole images.",
         minimum=32,
         maximum=1024,
         multiple_of=SIZE_STEP,
