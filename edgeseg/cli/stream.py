@@ -250,13 +250,15 @@ def _judge(report: StreamReport) -> None:
     """End with the exit code that the stream has earned."""
     from edgeseg.core.errors import OutputError, SourceError
     from edgeseg.streaming.loop import MemberReport
-    from edgeseg.streaming.switching import FAILED
+    from edgeseg.streaming.switching import CONNECTING, FAILED
 
     failed = next((sink for sink in report.sinks if sink.failure is not None), None)
     if failed is not None:
         sentence = f"{failed.name} ended before the stream: {failed.failure}"
         raise OutputError(sentence[:1].upper() + sentence[1:], failed.hint)  # capitalize() would lower the rest
-    broken = [source for source in report.sources if isinstance(source, MemberReport) and source.state == FAILED]
+    members = [source for source in report.sources if isinstance(source, MemberReport)]
+    # one that was lost at the end had given frames
+    broken = [member for member in members if member.state in (CONNECTING, FAILED)]
     if broken:
         raise SourceError(
             f"{len(broken)} of {len(report.sources)} sources failed. {broken[0].source}: {broken[0].failure}",

@@ -38,7 +38,7 @@ SLOT = LatestSlot(Size(64, 48), 10.0)
 
 def make_member_info(number: int) -> StreamInfo:
     slot = SLOT if number == 3 else None
-    member = Member(number, LABELS[number - 1], slot is not None, lambda: slot)
+    member = Member(number, LABELS[number - 1], slot is not None, lambda: slot, lambda: LIVE)
     return StreamInfo("small", SHOWN, lambda: REPORT, LatencyRecorder(50.0, 80.0), member=member)
 
 
@@ -194,5 +194,7 @@ def test_figures_of_prometheus_carry_the_source_once_per_name(grid: GridViewer) 
     assert 'edgeseg_frames_processed_total{source="1"} 0' in text
     assert 'edgeseg_state_frames_total{source="left",class="lesion",state="found"} 1' in text
     assert text.count("# TYPE edgeseg_frames_processed_total") == 1
+    assert 'edgeseg_source_state{source="left",state="live"} 1\n' in text
+    assert 'edgeseg_source_state{source="left",state="connecting"} 0\n' in text
     assert "hush" not in text
     assert "10.0.0.4" not in text
