@@ -188,7 +188,8 @@ class ManyPipeline:
             raise self._error
         failed = [f"{member.label}: {member.failure}" for member in self.members if member.failure is not None]
         if not self.processed and not self._stopped and failed:
-            raise SourceError(f"Expected frames from {self.name}, got none. {' '.join(failed)}")
+            hint = "While one source gives frames, live ones that do not open are looked for."
+            raise SourceError(f"Expected frames from {self.name}, got none. {' '.join(failed)}", hint)
 
     def _work(self, segmenter: Segmenter) -> None:
         """Segment, on a thread of its own, until all sources have ended."""

@@ -178,7 +178,9 @@ class MemberPipeline(SourcePipeline):
 
     def give_up(self) -> None:
         """End a source that gave no frame so far, since no other gives one either."""
-        self.end(SourceError(self.sentence.removesuffix(TRYING)))
+        # told already, when the search began
+        self.state, self.sentence = FAILED, self.sentence.removesuffix(TRYING)
+        self.end()
 
     def stop(self) -> None:
         """End the capture, from any thread."""

@@ -10,7 +10,7 @@ import { showRecording } from "./recording.js";
 const POLL_MS = 1000;
 /* The shape of a picture, what stands below it, the gap between two, below all; and the least width of one. */
 const PICTURE_SHAPE = 4 / 3;
-const TEXT_PX = 104;
+const TEXT_PX = 122;
 const GAP_PX = 16;
 const FOOT_PX = 84;
 const LEAST_PX = 200;
@@ -38,6 +38,7 @@ async function poll() {
 
 function showNumbers(numbers) {
   const { stream, model, backend, sources, budget_ms: budget, thermal } = numbers;
+  showRecording(numbers.recording);
   if (stream !== page.stream) {
     page.stream = stream;
     page.tiles = new Map(sources.map((source) => [source.number, makeTile(source)]));
@@ -48,7 +49,6 @@ function showNumbers(numbers) {
   setText("source", `${sources.length} sources`);
   document.title = `${model} · edgeseg`;
   sources.forEach((source) => showSource(page.tiles.get(source.number), source, numbers));
-  showRecording(numbers.recording);
   const all = sources.reduce((sum, { fps }) => sum + fps, 0);
   const heat = thermal.celsius === null ? "" : `, ${thermal.celsius.toFixed(0)} °C`;
   const why = backend.fallback_reason ? ` (${backend.fallback_reason})` : "";
