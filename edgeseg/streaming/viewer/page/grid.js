@@ -14,7 +14,11 @@ const TEXT_PX = 122;
 const GAP_PX = 16;
 const FOOT_PX = 84;
 const LEAST_PX = 200;
-const SENTENCES = { opening: "The source is being opened.", ended: "The source has ended." };
+const SENTENCES = {
+  opening: "The source is being opened.",
+  stalled: "No new frames are coming in.",
+  ended: "The source has ended.",
+};
 const INVITING = "Waiting for a camera: enlarge this source and press “Use this device's camera”.";
 const VERDICTS = { held: "within budget", missed: "over budget", unjudged: "not judged", measuring: "measuring" };
 
@@ -75,12 +79,13 @@ function arrange() {
 
 function showSource(tile, source, { budget_ms: budget, judged }) {
   const stalled = source.state === "live" && source.idle_ms !== null && source.idle_ms > STALLED_MS;
-  tile.entry.dataset.source = stalled ? "lost" : source.state;
+  const state = stalled ? "stalled" : source.state;
+  tile.entry.dataset.source = state;
   const verdict = source.frames === 0 ? "measuring" : !judged ? "unjudged" : source.age_p99_ms <= budget ? "held" : "missed";
-  tile.entry.dataset.verdict = source.frames === 0 ? "" : verdict;
-  write(tile.verdict, source.state === "live" ? VERDICTS[verdict] : source.state);
-  const state = source.state === "opening" && source.camera ? INVITING : (SENTENCES[source.state] ?? "");
-  write(tile.sentence, stalled ? "No new frames are coming in." : source.sentence || state);
+  tile.entry.dataset.verdict = state === "live" ? verdict : "";
+  write(tile.verdict, state === "live" ? VERDICTS[verdict] : state);
+  const sentence = state === "opening" && source.camera ? INVITING : (SENTENCES[state] ?? "");
+  write(tile.sentence, source.sentence || sentence);
   const ages = `age ${formatTime(source.age_p50_ms)} ms, p95 ${formatTime(source.age_p95_ms)}`;
   const speed = `${source.fps.toFixed(1)} of ${source.captured_fps.toFixed(1)} /s`;
   const late = source.late ? `, ${formatCount(source.late)} late` : "";
