@@ -168,7 +168,7 @@ class MemberPipeline(SourcePipeline):
         """Note the end of the source, and begin to close it on a thread of its own: nobody waits for a slow sink."""
         if self._closing is not None:
             return
-        self.ended = monotonic()
+        self.ended, self.sentence = monotonic(), self.sentence.removesuffix(TRYING)
         if error is not None:
             self._fail(error)
         elif self.state in (OPENING, LIVE, LOST) and not self.grabber.stopped:
@@ -179,7 +179,7 @@ class MemberPipeline(SourcePipeline):
     def give_up(self) -> None:
         """End a source that gave no frame so far, since no other gives one either."""
         # told already, when the search began
-        self.state, self.sentence = FAILED, self.sentence.removesuffix(TRYING)
+        self.state = FAILED
         self.end()
 
     def stop(self) -> None:

@@ -15,9 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from numpy.typing import NDArray
 
 import edgeseg
+from edgeseg.cli.common import GATE_NOT_HELD
+from edgeseg.cli.stream import judge_stream
 from edgeseg.core.errors import BackendError, OutputError, SourceError, SourceTextError, UnknownNameError
 from edgeseg.core.schema import to_plain
 from edgeseg.inference.ensemble import open_segmenter
@@ -38,7 +41,7 @@ from edgeseg.streaming.sources.reconnect import ReconnectingSource
 from tests.tinymodels import write_bright_model
 
 SECONDS = 20.0
-HTTP = "http://clinic/{}"
+HTTP, PHANTOM = "http://clinic/{}", "phantom://?seed={}"
 Opener = Callable[[], Source]
 
 
@@ -298,6 +301,26 @@ def test_the_search_ends_with_an_error_where_no_source_can_be_opened_or_the_othe
     assert states["1"] == ("failed", 0)
     assert states["2"][0] == "ended"
     assert not str(reports_of(live)["1"].failure).endswith("again.")
+
+
+def test_the_exit_code_tells_of_a_source_that_gave_nothing_until_the_end_and_of_one_that_was_late(
+    model: Path, cameras: dict[str, Opener]
+) -> None:
+    gone, here = Camera(10**6), Camera(0, -1)
+    live = open_fakes(model, cameras, gone.plug_in, here.plug_in, text=HTTP, capture=CaptureOptions())
+    with live:
+        for _ in live:
+            if live.members[0].state == "connecting":
+                live.stop()
+    with pytest.raises(SourceError, match=r"1 of 2 sources failed\. 1: Expected a stream .* got none\.$"):
+        judge_stream(make_report(live))
+    capture = CaptureOptions(rate=math.inf)
+    live = open_fakes(
+        model, cameras, lambda: Fake(frames=4), lambda: Fake(frames=4), capture=capture, budget_ms=1e-6, text=PHANTOM
+    )
+    with pytest.raises(typer.Exit) as ended:
+        judge_stream(run_stream(live))
+    assert ended.value.exit_code == GATE_NOT_HELD
 
 
 def test_a_model_that_fails_ends_all_sources_with_the_figures_so_far(
