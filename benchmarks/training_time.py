@@ -7,7 +7,8 @@ test Dice by case, each judged by the network that has not seen its group, in br
 groups). Minutes are those of all folds, from their histories, validation included. The target of a fold is the
 validation Dice at which the first one's chosen epoch stands, averaged over as many epochs as that choice was; the
 column beside says in how many folds, and after how many minutes of these folds, a training came within 0.005 of it.
-Writes OUT/training-time.md and .json.
+--patience N adds what early stopping would have made of the first one's histories: the epochs up to the stop are the
+same, so the network is the same where the chosen epoch is. Writes OUT/training-time.md and .json.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from folds import named, read_options
 from trained import show_estimate, write_results
 
 from edgeseg.training.loop import TrainingSchedule
-from edgeseg.training.validation import EpochResult, read_history
+from edgeseg.training.validation import EpochResult, best_result, read_history
 
 # Of the validation Dice, which is measured on a few dozen cases.
 NEAR = 0.005
@@ -71,10 +72,15 @@ def read_dice(path: Path) -> Figures:
     return Figures(tuple(stem for stem, _ in cases), tuple(group for _, group in cases), {"dice": mean_of(values)})
 
 
-def steady_dice(history: Sequence[EpochResult]) -> list[float]:
-    """Average the validation Dice over the epochs that the choice of the best epoch averages over."""
+def steady_dice(history: Sequence[EpochResult], seen: int | None = None) -> list[float]:
+    """Average the validation Dice over the epochs that the choice of the best epoch averages over.
+
+    Args:
+        history: All epochs.
+        seen: How many of them there were until a stop; None is all.
+    """
     window = TrainingSchedule(len(history), 1.0).window
-    dice = [row.validation_dice for row in history]
+    dice = [row.validation_dice for row in history[:seen]]
     return [float(np.mean(dice[max(0, end - window) : end])) for end in range(1, len(dice) + 1)]
 
 
@@ -85,6 +91,28 @@ def reach_targets(trained: Trained, targets: Sequence[float]) -> list[float | No
         epochs = [number for number, dice in enumerate(steady_dice(history), start=1) if dice >= target - NEAR]
         reached.append(sum(row.seconds for row in history[: epochs[0]]) / 60 if epochs else None)
     return reached
+
+
+def stop_early(trained: Trained, patience: int) -> tuple[str, ...]:
+    """Fill the row of a training that stops early, read off its histories."""
+    minutes, same, lost = 0.0, 0, []
+    for history in trained.histories:
+        schedule = TrainingSchedule(len(history), 1.0, patience=patience)
+        seen = next((end for end in range(1, len(history)) if schedule.stops_early(history[:end])), len(history))
+        chosen, whole = (best_result(rows, schedule.window) for rows in (history[:seen], history))
+        minutes += sum(row.seconds for row in history[:seen]) / 60
+        same += chosen.epoch == whole.epoch
+        lost.append(max(steady_dice(history)) - max(steady_dice(history, seen)))
+    return (
+        f"{trained.name}, --patience {patience}",
+        f"{minutes:.1f}",
+        f"{minutes / trained.minutes:.2f}",
+        "",
+        f"{sum(one <= NEAR for one in lost)} of {len(lost)}",
+        "",
+        f"the same network in {same} of {len(lost)} folds",
+        f"validation: at most -{max(lost):.4f}",
+    )
 
 
 def list_cells(trained: Trained, first: Trained) -> tuple[str, ...]:
@@ -112,9 +140,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--done", type=named, action="append", required=True, metavar="NAME=FOLDS")
+    parser.add_argument("--patience", type=int, nargs="*", default=[], help="of the first one, read off its histories")
     chosen = parser.parse_args()
     trained = [read_trained(name, Path(folder)) for name, folder in chosen.done]
     rows = [list_cells(one, trained[0]) for one in trained]
+    rows += [stop_early(trained[0], patience) for patience in chosen.patience]
     notes = [
         "# Time of a training to its Dice",
         "",
