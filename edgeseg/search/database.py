@@ -30,7 +30,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from edgeseg.core.errors import RunError
 from edgeseg.core.install import need_extra
-from edgeseg.core.redact import redact, to_one_line
+from edgeseg.core.redact import is_printable, redact, to_one_line
 from edgeseg.core.schema import SchemaError, from_plain, to_plain
 from edgeseg.search.journal import LOCK, VERSION, Ending, Header, Record, hold_lock, readable_journal, trial_lock
 from edgeseg.search.results import Presentation
@@ -101,7 +101,9 @@ class StorageAddress:
     @property
     def name(self) -> str:
         """Name the study without user and password."""
-        return f"{self.parse().set(username=None, password=None, query={}).render_as_string()} ({self.study})"
+        url = self.parse()
+        plain = URL.create(url.drivername, host=url.host, port=url.port, database=url.database)
+        return f"{plain.render_as_string()} ({self.study})"
 
     def parse(self) -> URL:
         """Parse the address; other databases than PostgreSQL and SQLite were not tried."""
@@ -111,14 +113,29 @@ class StorageAddress:
             # the driver's message repeats the address
             raise ValueError(_WANTED.format("one that cannot be read")) from error
         kind = url.get_backend_name()
-        if kind not in (POSTGRES, SQLITE) or (kind == POSTGRES and not (url.host and url.database)):
-            raise ValueError(_WANTED.format(f"{kind}://..."))
-        if kind == SQLITE and not url.database:
-            raise ValueError(_WANTED.format("sqlite in memory, which no other worker sees"))
+        if kind == POSTGRES and url.host and url.database:
+            refused = "an @ in the password; write it as %40" if "@" in url.host else ""
+        elif kind == SQLITE:
+            refused = _refuse_sqlite(url)
+        else:
+            refused = f"{kind}://..."
+        if refused or not is_printable(self.url):
+            raise ValueError(_WANTED.format(refused or "one with control characters, or bytes that are not UTF-8"))
         return url
 
 
 _WANTED = "expected postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///FILE, got {}"
+
+
+def _refuse_sqlite(url: URL) -> str:
+    """Say what is wrong with the address of a file; empty where nothing is."""
+    if url.drivername != SQLITE:
+        return f"{url.drivername}://..."
+    if not url.database or url.database == ":memory:":
+        return "sqlite in memory, which no other worker sees"
+    if url.query or url.host or url.username or url.password:
+        return "sqlite with more than a file: it has no host, no user, no password and no options"
+    return ""
 
 
 def connect(address: StorageAddress) -> RDBStorage:
