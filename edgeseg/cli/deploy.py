@@ -17,7 +17,6 @@ from edgeseg.deploy.options import PANEL, FleetOptions
 if TYPE_CHECKING:
     from edgeseg.deploy.bundle import Packages, Target
     from edgeseg.deploy.fleet import Parcel, RollOut
-if TYPE_CHECKING:
     from edgeseg.deploy.inventory import FleetBoard
 
 GroupsOption = Annotated[

@@ -30,9 +30,8 @@ from edgeseg.cli.terminal import repeatable
 
 if TYPE_CHECKING:
     from edgeseg.search.database import StorageAddress
-    from edgeseg.search.recipes import RecipeReport
-if TYPE_CHECKING:
     from edgeseg.search.networks import NetworkReport
+    from edgeseg.search.recipes import RecipeReport
 
 
 STORAGE = "EDGESEG_STORAGE"
