@@ -399,6 +399,19 @@ def test_the_command_shows_what_boards_carry(boards: Callable[..., FakeFleet], f
     assert fail("fleet", lab.inventory, "--rollback", "--verify")[0] == 2
 
 
+def test_looking_at_boards_is_interrupted_in_a_sentence(
+    boards: Callable[..., FakeFleet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = boards("a1")
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgeseg.deploy.inventory.look_at", interrupt)
+    ended = CliRunner().invoke(app, ["fleet", str(lab.inventory)])
+    assert (ended.exit_code, "begin again" in ended.output) == (130, True)
+
+
 def test_the_commands_words(boards: Callable[..., FakeFleet], fail: Fail) -> None:
     lab = boards("a1")
     command = ("deploy", lab.root / "m.tflite", "--device", "generic-x86_64", "--out", lab.root / "a.tar.gz")
