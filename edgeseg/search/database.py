@@ -13,7 +13,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -284,12 +284,19 @@ class DatabaseStore:
             user_attrs={_CHOICE: choice},
         )
         trial_id = self._patiently(lambda: self._storage.create_new_trial(self._study_id, template))
+        held.callback(self._give_back, trial_id)
         self._patiently(lambda: self._storage.record_heartbeat(trial_id))
         self._patiently(lambda: self._storage.set_trial_user_attr(trial_id, _ALIVE, True))
         held.enter_context(_beating(self._storage, trial_id, self._address.heartbeat_s))
         number = self._storage.get_trial_number_from_id(trial_id)
         held.enter_context(hold_lock(trial_lock(self._folder, number)))
         return number
+
+    def _give_back(self, trial_id: int) -> None:
+        """Let the next worker take over at once what this one was interrupted in; what has ended stays as it is."""
+        with suppress(UpdateFinishedTrialError):
+            # once: a database that does not answer finds out by the heartbeat
+            _try(lambda: self._storage.set_trial_state_values(trial_id, TrialState.FAIL))
 
     def end(self, ending: Ending) -> None:
         """Write down how a trial has ended; one that another worker took over meanwhile is left to it."""

@@ -110,7 +110,17 @@ def test_the_trial_of_a_lost_worker_is_taken_over(
             lost.finish(claim, SCORED)
             assert "taken over" in caplog.text
             alive.finish(kept, TrialResult(1.0, sentence="The memory was not enough."))
-    assert list_states(alive) == [FAILED, INTERRUPTED, RUNNING]
+    assert list_states(alive) == [FAILED, INTERRUPTED, INTERRUPTED]
+
+
+def test_an_interrupted_worker_gives_its_trial_back_at_once(tmp_path: Path, address: StorageAddress) -> None:
+    study = open_worker(tmp_path / "a", address)
+    with pytest.raises(KeyboardInterrupt), study.claim(1) as claim:
+        raise KeyboardInterrupt
+    with open_worker(tmp_path / "b", address).claim(1) as again:
+        assert claim is not None
+        assert again is not None
+        assert (again.choice, again.number) == (claim.choice, 1)
 
 
 def test_a_worker_that_is_lost_before_its_first_heartbeat(
