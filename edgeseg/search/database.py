@@ -288,7 +288,7 @@ class DatabaseStore:
         self._patiently(lambda: self._storage.record_heartbeat(trial_id))
         self._patiently(lambda: self._storage.set_trial_user_attr(trial_id, _ALIVE, True))
         held.enter_context(_beating(self._storage, trial_id, self._address.heartbeat_s))
-        number = self._storage.get_trial_number_from_id(trial_id)
+        number = self._patiently(lambda: self._storage.get_trial_number_from_id(trial_id))
         held.enter_context(hold_lock(trial_lock(self._folder, number)))
         return number
 
@@ -334,8 +334,18 @@ class DatabaseStore:
 
     def _patiently(self, ask: Callable[[], Result]) -> Result:
         """Ask the database, and wait where it does not answer: it may be restarted while a trial runs."""
+
+        def ask_begun() -> Result:
+            try:
+                return ask()
+            except KeyError as error:
+                raise RunError(
+                    f"Expected the search at {self.name}, got none any more: somebody has removed it.",
+                    "The same command begins a new one.",
+                ) from error
+
         deadline = time.monotonic() + OUTAGE_S
-        done, value = _try(ask)
+        done, value = _try(ask_begun)
         if not done:
             _LOG.warning("The database at %s does not answer (%s); waiting for it.", self.name, value)
         while not done:
@@ -345,7 +355,7 @@ class DatabaseStore:
                     "The same command goes on when it is there again.",
                 )
             time.sleep(PAUSE_S)
-            done, value = _try(ask)
+            done, value = _try(ask_begun)
         return cast(Result, value)
 
 
@@ -353,7 +363,7 @@ def _try(ask: Callable[[], object]) -> tuple[bool, object]:
     """Give the database's answer, or else why there is none."""
     try:
         return True, ask()
-    except _FAULTS as error:
+    except (*_FAULTS, KeyError) as error:  # KeyError: there is no such trial any more
         return False, _explain(error)
 
 

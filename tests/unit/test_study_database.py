@@ -113,6 +113,16 @@ def test_the_trial_of_a_lost_worker_is_taken_over(
     assert list_states(alive) == [FAILED, INTERRUPTED, INTERRUPTED]
 
 
+def test_a_search_that_somebody_removes_meanwhile(tmp_path: Path, address: StorageAddress) -> None:
+    study = open_worker(tmp_path / "a", address)
+    with study.claim(1) as claim:
+        assert claim is not None
+        optuna.delete_study(study_name="lesions", storage=address.url)
+        for ask in (lambda: study.finish(claim, SCORED), lambda: list_states(study)):
+            with pytest.raises(RunError, match="removed"):
+                ask()
+
+
 def test_an_interrupted_worker_gives_its_trial_back_at_once(tmp_path: Path, address: StorageAddress) -> None:
     study = open_worker(tmp_path / "a", address)
     with pytest.raises(KeyboardInterrupt), study.claim(1) as claim:
