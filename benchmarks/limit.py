@@ -31,7 +31,7 @@ from untrained import pick_model
 from edgeseg.backends.cpu import CpuBackend
 from edgeseg.bench.operators import match_layers, time_operators
 from edgeseg.core.files import write_bytes, write_json
-from edgeseg.core.modelfile import read_model
+from edgeseg.core.modelfile import ModelFile, read_model
 from edgeseg.graph.operators import Graph, read_graph
 from edgeseg.graph.summary import summarise_layers
 
@@ -266,6 +266,62 @@ def list_points(title: str, points: Sequence[Point], peak: float) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What was measured: the network, its operators, and the limits of the core."""
+
+    network: Point
+    placed: Sequence[Placed]
+    whole: Sequence[Point]
+    """The shapes that set the int8 peak."""
+    reals: Sequence[Point]
+    """The same in float32."""
+    near: float
+    """Bandwidth within the cache in GB/s."""
+    far: float
+    """Beyond it."""
+    candidates: Sequence[Point]
+
+    @property
+    def peak(self) -> float:
+        """The fastest int8 shape, in GMAC/s."""
+        return max(point.rate for point in self.whole)
+
+
+def measure(model: ModelFile, candidates: bool) -> Measured:
+    """Measure the core, and the network on it."""
+    whole, reals = measure_peaks()
+    near, far = measure_bandwidth()
+    backend, spec = CpuBackend(model.flatbuffer, 1), model.card.input
+    tensor = np.zeros((1, spec.height, spec.width, spec.channels), np.int8)
+    placed = place_operators(model.flatbuffer)
+    ms = time_in_turn({"network": lambda: backend.invoke(tensor)}, 4 * ROUNDS)["network"]
+    network = Point(model.card.name, count_macs(read_graph(model.flatbuffer)), ms)
+    others = measure_candidates(spec.height) if candidates else []
+    return Measured(network, placed, whole, reals, near, far, others)
+
+
+def describe(found: Measured) -> list[str]:
+    """Say in words what was measured."""
+    network, peak = found.network, found.peak
+    held = "held" if network.rate >= GOAL * peak else "missed"
+    return [
+        "# What one core can do, and what the network takes of it",
+        "",
+        "    python benchmarks/limit.py OUT --candidates",
+        "",
+        f"{network.name}: {network.macs / 1e6:.0f} million MACs in {network.ms:.3f} ms, {network.rate:.0f} GMAC/s, "
+        f"{network.rate / peak:.0%} of the int8 peak of {peak:.0f} (goal {GOAL:.0%}: {held}).",
+        f"Copies within the cache: {found.near:.0f} GB/s, beyond it {found.far:.0f}. The roof of an operator is the",
+        "lower one of the peak and of its MACs per byte at the cache's bandwidth. Time of operators by LiteRT's",
+        "profiler, to a microsecond.",
+        *list_points("Peaks", [*found.whole, *found.reals], peak),
+        *(list_points("Other shapes, untrained, in turn", found.candidates, peak) if found.candidates else []),
+        "",
+        "## Operators",
+    ]
+
+
 def main() -> None:
     """Measure, and write table, figures and picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -274,44 +330,20 @@ def main() -> None:
     parser.add_argument("--candidates", action="store_true", help="time other shapes of the network, too")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
-    model = read_model(pick_model(chosen.model, chosen.out))
-    whole, reals = measure_peaks()
-    near, far = measure_bandwidth()
-    peak = max(point.rate for point in whole)
-    placed = place_operators(model.flatbuffer)
-    backend, spec = CpuBackend(model.flatbuffer, 1), model.card.input
-    tensor = np.zeros((1, spec.height, spec.width, spec.channels), np.int8)
-    ms = time_in_turn({"network": lambda: backend.invoke(tensor)}, 4 * ROUNDS)["network"]
-    network = Point(model.card.name, count_macs(read_graph(model.flatbuffer)), ms)
-    candidates = measure_candidates(spec.height) if chosen.candidates else []
-    held = "held" if network.rate >= GOAL * peak else "missed"
-    notes = [
-        "# What one core can do, and what the network takes of it",
-        "",
-        "    python benchmarks/limit.py OUT --candidates",
-        "",
-        f"{network.name}: {network.macs / 1e6:.0f} million MACs in {network.ms:.3f} ms, {network.rate:.0f} GMAC/s, "
-        f"{network.rate / peak:.0%} of the int8 peak of {peak:.0f} (goal {GOAL:.0%}: {held}).",
-        f"Copies within the cache: {near:.0f} GB/s, beyond it {far:.0f}. The roof of an operator is the lower one of",
-        "the peak and of its MACs per byte at the cache's bandwidth. Time of operators by LiteRT's profiler, to a",
-        "microsecond.",
-        *list_points("Peaks", [*whole, *reals], peak),
-        *(list_points("Other shapes, untrained, in turn", candidates, peak) if candidates else []),
-        "",
-        "## Operators",
-    ]
-    write_results(chosen.out, "limit", notes, HEADER, make_rows(placed, peak, near))
+    found = measure(read_model(pick_model(chosen.model, chosen.out)), chosen.candidates)
+    peak, near, far = found.peak, found.near, found.far
+    write_results(chosen.out, "limit", describe(found), HEADER, make_rows(found.placed, peak, near))
     figures = {
         "measured": describe_place(),
         "peak_gmacs": peak,
         "bandwidth_gbs": {"cache": near, "memory": far},
-        "network": {**asdict(network), "share": network.rate / peak},
-        "peaks": [asdict(point) for point in (*whole, *reals)],
-        "candidates": [asdict(point) for point in candidates],
-        "operators": [asdict(one) for one in placed],
+        "network": {**asdict(found.network), "share": found.network.rate / peak},
+        "peaks": [asdict(point) for point in (*found.whole, *found.reals)],
+        "candidates": [asdict(point) for point in found.candidates],
+        "operators": [asdict(one) for one in found.placed],
     }
     write_json(chosen.out / "limit.json", figures)
-    write_bytes(chosen.out / "limit.png", draw_roofline(placed, peak, near, far))
+    write_bytes(chosen.out / "limit.png", draw_roofline(found.placed, peak, near, far))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/regression.py OUT [--published FOLDER] [--margin 0.15] [--only NAMES]
 
 Runs the short benchmarks of speed into OUT and compares their rows with the published ones. Times of two days are no
-comparison even on one machine, so every figure is divided by that of the reference row of its own run: for instance
+comparison even on one machine, so every time is divided by that of the reference row of its own run: for instance
 everything except the network by the bare inference of the same minutes. What stands out by more than the margin is
 measured once more, and counts only if it stands out again. Exit code 3 if anything became slower. Rows that were
 published on another kind of machine are shown and do not count.
@@ -37,8 +37,11 @@ class Check:
     reference: str
     """The row that all others are divided by."""
     smallest: float = 0.0
-    """Figures below this are too short to be compared."""
-    higher_is_better: bool = False
+    """Figures up to this are too short to be compared."""
+
+    def is_time(self, row: str) -> bool:
+        """Say whether a row is a time, which drifts with the machine; sizes do not."""
+        return self.figure.startswith("ms") or row.endswith(", s")
 
 
 CHECKS: Mapping[str, Check] = {
@@ -76,16 +79,14 @@ def compare_rows(
     alike = name_machine(place) == name_machine(describe_place())
     rows = []
     for row, figure in before.items():
-        if row == check.reference or figure < check.smallest:
+        if row == check.reference or figure <= check.smallest:
             continue
         if row not in now or check.reference not in now:
             rows.append([name, row, f"{figure:g}", "", "", GONE])
             continue
-        # sizes have no reference: only times drift with the machine
-        scale = before[check.reference] / now[check.reference] if check.figure.startswith("ms") else 1.0
+        scale = before[check.reference] / now[check.reference] if check.is_time(row) else 1.0
         ratio = now[row] / figure * scale
-        worse = 1.0 / ratio if check.higher_is_better else ratio
-        verdict = SLOWER if worse > 1.0 + margin else FASTER if worse < 1.0 - margin else SAME
+        verdict = SLOWER if ratio > 1.0 + margin else FASTER if ratio < 1.0 - margin else SAME
         rows.append([name, row, f"{figure:g}", f"{now[row]:g}", f"{ratio:.2f}", verdict if alike else ELSEWHERE])
     return rows
 
@@ -102,6 +103,8 @@ def judge(name: str, check: Check, out: Path, published: Path, margin: float) ->
     """Measure a benchmark, and once more where something stands out; the better of both times counts."""
     before = read_rows(published, name, check)
     rows = compare_rows(name, check, before, measure(name, check, out / "first"), margin)
+    if all(row[-1] == GONE for row in rows):
+        raise SystemExit(f"Expected the published rows of {name} in {out / 'first'}, got none of them.")
     if all(row[-1] != SLOWER for row in rows):
         return rows
     again = compare_rows(name, check, before, measure(name, check, out / "second"), margin)

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from edgeseg.search.networks import NetworkChoice, NetworkScore, NetworkStudy
+from pathlib import Path
+
+from edgeseg.search.database import DatabaseStore, StorageAddress
+from edgeseg.search.networks import (
+    NetworkChoice,
+    NetworkScore,
+    NetworkStudy,
+    StudyPlan,
+    describe_space,
+    open_study,
+)
 from edgeseg.search.study import TrialResult
 
 SCORED = TrialResult(1.5, NetworkScore(0.5, 1000))
+
+
+def open_shared(folder: Path, address: StorageAddress, plan: StudyPlan) -> NetworkStudy:
+    """Open a study in a database, as a worker with a folder of its own."""
+    store = DatabaseStore(folder, address, describe_space(plan.space))
+    return open_study(folder, Path("data"), plan, "abc", store)
 
 
 def work_off(study: NetworkStudy, trials: int) -> list[NetworkChoice]:

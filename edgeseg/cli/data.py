@@ -26,8 +26,8 @@ from edgeseg.cli.common import (
     save_json,
     usage_errors,
 )
-from edgeseg.cli.tables import print_cache, print_check, print_warnings
-from edgeseg.core.redact import make_printable
+from edgeseg.cli.tables import count_sets, print_cache, print_check, print_warnings
+from edgeseg.core.redact import make_printable, show_name
 from edgeseg.core.spec import DENOISES, check_choice
 
 if TYPE_CHECKING:
@@ -274,7 +274,8 @@ def show_cache(
     entries = list_cache(place)
     if clear:
         removed, kept = clear_cache(place)
-        print(f"{place}: {removed} sets removed" + (f", {kept} stay: another edgeseg writes them" if kept else ""))
+        stay = f", {kept} stay: another edgeseg writes them" if kept else ""
+        print(f"{show_name(str(place))}: {count_sets(removed)} removed{stay}")
     else:
         print_cache(place, entries)
     sets = [

@@ -17,7 +17,6 @@ from edgeseg.deploy.options import PANEL, FleetOptions
 if TYPE_CHECKING:
     from edgeseg.deploy.bundle import Packages, Target
     from edgeseg.deploy.fleet import Parcel, RollOut
-if TYPE_CHECKING:
     from edgeseg.deploy.inventory import FleetBoard
 
 GroupsOption = Annotated[
@@ -83,19 +82,10 @@ def deploy(
     """
     from tempfile import TemporaryDirectory
 
-    from edgeseg.core.files import write_bytes
     from edgeseg.core.modelfile import read_model
-    from edgeseg.deploy.bundle import (
-        SUFFIX,
-        Target,
-        find_build_time,
-        find_release,
-        gather_files,
-        pack_files,
-        read_public_key,
-        sign_archive,
-    )
-    from edgeseg.deploy.fleet import state_path
+    from edgeseg.deploy.bundle import Target, find_build_time, find_release, gather_files, read_public_key
+    from edgeseg.deploy.fleet import Parcel, state_path
+    from edgeseg.deploy.inventory import read_inventory
     from edgeseg.deploy.remote import find_backend, send_archive
     from edgeseg.machine.boards import find_board, load_board, name_board
 
@@ -105,7 +95,7 @@ def deploy(
         raise typer.BadParameter("expected either --to or --fleet, got both")
     if not fleet and (groups or dry_run or overwrite or json_out):
         raise typer.BadParameter("expected --fleet beside --group, --dry-run, --overwrite and --json")
-    boards = _read_boards(fleet, groups) if fleet else ()
+    boards = read_inventory(fleet, groups or ()) if fleet else ()
     target = Target(name_board(device), load_board(device), find_board(device).resolve().parent)
     file = read_model(model)
     backend = find_backend(file, target.name, target.board)
@@ -114,30 +104,30 @@ def deploy(
         packages = _provide_packages(target, wheel, offline, Path(folder))
         files = gather_files(file, target, packages, keys, find_build_time())
         # a dry run leaves nothing behind
-        place = Path(folder) / out.name if dry_run else out
-        results = {place: pack_files(files)}
-        if sign:
-            results[place.with_name(place.name + SUFFIX)] = sign_archive(results[place], sign)
-        for path, data in results.items():
-            write_bytes(path, data)
-            print(f"{path.name if dry_run else path}: {len(data):,} bytes")
+        written = _write_archive(files, Path(folder) / out.name if dry_run else out, sign)
+        for path in written:
+            print(f"{path.name if dry_run else path}: {path.stat().st_size:,} bytes")
         if fleet:
-            from edgeseg.deploy.fleet import Parcel
-
-            unpacked = sum(map(len, files.values()))
-            release, board = find_release(files), target.board
-            parcel = Parcel(tuple(results), release, board.machine, unpacked, board.device_tree)
+            unpacked, board = sum(map(len, files.values())), target.board
+            parcel = Parcel(written, find_release(files), board.machine, unpacked, board.device_tree)
             _roll_out(fleet, boards, parcel, options, dry_run, overwrite, json_out)
         elif not to:
             print(f"{file.card.name} for {target.name}, on {backend}. On the board, unpack it and run: sh install.sh")
-        elif send_archive(list(results), to):
+        elif send_archive(written, to):
             raise typer.Exit(GATE_NOT_HELD)
 
 
-def _read_boards(inventory: Path, groups: Sequence[str] | None) -> tuple[FleetBoard, ...]:
-    from edgeseg.deploy.inventory import read_inventory
+def _write_archive(files: Mapping[str, bytes], out: Path, key: Path | None) -> tuple[Path, ...]:
+    """Write an archive and, with a key, its signature beside it."""
+    from edgeseg.core.files import write_bytes
+    from edgeseg.deploy.bundle import SUFFIX, pack_files, sign_archive
 
-    return read_inventory(inventory, groups or ())
+    results = {out: pack_files(files)}
+    if key:
+        results[out.with_name(out.name + SUFFIX)] = sign_archive(results[out], key)
+    for path, data in results.items():
+        write_bytes(path, data)
+    return tuple(results)
 
 
 def _roll_out(
@@ -210,13 +200,15 @@ def fleet(
     if rollback and (verify or groups):
         raise typer.BadParameter("expected --rollback alone: it brings back all boards of the last roll-out")
     from edgeseg.deploy.fleet import state_path
+    from edgeseg.deploy.inventory import read_inventory
 
     keep_inputs([inventory, state_path(inventory)], [json_out])
-    boards = _read_boards(inventory, groups)
+    boards = read_inventory(inventory, groups or ())
     if rollback:
         _go_back(inventory, boards, options, json_out)
     else:
-        _show_fleet(inventory, boards, verify, options, json_out)
+        with repeatable(kept=False):
+            _show_fleet(inventory, boards, verify, options, json_out)
 
 
 def _go_back(inventory: Path, boards: Sequence[FleetBoard], options: FleetOptions, json_out: Path | None) -> None:

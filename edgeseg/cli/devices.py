@@ -39,7 +39,9 @@ def devices(
     if grafana is not None:
         from edgeseg.core.files import write_bytes
 
-        keep_inputs([], [grafana, json_out])
+        if name or json_out is not None:
+            raise typer.BadParameter("expected --grafana alone: the dashboard is the same for all boards")
+        keep_inputs([], [grafana])
         write_bytes(grafana, (catalog_folder("devices") / DASHBOARD).read_bytes())
         typer.echo(f"{grafana}: import it in Grafana; the figures are those of edgeseg stream --metrics.")
         return

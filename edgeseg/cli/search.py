@@ -30,9 +30,8 @@ from edgeseg.cli.terminal import repeatable
 
 if TYPE_CHECKING:
     from edgeseg.search.database import StorageAddress
-    from edgeseg.search.recipes import RecipeReport
-if TYPE_CHECKING:
     from edgeseg.search.networks import NetworkReport
+    from edgeseg.search.recipes import RecipeReport
 
 
 STORAGE = "EDGESEG_STORAGE"
@@ -106,7 +105,8 @@ def _find_storage(url: str, study: str, out: Path) -> StorageAddress | None:
     from edgeseg.search.database import StorageAddress
 
     with usage_errors():
-        return StorageAddress(url, study or out.resolve().name)
+        # a secret that was read from a file ends with the file's line end
+        return StorageAddress(url.strip(), study or out.resolve().name)
 
 
 def print_search(out: Path, report: RecipeReport) -> None:
@@ -155,7 +155,8 @@ def tune(
     """
     need_tune_packages()
     with repeatable():
-        from edgeseg.search.networks import NETWORKS, StudyPlan, parse_space, run_study
+        from edgeseg.search.database import DatabaseStore
+        from edgeseg.search.networks import NETWORKS, StudyPlan, describe_space, parse_space, run_study
         from edgeseg.search.results import to_json
         from edgeseg.training.trainer import plain_split
 
@@ -164,7 +165,10 @@ def tune(
             layout = join_layout(data, layout, images, masks, class_name)
             plan = StudyPlan(space, plain_split(seed, layout, group_pattern), epochs)
         keep_inputs([data], [out, json_file])
-        report = run_study(data, out, plan, trials, _find_storage(storage, study, out))
+        address = _find_storage(storage, study, out)
+        # before all images are read: a database that is missing is told at once
+        store = None if address is None else DatabaseStore(out, address, describe_space(space))
+        report = run_study(data, out, plan, trials, store)
     print_study(out, report)
     save_json(json_file, to_json(report, NETWORKS))
 

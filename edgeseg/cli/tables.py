@@ -9,7 +9,7 @@ from pathlib import Path
 from time import localtime, strftime
 from typing import TYPE_CHECKING, Any
 
-from edgeseg.core.redact import make_printable
+from edgeseg.core.redact import make_printable, show_name
 from edgeseg.core.schema import to_plain
 
 if TYPE_CHECKING:
@@ -173,8 +173,13 @@ def print_cache(place: Path, entries: Sequence[CacheEntry]) -> None:
     ]
     if rows:
         print_table("Stored images", ("set", "MB", "last used", ""), rows)
-    total = sum(entry.size for entry in entries) / 2**20
-    print(f"{place}: {len(entries)} sets, {total:,.0f} MB. To remove them: edgeseg data cache --clear")
+    held = f"{count_sets(len(entries))}, {sum(entry.size for entry in entries) / 2**20:,.0f} MB"
+    print(f"{show_name(str(place))}: {held}. To remove them: edgeseg data cache --clear")
+
+
+def count_sets(count: int) -> str:
+    """Write how many sets there are."""
+    return "1 set" if count == 1 else f"{count} sets"
 
 
 def print_warnings(warnings: Sequence[DataWarning]) -> None:

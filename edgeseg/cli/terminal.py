@@ -18,7 +18,7 @@ from typing import NoReturn
 import typer
 
 from edgeseg.core.progress import allow_bars
-from edgeseg.core.redact import redact
+from edgeseg.core.redact import make_printable, redact
 
 # The exit code that a shell reports after a broken pipe, as in `yes | head -1`.
 READER_LEFT = 128 + signal.SIGPIPE
@@ -35,7 +35,8 @@ class NoticeHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record; a reader that has left ends the command, as with everything else that is printed."""
         name = "edgeseg: " if record.levelno >= logging.WARNING else ""
-        print(f"{name}{self.format(record)}", file=sys.stderr, flush=True)
+        # paths in it may hold anything
+        print(f"{name}{make_printable(self.format(record))}", file=sys.stderr, flush=True)
 
 
 @contextmanager

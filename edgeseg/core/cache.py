@@ -41,16 +41,14 @@ def find_cache() -> Path | None:
     named = os.environ.get(VARIABLE, "").strip()
     if named.lower() == OFF:
         return None
-    if named:
-        return Path(named).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME", "").strip()
     # the XDG specification has relative paths ignored
-    if base and Path(base).is_absolute():
+    if not named and base and Path(base).is_absolute():
         return Path(base) / "edgeseg"
     try:
-        return Path.home() / ".cache" / "edgeseg"
+        return Path(named).expanduser().absolute() if named else Path.home() / ".cache" / "edgeseg"
     except RuntimeError as error:
-        raise OutputError("Expected a home folder for the cache, got none.", _MOVE) from error
+        raise OutputError(f"Expected a home folder for the cache {named}, got none.", _MOVE) from error
 
 
 def open_cache(place: Path, outside: Path) -> Path:
@@ -62,8 +60,11 @@ def open_cache(place: Path, outside: Path) -> Path:
     """
     if place.resolve().is_relative_to(outside.resolve()):
         raise OutputError(f"Expected a cache outside the data folder {outside}, got {place}.", _MOVE)
+    grids = place / GRIDS
+    for folder in (place, grids):
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise OutputError(f"Expected a folder for the cache at {folder}, got something else.", _MOVE)
     with explained_writes(place):
-        grids = place / GRIDS
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         grids.mkdir(mode=0o700, exist_ok=True)
         if read_mark(grids) is None and list_foreign(grids) == []:
@@ -78,7 +79,7 @@ def _check_own(folder: Path) -> None:
     """Refuse a folder that others may have filled: its images would be trained on."""
     state = folder.lstat()
     if not stat.S_ISDIR(state.st_mode):
-        raise OutputError(f"Expected a folder for the cache at {folder}, got a link or a file.", _MOVE)
+        raise OutputError(f"Expected a folder for the cache at {folder}, got a link.", _MOVE)
     if state.st_uid != os.geteuid():
         raise OutputError(f"Expected a cache of your own at {folder}, got another user's.", _MOVE)
     if state.st_mode & _OTHERS_WRITE:
@@ -95,19 +96,20 @@ def list_cache(place: Path) -> list[CacheEntry]:
     folder = place / GRIDS
     if not folder.is_dir() or read_mark(folder) is None:
         return []
-    entries = [_describe(path) for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    entries = []
+    for path in folder.iterdir():
+        # another process may remove it meanwhile
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_dir() and not path.is_symlink():
+                entries.append(_describe(path))
     return sorted(entries, key=lambda entry: entry.used)
 
 
 def _describe(path: Path) -> CacheEntry:
-    sizes = [0]
-    for file in path.iterdir():
-        # another process may remove it meanwhile
-        with contextlib.suppress(OSError):
-            # blocks, since a folder that is being filled has room that is not used yet
-            sizes.append(file.lstat().st_blocks * 512)
+    # blocks, since a folder that is being filled has room that is not used yet
+    size = sum(file.lstat().st_blocks * 512 for file in path.iterdir())
     mark = read_mark(path)
-    return CacheEntry(path, sum(sizes), path.stat().st_mtime, mark is not None and mark.whole)
+    return CacheEntry(path, size, path.stat().st_mtime, mark is not None and mark.whole)
 
 
 def touch_entry(folder: Path) -> None:
@@ -125,20 +127,17 @@ def clear_cache(place: Path) -> tuple[int, int]:
     Raises:
         OutputError: A folder holds files that edgeseg did not write.
     """
-    removed = kept = 0
-    for entry in list_cache(place):
-        if _is_held(entry.path):
-            kept += 1
-            continue
-        with explained_writes(entry.path):
-            remove_folder(entry.path)
-        removed += 1
-    return removed, kept
+    cleared = [_clear_entry(entry.path) for entry in list_cache(place)]
+    return sum(cleared), len(cleared) - sum(cleared)
 
 
-def _is_held(folder: Path) -> bool:
-    try:
-        with held_folder(folder):
+def _clear_entry(folder: Path) -> bool:
+    """Remove a folder; say whether nobody writes it."""
+    # another process may remove it meanwhile
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            with held_folder(folder), explained_writes(folder):
+                remove_folder(folder, "Move it away, or remove it by hand.")
+        except FolderBusyError:
             return False
-    except FolderBusyError:
-        return True
+    return True

@@ -71,6 +71,10 @@ TABLE_BYTES = 64 * MIB
 ANNOTATION_BYTES = 256 * MIB
 # A recipe or board profile, ten times the longest; the parser's memory grows with the square of a key's length.
 TOML_BYTES = MIB // 64
+# An inventory: a table for each of 10,000 boards.
+INVENTORY_BYTES = 4 * MIB
+# One line of such a long file: a key ends with its line.
+TOML_LINE_BYTES = 4_096
 # One video file; it is read frame by frame.
 VIDEO_BYTES = 4 * 2**40
 # Masks of one recording of a stream: 18 hours at 30 a second.

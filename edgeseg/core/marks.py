@@ -19,6 +19,7 @@ from pathlib import Path
 
 from edgeseg.core.errors import FolderBusyError, LimitError, OutputError
 from edgeseg.core.limits import TABLE_BYTES, read_regular
+from edgeseg.core.schema import parse_json
 
 MARK = ".edgeseg"
 # A marker that is being written.
@@ -27,6 +28,7 @@ _MAKER = "edgeseg"
 _LOG = logging.getLogger(__name__)
 # How many foreign files a message names.
 _NAMED = 3
+_ANOTHER = "Move it away, or name another --out."
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,14 @@ _UNMARKED = (
 def read_mark(folder: Path) -> Mark | None:
     """Read a folder's marker; None where there is none, or one that edgeseg did not write."""
     try:
-        value = json.loads(read_regular(folder / MARK, TABLE_BYTES))
+        value = parse_json(read_regular(folder / MARK, TABLE_BYTES).decode("utf-8"))
     except (OSError, ValueError, LimitError):
         return None
     if not isinstance(value, dict) or value.get("made_by") != _MAKER:
         return None
     files = value.get("files")
-    return Mark(value.get("whole") is True, frozenset(files if isinstance(files, list) else ()))
+    names = files if isinstance(files, list) else ()
+    return Mark(value.get("whole") is True, frozenset(name for name in names if isinstance(name, str)))
 
 
 def write_mark(folder: Path, whole: bool) -> None:
@@ -109,7 +112,7 @@ def list_foreign(folder: Path) -> list[str] | None:
     return sorted(_list_files(folder) - mark.files) if mark.whole else []
 
 
-def refuse_foreign(folder: Path, hint: str = "Move it away, or name another --out.") -> None:
+def refuse_foreign(folder: Path, hint: str = _ANOTHER) -> None:
     """Refuse to delete or replace a folder that edgeseg did not write, or that holds foreign files."""
     if folder.is_symlink() or not folder.is_dir():
         raise OutputError(f"Expected a folder of edgeseg's to replace at {folder}, got something else.", hint)
@@ -125,7 +128,7 @@ def refuse_foreign(folder: Path, hint: str = "Move it away, or name another --ou
         )
 
 
-def remove_folder(folder: Path) -> None:
+def remove_folder(folder: Path, hint: str = _ANOTHER) -> None:
     """Remove a folder that edgeseg wrote, if it exists; the marker goes last, so that an interrupted removal can go on.
 
     Raises:
@@ -134,7 +137,7 @@ def remove_folder(folder: Path) -> None:
     """
     if not folder.is_symlink() and not folder.exists():
         return
-    refuse_foreign(folder)
+    refuse_foreign(folder, hint)
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -38,6 +38,7 @@ _ROUNDING = 1e-4
 # Vectors of length 1 with a product above the threshold are no farther apart; squared.
 _FARTHEST = 2.0 - 2.0 * THRESHOLD + _ROUNDING
 
+Name = TypeVar("Name", str, int)
 _Numbers = NDArray[np.int64]
 _Reals = NDArray[np.float32]
 
@@ -97,11 +98,6 @@ def make_thumbnail(frame: NDArray[Any]) -> _Reals:
     return np.asarray(centred / length if length > 1e-3 else centred * 0, dtype=np.float32)
 
 
-def find_duplicates(cases: Sequence[Case], thumbnails: Thumbnails) -> list[DuplicatePair]:
-    """Find the pairs whose thumbnails correlate above the threshold, the most alike first."""
-    return list(search_duplicates(cases, thumbnails).pairs)
-
-
 def search_duplicates(cases: Sequence[Case], thumbnails: Thumbnails, most: int = MOST_PAIRS) -> Duplicates:
     """Find and count the pairs whose thumbnails correlate above the threshold.
 
@@ -125,18 +121,30 @@ def search_duplicates(cases: Sequence[Case], thumbnails: Thumbnails, most: int =
 
 
 def join_groups(cases: Sequence[Case], pairs: Iterable[DuplicatePair]) -> tuple[Case, ...]:
-    """Merge groups that near-duplicates connect (union-find); the first group's name stays."""
-    leader = {case.group: case.group for case in cases}
-
-    def find(group: str) -> str:
-        while leader[group] != group:
-            leader[group] = group = leader[leader[group]]
-        return group
-
+    """Merge groups that near-duplicates connect; the first group's name stays."""
+    sets = _DisjointSets({case.group for case in cases})
     for pair in pairs:
-        first, second = sorted((find(pair.first.group), find(pair.second.group)))
-        leader[second] = first
-    return tuple(dataclasses.replace(case, group=find(case.group)) for case in cases)
+        sets.unite(pair.first.group, pair.second.group)
+    return tuple(dataclasses.replace(case, group=sets.find(case.group)) for case in cases)
+
+
+class _DisjointSets(Generic[Name]):
+    """Sets that are united (union-find); the smallest of its names stands for a set."""
+
+    def __init__(self, names: Iterable[Name]) -> None:
+        self._leader: dict[Name, Name] = {name: name for name in names}
+
+    def find(self, name: Name) -> Name:
+        leader = self._leader
+        while leader[name] != name:
+            leader[name] = name = leader[leader[name]]
+        return name
+
+    def unite(self, one: Name, other: Name) -> bool:
+        """Unite the sets of two names; say whether they were apart."""
+        first, second = sorted((self.find(one), self.find(other)))
+        self._leader[second] = first
+        return first != second
 
 
 @dataclass(frozen=True)
@@ -184,23 +192,13 @@ class _Joined:
     """Joins groups that pairs connect, and keeps one pair for every two that were joined: fewer than groups."""
 
     def __init__(self, groups: int) -> None:
-        self._leader, self.pairs = list(range(groups)), _NO_PAIRS
+        self._groups, self._sets, self.pairs = groups, _DisjointSets(range(groups)), _NO_PAIRS
 
     def add(self, pairs: _Pairs, groups: _Numbers) -> None:
         ends = np.sort(np.stack([groups[pairs.first], groups[pairs.second]]), axis=0)
-        _, chosen = np.unique(ends[0] * len(self._leader) + ends[1], return_index=True)
-        joining = [number for number in np.sort(chosen) if self._unite(*map(int, ends[:, number]))]
+        _, chosen = np.unique(ends[0] * self._groups + ends[1], return_index=True)
+        joining = [number for number in np.sort(chosen) if self._sets.unite(*map(int, ends[:, number]))]
         self.pairs = _join([self.pairs, pairs.select(np.array(joining, np.int64))])
-
-    def _unite(self, first: int, second: int) -> bool:
-        first, second = self._find(first), self._find(second)
-        self._leader[second] = first
-        return first != second
-
-    def _find(self, group: int) -> int:
-        while self._leader[group] != group:
-            self._leader[group] = group = self._leader[self._leader[group]]
-        return group
 
 
 def _number(names: Iterable[str]) -> _Numbers:

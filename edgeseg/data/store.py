@@ -34,11 +34,11 @@ import edgeseg
 from edgeseg.core.cache import touch_entry
 from edgeseg.core.errors import DataError, FolderBusyError, LimitError, OutputError, RunError
 from edgeseg.core.files import DISK_FULL, explained_writes, partial_path, staged_folder, write_json
-from edgeseg.core.limits import TABLE_BYTES, digest_regular, read_regular
+from edgeseg.core.limits import digest_regular
 from edgeseg.core.marks import held_folder, read_mark, refuse_foreign, remove_folder
 from edgeseg.core.parallel import map_ahead
 from edgeseg.core.progress import Advance, ignore
-from edgeseg.core.schema import to_plain
+from edgeseg.core.schema import read_json_table, to_plain
 from edgeseg.core.spec import InputSpec
 from edgeseg.data.dataset import Dataset, LabelledImage, read_case
 from edgeseg.data.duplicates import SIDE, make_thumbnail
@@ -46,7 +46,7 @@ from edgeseg.data.reading import Case
 from edgeseg.frame.preprocess import frame_to_grid, mask_to_grid
 
 # Raised whenever what is stored, or how, changes.
-VERSION = 1
+VERSION = 2
 INDEX, FACTS, PIXELS, MASKS, THUMBNAILS, DONE = (
     "index.json",
     "facts.bin",
@@ -101,6 +101,7 @@ class StoreKey:
                 ("shown", "?", classes),
                 ("pixels", "<u4"),
                 ("masks", "<u4"),
+                ("thumbnails", "<u4"),
             ]
         )
 
@@ -149,19 +150,25 @@ class _Row:
     data: Mapping[str, bytes]
 
 
+def name_checksum(name: str) -> str:
+    """Name the fact that is the checksum of a file's row."""
+    return name.removesuffix(".bin")
+
+
 def make_row(key: StoreKey, number: int, image: LabelledImage) -> _Row:
     """Bring an image onto the grid, and describe it."""
     spec, facts = key.input, np.zeros((), key.facts)
-    data = {}
+    data = {THUMBNAILS: make_thumbnail(image.frame).tobytes()}
     if key.grids:
         masks = np.stack([mask_to_grid(mask, spec) for mask in image.masks], axis=-1)
-        data = {PIXELS: frame_to_grid(image.frame, spec).tobytes(), MASKS: np.packbits(masks).tobytes()}
-        facts["pixels"], facts["masks"] = (zlib.crc32(data[name]) for name in (PIXELS, MASKS))
+        data |= {PIXELS: frame_to_grid(image.frame, spec).tobytes(), MASKS: np.packbits(masks).tobytes()}
         facts["shown"] = masks.any(axis=(0, 1))
     facts["height"], facts["width"] = image.size
     facts["deep"], facts["brightest"] = image.deep, image.brightest
     facts["marked"], facts["border"] = image.marked, image.border_shares
-    data |= {FACTS: facts.tobytes(), THUMBNAILS: make_thumbnail(image.frame).tobytes()}
+    for name, row in data.items():
+        facts[name_checksum(name)] = zlib.crc32(row)
+    data[FACTS] = facts.tobytes()
     for name, size in key.row_bytes.items():
         if len(data[name]) != size:
             raise DataError(
@@ -239,7 +246,7 @@ def is_sound(folder: Path, key: StoreKey, count: int) -> bool:
     if folder.is_symlink() or mark is None or not mark.whole or folder.stat().st_uid != os.geteuid():
         return False
     try:
-        found = json.loads(read_regular(folder / INDEX, TABLE_BYTES))
+        found = read_json_table(folder / INDEX)
         sizes = {name: (folder / name).lstat().st_size for name in key.row_bytes}
         return bool(found == _describe_content(folder, key, count) and sizes == found["bytes"])
     except (OSError, ValueError, LimitError):
@@ -261,7 +268,7 @@ def provide_store(grids: Path, key: StoreKey, cases: Sequence[Case], advance: Ad
         try:
             _refuse_others(partial_path(folder))
             _refuse_full_disk(grids, folder, key, len(cases))
-            with _explained(folder), staged_folder(folder, keep_partial=True, go_on=True) as partial:
+            with staged_folder(folder, keep_partial=True, go_on=True) as partial, _explained(folder):
                 partial.chmod(0o700)
                 fill_store(partial, key, cases, advance)
         except FolderBusyError:

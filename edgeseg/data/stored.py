@@ -6,6 +6,7 @@ damaged disk or a file that was cut off is an error in one sentence instead of t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 import zlib
@@ -20,13 +21,25 @@ from numpy.typing import NDArray
 
 from edgeseg.core.errors import DataError
 from edgeseg.core.limits import read_regular
+from edgeseg.core.progress import progress_bar
 from edgeseg.data.dataset import LabelledImage, read_case
 from edgeseg.data.reading import Case
-from edgeseg.data.store import FACT_BYTES, FACTS, MASKS, PIXELS, THUMBNAILS, StoreKey
+from edgeseg.data.store import (
+    FACT_BYTES,
+    FACTS,
+    INDEX,
+    MASKS,
+    PIXELS,
+    THUMBNAILS,
+    StoreKey,
+    name_checksum,
+    provide_store,
+)
 
 # Images whose arrays are in memory at once, where all of them are looked at.
 BLOCK = 256
 _CLEAR = "Remove it with: edgeseg data cache --clear. It is made again from the images."
+_REPEAT = "Repeat the command: they are made again from the images."
 _Decode = Callable[[bytearray], NDArray[Any]]
 
 
@@ -46,12 +59,15 @@ class _File:
         except OSError as error:
             raise DataError(f"Reading stored images in {self.folder} failed: {error.strerror}.", _CLEAR) from error
         if read < size:
-            raise self.damaged()
+            raise self.spoil()
         return data
 
-    def damaged(self) -> DataError:
-        """Build the error of a file that is not as it was written."""
-        return DataError(f"Expected stored images in {self.folder} as they were written, got others.", _CLEAR)
+    def spoil(self) -> DataError:
+        """Let the next call make the set again, and build the error of a file that is not as it was written."""
+        # without it no set is sound
+        with contextlib.suppress(OSError):
+            (self.folder / INDEX).unlink()
+        return DataError(f"Expected stored images in {self.folder} as they were written, got others.", _REPEAT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +81,7 @@ class StoredRows:
     """The rows."""
     decode: _Decode
     """Makes an array of a row's bytes."""
-    checksums: NDArray[np.uint32] | None = None
+    checksums: NDArray[np.uint32]
     """CRC-32 of every row of the file."""
 
     def __len__(self) -> int:
@@ -96,8 +112,8 @@ class StoredRows:
 
     def _read(self, number: int) -> NDArray[Any]:
         data = self.file.read(self.size, number * self.size)
-        if self.checksums is not None and zlib.crc32(data) != self.checksums[number]:
-            raise self.file.damaged()
+        if zlib.crc32(data) != self.checksums[number]:
+            raise self.file.spoil()
         return self.decode(data)
 
 
@@ -150,19 +166,19 @@ class StoredSet(Mapping[str, LabelledImage]):
         """Open the pixels of some cases."""
         spec = self.key.input
         shape = spec.height, spec.width, spec.channels
-        return self._open(PIXELS, lambda data: np.frombuffer(data, np.uint8).reshape(shape), "pixels").pick(numbers)
+        return self._open(PIXELS, lambda data: np.frombuffer(data, np.uint8).reshape(shape)).pick(numbers)
 
     def open_masks(self, numbers: NDArray[np.int64]) -> StoredRows:
         """Open the masks of some cases."""
         shape = self.key.input.height, self.key.input.width, len(self.key.classes)
         count = shape[0] * shape[1] * shape[2]
         return self._open(
-            MASKS, lambda data: np.unpackbits(np.frombuffer(data, np.uint8), count=count).reshape(shape), "masks"
+            MASKS, lambda data: np.unpackbits(np.frombuffer(data, np.uint8), count=count).reshape(shape)
         ).pick(numbers)
 
-    def _open(self, name: str, decode: _Decode, checksums: str | None = None) -> StoredRows:
-        known = None if checksums is None else self.facts[checksums]
-        return StoredRows(self._files[name], self.key.row_bytes[name], np.arange(len(self)), decode, known)
+    def _open(self, name: str, decode: _Decode) -> StoredRows:
+        checksums = self.facts[name_checksum(name)]
+        return StoredRows(self._files[name], self.key.row_bytes[name], np.arange(len(self)), decode, checksums)
 
     def decode(self, number: int) -> LabelledImage:
         """Read a case from its files; the last one is kept, as frame and masks are asked for one after the other."""
@@ -170,6 +186,22 @@ class StoredSet(Mapping[str, LabelledImage]):
         if last is None or last.case is not self.cases[number]:
             self._last = last = read_case(self.cases[number], self.key.input)
         return last
+
+
+def open_stored(grids: Path, key: StoreKey, cases: Sequence[Case]) -> StoredSet:
+    """Open a stored set; decode its cases and write it first where that was not done yet.
+
+    Args:
+        grids: The folder of all stored sets.
+        key: Which set.
+        cases: Its cases.
+    """
+    with progress_bar("Reading images", len(cases)) as advance:
+        while True:
+            folder = provide_store(grids, key, cases, advance)
+            # somebody may clear the cache in this moment
+            with contextlib.suppress(FileNotFoundError):
+                return StoredSet(folder, key, cases)
 
 
 class StoredImage(LabelledImage):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg.core.errors import DeployError, UnknownNameError
+from edgeseg.core.limits import INVENTORY_BYTES
 from edgeseg.core.progress import progress_bar
 from edgeseg.core.redact import to_one_line
 from edgeseg.core.schema import SchemaError, from_plain
@@ -53,6 +54,12 @@ class FleetBoard:
             raise SchemaError(f"expected a port from 1 to 65535, got {self.port}")
 
     @property
+    def place(self) -> str:
+        """Write how ssh reaches it."""
+        user, port = f"{self.user}@" if self.user else "", f" at port {self.port}" if self.port else ""
+        return f"{user}{self.host.lower()}{port}"
+
+    @property
     def remote(self) -> Remote:
         """Give what runs commands there."""
         return Remote(self.host, self.user, self.port)
@@ -74,8 +81,7 @@ class Inventory:
         if not 0 < len(self.board) <= MOST_BOARDS:
             raise SchemaError(f"expected 1 to {MOST_BOARDS} tables [[board]], got {len(self.board)}")
         _refuse_twice("every name once", [board.name for board in self.board])
-        places = [f"{board.user}@{board.host.lower()}:{board.port or ''}" for board in self.board]
-        _refuse_twice("every board once", places)
+        _refuse_twice("every board once", [board.place for board in self.board])
 
 
 def _refuse_twice(wanted: str, values: Sequence[str]) -> None:
@@ -87,7 +93,7 @@ def _refuse_twice(wanted: str, values: Sequence[str]) -> None:
 def read_inventory(path: Path, groups: Sequence[str] = ()) -> tuple[FleetBoard, ...]:
     """Read the boards of an inventory; with groups, those that are in one of them."""
     try:
-        boards = from_plain(Inventory, read_toml(path)).board
+        boards = from_plain(Inventory, read_toml(path, INVENTORY_BYTES)).board
     except FileNotFoundError as error:
         raise DeployError(f"Expected an inventory of boards at {path}, got no such file.", _HINT) from error
     except SchemaError as error:
@@ -182,27 +188,18 @@ class Needs:
 
 def refuse_unfit(found: Mapping[str, Found], needs: Needs, skip_unreachable: bool) -> None:
     """Refuse a roll-out before it begins: boards that do not answer, are full, of another kind, or listed twice."""
-    for name, board in found.items():
-        if not board.reached and not skip_unreachable:
-            raise DeployError(
-                f"Expected to reach the board {name} by ssh, got: {board.sentence}.",
-                "Check that ssh works without a question, or leave it out: --skip-unreachable. No board was changed.",
-            )
-        if board.reached and not needs.is_kind(board):
-            kind = " or ".join(needs.device_tree or needs.machines)
-            raise DeployError(
-                f"Expected a board of the kind {kind} at {name}, got {to_one_line(board.model or board.machine)}.",
-                "Choose the boards of one kind with --group. No board was changed.",
-            )
-        room, free = needs.room_bytes / 1e6, board.free_kib * 1024 / 1e6
-        if board.reached and free < room:
-            raise DeployError(
-                f"Expected {room:,.0f} MB of room on the disk of {name}, got {free:,.0f}.",
-                "Make room there. No board was changed.",
-            )
     reached = {name: board for name, board in found.items() if board.reached}
+    lost = [name for name in found if name not in reached]
+    if lost and not skip_unreachable:
+        more = f" (and {len(lost) - 1} more that did not answer)" if len(lost) > 1 else ""
+        raise DeployError(
+            f"Expected to reach the board {lost[0]} by ssh, got: {found[lost[0]].sentence}{more}.",
+            "Check that ssh works without a question, or leave it out: --skip-unreachable. No board was changed.",
+        )
     if not reached:
         raise DeployError("Expected at least one board that can be reached, got none.", "No board was changed.")
+    for name, board in reached.items():
+        _refuse_board(name, board, needs)
     seen: dict[str, str] = {}
     for name, board in reached.items():
         other = seen.setdefault(board.identity, name)
@@ -211,3 +208,18 @@ def refuse_unfit(found: Mapping[str, Found], needs: Needs, skip_unreachable: boo
                 f"Expected every board once, got {other} and {name}, which are one and the same.",
                 "Remove one of them from the inventory. No board was changed.",
             )
+
+
+def _refuse_board(name: str, board: Found, needs: Needs) -> None:
+    if not needs.is_kind(board):
+        kind = " or ".join(needs.device_tree or needs.machines)
+        raise DeployError(
+            f"Expected a board of the kind {kind} at {name}, got {to_one_line(board.model or board.machine)}.",
+            "Choose the boards of one kind with --group. No board was changed.",
+        )
+    room, free = needs.room_bytes / 1e6, board.free_kib * 1024 / 1e6
+    if free < room:
+        raise DeployError(
+            f"Expected {room:,.0f} MB of room on the disk of {name}, got {free:,.0f}.",
+            "Make room there. No board was changed.",
+        )

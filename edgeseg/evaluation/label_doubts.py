@@ -19,7 +19,7 @@ from edgeseg.core.progress import Advance, ignore
 from edgeseg.core.spec import ClassSpec, OutputSpec
 from edgeseg.data.contradictions import LABELS, Contradiction, PackedMasks, find_contradictions, pack_masks
 from edgeseg.data.dataset import LabelledImage
-from edgeseg.data.duplicates import find_duplicates, make_thumbnail
+from edgeseg.data.duplicates import make_thumbnail, search_duplicates
 from edgeseg.data.reading import Case
 from edgeseg.data.sheets import (
     PER_PAGE,
@@ -129,7 +129,7 @@ class LabelReview:
         """Find the worst contradiction of each case."""
         if not self.cases:
             return {}
-        pairs = find_duplicates(self.cases, np.stack(self.thumbnails))
+        pairs = search_duplicates(self.cases, np.stack(self.thumbnails)).pairs
         worst: dict[str, Contradiction] = {}
         for one in find_contradictions(pairs, self.packed, self.output.classes):
             for stem in one.stems:

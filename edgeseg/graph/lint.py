@@ -36,6 +36,8 @@ UNTRIED = (
     *("PACK", "PAD", "PRELU", "REDUCE_MAX", "REDUCE_MIN", "RELU_N1_TO_1", "RESHAPE", "SLICE", "SPACE_TO_DEPTH"),
     *("SPLIT", "SQUEEZE", "STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE"),
 )
+# What comes from a choice of the training.
+_STEMS = {"SPACE_TO_DEPTH": "train with --stem quarter", "DEPTH_TO_SPACE": "train with --stem quarter or s2d4"}
 # On-chip memory of the Edge TPU for weights and activations.
 CHIP_BYTES = 8 * 2**20
 # Sides of a resize's output: mapped up to the first, on the CPU beyond the second, according to reports.
@@ -76,14 +78,15 @@ def _judge_types(operator: Operator) -> Objection | None:
 
 
 def _judge_kind(operator: Operator) -> Objection | None:
+    cure = _STEMS.get(operator.name, "leave it out of the network")
     if operator.name in UNTRIED:
         return Objection(
             UNCERTAIN,
             "is documented as mapped, with limits that are not known here",
-            "compile it and read the log, or leave it out of the network",
+            f"compile it and read the log, or {cure}",
         )
     if operator.name not in VERSIONS:
-        return Objection(UNMAPPED, "is not mapped to the Edge TPU", "leave it out of the network")
+        return Objection(UNMAPPED, "is not mapped to the Edge TPU", cure)
     return None
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeseg.core.errors import EdgesegError, RecipeError, UnknownNameError
-from edgeseg.core.limits import TOML_BYTES, read_regular
+from edgeseg.core.errors import EdgesegError, LimitError, RecipeError, UnknownNameError
+from edgeseg.core.limits import TOML_BYTES, TOML_LINE_BYTES, read_regular
 from edgeseg.core.redact import to_one_line
 from edgeseg.core.schema import SchemaError, from_plain
 
@@ -63,10 +63,14 @@ def _find(kind: str, name: str, known: dict[str, Path]) -> Path:
     raise UnknownNameError(kind, name, known)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file."""
+def read_toml(path: Path, limit: int = TOML_BYTES) -> dict[str, Any]:
+    """Read a TOML file of at most `limit` bytes."""
+    data = read_regular(path, limit)
+    if len(data) > TOML_BYTES and max(map(len, data.splitlines())) > TOML_LINE_BYTES:
+        raise LimitError(f"Expected lines of at most {TOML_LINE_BYTES} bytes in {path}, got more.", "Divide them.")
     try:
-        table: dict[str, Any] = tomllib.loads(read_regular(path, TOML_BYTES).decode("utf-8"))
+        # editors on Windows put a mark in front
+        table: dict[str, Any] = tomllib.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # RecursionError: thousands of open brackets
         raise RecipeError(
             f"Expected TOML in {path}, which does not parse: {to_one_line(error)}.", "Correct the file."

@@ -13,7 +13,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -30,7 +30,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from edgeseg.core.errors import RunError
 from edgeseg.core.install import need_extra
-from edgeseg.core.redact import redact, to_one_line
+from edgeseg.core.redact import is_printable, redact, to_one_line
 from edgeseg.core.schema import SchemaError, from_plain, to_plain
 from edgeseg.search.journal import LOCK, VERSION, Ending, Header, Record, hold_lock, readable_journal, trial_lock
 from edgeseg.search.results import Presentation
@@ -101,7 +101,9 @@ class StorageAddress:
     @property
     def name(self) -> str:
         """Name the study without user and password."""
-        return f"{self.parse().set(username=None, password=None, query={}).render_as_string()} ({self.study})"
+        url = self.parse()
+        plain = URL.create(url.drivername, host=url.host, port=url.port, database=url.database)
+        return f"{plain.render_as_string()} ({self.study})"
 
     def parse(self) -> URL:
         """Parse the address; other databases than PostgreSQL and SQLite were not tried."""
@@ -111,14 +113,29 @@ class StorageAddress:
             # the driver's message repeats the address
             raise ValueError(_WANTED.format("one that cannot be read")) from error
         kind = url.get_backend_name()
-        if kind not in (POSTGRES, SQLITE) or (kind == POSTGRES and not (url.host and url.database)):
-            raise ValueError(_WANTED.format(f"{kind}://..."))
-        if kind == SQLITE and not url.database:
-            raise ValueError(_WANTED.format("sqlite in memory, which no other worker sees"))
+        if kind == POSTGRES and url.host and url.database:
+            refused = "an @ in the password; write it as %40" if "@" in url.host else ""
+        elif kind == SQLITE:
+            refused = _refuse_sqlite(url)
+        else:
+            refused = f"{kind}://..."
+        if refused or not is_printable(self.url):
+            raise ValueError(_WANTED.format(refused or "one with control characters, or bytes that are not UTF-8"))
         return url
 
 
 _WANTED = "expected postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///FILE, got {}"
+
+
+def _refuse_sqlite(url: URL) -> str:
+    """Say what is wrong with the address of a file; empty where nothing is."""
+    if url.drivername != SQLITE:
+        return f"{url.drivername}://..."
+    if not url.database or url.database == ":memory:":
+        return "sqlite in memory, which no other worker sees"
+    if url.query or url.host or url.username or url.password:
+        return "sqlite with more than a file: it has no host, no user, no password and no options"
+    return ""
 
 
 def connect(address: StorageAddress) -> RDBStorage:
@@ -267,12 +284,19 @@ class DatabaseStore:
             user_attrs={_CHOICE: choice},
         )
         trial_id = self._patiently(lambda: self._storage.create_new_trial(self._study_id, template))
+        held.callback(self._give_back, trial_id)
         self._patiently(lambda: self._storage.record_heartbeat(trial_id))
         self._patiently(lambda: self._storage.set_trial_user_attr(trial_id, _ALIVE, True))
         held.enter_context(_beating(self._storage, trial_id, self._address.heartbeat_s))
-        number = self._storage.get_trial_number_from_id(trial_id)
+        number = self._patiently(lambda: self._storage.get_trial_number_from_id(trial_id))
         held.enter_context(hold_lock(trial_lock(self._folder, number)))
         return number
+
+    def _give_back(self, trial_id: int) -> None:
+        """Let the next worker take over at once what this one was interrupted in; what has ended stays as it is."""
+        with suppress(UpdateFinishedTrialError):
+            # once: a database that does not answer finds out by the heartbeat
+            _try(lambda: self._storage.set_trial_state_values(trial_id, TrialState.FAIL))
 
     def end(self, ending: Ending) -> None:
         """Write down how a trial has ended; one that another worker took over meanwhile is left to it."""
@@ -310,8 +334,18 @@ class DatabaseStore:
 
     def _patiently(self, ask: Callable[[], Result]) -> Result:
         """Ask the database, and wait where it does not answer: it may be restarted while a trial runs."""
+
+        def ask_begun() -> Result:
+            try:
+                return ask()
+            except KeyError as error:
+                raise RunError(
+                    f"Expected the search at {self.name}, got none any more: somebody has removed it.",
+                    "The same command begins a new one.",
+                ) from error
+
         deadline = time.monotonic() + OUTAGE_S
-        done, value = _try(ask)
+        done, value = _try(ask_begun)
         if not done:
             _LOG.warning("The database at %s does not answer (%s); waiting for it.", self.name, value)
         while not done:
@@ -321,7 +355,7 @@ class DatabaseStore:
                     "The same command goes on when it is there again.",
                 )
             time.sleep(PAUSE_S)
-            done, value = _try(ask)
+            done, value = _try(ask_begun)
         return cast(Result, value)
 
 
@@ -329,7 +363,7 @@ def _try(ask: Callable[[], object]) -> tuple[bool, object]:
     """Give the database's answer, or else why there is none."""
     try:
         return True, ask()
-    except _FAULTS as error:
+    except (*_FAULTS, KeyError) as error:  # KeyError: there is no such trial any more
         return False, _explain(error)
 
 

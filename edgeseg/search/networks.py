@@ -22,7 +22,8 @@ from edgeseg.core.schema import to_plain
 from edgeseg.data.dataset import fingerprint_dataset, open_dataset
 from edgeseg.model.losses import find_loss
 from edgeseg.model.spec import find_size
-from edgeseg.search.database import DatabaseStore, Shape, StorageAddress, describe_search
+from edgeseg.search.database import Shape, describe_search
+from edgeseg.search.journal import Store
 from edgeseg.search.results import (
     Objective,
     Presentation,
@@ -181,9 +182,7 @@ NETWORKS = Presentation(
 )
 
 
-def run_study(
-    data: Path, out: Path, plan: StudyPlan, trials: int, storage: StorageAddress | None = None
-) -> NetworkReport:
+def run_study(data: Path, out: Path, plan: StudyPlan, trials: int, store: Store | None = None) -> NetworkReport:
     """Search, or continue a search; other processes may do the same at the same time.
 
     Args:
@@ -191,12 +190,12 @@ def run_study(
         out: The study's folder.
         plan: What is searched.
         trials: How many trials there shall be in all, over all processes and calls.
-        storage: The database that keeps the trials for workers on several machines; by default a journal in the folder.
+        store: Where the trials are kept, for workers on several machines; by default a journal in the folder.
     """
     for loss in plan.space.losses:
         find_loss(loss)  # raises an error for an unknown name before any hours are spent
     fingerprint = fingerprint_dataset(open_dataset(data, plan.split.layout, plan.split.group_pattern))
-    study = open_study(out, data, plan, fingerprint, storage)
+    study = open_study(out, data, plan, fingerprint, store)
 
     def run_trial(claim: Claim[NetworkChoice]) -> TrialResult[NetworkScore]:
         return try_trial(lambda: train_network(data, claim.folder, plan, claim.choice, fingerprint))
@@ -215,9 +214,7 @@ def run_study(
     return final
 
 
-def open_study(
-    out: Path, data: Path, plan: StudyPlan, fingerprint: str, storage: StorageAddress | None = None
-) -> NetworkStudy:
+def open_study(out: Path, data: Path, plan: StudyPlan, fingerprint: str, store: Store | None = None) -> NetworkStudy:
     """Open a study or begin it; one that was begun with another plan or on other data is refused.
 
     Args:
@@ -225,7 +222,7 @@ def open_study(
         data: Where the labelled images lie, for messages.
         plan: What is searched.
         fingerprint: Identifies the labelled images.
-        storage: The database that keeps the trials; by default a journal in the folder.
+        store: Where the trials are kept; by default in a journal in the folder.
     """
     problem = Problem(
         kind="networks",
@@ -235,12 +232,13 @@ def open_study(
         plan={"epochs": plan.epochs, **to_plain(plan.space), **to_plain(plan.split)},
         source=fingerprint,
     )
-    study = Study(out, problem, None if storage is None else DatabaseStore(out, storage, _describe_space(plan.space)))
+    study = Study(out, problem, store)
     _refuse_changed_data(data, study.source, fingerprint)
     return study
 
 
-def _describe_space(space: SearchSpace) -> Shape:
+def describe_space(space: SearchSpace) -> Shape:
+    """Describe the search to Optuna's own tools."""
     values = {"model": space.models, "size": space.sizes, "stem": space.stems, "loss": space.losses}
     return describe_search(values, {"learning_rate": space.learning_rates}, NETWORKS)
 

@@ -252,5 +252,6 @@ def _refuse_other_plan(name: str, begun: Header, wanted: Header) -> None:
     if differing is not None:
         raise RunError(
             f"Expected the search that {name} was begun with, {differing} {old.get(differing)}, got {new[differing]}.",
-            "Repeat the options it was begun with (--trials may grow), or name another --out.",
+            "Repeat the options it was begun with (--trials may grow), or name another --out; in a database, another "
+            "--study.",
         )

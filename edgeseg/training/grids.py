@@ -10,11 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeseg.core.progress import progress_bar
 from edgeseg.core.spec import FindingSpec, InputSpec
 from edgeseg.data.dataset import Case, LabelledImage
-from edgeseg.data.store import provide_store
-from edgeseg.data.stored import StoredImage, StoredRows, StoredSet
+from edgeseg.data.stored import StoredImage, StoredRows, StoredSet, open_stored
 from edgeseg.frame.preprocess import Pixels, denoise_pixels, frame_to_grid, mask_to_grid
 from edgeseg.training.options import SIZE_STEP
 from edgeseg.training.weak_supervision import LARGEST_RATIO, find_weak_cases
@@ -128,10 +126,7 @@ def _open_grid(images: Sequence[StoredImage], spec: InputSpec, labels: NDArray[n
 def provide_grid(stored: StoredSet, spec: InputSpec) -> StoredSet:
     """Open the same images on another grid, or for another white; decode them first where that was not done yet."""
     key = stored.key.on_grid(spec, stored.deep)
-    if key == stored.key:
-        return stored
-    with progress_bar("Reading images", len(stored)) as advance:
-        return StoredSet(provide_store(stored.grids, key, stored.cases, advance), key, stored.cases)
+    return stored if key == stored.key else open_stored(stored.grids, key, stored.cases)
 
 
 def encode_labels(cases: Sequence[Case], frame_classes: Sequence[str]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from pathlib import Path
 from edgeseg.core.cache import OFF, VARIABLE, find_cache, open_cache
 from edgeseg.core.errors import TrainingError
 from edgeseg.core.progress import progress_bar
+from edgeseg.core.redact import show_name
 from edgeseg.core.spec import AUTO, MASKS, InputSpec
 from edgeseg.data.dataset import Dataset, LabelledImage, fingerprint_dataset, read_cases
-from edgeseg.data.store import describe_key, provide_store
-from edgeseg.data.stored import StoredSet
+from edgeseg.data.store import describe_key
+from edgeseg.data.stored import open_stored
 from edgeseg.training.memory import read_free_mb
 from edgeseg.training.options import OWN_LABELS, LabelChoice
 
@@ -22,7 +24,7 @@ from edgeseg.training.options import OWN_LABELS, LabelChoice
 # free: the training itself needs memory, too. The variable says another number of megabytes.
 MOST_MB, MOST_SHARE = 2048.0, 0.5
 BUDGET = "EDGESEG_IMAGE_MB"
-# Cases read to estimate the size of all; the smallest of them counts.
+# Cases read to estimate the size of all.
 SAMPLES = 5
 _LOG = logging.getLogger(__name__)
 # By their names.
@@ -53,10 +55,14 @@ class OriginalsPlan:
 
 @dataclass(frozen=True)
 class _Estimate:
-    """Of a few images: the megabytes of all at least, and whether one has 16 bits."""
+    """What a few images say of all."""
 
+    least: float
+    """Megabytes, if all are as small as the smallest of them."""
     needed: float
+    """Megabytes, if all are as large as these on average."""
     deep: bool
+    """Whether one of the few has 16 bits."""
 
 
 def read_images(plan: OriginalsPlan, most: float | None = None, free: float | None = None) -> Images:
@@ -69,19 +75,21 @@ def read_images(plan: OriginalsPlan, most: float | None = None, free: float | No
     """
     most = read_budget() if most is None else most
     free = read_free_mb() if free is None else free
+    most = min(most, most if free is None else MOST_SHARE * free)
     estimate = _estimate(plan)
-    if estimate.needed <= min(most, most if free is None else MOST_SHARE * free):
-        return _read_all(plan)
+    images = _read_all(plan, most) if estimate.needed <= most else None
+    if images is not None:
+        return images
     hindrance = plan.find_hindrance()
     if not hindrance:
         return _store_all(plan, estimate)
-    if free is not None and estimate.needed > free:
+    if free is not None and estimate.least > free:
         raise TrainingError(
-            f"Expected at least {estimate.needed:,.0f} MB of free memory for the {len(plan.dataset.cases)} images and "
+            f"Expected at least {estimate.least:,.0f} MB of free memory for the {len(plan.dataset.cases)} images and "
             f"their masks, got {free:,.0f} MB: {hindrance}.",
             "Take smaller images or fewer of them, or a machine with more memory.",
         )
-    return _read_all(plan)
+    return _read_all(plan, math.inf) or {}
 
 
 def read_budget() -> float:
@@ -97,14 +105,24 @@ def read_budget() -> float:
 def _estimate(plan: OriginalsPlan) -> _Estimate:
     cases = plan.dataset.cases
     samples = list(read_cases(cases[:: -(-len(cases) // SAMPLES)], plan.colour))
-    least = min(image.frame.nbytes + sum(mask.nbytes for mask in image.masks) for image in samples)
-    return _Estimate(len(cases) * least / 2**20, any(image.deep for image in samples))
+    sizes, count = [_count_mb(image) for image in samples], len(cases)
+    return _Estimate(count * min(sizes), count * sum(sizes) / len(sizes), any(image.deep for image in samples))
 
 
-def _read_all(plan: OriginalsPlan) -> dict[str, LabelledImage]:
-    cases = plan.dataset.cases
+def _count_mb(image: LabelledImage) -> float:
+    return (image.frame.nbytes + sum(mask.nbytes for mask in image.masks)) / 2**20
+
+
+def _read_all(plan: OriginalsPlan, most: float) -> dict[str, LabelledImage] | None:
+    """Read all images into memory; None when they turn out to take more megabytes than they may."""
+    cases, images, read = plan.dataset.cases, {}, 0.0
     with progress_bar("Reading images", len(cases)) as advance:
-        return {image.case.stem: image for image in read_cases(cases, plan.colour, advance)}
+        for image in read_cases(cases, plan.colour, advance):
+            images[image.case.stem] = image
+            read += _count_mb(image)
+            if read > most:
+                return None
+    return images
 
 
 def _store_all(plan: OriginalsPlan, estimate: _Estimate) -> Images:
@@ -118,8 +136,7 @@ def _store_all(plan: OriginalsPlan, estimate: _Estimate) -> Images:
         # in one go; the white of 16 bits is chosen when all images have been looked at
         key = key.on_grid(spec, deep=False)
     _announce(place, len(cases), estimate.needed, len(cases) * sum(key.row_bytes.values()) / 2**20)
-    with progress_bar("Reading images", len(cases)) as advance:
-        return StoredSet(provide_store(grids, key, cases, advance), key, cases)
+    return open_stored(grids, key, cases)
 
 
 def _announce(place: Path, count: int, needed: float, size: float) -> None:
@@ -128,6 +145,6 @@ def _announce(place: Path, count: int, needed: float, size: float) -> None:
         "them: edgeseg data cache --clear",
         count,
         f"{needed:,.0f}",
-        place,
+        show_name(str(place)),
         f"{size:,.0f}",
     )

@@ -20,9 +20,9 @@ from edgeseg.core.card import SplitSpec
 from edgeseg.core.errors import RunError
 from edgeseg.search import database
 from edgeseg.search.database import StorageAddress
-from edgeseg.search.networks import NetworkChoice, NetworkStudy, SearchSpace, StudyPlan, open_study
+from edgeseg.search.networks import NetworkChoice, NetworkStudy, SearchSpace, StudyPlan
 from edgeseg.search.results import FINISHED, INTERRUPTED
-from tests.studies import SCORED, work_off
+from tests.studies import SCORED, open_shared, work_off
 
 USER, PASSWORD = "edge", "hunter2"
 PLAN = StudyPlan(SearchSpace(models=("nano",), sizes=(32, 64)), SplitSpec(0, 0.12, 0.15), epochs=1)
@@ -87,7 +87,7 @@ def server() -> Iterator[Server]:
 
 
 def open_worker(folder: Path, address: StorageAddress) -> NetworkStudy:
-    return open_study(folder, Path("data"), PLAN, "abc", address)
+    return open_shared(folder, address, PLAN)
 
 
 def test_workers_share_a_study_and_one_is_lost(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

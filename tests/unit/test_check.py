@@ -10,7 +10,7 @@ import pytest
 
 from edgeseg.data.check import DEFECTS, LEAK, READY, CheckReport, check_survey, describe_verdict
 from edgeseg.data.dataset import open_dataset, read_case, survey_dataset, view_case
-from edgeseg.data.duplicates import find_duplicates, join_groups, make_thumbnail
+from edgeseg.data.duplicates import join_groups, make_thumbnail, search_duplicates
 from edgeseg.data.groups import write_groups
 from edgeseg.data.overview import make_tile
 from edgeseg.frame.images import read_image, write_image
@@ -121,7 +121,7 @@ def test_chains_of_near_duplicates_become_one_group(varied_data: Path) -> None:
     copy_case(varied_data, 2, "b")
     cases = open_dataset(varied_data).cases
     thumbnails = np.stack([make_thumbnail(read_case(case).frame) for case in cases])
-    pairs = find_duplicates(cases, thumbnails)
+    pairs = search_duplicates(cases, thumbnails).pairs
     assert len(pairs) == 3
     for some in (pairs, pairs[:2], pairs[1:], list(reversed(pairs))):
         assert len({case.group for case in join_groups(cases, some)}) == 6
@@ -131,9 +131,10 @@ def test_blocks_find_the_same_pairs(varied_data: Path, monkeypatch: pytest.Monke
     copy_case(varied_data, 4, "other")
     cases = open_dataset(varied_data).cases
     thumbnails = np.stack([make_thumbnail(read_case(case).frame) for case in cases])
-    whole = find_duplicates(cases, thumbnails)
+    whole = search_duplicates(cases, thumbnails).pairs
     monkeypatch.setattr("edgeseg.data.duplicates.BLOCK", 2)
-    assert [(p.first, p.second) for p in find_duplicates(cases, thumbnails)] == [(p.first, p.second) for p in whole]
+    again = search_duplicates(cases, thumbnails).pairs
+    assert [(p.first, p.second) for p in again] == [(p.first, p.second) for p in whole]
 
 
 def test_images_of_one_brightness_are_no_duplicates() -> None:

@@ -84,3 +84,5 @@ def test_the_dashboard_is_written_for_import(tmp_path: Path) -> None:
     out = tmp_path / "fleet.json"
     assert CliRunner().invoke(app, ["devices", "--grafana", str(out)]).exit_code == 0
     assert json.loads(out.read_text(encoding="utf-8")) == read_dashboard()
+    for more in (["generic-aarch64"], ["--json", str(tmp_path / "f.json")]):
+        assert CliRunner().invoke(app, ["devices", *more, "--grafana", str(out)]).exit_code == 2

@@ -172,3 +172,9 @@ def test_compiled_and_foreign_files_do_not_run_on_the_cpu() -> None:
 def test_objection_that_says_nothing_is_refused(verdict: str, rule: str, cure: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         Objection(verdict, rule, cure)
+
+
+def test_what_a_stem_brings_is_cured_by_another_stem() -> None:
+    for name in ("SPACE_TO_DEPTH", "DEPTH_TO_SPACE"):
+        (finding,) = lint_targets(Case(name).build())["edgetpu"]
+        assert "--stem quarter" in finding.cure

@@ -282,6 +282,9 @@ def test_boards_of_another_kind_and_full_ones_are_refused_before_anything(boards
     ):
         with pytest.raises(DeployError, match=fact):
             refuse_unfit(found, needs, skip_unreachable=False)
+    lost = {f"b{number}": Found(reached=False, sentence="no route") for number in range(500)}
+    with pytest.raises(DeployError, match=r"b0 by ssh, got: no route .and 499 more"):
+        refuse_unfit(found | lost, Needs(here), skip_unreachable=False)
     refuse_unfit({"a1": replace(found["a1"], model="Raspberry Pi 5 B")}, Needs(here, ("Pi 4", "Pi 5")), False)
 
 
@@ -300,7 +303,8 @@ def test_boards_of_another_kind_and_full_ones_are_refused_before_anything(boards
         ('[[board]]\nname = "../a"\nhost = "b"\n', "../a"),
         ('[[board]]\nname = "a"\nhost = "b"\npassword = "hunter2"\n', "board[0].password"),
         ('[[board]]\nname = "a"\nhost = "b"\n[[board]]\nname = "a"\nhost = "c"\n', "a twice"),
-        ('[[board]]\nname = "a"\nhost = "b"\n[[board]]\nname = "c"\nhost = "B"\n', "b: twice"),
+        ('[[board]]\nname = "a"\nhost = "b"\n[[board]]\nname = "c"\nhost = "B"\n', "got b twice"),
+        ('[[board]]\nname = "a"\nhost = "b"\n' + "a" * 20_000 + " = 1", "4096 bytes"),
         ("[[board", "parse"),
     ],
 )
@@ -311,6 +315,13 @@ def test_inventories_that_are_refused(tmp_path: Path, text: str, fact: str) -> N
         read_inventory(path)
     assert_says(caught.value, fact, path)
     assert "hunter2" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_inventories_of_thousands_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.toml"
+    text = "".join(f'[[board]]\nname = "ward-{number}"\nhost = "h{number}.example.org"\n' for number in range(2000))
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert len(read_inventory(path)) == 2000
 
 
 def test_groups_choose_and_unknown_ones_are_told(boards: Callable[..., FakeFleet]) -> None:
@@ -386,6 +397,19 @@ def test_the_command_shows_what_boards_carry(boards: Callable[..., FakeFleet], f
     seen = [(row["reached"], row["now"].split("-")[0], row["verify"]) for row in rows]
     assert seen == [(True, "first", NOT_PASSED), (False, "", "")]
     assert fail("fleet", lab.inventory, "--rollback", "--verify")[0] == 2
+
+
+def test_looking_at_boards_is_interrupted_in_a_sentence(
+    boards: Callable[..., FakeFleet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = boards("a1")
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgeseg.deploy.inventory.look_at", interrupt)
+    ended = CliRunner().invoke(app, ["fleet", str(lab.inventory)])
+    assert (ended.exit_code, "begin again" in ended.output) == (130, True)
 
 
 def test_the_commands_words(boards: Callable[..., FakeFleet], fail: Fail) -> None:

@@ -63,5 +63,22 @@ def test_figures_are_compared_by_their_ratio_to_the_reference_of_their_own_run(r
     rows = regression.compare_rows("overhead", check, (here, BEFORE), now, 0.15)
     assert [(row[1], row[-1]) for row in rows] == [("preprocess", regression.SLOWER), ("gone", regression.GONE)]
     assert regression.compare_rows("overhead", check, (here, BEFORE), now, 0.6)[0][-1] == regression.SAME
+    started = regression.Check(("none.py",), ("what", "unit"), "median", "python, s")
+    before, slow = (
+        {"python, s": 1.0, "doctor, s": 2.0, "wheel, kB": 9.0},
+        {"python, s": 2.0, "doctor, s": 4.0, "wheel, kB": 9.0},
+    )
+    verdicts = [row[-1] for row in regression.compare_rows("startup", started, (here, before), slow, 0.15)]
+    assert verdicts == [regression.SAME, regression.SAME]
     elsewhere = ("2026-01-01, Other, 4 cores", BEFORE)
     assert regression.compare_rows("overhead", check, elsewhere, now, 0.15)[0][-1] == regression.ELSEWHERE
+
+
+def test_a_benchmark_without_its_rows_is_an_error(
+    regression: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = regression.Check(("none.py",), ("what",), "ms p50", "bare")
+    monkeypatch.setattr(regression, "read_rows", lambda *_: (regression.describe_place(), BEFORE))
+    monkeypatch.setattr(regression, "measure", lambda *_: {"another row": 1.0})
+    with pytest.raises(SystemExit, match="got none"):
+        regression.judge("overhead", check, tmp_path, tmp_path, 0.15)

@@ -139,3 +139,9 @@ def test_notices_are_printed_once_whatever_handlers_the_root_logger_has(capsys: 
     finally:
         logging.getLogger().removeHandler(handler)
     assert capsys.readouterr().err == "edgeseg: few cases\n"
+
+
+def test_notices_give_a_terminal_nothing_to_obey(capsys: pytest.CaptureFixture[str]) -> None:
+    with notices_on_stderr():
+        logging.getLogger("edgeseg.data").warning("Stored images in %s.\n  Hint", "/a\x1b[2J\udcff")
+    assert capsys.readouterr().err == "edgeseg: Stored images in /a\\x1b[2J\\udcff.\n  Hint\n"

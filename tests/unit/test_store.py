@@ -19,7 +19,7 @@ from edgeseg.data import store
 from edgeseg.data.dataset import LabelledImage, open_dataset, read_case
 from edgeseg.data.reading import Case
 from edgeseg.data.store import StoreKey, describe_key, provide_store
-from edgeseg.data.stored import StoredSet
+from edgeseg.data.stored import StoredRows, StoredSet, open_stored
 from edgeseg.frame.images import write_image
 from edgeseg.frame.preprocess import frame_to_grid, mask_to_grid
 
@@ -140,16 +140,41 @@ def test_a_damaged_set_is_made_again(disc_data: Path, place: Path, name: str) ->
     assert np.array_equal(make_stored(disc_data, place).open_pixels(np.arange(10))[:], whole)
 
 
-def test_a_changed_row_is_noticed(disc_data: Path, place: Path) -> None:
-    stored = make_stored(disc_data, place)
-    path = list_cache(place)[0].path / "pixels.bin"
+@pytest.mark.parametrize("name", ["pixels", "masks", "thumbnails"])
+def test_a_changed_row_is_noticed_and_the_set_made_again(disc_data: Path, place: Path, name: str) -> None:
+    def open_rows(stored: StoredSet) -> StoredRows:
+        return stored.thumbnails if name == "thumbnails" else getattr(stored, f"open_{name}")(np.arange(10))
+
+    rows = open_rows(make_stored(disc_data, place))
+    path, whole = list_cache(place)[0].path / f"{name}.bin", rows[:]
     data = bytearray(path.read_bytes())
-    data[16 * 24 * 3] ^= 1
+    data[rows.size * 3] ^= 1
     path.write_bytes(data)
-    pixels = stored.open_pixels(np.arange(10))
-    pixels[2]
+    rows[2]
     with pytest.raises(DataError, match="as they were written"):
-        pixels[3]
+        rows[3]
+    assert np.array_equal(open_rows(make_stored(disc_data, place))[:], whole)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"made_by": "edgeseg", "whole": true, "files": [["a"], {}]}'])
+def test_tables_of_a_set_that_hold_anything(disc_data: Path, place: Path, text: str) -> None:
+    make_stored(disc_data, place)
+    folder = list_cache(place)[0].path
+    (folder / "index.json").write_text(text, encoding="utf-8")
+    assert len(make_stored(disc_data, place)) == 10
+    (folder / ".edgeseg").write_text(text, encoding="utf-8")
+    with pytest.raises(OutputError) as caught:
+        clear_cache(place)
+    assert "by hand" in caught.value.hint
+
+
+def test_a_cache_that_is_cleared_between_two_steps(
+    disc_data: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = make_stored(disc_data, place)
+    found = iter([place / "gone"])
+    monkeypatch.setattr("edgeseg.data.stored.provide_store", lambda *given: next(found, None) or provide_store(*given))
+    assert len(open_stored(stored.grids, stored.key, stored.cases)) == 10
 
 
 def test_a_file_that_was_cut_off_is_an_error(disc_data: Path, place: Path) -> None:
@@ -176,8 +201,9 @@ def test_a_disk_that_fills_up_is_an_error_with_a_way_on(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store, "_write_at", fill)
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left") as caught:
         make_stored(disc_data, place)
+    assert "EDGESEG_CACHE" in caught.value.hint
 
 
 def test_two_at_once_write_one_set(disc_data: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,8 +292,9 @@ def test_caches_that_others_may_have_filled_are_refused(disc_data: Path, tmp_pat
         (tmp_path / "elsewhere").mkdir()
         place.mkdir()
         grids.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError) as caught:
         open_cache(place, disc_data)
+    assert kind == "writable" or "EDGESEG_CACHE" in caught.value.hint
 
 
 def test_another_users_cache_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,6 +314,9 @@ def test_the_folder_is_where_the_variables_say(monkeypatch: pytest.MonkeyPatch, 
     assert find_cache() == tmp_path / "mine"
     monkeypatch.setenv("EDGESEG_CACHE", "OFF")
     assert find_cache() is None
+    monkeypatch.setenv("EDGESEG_CACHE", "~nobody-has-this-name/cache")
+    with pytest.raises(OutputError, match="nobody-has-this-name"):
+        find_cache()
 
 
 def test_the_command_lists_and_clears(disc_data: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -300,6 +330,19 @@ def test_the_command_lists_and_clears(disc_data: Path, place: Path, capsys: pyte
     show_cache(clear=True)
     show_cache()
     assert "0 sets, 0 MB" in capsys.readouterr().out
+
+
+def test_a_cache_of_any_name_is_shown_on_one_line(
+    disc_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from edgeseg.cli.data import show_cache
+
+    name = os.fsdecode(b"a\nb\xff")
+    monkeypatch.setenv("EDGESEG_CACHE", str(tmp_path / name))
+    make_stored(disc_data, tmp_path / name)
+    for clear in (False, True):
+        show_cache(clear=clear)
+        assert r"a\nb\udcff: 1 set" in capsys.readouterr().out
 
 
 def test_small_sets_are_never_written(disc_data: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,6 +360,19 @@ def test_small_sets_are_never_written(disc_data: Path, place: Path, monkeypatch:
     monkeypatch.setenv("EDGESEG_IMAGE_MB", "2 GB")
     with pytest.raises(TrainingError, match="EDGESEG_IMAGE_MB"):
         read_images(plan)
+
+
+@pytest.mark.usefixtures("place")
+def test_one_small_image_does_not_stand_for_all(disc_data: Path) -> None:
+    from edgeseg.training.originals import SAMPLES, OriginalsPlan, read_images
+
+    # every image that is looked at beforehand is small, the others are not
+    for path in sorted((disc_data / "images").iterdir())[:: 10 // SAMPLES]:
+        write_image(path, np.zeros((8, 8), np.uint8))
+        write_image(disc_data / "masks" / path.name, np.zeros((8, 8), np.uint8))
+    plan = OriginalsPlan(open_dataset(disc_data), SPEC)
+    assert isinstance(read_images(plan, most=0.01), StoredSet)
+    assert isinstance(read_images(plan, most=1.0), dict)
 
 
 @pytest.mark.usefixtures("place")

@@ -22,7 +22,7 @@ from edgeseg.search.networks import NetworkChoice, NetworkStudy, SearchSpace, St
 from edgeseg.search.results import FAILED, FINISHED, INTERRUPTED, RUNNING
 from edgeseg.search.study import TrialResult
 from tests.commands import Fail, assert_says
-from tests.studies import SCORED, work_off
+from tests.studies import SCORED, open_shared, work_off
 
 DATA = Path("data")
 PLAN = StudyPlan(SearchSpace(models=("nano", "micro"), sizes=(32, 64)), SplitSpec(0, 0.12, 0.15), epochs=1)
@@ -35,7 +35,7 @@ def address(tmp_path: Path) -> StorageAddress:
 
 
 def open_worker(folder: Path, address: StorageAddress, plan: StudyPlan = PLAN) -> NetworkStudy:
-    return open_study(folder, DATA, plan, "abc", address)
+    return open_shared(folder, address, plan)
 
 
 def list_states(study: NetworkStudy) -> list[str]:
@@ -110,7 +110,27 @@ def test_the_trial_of_a_lost_worker_is_taken_over(
             lost.finish(claim, SCORED)
             assert "taken over" in caplog.text
             alive.finish(kept, TrialResult(1.0, sentence="The memory was not enough."))
-    assert list_states(alive) == [FAILED, INTERRUPTED, RUNNING]
+    assert list_states(alive) == [FAILED, INTERRUPTED, INTERRUPTED]
+
+
+def test_a_search_that_somebody_removes_meanwhile(tmp_path: Path, address: StorageAddress) -> None:
+    study = open_worker(tmp_path / "a", address)
+    with study.claim(1) as claim:
+        assert claim is not None
+        optuna.delete_study(study_name="lesions", storage=address.url)
+        for ask in (lambda: study.finish(claim, SCORED), lambda: list_states(study)):
+            with pytest.raises(RunError, match="removed"):
+                ask()
+
+
+def test_an_interrupted_worker_gives_its_trial_back_at_once(tmp_path: Path, address: StorageAddress) -> None:
+    study = open_worker(tmp_path / "a", address)
+    with pytest.raises(KeyboardInterrupt), study.claim(1) as claim:
+        raise KeyboardInterrupt
+    with open_worker(tmp_path / "b", address).claim(1) as again:
+        assert claim is not None
+        assert again is not None
+        assert (again.choice, again.number) == (claim.choice, 1)
 
 
 def test_a_worker_that_is_lost_before_its_first_heartbeat(
@@ -194,6 +214,13 @@ def test_a_database_that_is_restarted_is_waited_for(
         "mysql://me:hunter2@host/studies",
         "http://me:hunter2@host/studies",
         "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///a.db?password=hunter2",
+        "sqlite://me:hunter2@host/a.db",
+        "sqlite+pysqlcipher://:hunter2@/a.db",
+        "sqlite:///a\nb.db",
+        "sqlite:///\udcff.db",
+        "postgresql://me:hunter2@hunter2@host/studies",
         "me:hunter2@host",
         "postgresql://me:hunter2@host:port/studies",
     ],
@@ -213,6 +240,17 @@ def test_a_password_is_shown_nowhere(fail: Fail, tmp_path: Path) -> None:
         code, said = fail(*words, "--out", tmp_path / "s", "--storage", SECRET.replace("postgresql", "mysql"))
         assert (code, "hunter2" in said, "postgresql" in said) == (2, False, True)
     assert fail("tune", tmp_path, "--out", tmp_path / "s", "--study", "x")[0] == 2
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_missing_database_is_told_before_images_are_read(
+    fail: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: bool
+) -> None:
+    if missing:
+        monkeypatch.setattr("edgeseg.core.install.find_spec", lambda name: None if name == "pg8000" else object())
+    # a data folder that is not there would be refused by the reading
+    code, said = fail("tune", tmp_path / "none", "--out", tmp_path / "s", "--storage", f"{SECRET}\n")
+    assert (code, "hunter2" in said, ("storage" if missing else "127.0.0.1:1/studies ") in said) == (1, False, True)
 
 
 def test_a_place_that_is_no_database(tmp_path: Path) -> None:
