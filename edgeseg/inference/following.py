@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 
 from edgeseg.core.decision import NOTHING
-from edgeseg.inference.confidence import ClassFinding
-from edgeseg.inference.instances import Instance, InstanceList, change
+from edgeseg.inference.confidence import ClassFinding, change
+from edgeseg.inference.instances import Instance, InstanceList
 from edgeseg.inference.steadiness import LONGEST_PAUSE_S, SteadyStates
 
 # A finding gets its number with this frame in a row; in the first frame of a scene at once.
@@ -287,9 +287,11 @@ class FollowQueue:
             self._waiting.append(waiting)
         return partial(self._find, waiting)
 
-    def settle(self) -> None:
-        """Follow the instances of all frames so far."""
+    def settle(self, at_least: int = 1) -> None:
+        """Follow the instances of all frames so far, where at least so many wait for it."""
         with self._lock:
+            if len(self._waiting) < at_least:
+                return
             while self._waiting:
                 one = self._waiting.popleft()
                 one.found = self._follower.follow(one.see(), one.seconds, one.size, one.findings)
