@@ -74,14 +74,14 @@ class StateKeeper:
         if self._steady is None:
             return segmentation
         # of the last frames, so that no more than these ever wait
-        self._following.settle(self._together)
+        self._following.catch_up(self._together)
         followed = self._following.add(lambda: segmentation.instance_list, captured_at, segmentation.size, findings)
         has_any = bool(segmentation.classes) and segmentation.patch.labels.size > 0
         return segmentation.change(followed=followed) if has_any else segmentation
 
     def settle(self) -> None:
         """Follow the single findings of the newest frames if nobody has asked for them, while there is time."""
-        self._following.settle(self._together)
+        self._following.catch_up(self._together)
 
     def report(self) -> StateReport:
         """Summarise the stream so far."""

@@ -139,7 +139,7 @@ def test_frames_are_followed_together_once_so_many_wait() -> None:
     queue = FollowQueue()
     for place in range(4):
         queue.add(partial(see, place), place / 30, SIZE, ())
-        queue.settle(at_least=3)
+        queue.catch_up(at_least=3)
     assert seen == [0, 1, 2]
     queue.report()
     assert seen == [0, 1, 2, 3]
