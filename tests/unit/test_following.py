@@ -145,6 +145,25 @@ def test_frames_are_followed_together_once_so_many_wait() -> None:
     assert seen == [0, 1, 2, 3]
 
 
+def test_a_stream_does_not_wait_for_a_page_that_follows_an_older_frame() -> None:
+    following, finished = threading.Event(), threading.Event()
+
+    def see() -> InstanceList:
+        following.set()
+        assert finished.wait(10.0)
+        return draw((20, 20))
+
+    queue = FollowQueue()
+    page = threading.Thread(target=queue.add(see, 0.0, SIZE, ()), daemon=True)
+    page.start()
+    assert following.wait(10.0)
+    find = queue.add(lambda: draw((24, 20)), 1 / 30, SIZE, ())
+    queue.catch_up()
+    finished.set()
+    page.join(10.0)
+    assert [one.number for one in find().instances] == [1]
+
+
 def test_two_threads_that_ask_for_two_frames_do_not_wait_for_each_other() -> None:
     labels: NDArray[np.uint8] = np.zeros(SIZE, np.uint8)
     labels[10:30, 10:30] = 1
