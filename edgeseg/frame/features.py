@@ -45,11 +45,7 @@ def describe_pixels(pixels: Pixels, placement: Placement | None = None) -> Featu
     eighth = _halve(quarter)
     levels = [*_measure_levels(quarter), *_measure_layout(eighth)]
     roughness = [*_measure_roughness(half), *_measure_roughness(eighth)]
-    features = np.array([*levels, *roughness, *colour], np.float64)
-    shares = features[: len(levels)]
-    shares /= 255.0
-    np.sqrt(shares, out=shares)
-    return features
+    return np.array([*(math.sqrt(level / 255.0) for level in levels), *roughness, *colour], np.float64)
 
 
 class FrameJudge:

@@ -27,6 +27,7 @@ SPECKLE_WINDOW = 5
 _SPECKLE_LOOKS = 36
 # Sizes and offsets on the grid are multiples of this, so that a mask at output stride 2 or 4 lines up.
 _GRID = 4
+_BYTE = np.dtype(np.uint8)
 
 
 class KeptMemory:
@@ -35,7 +36,9 @@ class KeptMemory:
     def __init__(self) -> None:
         self._arrays: dict[str, tuple[object, NDArray[Any]]] = {}
 
-    def get(self, name: str, shape: tuple[int, ...], dtype: str = "uint8", layout: object = None) -> NDArray[Any]:
+    def get(
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any] = _BYTE, layout: object = None
+    ) -> NDArray[Any]:
         """Give the array of a name; where shape, type or layout change, a new one of zeros takes its place."""
         wanted = (shape, dtype, layout)
         kept = self._arrays.get(name)
@@ -163,14 +166,14 @@ def _to_colour(frame: NDArray[Any], colour: str, memory: KeptMemory) -> NDArray[
         if channels == 1:
             return frame.reshape(frame.shape[:2])
         code = cv2.COLOR_BGR2GRAY if channels == 3 else cv2.COLOR_BGRA2GRAY
-        return np.asarray(cv2.cvtColor(frame, code, dst=memory.get("grey", frame.shape[:2], frame.dtype.name)))
+        return np.asarray(cv2.cvtColor(frame, code, dst=memory.get("grey", frame.shape[:2], frame.dtype)))
     if channels == 1:
         raise SourceError(
             "Expected colour frames for this model, got grey ones.",
             "Use a colour source, or a model whose card says grey.",
         )
     code = cv2.COLOR_BGR2RGB if channels == 3 else cv2.COLOR_BGRA2RGB
-    return np.asarray(cv2.cvtColor(frame, code, dst=memory.get("colour", (*frame.shape[:2], 3), frame.dtype.name)))
+    return np.asarray(cv2.cvtColor(frame, code, dst=memory.get("colour", (*frame.shape[:2], 3), frame.dtype)))
 
 
 def to_bytes(image: NDArray[Any], white: int) -> Pixels:

@@ -6,9 +6,9 @@ Training chooses operating points, evaluation measures them and the device appli
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -19,6 +19,18 @@ from edgeseg.core.decision import DOUBTFUL, FOUND, NOTHING, ClassDecision, Decis
 from edgeseg.core.spec import ClassSpec, OutputSpec, Quantisation
 from edgeseg.frame.postprocess import SCORE_ONE, calibrate, decide_labels, dequantise, draw_ellipses
 from edgeseg.frame.preprocess import Pixels
+
+T = TypeVar("T")
+
+
+def change(one: T, **values: Any) -> T:
+    """Copy a frozen dataclass with other values, in a tenth of the time of `dataclasses.replace`; streams do it often.
+
+    Values are not checked.
+    """
+    copy = object.__new__(type(one))
+    copy.__dict__.update(one.__dict__, **values)
+    return copy
 
 
 @dataclass(frozen=True)
@@ -128,7 +140,7 @@ def _decide(name: str, confidence: float | None, probability: float | None, rule
 
 def deny_findings(findings: Sequence[ClassFinding]) -> tuple[ClassFinding, ...]:
     """Say nothing of every class: masks on a frame of another kind mean nothing, however sure the network is."""
-    return tuple(finding if finding.state == NOTHING else replace(finding, state=NOTHING) for finding in findings)
+    return tuple(finding if finding.state == NOTHING else change(finding, state=NOTHING) for finding in findings)
 
 
 def combine(confidence: float, probability: float | None, weight: float) -> float:

@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 
 from edgeseg.core.decision import NOTHING
-from edgeseg.inference.confidence import ClassFinding
-from edgeseg.inference.instances import Instance, InstanceList, change
+from edgeseg.inference.confidence import ClassFinding, change
+from edgeseg.inference.instances import Instance, InstanceList
 from edgeseg.inference.steadiness import LONGEST_PAUSE_S, SteadyStates
 
 # A finding gets its number with this frame in a row; in the first frame of a scene at once.
@@ -34,6 +34,8 @@ LEAST_OVERLAP, NEAR = 0.1, 0.5
 _NEWEST = 0.5
 # The longest time over which motion is carried on: tissue breathes and beats, it does not travel.
 _CARRIED_S = 0.2
+# Of the frames whose instances nobody has followed yet; each holds its scores.
+_MOST_WAITING = 32
 # A part of a finding may be lost for a frame; one whose area changes by more than this factor is matched last.
 _ALIKE = 3.0
 
@@ -283,16 +285,29 @@ class FollowQueue:
             findings: Of the classes.
         """
         waiting = _Waiting(see, seconds, size, findings)
-        with self._lock:
-            self._waiting.append(waiting)
+        # without the lock: the stream must not wait for a page's thread that follows an older frame
+        self._waiting.append(waiting)
         return partial(self._find, waiting)
 
     def settle(self) -> None:
         """Follow the instances of all frames so far."""
         with self._lock:
-            while self._waiting:
-                one = self._waiting.popleft()
-                one.found = self._follower.follow(one.see(), one.seconds, one.size, one.findings)
+            self._follow_waiting()
+
+    def catch_up(self, at_least: int = 1) -> None:
+        """Do the same where at least so many frames wait, unless another thread is at it."""
+        waiting = len(self._waiting)
+        # where that one is too slow, it is waited for
+        if waiting >= at_least and self._lock.acquire(blocking=waiting > _MOST_WAITING):
+            try:
+                self._follow_waiting()
+            finally:
+                self._lock.release()
+
+    def _follow_waiting(self) -> None:
+        while self._waiting:
+            one = self._waiting.popleft()
+            one.found = self._follower.follow(one.see(), one.seconds, one.size, one.findings)
 
     def forget(self) -> None:
         """Begin anew, with number 1: the next frame is of another source."""

@@ -29,6 +29,7 @@ from edgeseg.frame.preprocess import (
 )
 from edgeseg.inference.confidence import (
     ClassFinding,
+    change,
     decide_findings,
     deny_findings,
     measure_confidences,
@@ -132,6 +133,10 @@ class Segmentation:
             kept = self._find_instances()
             object.__setattr__(self, "_instance_list", kept)
         return kept
+
+    def change(self, **values: Any) -> Segmentation:
+        """Copy it with other values; instances are looked for anew."""
+        return change(self, _instance_list=None, **values)
 
     def _find_instances(self) -> InstanceList:
         followed = self.followed() if callable(self.followed) else self.followed

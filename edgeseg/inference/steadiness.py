@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edgeseg.core.decision import DOUBTFUL, FOUND, NOTHING, STATES
-from edgeseg.inference.confidence import ClassFinding
+from edgeseg.inference.confidence import ClassFinding, change
 
 # A state rises with the median of so many frames.
 RISING_FRAMES = 3
@@ -77,7 +77,7 @@ class _SteadyClass:
         holding = max(level for then, level in self._newest if seconds - then <= LONGEST_HOLD_S)
         self._level = max(rising, min(self._level, holding))
         state = _LEVELS[self._level]
-        return finding if state == finding.state else replace(finding, state=state)
+        return finding if state == finding.state else change(finding, state=state)
 
     def _find_level(self, finding: ClassFinding) -> int:
         """Find the level of a frame; one that is found already may be a little less sure."""

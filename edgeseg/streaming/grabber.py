@@ -201,7 +201,8 @@ class Grabber:
                 return
             # 1 / infinity is 0: live sources and --rate max never sleep here
             due = max(due + 1.0 / rate, monotonic() - MAX_LAG_S)
-            if self._stop.wait(max(0.0, due - monotonic())):
+            pause = due - monotonic()
+            if pause > 0.0 and self._stop.wait(pause):
                 return
             self._put(source, image, regions.find(image))
 

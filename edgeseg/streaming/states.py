@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -39,15 +39,16 @@ class StateReport:
 class StateKeeper:
     """Takes every segmentation of a stream in turn, and gives it with the states that the stream shows."""
 
-    def __init__(self, classes: Sequence[ClassSpec], is_steady: bool = True) -> None:
+    def __init__(self, classes: Sequence[ClassSpec], is_steady: bool = True, together: int = 1) -> None:
         """Begin a stream.
 
         Args:
             classes: Of the card.
             is_steady: Whether states hold over frames; otherwise every frame is decided by itself.
+            together: Of how many frames in a row the single findings are followed at a time, if nobody asks for them.
         """
         self._steady = SteadyStates() if is_steady else None
-        self._following = FollowQueue()
+        self._following, self._together = FollowQueue(), together
         self._last_at: float | None = None
         self._recorders = [SteadinessRecorder(spec.name) for spec in classes]
         self._out_of_distribution = 0
@@ -69,18 +70,18 @@ class StateKeeper:
         self._record(segmentation, findings, captured_at)
         self._out_of_distribution += is_out
         if findings != segmentation.findings or distance != segmentation.distance:
-            segmentation = replace(segmentation, findings=findings, distance=distance)
+            segmentation = segmentation.change(findings=findings, distance=distance)
         if self._steady is None:
             return segmentation
-        # of the last frame, so that no more than one ever waits
-        self._following.settle()
+        # of the last frames, so that no more than these ever wait
+        self._following.catch_up(self._together)
         followed = self._following.add(lambda: segmentation.instance_list, captured_at, segmentation.size, findings)
         has_any = bool(segmentation.classes) and segmentation.patch.labels.size > 0
-        return replace(segmentation, followed=followed) if has_any else segmentation
+        return segmentation.change(followed=followed) if has_any else segmentation
 
     def settle(self) -> None:
-        """Follow the single findings of the newest frame if nobody has asked for them, while there is time."""
-        self._following.settle()
+        """Follow the single findings of the newest frames if nobody has asked for them, while there is time."""
+        self._following.catch_up(self._together)
 
     def report(self) -> StateReport:
         """Summarise the stream so far."""

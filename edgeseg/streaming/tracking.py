@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -37,6 +38,8 @@ FLOW_SIGMA_PX = 4.0
 # A mask that is one frame old is shown as it is: on phantoms, warping gained nothing there.
 MIN_FRAMES_BEHIND = 2
 NICE = 10
+# At most so many pictures are made in a second: twice as many as a page may ask for.
+PICTURES_PER_SECOND = 120.0
 # By the value of --show.
 _SHOWN_STATES = {FOUND: frozenset({FOUND}), DOUBTFUL: frozenset({FOUND, DOUBTFUL})}
 JOIN_SECONDS = 5.0
@@ -71,9 +74,10 @@ def make_picture(result: Result, show: str = DEFAULT_SINK_OPTIONS.show) -> Pictu
 
 
 class MaskTracker:
-    """Makes a picture of the newest frame and the newest result, again whenever one of them changes.
+    """Makes a picture of the newest frame and the newest result, again when one of them changes.
 
-    Frames and results that arrive while it works are skipped: both are latest-value slots.
+    Frames and results that arrive while it works or pauses are skipped: both are latest-value slots. The last result
+    always gets its picture.
     """
 
     def __init__(
@@ -96,7 +100,7 @@ class MaskTracker:
         self._condition = threading.Condition()
         self._frame: Frame | None = None
         self._result: Result | None = None
-        self._changed, self._closing = False, False
+        self._changed, self._closing = False, threading.Event()
         self._thread = threading.Thread(target=self._run, name="edgeseg-tracker", daemon=True)
         self._thread.start()
 
@@ -105,8 +109,9 @@ class MaskTracker:
         with self._condition:
             self._frame = frame
             # without a viewer, frames between two masks make no pictures, and the network keeps the core
-            self._changed |= self._is_ahead() and self._is_watched()
-            self._condition.notify_all()
+            if self._is_ahead() and self._is_watched():
+                self._changed = True
+                self._condition.notify_all()
 
     def publish(self, result: Result) -> None:
         """Make a result the newest."""
@@ -122,8 +127,8 @@ class MaskTracker:
 
     def close(self) -> None:
         """End the thread."""
+        self._closing.set()
         with self._condition:
-            self._closing = True
             self._condition.notify_all()
         self._thread.join(JOIN_SECONDS)
 
@@ -131,19 +136,21 @@ class MaskTracker:
         lower_priority()
         warper = MaskWarper(self._network)
         while (pair := self._take()) is not None:
-            result, frame = pair
+            began, (result, frame) = monotonic(), pair
             picture = make_picture(result, self._show)
             if frame is not None and self._is_watched():
                 picture = warper.move(picture, frame)
             self._on_picture(picture)
+            # nobody sees more, and a thread that sleeps costs the stream nothing
+            self._closing.wait(max(0.0, began + 1.0 / PICTURES_PER_SECOND - monotonic()))
 
     def _take(self) -> tuple[Result, Frame | None] | None:
         """Wait for a change; the frame is None where the result's own frame is shown. None at the end."""
         with self._condition:
-            self._condition.wait_for(lambda: self._changed or self._closing)
-            self._changed = False
-            if self._closing or self._result is None:
+            self._condition.wait_for(lambda: self._changed or self._closing.is_set())
+            if not self._changed or self._result is None:
                 return None
+            self._changed = False
             return self._result, self._frame if self._is_ahead() else None
 
     def _is_ahead(self) -> bool:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from edgeseg.core.decision import NOTHING
 from edgeseg.core.spec import ClassSpec
 from edgeseg.evaluation.detection import IdentityJudge
+from edgeseg.inference.confidence import change
 from edgeseg.inference.following import Follower, FollowQueue
-from edgeseg.inference.instances import InstanceList, change, find_instances
+from edgeseg.inference.instances import InstanceList, find_instances
 from edgeseg.inference.segmenter import Segmentation, StageTimes
 from edgeseg.phantom import PhantomClip
 
@@ -126,6 +127,41 @@ def test_instances_are_followed_in_order_whoever_asks_first() -> None:
     assert [asked[place]() for place in (2, 0, 1)] == [expected[place] for place in (2, 0, 1)]
     assert seen == [0, 1, 2]
     assert queue.report() == follower.report()
+
+
+def test_frames_are_followed_together_once_so_many_wait() -> None:
+    seen: list[int] = []
+
+    def see(place: int) -> InstanceList:
+        seen.append(place)
+        return draw((20 + 4 * place, 20))
+
+    queue = FollowQueue()
+    for place in range(4):
+        queue.add(partial(see, place), place / 30, SIZE, ())
+        queue.catch_up(at_least=3)
+    assert seen == [0, 1, 2]
+    queue.report()
+    assert seen == [0, 1, 2, 3]
+
+
+def test_a_stream_does_not_wait_for_a_page_that_follows_an_older_frame() -> None:
+    following, finished = threading.Event(), threading.Event()
+
+    def see() -> InstanceList:
+        following.set()
+        assert finished.wait(10.0)
+        return draw((20, 20))
+
+    queue = FollowQueue()
+    page = threading.Thread(target=queue.add(see, 0.0, SIZE, ()), daemon=True)
+    page.start()
+    assert following.wait(10.0)
+    find = queue.add(lambda: draw((24, 20)), 1 / 30, SIZE, ())
+    queue.catch_up()
+    finished.set()
+    page.join(10.0)
+    assert [one.number for one in find().instances] == [1]
 
 
 def test_two_threads_that_ask_for_two_frames_do_not_wait_for_each_other() -> None:

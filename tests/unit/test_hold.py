@@ -16,7 +16,8 @@ from edgeseg.inference.segmenter import Segmentation, StageTimes
 from edgeseg.phantom import PhantomClip
 from edgeseg.streaming.sinks.base import Result
 from edgeseg.streaming.sources.base import Frame
-from edgeseg.streaming.tracking import MaskTracker, MaskWarper, Picture
+from edgeseg.streaming.tracking import PICTURES_PER_SECOND, MaskTracker, MaskWarper, Picture
+from tests.results import make_result
 
 SECONDS = 10
 
@@ -104,6 +105,17 @@ def test_while_nobody_looks_nothing_is_carried(
     screen.wait(last.image)
     tracker.close()
     assert all(picture.image is not new.image for picture in screen.pictures)
+
+
+def test_pictures_are_no_more_than_a_page_shows_and_the_last_is_among_them() -> None:
+    screen = Screen()
+    tracker, began = MaskTracker(screen.show), monotonic()
+    results = [make_result(number) for number in range(300)]
+    for result in results:
+        tracker.publish(result)
+    tracker.close()
+    assert len(screen.pictures) <= 2 + PICTURES_PER_SECOND * (monotonic() - began)
+    assert screen.pictures[-1].number == 299
 
 
 def test_every_kind_of_frame_becomes_grey() -> None:

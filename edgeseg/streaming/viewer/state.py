@@ -100,7 +100,8 @@ class LiveState:
         self._condition = threading.Condition()
         self._shown: NumberedPicture | None = None
         self._pictures = 0
-        self._ended = False
+        # a condition of its own would wake clients that sleep at every picture
+        self._ended = threading.Event()
         self._turn: Turn | None = None
         self._recorder: LatencyRecorder | None = None
         self._sent: deque[NumberedPicture] = deque()
@@ -181,19 +182,19 @@ class LiveState:
 
     def end(self) -> None:
         """Mark the end of the stream and wake all clients."""
+        self._ended.set()
         with self._condition:
-            self._ended = True
             self._condition.notify_all()
 
     @property
     def ended(self) -> bool:
         """Whether the stream has ended."""
-        return self._ended
+        return self._ended.is_set()
 
     def wait_newer(self, seen: int, timeout: float) -> NumberedPicture | None:
         """Wait for a picture after number `seen`; None after the timeout or at the end of the stream."""
         with self._condition:
-            self._condition.wait_for(lambda: self._ended or self._shown_number() > seen, timeout)
+            self._condition.wait_for(lambda: self.ended or self._shown_number() > seen, timeout)
             return self._shown if self._shown_number() > seen else None
 
     @property
@@ -203,8 +204,7 @@ class LiveState:
 
     def wait_end(self, timeout: float) -> None:
         """Sleep for so many seconds, or until the end of the stream."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._ended, timeout)
+        self._ended.wait(timeout)
 
     def snapshot(self) -> Snapshot:
         """Read all figures at once."""
@@ -221,7 +221,7 @@ class LiveState:
                 rates=self._masks.history(now),
                 notices=tuple(self._notices),
                 idle_ms=None if self._result_at is None else 1e3 * (now - self._result_at),
-                ended=self._ended,
+                ended=self.ended,
             )
 
     def _shown_number(self) -> int:
