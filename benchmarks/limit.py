@@ -68,6 +68,8 @@ CANDIDATES: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "s2d8, a stage more": ("s2d8", (32, 64, 128, 128)),
 }
 Run = Callable[[], object]
+# Operators whose MACs per byte differ by less than this factor share the place of their names.
+NEAR = 1.5
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,17 @@ def measure_candidates(size: int = 256) -> list[Point]:
     return [Point(name, macs, times[name]) for name, (macs, _) in networks.items()]
 
 
+def join_near(placed: Sequence[Placed]) -> list[list[Placed]]:
+    """Put operators together that the roofline shows at nearly one place, so that their names share one."""
+    joined: list[list[Placed]] = []
+    for one in sorted(placed, key=lambda one: one.intensity):
+        if joined and one.intensity < NEAR * joined[-1][0].intensity:
+            joined[-1].append(one)
+        else:
+            joined.append([one])
+    return joined
+
+
 def draw_roofline(placed: Sequence[Placed], peak: float, near: float, far: float) -> bytes:
     """Draw the roofs and every operator that multiplies; its area is its share of the time."""
     from matplotlib.figure import Figure
@@ -220,11 +233,12 @@ def draw_roofline(placed: Sequence[Placed], peak: float, near: float, far: float
     for one in multiplying:
         rate = one.macs / one.ms / 1e6
         axes.scatter(one.intensity, rate, s=3000 * one.ms / total, color="#0f766e", alpha=0.5, linewidths=0)
-        if one.ms / total > 0.03:
-            axes.annotate(
-                one.name.split(" (")[0], (one.intensity, rate), (5, 4), textcoords="offset points", fontsize=8
-            )
-    axes.set(xscale="log", yscale="log", xlabel="MACs per byte", ylabel="GMAC/s", xlim=(0.5, 2000), ylim=(1, 2 * peak))
+    for alike in join_near([one for one in multiplying if one.ms / total > 0.03]):
+        names = "\n".join(one.name.split(" (")[0] for one in alike)
+        lowest = min(one.macs / one.ms / 1e6 for one in alike)
+        place = {"textcoords": "offset points", "va": "top", "ha": "center", "fontsize": 8}
+        axes.annotate(names, (alike[0].intensity, lowest), (0, -16), **place)
+    axes.set(xscale="log", yscale="log", xlabel="MACs per byte", ylabel="GMAC/s", xlim=(0.5, 2000), ylim=(5, 2 * peak))
     axes.legend(frameon=False, loc="lower right")
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)

@@ -37,7 +37,14 @@ from edgeseg.cli import (
 )
 from edgeseg.cli import search as tune
 from edgeseg.cli.arguments import SecretlessGroup, watch_numbers
-from edgeseg.cli.terminal import be_quiet, be_verbose, discard_unwritable, notices_on_stderr, standard_streams
+from edgeseg.cli.terminal import (
+    INTERRUPTED,
+    be_quiet,
+    be_verbose,
+    discard_unwritable,
+    notices_on_stderr,
+    standard_streams,
+)
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.redact import make_printable, redact
 
@@ -149,6 +156,8 @@ def _run() -> None:
             app()
     except EdgesegError as error:
         _fail(error, error.message, error.hint)
+    except KeyboardInterrupt:  # before a command runs: within one, typer ends the process alike
+        sys.exit(INTERRUPTED)
     except OSError as error:
         discard_unwritable()
         _fail(error, f"The operating system refused: {error}.", "Check the path, its rights and the room on the disk.")

@@ -42,10 +42,12 @@ from edgeseg.streaming.options import (
 if TYPE_CHECKING:
     from edgeseg.inference.segmenter import Segmenter
     from edgeseg.streaming.loop import StreamReport
+    from edgeseg.streaming.switching import SourceReport
 
 _LOG = logging.getLogger(__name__)
 DEFAULT_SOURCE = "phantom://"
 SOURCE_VARIABLE = "EDGESEG_SOURCE"
+NAME_LETTERS = 30
 
 PlayOption = Annotated[
     Path | None,
@@ -199,7 +201,7 @@ def stream(
     with _showing_what_broke(json_out):
         report = run_stream(live)
     _show_report(report, json_out)
-    _judge(report)
+    judge_stream(report)
 
 
 def _play(recording: Path, others: Sequence[str | None], sinks: SinkOptions) -> None:
@@ -246,17 +248,19 @@ def _take_stdout() -> int:
     return results
 
 
-def _judge(report: StreamReport) -> None:
+def judge_stream(report: StreamReport) -> None:
     """End with the exit code that the stream has earned."""
     from edgeseg.core.errors import OutputError, SourceError
     from edgeseg.streaming.loop import MemberReport
-    from edgeseg.streaming.switching import FAILED
+    from edgeseg.streaming.switching import CONNECTING, FAILED
 
     failed = next((sink for sink in report.sinks if sink.failure is not None), None)
     if failed is not None:
         sentence = f"{failed.name} ended before the stream: {failed.failure}"
         raise OutputError(sentence[:1].upper() + sentence[1:], failed.hint)  # capitalize() would lower the rest
-    broken = [source for source in report.sources if isinstance(source, MemberReport) and source.state == FAILED]
+    members = [source for source in report.sources if isinstance(source, MemberReport)]
+    # one that was lost at the end had given frames
+    broken = [member for member in members if member.state in (CONNECTING, FAILED)]
     if broken:
         raise SourceError(
             f"{len(broken)} of {len(report.sources)} sources failed. {broken[0].source}: {broken[0].failure}",
@@ -293,7 +297,7 @@ def _print_sources(report: StreamReport) -> None:
     is_many = isinstance(report.sources[0], MemberReport)
     rows = [
         (
-            f"{source.source}: {source.name}" if isinstance(source, MemberReport) else source.name,
+            _name_source(source),
             source.verdict if isinstance(source, MemberReport) else str(source.chosen),
             f"{source.seconds:.1f}",
             *(f"{count:,}" for count in (source.captured, source.processed, source.dropped, source.late)),
@@ -311,4 +315,12 @@ def _print_sources(report: StreamReport) -> None:
         print(f"{each} masks per second of all sources, by {report.workers} threads with the model loaded in each.")
     for source in report.sources:
         if source.failure is not None:
-            print(f"{source.name}: {source.failure}")
+            print(f"{source.source if isinstance(source, MemberReport) else source.name}: {source.failure}")
+
+
+def _name_source(source: SourceReport) -> str:
+    """Name a source in a table: a long address would leave no room for its figures."""
+    from edgeseg.streaming.loop import MemberReport
+
+    name = source.name if len(source.name) <= NAME_LETTERS else f"{source.name[: NAME_LETTERS - 1]}…"
+    return f"{source.source}: {name}" if isinstance(source, MemberReport) else name

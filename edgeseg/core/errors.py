@@ -8,6 +8,7 @@ EdgesegError
 ├── RecipeError        a compression recipe cannot be carried out
 ├── UnknownNameError   no recipe, board, source or class has that name
 ├── SourceError        frames cannot be read
+│   └── SourceTextError    a source is written so that it never opens
 ├── BackendError       a model file cannot be run on this machine
 ├── ExportError        a model file cannot be exported to a target
 ├── DeployError        a model file cannot be bundled for a board or installed there
@@ -65,6 +66,10 @@ class RecipeError(EdgesegError):
 
 class SourceError(EdgesegError):
     """Frames cannot be read."""
+
+
+class SourceTextError(SourceError):
+    """A source is written so that it never opens on this machine: it is not tried again."""
 
 
 class BackendError(EdgesegError):

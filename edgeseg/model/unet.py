@@ -63,9 +63,10 @@ class DepthToSpace(SpaceToDepth):
         return tf.nn.depth_to_space(x, self.block)
 
 
-def build_unet(spec: UNetSpec) -> Any:
-    """Build the Keras model of a spec."""
-    image = keras.Input((spec.height, spec.width, spec.channels), name="image")
+def build_unet(spec: UNetSpec, any_size: bool = False) -> Any:
+    """Build the Keras model of a spec; `any_size` takes images of all sizes, which no converted file does."""
+    height, width = (None, None) if any_size else (spec.height, spec.width)
+    image = keras.Input((height, width, spec.channels), name="image")
     skips = (_encode_lite0 if spec.encoder == LITE0 else _encode)(image, spec)
     x = deepest = skips[-1]
     # drops whole channels, since neighbouring pixels are correlated (Tompson et al. 2015); deepest stage only
@@ -145,8 +146,11 @@ def _find(x: Any, spec: UNetSpec) -> Any:
     """Add the finding output: probabilities of the whole frame, from mean and maximum over the deepest stage."""
     x = _conv(x, spec, "finding_hidden", 0, 1)
     mean = layers.GlobalAveragePooling2D(keepdims=True, name="finding_mean")(x)
-    # not GlobalMaxPooling2D: it becomes a REDUCE_MAX, whose limits on the Edge TPU are not documented
-    most = layers.MaxPool2D(tuple(x.shape[1:3]), name="finding_max")(x)
+    if None in x.shape[1:3]:
+        most = layers.GlobalMaxPooling2D(keepdims=True, name="finding_max")(x)
+    else:
+        # in files no GlobalMaxPooling2D: it becomes a REDUCE_MAX, whose limits on the Edge TPU are not documented
+        most = layers.MaxPool2D(tuple(x.shape[1:3]), name="finding_max")(x)
     x = layers.Concatenate(name="finding_pool")([mean, most])
     logits = layers.Conv2D(spec.findings, 1, kernel_regularizer=_penalty(spec), name=FINDING_HEAD)(x)
     # not softmax: the Edge TPU's compiler takes none, and several classes may be present at once

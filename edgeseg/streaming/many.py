@@ -33,6 +33,7 @@ from edgeseg.streaming.sinks.base import CLOSE_SECONDS, Member, Result, Sink, St
 from edgeseg.streaming.sinks.choose import open_many_sinks
 from edgeseg.streaming.sources.base import Frame
 from edgeseg.streaming.sources.choose import is_browser, open_among_others
+from edgeseg.streaming.switching import CONNECTING
 
 # At the end of the stream, how long a source may take to finish its sinks.
 _CLOSE_S = CLOSE_SECONDS + JOIN_S
@@ -185,9 +186,10 @@ class ManyPipeline:
     def _check_end(self) -> None:
         if self._error is not None:
             raise self._error
-        failed = next((member for member in self.members if member.failure is not None), None)
-        if not self.processed and not self._stopped and failed is not None:
-            raise SourceError(f"Expected frames from {self.name}, got none. {failed.label}: {failed.failure}")
+        failed = [f"{member.label}: {member.failure}" for member in self.members if member.failure is not None]
+        if not self.processed and not self._stopped and failed:
+            hint = "While one source gives frames, live ones that do not open are looked for."
+            raise SourceError(f"Expected frames from {self.name}, got none. {' '.join(failed)}", hint)
 
     def _work(self, segmenter: Segmenter) -> None:
         """Segment, on a thread of its own, until all sources have ended."""
@@ -211,17 +213,28 @@ class ManyPipeline:
                     if frame is not None:
                         self._queue.remove(member)
                         return member, frame
+                self._give_up_search()
                 if self._running:
                     self._condition.wait()
         return None
 
+    def _give_up_search(self) -> None:
+        """Leave the sources that cannot be opened, where no other gives frames or may; the condition is held."""
+        left = [member for member in self.members if not member.is_over]
+        if all(member.state == CONNECTING for member in left):
+            for member in left:
+                member.give_up()
+                self._leave(member)
+
     def _poll(self, member: MemberPipeline) -> Frame | None:
+        # looked at first: an error that comes in between is raised by the next call
+        is_over = member.grabber.is_over
         try:
             frame = member.poll()
         except Exception as error:  # noqa: BLE001 - a driver may raise anything; printed, and the others go on
             self._end(member, error)
             return None
-        if frame is None and member.grabber.is_over:
+        if frame is None and is_over:
             self._end(member)
         return frame
 
@@ -258,6 +271,9 @@ class ManyPipeline:
         if error is None and member.grabber.captured == 0 and not self._stopped:
             error = SourceError(f"Expected frames from {member.name}, got its end before the first one.")
         member.end(error)
+        self._leave(member)
+
+    def _leave(self, member: MemberPipeline) -> None:
         if member in self._queue:
             self._queue.remove(member)
         self._running -= 1
@@ -375,7 +391,7 @@ def _make_member(
     source: NamedSource, segmenter: Segmenter, total: LatencyRecorder, options: StreamOptions, sinks: SinkOptions
 ) -> MemberPipeline:
     card, size = segmenter.card, sinks.mm_per_px
-    opener = partial(open_among_others, source.text, card.input.in_colour, options.capture, size)
+    opener = partial(open_among_others, source.text, card.input.in_colour, options.capture, size, waits=True)
     return MemberPipeline(source, opener, card.output.classes, total.begin_part(_KEPT), total, options, size)
 
 
@@ -389,5 +405,7 @@ def _describe_member(member: MemberPipeline, segmenter: Segmenter, sink_options:
         member.recorder,
         sink_options.mm_per_px,
         every_frame=member.options.capture.every_frame,
-        member=Member(source.number, source.label, is_browser(source.text), lambda: grabber.latest_slot),
+        member=Member(
+            source.number, source.label, is_browser(source.text), lambda: grabber.latest_slot, lambda: member.state
+        ),
     )

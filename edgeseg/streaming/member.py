@@ -18,7 +18,8 @@ from edgeseg.streaming.sinks.base import Sink, SinkReport
 from edgeseg.streaming.sources.address import hide_path, show_source, split_address, split_name
 from edgeseg.streaming.sources.base import Frame, Notice, Source
 from edgeseg.streaming.sources.choose import check_known
-from edgeseg.streaming.switching import ENDED, FAILED, LIVE, LOST, OPENING, SourceStatus
+from edgeseg.streaming.sources.reconnect import TRYING
+from edgeseg.streaming.switching import CONNECTING, ENDED, FAILED, LIVE, LOST, OPENING, SourceStatus
 
 # At the end of a source, how long a capture that hangs is waited for; its thread ends with the process.
 JOIN_S = 2.0
@@ -116,8 +117,13 @@ class MemberPipeline(SourcePipeline):
 
     @property
     def failure(self) -> str | None:
-        """Why it gives no frames any more, where that is no regular end."""
-        return self.sentence if self.state in (LOST, FAILED) else None
+        """Why it gives no frames, where that is no regular end."""
+        return self.sentence if self.state in (CONNECTING, LOST, FAILED) else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its end was noted."""
+        return self._closing is not None
 
     @property
     def seconds(self) -> float:
@@ -141,7 +147,7 @@ class MemberPipeline(SourcePipeline):
         """Start the capture.
 
         Args:
-            on_ready: Called when there is a new frame, or its end.
+            on_ready: Called when there is a new frame, its end, or a try to open it that failed.
         """
         self.grabber.on_ready = on_ready
         self.began = monotonic()
@@ -162,13 +168,19 @@ class MemberPipeline(SourcePipeline):
         """Note the end of the source, and begin to close it on a thread of its own: nobody waits for a slow sink."""
         if self._closing is not None:
             return
-        self.ended = monotonic()
+        self.ended, self.sentence = monotonic(), self.sentence.removesuffix(TRYING)
         if error is not None:
             self._fail(error)
         elif self.state in (OPENING, LIVE, LOST) and not self.grabber.stopped:
             self.state, self.sentence = ENDED, "The source has ended."
         self._closing = threading.Thread(target=self._close, name=f"edgeseg-end-{self.source.number}", daemon=True)
         self._closing.start()
+
+    def give_up(self) -> None:
+        """End a source that gave no frame so far, since no other gives one either."""
+        # told already, when the search began
+        self.state = FAILED
+        self.end()
 
     def stop(self) -> None:
         """End the capture, from any thread."""
@@ -201,8 +213,12 @@ class MemberPipeline(SourcePipeline):
         self.on_notice(notice)
 
     def _note(self, notice: Notice) -> None:
-        if notice.state == "lost":
-            self.state, self.sentence = LOST, notice.sentence
+        if self.is_over:
+            return
+        if notice.state in (LOST, CONNECTING):
+            self.state, self.sentence = notice.state, notice.sentence
         elif notice.state == "back":
             self.state, self.sentence = LIVE, ""
         self.on_notice(notice)
+        if notice.state == CONNECTING and self.grabber.on_ready is not None:
+            self.grabber.on_ready()

@@ -236,9 +236,13 @@ def _read_header(folder: Path) -> dict[str, Any]:
     try:
         return read_json_table(folder / HEADER)
     except (OSError, LimitError, SchemaError) as error:
+        # that of a stream of several sources holds one of each
+        one = next(iter(sorted(folder.glob(f"*/{HEADER}"))), None)
         raise DataError(
             f"Expected a recording in {folder}, got a folder without a readable {HEADER}.",
-            "Name a folder that edgeseg stream --record has written.",
+            f"Name the recording of one source, such as {one.parent}."
+            if one
+            else "Name a folder that edgeseg stream --record has written.",
         ) from error
 
 

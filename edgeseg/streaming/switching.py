@@ -26,6 +26,10 @@ from edgeseg.streaming.sources.choose import is_browser, open_among_others
 
 # States of a source: not chosen, being opened, giving frames, lost and looked for, at its end, given up.
 IDLE, OPENING, LIVE, LOST, ENDED, FAILED = "idle", "opening", "live", "lost", "ended", "failed"
+# It could not be opened so far, and is tried again.
+CONNECTING = "connecting"
+# Of one of several that are all captured.
+MEMBER_STATES = (OPENING, CONNECTING, LIVE, LOST, ENDED, FAILED)
 # Frames of a source that the report's frame age covers: four minutes at 30 per second.
 _KEPT_AGES = 8192
 # How often a switch looks whether the last capture of the source has ended.

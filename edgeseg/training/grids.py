@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeseg.core.spec import FindingSpec, InputSpec
 from edgeseg.data.dataset import Case, LabelledImage
 from edgeseg.data.stored import StoredImage, StoredRows, StoredSet, open_stored
-from edgeseg.frame.preprocess import denoise_pixels, frame_to_grid, mask_to_grid
+from edgeseg.frame.preprocess import Pixels, denoise_pixels, frame_to_grid, mask_to_grid
+from edgeseg.training.options import SIZE_STEP
 from edgeseg.training.weak_supervision import LARGEST_RATIO, find_weak_cases
 
 # Stands for a label that nobody gave.
 UNKNOWN = -1.0
+# Shares of the epochs after which the images grow to the middle size, and to the last one.
+GROWTH_SHARES = (0.4, 0.7)
 # An array in memory, or one on disk whose rows are read when they are asked for: one, a slice, or an array of numbers.
 Grid = NDArray[np.uint8] | StoredRows
 
@@ -56,6 +61,37 @@ class GridArrays:
 
     def __len__(self) -> int:
         return int(self.pixels.shape[0])
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Progressive resizing: the first epochs see small images, which cost less, and the last ones whole ones."""
+
+    first: int
+    """Height and width of the images of the first epoch."""
+    last: int
+    epochs: int
+
+    def find_side(self, epoch: int) -> int:
+        """Find the height and width of an epoch's images; epochs count from 0."""
+        middle = round((self.first + self.last) / 2 / SIZE_STEP) * SIZE_STEP
+        ends = [int(share * self.epochs) for share in GROWTH_SHARES]
+        return (self.first, middle, self.last)[bisect_right(ends, epoch)]
+
+
+def shrink_case(pixels: Pixels, masks: Pixels, side: int) -> tuple[Pixels, Pixels]:
+    """Make an image and its masks of 0 and 1 smaller; what covers half of a pixel is marked in it."""
+    if pixels.shape[:2] == (side, side):
+        return pixels, masks
+    return _shrink_planes(pixels, side), np.asarray(_shrink_planes(masks * np.uint8(255), side) > 127, dtype=np.uint8)
+
+
+def _shrink_planes(planes: Pixels, side: int) -> Pixels:
+    moved = [
+        cv2.resize(planes[..., number], (side, side), interpolation=cv2.INTER_AREA)
+        for number in range(planes.shape[-1])
+    ]
+    return np.stack(moved, axis=-1, dtype=np.uint8)
 
 
 def to_grid(images: Sequence[LabelledImage], spec: InputSpec, finding: FindingSpec | None = None) -> GridArrays:

@@ -7,7 +7,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from edgeseg.data.stored import StoredSet
 from edgeseg.data.weak_labels import shrink_known
 from edgeseg.evaluation.classes import arrange_dataset
 from edgeseg.model.keras import tf
-from edgeseg.training.grids import UNKNOWN, GridArrays, count_lacking
+from edgeseg.training.grids import UNKNOWN, GridArrays, Growth, count_lacking, shrink_case
 from edgeseg.training.options import OWN_LABELS, LabelChoice
 from edgeseg.training.originals import OriginalsPlan, read_images
 from edgeseg.training.run import FINISHED, SIZES, SPLIT, DataSummary, PartSummary, RunRecord
@@ -296,6 +296,8 @@ class Feed:
     augment: AugmentSpec | None
     background: bool = False
     """Whether the background becomes the first mask, for softmax."""
+    growth: Growth | None = field(default=None, kw_only=True)
+    """Progressive resizing; None shows whole images in all epochs."""
 
     @property
     def steps(self) -> int:
@@ -304,7 +306,7 @@ class Feed:
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes of what `make_case` returns."""
+        """The shapes of what `make_case` returns of whole images."""
         height, width, channels = self.arrays.pixels.shape[1:]
         classes = self.arrays.masks.shape[-1]
         more = classes if self.arrays.weak else 0
@@ -322,7 +324,11 @@ class Feed:
         arrays = self.arrays
         random = np.random.default_rng((self.seed, _IMAGE_STREAM, epoch, number))
         pixels, masks = arrays.pixels[number], arrays.masks[number]
-        image, varied = vary_case(pixels, arrays.weak.get(number, masks), self.augment, arrays.denoise, random)
+        marked = arrays.weak.get(number, masks)
+        if self.growth is not None:
+            # before the augmentation, whose cost grows with the area, too
+            pixels, marked = shrink_case(pixels, marked, self.growth.find_side(epoch))
+        image, varied = vary_case(pixels, marked, self.augment, arrays.denoise, random)
         varied, unknown = np.split(varied, [masks.shape[-1]], axis=-1)
         shown = add_background(varied) if self.background else varied
         if arrays.weak:
@@ -336,10 +342,12 @@ class Feed:
 
     def make_batch(self, epoch: int, numbers: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
         """Make the cases of a batch, which depend on nothing but epoch and number."""
-        batch = tuple(np.empty((len(numbers), *shape), np.float32) for shape in self.shapes)
+        first = self.make_case(epoch, int(numbers[0]))
+        batch = tuple(np.empty((len(numbers), *made.shape), np.float32) for made in first)
         for place, number in enumerate(numbers):
             # one case at a time, so that the next one finds its memory in the cache
-            for arrays, made in zip(batch, self.make_case(epoch, int(number)), strict=True):
+            case = self.make_case(epoch, int(number)) if place else first
+            for arrays, made in zip(batch, case, strict=True):
                 arrays[place] = made
         return batch
 
@@ -421,6 +429,8 @@ def build_pipeline(feed: Feed, epochs: int, first_epoch: int = 0, part: Part = W
         image, *truth = (tf.ensure_shape(tensor, shape) for tensor, shape in zip(made, shapes, strict=True))
         return image, tuple(truth) if len(truth) > 1 else truth[0]
 
-    shapes = [(size if even else None, *shape) for shape in feed.shapes]
+    shapes: list[tuple[int | None, ...]] = [(size if even else None, *shape) for shape in feed.shapes]
+    if feed.growth is not None:
+        shapes[:2] = [(count, None, None, channels) for count, *_, channels in shapes[:2]]
     batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(list_batches)
     return batches.map(make_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

@@ -39,8 +39,10 @@ EMA = 0.998
 # Tasks.
 SEGMENT, REGISTER = "segment", "register"
 # Training steps where no epochs are given, so that data sets of all sizes train equally long, and the limits in
-# epochs (docs/decisions/0040).
-STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 14_530, 50, 400
+# epochs (docs/decisions/0040 and 0078).
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 7_265, 50, 400
+# Progressive resizing begins with half of the size where that leaves the deepest stage some pixels.
+SMALLEST_HALVED = 256
 # The same for an encoder that has learned already, and the highest learning rate of either (docs/decisions/0057).
 PRETRAINED_STEPS, FEWEST_PRETRAINED = 1_200, 20
 RATES = {OWN: 2e-3, LITE0: 1e-3}
@@ -93,12 +95,22 @@ class TrainOptions:
     )
     epochs: int | None = option(
         None,
-        "Number of epochs; by default 50 to 400, for about 14,530 steps.",
+        f"Number of epochs; by default {FEWEST_EPOCHS} to {MOST_EPOCHS}, for about {STEPS:,} steps.",
         minimum=1,
         maximum=EPOCHS,
         panel=COURSE,
     )
     batch: int = option(8, "Batch size, shared by all devices.", minimum=1, maximum=BATCH, panel=COURSE)
+    first_size: int | None = option(
+        None,
+        "Progressive resizing: height and width of the images in the first epochs, which grow to --size in three "
+        f"stages; a multiple of {SIZE_STEP}. By default half of --size from {SMALLEST_HALVED} on; with --encoder lite0,"
+        " frames without masks or teachers all epochs see whole images.",
+        minimum=32,
+        maximum=1024,
+        multiple_of=SIZE_STEP,
+        panel=COURSE,
+    )
     learning_rate: float | None = option(
         None,
         "Highest learning rate of the schedule. By default 0.002, with --encoder lite0 0.001.",
@@ -264,6 +276,8 @@ class TrainOptions:
                 f"expected full_masks with labels {', '.join(WEAK_KINDS)}, which it leaves some images out of, got "
                 f"labels {self.labels}"
             )
+        if self.first_size is not None and self.first_size > self.size:
+            raise ValueError(f"expected first_size up to size, {self.size}, got {self.first_size}")
         self.describe_network(outputs=1)
 
     @property
@@ -287,6 +301,14 @@ class TrainOptions:
     def rate(self) -> float:
         """The highest learning rate: as given, or as the encoder needs it."""
         return self.learning_rate or RATES[self.encoder]
+
+    @property
+    def start_size(self) -> int:
+        """The size of the first epochs' images: as given, or half of the size for the U-Net's own encoder."""
+        halved = self.encoder == OWN and self.size >= SMALLEST_HALVED
+        # rounded up to what the stages can halve
+        half = math.ceil(self.size / 2 / SIZE_STEP) * SIZE_STEP
+        return self.first_size or (half if halved else self.size)
 
     def plan_epochs(self, images: int) -> int:
         """Choose the epochs for so many training images: as given, or `plan_epochs`."""

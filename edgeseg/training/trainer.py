@@ -52,7 +52,7 @@ from edgeseg.training.distillation import (
     distillation_loss,
     finding_distillation_loss,
 )
-from edgeseg.training.grids import find_findings, to_grid, weigh_findings
+from edgeseg.training.grids import Growth, find_findings, to_grid, weigh_findings
 from edgeseg.training.hardware import computing_in
 from edgeseg.training.loading import Feed, LoadedData, load_data, load_same_data
 from edgeseg.training.loop import TrainingSchedule, build_optimizer, fit_model
@@ -299,23 +299,26 @@ def _train(
     test: bool = True,
     teachers: Sequence[RunTeacher] = (),
 ) -> RunRecord:
+    growth = _plan_growth(loaded, record, teachers)
     strategy = open_strategy(record.options.strategy, record.options.batch)
     # before the first layer is built: initial weights follow from the seed
     keras.utils.set_random_seed(record.options.seed)
     with computing_in(record.options.precision), strategy.scope():
-        model = build_unet(record.spec)
+        model = build_unet(record.spec, any_size=growth is not None)
         if init is not None:
             start_from(model, init)
         elif record.init is None and record.spec.encoder == LITE0 and not has_checkpoint(run_paths.source):
             load_imagenet(model)
+    # built outside strategy and mixed precision: what is evaluated is what is exported
+    ema_model = build_unet(record.spec)
     if record.options.strategy != "multi-worker" and not tf.config.list_physical_devices("GPU"):
         # on a GPU the host's memory is not the limit
         networks = [teacher.model for teacher in teachers]
-        check_memory(model, record.options.batch, views=1 if loaded.frames is None else 2, teachers=networks)
+        check_memory(ema_model, record.options.batch, views=1 if loaded.frames is None else 2, teachers=networks)
     # all workers are there, so the chief of an interrupted training has ended
     run_paths.follow_chief()
     with explained_loss(record.options.strategy):
-        evaluator = _fit(model, loaded, record, run_paths, teachers)
+        evaluator = _fit(model, ema_model, loaded, record, run_paths, teachers, growth)
     best, timing = evaluator.best, summarise_timing(evaluator.history, _read_peak_memory())
     record = dataclasses.replace(
         record, best_epoch=best.epoch, validation_dice=best.validation_dice, timing=timing, status=FINISHED
@@ -332,26 +335,34 @@ def _train(
     return _finish(evaluator, record, run_paths.folder, validation, tested, known)
 
 
+def _plan_growth(loaded: LoadedData, record: RunRecord, teachers: Sequence[RunTeacher]) -> Growth | None:
+    """Plan progressive resizing; teachers and frames without masks are seen at full size alone."""
+    options = record.options
+    if options.start_size == options.size or teachers or loaded.frames is not None:
+        return None
+    return Growth(options.start_size, options.size, options.plan_epochs(len(loaded.part("train"))))
+
+
 def _fit(
-    model: Any, loaded: LoadedData, record: RunRecord, run_paths: RunPaths, teachers: Sequence[RunTeacher]
+    model: Any,
+    ema_model: Any,
+    loaded: LoadedData,
+    record: RunRecord,
+    run_paths: RunPaths,
+    teachers: Sequence[RunTeacher],
+    growth: Growth | None,
 ) -> EpochEvaluator:
     options, folder = record.options, run_paths.folder
     train, validation = (to_grid(loaded.part(part), record.input, record.finding) for part in ("train", "val"))
     epochs = options.plan_epochs(len(train))
     training_schedule = TrainingSchedule(epochs, options.rate, options.schedule, options.patience)
     output, augment = record.output, choose_variations(options.augment)
-    feed = Feed(train, options.batch, options.seed, record.spec.output_stride, augment, output.draws_background)
+    stride = record.spec.output_stride
+    feed = Feed(train, options.batch, options.seed, stride, augment, output.draws_background, growth=growth)
     with model.distribute_strategy.scope():
         model.compile(build_optimizer(training_schedule, feed.steps), **choose_losses(record))
-    # its model is built outside strategy and mixed precision: what is evaluated is what is exported
     evaluator = EpochEvaluator(
-        "Training",
-        model,
-        build_unet(record.spec),
-        validation,
-        folder / WEIGHTS,
-        options.ema,
-        training_schedule.window,
+        "Training", model, ema_model, validation, folder / WEIGHTS, options.ema, training_schedule.window
     )
     checkpoint = Checkpoint(folder, run_paths.source, model, evaluator.ema)
     if record.init is not None and not has_checkpoint(run_paths.source):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgeseg.data.augment import AugmentSpec
 from edgeseg.model.keras import tf
 from edgeseg.training.ema import WeightEma
-from edgeseg.training.grids import GridArrays
+from edgeseg.training.grids import GridArrays, Growth, shrink_case
 from edgeseg.training.loading import Feed, Part, build_pipeline, shrink_masks
 from edgeseg.training.options import EMA
 
@@ -100,3 +100,34 @@ def test_averaged_weights_are_steadier_and_take_no_nan_in() -> None:
     average.update()
     average.copy_to(twin)
     assert abs(float(twin.weights[0].numpy()[0, 0])) < 1.0
+
+
+def test_images_of_the_first_epochs_are_small_and_show_the_same() -> None:
+    masks = np.zeros((10, 128, 128, 1), np.uint8)
+    masks[:, 32:96, 32:96] = 1
+    arrays = GridArrays(masks * np.uint8(9), masks)
+    feed = Feed(arrays, batch=5, seed=1, stride=2, augment=AugmentSpec(), growth=Growth(64, 128, 10))
+    sides = [(images.shape[1], masks.shape[1]) for images, masks in build_pipeline(feed, epochs=10)]
+    assert sides == [(64, 32)] * 8 + [(96, 48)] * 6 + [(128, 64)] * 6
+    # a continued training goes on with the size of its epoch
+    assert next(iter(build_pipeline(feed, epochs=10, first_epoch=7)))[0].shape[1] == 128
+    plain = Feed(arrays, batch=5, seed=1, stride=2, augment=None, growth=Growth(64, 128, 10))
+    assert plain.make_case(0, 3)[1].mean() == pytest.approx(plain.make_case(9, 3)[1].mean())
+
+
+def test_a_small_image_marks_what_covers_half_of_its_pixels() -> None:
+    masks = np.zeros((8, 8, 2), np.uint8)
+    masks[:, :3, 0], masks[:4, :4, 1] = 1, 1
+    pixels, small = shrink_case(np.full((8, 8, 1), 7, np.uint8), masks, 4)
+    assert pixels.shape == (4, 4, 1)
+    assert (pixels == 7).all()
+    assert small[..., 0].tolist() == [[1, 1, 0, 0]] * 4
+    assert small[..., 1].sum() == 4
+
+
+@pytest.mark.parametrize("epochs", range(1, 12))
+def test_images_only_grow_and_end_whole(epochs: int) -> None:
+    sides = [Growth(64, 128, epochs).find_side(epoch) for epoch in range(epochs)]
+    assert sides == sorted(sides)
+    assert set(sides) <= {64, 96, 128}
+    assert sides[-1] == 128

@@ -209,6 +209,7 @@ def test_all_sources_move_on_one_page_and_each_can_be_enlarged(model: Path, tmp_
     clip = write_clip(tmp_path / "clip.avi")
     sources = ("phantom://?size=64&seed=2", "left=phantom://?size=64x96&seed=3", f"clip={clip}")
     arguments = [part for source in sources for part in ("--source", source)]
+    arguments += ["--record", str(tmp_path / "rec"), "--record-wait"]
     with (
         run_stream(model, *arguments, "--host", "127.0.0.2") as url,
         open_page(tmp_path / "browser", url) as browser,
@@ -220,6 +221,10 @@ def test_all_sources_move_on_one_page_and_each_can_be_enlarged(model: Path, tmp_
         browser.wait_for("document.querySelector('#grid [data-source=ended]')?.innerText.includes('clip.avi')")
         assert str(tmp_path) not in browser.ask("document.documentElement.outerHTML")
         assert browser.ask("location.search + document.cookie") == ""
+        browser.ask("record.click()")
+        browser.wait_for("record.innerText === 'Stop recording'")
+        folders = [tmp_path / "rec" / name / "masks" for name in ("1", "left")]
+        wait_until(lambda: all(any(folder.iterdir()) for folder in folders), "recordings")
         for width in (1280, 390):
             browser.resize((width, 800))
             browser.wait_for("document.documentElement.scrollWidth === document.documentElement.clientWidth")

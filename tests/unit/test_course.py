@@ -69,14 +69,33 @@ def test_a_single_peak_is_not_the_best_epoch() -> None:
     assert (TrainingSchedule(100, 0.1).window, TrainingSchedule(8, 0.1).window) == (10, 1)
 
 
-@pytest.mark.parametrize(("images", "epochs"), [(584, 200), (456, 255), (145, 400), (10, 400), (5000, 50)])
+@pytest.mark.parametrize(("images", "epochs"), [(584, 100), (456, 128), (145, 383), (10, 400), (5000, 50)])
 def test_few_images_are_seen_more_often(images: int, epochs: int) -> None:
     assert plan_epochs(images, batch=8) == epochs
 
 
 def test_a_longer_training_has_at_least_the_usual_epochs() -> None:
-    assert [plan_longer(epochs, 145, batch=8) for epochs in (2, 300)] == [400, 600]
+    assert [plan_longer(epochs, 145, batch=8) for epochs in (2, 300)] == [383, 600]
     assert plan_longer(7, 0, batch=8) == 14
+
+
+@pytest.mark.parametrize(
+    ("options", "side"),
+    [
+        (TrainOptions(), 128),
+        (TrainOptions(size=288), 160),
+        (TrainOptions(size=224), 224),
+        (TrainOptions(size=224, first_size=96), 96),
+        (TrainOptions(encoder="lite0"), 256),
+    ],
+)
+def test_the_first_epochs_see_half_of_the_size(options: TrainOptions, side: int) -> None:
+    assert options.start_size == side
+
+
+def test_images_cannot_shrink() -> None:
+    with pytest.raises(ValueError, match="first_size"):
+        TrainOptions(size=64, first_size=96)
 
 
 def test_help_says_how_many_epochs_are_planned() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any
@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from edgeseg.core.decision import FOUND
+from edgeseg.core.errors import OutputError
 from edgeseg.streaming.latency import LatencyRecorder
-from edgeseg.streaming.sinks.base import Member, StreamInfo
+from edgeseg.streaming.sinks.base import LatestResultSink, Member, Result, StreamInfo, Writer
 from edgeseg.streaming.sinks.metrics import MetricsServer, SourceCounts
 from edgeseg.streaming.sources.address import Size, show_source
 from edgeseg.streaming.sources.base import LatestSlot, Notice
@@ -38,14 +39,17 @@ SLOT = LatestSlot(Size(64, 48), 10.0)
 
 def make_member_info(number: int) -> StreamInfo:
     slot = SLOT if number == 3 else None
-    member = Member(number, LABELS[number - 1], slot is not None, lambda: slot)
+    member = Member(number, LABELS[number - 1], slot is not None, lambda: slot, lambda: LIVE)
     return StreamInfo("small", SHOWN, lambda: REPORT, LatencyRecorder(50.0, 80.0), member=member)
 
 
-def open_grid(access: Access = THIS_MACHINE) -> GridViewer:
+def open_grid(
+    access: Access = THIS_MACHINE, recordings: Sequence[LatestResultSink | None] = (None, None, None)
+) -> GridViewer:
     viewers = Viewers()
     contexts = [
-        ViewerContext(make_member_info(number), CLASSES, None, LiveState(number), viewers) for number in (1, 2, 3)
+        ViewerContext(make_member_info(number), CLASSES, recording, LiveState(number), viewers)
+        for number, recording in enumerate(recordings, 1)
     ]
     statuses = (
         SourceStatus(1, SHOWN, LIVE, ""),
@@ -155,6 +159,47 @@ def test_the_camera_of_the_page_belongs_to_its_source_alone(grid: GridViewer) ->
     assert "camera=()" in ask_url(grid.url, "/1/")[1]["Permissions-Policy"]
 
 
+class Tape(Writer):
+    """Counts what is recorded; one that is full fails."""
+
+    name = "the recording"
+
+    def __init__(self, is_full: bool = False) -> None:
+        self._is_full = is_full
+
+    def write(self, result: Result) -> bool:
+        if self._is_full:
+            raise OutputError(f"Expected room for frame {result.frame.number}, got a full disk.")
+        return True
+
+
+def test_one_button_switches_the_recordings_of_all_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "FAREWELL_SECONDS", 0.05)
+    tapes = [LatestResultSink(Tape(number == 2), is_on=False) for number in (1, 2, 3)]
+    with closing(open_grid(recordings=tapes)) as grid:
+        own = {"Origin": f"http://{urlsplit(grid.url).netloc}"}
+        assert ask_json(grid, "/numbers")["recording"]["on"] is False
+        assert ask_url(grid.url, "/recording/start", "POST", own)[0] == 204
+        for view, tape in zip(grid.views, tapes, strict=True):
+            assert tape.is_on
+            tape.publish(make_result())
+            tape.close()
+            view.publish(make_result())
+        numbers = ask_json(grid, "/numbers")
+        assert (numbers["recording"]["on"], numbers["recording"]["taken"]) == (True, 2)
+        told = [one["recording"] for one in numbers["sources"]]
+        assert (told[0], told[2], told[1].startswith("recording ended: Expected room")) == ("recording",) * 2 + (True,)
+        assert ask_url(grid.url, "/2/recording/stop", "POST", own)[0] == 204
+        assert [tape.is_on for tape in tapes] == [True, False, True]
+        assert ask_url(grid.url, "/recording/stop", "POST", own)[0] == 204
+        assert not any(tape.is_on for tape in tapes)
+        assert ask_url(grid.url, "/recording/start", "POST", {"Origin": "http://evil.example"})[0] == 403
+    with closing(open_grid()) as grid:
+        assert ask_json(grid, "/numbers")["recording"] is None
+        own = {"Origin": f"http://{urlsplit(grid.url).netloc}"}
+        assert ask_url(grid.url, "/recording/start", "POST", own)[0] == 404
+
+
 @pytest.mark.parametrize("path", ["/", "/numbers", "/tiles", "/2/", "/2/numbers", "/2/picture", "/2/still?picture=1"])
 def test_nothing_is_shown_without_the_token_or_to_another_site(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "FAREWELL_SECONDS", 0.05)
@@ -194,5 +239,7 @@ def test_figures_of_prometheus_carry_the_source_once_per_name(grid: GridViewer) 
     assert 'edgeseg_frames_processed_total{source="1"} 0' in text
     assert 'edgeseg_state_frames_total{source="left",class="lesion",state="found"} 1' in text
     assert text.count("# TYPE edgeseg_frames_processed_total") == 1
+    assert 'edgeseg_source_state{source="left",state="live"} 1\n' in text
+    assert 'edgeseg_source_state{source="left",state="connecting"} 0\n' in text
     assert "hush" not in text
     assert "10.0.0.4" not in text

@@ -9,15 +9,19 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from numpy.typing import NDArray
 
 import edgeseg
-from edgeseg.core.errors import BackendError, OutputError, SourceError, UnknownNameError
+from edgeseg.cli.common import GATE_NOT_HELD
+from edgeseg.cli.stream import judge_stream
+from edgeseg.core.errors import BackendError, OutputError, SourceError, SourceTextError, UnknownNameError
 from edgeseg.core.schema import to_plain
 from edgeseg.inference.ensemble import open_segmenter
 from edgeseg.inference.masks import MaskOptions
@@ -33,9 +37,11 @@ from edgeseg.streaming.sinks.json_lines import LineOutput
 from edgeseg.streaming.sources import choose
 from edgeseg.streaming.sources.address import split_name
 from edgeseg.streaming.sources.base import Frame, Health, Notice, Source
+from edgeseg.streaming.sources.reconnect import ReconnectingSource
 from tests.tinymodels import write_bright_model
 
 SECONDS = 20.0
+HTTP, PHANTOM = "http://clinic/{}", "phantom://?seed={}"
 Opener = Callable[[], Source]
 
 
@@ -104,6 +110,15 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Opener]]:
     release.set()
 
 
+@pytest.fixture
+def cameras(world: dict[str, Opener], monkeypatch: pytest.MonkeyPatch) -> dict[str, Opener]:
+    """What the addresses of live sources open, which are looked for as real ones are."""
+    monkeypatch.undo()
+    monkeypatch.setattr(choose, "_find_opener", lambda text, colour: world[text])  # noqa: ARG005
+    monkeypatch.setattr(choose, "ReconnectingSource", partial(ReconnectingSource, retry_pauses_s=(0.005,)))
+    return world
+
+
 def open_fakes(
     model: Path,
     world: dict[str, Opener],
@@ -113,9 +128,10 @@ def open_fakes(
     capture: CaptureOptions = CaptureOptions(every_frame=True),  # noqa: B008
     sinks: SinkOptions = SinkOptions(),  # noqa: B008
     listeners: Sequence[Sink] = (),
+    text: str = "/clinic/{}.avi",
     **options: Any,
 ) -> ManyPipeline:
-    texts = [f"/clinic/{number}.avi" for number in range(1, len(openers) + 1)]
+    texts = [text.format(number) for number in range(1, len(openers) + 1)]
     world.update(zip(texts, openers, strict=True))
     options = {"budget_ms": 1e6, "capture": capture, **options}
 
@@ -223,6 +239,88 @@ def test_a_source_that_fails_hangs_or_cannot_be_opened_touches_no_other(model: P
 def test_without_a_frame_of_any_source_there_is_an_error_and_no_report(model: Path, world: dict[str, Opener]) -> None:
     with pytest.raises(SourceError, match="got none"):
         run_stream(open_fakes(model, world, lambda: Fake(frames=0), lambda: Fake(frames=0)))
+
+
+class Camera(Fake):
+    """A live source that can be opened only after some tries; each time it gives frames until it is pulled out."""
+
+    live = True
+
+    def __init__(self, refusals: int, *lengths: int) -> None:
+        super().__init__()
+        self._refusals, self._lengths, self.tries = refusals, list(lengths), 0
+
+    def plug_in(self) -> Source:
+        self.tries += 1
+        if self.tries <= self._refusals:
+            raise SourceError("Expected a stream at http://user:hush@clinic/us, got none.")
+        self._left = self._lengths.pop(0)
+        self._error = SourceError("The cable was pulled.") if self._lengths else None
+        return self
+
+
+def test_a_live_source_that_comes_late_or_goes_away_is_looked_for_while_others_run(
+    model: Path, cameras: dict[str, Opener]
+) -> None:
+    listener, late, seen = Listener(), Camera(3, 4, 5), set()
+    live = open_fakes(
+        model,
+        cameras,
+        late.plug_in,
+        Camera(0, -1).plug_in,
+        text=HTTP,
+        capture=CaptureOptions(),
+        listeners=[listener],
+    )
+    with live:
+        for result in live:
+            seen.add(result.source)
+            if live.members[0].state == "ended":
+                live.stop()
+    found = reports_of(live)
+    assert seen == {"1", "2"}
+    assert [notice.state for notice in listener.notices] == ["connecting", "back", "lost", "back"]
+    assert "hush" not in listener.notices[0].sentence
+    assert (found["1"].captured, found["1"].source_health.interruptions, late.tries) == (9, 1, 5)
+    assert (found["1"].failure, found["2"].source_health) == (None, Health())
+
+
+def test_the_search_ends_with_an_error_where_no_source_can_be_opened_or_the_others_have_ended(
+    model: Path, cameras: dict[str, Opener]
+) -> None:
+    def mistyped() -> Source:
+        raise SourceTextError("Expected a size, got none.")
+
+    gone = Camera(10**6)
+    with pytest.raises(SourceError, match=r"none\. 1: Expected.*\. 2: Expected a size"):
+        run_stream(open_fakes(model, cameras, gone.plug_in, mistyped, text=HTTP, capture=CaptureOptions()))
+    assert gone.tries >= 1
+    live = open_fakes(model, cameras, gone.plug_in, Camera(0, 6).plug_in, text=HTTP, capture=CaptureOptions(), frames=3)
+    run_stream(live)
+    states = {name: (one.state, one.processed) for name, one in reports_of(live).items()}
+    assert states["1"] == ("failed", 0)
+    assert states["2"][0] == "ended"
+    assert not str(reports_of(live)["1"].failure).endswith("again.")
+
+
+def test_the_exit_code_tells_of_a_source_that_gave_nothing_until_the_end_and_of_one_that_was_late(
+    model: Path, cameras: dict[str, Opener]
+) -> None:
+    gone, here = Camera(10**6), Camera(0, -1)
+    live = open_fakes(model, cameras, gone.plug_in, here.plug_in, text=HTTP, capture=CaptureOptions())
+    with live:
+        for _ in live:
+            if live.members[0].state == "connecting":
+                live.stop()
+    with pytest.raises(SourceError, match=r"1 of 2 sources failed\. 1: Expected a stream .* got none\.$"):
+        judge_stream(make_report(live))
+    capture = CaptureOptions(rate=math.inf)
+    live = open_fakes(
+        model, cameras, lambda: Fake(frames=4), lambda: Fake(frames=4), capture=capture, budget_ms=1e-6, text=PHANTOM
+    )
+    with pytest.raises(typer.Exit) as ended:
+        judge_stream(run_stream(live))
+    assert ended.value.exit_code == GATE_NOT_HELD
 
 
 def test_a_model_that_fails_ends_all_sources_with_the_figures_so_far(

@@ -276,6 +276,14 @@ def test_a_recording_is_shown_to_nobody_without_the_token(folder: Path) -> None:
     player.close()
 
 
+def test_a_folder_of_several_recordings_names_one(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "many").mkdir()
+    folder.rename(tmp_path / "many/left")
+    with pytest.raises(DataError) as refused:
+        RecordingReader(tmp_path / "many")
+    assert refused.value.hint.endswith("many/left.")
+
+
 def test_a_later_session_is_told_and_plays(folder: Path) -> None:
     recording = Recording(folder, make_info(), CLASSES)
     recording.write(make_result())

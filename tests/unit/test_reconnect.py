@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import SourceError
+from edgeseg.core.errors import SourceError, SourceTextError
 from edgeseg.streaming.grabber import Grabber
 from edgeseg.streaming.sources.base import Notice, Source
 from edgeseg.streaming.sources.mjpeg import MjpegSource
@@ -148,6 +148,31 @@ def test_a_source_that_never_gave_a_frame_is_an_error() -> None:
     source = ReconnectingSource(cable.plug_in, cable.plug_in(), QUICK_S)
     with pytest.raises(SourceError, match="pulled"):
         source.read()
+
+
+def test_a_source_that_is_waited_for_is_looked_for_until_it_is_there_and_that_is_no_outage() -> None:
+    heard: list[Notice] = []
+    cable = Cable([0, 1, 0, 3, 2])
+    source = ReconnectingSource(cable.plug_in, retry_pauses_s=QUICK_S)
+    source.on_notice = heard.append
+    assert cable.openings == []
+    assert source.read() is not None
+    assert len(cable.openings) == 4
+    assert [notice.state for notice in heard] == ["connecting", "back"]
+    assert (source.health.interruptions, source.health.lost_seconds) == (0, 0.0)
+    for _ in range(2):
+        assert source.read() is not None
+    assert [notice.state for notice in heard] == ["connecting", "back", "lost", "back"]
+    assert source.health.interruptions == 1
+    assert source.health.lost_seconds > 0
+
+
+def test_what_can_never_be_opened_is_not_waited_for() -> None:
+    def open_again() -> Source:
+        raise SourceTextError("Expected a size, got none.")
+
+    with pytest.raises(SourceTextError):
+        ReconnectingSource(open_again, retry_pauses_s=QUICK_S).read()
 
 
 def test_the_end_does_not_wait_for_a_lost_source() -> None:

@@ -103,7 +103,7 @@ class PictureClient:
     [
         ("/", "text/html", b"Research software, no medical device: not for diagnosis or treatment."),
         ("/page.css", "text/css", b"color-scheme: dark;"),
-        ("/page.js", "text/javascript", b"The stream has ended."),
+        ("/common.js", "text/javascript", b"The stream has ended."),
         ("/camera.js", "text/javascript", b"getUserMedia"),
     ],
 )

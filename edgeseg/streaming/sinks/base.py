@@ -47,6 +47,8 @@ class Member:
     """Whether its frames come from the page's camera."""
     find_latest_slot: Callable[[], LatestSlot | None]
     """Finds where the page puts these frames, once the source is open."""
+    find_state: Callable[[], str]
+    """Finds in which of `MEMBER_STATES` it is."""
 
 
 @dataclass(frozen=True)

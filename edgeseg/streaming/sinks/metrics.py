@@ -15,6 +15,7 @@ from edgeseg.machine.thermal import read_thermal
 from edgeseg.streaming.latency import WINDOW
 from edgeseg.streaming.sinks.base import Result, Sink, StreamInfo
 from edgeseg.streaming.sources.base import Frame
+from edgeseg.streaming.switching import MEMBER_STATES
 from edgeseg.web.access import THIS_MACHINE
 from edgeseg.web.server import RequestHandler, open_server
 
@@ -72,6 +73,11 @@ class SourceCounts(Sink):
         yield self._make("frames_captured_total", "counter", "Frames captured.", self._captured)
         yield self._make("frames_processed_total", "counter", "Frames with a mask.", self._processed)
         yield self._make("frames_late_total", "counter", "Masks later than the budget.", late)
+        if self._info.member is not None:
+            found = self._info.member.find_state()
+            for state in MEMBER_STATES:
+                meaning = "1 for the state in which the source is."
+                yield self._make("source_state", "gauge", meaning, int(state == found), f'state="{state}"')
 
     def _list_states(self) -> Iterator[Figure]:
         newest = self._newest

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 
-from edgeseg.core.errors import SourceError
+from edgeseg.core.errors import SourceTextError
 from edgeseg.core.redact import QUOTES, redact, show_name
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def split_url(url: str, example: str) -> SplitResult:
     """Split the URL of a network source. The error quotes nothing of an invalid one, which may hold a password.
 
     Raises:
-        SourceError: It has no host, an invalid port, spaces or control characters.
+        SourceTextError: It has no host, an invalid port, spaces or control characters.
     """
     try:
         where = urlsplit(url)
@@ -111,12 +111,12 @@ def split_url(url: str, example: str) -> SplitResult:
     except ValueError:
         named = False
     if not named:
-        raise SourceError(
+        raise SourceTextError(
             "Expected an address with a host, got one without or with a wrong port.",
             f"Write for example '{example}'; in a name or password write @ as %40, / as %2F, # as %23 and ? as %3F.",
         )
     if not url.isprintable() or " " in url:
-        raise SourceError(
+        raise SourceTextError(
             "Expected an address without spaces and control characters, got one with them.",
             "Write a space as %20.",
         )
@@ -138,7 +138,7 @@ def read_options(text: str, kind: type[Options], example: str) -> Options:
         _check_needed(needed, dict(given))
         return kind(**{name: _read_value(name, value, known) for name, value in given})
     except ValueError as error:
-        raise SourceError(
+        raise SourceTextError(
             f"Expected {', '.join(known)} as options in {text}, got what does not fit: {error}.",
             f"Write for example '{example}'.",
         ) from error

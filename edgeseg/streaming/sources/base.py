@@ -148,7 +148,7 @@ class Source(ABC):
     """A sequence of images, read on the capture thread of a `Grabber`."""
 
     reconnects: bool = False
-    """Whether it recovers from an interruption by itself, without a `ReconnectingSource`."""
+    """Whether it recovers from an interruption by itself."""
     live: bool = False
     """A live source sets the pace; a recorded one is played at `fps`."""
     fps: float = 30.0

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import SourceError
+from edgeseg.core.errors import SourceError, SourceTextError
 from edgeseg.core.process import quiet_native_output
 from edgeseg.streaming.sources.address import Size, read_options, show_source, split_address, split_url
 from edgeseg.streaming.sources.base import STALL_S, Source, retrieve_frame
@@ -69,7 +69,7 @@ class CameraSource(Source):
 def _open_device(name: str) -> cv2.VideoCapture:
     # OpenCV crashes on a name that is no UTF-8
     if not name.isprintable():
-        raise SourceError(f"Expected a camera's file, got {name}.", "List cameras with: ls /dev/video*.")
+        raise SourceTextError(f"Expected a camera's file, got {name}.", "List cameras with: ls /dev/video*.")
     # without a named API, OpenCV tries several in turn
     backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
     with quiet_native_output():
@@ -114,7 +114,7 @@ def _check_mode(capture: cv2.VideoCapture, name: str, options: CameraOptions) ->
     # a rate of 29.97 is granted where 30 was requested
     if options.size not in (None, size) or (options.fps is not None and fps < options.fps - 1):
         wanted = " at ".join(filter(None, (str(options.size or ""), f"{options.fps:g} fps" if options.fps else "")))
-        raise SourceError(
+        raise SourceTextError(
             f"Expected {wanted} from the camera {name}, got {size} at {fps:g} fps.",
             "See what it offers with: v4l2-ctl --list-formats-ext",
         )

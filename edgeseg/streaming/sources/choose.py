@@ -29,6 +29,8 @@ from edgeseg.streaming.sources.pipes import RawSource
 from edgeseg.streaming.sources.reconnect import LoopedSource, ReconnectingSource
 
 Opener = Callable[[], Source]
+# What these open can be unreachable now and be there later.
+_LIVE = ("csi://", "gst://", "rtsp://", "http://", "/dev/")
 KINDS = (
     "phantom://",
     "0 (a camera's index)",
@@ -52,6 +54,7 @@ def open_source(
     colour: bool = False,
     options: CaptureOptions = DEFAULT_CAPTURE_OPTIONS,
     among_others: bool = False,
+    waits: bool = False,
 ) -> Source:
     """Open a source; a live one reconnects when it is lost, a recorded one starts again with `options.loop`.
 
@@ -60,12 +63,13 @@ def open_source(
         colour: Whether the model's input is colour.
         options: How frames will be captured.
         among_others: Whether it is one of several sources, of which rate and loop concern the recorded ones alone.
+        waits: Whether a live source that cannot be opened now is looked for while it is read.
 
     Raises:
         LiveSourceError: The options are for recorded sources only.
     """
     opener = _find_opener(text, colour)
-    source = opener()
+    source = ReconnectingSource(opener) if waits and _is_live(text) else opener()
     try:
         options.check_source(source, among_others)
     except LiveSourceError:
@@ -77,7 +81,9 @@ def open_source(
     return LoopedSource(opener, source) if options.loop else source
 
 
-def open_among_others(text: str, colour: bool, options: CaptureOptions, mm_per_px: float | None) -> Source:
+def open_among_others(
+    text: str, colour: bool, options: CaptureOptions, mm_per_px: float | None, waits: bool = False
+) -> Source:
     """Open one of several sources; every refusal is an error of this source, since the others go on.
 
     Args:
@@ -85,9 +91,10 @@ def open_among_others(text: str, colour: bool, options: CaptureOptions, mm_per_p
         colour: Whether the model's input is colour.
         options: How frames will be captured.
         mm_per_px: The pixel size that the user named, which goes before that of the source.
+        waits: Whether a live source that cannot be opened now is looked for while it is read.
     """
     try:
-        source = open_source(text, colour, options, among_others=True)
+        source = open_source(text, colour, options, among_others=True, waits=waits)
     except LiveSourceError as error:
         raise SourceError(f"{show_source(text)} is live, and --every-frame is for recorded sources.") from error
     if mm_per_px is None:
@@ -125,9 +132,19 @@ def is_browser(text: str) -> bool:
     return text.lower().startswith("browser://")
 
 
-def _find_opener(text: str, colour: bool) -> Opener:
+def _is_live(text: str) -> bool:
+    """Say whether a source is a camera or a stream of a network or pipeline, without opening it."""
+    text = _lower_scheme(text)
+    return _find_stream(text, colour=False) is not None and (text.startswith(_LIVE) or text[0].isdigit())
+
+
+def _lower_scheme(text: str) -> str:
     # schemes ignore case (RFC 3986, 3.1)
-    text = re.sub("^[A-Za-z]+://", lambda scheme: scheme[0].lower(), text)
+    return re.sub("^[A-Za-z]+://", lambda scheme: scheme[0].lower(), text)
+
+
+def _find_opener(text: str, colour: bool) -> Opener:
+    text = _lower_scheme(text)
     opener = _find_stream(text, colour) or _find_recording(text, colour)
     if opener is None:
         raise UnknownNameError("source", show_source(text) if "://" in text else text, KINDS)

@@ -22,7 +22,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgeseg.core.errors import SourceError
+from edgeseg.core.errors import SourceError, SourceTextError
 from edgeseg.core.limits import LINE_BYTES
 from edgeseg.core.process import run_limited
 from edgeseg.core.redact import HIDDEN, redact
@@ -136,11 +136,11 @@ def _split_pipeline(pipeline: str) -> list[str]:
     try:
         parts = shlex.split(pipeline)
     except ValueError as error:
-        raise SourceError(
+        raise SourceTextError(
             f"Expected a GStreamer pipeline, got {hide_folders(pipeline)!r}: {error}.", f"Try '{EXAMPLE}'."
         ) from error
     if not parts:
-        raise SourceError("Expected a GStreamer pipeline after gst://, got none.", f"Try '{EXAMPLE}'.")
+        raise SourceTextError("Expected a GStreamer pipeline after gst://, got none.", f"Try '{EXAMPLE}'.")
     return parts
 
 
@@ -172,7 +172,7 @@ def _start(pipeline: Sequence[str], writing: int) -> subprocess.Popen[bytes]:
 
 def _not_started(error: OSError | ValueError) -> SourceError:
     if isinstance(error, FileNotFoundError):
-        return SourceError(
+        return SourceTextError(
             f"Expected the program {PROGRAM}, got none on this machine.",
             "Install it with: sudo apt-get install gstreamer1.0-tools gstreamer1.0-plugins-good",
         )
@@ -223,16 +223,16 @@ def build_pipeline(text: str, has_element: Callable[[str], bool] = find_element)
     number = split_address(text)[0].removeprefix("csi://")
     options = read_options(text, CsiOptions, CSI_EXAMPLE)
     if not re.fullmatch("[0-9]{1,2}", number):
-        raise SourceError(
+        raise SourceTextError(
             f"Expected a camera's number in {text}, got {number!r}.", f"Write for example '{CSI_EXAMPLE}'."
         )
     element = next((name for name in PIPELINES if has_element(name)), None)
     if element is None:
-        raise SourceError(
+        raise SourceTextError(
             f"Expected GStreamer with one of {', '.join(PIPELINES)} for {text}, got none of them.",
             "Install gstreamer1.0-tools and the board's camera plugins, or name the camera's file: /dev/video0.",
         )
     if number != "0" and "{number}" not in PIPELINES[element]:
-        raise SourceError(f"Expected csi://0 with {element}, got {text}.", "Name the camera in a gst:// pipeline.")
+        raise SourceTextError(f"Expected csi://0 with {element}, got {text}.", "Name the camera in a gst:// pipeline.")
     caps = f"width={options.size.width},height={options.size.height},framerate={round(options.fps)}/1"
     return PIPELINES[element].format(number=number, caps=caps)

@@ -168,8 +168,9 @@ def _decode(data: bytes) -> NDArray[Any] | None:
 
 
 def _lost(name: str, error: Exception) -> SourceError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error).rstrip(".") or type(error).__name__
     return SourceError(
-        f"Expected Motion JPEG from {name}, got {str(error).rstrip('.') or type(error).__name__}.",
+        f"Expected Motion JPEG from {name}, got {reason}.",
         "Look at the address in a browser on this machine.",
     )
 

@@ -155,7 +155,7 @@ def collect_numbers(context: ViewerContext) -> Numbers:
         judged=not info.every_frame,
         thermal=context.thermal.read(),
         notices=tuple(_describe_notice(notice) for notice in seen.notices),
-        recording=_describe_recording(context.recording),
+        recording=describe_recording(context.recording),
         camera=_describe_camera(info.find_latest_slot()),
         sources=() if info.switch is None else tuple(_describe_source(one) for one in info.switch.describe()),
         chosen=1 if info.switch is None else info.switch.chosen,
@@ -172,7 +172,8 @@ def _describe_notice(timed: TimedNotice) -> NoticeNumbers:
     return NoticeNumbers(timed.notice.state, timed.notice.sentence, round(monotonic() - timed.at, 1))
 
 
-def _describe_recording(recording: LatestResultSink | None) -> RecordingNumbers | None:
+def describe_recording(recording: LatestResultSink | None) -> RecordingNumbers | None:
+    """Describe the state of a recording; None where there is none."""
     if recording is None:
         return None
     report = recording.report()

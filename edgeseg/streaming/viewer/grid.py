@@ -23,11 +23,12 @@ from edgeseg.machine.thermal import Thermal
 from edgeseg.streaming.sinks.base import Result, Sink
 from edgeseg.streaming.switching import SourceStatus
 from edgeseg.streaming.viewer.encoding import encode_tile, write_multipart
-from edgeseg.streaming.viewer.figures import BackendNumbers, write_colour
-from edgeseg.streaming.viewer.pages import CSS, FOLDER, HTML, SCRIPT
-from edgeseg.streaming.viewer.state import KEPT_FRAMES, NumberedPicture
+from edgeseg.streaming.viewer.figures import BackendNumbers, RecordingNumbers, describe_recording, write_colour
+from edgeseg.streaming.viewer.pages import CSS, FOLDER, HTML, PAGE_FILES, SCRIPT, write_page
+from edgeseg.streaming.viewer.state import KEPT_FRAMES, NumberedPicture, ViewerContext
 from edgeseg.streaming.viewer.viewer import (
     CLOSING_DELIMITER,
+    RECORDING_ORDERS,
     SourceView,
     ViewerHandler,
     has_disconnected,
@@ -40,7 +41,8 @@ Describe = Callable[[], "tuple[SourceStatus, ...]"]
 TILE_FPS, ALL_TILES_FPS = 15.0, 80.0
 # The number under which viewers of the grid are counted.
 GRID = 0
-GRID_FILES = {"/grid.css": CSS, "/grid.js": SCRIPT, "/page.css": CSS, "/elements.js": SCRIPT, "/parts.js": SCRIPT}
+_SHARED = ("/page.css", "/common.js", "/elements.js", "/parts.js", "/recording.js")
+GRID_FILES = {"/grid.css": CSS, "/grid.js": SCRIPT, **{path: PAGE_FILES[path] for path in _SHARED}}
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,10 @@ class TileNumbers:
     late: int
     misses: float
     idle_ms: float | None
-    recording: bool
+    camera: bool
+    """Whether its frames come from a page's camera."""
+    recording: str | None
+    """Whether it is recorded, or why not any more."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,8 @@ class GridNumbers:
     budget_ms: float
     judged: bool
     thermal: Thermal
+    recording: RecordingNumbers | None
+    """Of all sources together: on where one of them is recorded, failed where all have failed."""
     sources: tuple[TileNumbers, ...]
 
 
@@ -146,6 +153,7 @@ class GridViewer(Sink):
             budget_ms=first.info.recorder.budget_ms,
             judged=not first.info.every_frame,
             thermal=first.thermal.read(),
+            recording=_sum_recordings([view.context for view in self.views]),
             sources=tuple(map(_describe_tile, self.views, self.describe())),
         )
 
@@ -219,7 +227,31 @@ def _describe_tile(view: SourceView, status: SourceStatus) -> TileNumbers:
         late=recorder.late,
         misses=recorder.misses,
         idle_ms=None if seen.idle_ms is None else round(seen.idle_ms, 1),
-        recording=context.recording is not None and context.recording.is_on,
+        camera=context.info.uses_camera,
+        recording=_write_recording(context),
+    )
+
+
+def _write_recording(context: ViewerContext) -> str | None:
+    recording = describe_recording(context.recording)
+    if recording is None or context.live_state.ended:
+        return None
+    if recording.failure is not None:
+        return f"recording ended: {recording.failure}"
+    return "recording" if recording.on else None
+
+
+def _sum_recordings(contexts: Sequence[ViewerContext]) -> RecordingNumbers | None:
+    found = [describe_recording(context.recording) for context in contexts]
+    all_of = [one for one in found if one is not None]
+    if not all_of:
+        return None
+    failures = [one.failure for one in all_of if one.failure is not None]
+    return RecordingNumbers(
+        on=any(_write_recording(context) == "recording" for context in contexts),
+        taken=sum(one.taken for one in all_of),
+        missed=sum(one.missed for one in all_of),
+        failure=failures[0] if len(failures) == len(all_of) else None,
     )
 
 
@@ -238,7 +270,7 @@ class GridHandler(ViewerHandler):
         path, query = split_target(self.path)
         if path == "/":
             cookie = self.access.make_cookie(self.reached_at[1])
-            self.send(HTTPStatus.OK, HTML, (FOLDER / "grid.html").read_bytes(), cookie)
+            self.send(HTTPStatus.OK, HTML, write_page("grid"), cookie)
         elif path in GRID_FILES:
             self.send(HTTPStatus.OK, GRID_FILES[path], (FOLDER / path[1:]).read_bytes())
         elif path == "/numbers":
@@ -249,9 +281,11 @@ class GridHandler(ViewerHandler):
             self.refuse_unknown()
 
     def handle_post(self, body: bytes) -> None:
-        """Carry out what the page of a source orders; the grid orders nothing."""
+        """Carry out what the page of a source orders, or switch the recordings of all sources."""
         if self._enter_source():
             super().handle_post(body)
+        elif split_target(self.path)[0] in RECORDING_ORDERS:
+            self.switch_recordings([view.context.recording for view in self._viewer.views])
         else:
             self.refuse_unknown()
 

@@ -14,7 +14,19 @@ from edgeseg.web.server import RequestHandler
 FOLDER = Path(__file__).parent / "page"
 HTML, CSS, SCRIPT = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
 SCRIPTS = (
-    *("page", "camera", "charts", "classes", "elements", "figures", "fullscreen", "parts", "picture", "player"),
+    *(
+        "page",
+        "camera",
+        "charts",
+        "classes",
+        "common",
+        "elements",
+        "figures",
+        "fullscreen",
+        "parts",
+        "picture",
+        "player",
+    ),
     *("recording", "sources"),
 )
 PAGE_FILES = {"/page.css": CSS, **{f"/{name}.js": SCRIPT for name in SCRIPTS}}
@@ -43,7 +55,7 @@ class PageHandler(RequestHandler):
         path, query = split_target(self.path)
         if path == "/":
             cookie = self.access.make_cookie(self.reached_at[1])
-            self.send(HTTPStatus.OK, HTML, (FOLDER / "page.html").read_bytes(), cookie)
+            self.send(HTTPStatus.OK, HTML, write_page("page"), cookie)
         elif path in PAGE_FILES:
             self.send(HTTPStatus.OK, PAGE_FILES[path], (FOLDER / path[1:]).read_bytes())
         elif path == "/numbers":
@@ -97,6 +109,12 @@ class PageHandler(RequestHandler):
             self.send_pictures(options)
         else:
             self.send_still(query, options)
+
+
+def write_page(name: str) -> bytes:
+    """Write a page into the head, header and footer that all have."""
+    layout, main = ((FOLDER / f"{part}.html").read_text(encoding="utf-8") for part in ("layout", name))
+    return layout.replace("{main}\n", main).replace("{script}", f"{name}.js").encode()
 
 
 def read_pages(query: str) -> list[str]:

@@ -39,6 +39,8 @@ from edgeseg.web.server import open_server
 
 # How often a thread without a new picture checks whether its client has left.
 POLL_SECONDS = 0.5
+RECORDING_ORDERS = {"/recording/start": True, "/recording/stop": False}
+"""What the paths of the page's button do."""
 CONTENT_TYPE = "multipart/x-mixed-replace; boundary=frame"
 # After the last part (RFC 2046, 5.1.1).
 CLOSING_DELIMITER = b"--frame--\r\n"
@@ -164,8 +166,8 @@ class ViewerHandler(PageHandler):
         path, query = split_target(self.path)
         if path == "/camera":
             self._take_camera_picture(query, body)
-        elif path in ("/recording/start", "/recording/stop"):
-            self._switch_recording(path == "/recording/start")
+        elif path in RECORDING_ORDERS:
+            self.switch_recordings([self._context.recording])
         elif path == "/source":
             self._choose_source(query)
         else:
@@ -218,6 +220,16 @@ class ViewerHandler(PageHandler):
         figures = measure_shown(self._context, shown, options)
         self.send_jpeg(encode_picture(shown.picture, self._context.classes, options), write_figures(figures))
 
+    def switch_recordings(self, recordings: Sequence[LatestResultSink | None]) -> None:
+        """Switch recordings on or off, as the path of the request says."""
+        found = [recording for recording in recordings if recording is not None]
+        if not found:
+            self.refuse(HTTPStatus.NOT_FOUND, "This stream has no folder for a recording: start it with --record DIR.")
+            return
+        for recording in found:
+            recording.turn(RECORDING_ORDERS[split_target(self.path)[0]])
+        self.send_no_content()
+
     def _take_camera_picture(self, query: str, body: bytes) -> None:
         latest_slot = self._context.info.find_latest_slot()
         if latest_slot is None:
@@ -227,14 +239,6 @@ class ViewerHandler(PageHandler):
         elif not latest_slot.put("".join(read_pages(query)), body):
             self.refuse(HTTPStatus.CONFLICT, "The camera of another page is in use.")
         else:
-            self.send_no_content()
-
-    def _switch_recording(self, is_on: bool) -> None:
-        recording = self._context.recording
-        if recording is None:
-            self.refuse(HTTPStatus.NOT_FOUND, "This stream has no folder for a recording: start it with --record DIR.")
-        else:
-            recording.turn(is_on)
             self.send_no_content()
 
     def _choose_source(self, query: str) -> None:

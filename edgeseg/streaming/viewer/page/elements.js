@@ -4,11 +4,15 @@ export function find(id) {
   return document.getElementById(id);
 }
 
-export function setText(id, text) {
-  const element = find(id);
+/* Only what changes: a screen reader reads a live region out again with every change. */
+export function write(element, text) {
   if (element.textContent !== text) {
     element.textContent = text;
   }
+}
+
+export function setText(id, text) {
+  write(find(id), text);
 }
 
 /* Show a sentence under the buttons; it is a live region, so a screen reader reads it out. */

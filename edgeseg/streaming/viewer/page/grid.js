@@ -2,36 +2,30 @@
 
 The pictures of all sources come in one response, since browsers open six connections to a server at most. */
 
-import { find, formatCount, formatTime, makeName, setText } from "./elements.js";
-import { readParts } from "./parts.js";
+import { askNumbers, nameState, RETRY_MS, SILENT, STALLED_MS, STATES } from "./common.js";
+import { find, formatCount, formatTime, makeName, setText, write } from "./elements.js";
+import { drawNewest, drawOn, readParts } from "./parts.js";
+import { showRecording } from "./recording.js";
 
 const POLL_MS = 1000;
-const RETRY_MS = 2000;
-const ANSWER_MS = 3000;
-const STALLED_MS = 2000;
 /* The shape of a picture, what stands below it, the gap between two, below all; and the least width of one. */
 const PICTURE_SHAPE = 4 / 3;
-const TEXT_PX = 104;
+const TEXT_PX = 122;
 const GAP_PX = 16;
 const FOOT_PX = 84;
 const LEAST_PX = 200;
-const STATES = {
-  live: "Live",
-  full: "Too many windows are watching this stream: close one.",
-  ended: "The stream has ended.",
-  locked: "The stream was restarted: open the address that it printed in the terminal.",
-  lost: "Connection lost. Trying again.",
+const SENTENCES = {
+  opening: "The source is being opened.",
+  stalled: "No new frames are coming in.",
+  ended: "The source has ended.",
 };
-const SENTENCES = { opening: "The source is being opened.", ended: "The source has ended." };
+const INVITING = "Waiting for a camera: enlarge this source and press “Use this device's camera”.";
 const VERDICTS = { held: "within budget", missed: "over budget", unjudged: "not judged", measuring: "measuring" };
-const SILENT = ["ended", "locked", "lost"];
 
-const page = { name: makeName(), state: "waiting", stream: "", timer: 0, running: null, full: false, tiles: new Map() };
+const page = { name: makeName(), state: "waiting", stream: "", running: null, full: false, tiles: new Map() };
 
 function setState(state) {
-  page.state = state;
-  document.body.dataset.state = state;
-  setText("state-text", STATES[state]);
+  nameState(page, state, STATES[state]);
   const wanted = !document.hidden && !SILENT.includes(state);
   if (wanted && page.running === null) {
     run(new AbortController());
@@ -42,25 +36,13 @@ function setState(state) {
 }
 
 async function poll() {
-  clearTimeout(page.timer);
-  try {
-    const answer = await fetch(`numbers?page=${page.name}`, { signal: AbortSignal.timeout(ANSWER_MS) });
-    if (answer.status === 403) {
-      setState("locked");
-    } else {
-      const numbers = await answer.json();
-      showNumbers(numbers);
-      setState(numbers.ended ? "ended" : page.full ? "full" : "live");
-    }
-  } catch (error) {
-    console.info(error);
-    setState(page.state === "ended" ? "ended" : "lost");
-  }
-  page.timer = setTimeout(poll, SILENT.includes(page.state) ? RETRY_MS : POLL_MS);
+  await askNumbers(page, showNumbers, setState);
+  setTimeout(poll, SILENT.includes(page.state) ? RETRY_MS : POLL_MS);
 }
 
 function showNumbers(numbers) {
   const { stream, model, backend, sources, budget_ms: budget, thermal } = numbers;
+  showRecording(numbers.recording);
   if (stream !== page.stream) {
     page.stream = stream;
     page.tiles = new Map(sources.map((source) => [source.number, makeTile(source)]));
@@ -75,6 +57,7 @@ function showNumbers(numbers) {
   const heat = thermal.celsius === null ? "" : `, ${thermal.celsius.toFixed(0)} °C`;
   const why = backend.fallback_reason ? ` (${backend.fallback_reason})` : "";
   setText("grid-note", `${all.toFixed(1)} masks/s of all sources on ${backend.name}${why}${heat}. Budget ${budget} ms.`);
+  setState(numbers.ended ? "ended" : page.full ? "full" : "live");
 }
 
 /* As many columns as make the pictures largest while all are in view; where that is too small, the page scrolls. */
@@ -96,28 +79,25 @@ function arrange() {
 
 function showSource(tile, source, { budget_ms: budget, judged }) {
   const stalled = source.state === "live" && source.idle_ms !== null && source.idle_ms > STALLED_MS;
-  tile.entry.dataset.source = stalled ? "lost" : source.state;
+  const state = stalled ? "stalled" : source.state;
+  tile.entry.dataset.source = state;
   const verdict = source.frames === 0 ? "measuring" : !judged ? "unjudged" : source.age_p99_ms <= budget ? "held" : "missed";
-  tile.entry.dataset.verdict = source.frames === 0 ? "" : verdict;
-  write(tile.verdict, ["failed", "ended"].includes(source.state) ? source.state : VERDICTS[verdict]);
-  write(tile.sentence, stalled ? "No new frames are coming in." : source.sentence || (SENTENCES[source.state] ?? ""));
+  tile.entry.dataset.verdict = state === "live" ? verdict : "";
+  write(tile.verdict, state === "live" ? VERDICTS[verdict] : state);
+  const sentence = state === "opening" && source.camera ? INVITING : (SENTENCES[state] ?? "");
+  write(tile.sentence, source.sentence || sentence);
   const ages = `age ${formatTime(source.age_p50_ms)} ms, p95 ${formatTime(source.age_p95_ms)}`;
   const speed = `${source.fps.toFixed(1)} of ${source.captured_fps.toFixed(1)} /s`;
   const late = source.late ? `, ${formatCount(source.late)} late` : "";
   const pace = ["failed", "ended"].includes(source.state) ? `${formatCount(source.frames)} masks` : speed;
-  write(tile.figures, source.frames === 0 ? "–" : `${pace}, ${ages}${late}${source.recording ? ", recording" : ""}`);
-}
-
-function write(element, text) {
-  if (element.textContent !== text) {
-    element.textContent = text;
-  }
+  const recording = source.recording === null ? "" : `, ${source.recording}`;
+  write(tile.figures, source.frames === 0 ? "–" : `${pace}, ${ages}${late}${recording}`);
 }
 
 function makeTile({ number, label, name }) {
   const entry = document.createElement("li");
   const link = document.createElement("a");
-  const tile = { entry, drawing: false };
+  const tile = { entry, show: drawNewest((bitmap, figures) => page.running !== null && showPicture(tile, bitmap, figures)) };
   link.href = `${number}/`;
   link.title = `Enlarge source ${label}`;
   const picture = add(link, "div", "tile");
@@ -148,7 +128,7 @@ async function run(asking) {
     const answer = await fetch("tiles", { signal: asking.signal });
     page.full = answer.status === 503;
     if (answer.ok) {
-      await readParts(answer.body.getReader(), (part) => showPart(part, asking));
+      await readParts(answer.body.getReader(), (part) => page.tiles.get(part.figures.source)?.show(part));
     }
   } catch (error) {
     console.info(error); /* Aborted by this page, or the next poll reports the lost connection. */
@@ -158,27 +138,9 @@ async function run(asking) {
   }
 }
 
-/* Draws the newest picture of its source; one that comes while the last is drawn is skipped. */
-async function showPart({ figures, jpeg }, asking) {
-  const tile = page.tiles.get(figures.source);
-  if (tile === undefined || tile.drawing) {
-    return;
-  }
-  tile.drawing = true;
-  const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" })).finally(() => {
-    tile.drawing = false;
-  });
-  if (page.running === asking) {
-    const { canvas } = tile;
-    if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
-      canvas.width = bitmap.width;
-      canvas.height = bitmap.height;
-    }
-    canvas.getContext("2d").drawImage(bitmap, 0, 0);
-    canvas.dataset.number = figures.number;
-    showFound(tile.found, figures);
-  }
-  bitmap.close();
+function showPicture(tile, bitmap, figures) {
+  drawOn(tile.canvas, bitmap, figures.number);
+  showFound(tile.found, figures);
 }
 
 function showFound(list, { classes, out_of_distribution: unlike }) {
@@ -202,17 +164,6 @@ function showFound(list, { classes, out_of_distribution: unlike }) {
   }
 }
 
-/* Dark is the default whatever the device prefers: its setting is for offices, not for a dimmed scanning room. */
-function setLight(light) {
-  document.documentElement.dataset.light = light;
-  find("light").setAttribute("aria-pressed", String(light));
-}
-
-find("light").addEventListener("click", () => setLight(find("light").getAttribute("aria-pressed") === "false"));
 window.addEventListener("resize", arrange);
 document.addEventListener("visibilitychange", () => setState(page.state === "waiting" ? "live" : page.state));
-/* The token is in a cookie now: remove it from the address bar and the history. */
-if (location.search) {
-  history.replaceState(null, "", location.pathname);
-}
 poll();

@@ -2,6 +2,7 @@
 
 import { offerCamera } from "./camera.js";
 import { toggleAll } from "./classes.js";
+import { askNumbers, nameState, RETRY_MS, SILENT, STALLED_MS, STATES } from "./common.js";
 import { find, makeName, say, setText } from "./elements.js";
 import { forgetFigures, showFigures, showStream } from "./figures.js";
 import { toggleFull } from "./fullscreen.js";
@@ -12,35 +13,25 @@ import { showRecording } from "./recording.js";
 import { chooseSource, showSources } from "./sources.js";
 
 const POLL_MS = 500;
-const RETRY_MS = 2000;
-const ANSWER_MS = 3000;
-const STALLED_MS = 2000;
-const STATES = {
+const SENTENCES = {
+  ...STATES,
   waiting: "Waiting for the first frame.",
   inviting: "Waiting for a camera: press “Use this device's camera”.",
-  live: "Live",
   paused: "Paused: the picture is frozen.",
   searching: "The source is lost. Reconnecting.",
+  connecting: "The source does not open. Trying again.",
   stalled: "No new frames are coming in.",
   opening: "The source is being opened.",
   failed: "This source gives no frames: choose another one.",
   finished: "The recording has ended: choose a source, or this one to play it again.",
   recorded: "Recording",
-  full: "Too many windows are watching this stream: close one.",
-  ended: "The stream has ended.",
-  locked: "The stream was restarted: open the address that it printed in the terminal.",
-  lost: "Connection lost. Trying again.",
 };
-const SHOWING = ["waiting", "inviting", "live", "searching", "stalled", "full", "opening", "failed", "finished"];
 const DETAILS = "edgeseg-details";
-const SILENT = ["ended", "locked", "lost"];
 
 const page = { name: makeName(), state: "waiting", paused: false, stream: "", timer: 0, polling: false };
 
-function setState(state, detail = STATES[state]) {
-  page.state = state;
-  document.body.dataset.state = state;
-  setText("state-text", STATES[state]);
+function setState(state, detail = SENTENCES[state]) {
+  nameState(page, state, SENTENCES[state]);
   if (state !== "recorded") {
     setText("notice", detail);
   }
@@ -49,7 +40,7 @@ function setState(state, detail = STATES[state]) {
 }
 
 function updatePicture() {
-  const wanted = !page.paused && !document.hidden && SHOWING.includes(page.state);
+  const wanted = !page.paused && !document.hidden && ![...SILENT, "recorded"].includes(page.state);
   if (wanted && !isRunning()) {
     startPicture();
   } else if (!wanted && isRunning()) {
@@ -74,8 +65,9 @@ function chooseState(numbers) {
   if (source?.state === "ended") {
     return "finished";
   }
-  if (numbers.notices.at(-1)?.state === "lost") {
-    return "searching";
+  const told = numbers.notices.at(-1)?.state;
+  if (told === "lost" || told === "connecting") {
+    return told === "lost" ? "searching" : told;
   }
   if (numbers.idle_ms === null) {
     return numbers.camera === null ? "waiting" : "inviting";
@@ -101,10 +93,10 @@ function showNumbers(numbers) {
 }
 
 function describeState(state, { notices, sources, chosen }) {
-  if (state === "searching") {
+  if (["searching", "connecting"].includes(state)) {
     return notices.at(-1).sentence;
   }
-  return state === "failed" ? `${sources[chosen - 1].sentence} Choose another source.` : STATES[state];
+  return state === "failed" ? `${sources[chosen - 1].sentence} Choose another source.` : SENTENCES[state];
 }
 
 /* A stream that is restarted at the same address, or another source, is another stream: nothing of the old may stay. */
@@ -124,17 +116,7 @@ function resetForNewStream({ stream, model, source, sources }) {
 async function poll() {
   clearTimeout(page.timer);
   page.polling = true;
-  try {
-    const answer = await fetch(`numbers?page=${page.name}`, { signal: AbortSignal.timeout(ANSWER_MS) });
-    if (answer.status === 403) {
-      setState("locked");
-    } else {
-      showNumbers(await answer.json());
-    }
-  } catch (error) {
-    console.info(error);
-    setState(page.state === "ended" ? "ended" : "lost");
-  }
+  await askNumbers(page, showNumbers, setState);
   page.polling = false;
   page.timer = setTimeout(poll, SILENT.includes(page.state) || isPlayback() ? RETRY_MS : POLL_MS);
 }
@@ -203,25 +185,10 @@ function rememberDetails() {
   }
 }
 
-/* Dark is the default whatever the device prefers: its setting is for offices, not for a dimmed scanning room. */
-function setLight(light) {
-  document.documentElement.dataset.light = light;
-  find("light").setAttribute("aria-pressed", String(light));
-}
-
-/* The token is in a cookie now: remove it from the address bar and the history. */
-function removeToken() {
-  if (location.search) {
-    history.replaceState(null, "", location.pathname);
-  }
-}
-
 find("pause").addEventListener("click", togglePause);
-find("light").addEventListener("click", () => setLight(find("light").getAttribute("aria-pressed") === "false"));
 find("details").addEventListener("toggle", rememberDetails);
 document.addEventListener("keydown", press);
 document.addEventListener("visibilitychange", updatePicture);
 whenStranger(pollNow);
 recallDetails();
-removeToken();
 poll();

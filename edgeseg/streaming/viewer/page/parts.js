@@ -14,6 +14,35 @@ export async function readParts(reader, show) {
   }
 }
 
+/* Makes a function that takes parts and draws the newest: a slow browser skips pictures and stays up to date. */
+export function drawNewest(draw) {
+  let newest = null;
+  let drawing = false;
+  return async (part) => {
+    newest = part;
+    while (newest !== null && !drawing) {
+      drawing = true;
+      const { figures, jpeg } = newest;
+      newest = null;
+      const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" })).finally(() => {
+        drawing = false;
+      });
+      draw(bitmap, figures);
+      bitmap.close();
+    }
+  };
+}
+
+/* Draws a picture onto a canvas, which takes its size. */
+export function drawOn(canvas, bitmap, number) {
+  if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
+    canvas.width = bitmap.width;
+    canvas.height = bitmap.height;
+  }
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  canvas.dataset.number = number;
+}
+
 /* Returns the first part and the bytes after it; null while it is incomplete. */
 function takePart(data) {
   const end = findHeadEnd(data);
@@ -23,7 +52,8 @@ function takePart(data) {
   const head = new Map(new TextDecoder().decode(data.subarray(0, end)).split("\r\n").map(splitHeader));
   const start = end + HEAD_END.length;
   const stop = start + Number(head.get("content-length"));
-  if (data.length < stop + 2) {
+  /* Also where the length is missing, and stop is no number. */
+  if (!(data.length >= stop + 2)) {
     return null;
   }
   return {

@@ -6,7 +6,7 @@ the picture is never about another one. */
 import { listHidden, whenClassesChange } from "./classes.js";
 import { find, makeName, say } from "./elements.js";
 import { hidePictureFigures, showPictureFigures } from "./figures.js";
-import { readParts } from "./parts.js";
+import { drawNewest, drawOn, readParts } from "./parts.js";
 
 const SETTLE_MS = 150;
 const GONE = "This picture is no longer kept: what you have changed shows when the picture runs on.";
@@ -120,7 +120,7 @@ async function run(asking) {
     const answer = await fetch(`picture?${writeQuery()}`, { signal: asking.signal });
     full = answer.status === 503;
     if (answer.ok) {
-      await readParts(answer.body.getReader(), showNewest(asking));
+      await readParts(answer.body.getReader(), drawNewest(showRunning(asking)));
     }
   } catch (error) {
     console.info(error); /* Aborted by this page, or the next poll reports the lost connection. */
@@ -136,38 +136,19 @@ function writeQuery() {
   return `opacity=${find("opacity").value / 100}&band=${band}&fps=30&hide=${listHidden()}${shown}`;
 }
 
-/* Reads the parts of the response and draws the newest: a slow browser skips pictures and stays up to date. */
-function showNewest(asking) {
-  let newest = null;
-  let drawing = false;
-  return async (part) => {
-    newest = part;
-    while (newest !== null && !drawing) {
-      drawing = true;
-      const { figures, jpeg } = newest;
-      newest = null;
-      const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" })).finally(() => {
-        drawing = false;
-      });
-      if (running === asking && figures.stream === stream) {
-        showPicture(bitmap, figures);
-      } else if (running === asking) {
-        onStranger();
-      }
-      bitmap.close();
+function showRunning(asking) {
+  return (bitmap, figures) => {
+    if (running === asking && figures.stream === stream) {
+      showPicture(bitmap, figures);
+    } else if (running === asking) {
+      onStranger();
     }
   };
 }
 
 function showPicture(bitmap, figures) {
-  const picture = find("picture");
-  if (picture.width !== bitmap.width || picture.height !== bitmap.height) {
-    picture.width = bitmap.width;
-    picture.height = bitmap.height;
-  }
-  picture.getContext("2d").drawImage(bitmap, 0, 0);
-  picture.dataset.number = figures.number;
-  picture.hidden = false;
+  drawOn(find("picture"), bitmap, figures.number);
+  find("picture").hidden = false;
   shown = figures;
   find("save").disabled = false;
   showPictureFigures(figures);

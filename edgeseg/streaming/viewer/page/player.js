@@ -9,7 +9,7 @@ const UNREADABLE_MS = 40;
 /* Times in the figures are rounded. */
 const ROUNDING_S = 0.0001;
 
-const player = { pictures: 0, seconds: 0, playing: false, shown: null, wanted: "", answers: null, from: 0, since: 0 };
+const player = { pictures: 0, seconds: 0, playing: false, shown: null, wanted: "", answers: null, from: 0, since: 0, runs: 0 };
 
 export function showPlayback(playback) {
   if (player.pictures > 0) {
@@ -92,13 +92,15 @@ async function setPlaying(playing) {
     return;
   }
   player.playing = playing;
+  player.runs += 1;
+  const number = player.runs;
   setText("play", playing ? "Stop" : "Play");
   if (playing) {
     if (Number(find("place").value) === player.pictures) {
       await goTo(1);
     }
     begin();
-    run();
+    run(number);
   }
 }
 
@@ -108,9 +110,10 @@ function begin() {
   player.since = performance.now();
 }
 
-async function run() {
+/* Who stops and plays again while the first picture is asked for has begun a second run: the first one ends. */
+async function run(number) {
   const speed = () => Number(find("speed").value);
-  while (player.playing) {
+  while (player.playing && number === player.runs) {
     const shown = player.shown;
     if (shown === null) {
       await sleep(UNREADABLE_MS);

@@ -1,6 +1,6 @@
 /* The sources of a stream that has several: buttons that choose one, for everybody who watches. */
 
-import { find, post, say } from "./elements.js";
+import { find, post, say, write } from "./elements.js";
 
 const STATES = {
   idle: "",
@@ -36,12 +36,6 @@ export function showSources(sources, chosen) {
 export async function chooseSource(number) {
   if (number >= 1 && number <= count) {
     say((await post(`source?number=${number}`)) || "");
-  }
-}
-
-function write(element, text) {
-  if (element.textContent !== text) {
-    element.textContent = text;
   }
 }
 
