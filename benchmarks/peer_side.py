@@ -162,6 +162,17 @@ def draw_masks(job: dict[str, Any]) -> None:
             cv2.imwrite(str(out / part / f"{path.stem}.png"), mask * 255)
 
 
+def take_block(run: Callable[[], object], count: int) -> list[float]:
+    """Time a block of runs; the first one is not counted."""
+    run()
+    taken = []
+    for _ in range(count):
+        start = perf_counter()
+        run()
+        taken.append(1e3 * (perf_counter() - start))
+    return taken
+
+
 def serve(job: dict[str, Any]) -> None:
     """Time what peers.py asks for, line by line, on the last processor alone."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -177,14 +188,7 @@ def serve(job: dict[str, Any]) -> None:
         runs[name, "whole"] = lambda draw=draw: draw(frame)
     for line in sys.stdin:
         name, what, count = line.split()
-        run = runs[name, what]
-        run()
-        taken = []
-        for _ in range(int(count)):
-            start = perf_counter()
-            run()
-            taken.append(1e3 * (perf_counter() - start))
-        print(json.dumps(taken), flush=True)
+        print(json.dumps(take_block(runs[name, what], int(count))), flush=True)
 
 
 def measure_install(names: Iterable[str]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ import numpy as np
 from few_labels import find_folds
 from fold_runs import MODEL, Course, FoldRun, choose_file
 from folds import named
-from peer_side import FILES, FRAME, UNET, measure_install
+from peer_side import FILES, FRAME, UNET, measure_install, take_block
 from peer_tables import FOLDS, Measured, Network, Plan, choose, name_install, write_tables
 from trained import score_file
 
@@ -236,19 +236,6 @@ def prepare_ours(model: ModelFile) -> dict[str, Callable[[], object]]:
     tensor, backend = pixels_to_tensor(pixels, model.card.input_quantisation), CpuBackend(model.flatbuffer, 1)
     frame, segmenter = random.integers(0, 256, FRAME, np.uint8), Segmenter(model, "cpu")
     return {"network": lambda: backend.invoke(tensor), "whole": lambda: segmenter(frame).labels}
-
-
-def take_block(run: Callable[[], object], count: int) -> list[float]:
-    """Time a block of runs; the first one is not counted."""
-    from time import perf_counter
-
-    run()
-    taken = []
-    for _ in range(count):
-        start = perf_counter()
-        run()
-        taken.append(1e3 * (perf_counter() - start))
-    return taken
 
 
 def time_all(

@@ -89,7 +89,9 @@ def read_images(plan: OriginalsPlan, most: float | None = None, free: float | No
             f"their masks, got {free:,.0f} MB: {hindrance}.",
             "Take smaller images or fewer of them, or a machine with more memory.",
         )
-    return _read_all(plan, math.inf) or {}
+    images = _read_all(plan, math.inf)
+    assert images is not None
+    return images
 
 
 def read_budget() -> float:
