@@ -17,8 +17,8 @@ from edgeseg.streaming.states import StateKeeper, is_pause
 
 # A picture counts as frozen after so many equal frames over so many seconds: slow scanners repeat a few.
 FROZEN_FRAMES, FROZEN_SECONDS = 10, 1.0
-# Code and data that change places in the caches cost each of the two a fifth of its time.
-FOLLOWED_TOGETHER = 4
+# Following one finds the caches filled by the network, and leaves them cold to the next frame (decisions/0075).
+FOLLOWED_TOGETHER = 8
 # Rows of the frame that are compared, each whole: they lie in one piece, which copies ten times faster than points.
 _COMPARED = 16
 _LOG = logging.getLogger(__name__)
