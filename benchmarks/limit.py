@@ -69,7 +69,7 @@ CANDIDATES: Mapping[str, tuple[str, tuple[int, ...]]] = {
 }
 Run = Callable[[], object]
 # Operators whose MACs per byte differ by less than this factor share the place of their names.
-NEAR = 1.5
+ALIKE = 1.5
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def join_near(placed: Sequence[Placed]) -> list[list[Placed]]:
     """Put operators together that the roofline shows at nearly one place, so that their names share one."""
     joined: list[list[Placed]] = []
     for one in sorted(placed, key=lambda one: one.intensity):
-        if joined and one.intensity < NEAR * joined[-1][0].intensity:
+        if joined and one.intensity < ALIKE * joined[-1][0].intensity:
             joined[-1].append(one)
         else:
             joined.append([one])
