@@ -41,8 +41,9 @@ SEGMENT, REGISTER = "segment", "register"
 # Training steps where no epochs are given, so that data sets of all sizes train equally long, and the limits in
 # epochs (docs/decisions/0040 and 0078).
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 7_265, 50, 400
-# Progressive resizing begins with half of the size where that leaves the deepest stage some pixels.
-SMALLEST_HALVED = 256
+# Progressive resizing begins with half of the size where that leaves the deepest stage some pixels, and from so many
+# training images on: fewer are trained on for minutes only.
+SMALLEST_HALVED, FEWEST_HALVED = 256, 300
 # The same for an encoder that has learned already, and the highest learning rate of either (docs/decisions/0057).
 PRETRAINED_STEPS, FEWEST_PRETRAINED = 1_200, 20
 RATES = {OWN: 2e-3, LITE0: 1e-3}
@@ -104,8 +105,8 @@ class TrainOptions:
     first_size: int | None = option(
         None,
         "Progressive resizing: height and width of the images in the first epochs, which grow to --size in three "
-        f"stages; a multiple of {SIZE_STEP}. By default half of --size from {SMALLEST_HALVED} on; with --encoder lite0,"
-        " frames without masks or teachers all epochs see whole images.",
+        f"stages; a multiple of {SIZE_STEP}. By default half of --size, where that is {SMALLEST_HALVED} or more, for "
+        f"{FEWEST_HALVED} training images or more; with --encoder lite0, frames without masks or teachers all of it.",
         minimum=32,
         maximum=1024,
         multiple_of=SIZE_STEP,
@@ -302,10 +303,9 @@ class TrainOptions:
         """The highest learning rate: as given, or as the encoder needs it."""
         return self.learning_rate or RATES[self.encoder]
 
-    @property
-    def start_size(self) -> int:
-        """The size of the first epochs' images: as given, or half of the size for the U-Net's own encoder."""
-        halved = self.encoder == OWN and self.size >= SMALLEST_HALVED
+    def plan_first_size(self, images: int) -> int:
+        """Choose the size of the first epochs' images: as given, or half of it for the U-Net's own encoder."""
+        halved = self.encoder == OWN and self.size >= SMALLEST_HALVED and images >= FEWEST_HALVED
         # rounded up to what the stages can halve
         half = math.ceil(self.size / 2 / SIZE_STEP) * SIZE_STEP
         return self.first_size or (half if halved else self.size)

@@ -337,10 +337,11 @@ def _train(
 
 def _plan_growth(loaded: LoadedData, record: RunRecord, teachers: Sequence[RunTeacher]) -> Growth | None:
     """Plan progressive resizing; teachers and frames without masks are seen at full size alone."""
-    options = record.options
-    if options.start_size == options.size or teachers or loaded.frames is not None:
+    options, images = record.options, len(loaded.part("train"))
+    first = options.plan_first_size(images)
+    if first == options.size or teachers or loaded.frames is not None:
         return None
-    return Growth(options.start_size, options.size, options.plan_epochs(len(loaded.part("train"))))
+    return Growth(first, options.size, options.plan_epochs(images))
 
 
 def _fit(

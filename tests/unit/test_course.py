@@ -80,17 +80,18 @@ def test_a_longer_training_has_at_least_the_usual_epochs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "side"),
+    ("options", "images", "side"),
     [
-        (TrainOptions(), 128),
-        (TrainOptions(size=288), 160),
-        (TrainOptions(size=224), 224),
-        (TrainOptions(size=224, first_size=96), 96),
-        (TrainOptions(encoder="lite0"), 256),
+        (TrainOptions(), 456, 128),
+        (TrainOptions(), 145, 256),
+        (TrainOptions(size=288), 300, 160),
+        (TrainOptions(size=224), 456, 224),
+        (TrainOptions(size=224, first_size=96), 145, 96),
+        (TrainOptions(encoder="lite0"), 456, 256),
     ],
 )
-def test_the_first_epochs_see_half_of_the_size(options: TrainOptions, side: int) -> None:
-    assert options.start_size == side
+def test_the_first_epochs_of_many_images_see_half_of_the_size(options: TrainOptions, images: int, side: int) -> None:
+    assert options.plan_first_size(images) == side
 
 
 def test_images_cannot_shrink() -> None:
