@@ -82,3 +82,13 @@ def test_a_benchmark_without_its_rows_is_an_error(
     monkeypatch.setattr(regression, "measure", lambda *_: {"another row": 1.0})
     with pytest.raises(SystemExit, match="got none"):
         regression.judge("overhead", check, tmp_path, tmp_path, 0.15)
+
+
+def test_what_depends_on_the_drawn_masks_counts_only_for_the_published_file(regression: Any) -> None:
+    check, before = regression.CHECKS["overhead"], (regression.describe_place(), {"bare Interpreter.invoke()": 1.0})
+    before[1]["single findings, after the mask"] = 1.0
+    now = {"bare Interpreter.invoke()": 1.0, "single findings, after the mask": 3.0}
+    assert regression.compare_rows("overhead", check, before, now, 0.15)[0][-1] == regression.OTHER
+    given = regression.with_model(check, Path("int8.tflite"))
+    assert given.command[-2:] == ("--model", "int8.tflite")
+    assert regression.compare_rows("overhead", given, before, now, 0.15)[0][-1] == regression.SLOWER
