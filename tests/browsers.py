@@ -40,6 +40,10 @@ def wait_until(is_true: Callable[[], bool], what: str) -> None:
         sleep(0.05)
 
 
+class PageError(AssertionError):
+    """Chromium refused a command, for instance because the page has just been left."""
+
+
 class Browser:
     """One page of a headless Chromium, spoken to over its debugging pipe."""
 
@@ -82,6 +86,8 @@ class Browser:
         while (answer := self._read()).get("id") != self._number:
             if answer["method"] in COMPLAINTS and answer.get("sessionId") == self._session:
                 self.complaints.append(answer["params"])
+        if "error" in answer:
+            raise PageError(f"{method}: {answer['error']}")
         result: dict[str, Any] = answer["result"]
         return result
 
@@ -98,7 +104,14 @@ class Browser:
         return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
 
     def wait_for(self, script: str) -> None:
-        wait_until(lambda: bool(self.ask(script)), script)
+        def is_true() -> bool:
+            try:
+                return bool(self.ask(script))
+            except PageError:
+                # the page was left while it was asked; the next one answers
+                return False
+
+        wait_until(is_true, script)
 
     def press(self, key: str, code: int, text: str = "") -> None:
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, text=text)
