@@ -33,6 +33,7 @@ _NAME = re.compile(r"[0-9a-f]{32}")
 # and learn masks of grey or colour frames from full masks, and the weights that they begin with come from the server.
 NOT_SHARED = (
     "epochs",
+    "first_size",
     "schedule",
     "strategy",
     "task",

@@ -65,7 +65,10 @@ _CROP_SHARE, _SMALLEST_CROP = 0.5, 64
 _HEAD_SCALE = 0.02
 COLUMNS = ("epoch", "loss", "error_px", "learning_rate", "seconds")
 # Options of a training that concern masks, and those of its inputs.
-_OF_MASKS = ("loss", "activation", "findings", "sensitivity", "coverage", "class_weights", "colour", "denoise")
+_OF_MASKS = (
+    *("loss", "activation", "findings", "sensitivity", "coverage", "class_weights", "colour", "denoise"),
+    "first_size",
+)
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,8 @@ def test_options_and_recipes_that_concern_masks_are_refused(run: Path, clips: Pa
         check_registering(dataclasses.replace(OPTIONS, loss="dice"), TrainInputs(clips))
     with pytest.raises(TrainingError, match="folds"):
         check_registering(OPTIONS, TrainInputs(clips, folds=3))
+    with pytest.raises(TrainingError, match="first-size"):
+        check_registering(dataclasses.replace(OPTIONS, first_size=32), TrainInputs(clips))
     with pytest.raises(TrainingError, match="stem"):
         train_registering(clips, tmp_path / "x", dataclasses.replace(OPTIONS, stem="full"))
     with pytest.raises(TrainingError, match="2 clips"):
